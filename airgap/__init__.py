@@ -1,0 +1,19 @@
+"""The domain of ACR Airgap Transfer: bytes and values in, verdicts out.
+
+No network, no environment, no clock; time and keys are arguments. In reading order:
+
+* :mod:`airgap.errors` — what can go wrong: codes, remedies, exit codes
+* :mod:`airgap.parts` — a transfer blob cut into parts
+* :mod:`airgap.manifest` — the bundle manifest, on :mod:`airgap.statement` (in-toto)
+* :mod:`airgap.envelope` — DSSE, on :mod:`airgap.keys`
+* :mod:`airgap.policy` — the trust policy
+* :mod:`airgap.verify` — the numbered list of everything that must hold
+* :mod:`airgap.ledger` — replay and order
+* :mod:`airgap.damage` and :mod:`airgap.receipt` — what was found and what was decided
+* :mod:`airgap.pipeline_runs` — what ACR Transfer's answers mean
+* :mod:`airgap.strict_json` and :mod:`airgap.fields` — how untrusted JSON is read
+
+The formats are specified in ``docs/format.md``.
+"""
+
+__version__ = "0.1.0"

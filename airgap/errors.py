@@ -1,0 +1,202 @@
+"""What can go wrong, whose fault it is, and what to do about it.
+
+The tree says whose fault it is; the code says what happened and never changes its meaning::
+
+    AirgapError
+    ├── OperatorError        how it was called           exit 2
+    ├── UntrustedInputError  the data is wrong           exit 10-29
+    ├── PolicyRefusal        the data is not allowed     exit 30-49
+    ├── MediaError           the medium is at fault      exit 50-69
+    └── ServiceError         a service said no           exit 70-89
+
+Exit 0 is success, 1 a bug, 130 an interruption. An unknown exit code must be treated as a failure.
+``docs/errors.md`` is generated from :class:`Code`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, unique
+
+_DETAIL_LIMIT = 500
+
+
+@unique
+class Code(Enum):
+    """A stable error code: ``(exit_code, retryable, remedy)``."""
+
+    # how it was called
+    USAGE = (2, False, "Run the command with --help; it shows a working example.")
+    SETTING_INVALID = (2, False, "Correct the application setting that the message names and restart.")
+    REQUEST_INVALID = (2, False, "Correct the field that the message names and send the request again.")
+
+    # the data is wrong
+    ENVELOPE_MALFORMED = (
+        10,
+        False,
+        "Fetch the bundle manifest again from the source; this one is not a DSSE envelope.",
+    )
+    SIGNATURE_INVALID = (
+        11,
+        False,
+        "Do not use this bundle: a signature in the name of a trusted key is forged or broken.",
+    )
+    SIGNER_UNKNOWN = (12, False, "Do not use this bundle: no key of the trust policy signed it.")
+    SIGNATURE_UNCHECKABLE = (
+        13,
+        False,
+        "A signature could not be checked; compare its algorithm with the trust policy.",
+    )
+    MANIFEST_MALFORMED = (14, False, "Fetch the bundle manifest again; it does not follow docs/format.md.")
+    TOO_LARGE = (15, False, "Refused unread: larger than any valid file of this kind.")
+    PART_MISSING = (16, False, "Bring the named part again: run pull onto the same volume.")
+    PART_TRUNCATED = (17, False, "Bring the named part again: its size is not the signed one.")
+    PART_CORRUPT = (18, False, "Bring the named part again: its digest is not the signed one.")
+    UNDECLARED_FILE = (19, False, "Remove the named file: the bundle manifest does not declare it.")
+    UNSAFE_NAME = (20, False, "Do not use this volume: a file name on it is not allowed.")
+    BAG_MALFORMED = (21, False, "Run pull onto the same volume again: its BagIt files are not valid.")
+    BLOB_CHANGED = (22, False, "Somebody wrote to the blob meanwhile; find out who, then start again.")
+    BLOB_MISMATCH = (23, False, "Push the bundle again: the blob in the storage is not the signed one.")
+    IMPORT_INCOMPLETE = (
+        24,
+        False,
+        "Artifacts are missing in the target registry: see the receipt for their digests.",
+    )
+    EXPORT_INCONSISTENT = (25, True, "A tag moved while it was exported; start the transfer again.")
+    RECEIPT_MALFORMED = (26, False, "Fetch the receipt again; it does not follow docs/format.md.")
+    VOLUME_CONFLICT = (
+        27,
+        False,
+        "The volume holds another bundle under this transfer id; use an empty volume.",
+    )
+
+    # the data is not allowed
+    POLICY_MALFORMED = (30, False, "Correct the trust policy; docs/format.md has an example.")
+    CHANNEL_UNKNOWN = (31, False, "Add the channel to the trust policy, or refuse this bundle for good.")
+    THRESHOLD_NOT_MET = (32, False, "Have the missing role sign the bundle manifest.")
+    ALGORITHM_MISSING = (33, False, "Sign with every algorithm that the trust policy requires.")
+    AUDIENCE_MISMATCH = (34, False, "This bundle is for another registry; take it there.")
+    EXPIRED = (35, False, "Start a new transfer: this bundle is past its expiry.")
+    NOT_YET_VALID = (36, False, "Check the clocks: the bundle was made in this machine's future.")
+    TOO_OLD = (37, False, "Start a new transfer: this bundle is older than the trust policy allows.")
+    REPLAYED = (38, False, "Nothing to do: this bundle was decided upon before.")
+    OUT_OF_ORDER = (39, False, "A later bundle of the channel was imported already; start a new transfer.")
+    SEQUENCE_GAP = (40, False, "Bring the earlier bundles of this channel first.")
+    SEQUENCE_REUSED = (
+        41,
+        False,
+        "Alarm: two different bundles carry one sequence number; investigate the source.",
+    )
+    ARTIFACT_REFUSED = (42, False, "The artifact cannot cross; see the message for the layer at fault.")
+
+    # the medium is at fault
+    MEDIA_FULL = (50, False, "Free space on the volume or use a larger one, then run the command again.")
+    MEDIA_UNREADABLE = (51, True, "Clean or replace the medium, then run the command again.")
+    MEDIA_READ_ONLY = (52, False, "Make the volume writable or use another one.")
+    MEDIA_LIED = (53, False, "Do not carry this medium: it did not keep what was written.")
+    VOLUME_NOT_FOUND = (54, False, "Check that the volume is mounted and the path is right.")
+    VOLUME_EMPTY = (55, False, "There is no bundle on the volume; check that it is the right one.")
+    VOLUME_AMBIGUOUS = (56, False, "Name the transfer: the volume holds more than one.")
+
+    # a service said no
+    SERVICE_UNREACHABLE = (70, True, "Check the network and the address, then run it again.")
+    SERVICE_DENIED = (71, False, "Grant the missing permission that the message names.")
+    CREDENTIAL_EXPIRED = (72, False, "Get a new SAS or sign in again.")
+    SERVICE_THROTTLED = (73, True, "Wait a few minutes, then run it again.")
+    NOT_FOUND = (74, False, "Check the name: the service does not know it.")
+    CONFLICT = (75, False, "Something else is there already under this name; see the message.")
+    PIPELINE_RUN_FAILED = (
+        76,
+        False,
+        "Read the pipeline run's error message; docs/operations.md lists the usual causes.",
+    )
+    PIPELINE_RUN_TIMEOUT = (
+        77,
+        False,
+        "Look at the pipeline run in the portal; raise the limit if it is only slow.",
+    )
+    ARTIFACT_NOT_FOUND = (78, False, "Check the reference: the source registry does not have it.")
+    SIGNING_FAILED = (
+        79,
+        True,
+        "Check the signing key in the vault and the app's permission to sign with it.",
+    )
+    SERVICE_UNEXPECTED = (
+        80,
+        True,
+        "The service answered in a way we do not know; keep the message for support.",
+    )
+
+    @property
+    def exit_code(self) -> int:
+        """Process exit code; several codes share one only where it is 2 (usage)."""
+        return self.value[0]
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same call may succeed later without anybody changing anything."""
+        return self.value[1]
+
+    @property
+    def remedy(self) -> str:
+        """One line: what the reader should do next."""
+        return self.value[2]
+
+
+class AirgapError(Exception):
+    """Base of everything we raise on purpose: a :class:`Code` and what it is about.
+
+    Args:
+        code: what happened.
+        detail: which name, size or field; never a secret. Cut at 500 characters, since it may quote input.
+    """
+
+    exit_codes = range(256)
+
+    def __init__(self, code: Code, detail: str = "") -> None:
+        if code.exit_code not in self.exit_codes:
+            raise TypeError(f"{code.name} is not a {type(self).__name__}")
+        self.code = code
+        self.detail = detail[:_DETAIL_LIMIT]
+        super().__init__(f"{code.name}: {self.detail}" if detail else code.name)
+
+    def __reduce__(self) -> tuple[type[AirgapError], tuple[Code, str]]:
+        """Survive a process pool: the default would pass the message as the code."""
+        return type(self), (self.code, self.detail)
+
+
+class OperatorError(AirgapError):
+    """It was called wrongly: arguments, settings, request body."""
+
+    exit_codes = range(2, 3)
+
+
+class UntrustedInputError(AirgapError):
+    """What came from outside is malformed, damaged or forged."""
+
+    exit_codes = range(10, 30)
+
+
+class PolicyRefusal(AirgapError):  # noqa: N818 - a refusal is the intended outcome, not an error of ours
+    """What came from outside is well made but not allowed here and now."""
+
+    exit_codes = range(30, 50)
+
+
+class MediaError(AirgapError):
+    """The medium or its file system is at fault."""
+
+    exit_codes = range(50, 70)
+
+
+class ServiceError(AirgapError):
+    """A service refused, failed or could not be reached."""
+
+    exit_codes = range(70, 90)
+
+
+_TREE = (OperatorError, UntrustedInputError, PolicyRefusal, MediaError, ServiceError)
+
+
+def error_for(code: Code, detail: str = "") -> AirgapError:
+    """The exception of the class that ``code`` belongs to; for codes that come back as values."""
+    return next(kind for kind in _TREE if code.exit_code in kind.exit_codes)(code, detail)

@@ -1,0 +1,100 @@
+"""Checks for single fields of untrusted JSON; each returns the value or refuses with the field's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+from airgap.errors import Code, error_for
+from airgap.strict_json import MAX_SAFE_INTEGER
+
+T = TypeVar("T")
+
+TRANSFER_ID = re.compile(r"[a-z0-9]{8,40}")
+"""Fits a container path, a BagIt group identifier, and with a prefix the name of a PipelineRun (5-50)."""
+
+CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+LOGIN_SERVER = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,253}[a-z0-9])?(?::[0-9]{1,5})?")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+class FieldReader:
+    """Reads the members of JSON objects of one format, all refusals under one code.
+
+    Every object of our own formats is closed: an unknown member is refused, because a restriction that an old
+    reader skips would turn a refusal into an acceptance.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+
+    def refuse(self, where: str, why: str) -> NoReturn:
+        """Raise the error of this format for the field ``where``."""
+        raise error_for(self.code, f"{where}: {why}")
+
+    def members(self, raw: Any, where: str, *required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+        """``raw`` as an object with exactly the ``required`` members and at most the ``optional`` ones."""
+        if type(raw) is not dict:
+            self.refuse(where, "not an object")
+        for name in required:
+            if name not in raw:
+                self.refuse(f"{where}.{name}", "missing")
+        for name in raw:
+            if name not in required and name not in optional:
+                self.refuse(f"{where}.{name}", "unknown member")
+        return raw
+
+    def text(self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None, limit: int = 1024) -> str:
+        """A string of 1 to ``limit`` printable characters, wholly matching ``pattern`` if given."""
+        if type(raw) is not str or not 1 <= len(raw) <= limit or not raw.isprintable():
+            self.refuse(where, f"not a printable string of 1 to {limit} characters")
+        if pattern is not None and not pattern.fullmatch(raw):
+            self.refuse(where, f"{raw[:80]!r} is not of the form {pattern.pattern}")
+        return raw
+
+    def optional_text(self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None) -> str | None:
+        """As :meth:`text`, or ``null``."""
+        return None if raw is None else self.text(raw, where, pattern=pattern)
+
+    def integer(self, raw: Any, where: str, *, least: int = 0, most: int = MAX_SAFE_INTEGER) -> int:
+        """An integer in a closed range; ``true`` is not an integer."""
+        if type(raw) is not int or not least <= raw <= most:
+            self.refuse(where, f"not an integer from {least} to {most}")
+        return raw
+
+    def flag(self, raw: Any, where: str) -> bool:
+        """``true`` or ``false``."""
+        if type(raw) is not bool:
+            self.refuse(where, "neither true nor false")
+        return raw
+
+    def items(
+        self, raw: Any, where: str, read: Callable[[Any, str], T], *, least: int = 0, most: int
+    ) -> tuple[T, ...]:
+        """An array of ``least`` to ``most`` elements, each read by ``read(element, where)``."""
+        if type(raw) is not list or not least <= len(raw) <= most:
+            self.refuse(where, f"not an array of {least} to {most} elements")
+        return tuple(read(element, f"{where}[{index}]") for index, element in enumerate(raw))
+
+    def time(self, raw: Any, where: str) -> datetime:
+        """RFC 3339 in UTC with whole seconds: ``2026-01-31T08:00:00Z``."""
+        try:
+            return parse_time(self.text(raw, where, pattern=_TIME))
+        except ValueError:
+            self.refuse(where, "not a date and time")
+
+
+def parse_time(text: str) -> datetime:
+    """``2026-01-31T08:00:00Z`` as an aware UTC time; ``ValueError`` for anything else."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("not of the form YYYY-MM-DDTHH:MM:SSZ")
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """An aware time as RFC 3339 UTC with whole seconds, rounded down."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,164 @@
+"""Is this bundle manifest to be trusted, here and now? One numbered list, one verdict.
+
+:func:`verify_bundle` establishes, in this order, and stops at the first that does not hold:
+
+0. The envelope is no larger than any valid one.
+1. It is a strict DSSE envelope with the in-toto payload type.
+2. At least one signature in it is valid under a key of the trust policy. *Only now is the payload parsed.*
+3. No signature in the name of a key of the policy is forged; none was uncheckable.
+4. The payload is a well-formed bundle manifest.
+5. Its channel is in the trust policy.
+6. Each role that the channel asks of a bundle reaches its threshold of distinct keys.
+7. Each algorithm that the channel requires is among the accepted signatures.
+8. Its audience names a registry that the channel serves and, where given, this very target.
+9. It was not made in the future, beyond the allowed clock skew.
+10. It has not expired.
+11. It is not older than the channel allows.
+
+The caller MUST then: check replay and order against the ledger (:mod:`airgap.ledger`), hash every part
+against :meth:`BundleManifest.parts`, and look every artifact up in the target registry. None of that is
+checked here, nor is the trust policy itself: whoever can change it decides what is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from securesystemslib.signer import SSlibKey
+
+from airgap.envelope import Envelope, SignatureCheck
+from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError, error_for
+from airgap.fields import format_time
+from airgap.manifest import BundleManifest, manifest_digest
+from airgap.policy import Channel, Role, TrustPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """A key whose signature was valid and counted."""
+
+    keyid: str
+    role: str
+    scheme: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was found. ``code`` is ``None`` exactly when the bundle manifest is accepted.
+
+    ``manifest`` is set as soon as a trusted signature covers it, thus also for most refusals, so that a
+    refusal can name the transfer.
+    """
+
+    code: Code | None
+    detail: str
+    manifest: BundleManifest | None
+    manifest_sha256: str | None
+    signers: tuple[Signer, ...]
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether every point of the list holds."""
+        return self.code is None
+
+    def require(self) -> BundleManifest:
+        """The accepted manifest; raises the refusal as the exception of its code."""
+        if self.code is not None or self.manifest is None:
+            raise error_for(self.code or Code.MANIFEST_MALFORMED, self.detail)
+        return self.manifest
+
+
+def verify_bundle(
+    envelope_bytes: bytes, *, policy: TrustPolicy, now: datetime, target: str | None = None
+) -> Verdict:
+    """Judge a bundle manifest's envelope as received.
+
+    Args:
+        envelope_bytes: the file ``bundle-manifest.dsse.json``, whole.
+        policy: the pinned trust policy.
+        now: the current time, aware; read once by the caller.
+        target: login server of the registry that would import, if this is the target.
+
+    Returns:
+        The verdict; refusals are data here, nothing is raised for bad input.
+    """
+    manifest: BundleManifest | None = None
+    digest: str | None = None
+    signers: tuple[Signer, ...] = ()
+    try:
+        envelope = Envelope.from_bytes(envelope_bytes)  # 0, 1
+        valid = _valid_keys(envelope, policy.keys)  # 2, 3
+        digest = manifest_digest(envelope.payload)
+        manifest = BundleManifest.from_bytes(envelope.payload)  # 4
+        channel = policy.channels.get(manifest.channel)
+        if channel is None:
+            raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)  # 5
+        signers = count_roles(valid, channel.bundle_roles)  # 6
+        _require_algorithms(signers, channel)  # 7
+        _require_audience(manifest, channel, target)  # 8
+        _require_time(manifest, channel, now)  # 9, 10, 11
+    except AirgapError as refusal:
+        return Verdict(
+            code=refusal.code,
+            detail=refusal.detail,
+            manifest=manifest,
+            manifest_sha256=digest,
+            signers=signers,
+        )
+    return Verdict(code=None, detail="", manifest=manifest, manifest_sha256=digest, signers=signers)
+
+
+def _valid_keys(envelope: Envelope, keys: Mapping[str, SSlibKey]) -> dict[str, SSlibKey]:
+    """The keys with a valid signature, at least one; a bad signature in a trusted name refuses the whole."""
+    checks = envelope.check_signatures(keys.values())
+    for bad, code in (
+        (SignatureCheck.FORGED, Code.SIGNATURE_INVALID),
+        (SignatureCheck.UNCHECKABLE, Code.SIGNATURE_UNCHECKABLE),
+    ):
+        if culprits := [keyid for keyid, check in checks.items() if check is bad]:
+            raise UntrustedInputError(code, f"key {culprits[0]}")
+    valid = {keyid: keys[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
+    if not valid:
+        raise UntrustedInputError(Code.SIGNER_UNKNOWN, f"signed by key {next(iter(checks))}")
+    return valid
+
+
+def count_roles(valid: Mapping[str, SSlibKey], roles: Mapping[str, Role]) -> tuple[Signer, ...]:
+    """The signers that count, by role; each role must reach its threshold of distinct keys.
+
+    Raises:
+        PolicyRefusal: ``THRESHOLD_NOT_MET`` naming the role, also when there are no roles at all.
+    """
+    if not roles:
+        raise PolicyRefusal(Code.THRESHOLD_NOT_MET, "no role is trusted with this")
+    signers: list[Signer] = []
+    for name, role in sorted(roles.items()):
+        present = sorted(role.keyids & valid.keys())
+        if len(present) < role.threshold:
+            raise PolicyRefusal(
+                Code.THRESHOLD_NOT_MET, f"role {name}: {len(present)} of {role.threshold} signatures"
+            )
+        signers += [Signer(keyid=keyid, role=name, scheme=valid[keyid].scheme) for keyid in present]
+    return tuple(signers)
+
+
+def _require_algorithms(signers: tuple[Signer, ...], channel: Channel) -> None:
+    if missing := sorted(channel.required_algorithms - {signer.scheme for signer in signers}):
+        raise PolicyRefusal(Code.ALGORITHM_MISSING, missing[0])
+
+
+def _require_audience(manifest: BundleManifest, channel: Channel, target: str | None) -> None:
+    served = channel.audience if target is None else channel.audience & {target}
+    if not served & set(manifest.audience):
+        raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"made for {', '.join(manifest.audience)}")
+
+
+def _require_time(manifest: BundleManifest, channel: Channel, now: datetime) -> None:
+    if manifest.created_at > now + channel.clock_skew:
+        raise PolicyRefusal(Code.NOT_YET_VALID, f"made at {format_time(manifest.created_at)}")
+    if manifest.expires_at < now - channel.clock_skew:
+        raise PolicyRefusal(Code.EXPIRED, f"expired at {format_time(manifest.expires_at)}")
+    if now - manifest.created_at > channel.max_age + channel.clock_skew:
+        raise PolicyRefusal(Code.TOO_OLD, f"made at {format_time(manifest.created_at)}")
