@@ -1,0 +1,36 @@
+"""Errors are interface."""
+
+import pickle
+
+import pytest
+
+from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, UntrustedInputError, error_for
+
+
+@pytest.mark.parametrize("code", Code)
+def test_every_code_has_its_class_exit_code_and_remedy(code: Code) -> None:
+    error = error_for(code, "detail")
+    assert type(error) is not AirgapError
+    assert code.exit_code == 2 or 10 <= code.exit_code < 90
+    assert code.remedy.endswith(".")
+    assert "\n" not in code.remedy
+    assert pickle.loads(pickle.dumps(error)).code is code  # noqa: S301 - our own bytes
+
+
+def test_exit_codes_are_distinct_but_for_usage() -> None:
+    exit_codes = [code.exit_code for code in Code if not isinstance(error_for(code), OperatorError)]
+    assert len(set(exit_codes)) == len(exit_codes)
+
+
+def test_forged_and_uncheckable_are_two_codes_of_one_class() -> None:
+    assert Code.SIGNATURE_INVALID.exit_code != Code.SIGNATURE_UNCHECKABLE.exit_code
+    assert isinstance(error_for(Code.SIGNATURE_UNCHECKABLE), UntrustedInputError)
+
+
+def test_code_of_another_class_is_a_bug() -> None:
+    with pytest.raises(TypeError):
+        PolicyRefusal(Code.PART_CORRUPT)
+
+
+def test_detail_quoted_from_input_is_cut() -> None:
+    assert len(PolicyRefusal(Code.EXPIRED, "x" * 10_000).detail) == 500

@@ -1,0 +1,90 @@
+"""Replay and order."""
+
+from dataclasses import replace
+
+import pytest
+
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.ledger import LedgerEntry, entry_name, judge_sequence, judge_taken, require_entry, sequence_of
+from airgap.manifest import BundleManifest
+from airgap.policy import Order
+from tests.vectors.generate import NOW, minimal_manifest
+
+ENTRY = LedgerEntry(
+    channel="prod",
+    sequence=7,
+    manifest_sha256="a" * 64,
+    transfer_id="0123456789abcdef",
+    owner="import1",
+    taken_at=NOW,
+)
+
+
+def manifest(sequence: int) -> BundleManifest:
+    return replace(minimal_manifest(), sequence=sequence, previous_sha256=None if sequence == 1 else "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("order", "sequence", "taken", "outcome"),
+    [
+        (Order.ONCE, 5, [6, 7], (1, 2, 3, 4)),
+        (Order.INCREASING, 8, [6, 7], (1, 2, 3, 4, 5)),
+        (Order.INCREASING, 7, [6, 7], Code.OUT_OF_ORDER),
+        (Order.INCREASING, 5, [6, 7], Code.OUT_OF_ORDER),
+        (Order.INCREASING, 1, [], ()),
+        (Order.CONTIGUOUS, 1, [], ()),
+        (Order.CONTIGUOUS, 8, [6, 7], (1, 2, 3, 4, 5)),
+        (Order.CONTIGUOUS, 9, [6, 7], Code.SEQUENCE_GAP),
+        (Order.CONTIGUOUS, 7, [6, 7], Code.OUT_OF_ORDER),
+    ],
+)
+def test_order(order: Order, sequence: int, taken: list[int], outcome: Code | tuple[int, ...]) -> None:
+    if isinstance(outcome, tuple):
+        assert judge_sequence(manifest(sequence), order, taken) == outcome
+        return
+    with pytest.raises(PolicyRefusal) as refusal:
+        judge_sequence(manifest(sequence), order, taken)
+    assert refusal.value.code is outcome
+
+
+def test_gaps_on_record_are_bounded() -> None:
+    assert len(judge_sequence(manifest(10**9), Order.ONCE, [])) == 100
+
+
+def test_retry_of_the_same_owner_goes_on() -> None:
+    judge_taken(ENTRY, manifest_sha256="a" * 64, owner="import1")
+
+
+def test_same_bundle_again_is_a_replay() -> None:
+    with pytest.raises(PolicyRefusal) as refusal:
+        judge_taken(ENTRY, manifest_sha256="a" * 64, owner="import2")
+    assert refusal.value.code is Code.REPLAYED
+
+
+def test_two_bundles_with_one_number_raise_the_alarm() -> None:
+    with pytest.raises(PolicyRefusal) as refusal:
+        judge_taken(ENTRY, manifest_sha256="b" * 64, owner="import1")
+    assert refusal.value.code is Code.SEQUENCE_REUSED
+
+
+def test_entry_survives_the_storage() -> None:
+    assert LedgerEntry.from_bytes(ENTRY.to_bytes()) == ENTRY
+    assert sequence_of(ENTRY.name) == 7
+    assert ENTRY.name == entry_name("prod", 7) == "prod/0000000000000007.json"
+
+
+@pytest.mark.parametrize("name", ["prod/7.json", "plans/x.json", "prod/0000000000000007.json.bak", ""])
+def test_foreign_names_in_the_ledger_are_no_entries(name: str) -> None:
+    assert sequence_of(name) is None
+
+
+def test_entry_moved_to_another_number_is_refused() -> None:
+    with pytest.raises(UntrustedInputError):
+        require_entry(ENTRY, channel="prod", sequence=8)
+    assert require_entry(ENTRY, channel="prod", sequence=7) is ENTRY
+
+
+@pytest.mark.parametrize("change", [b'"schema":2', b'"schema":true', b'"schema":null'])
+def test_entry_of_another_schema_is_refused(change: bytes) -> None:
+    with pytest.raises(UntrustedInputError):
+        LedgerEntry.from_bytes(ENTRY.to_bytes().replace(b'"schema":1', change))

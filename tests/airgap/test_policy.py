@@ -1,0 +1,123 @@
+"""The trust policy: it can only restrict."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
+from securesystemslib.signer import CryptoSigner
+
+from airgap.envelope import Envelope, SignatureCheck
+from airgap.errors import Code, OperatorError, PolicyRefusal
+from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
+from airgap.policy import Order, TrustPolicy
+from airgap.strict_json import dump_canonical
+from tests.vectors.generate import P256, P384, policy_json, public_pem
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def channel(change: Change) -> Change:
+    return lambda policy: change(policy["channels"]["test"])
+
+
+INVALID: dict[str, Change] = {
+    "no keys": lambda p: p.update(keys=[]),
+    "no channels": lambda p: p.update(channels={}),
+    "later schema": lambda p: p.update(schema=2),
+    "schema true": lambda p: p.update(schema=True),
+    "unknown member": lambda p: p.update(allow="*"),
+    "channel name": lambda p: p["channels"].update({"a/b": p["channels"]["test"]}),
+    "no roles": channel(lambda c: c.update(bundleRoles={})),
+    "threshold zero": channel(lambda c: c["bundleRoles"]["source"].update(threshold=0)),
+    "threshold negative": channel(lambda c: c["bundleRoles"]["source"].update(threshold=-1)),
+    "threshold true": channel(lambda c: c["bundleRoles"]["source"].update(threshold=True)),
+    "threshold above keys": channel(lambda c: c["bundleRoles"]["source"].update(threshold=2)),
+    "role without keys": channel(lambda c: c["bundleRoles"]["source"].update(keyids=[])),
+    "key not listed": channel(lambda c: c["bundleRoles"]["source"].update(keyids=["0" * 64])),
+    "one key in two roles": channel(lambda c: c["bundleRoles"].update(other=c["bundleRoles"]["source"])),
+    "empty audience": channel(lambda c: c.update(audience=[])),
+    "wildcard audience": channel(lambda c: c.update(audience=["*"])),
+    "unknown algorithm": channel(lambda c: c.update(requiredAlgorithms=["rsa-pkcs1v15-sha256"])),
+    "unknown order": channel(lambda c: c.update(sequence="any")),
+    "no maximum age": channel(lambda c: c.pop("maxAgeSeconds")),
+    "age zero": channel(lambda c: c.update(maxAgeSeconds=0)),
+    "skew of a year": channel(lambda c: c.update(clockSkewSeconds=31_536_000)),
+    "key not pem": lambda p: p["keys"].append("not a key"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_policy_is_refused(name: str) -> None:
+    policy: dict[str, Any] = policy_json()
+    INVALID[name](policy)
+    with pytest.raises(PolicyRefusal) as refusal:
+        TrustPolicy.from_bytes(dump_canonical(policy))
+    assert refusal.value.code is Code.POLICY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{}", b"null", b"[]", b'{"schema":1,"keys":[],"channels":{}}', b"\xff"]
+)
+def test_empty_policy_accepts_nothing(raw: bytes) -> None:
+    with pytest.raises(PolicyRefusal):
+        TrustPolicy.from_bytes(raw)
+
+
+def test_policy_is_read() -> None:
+    policy = TrustPolicy.from_bytes(dump_canonical(policy_json()))
+    assert policy.channels["prod"].order is Order.INCREASING
+    assert policy.channels["prod"].bundle_roles["source"].threshold == 2
+    assert policy.channels["test"].receipt_roles == {}
+
+
+def pem_of(private_key: Any) -> str:
+    return CryptoSigner(private_key).private_bytes.decode()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ec.generate_private_key(ec.SECP256R1()),
+        lambda: ec.generate_private_key(ec.SECP384R1()),
+        lambda: rsa.generate_private_key(65537, 3072),
+        mldsa.MLDSA65PrivateKey.generate,
+        mldsa.MLDSA87PrivateKey.generate,
+    ],
+    ids=["p-256", "p-384", "rsa-3072", "ml-dsa-65", "ml-dsa-87"],
+)
+def test_each_accepted_kind_signs_and_verifies(make: Callable[[], Any]) -> None:
+    signer = signer_from_pem(pem_of(make()).encode())
+    key = public_key_from_pem(public_pem(signer))
+    assert key.keyid == signer.public_key.keyid
+    assert key.scheme in SCHEMES
+    envelope = Envelope.from_bytes(Envelope.sign(b"{}", [signer]).to_bytes())
+    assert envelope.check_signatures([key]) == {key.keyid: SignatureCheck.VALID}
+    other = Envelope(payload=b"[]", signatures=envelope.signatures)
+    assert other.check_signatures([key]) == {key.keyid: SignatureCheck.FORGED}
+    assert envelope.check_signatures([P256.public_key]) == {key.keyid: SignatureCheck.UNKNOWN_KEY}
+
+
+@pytest.mark.parametrize(
+    "private_key",
+    [
+        rsa.generate_private_key(65537, 2048),
+        ec.generate_private_key(ec.SECP521R1()),
+        mldsa.MLDSA44PrivateKey.generate(),
+    ],
+    ids=["rsa-2048", "p-521", "ml-dsa-44"],
+)
+def test_weak_or_unusual_key_is_refused(private_key: Any) -> None:
+    signer = CryptoSigner(private_key)
+    with pytest.raises(PolicyRefusal):
+        public_key_from_pem(public_pem(signer))
+    with pytest.raises(OperatorError):
+        signer_from_pem(signer.private_bytes)
+
+
+def test_private_key_never_shows_in_an_error() -> None:
+    secret = P384.private_bytes.replace(b"BEGIN PRIVATE", b"BEGIN PRIVVATE")
+    with pytest.raises(OperatorError) as refusal:
+        signer_from_pem(secret)
+    assert secret.splitlines()[1].decode() not in repr(refusal.value)
+    assert refusal.value.__suppress_context__

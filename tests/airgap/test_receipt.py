@@ -1,0 +1,103 @@
+"""Receipts: signed by the target, for the channel, or worth nothing."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airgap.envelope import Envelope
+from airgap.errors import AirgapError, Code, UntrustedInputError
+from airgap.policy import TrustPolicy
+from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt, verify_receipt
+from airgap.strict_json import dump_canonical
+from tests.vectors.generate import (
+    P384,
+    STRANGER,
+    TARGET_KEY,
+    imported_receipt,
+    policy_json,
+    refused_receipt,
+)
+
+POLICY = TrustPolicy.from_bytes(dump_canonical(policy_json()))
+
+
+def test_receipt_of_the_target_is_accepted() -> None:
+    raw = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY]).to_bytes()
+    receipt = verify_receipt(raw, policy=POLICY, channel="prod")
+    assert receipt == imported_receipt()
+    assert receipt.is_imported
+    assert all(proof.is_proven for proof in receipt.artifacts)
+
+
+def test_refusal_is_a_receipt_too() -> None:
+    receipt = Receipt.from_bytes(refused_receipt().to_bytes())
+    assert receipt.code is Code.PART_CORRUPT
+    assert not receipt.is_imported
+
+
+@pytest.mark.parametrize(
+    ("signer", "channel", "code"),
+    [
+        (STRANGER, "prod", Code.SIGNER_UNKNOWN),
+        (P384, "prod", Code.SIGNER_UNKNOWN),
+        (TARGET_KEY, "test", Code.SIGNER_UNKNOWN),
+        (TARGET_KEY, "nowhere", Code.CHANNEL_UNKNOWN),
+    ],
+    ids=["stranger", "bundle key", "channel without receipt role", "unknown channel"],
+)
+def test_receipt_by_anybody_else_is_refused(signer: Any, channel: str, code: Code) -> None:
+    raw = Envelope.sign(imported_receipt().to_bytes(), [signer]).to_bytes()
+    with pytest.raises(AirgapError) as refusal:
+        verify_receipt(raw, policy=POLICY, channel=channel)
+    assert refusal.value.code is code
+
+
+def test_verdict_exchanged_under_the_targets_signature() -> None:
+    envelope = Envelope.sign(refused_receipt().to_bytes(), [TARGET_KEY])
+    forged = Envelope(payload=imported_receipt().to_bytes(), signatures=envelope.signatures)
+    with pytest.raises(UntrustedInputError) as refusal:
+        verify_receipt(forged.to_bytes(), policy=POLICY, channel="prod")
+    assert refusal.value.code is Code.SIGNATURE_INVALID
+
+
+INVALID: dict[str, Callable[[dict[str, Any]], object]] = {
+    "imported with a code": lambda p: p.update(code="EXPIRED"),
+    "refused without a code": lambda p: p.update(verdict="refused"),
+    "third verdict": lambda p: p.update(verdict="maybe"),
+    "unknown code": lambda p: p.update(verdict="refused", code="FINE"),
+    "unknown member": lambda p: p.update(extra=1),
+    "damage of no kind": lambda p: p.update(
+        damage=[{"code": "EXPIRED", "name": "x", "detail": "", "offset": None, "size": None}]
+    ),
+    "negative count": lambda p: p.update(damageCount=-1),
+    "detail not text": lambda p: p.update(detail=None),
+    "found not a digest": lambda p: p["artifacts"][0].update(found="yes"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_receipt_is_refused(name: str) -> None:
+    statement = json.loads(imported_receipt().to_bytes())
+    INVALID[name](statement["predicate"])
+    with pytest.raises(UntrustedInputError) as refusal:
+        Receipt.from_bytes(dump_canonical(statement))
+    assert refusal.value.code is Code.RECEIPT_MALFORMED
+
+
+def test_proof_needs_the_digest_and_every_tag() -> None:
+    proof = ArtifactProof(reference="a:1", digest="sha256:" + "0" * 64, found="sha256:" + "0" * 64)
+    assert proof.is_proven
+    assert not replace(proof, found=None).is_proven
+    assert not replace(proof, found="sha256:" + "1" * 64).is_proven
+    assert not replace(proof, missing_tags=("1",)).is_proven
+
+
+def test_damage_beyond_the_limit_is_counted_not_listed() -> None:
+    receipt = refused_receipt()
+    many = replace(receipt, damages=receipt.damages * 600, damage_count=1200)
+    again = Receipt.from_bytes(many.to_bytes())
+    assert len(again.damages) == MAX_DAMAGES
+    assert again.damage_count == 1200

@@ -1,0 +1,222 @@
+"""Every line of verify.py's list, each by the attack that it stops."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from securesystemslib.signer import CryptoSigner
+
+from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.manifest import BundleManifest
+from airgap.policy import TrustPolicy
+from airgap.strict_json import dump_canonical
+from airgap.verify import Verdict, verify_bundle
+from tests.vectors.generate import (
+    ED25519,
+    MLDSA87,
+    NOW,
+    P256,
+    P384,
+    STRANGER,
+    TARGET,
+    TARGET_KEY,
+    full_manifest,
+    minimal_manifest,
+    policy_json,
+)
+
+POLICY = TrustPolicy.from_bytes(dump_canonical(policy_json()))
+
+
+def judge(raw: bytes, **overrides: Any) -> Verdict:
+    return verify_bundle(raw, **{"policy": POLICY, "now": NOW, "target": TARGET, **overrides})
+
+
+def signed(manifest: BundleManifest | None = None, *signers: CryptoSigner) -> bytes:
+    return Envelope.sign((manifest or minimal_manifest()).to_bytes(), signers or (P384,)).to_bytes()
+
+
+def with_json(raw: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    value = json.loads(raw)
+    change(value)
+    return json.dumps(value).encode()
+
+
+def test_accepts_what_a_trusted_key_signed() -> None:
+    verdict = judge(signed())
+    assert verdict.is_accepted
+    assert verdict.require() == minimal_manifest()
+    assert [(s.role, s.scheme) for s in verdict.signers] == [("source", "ecdsa-sha2-nistp384")]
+
+
+def test_accepts_a_hybrid_of_two_roles() -> None:
+    verdict = judge(signed(full_manifest(), P384, MLDSA87, ED25519))
+    assert verdict.is_accepted, verdict
+    assert {s.role for s in verdict.signers} == {"source", "releaser"}
+
+
+def test_envelope_larger_than_any_valid_one_is_refused_unread() -> None:
+    assert judge(b" " * (MAX_ENVELOPE_BYTES + 1)).code is Code.TOO_LARGE
+
+
+def test_bundle_signed_by_an_unknown_key_is_refused_unparsed() -> None:
+    verdict = judge(signed(None, STRANGER))
+    assert verdict.code is Code.SIGNER_UNKNOWN
+    assert verdict.manifest is None
+
+
+def test_payload_exchanged_under_a_trusted_signature() -> None:
+    def exchange(value: dict[str, Any]) -> None:
+        other = replace(minimal_manifest(), audience=("attacker.azurecr.io",))
+        value["payload"] = base64.b64encode(other.to_bytes()).decode()
+
+    verdict = judge(with_json(signed(), exchange))
+    assert verdict.code is Code.SIGNATURE_INVALID
+    assert verdict.manifest is None
+
+
+def test_one_forged_signature_beside_a_valid_one_refuses_the_whole() -> None:
+    def forge(value: dict[str, Any]) -> None:
+        stolen = json.loads(signed(full_manifest(), P256))["signatures"][0]
+        value["signatures"].append(stolen)
+
+    assert judge(with_json(signed(), forge)).code is Code.SIGNATURE_INVALID
+
+
+def test_stranger_beside_a_trusted_signer_changes_nothing() -> None:
+    assert judge(signed(None, P384, STRANGER)).is_accepted
+
+
+def test_key_of_another_channel_does_not_count() -> None:
+    verdict = judge(signed(None, P256))
+    assert verdict.code is Code.THRESHOLD_NOT_MET
+    assert verdict.manifest is not None
+
+
+def test_receipt_key_cannot_sign_bundles() -> None:
+    assert judge(signed(None, TARGET_KEY)).code is Code.THRESHOLD_NOT_MET
+
+
+@pytest.mark.parametrize(
+    "signers",
+    [(P384, ED25519), (MLDSA87, ED25519), (P384, MLDSA87)],
+    ids=["no ml-dsa", "no p-384", "no releaser"],
+)
+def test_threshold_of_each_role_must_be_met(signers: tuple[CryptoSigner, ...]) -> None:
+    assert judge(signed(full_manifest(), *signers)).code is Code.THRESHOLD_NOT_MET
+
+
+def test_one_signature_given_twice_is_not_two() -> None:
+    def double(value: dict[str, Any]) -> None:
+        value["signatures"] *= 2
+
+    assert judge(with_json(signed(), double)).code is Code.ENVELOPE_MALFORMED
+
+
+def test_algorithm_downgrade_is_refused() -> None:
+    raw = policy_json()
+    channel: Any = raw["channels"]
+    channel["test"]["requiredAlgorithms"] = ["ml-dsa-87/1"]
+    policy = TrustPolicy.from_bytes(dump_canonical(raw))
+    assert judge(signed(), policy=policy).code is Code.ALGORITHM_MISSING
+
+
+def test_bundle_for_another_registry_is_refused() -> None:
+    stray = replace(minimal_manifest(), audience=("elsewhere.azurecr.us",))
+    assert judge(signed(stray)).code is Code.AUDIENCE_MISMATCH
+    assert judge(signed(stray), target=None).code is Code.AUDIENCE_MISMATCH
+
+
+def test_target_outside_the_channels_audience_is_refused() -> None:
+    assert judge(signed(), target="elsewhere.azurecr.us").code is Code.AUDIENCE_MISMATCH
+
+
+def test_channel_that_the_policy_does_not_name() -> None:
+    assert judge(signed(replace(minimal_manifest(), channel="other"))).code is Code.CHANNEL_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("shift", "code"),
+    [
+        (timedelta(seconds=-301), Code.NOT_YET_VALID),
+        (timedelta(seconds=-300), None),
+        (timedelta(days=14, seconds=300), None),
+        (timedelta(days=14, seconds=301), Code.EXPIRED),
+        (timedelta(days=-365), Code.NOT_YET_VALID),
+        (timedelta(days=365), Code.EXPIRED),
+    ],
+)
+def test_clock(shift: timedelta, code: Code | None) -> None:
+    assert judge(signed(), now=NOW + shift).code is code
+
+
+def test_bundle_older_than_the_channel_allows_is_refused_though_not_expired() -> None:
+    eternal = replace(minimal_manifest(), expires_at=NOW + timedelta(days=3650))
+    assert judge(signed(eternal), now=NOW + timedelta(days=30, seconds=301)).code is Code.TOO_OLD
+    assert judge(signed(eternal), now=NOW + timedelta(days=30, seconds=300)).is_accepted
+
+
+def test_signed_nonsense_is_malformed_not_trusted() -> None:
+    raw = Envelope.sign(b'{"_type":"https://in-toto.io/Statement/v1"}', [P384]).to_bytes()
+    verdict = judge(raw)
+    assert verdict.code is Code.MANIFEST_MALFORMED
+    with pytest.raises(UntrustedInputError):
+        verdict.require()
+
+
+def test_refusal_by_policy_raises_as_such() -> None:
+    with pytest.raises(PolicyRefusal, match="EXPIRED"):
+        judge(signed(), now=NOW + timedelta(days=30)).require()
+
+
+NOT_AN_ENVELOPE = {
+    "empty": b"",
+    "not json": b"PK\x03\x04",
+    "html": b"<html>403</html>",
+    "bom": b"\xef\xbb\xbf{}",
+    "utf-16": '{"a":1}'.encode("utf-16"),
+    "array": b"[]",
+    "no signatures": signed().replace(b'"signatures":[', b'"signatures":[],"x":['),
+    "duplicate key": b'{"payloadType":"a","payloadType":"b"}',
+    "nan": b'{"payload":NaN}',
+    "huge integer": b'{"payload":' + b"9" * 5000 + b"}",
+    "deep": b"[" * 100_000,
+    "other payload type": signed().replace(b"vnd.in-toto+json", b"vnd.other+json"),
+    "url-safe base64": signed().replace(b'"payload":"', b'"payload":"-_'),
+    "upper-case keyid": signed().replace(
+        P384.public_key.keyid.encode(), P384.public_key.keyid.upper().encode()
+    ),
+    "unknown member": signed().replace(b'{"payload"', b'{"extra":1,"payload"'),
+    "lone surrogate": b'{"payload":"\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("name", NOT_AN_ENVELOPE)
+def test_what_is_not_an_envelope_is_refused(name: str) -> None:
+    assert judge(NOT_AN_ENVELOPE[name]).code is Code.ENVELOPE_MALFORMED
+
+
+_VALID = signed(full_manifest(), P384, MLDSA87, ED25519)
+
+
+@settings(max_examples=300, deadline=None)
+@given(position=st.integers(0, len(_VALID) - 2), flip=st.integers(1, 255))
+def test_no_byte_of_an_envelope_can_be_changed(position: int, flip: int) -> None:
+    """The newline at the end is the only byte without meaning."""
+    changed = bytearray(_VALID)
+    changed[position] ^= flip
+    verdict = judge(bytes(changed))
+    assert not verdict.is_accepted or verdict.require() == full_manifest()
+
+
+@settings(max_examples=300, deadline=None)
+@given(raw=st.binary(max_size=2000))
+def test_arbitrary_bytes_are_refused_without_an_exception(raw: bytes) -> None:
+    assert judge(raw).code in {Code.ENVELOPE_MALFORMED, Code.TOO_LARGE}

@@ -1,0 +1,28 @@
+"""Generated documents are as generated; what the documents name exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.architecture import errors_page
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_error_page_is_as_generated() -> None:
+    assert errors_page.PAGE.read_text(encoding="utf-8") == errors_page.render()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_documents_name_in_code_style_exist(page: Path) -> None:
+    pattern = r"`((?:airgap|function_app|offline_mover|local_cloud|infra|tests|docs|bench)/[\w./-]+\.\w+)`"
+    for name in re.findall(pattern, page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
