@@ -1,7 +1,7 @@
 """Orchestrators are replayed: they hold order and nothing else.
 
-The guard reads the syntax tree of every function decorated with ``orchestration_trigger``, and refuses what gives
-another answer when it runs again: clocks, randomness, the environment, files, the network, logging.
+The guard reads the syntax tree of every function decorated with ``orchestration_trigger``, and refuses what
+gives another answer when it runs again: clocks, randomness, the environment, files, the network, logging.
 """
 
 import ast
