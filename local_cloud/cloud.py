@@ -230,7 +230,7 @@ class Cloud:
                 command,
                 cwd=PROJECT,
                 env=self.app_environment() | self._app_settings,
-                stdin=subprocess.PIPE,  # closes when this process dies, however it does; then the host ends too
+                stdin=subprocess.PIPE,  # closes when this process dies, however it does; so the host ends
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

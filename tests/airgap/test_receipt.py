@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from airgap.envelope import Envelope
-from airgap.errors import AirgapError, Code, UntrustedInputError
+from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
 from airgap.policy import TrustPolicy
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt, verify_receipt
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (
+    P256,
     P384,
     STRANGER,
     TARGET_KEY,
@@ -53,6 +54,19 @@ def test_receipt_by_anybody_else_is_refused(signer: Any, channel: str, code: Cod
     with pytest.raises(AirgapError) as refusal:
         verify_receipt(raw, policy=POLICY, channel=channel)
     assert refusal.value.code is code
+
+
+def test_receipt_needs_the_threshold_of_its_role() -> None:
+    raw: dict[str, Any] = policy_json()
+    keyids = [TARGET_KEY.public_key.keyid, P256.public_key.keyid]
+    raw["channels"]["prod"]["receiptRoles"]["target"] = {"threshold": 2, "keyids": keyids}
+    policy = TrustPolicy.from_bytes(dump_canonical(raw))
+    alone = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY]).to_bytes()
+    with pytest.raises(PolicyRefusal) as refusal:
+        verify_receipt(alone, policy=policy, channel="prod")
+    assert refusal.value.code is Code.THRESHOLD_NOT_MET
+    both = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY, P256]).to_bytes()
+    assert verify_receipt(both, policy=policy, channel="prod").is_imported
 
 
 def test_verdict_exchanged_under_the_targets_signature() -> None:

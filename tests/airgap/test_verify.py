@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
@@ -88,6 +88,13 @@ def test_one_forged_signature_beside_a_valid_one_refuses_the_whole() -> None:
         value["signatures"].append(stolen)
 
     assert judge(with_json(signed(), forge)).code is Code.SIGNATURE_INVALID
+
+
+def test_signature_that_could_not_be_checked_refuses_with_its_own_code() -> None:
+    keyid = P384.public_key.keyid
+    broken = SSlibKey(keyid, "ecdsa", "ecdsa-sha2-nistp384", {"public": "not a key"})
+    policy = replace(POLICY, keys={**POLICY.keys, keyid: broken})
+    assert judge(signed(full_manifest(), P384, ED25519), policy=policy).code is Code.SIGNATURE_UNCHECKABLE
 
 
 def test_stranger_beside_a_trusted_signer_changes_nothing() -> None:
@@ -184,7 +191,7 @@ NOT_AN_ENVELOPE = {
     "utf-16": '{"a":1}'.encode("utf-16"),
     "array": b"[]",
     "no signatures": signed().replace(b'"signatures":[', b'"signatures":[],"x":['),
-    "duplicate key": b'{"payloadType":"a","payloadType":"b"}',
+    "payload given twice": signed().replace(b'{"payload":', b'{"payload":"e30=","payload":'),
     "nan": b'{"payload":NaN}',
     "huge integer": b'{"payload":' + b"9" * 5000 + b"}",
     "deep": b"[" * 100_000,

@@ -1,0 +1,14 @@
+"""Two Azure clouds on one machine, for trying out and for tests. Never deployed; nothing imports it.
+
+It stands in for Azure at the network, so that the product never knows: real servers, HTTPS with a CA of its own,
+tokens, on loopback only. `cloud.Cloud` is one side with all of it, `demo` carries artifacts across.
+
+================== ========================================================================
+`azurite`          storage account: Microsoft's Azurite
+`acr_transfer`     ARM: export pipelines, import pipelines, pipeline runs
+`registry`         the registry's data plane: Debian's docker-registry, or a small built-in one
+`key_vault`        secrets, and keys that sign
+`identity`         the managed-identity endpoint of App Service, on `tokens` (Microsoft Entra)
+`functions_host`   Functions host and Durable Functions, for the real app on the real SDK
+================== ========================================================================
+"""

@@ -1,0 +1,49 @@
+"""Both clouds, running for the tests of one module, and a loop for them to run in."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from local_cloud.demo import Demo
+
+T = TypeVar("T")
+
+
+class Crossing:
+    """The two clouds of the demo, driven from synchronous tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.demo = Demo.prepare(folder)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 120) -> T:
+        """The result of a coroutine that runs beside the clouds."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+
+    def close(self) -> None:
+        """Stop the clouds, then the loop."""
+        self.run(self.demo.close())
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def make_crossing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Crossing]]:
+    """Makes crossings that are closed when the module ends."""
+    made: list[Crossing] = []
+
+    def make() -> Crossing:
+        made.append(Crossing(tmp_path_factory.mktemp("crossing") / "demo"))
+        return made[-1]
+
+    yield make
+    for crossing in made:
+        crossing.close()

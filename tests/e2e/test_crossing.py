@@ -1,0 +1,210 @@
+"""The whole path on both clouds: real servers, the real app, events that come twice, a killed host."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from azure.storage.blob import BlobServiceClient
+
+from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.errors import Code
+from airgap.manifest import ENVELOPE_NAME
+from airgap.receipt import Receipt
+from local_cloud.cloud import PIPELINE
+from local_cloud.demo import Demo, offline_mover, push, until
+from local_cloud.samples import push_samples
+from tests.e2e.conftest import Crossing
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def crossing(make_crossing: Callable[[], Crossing]) -> Crossing:
+    """Small samples in the source registry; every activity and blob event comes twice, as Azure may do."""
+    made = make_crossing()
+    demo = made.demo
+    demo.target.behaviour.run_delay_s = 2.0
+    made.run(demo.start())
+    made.run(restart(demo, is_delivering_twice=True))
+    demo.medium.mkdir()
+    return made
+
+
+async def restart(demo: Demo, *, is_delivering_twice: bool) -> None:
+    for cloud in (demo.source, demo.target):
+        await asyncio.to_thread(cloud.stop_app)
+        await cloud.start_app(is_delivering_twice=is_delivering_twice)
+
+
+def samples(demo: Demo) -> list[str]:
+    registry = demo.source.registry
+    return push_samples(
+        registry.login_server,
+        username=registry.admin_username,
+        password=registry.admin_password,
+        ca_file=demo.ca.ca_file,
+        layer_bytes_total=6_000_000,
+    )
+
+
+def import_runs(demo: Demo) -> list[dict[str, Any]]:
+    """The pipeline runs of the target, as ARM lists them."""
+    target = demo.target
+    answer = requests.get(
+        f"{target.url('arm')}{target.registry_id}/pipelineRuns",
+        params={"api-version": "2025-06-01-preview"},
+        headers={
+            "Authorization": f"Bearer {target.tokens.mint(target.owner_principal, 'https://management.azure.com/')}"
+        },
+        verify=str(demo.ca.ca_file),
+        timeout=10,
+    )
+    runs: list[dict[str, Any]] = answer.json()["value"]
+    return [
+        r
+        for r in runs
+        if r["properties"]["request"]["pipelineResourceId"].endswith(f"importPipelines/{PIPELINE}")
+    ]
+
+
+def upload(demo: Demo, name: str, raw: bytes) -> None:
+    with BlobServiceClient(
+        demo.target.azurite.blob_url,
+        credential=demo.sas_file(demo.target).read_text(),
+        connection_verify=str(demo.ca.ca_file),
+    ) as service:
+        service.get_blob_client("incoming", name).upload_blob(raw)
+
+
+async def export(demo: Demo, references: list[str]) -> dict[str, Any]:
+    """Order a transfer and wait until it is sealed."""
+    transfer_id = await asyncio.to_thread(demo.post_transfer, references)
+    sealed: dict[str, Any] = await until("sealing", lambda: demo.sealed_transfer(transfer_id))
+    return sealed
+
+
+async def pull(demo: Demo, transfer_id: str) -> None:
+    await offline_mover(
+        *("pull", f"{demo.source.container_url}/{transfer_id}", str(demo.medium)),
+        *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.source))),
+        ca=demo.ca,
+    )
+
+
+async def killed_during_the_import(demo: Demo) -> Receipt:
+    """Cut the power of the target's host while its import run is under way, then start it again."""
+    known = set(await asyncio.to_thread(demo.receipts))
+    await push(demo)
+    await until("an import run", lambda: import_runs(demo))
+    await asyncio.to_thread(demo.target.stop_app, kill=True)
+    await demo.target.start_app(is_delivering_twice=True)
+    _, receipt = await demo.next_receipt(known)
+    return receipt
+
+
+def test_events_come_twice_and_the_host_is_killed_yet_there_is_one_import_and_one_receipt(
+    crossing: Crossing,
+) -> None:
+    demo = crossing.demo
+    references = samples(demo)
+    before = demo.digests(demo.source, references)
+    sealed = crossing.run(export(demo, references))
+    crossing.run(pull(demo, sealed["transferId"]))
+    receipt = crossing.run(killed_during_the_import(demo), timeout_s=200)
+    assert receipt.is_imported, receipt
+    assert receipt.transfer_id == sealed["transferId"]
+    assert all(proof.is_proven for proof in receipt.artifacts)
+    assert demo.digests(demo.target, references) == before
+    assert len(import_runs(demo)) == 1
+    assert len(demo.receipts()) == 1
+    crossing.run(until("clean-up", lambda: not demo.blobs("incoming")))
+
+
+def test_fifty_one_artifacts_are_split_over_two_runs(crossing: Crossing) -> None:
+    demo = crossing.demo
+    references = [f"many/app:{n}" for n in range(51)]
+    with_tags(demo, references)
+    sealed = crossing.run(export(demo, references))
+    names = {
+        name for name in source_blobs(demo, sealed["transferId"]) if name.rsplit("/", 1)[1] != ENVELOPE_NAME
+    }
+    assert names == {f"{sealed['transferId']}/001", f"{sealed['transferId']}/002"}
+
+
+def with_tags(demo: Demo, references: list[str]) -> None:
+    """Tag one small artifact many times."""
+    registry = demo.source.registry
+    from local_cloud.registry.client import RegistryClient  # noqa: PLC0415 - only this test pushes by itself
+
+    with RegistryClient(
+        registry.login_server,
+        username=registry.admin_username,
+        password=registry.admin_password,
+        ca_file=demo.ca.ca_file,
+    ) as client:
+        media_type, manifest = client.manifest("charts/hello", "0.1.0")
+        del media_type
+        copy_blobs(client, json.loads(manifest), "charts/hello", "many/app")
+        for reference in references:
+            client.push_manifest("many/app", json.loads(manifest), reference.rsplit(":", 1)[1])
+
+
+def copy_blobs(client: Any, manifest: dict[str, Any], source: str, target: str) -> None:
+    import io  # noqa: PLC0415 - with the import above
+
+    from local_cloud.registry.client import Descriptor  # noqa: PLC0415
+
+    for blob in [manifest["config"], *manifest["layers"]]:
+        content = client.blob(source, blob["digest"])
+        client.push_blob(
+            target,
+            io.BytesIO(content),
+            Descriptor(media_type=blob["mediaType"], digest=blob["digest"], size_bytes=blob["size"]),
+        )
+
+
+def source_blobs(demo: Demo, prefix: str) -> list[str]:
+    with BlobServiceClient.from_connection_string(
+        demo.source.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
+    ) as service:
+        return list(service.get_container_client("transfer").list_blob_names(name_starts_with=prefix))
+
+
+def test_artifact_that_does_not_exist_ends_before_anything_is_exported(crossing: Crossing) -> None:
+    demo = crossing.demo
+    transfer_id = demo.post_transfer(["samples/app:1.0", "nowhere/nothing:1"])
+
+    def ended() -> dict[str, Any] | None:
+        state: dict[str, Any] = requests.get(
+            f"{demo.source.api_url}/api/transfers/{transfer_id}", timeout=10
+        ).json()
+        return state if state["status"] in {"failed", "refused", "sealed"} else None
+
+    state = crossing.run(until("the refusal", ended))
+    assert state["error"]["code"] == Code.ARTIFACT_NOT_FOUND.name
+    assert "nowhere/nothing:1" in state["error"]["detail"]
+    assert source_blobs(demo, transfer_id) == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"<html>not json</html>", Code.ENVELOPE_MALFORMED),
+        (b'{"payloadType":"x","payload":NaN}', Code.ENVELOPE_MALFORMED),
+        (b" " * 100_000_000, Code.TOO_LARGE),
+    ],
+    ids=["html", "nan", "100 MB"],
+)
+def test_what_is_no_manifest_is_quarantined_and_answered(crossing: Crossing, raw: bytes, code: Code) -> None:
+    demo = crossing.demo
+    assert len(raw) < 1000 or len(raw) > MAX_ENVELOPE_BYTES
+    known = set(demo.receipts())
+    upload(demo, f"hostile{len(raw)}/{ENVELOPE_NAME}", raw)
+    name, receipt = crossing.run(demo.next_receipt(known))
+    assert receipt.code is code
+    assert receipt.transfer_id is None
+    assert name not in known
+    crossing.run(until("quarantine", lambda: not demo.blobs("incoming", f"hostile{len(raw)}/")))
