@@ -1,0 +1,271 @@
+"""A key vault for secrets and EC signing keys, with Key Vault's bearer challenge and error bodies.
+
+The challenge names as its resource the parent domain of the vault, and the client refuses to send a token
+unless that domain ends the address it called: ``https://vault.azure.net`` for ``https://x.vault.azure.net``.
+What is true of ``https://127.0.0.1:1234`` is ``https://0.0.1:1234``; so stock clients accept this vault with
+that check on, at the address 127.0.0.1 (not at ``localhost``, which has no parent).
+"""
+
+import base64
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from local_cloud.tokens import KEY_VAULT_AUDIENCE, TokenAuthority, TokenRefused
+
+Permission = Literal["secrets/get", "keys/get", "keys/sign"]
+Curve = Literal["P-256", "P-384"]
+
+_PERMISSIONS = ("secrets/get", "keys/get", "keys/sign")
+_MAX_BODY_BYTES = 64 * 1024
+_MAX_SECRET_CHARS = 25 * 1024
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CurveFacts:
+    curve: ec.EllipticCurve
+    algorithm: str
+    hash: hashes.HashAlgorithm
+    size_bytes: int  # of a coordinate, of r, of s and of the digest
+
+
+_CURVES: Mapping[str, _CurveFacts] = {
+    "P-256": _CurveFacts(curve=ec.SECP256R1(), algorithm="ES256", hash=hashes.SHA256(), size_bytes=32),
+    "P-384": _CurveFacts(curve=ec.SECP384R1(), algorithm="ES384", hash=hashes.SHA384(), size_bytes=48),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Version(Generic[_Value]):
+    version: str  # 32 hex digits
+    created_s: int
+    value: _Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EcKey:
+    curve_name: str
+    private: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def facts(self) -> _CurveFacts:
+        return _CURVES[self.curve_name]
+
+    def sign(self, algorithm: str, digest: bytes) -> bytes:
+        """Returns r and s, fixed width, one after the other (RFC 7518 section 3.4)."""
+        facts = self.facts
+        if algorithm != facts.algorithm:
+            message = f"Key and signing algorithm are incompatible. Key type: EC, curve: {self.curve_name}."
+            raise _Refusal(400, "BadParameter", message)
+        if len(digest) != facts.size_bytes:
+            message = (
+                f"Invalid length of 'value': {len(digest)} bytes. {algorithm} requires {facts.size_bytes}."
+            )
+            raise _Refusal(400, "BadParameter", message)
+        der = self.private.sign(digest, ec.ECDSA(utils.Prehashed(facts.hash)))
+        return b"".join(
+            number.to_bytes(facts.size_bytes, "big") for number in utils.decode_dss_signature(der)
+        )
+
+
+class _Refusal(Exception):  # noqa: N818 - an answer to the caller, not a fault
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        inner: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.inner = inner
+        self.headers = headers
+
+    def response(self) -> web.Response:
+        error: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if self.inner:
+            error["innererror"] = {"code": self.inner}
+        return web.json_response({"error": error}, status=self.status, headers=self.headers)
+
+
+class KeyVault:
+    """Secrets and keys in memory, every version kept, and who may use them.
+
+    `clock` gives seconds since the epoch for the creation times; tokens are judged by `tokens`' own clock.
+    """
+
+    def __init__(self, tokens: TokenAuthority, *, clock: Callable[[], float] = time.time) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._secrets: dict[str, list[_Version[str]]] = {}
+        self._keys: dict[str, list[_Version[_EcKey]]] = {}
+        self._permissions: dict[str, set[str]] = {}
+
+    def set_secret(self, name: str, value: str) -> None:
+        """Adds a version of the secret `name` and makes it the current one."""
+        if len(value) > _MAX_SECRET_CHARS:
+            raise ValueError("a secret may have 25 KiB")
+        self._add(self._secrets, name, value)
+
+    def create_ec_key(self, name: str, curve: Curve) -> str:
+        """Adds a version of the key `name`; returns its public key in PEM (SubjectPublicKeyInfo)."""
+        private = ec.generate_private_key(_CURVES[curve].curve)
+        self._add(self._keys, name, _EcKey(curve_name=curve, private=private))
+        public = private.public_key()
+        return public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ).decode()
+
+    def grant(self, principal_id: str, *permissions: Permission) -> None:
+        """Lets an Entra principal read secrets, read public keys or sign, anything in this vault."""
+        for permission in permissions:
+            if permission not in _PERMISSIONS:
+                raise ValueError(f"not a permission: {permission!r}")
+        self._permissions.setdefault(principal_id, set()).update(permissions)
+
+    def app(self) -> web.Application:
+        """Returns the vault's REST surface."""
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_refusals_as_json])
+        for path in ("/secrets/{name}", "/secrets/{name}/{version:[^/]*}"):
+            app.router.add_get(path, self._get_secret)
+        for path in ("/keys/{name}", "/keys/{name}/{version:[^/]*}"):
+            app.router.add_get(path, self._get_key)
+        for path in ("/keys/{name}/sign", "/keys/{name}/{version:[^/]*}/sign"):
+            app.router.add_post(path, self._sign)
+        return app
+
+    def _add(self, versions: dict[str, list[_Version[_Value]]], name: str, value: _Value) -> None:
+        if not name.isascii() or not name.replace("-", "").isalnum():
+            raise ValueError(f"not a Key Vault object name: {name!r}")
+        version = _Version(version=uuid.uuid4().hex, created_s=int(self._clock()), value=value)
+        versions.setdefault(name, []).append(version)
+
+    async def _get_secret(self, request: web.Request) -> web.Response:
+        self._authorise(request, "secrets/get")
+        name, found = _find(self._secrets, request, "Secret")
+        secret_id = f"https://{request.host}/secrets/{name}/{found.version}"
+        return web.json_response(
+            {"value": found.value, "id": secret_id, "attributes": _attributes(found.created_s)}
+        )
+
+    async def _get_key(self, request: web.Request) -> web.Response:
+        self._authorise(request, "keys/get")
+        name, found = _find(self._keys, request, "Key")
+        numbers = found.value.private.public_key().public_numbers()
+        size_bytes = found.value.facts.size_bytes
+        key = {
+            "kid": f"https://{request.host}/keys/{name}/{found.version}",
+            "kty": "EC",
+            "key_ops": ["sign", "verify"],
+            "crv": found.value.curve_name,
+            "x": _base64url(numbers.x.to_bytes(size_bytes, "big")),
+            "y": _base64url(numbers.y.to_bytes(size_bytes, "big")),
+        }
+        return web.json_response({"key": key, "attributes": _attributes(found.created_s)})
+
+    async def _sign(self, request: web.Request) -> web.Response:
+        self._authorise(request, "keys/sign")
+        name, found = _find(self._keys, request, "Key")
+        signature = found.value.sign(*await _signing_order(request))
+        key_id = f"https://{request.host}/keys/{name}/{found.version}"
+        return web.json_response({"kid": key_id, "value": _base64url(signature)})
+
+    def _authorise(self, request: web.Request, permission: Permission) -> None:
+        if not request.query.get("api-version"):
+            raise _Refusal(400, "BadParameter", "api-version must be specified")
+        audience = loopback_audience(_port(request))
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        login = f"https://login.microsoftonline.com/{self._tokens.tenant_id}"
+        challenge = {"WWW-Authenticate": f'Bearer authorization="{login}", resource="{audience}"'}
+        if scheme.lower() != "bearer":
+            message = "AKV10000: Request is missing a Bearer or PoP token."
+            raise _Refusal(401, "Unauthorized", message, headers=challenge)
+        try:
+            claims = self._tokens.verify(token, KEY_VAULT_AUDIENCE, audience)
+        except TokenRefused as refusal:
+            message = f"The token is refused: {refusal.code}."
+            raise _Refusal(401, "Unauthorized", message, headers=challenge) from None
+        if permission not in self._permissions.get(claims.principal_id, ()):
+            kind, _, verb = permission.partition("/")
+            message = (
+                f"The user, group or application 'oid={claims.principal_id}' does not have"
+                f" {kind} {verb} permission on this key vault."
+            )
+            raise _Refusal(403, "Forbidden", message, inner="AccessDenied")
+
+
+def loopback_audience(port: int) -> str:
+    """The resource that a vault at ``https://127.0.0.1:port`` names in its challenge."""
+    return f"https://0.0.1:{port}"
+
+
+def is_loopback_audience(resource: str) -> bool:
+    """Whether some vault of this machine could have named `resource`."""
+    return re.fullmatch(r"https://0\.0\.1:[1-9][0-9]{0,4}", resource) is not None
+
+
+def _port(request: web.Request) -> int:
+    # The socket's, not the Host header's: what the client says does not choose the audience.
+    if request.transport is None:
+        raise _Refusal(400, "BadParameter", "the connection is closed")
+    return int(request.transport.get_extra_info("sockname")[1])
+
+
+def _find(
+    versions: Mapping[str, list[_Version[_Value]]], request: web.Request, kind: Literal["Secret", "Key"]
+) -> tuple[str, _Version[_Value]]:
+    """Returns the object's name and the version in the path; the current one if there is none."""
+    name, version = request.match_info["name"], request.match_info.get("version", "")
+    for candidate in reversed(versions.get(name, [])):
+        if version in ("", candidate.version):
+            return name, candidate
+    article = f"A {kind.lower()} with (name/id) {name}{'/' + version if version else ''}"
+    raise _Refusal(404, f"{kind}NotFound", f"{article} was not found in this key vault.")
+
+
+async def _signing_order(request: web.Request) -> tuple[str, bytes]:
+    """Returns the algorithm and the digest that the body asks to have signed."""
+    try:
+        match json.loads(await request.read()):
+            case {"alg": str(algorithm), "value": str(value)}:
+                return algorithm, base64.b64decode(
+                    value + "=" * (-len(value) % 4), altchars=b"-_", validate=True
+                )
+    except (ValueError, RecursionError):
+        pass
+    raise _Refusal(400, "BadParameter", "alg and a base64url value are expected")
+
+
+def _attributes(created_s: int) -> dict[str, object]:
+    return {
+        "enabled": True,
+        "created": created_s,
+        "updated": created_s,
+        "recoveryLevel": "Recoverable+Purgeable",
+        "recoverableDays": 90,
+    }
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+@web.middleware
+async def _refusals_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except _Refusal as refusal:
+        return refusal.response()

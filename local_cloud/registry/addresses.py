@@ -1,0 +1,113 @@
+"""What a path under ``/v2/`` means: parsed once, for access control and for either store behind it.
+
+Access is decided on the parsed `Target`, and the store is asked for `Target.path`, never for the path as it
+came in: so the two cannot understand one request differently.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from local_cloud.registry.errors import RegistryError
+
+Kind = Literal["base", "catalog", "manifest", "blob", "uploads", "upload", "tags", "referrers"]
+Action = Literal["pull", "push", "delete"]
+
+MAX_NAME_CHARS = 255
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_UPLOAD = re.compile(r"[A-Za-z0-9-]{1,64}")
+_COLLECTIONS: dict[str, Kind] = {"manifests": "manifest", "blobs": "blob", "referrers": "referrers"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The thing a request addresses: its kind, its repository and the last segment of the path.
+
+    `name` is "" for the base and the catalog; `rest` is a tag, a digest, an upload's id or "".
+    """
+
+    kind: Kind
+    name: str = ""
+    rest: str = ""
+
+    @property
+    def path(self) -> str:
+        """The one path under which the target is known."""
+        match self.kind:
+            case "base":
+                return "/v2/"
+            case "catalog":
+                return "/v2/_catalog"
+            case "uploads" | "upload":
+                return f"/v2/{self.name}/blobs/uploads/{self.rest}"
+            case "tags":
+                return f"/v2/{self.name}/tags/list"
+            case "manifest" | "blob":
+                return f"/v2/{self.name}/{self.kind}s/{self.rest}"
+            case "referrers":
+                return f"/v2/{self.name}/referrers/{self.rest}"
+
+    def action(self, method: str) -> Action:
+        """What the caller must be allowed to do in the repository to use `method` here."""
+        if self.kind in ("uploads", "upload") or method in ("POST", "PUT", "PATCH"):
+            return "push"
+        return "delete" if method == "DELETE" else "pull"
+
+
+def parse_target(path: str) -> Target:
+    """Reads a decoded request path.
+
+    Raises:
+        RegistryError: NAME_INVALID, DIGEST_INVALID, MANIFEST_INVALID (a malformed tag),
+            BLOB_UPLOAD_UNKNOWN, or NAME_UNKNOWN when the path has none of the known shapes.
+    """
+    if path in ("/v2", "/v2/"):
+        return Target(kind="base")
+    if path == "/v2/_catalog":
+        return Target(kind="catalog")
+    kind: Kind
+    match path.removeprefix("/v2/").split("/"):
+        case [*components, "blobs", "uploads", rest]:
+            kind = "upload" if rest else "uploads"
+        case [*components, "tags", "list"]:
+            kind, rest = "tags", ""
+        case [*components, ("manifests" | "blobs" | "referrers") as collection, rest]:
+            kind = _COLLECTIONS[collection]
+        case _:
+            raise RegistryError("NAME_UNKNOWN", "no such address in this registry")
+    name = "/".join(components)
+    if not is_name(name):
+        raise RegistryError("NAME_INVALID", "malformed repository name")
+    _check_rest(kind, rest)
+    return Target(kind=kind, name=name, rest=rest)
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` is a sha256 digest, the one algorithm this registry keeps."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can be the name of a repository."""
+    return len(text) <= MAX_NAME_CHARS and _NAME.fullmatch(text) is not None
+
+
+def check_digest(text: str) -> str:
+    """Returns `text`, or raises RegistryError (DIGEST_INVALID)."""
+    if not is_digest(text):
+        raise RegistryError("DIGEST_INVALID", "a digest here is sha256: and 64 lower-case hex digits")
+    return text
+
+
+def _check_rest(kind: Kind, rest: str) -> None:
+    match kind:
+        case "upload" if not _UPLOAD.fullmatch(rest):
+            raise RegistryError("BLOB_UPLOAD_UNKNOWN", "malformed upload id")
+        case "manifest" if ":" not in rest:
+            if not _TAG.fullmatch(rest):
+                raise RegistryError("MANIFEST_INVALID", "malformed tag")
+        case "manifest" | "blob" | "referrers":
+            check_digest(rest)

@@ -1,0 +1,166 @@
+"""The other store: Debian's docker-registry as a child, reached by a socket that only this user may open.
+
+It has no referrers API and answers 404 there, so clients fall back to the ``sha256-<hex>`` tag, as the
+OCI specification tells them to.
+"""
+
+import asyncio
+import json
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
+from multidict import CIMultiDict
+from yarl import URL
+
+from local_cloud.registry.addresses import Target
+from local_cloud.registry.errors import RegistryError
+
+BINARY = "docker-registry"
+_CONFIG = "config.json"
+_SOCKET = "socket"
+_READY_S = 20.0
+_POLL_S = 0.05
+_STOP_S = 5.0
+_PIECE_BYTES = 256 * 1024
+_ORIGIN = URL("http://docker-registry")
+_MAX_CONNECTIONS = 64
+# Which of the headers pass: those of the distribution protocol. Credentials, above all, do not.
+_REQUEST_HEADERS = ("Accept", "Content-Type", "Content-Length", "Content-Range", "Range", "If-None-Match")
+_RESPONSE_HEADERS = (
+    "Accept-Ranges",
+    "Content-Length",
+    "Content-Range",
+    "Content-Type",
+    "Docker-Content-Digest",
+    "Docker-Distribution-Api-Version",
+    "Docker-Upload-UUID",
+    "ETag",
+    "Link",
+    "Location",
+    "Range",
+)
+
+
+class DebianStore:
+    """Passes authorised requests on to the child, streaming both ways."""
+
+    label = "docker-registry"
+
+    def __init__(self, child: asyncio.subprocess.Process, session: ClientSession, private: Path) -> None:
+        self._child = child
+        self._session = session
+        self._private = private
+
+    @classmethod
+    async def start(cls, folder: Path) -> "DebianStore":
+        """Starts the child on `folder` and waits until it answers.
+
+        Raises:
+            RuntimeError: It ended, or did not answer within 20 seconds; its log is in `folder`.
+        """
+        # Not in `folder`: a socket's path may have about a hundred characters.
+        private = Path(tempfile.mkdtemp(prefix="registry-"))
+        log_file = _prepare(folder, private)
+        with log_file.open("ab") as log:
+            child = await asyncio.create_subprocess_exec(
+                *_command(private), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        session = ClientSession(
+            connector=UnixConnector(str(private / _SOCKET), limit=_MAX_CONNECTIONS),
+            timeout=ClientTimeout(total=None, sock_connect=10, sock_read=120),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        )
+        store = cls(child, session, private)
+        try:
+            await asyncio.wait_for(store._answers(), _READY_S)
+        except (RuntimeError, TimeoutError):
+            await store.close()
+            raise RuntimeError(f"docker-registry does not answer; see {log_file}") from None
+        except asyncio.CancelledError:
+            await store.close()
+            raise
+        return store
+
+    async def answer(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Passes `request` on, to the path that `target` stands for, and its answer back.
+
+        Raises:
+            RegistryError: UNAVAILABLE if the child does not answer.
+        """
+        url = _ORIGIN.with_path(target.path).with_query(dict(request.query))
+        headers = {name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers}
+        body = request.content.iter_chunked(_PIECE_BYTES) if request.can_read_body else None
+        try:
+            answer = await self._session.request(
+                request.method, url, headers=headers, data=body, allow_redirects=False
+            )
+        except (ClientError, TimeoutError):
+            raise RegistryError("UNAVAILABLE", "the registry's store does not answer") from None
+        async with answer:
+            passed = CIMultiDict(
+                (name, answer.headers[name]) for name in _RESPONSE_HEADERS if name in answer.headers
+            )
+            response = web.StreamResponse(status=answer.status, headers=passed)
+            await response.prepare(request)
+            try:
+                async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+                    await response.write(piece)
+            except (ClientError, TimeoutError):
+                # What was announced will not come: cutting the connection is the way left to say so.
+                if request.transport:
+                    request.transport.abort()
+            return response
+
+    async def close(self) -> None:
+        """Ends the child: asked first, after five seconds made to."""
+        await self._session.close()
+        if self._child.returncode is None:
+            self._child.terminate()
+            try:
+                await asyncio.wait_for(self._child.wait(), _STOP_S)
+            except TimeoutError:
+                self._child.kill()
+                await self._child.wait()
+        shutil.rmtree(self._private, ignore_errors=True)
+
+    async def _answers(self) -> None:
+        while self._child.returncode is None:
+            try:
+                async with self._session.get(_ORIGIN / "v2/"):
+                    return
+            except ClientError:
+                await asyncio.sleep(_POLL_S)
+        raise RuntimeError("the child ended")
+
+
+def is_installed() -> bool:
+    """Whether docker-registry is on the PATH."""
+    return shutil.which(BINARY) is not None
+
+
+def _command(private: Path) -> list[str]:
+    serve = [BINARY, "serve", str(private / _CONFIG)]
+    # A parent that is killed cannot end its child; the kernel can.
+    return ["setpriv", "--pdeathsig", "TERM", *serve] if shutil.which("setpriv") else serve
+
+
+def _prepare(folder: Path, private: Path) -> Path:
+    """Makes `folder` and the configuration (JSON, because that is YAML as well); returns the log's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "version": 0.1,
+        "log": {"level": "warn", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder)}, "delete": {"enabled": True}},
+        "http": {
+            "net": "unix",
+            "addr": str(private / _SOCKET),
+            "relativeurls": True,
+            "secret": secrets.token_urlsafe(32),
+        },
+    }
+    (private / _CONFIG).write_text(json.dumps(config))
+    return folder / "docker-registry.log"

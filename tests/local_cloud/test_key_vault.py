@@ -1,0 +1,203 @@
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pytest
+import requests
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.keyvault.keys import KeyClient
+from azure.keyvault.keys.crypto import CryptographyClient, SignatureAlgorithm
+from azure.keyvault.secrets import SecretClient
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from local_cloud.key_vault import KeyVault
+from local_cloud.pki import CertificateAuthority
+from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
+from local_cloud.web import serve
+
+PRINCIPAL = "11111111-1111-1111-1111-111111111111"
+_T = TypeVar("_T")
+
+
+class _Credential:
+    """Asks the tenant directly and remembers for which scopes it was asked."""
+
+    def __init__(self, tokens: TokenAuthority) -> None:
+        self._tokens = tokens
+        self.scopes: list[str] = []
+
+    def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
+        self.scopes += scopes
+        return AccessToken(self._tokens.mint(PRINCIPAL, scopes[0].removesuffix("/.default")), 2**33)
+
+
+class _Setup:
+    """A vault, its tenant, and the authority its clients trust."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = CertificateAuthority.create(folder)
+        self.tokens = TokenAuthority()
+        self.vault = KeyVault(self.tokens)
+        self.credential = _Credential(self.tokens)
+
+    def run(self, use: Callable[[str], _T]) -> _T:
+        async def scenario() -> _T:
+            server = await serve(self.vault.app(), ssl_context=self.ca.server_context("vault"))
+            try:
+                return await asyncio.to_thread(use, server.url)
+            finally:
+                await server.close()
+
+        return asyncio.run(scenario())
+
+    def secret(self, url: str, name: str, version: str | None = None) -> str | None:
+        with SecretClient(url, self.credential, connection_verify=str(self.ca.ca_file)) as client:
+            return client.get_secret(name, version).value
+
+    def call(self, method: str, url: str, **options: Any) -> requests.Response:
+        token = options.pop("token", None) or self.tokens.mint(PRINCIPAL, "https://vault.azure.net")
+        return requests.request(
+            method,
+            url,
+            params={"api-version": "7.6"},
+            headers={"Authorization": f"Bearer {token}"},
+            verify=str(self.ca.ca_file),
+            timeout=10,
+            **options,
+        )
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> _Setup:
+    setup = _Setup(tmp_path)
+    setup.vault.set_secret("sas", "?sv=secret")
+    setup.vault.grant(PRINCIPAL, "secrets/get", "keys/get", "keys/sign")
+    return setup
+
+
+def test_the_stock_client_reads_a_secret_with_its_challenge_check_on(setup: _Setup) -> None:
+    assert setup.run(lambda url: setup.secret(url, "sas")) == "?sv=secret"
+    assert [scope.startswith("https://0.0.1:") for scope in setup.credential.scopes] == [True]
+
+
+def test_the_current_version_is_the_last_one_and_old_ones_stay(setup: _Setup) -> None:
+    def use(url: str) -> tuple[str | None, str | None]:
+        with SecretClient(url, setup.credential, connection_verify=str(setup.ca.ca_file)) as client:
+            first = client.get_secret("sas").properties.version
+            setup.vault.set_secret("sas", "second")
+            return client.get_secret("sas").value, client.get_secret("sas", first).value
+
+    assert setup.run(use) == ("second", "?sv=secret")
+
+
+@pytest.mark.parametrize(
+    ("curve", "algorithm"), [("P-256", SignatureAlgorithm.es256), ("P-384", SignatureAlgorithm.es384)]
+)
+def test_the_stock_client_signs(
+    setup: _Setup, curve: Literal["P-256", "P-384"], algorithm: SignatureAlgorithm
+) -> None:
+    public = serialization.load_pem_public_key(setup.vault.create_ec_key("signer", curve).encode())
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    digest = (hashlib.sha256 if curve == "P-256" else hashlib.sha384)(b"bundle").digest()
+
+    def use(url: str) -> bytes:
+        verify = str(setup.ca.ca_file)
+        with KeyClient(url, setup.credential, connection_verify=verify) as keys:
+            key = keys.get_key("signer")
+        assert vars(key.key)["x"] == public.public_numbers().x.to_bytes(len(digest), "big")
+        with CryptographyClient(key, setup.credential, connection_verify=verify) as signer:
+            return signer.sign(algorithm, digest).signature
+
+    signature = setup.run(use)
+    assert len(signature) == 2 * len(digest)
+    r, s = (int.from_bytes(half, "big") for half in (signature[: len(digest)], signature[len(digest) :]))
+    hashing = hashes.SHA256() if curve == "P-256" else hashes.SHA384()
+    public.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashing)))
+
+
+def test_a_principal_without_a_grant_is_forbidden(tmp_path: Path) -> None:
+    setup = _Setup(tmp_path)
+    setup.vault.set_secret("sas", "value")
+    with pytest.raises(HttpResponseError) as refused:
+        setup.run(lambda url: setup.secret(url, "sas"))
+    assert refused.value.status_code == 403
+    assert "does not have secrets get permission" in str(refused.value)
+    assert "value" not in str(refused.value)
+
+
+def test_a_grant_for_keys_does_not_open_secrets(tmp_path: Path) -> None:
+    setup = _Setup(tmp_path)
+    setup.vault.set_secret("sas", "value")
+    setup.vault.grant(PRINCIPAL, "keys/get", "keys/sign")
+    with pytest.raises(HttpResponseError, match="Forbidden"):
+        setup.run(lambda url: setup.secret(url, "sas"))
+
+
+def test_a_missing_secret_is_not_found(setup: _Setup) -> None:
+    with pytest.raises(ResourceNotFoundError, match="SecretNotFound"):
+        setup.run(lambda url: setup.secret(url, "other"))
+    with pytest.raises(ResourceNotFoundError, match="SecretNotFound"):
+        setup.run(lambda url: setup.secret(url, "sas", "0" * 32))
+
+
+def test_a_missing_key_is_not_found(setup: _Setup) -> None:
+    answer = setup.run(lambda url: setup.call("GET", f"{url}/keys/other/"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "KeyNotFound")
+
+
+def test_without_a_token_the_vault_says_where_to_get_one(setup: _Setup) -> None:
+    def use(url: str) -> requests.Response:
+        address = f"{url}/secrets/sas/?api-version=7.6"
+        return requests.get(address, verify=str(setup.ca.ca_file), timeout=10)
+
+    answer = setup.run(use)
+    port = answer.url.split(":")[2].split("/")[0]
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == (
+        f'Bearer authorization="https://login.microsoftonline.com/{setup.tokens.tenant_id}",'
+        f' resource="https://0.0.1:{port}"'
+    )
+
+
+@pytest.mark.parametrize("audience", [STORAGE_AUDIENCE, "https://0.0.1:1"])
+def test_a_token_for_another_service_or_vault_is_refused(setup: _Setup, audience: str) -> None:
+    token = setup.tokens.mint(PRINCIPAL, audience)
+    answer = setup.run(lambda url: setup.call("GET", f"{url}/secrets/sas/", token=token))
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"alg": "ES384", "value": "A" * 43},
+        {"alg": "ES256", "value": "A" * 64},
+        {"alg": "ES256", "value": ""},
+        {"alg": "ES256", "value": "!" * 43},
+        {"alg": "RS256", "value": "A" * 43},
+        {"alg": 1, "value": None},
+        [],
+    ],
+    ids=[
+        "other curve",
+        "long digest",
+        "no digest",
+        "not base64",
+        "other algorithm",
+        "types",
+        "not an object",
+    ],
+)
+def test_a_signing_order_that_does_not_fit_the_key_is_refused(setup: _Setup, order: object) -> None:
+    setup.vault.create_ec_key("signer", "P-256")
+    answer = setup.run(lambda url: setup.call("POST", f"{url}/keys/signer//sign", json=order))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadParameter")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a b", "é"])
+def test_a_name_that_key_vault_would_not_take_is_refused(setup: _Setup, name: str) -> None:
+    with pytest.raises(ValueError, match="not a Key Vault object name"):
+        setup.vault.set_secret(name, "value")
