@@ -1,0 +1,107 @@
+"""Blob storage over HTTPS, connected the way Azure Functions reads a connection name."""
+
+import base64
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.identity import ManagedIdentityCredential
+from azure.storage.blob import BlobProperties, BlobServiceClient
+
+from local_cloud.functions_host.app import AppError
+from local_cloud.functions_host.blobs import Blob, BlobTooLargeError, ListedBlob, Page, StorageOutageError
+
+_PAGE = 1000
+_MAX_BLOB_BYTES = 128 * 1024 * 1024
+# The triggers pause and retry themselves; the SDK's own pauses start at 15 s.
+_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 60}
+
+
+def connect(name: str, environment: Mapping[str, str] = os.environ) -> "AzureBlobStorage":
+    """The account behind a connection name.
+
+    `<name>__blobServiceUri` means managed identity; else `<name>` is a connection string.
+
+    Raises:
+        AppError: Neither setting exists, or the connection string is none.
+    """
+    uri = environment.get(f"{name}__blobServiceUri") or environment.get(f"{name}__serviceUri")
+    if uri:
+        client_id = environment.get(f"{name}__clientId")
+        credential = (
+            ManagedIdentityCredential(client_id=client_id) if client_id else ManagedIdentityCredential()
+        )
+        return AzureBlobStorage(BlobServiceClient(uri, credential=credential, **_OPTIONS))
+    text = environment.get(name)
+    if not text:
+        raise AppError(f"Connection {name}: set {name}__blobServiceUri or {name}")
+    try:
+        return AzureBlobStorage(BlobServiceClient.from_connection_string(text, **_OPTIONS))
+    except ValueError:
+        # The text holds a key: neither it nor the SDK's error is repeated.
+        raise AppError(f"Connection {name}: the setting is not a connection string") from None
+
+
+class AzureBlobStorage:
+    """A `BlobStorage`; the client is thread-safe."""
+
+    def __init__(self, service: BlobServiceClient) -> None:
+        self._service = service
+
+    def list_page(self, container: str, prefix: str, marker: str | None) -> Page:
+        """See `BlobStorage`."""
+        client = self._service.get_container_client(container)
+        pages = client.list_blobs(name_starts_with=prefix or None, results_per_page=_PAGE).by_page(marker)
+        try:
+            blobs = [ListedBlob(name=item.name, etag=_etag(item.etag)) for item in next(pages)]
+        except (ResourceNotFoundError, StopIteration):
+            return Page(blobs=())
+        except AzureError as error:
+            raise StorageOutageError(_reason(error)) from error
+        return Page(blobs=tuple(blobs), marker=pages.continuation_token or None)  # type: ignore[attr-defined] # PageIterator
+
+    def read(self, container: str, name: str) -> Blob | None:
+        """See `BlobStorage`; more than 128 MiB are refused, as they would have to be held in memory."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            stream = client.download_blob(max_concurrency=1)
+            if stream.size > _MAX_BLOB_BYTES:
+                raise BlobTooLargeError(f"{stream.size} bytes are too many for a local blob trigger")
+            content = stream.readall()
+        except ResourceNotFoundError:
+            return None
+        except AzureError as error:
+            raise StorageOutageError(_reason(error)) from error
+        properties = stream.properties
+        return Blob(
+            content=content,
+            etag=_etag(properties.etag),
+            uri=str(client.url).partition("?")[0],
+            properties=_dotnet_properties(properties),
+            metadata=properties.metadata or {},
+        )
+
+
+def _dotnet_properties(properties: BlobProperties) -> dict[str, Any]:
+    settings = properties.content_settings
+    md5 = settings.content_md5
+    return {
+        "LastModified": properties.last_modified.isoformat(),
+        "CreatedOn": properties.creation_time.isoformat(),
+        "ETag": properties.etag,
+        "BlobType": str(properties.blob_type),
+        "ContentLength": properties.size,
+        "ContentType": settings.content_type,
+        "ContentEncoding": settings.content_encoding,
+        "ContentHash": md5 and base64.b64encode(bytes(md5)).decode(),
+    }
+
+
+def _etag(text: str) -> str:
+    return text.strip('"')
+
+
+def _reason(error: AzureError) -> str:
+    code = getattr(error, "error_code", None) or getattr(error, "status_code", None) or ""
+    return f"{type(error).__name__} {code}".rstrip()

@@ -1,0 +1,126 @@
+"""What survives `kill -9`, what delivering twice does, and how the host ends and refuses to start."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.functions_host.host_process import ROOT, SAMPLE_APP, HostProcess, running_host
+
+
+def test_running_patterns_survive_kill_9(tmp_path: Path) -> None:
+    with running_host(tmp_path) as host:
+        slow = host.start("slow_chain", {"tag": "s", "count": 4, "seconds": 0.2})
+        waiting = host.start("approval", {"seconds": 600})
+        sleeping = host.start("timer", {"seconds": 1})
+        suspended = host.start("approval", {"seconds": 600})
+        host.hook("POST", f"instances/{suspended}/suspend")
+        host.until(suspended, lambda status: status["runtimeStatus"] == "Suspended")
+        host.hook("POST", f"instances/{suspended}/raiseEvent/approved", "kept")
+        host.until(slow, lambda _: len(host.lines()) == 2)
+        host.process.kill()
+        host.process.wait(5)
+    with running_host(tmp_path) as host:
+        assert host.finish(slow)["output"] == ["s:0", "s:1", "s:2", "s:3"]
+        assert host.finish(sleeping)["output"] >= 1
+        host.hook("POST", f"instances/{waiting}/raiseEvent/approved", 1)
+        assert host.finish(waiting)["output"] == {"approved": 1}
+        host.hook("POST", f"instances/{suspended}/resume")
+        assert host.finish(suspended)["output"] == {"approved": "kept"}
+        runs = Counter(host.lines())
+    assert runs["s:1"] == 2  # was running when the host died: at least once
+    assert runs["s:0"] == runs["s:2"] == runs["s:3"] == 1
+
+
+def test_kill_9_again_and_again_loses_no_step(tmp_path: Path) -> None:
+    with running_host(tmp_path) as host:
+        instance_id = host.start("slow_chain", {"tag": "k", "count": 12, "seconds": 0.02})
+        host.until(instance_id, lambda _: len(host.lines()) >= 2)
+    for seen in (4, 6, 8):
+        with running_host(tmp_path) as host:
+            _until_noted(host, instance_id, seen)
+    with running_host(tmp_path) as host:
+        assert host.finish(instance_id)["output"] == [f"k:{n}" for n in range(12)]
+
+
+def _until_noted(host: HostProcess, instance_id: str, count: int) -> None:
+    host.until(instance_id, lambda _: len(set(host.lines())) >= count)
+
+
+def test_every_activity_delivered_twice_counts_once(tmp_path: Path) -> None:
+    with running_host(tmp_path, "--deliver-twice") as host:
+        result = host.result("slow_chain", {"tag": "t", "count": 3, "seconds": 0})
+        assert result == ["t:0", "t:1", "t:2"]
+        assert host.result("fan_out", {"count": 10}) == 180
+        assert host.result("generations", {"n": 1, "left": 2}) == 8
+        assert host.result("any_loop") == [0, 2, 4]
+        runs = Counter(host.lines())
+    assert set(runs.values()) == {2}
+
+
+def test_sigterm_ends_cleanly_and_what_was_running_goes_on_later(tmp_path: Path) -> None:
+    with running_host(tmp_path) as host:
+        instance_id = host.start("slow_chain", {"tag": "q", "count": 2, "seconds": 0.3})
+        host.until(instance_id, lambda _: len(host.lines()) == 1)
+        host.process.send_signal(signal.SIGTERM)
+        assert host.process.wait(10) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
+    with running_host(tmp_path) as host:
+        assert host.finish(instance_id)["output"] == ["q:0", "q:1"]
+
+
+def test_ends_with_the_one_who_started_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local_cloud.functions_host", "--app", str(SAMPLE_APP)]
+    command += ["--db", str(tmp_path / "state.db"), "--until-stdin-closes"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as host:
+        assert host.stdin is not None
+        assert host.stdout is not None
+        assert host.stdout.readline()
+        assert host.poll() is None
+        host.stdin.close()
+        assert host.wait(10) == 0
+
+
+def test_ready_file_holds_the_url(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with running_host(tmp_path, "--ready-file", str(ready)) as host:
+        # Written after the line on stdout, so a request that is answered does not prove it yet.
+        while not ready.exists():
+            assert host.process.poll() is None
+        assert json.loads(ready.read_text(encoding="utf-8")) == {"url": host.url}
+
+
+def start_once(app: Path, db: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "local_cloud.functions_host", "--app", str(app), "--db", str(db), *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_second_host_on_the_same_file_is_refused(tmp_path: Path) -> None:
+    with running_host(tmp_path):
+        ended = start_once(SAMPLE_APP, tmp_path / "state.db")
+    assert ended.returncode == 2
+    assert "database is locked" in ended.stderr
+
+
+def test_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = start_once(SAMPLE_APP, tmp_path / "state.db", "--port", str(taken.getsockname()[1]))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"not a database" * 100)
+    ended = start_once(SAMPLE_APP, tmp_path / "state.db")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+
+
+def test_app_that_cannot_run_here_ends_with_a_sentence(tmp_path: Path) -> None:
+    ended = start_once(tmp_path, tmp_path / "state.db")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "has no function_app.py" in ended.stderr
+    assert "Traceback" not in ended.stderr
