@@ -1,0 +1,198 @@
+"""The blob port on Azure Storage. The app itself writes small blobs only; large ones it has copied.
+
+Needs the role Storage Blob Data Contributor on the containers it touches.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from azure.core import MatchConditions
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
+from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient, ContentSettings
+
+from airgap.errors import Code, UntrustedInputError
+from function_app.azure_errors import service_errors
+from function_app.ports import BlobStat
+
+_CHUNK_BYTES = 4 * 1024 * 1024
+_COPIED_FROM = "airgapcopiedfrom"
+"""Metadata of a copy: the ETag of its source, so that the same copy is not started twice."""
+
+_HTTP_NOT_FOUND = 404
+_CHANGED = frozenset({412, 416})
+"""The condition does not hold; or the range begins behind the end, thus the blob is another."""
+
+
+class AzureBlobs:
+    """:class:`~function_app.ports.BlobStore` on one storage account."""
+
+    def __init__(self, account_url: str, credential: TokenCredential) -> None:
+        self._service = BlobServiceClient(
+            account_url,
+            credential=credential,
+            max_single_get_size=_CHUNK_BYTES,
+            max_chunk_get_size=_CHUNK_BYTES,
+            retry_total=4,
+            initial_backoff=1,
+            increment_base=2,
+        )
+
+    def _client(self, container: str, name: str) -> BlobClient:
+        return self._service.get_blob_client(container, name)
+
+    def _properties(self, container: str, name: str) -> BlobProperties | None:
+        try:
+            return self._client(container, name).get_blob_properties()
+        except HttpResponseError as error:
+            if _is_missing_blob(error):
+                return None
+            raise
+
+    def stat(self, container: str, name: str) -> BlobStat | None:
+        """See the port."""
+        with service_errors(f"blob {container}/{name}"):
+            found = self._properties(container, name)
+        if found is None:
+            return None
+        md5 = found.content_settings.content_md5
+        return BlobStat(
+            name=name,
+            size_bytes=found.size,
+            etag=_bare(found.etag),
+            content_md5=base64.b64encode(md5).decode("ascii") if md5 else None,
+            metadata=dict(found.metadata or {}),
+        )
+
+    def read(self, container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
+        """See the port."""
+        found = self.stat(container, name)
+        if found is None:
+            return None
+        if etag is not None and found.etag != etag:
+            raise _changed(container, name)
+        if found.size_bytes > max_bytes:
+            raise UntrustedInputError(
+                Code.TOO_LARGE, f"{name} has {found.size_bytes} bytes, at most {max_bytes} allowed"
+            )
+        if not found.size_bytes:
+            return b""
+        chunks = self.read_range(
+            container, name, etag=found.etag, offset_bytes=0, size_bytes=found.size_bytes
+        )
+        return b"".join(chunks)
+
+    def read_range(
+        self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
+    ) -> Iterator[bytes]:
+        """See the port."""
+        with _blob_errors(container, name):
+            download = self._client(container, name).download_blob(
+                offset=offset_bytes,
+                length=size_bytes,
+                etag=_quoted(etag),
+                match_condition=MatchConditions.IfNotModified,
+                max_concurrency=1,
+            )
+            yield from download.chunks()
+
+    def create(self, container: str, name: str, content: bytes) -> bool:
+        """See the port."""
+        with service_errors(f"blob {container}/{name}"):
+            try:
+                self._client(container, name).upload_blob(content, overwrite=False)
+            except ResourceExistsError as error:
+                if _error_code(error) != "BlobAlreadyExists":
+                    raise
+                return False
+        return True
+
+    def put(self, container: str, name: str, content: bytes) -> None:
+        """See the port."""
+        with service_errors(f"blob {container}/{name}"):
+            self._client(container, name).upload_blob(content, overwrite=True)
+
+    def list_names(self, container: str, prefix: str) -> Iterator[str]:
+        """See the port."""
+        with service_errors(f"container {container}"):
+            client = self._service.get_container_client(container)
+            yield from client.list_blob_names(name_starts_with=prefix)
+
+    def copy(
+        self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
+    ) -> bool:
+        """See the port.
+
+        Copy Blob: within one account the token of the request also authorises the source.
+        https://learn.microsoft.com/rest/api/storageservices/copy-blob
+        """
+        with service_errors(f"blob {'/'.join(target)}"):
+            found = self._properties(*target)
+        if found is not None and (found.metadata or {}).get(_COPIED_FROM) == etag:
+            match found.copy.status:
+                case "success":
+                    return True
+                case "pending":
+                    return False
+        with _blob_errors(*source):
+            started = self._client(*target).start_copy_from_url(
+                self._client(*source).url,
+                metadata={**metadata, _COPIED_FROM: etag},
+                source_etag=_quoted(etag),
+                source_match_condition=MatchConditions.IfNotModified,
+            )
+        return bool(started["copy_status"] == "success")
+
+    def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
+        """See the port."""
+        settings = ContentSettings(content_md5=bytearray(base64.b64decode(content_md5)))
+        with service_errors(f"blob {container}/{name}"):
+            self._client(container, name).set_http_headers(settings)
+
+    def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
+        """See the port."""
+        client = self._client(container, name)
+        with service_errors(f"blob {container}/{name}"):
+            try:
+                if etag is None:
+                    client.delete_blob()
+                else:
+                    client.delete_blob(etag=_quoted(etag), match_condition=MatchConditions.IfNotModified)
+            except HttpResponseError as error:
+                if not _is_missing_blob(error) and error.status_code not in _CHANGED:
+                    raise
+
+
+@contextmanager
+def _blob_errors(container: str, name: str) -> Iterator[None]:
+    """As :func:`service_errors`, but a blob that is gone or has another ETag is ``BLOB_CHANGED``."""
+    with service_errors(f"blob {container}/{name}"):
+        try:
+            yield
+        except HttpResponseError as error:
+            if _is_missing_blob(error) or error.status_code in _CHANGED:
+                raise _changed(container, name) from None
+            raise
+
+
+def _changed(container: str, name: str) -> UntrustedInputError:
+    return UntrustedInputError(Code.BLOB_CHANGED, f"{container}/{name}")
+
+
+def _is_missing_blob(error: HttpResponseError) -> bool:
+    """A missing container is 404 as well, but it is a fault of the deployment."""
+    return error.status_code == _HTTP_NOT_FOUND and _error_code(error) != "ContainerNotFound"
+
+
+def _error_code(error: HttpResponseError) -> str:
+    code = getattr(error, "error_code", None) or ""
+    return str(getattr(code, "value", code))
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')
+
+
+def _quoted(etag: str) -> str:
+    return f'"{etag}"'

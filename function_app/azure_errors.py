@@ -1,0 +1,93 @@
+"""Every error of azure-core as one of ours. Only the modules named ``azure_*`` import this."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    DecodeError,
+    DeserializationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ResponseNotReadError,
+    SerializationError,
+    ServiceRequestError,
+    ServiceResponseError,
+    StreamClosedError,
+    StreamConsumedError,
+    TooManyRedirectsError,
+)
+
+from airgap.errors import Code, ServiceError
+
+_BY_STATUS = {
+    401: Code.SERVICE_DENIED,
+    403: Code.SERVICE_DENIED,
+    404: Code.NOT_FOUND,
+    408: Code.SERVICE_UNREACHABLE,
+    409: Code.CONFLICT,
+    412: Code.CONFLICT,
+    429: Code.SERVICE_THROTTLED,
+    500: Code.SERVICE_UNREACHABLE,
+    502: Code.SERVICE_UNREACHABLE,
+    503: Code.SERVICE_THROTTLED,
+    504: Code.SERVICE_UNREACHABLE,
+}
+
+BY_TYPE: tuple[tuple[type[Exception], Code], ...] = (
+    (ClientAuthenticationError, Code.SERVICE_DENIED),
+    (ResourceNotFoundError, Code.NOT_FOUND),
+    (ResourceExistsError, Code.CONFLICT),
+    (ResourceModifiedError, Code.CONFLICT),
+    (DecodeError, Code.SERVICE_UNREACHABLE),  # also IncompleteReadError: the connection broke
+    (TooManyRedirectsError, Code.SERVICE_UNEXPECTED),
+    (HttpResponseError, Code.SERVICE_UNEXPECTED),
+    (ServiceRequestError, Code.SERVICE_UNREACHABLE),
+    (ServiceResponseError, Code.SERVICE_UNREACHABLE),
+    (StreamConsumedError, Code.SERVICE_UNEXPECTED),
+    (StreamClosedError, Code.SERVICE_UNREACHABLE),
+    (ResponseNotReadError, Code.SERVICE_UNEXPECTED),
+    (AzureError, Code.SERVICE_UNEXPECTED),
+    (SerializationError, Code.SERVICE_UNEXPECTED),
+    (DeserializationError, Code.SERVICE_UNEXPECTED),
+)
+"""The first that an error is an instance of decides, unless the HTTP status says more."""
+
+
+def code_of(error: Exception) -> Code:
+    """The code for an error of azure-core."""
+    status = getattr(error, "status_code", None)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return next((code for kind, code in BY_TYPE if isinstance(error, kind)), Code.SERVICE_UNEXPECTED)
+
+
+@contextmanager
+def service_errors(about: str, **by_status: Code) -> Iterator[None]:
+    """Turn errors of azure-core into :class:`ServiceError`; ``http_400=…`` overrides what a status means.
+
+    The detail holds the status, the service's code and the first line of its message: no URL with a query, no
+    header, and thus no SAS and no token.
+    """
+    try:
+        yield
+    except (AzureError, SerializationError, DeserializationError) as error:
+        status = getattr(error, "status_code", None)
+        code = by_status.get(f"http_{status}", code_of(error))
+        raise ServiceError(code, f"{about}: {_summary(error, status)}") from None
+
+
+def _summary(error: Exception, status: int | None) -> str:
+    words = [type(error).__name__ if status is None else f"HTTP {status}"]
+    service_code = getattr(getattr(error, "error_code", None), "value", getattr(error, "error_code", None))
+    odata = getattr(error, "error", None)
+    if service_code or odata is not None:
+        words.append(str(service_code or getattr(odata, "code", "")))
+    message = str(getattr(odata, "message", None) or getattr(error, "message", "")).strip()
+    lines = message.splitlines()
+    if lines and "?" not in lines[0]:
+        words.append(lines[0][:300])
+    return " ".join(word for word in words if word)

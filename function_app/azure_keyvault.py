@@ -1,0 +1,115 @@
+"""The signing port on Key Vault: a key that signs inside the vault, or a PEM secret.
+
+Needs the role Key Vault Crypto User for keys, Key Vault Secrets User for secrets.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from azure.core.credentials import TokenCredential
+from azure.keyvault.keys import KeyClient, KeyVaultKey
+from azure.keyvault.keys.crypto import CryptographyClient, SignatureAlgorithm
+from azure.keyvault.secrets import SecretClient
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from securesystemslib.signer import Signature, Signer, SSlibKey
+
+from airgap.errors import AirgapError, Code, ServiceError
+from airgap.keys import public_key_from_pem, signer_from_pem
+from function_app.azure_errors import service_errors
+
+_ALGORITHMS: Mapping[str, tuple[SignatureAlgorithm, Callable[[bytes], "hashlib._Hash"]]] = {
+    "ecdsa-sha2-nistp256": (SignatureAlgorithm.es256, hashlib.sha256),
+    "ecdsa-sha2-nistp384": (SignatureAlgorithm.es384, hashlib.sha384),
+    "rsassa-pss-sha256": (SignatureAlgorithm.ps256, hashlib.sha256),
+}
+_CURVES: Mapping[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
+
+
+class VaultSigner(Signer):
+    """Signs with one version of a Key Vault key; the private key never leaves the vault."""
+
+    def __init__(self, key: KeyVaultKey, credential: TokenCredential) -> None:
+        self._public_key = _public_key(key)
+        self._name = key.name
+        self._client = CryptographyClient(key, credential, verify_challenge_resource=False)
+
+    @property
+    def public_key(self) -> SSlibKey:
+        """The public half, its key id computed as everywhere."""
+        return self._public_key
+
+    def sign(self, payload: bytes) -> Signature:
+        """Sign in the vault.
+
+        Raises:
+            ServiceError: ``SERVICE_DENIED``, ``SIGNING_FAILED`` or what else the vault's answer means.
+        """
+        algorithm, digest = _ALGORITHMS[self._public_key.scheme]
+        with service_errors(f"signing with key {self._name}", http_400=Code.SIGNING_FAILED):
+            raw = self._client.sign(algorithm, digest(payload).digest()).signature
+        if self._public_key.scheme.startswith("ecdsa"):
+            raw = _to_der(raw)
+        return Signature(self._public_key.keyid, raw.hex())
+
+    @classmethod
+    def from_priv_key_uri(cls, *_: object, **__: object) -> Signer:
+        """Not offered: the vault's address comes from the settings."""
+        raise NotImplementedError
+
+
+class VaultKeys:
+    """:class:`~function_app.ports.SigningKeys` named by Key Vault ids."""
+
+    def __init__(self, ids: Sequence[str], credential: TokenCredential) -> None:
+        self._ids = tuple(ids)
+        self._credential = credential
+
+    def signers(self) -> Sequence[Signer]:
+        """See the port."""
+        return [self._signer(one) for one in self._ids]
+
+    def _signer(self, key_id: str) -> Signer:
+        address = urlsplit(key_id)
+        vault = f"https://{address.netloc}"
+        _, kind, name, *version = address.path.split("/")
+        # Which host belongs to which audience is the cloud's business: air-gapped ones pair them freely. The
+        # token goes nowhere but to the host that the settings name.
+        with service_errors(f"Key Vault {kind}/{name}"):
+            if kind == "secrets":
+                with SecretClient(vault, self._credential, verify_challenge_resource=False) as secrets:
+                    value = secrets.get_secret(name, *version).value or ""
+                return signer_from_pem(value.encode())
+            with KeyClient(vault, self._credential, verify_challenge_resource=False) as keys:
+                key = keys.get_key(name, *version)
+        return VaultSigner(key, self._credential)
+
+
+def _public_key(key: KeyVaultKey) -> SSlibKey:
+    """The public key of a JSON Web Key, if it is of a kind that our formats accept."""
+    web_key: Any = key.key
+    public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | None = None
+    if web_key.crv in _CURVES:
+        numbers = ec.EllipticCurvePublicNumbers(
+            int.from_bytes(web_key.x), int.from_bytes(web_key.y), _CURVES[web_key.crv]
+        )
+        public = numbers.public_key()
+    elif web_key.n and web_key.e:
+        public = rsa.RSAPublicNumbers(int.from_bytes(web_key.e), int.from_bytes(web_key.n)).public_key()
+    if public is None:
+        raise ServiceError(Code.SIGNING_FAILED, f"key {key.name} is neither EC P-256, P-384 nor RSA")
+    try:
+        return public_key_from_pem(
+            public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+        )
+    except AirgapError as error:
+        raise ServiceError(Code.SIGNING_FAILED, f"key {key.name}: {error.detail}") from None
+
+
+def _to_der(raw: bytes) -> bytes:
+    """JSON Web Signature's ``r || s`` (RFC 7518 §3.4) as the DER that DSSE's ecosystem uses."""
+    half = len(raw) // 2
+    return encode_dss_signature(int.from_bytes(raw[:half]), int.from_bytes(raw[half:]))

@@ -1,0 +1,167 @@
+"""The registry port on ACR's data plane: tokens are exchanged, then OCI distribution calls are made.
+
+https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md and the OCI distribution specification 1.1.
+Needs the role AcrPull on the registry.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from azure.core import PipelineClient
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.policies import HeadersPolicy, RetryPolicy, UserAgentPolicy
+from azure.core.rest import HttpRequest, HttpResponse
+
+from airgap.errors import Code, ServiceError
+from airgap.fields import DIGEST
+from function_app.azure_errors import service_errors
+from function_app.oci import Descriptor, list_manifests
+
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""The largest manifest that registries must accept (OCI distribution-spec §Pushing manifests)."""
+
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_MANIFESTS = (
+    _INDEX,
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.artifact.manifest.v1+json",
+)
+_ACCEPT = ", ".join(_MANIFESTS)
+_TOKEN_LIFE_S = 600
+_HTTP_OK = 200
+_HTTP_UNAUTHORIZED = 401
+_HTTP_NOT_FOUND = 404
+
+
+class AzureRegistry:
+    """:class:`~function_app.ports.RegistryReader` on one Azure Container Registry."""
+
+    def __init__(self, login_server: str, *, scope: str, credential: TokenCredential) -> None:
+        self._login_server = login_server
+        self._scope = scope
+        self._credential = credential
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+        self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
+            f"https://{login_server}",
+            policies=[HeadersPolicy(), UserAgentPolicy("acr-airgap-transfer"), RetryPolicy(retry_total=4)],
+        )
+
+    def resolve(self, repository: str, reference: str) -> Descriptor | None:
+        """See the port."""
+        with service_errors(f"artifact {repository} {reference}"):
+            response = self._get(repository, f"manifests/{reference}", method="HEAD", accept=_ACCEPT)
+            if response is None:
+                return None
+        digest = response.headers.get("Docker-Content-Digest", "")
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if not DIGEST.fullmatch(digest) or not media_type:
+            raise ServiceError(Code.SERVICE_UNEXPECTED, f"artifact {repository} {reference}: no digest given")
+        return Descriptor(digest=digest, media_type=media_type)
+
+    def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
+        """See the port."""
+        about = f"manifest {repository}@{digest}"
+        with service_errors(about):
+            response = self._get(repository, f"manifests/{digest}", accept=_ACCEPT)
+            content = b"" if response is None else _read(response)
+        if response is None:
+            raise ServiceError(Code.NOT_FOUND, about)
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: the registry sent other bytes")
+        return _json_object(content, about)
+
+    def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
+        """See the port."""
+        about = f"referrers of {repository}@{digest}"
+        with service_errors(about):
+            response = self._get(repository, f"referrers/{digest}", accept=_INDEX)
+            if response is None:
+                return None
+            content = _read(response)
+        if response.headers.get("Content-Type", "").partition(";")[0].strip() != _INDEX:
+            return None
+        if 'rel="next"' in response.headers.get("Link", ""):
+            raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: more than fit on one page")
+        return list_manifests(_json_object(content, about), about)
+
+    def _get(self, repository: str, rest: str, *, accept: str, method: str = "GET") -> HttpResponse | None:
+        """The answer, its body unread, or ``None`` for 404; a refused token is fetched anew, once."""
+        path = f"/v2/{quote(repository)}/{quote(rest, safe='/:')}"
+        for is_last in (False, True):
+            request = HttpRequest(
+                method,
+                self._client.format_url(path),
+                headers={"Accept": accept, "Authorization": f"Bearer {self._token(repository)}"},
+            )
+            response = self._client.send_request(request, stream=True)
+            if response.status_code == _HTTP_UNAUTHORIZED and not is_last:
+                response.close()
+                self._tokens.pop(repository, None)
+                continue
+            break
+        if response.status_code == _HTTP_NOT_FOUND:
+            response.close()
+            return None
+        if response.status_code != _HTTP_OK:
+            response.close()
+            raise HttpResponseError(message=f"HTTP {response.status_code}", response=response)
+        return response
+
+    def _token(self, repository: str) -> str:
+        with self._lock:
+            token, expires = self._tokens.get(repository, ("", 0.0))
+            if time.monotonic() < expires:
+                return str(token)
+            entra = self._credential.get_token(self._scope).token
+            form = {"service": self._login_server}
+            refresh = self._post(
+                "/oauth2/exchange", {**form, "grant_type": "access_token", "access_token": entra}
+            )["refresh_token"]
+            token = self._post(
+                "/oauth2/token",
+                {
+                    **form,
+                    "grant_type": "refresh_token",
+                    "refresh_token": refresh,
+                    "scope": f"repository:{repository}:pull",
+                },
+            )["access_token"]
+            self._tokens[repository] = (token, time.monotonic() + _TOKEN_LIFE_S)
+            return str(token)
+
+    def _post(self, path: str, form: Mapping[str, str]) -> Mapping[str, Any]:
+        request = HttpRequest("POST", self._client.format_url(path), data=dict(form))
+        response = self._client.send_request(request, stream=True)
+        if response.status_code != _HTTP_OK:
+            response.close()
+            raise HttpResponseError(message=f"{path} answered {response.status_code}", response=response)
+        return _json_object(_read(response), path)
+
+
+def _read(response: HttpResponse) -> bytes:
+    content = bytearray()
+    for chunk in response.iter_bytes():
+        content += chunk
+        if len(content) > _MAX_ANSWER_BYTES:
+            response.close()
+            raise ServiceError(Code.SERVICE_UNEXPECTED, "the registry's answer is larger than 4 MiB")
+    return bytes(content)
+
+
+def _json_object(content: bytes, about: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: not a JSON object")
+    return value

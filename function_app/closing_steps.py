@@ -1,0 +1,151 @@
+"""Target, last steps: quarantine what was refused, sign the receipt, clean up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from airgap.damage import Damage
+from airgap.envelope import Envelope
+from airgap.errors import Code, UntrustedInputError
+from airgap.fields import FieldReader, parse_time
+from airgap.manifest import ENVELOPE_NAME
+from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
+from airgap.verify import Signer
+from function_app.admission_steps import claim_name
+from function_app.import_steps import PROOFS
+from function_app.outcomes import Outcome
+from function_app.ports import TargetSide
+from function_app.sealing_steps import TOOL
+from function_app.storage import (
+    INCOMING,
+    LEDGER,
+    QUARANTINE,
+    RECEIPTS,
+    TRANSFER,
+    Ledger,
+    WorkFolder,
+    manifest_path,
+)
+
+_READ = FieldReader(Code.RECEIPT_MALFORMED)
+_MAX_OWNER_BYTES = 256
+
+
+def quarantine_upload(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Move a refused upload out of the way, by the storage itself: ``quarantined``, or ``pending``.
+
+    ``{"incoming", "instance"}``. All blobs of the upload go; only the bundle manifest where another
+    orchestration is at work on the same transfer, so that nobody can disturb an import by uploading a forgery
+    or a copy beside it.
+    """
+    folder, instance = order["incoming"], order["instance"]
+    owner = _owner(side, folder)
+    names = (
+        list(side.blobs.list_names(INCOMING, f"{folder}/"))
+        if owner in (None, instance)
+        else [manifest_path(folder)]
+    )
+    is_complete = True
+    # The manifest goes last: as long as it is there, the upload has not been moved.
+    for name in sorted(names, key=lambda one: one.endswith(ENVELOPE_NAME)):
+        is_complete = (
+            _move(side, name, f"{folder}/{instance}/{name.removeprefix(folder + '/')}") and is_complete
+        )
+    return {"outcome": "quarantined" if is_complete else "pending"}
+
+
+def _owner(side: TargetSide, folder: str) -> str | None:
+    """The orchestration that works on an upload."""
+    raw = side.blobs.read(LEDGER, claim_name(folder), max_bytes=_MAX_OWNER_BYTES)
+    return None if raw is None else raw.decode()
+
+
+def _move(side: TargetSide, name: str, target: str) -> bool:
+    """Whether the blob is in quarantine; ``True`` also for one that is gone or replaced meanwhile."""
+    found = side.blobs.stat(INCOMING, name)
+    if found is None:
+        return True
+    try:
+        if not side.blobs.copy(
+            (INCOMING, name), (QUARANTINE, target), etag=found.etag, metadata=found.metadata
+        ):
+            return False
+    except UntrustedInputError:  # a new upload, with an event of its own
+        return True
+    side.blobs.delete(INCOMING, name, etag=found.etag)
+    return True
+
+
+def issue_receipt(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Sign the decision: ``issued`` with the receipt's name.
+
+    ``{"incoming", "envelopeSha256", "instance", "decidedAt", "code", "detail"}``; ``code`` is ``null`` for an
+    import. One orchestration issues one receipt: the first that was written stays.
+    """
+    work = WorkFolder(side.blobs, order["instance"])
+    noted = work.find("verdict") or {}
+    damages, damage_count = _damages(work)
+    receipt = Receipt(
+        envelope_sha256=order["envelopeSha256"],
+        incoming=manifest_path(order["incoming"]),
+        target=side.settings.registry_login_server,
+        decided_at=parse_time(order["decidedAt"]),
+        code=None if order["code"] is None else Code[order["code"]],
+        detail=order["detail"],
+        transfer_id=noted.get("transferId"),
+        channel=noted.get("channel"),
+        sequence=noted.get("sequence"),
+        manifest_sha256=noted.get("manifestSha256") if noted.get("transferId") else None,
+        signers=tuple(Signer(**signer) for signer in noted.get("signers", ())),
+        artifacts=tuple(ArtifactProof.from_json(proof, "proof") for proof in work.find(PROOFS) or ()),
+        damages=damages,
+        damage_count=damage_count,
+        missing_sequences=tuple(noted.get("missingSequences", ())),
+        tool=TOOL,
+    )
+    envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
+    folder = receipt.transfer_id or receipt.envelope_sha256[:32]
+    name = f"{folder}/{order['instance']}.dsse.json"
+    side.blobs.create(RECEIPTS, name, envelope.to_bytes())
+    return {"outcome": "issued", "receipt": f"{RECEIPTS}/{name}"}
+
+
+def _damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
+    """What was found, as much of it as a receipt holds, and how much there was."""
+    found: list[Damage] = []
+    count = 0
+    for note in work.all("damage/"):
+        count += note["count"]
+        room = MAX_DAMAGES - len(found)
+        found += [Damage.from_json(damage, "damage", _READ) for damage in note["damages"][:room]]
+    return tuple(found), count
+
+
+def clean_up(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Remove what is needed no more: ``cleaned``.
+
+    ``{"incoming", "instance", "isImported"}``. The upload of an import; the promoted copies if it was this
+    orchestration that took the bundle's number; its own claim on the transfer; its working documents.
+    """
+    folder, instance = order["incoming"], order["instance"]
+    work = WorkFolder(side.blobs, instance)
+    if order["isImported"]:
+        _delete_all(side, INCOMING, f"{folder}/")
+    if _has_number(side, work, instance):
+        _delete_all(side, TRANSFER, f"{folder}/")
+    if _owner(side, folder) == instance:
+        side.blobs.delete(LEDGER, claim_name(folder))
+    work.remove()
+    return {"outcome": "cleaned"}
+
+
+def _has_number(side: TargetSide, work: WorkFolder, instance: str) -> bool:
+    noted = work.find("verdict") or {}
+    if not noted.get("transferId"):
+        return False
+    entry = Ledger(side.blobs).find(noted["channel"], noted["sequence"])
+    return entry is not None and entry.owner == instance
+
+
+def _delete_all(side: TargetSide, container: str, prefix: str) -> None:
+    for name in list(side.blobs.list_names(container, prefix)):
+        side.blobs.delete(container, name)

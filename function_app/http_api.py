@@ -1,0 +1,119 @@
+"""The source's HTTP API: order a transfer, look at it, list all, cancel one.
+
+Each function asks the durable client and nothing else; what takes time is the orchestration's business.
+"""
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from airgap.errors import Code
+from airgap.fields import TRANSFER_ID
+from function_app.flow import Blueprint
+from function_app.instances import Instance, find_instance, list_instances
+from function_app.problems import problem, respond
+from function_app.transfer_request import FieldError, RequestRefusedError, TransferRequest, transfer_id_for
+from function_app.transfer_status import ENDED, STATUSES, describe, links_of, status_of, summarize
+
+bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
+
+_ORCHESTRATION = "export_transfer"
+_POLL_S = "5"
+_DEFAULT_LIMIT = 50
+_MAX_LIMIT = 500
+
+
+@bp.route(route="transfers", methods=["POST"])
+@bp.durable_client_input(client_name="client")
+async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Order a transfer: 202; with an ``Idempotency-Key`` a repeat gets the same one."""
+    try:
+        transfer_id = transfer_id_for(req.headers.get("Idempotency-Key"))
+        request = TransferRequest.from_bytes(req.get_body())
+    except RequestRefusedError as refusal:
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.is_too_large else HTTPStatus.BAD_REQUEST
+        return problem(status, refusal.code, refusal.detail, refusal.errors)
+    order = {"schema": 1, "transferId": transfer_id, "requestSha256": request.sha256, **request.to_json()}
+    found = await _find(client, transfer_id) or await _start(client, transfer_id, order)
+    if found is not None and found.order.get("requestSha256") != request.sha256:
+        return problem(
+            HTTPStatus.CONFLICT, Code.CONFLICT, "this Idempotency-Key was used for another request"
+        )
+    links = links_of(transfer_id)
+    status_word = "accepted" if found is None else status_of(found)
+    body = {"transferId": transfer_id, "status": status_word, "links": links}
+    return respond(HTTPStatus.ACCEPTED, body, {"Location": links["self"], "Retry-After": _POLL_S})
+
+
+@bp.route(route="transfers/{transferId}", methods=["GET"])
+@bp.durable_client_input(client_name="client")
+async def get_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Where a transfer stands."""
+    transfer_id = req.route_params.get("transferId", "")
+    found = await _find(client, transfer_id)
+    if found is None:
+        return _unknown(transfer_id)
+    body = describe(found)
+    return respond(HTTPStatus.OK, body, {} if body["status"] in ENDED else {"Retry-After": _POLL_S})
+
+
+@bp.route(route="transfers", methods=["GET"])
+@bp.durable_client_input(client_name="client")
+async def list_transfers(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """The transfers, newest first: ``?status=`` filters, ``?limit=`` bounds (50, at most 500)."""
+    wanted = req.params.get("status")
+    if wanted is not None and wanted not in STATUSES:
+        return _bad_query("status", f"not one of {', '.join(STATUSES)}")
+    limit = req.params.get("limit", str(_DEFAULT_LIMIT))
+    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= _MAX_LIMIT:
+        return _bad_query("limit", f"not a number from 1 to {_MAX_LIMIT}")
+    transfers = [one for one in await list_instances(client) if one.name == _ORCHESTRATION]
+    transfers.sort(key=lambda one: one.created_at, reverse=True)
+    lines = [line for one in transfers if wanted in (None, (line := summarize(one))["status"])]
+    return respond(HTTPStatus.OK, {"transfers": lines[: int(limit)], "isComplete": len(lines) <= int(limit)})
+
+
+@bp.route(route="transfers/{transferId}", methods=["DELETE"])
+@bp.durable_client_input(client_name="client")
+async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """Cancel a transfer: nothing more is begun, but a pipeline run under way runs on: it has no cancel."""
+    transfer_id = req.route_params.get("transferId", "")
+    found = await _find(client, transfer_id)
+    if found is None:
+        return _unknown(transfer_id)
+    if (status := status_of(found)) in ENDED:
+        return problem(HTTPStatus.CONFLICT, Code.CONFLICT, f"the transfer has ended: {status}")
+    await client.terminate(transfer_id, "cancelled by request")
+    body = {"transferId": transfer_id, "status": "cancelled", "links": links_of(transfer_id)}
+    return respond(HTTPStatus.ACCEPTED, body)
+
+
+async def _find(client: Any, transfer_id: str) -> Instance | None:
+    """A transfer; ``None`` also for instances that are none, as sub-orchestrations."""
+    if not TRANSFER_ID.fullmatch(transfer_id):
+        return None
+    found = await find_instance(client, transfer_id, show_input=True)
+    return found if found is not None and found.name == _ORCHESTRATION else None
+
+
+async def _start(client: Any, transfer_id: str, order: dict[str, Any]) -> Instance | None:
+    """Start it; what is there instead, if a request with the same key was faster."""
+    try:
+        await client.start_new(_ORCHESTRATION, transfer_id, order)
+    except Exception:  # the SDK raises nothing more precise
+        found = await _find(client, transfer_id)
+        if found is None:
+            raise
+        return found
+    return None
+
+
+def _unknown(transfer_id: str) -> func.HttpResponse:
+    return problem(HTTPStatus.NOT_FOUND, Code.NOT_FOUND, f"there is no transfer {transfer_id[:40]!r}")
+
+
+def _bad_query(name: str, why: str) -> func.HttpResponse:
+    return problem(HTTPStatus.BAD_REQUEST, Code.REQUEST_INVALID, f"{name}: {why}", [FieldError(name, why)])

@@ -1,0 +1,90 @@
+"""Target, middle steps: promote, import, prove."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from airgap.errors import Code, ServiceError
+from airgap.manifest import Artifact
+from airgap.pipeline_runs import missing_imports, run_name
+from airgap.receipt import ArtifactProof
+from function_app.admission_steps import admitted_manifest
+from function_app.export_steps import started
+from function_app.outcomes import Outcome, ending
+from function_app.ports import TargetSide
+from function_app.storage import INCOMING, TRANSFER, WorkFolder, blob_path
+
+PROOFS = "proofs"
+
+
+def promote_blob(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Copy a verified blob to where the import pipeline may read.
+
+    ``{"incoming", "envelopeSha256", "instance", "blob", "etag"}`` → ``promoted``, or ``pending`` while the
+    storage copies. The copy is pinned to the ETag that was hashed, and gets the signed metadata and MD5.
+    """
+    manifest = admitted_manifest(side, order)
+    blob = next(blob for blob in manifest.blobs if blob.name == order["blob"])
+    path = blob_path(manifest.transfer_id, blob.name)
+    is_complete = side.blobs.copy(
+        (INCOMING, path), (TRANSFER, path), etag=order["etag"], metadata=blob.metadata
+    )
+    if not is_complete:
+        return {"outcome": "pending"}
+    found = side.blobs.stat(TRANSFER, path)
+    if found is None or found.size_bytes != blob.size_bytes:
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{TRANSFER}/{path} is not the copy that was made")
+    if blob.content_md5 is not None and found.content_md5 != blob.content_md5:
+        side.blobs.set_content_md5(TRANSFER, path, blob.content_md5)
+    return {"outcome": "promoted"}
+
+
+def start_import_run(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Start the import of one promoted blob: ``{"incoming", "instance", "blob"}`` → ``started``."""
+    run = run_name("i", order["instance"], order["blob"])
+    side.pipelines.put_run(
+        run,
+        {
+            "pipelineResourceId": side.settings.pipeline_resource_id,
+            "source": {"type": "AzureStorageBlob", "name": blob_path(order["incoming"], order["blob"])},
+        },
+    )
+    return started(side.settings.pipeline_run_poll_s, side.settings.pipeline_run_timeout_s, run)
+
+
+def prove_artifacts(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Ask the registry for every digest and tag of the bundle.
+
+    ``{"envelopeSha256", "instance"}`` → ``proven``, or ``IMPORT_INCOMPLETE``. The registry's answer decides;
+    what the runs themselves report as imported is compared too, and put on record where it falls short.
+    """
+    manifest = admitted_manifest(side, order)
+    proofs = [_prove(side, artifact) for artifact in manifest.artifacts]
+    WorkFolder(side.blobs, order["instance"]).put(PROOFS, [proof.to_json() for proof in proofs])
+    unreported = 0
+    for blob in manifest.blobs:
+        properties = side.pipelines.get_run(run_name("i", order["instance"], blob.name)) or {}
+        imported = (properties.get("response") or {}).get("importedArtifacts") or []
+        expected = [artifact.reference for artifact in blob.artifacts]
+        unreported += len(missing_imports(expected, [str(reference) for reference in imported]))
+    remark = f"; {unreported} not reported as imported" if unreported else ""
+    if lacking := [proof.reference for proof in proofs if not proof.is_proven]:
+        return ending(
+            Code.IMPORT_INCOMPLETE,
+            f"{len(lacking)} of {len(proofs)} artifacts are not as signed, such as {lacking[0]}{remark}",
+        )
+    return {"outcome": "proven", "detail": f"{len(proofs)} artifacts{remark}"}
+
+
+def _prove(side: TargetSide, artifact: Artifact) -> ArtifactProof:
+    found = side.registry.resolve(artifact.repository, artifact.digest)
+    missing_tags = []
+    for tag in artifact.tags:
+        tagged = side.registry.resolve(artifact.repository, tag)
+        if tagged is None or tagged.digest != artifact.digest:
+            missing_tags.append(tag)
+    return ArtifactProof(
+        reference=artifact.reference,
+        digest=artifact.digest,
+        found=None if found is None else found.digest,
+        missing_tags=tuple(missing_tags),
+    )

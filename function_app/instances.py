@@ -1,0 +1,66 @@
+"""Durable instances as values; the SDK's own status object is neither typed nor able to say "there is none"."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+_ACTIVE = frozenset({"Running", "Pending", "Suspended", "ContinuedAsNew"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What the host tells of an orchestration; ``order`` (its input) only where it was asked for."""
+
+    instance_id: str
+    name: str
+    runtime_status: str
+    order: dict[str, Any]
+    outcome: dict[str, Any]
+    progress: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self.runtime_status in _ACTIVE
+
+
+async def find_instance(client: Any, instance_id: str, *, show_input: bool = False) -> Instance | None:
+    """The instance of that id, if there is one."""
+    return _read(await client.get_status(instance_id, show_input=show_input))
+
+
+async def list_instances(client: Any) -> list[Instance]:
+    """All instances, of all orchestrations, sub-orchestrations too."""
+    return [instance for status in await client.get_status_all() if (instance := _read(status))]
+
+
+def _read(status: Any) -> Instance | None:
+    if status.runtime_status is None or status.created_time is None:
+        return None
+    return Instance(
+        instance_id=str(status.instance_id),
+        name=str(status.name),
+        runtime_status=str(status.runtime_status.name),
+        order=_object(status.input_),
+        outcome=_object(status.output),
+        progress=_object(status.custom_status),
+        created_at=_utc(status.created_time),
+        updated_at=_utc(status.last_updated_time or status.created_time),
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object, also where the host hands it over as JSON text, as it does inputs; else an empty one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,159 @@
+"""Source, first steps: resolve references, refuse what cannot cross, add referrers, split into batches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airgap.errors import Code, PolicyRefusal
+from airgap.manifest import MAX_ARTIFACTS, Artifact
+from airgap.parts import blob_name
+from airgap.pipeline_runs import batch
+from function_app.oci import Descriptor, find_obstacle, list_manifests
+from function_app.outcomes import Outcome, ending
+from function_app.ports import RegistryReader, SourceSide
+from function_app.storage import WorkFolder
+
+_MAX_DEPTH = 8
+_MAX_LISTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Walks from artifacts to all that belongs to them: an index's manifests, and referrers of either.
+
+    Each manifest is looked at once. What is found is in ``artifacts`` by reference, in order of discovery.
+    """
+
+    registry: RegistryReader
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, reference: str) -> bool:
+        """Include an artifact and all its referrers; ``False`` if the registry does not have it.
+
+        Raises:
+            PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, or there is no end to it.
+        """
+        repository, tag, digest = split_reference(reference)
+        found = self.registry.resolve(repository, tag or digest)
+        if found is None:
+            return False
+        self._include(reference, found, (tag,) if tag else ())
+        self._follow(repository, found.digest, depth=0)
+        return True
+
+    def _include(self, reference: str, found: Descriptor, tags: tuple[str, ...] = ()) -> None:
+        self.artifacts.setdefault(
+            reference,
+            Artifact(reference=reference, digest=found.digest, media_type=found.media_type, tags=tags),
+        )
+
+    def _follow(self, repository: str, digest: str, *, depth: int) -> None:
+        if (repository, digest) in self._seen:
+            return
+        self._seen.add((repository, digest))
+        about = f"{repository}@{digest}"
+        if depth > _MAX_DEPTH or len(self._seen) > MAX_ARTIFACTS:
+            raise PolicyRefusal(
+                Code.ARTIFACT_REFUSED,
+                f"{about}: nested over {_MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
+            )
+        manifest = self.registry.manifest(repository, digest)
+        if obstacle := find_obstacle(manifest, about):
+            raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{about}: {obstacle}")
+        for child in list_manifests(manifest, about):
+            self._follow(repository, child.digest, depth=depth + 1)
+        for referrer in self._referrers(repository, digest):
+            self._include(f"{repository}@{referrer.digest}", referrer)
+            self._follow(repository, referrer.digest, depth=depth + 1)
+
+    def _referrers(self, repository: str, digest: str) -> list[Descriptor]:
+        """From the referrers API; where there is none, from the index under the referrers tag.
+
+        That tag travels as well, or the far side would not find its referrers.
+        OCI distribution-spec 1.1 §Listing Referrers, §Referrers Tag Schema.
+        """
+        listed = self.registry.referrers(repository, digest)
+        if listed is not None:
+            return list(listed)
+        tag = digest.replace(":", "-")
+        index = self.registry.resolve(repository, tag)
+        if index is None:
+            return []
+        self._include(f"{repository}:{tag}", index, (tag,))
+        about = f"{repository}:{tag}"
+        return list_manifests(self.registry.manifest(repository, index.digest), about)
+
+
+def resolve_artifacts(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
+    """Resolve one group of the order's references; the result lies in the work folder.
+
+    ``{"transferId", "group", "artifacts"}`` → ``resolved``.
+    """
+    scan = Scan(side.registry)
+    missing: list[str] = []
+    obstacles: list[str] = []
+    for reference in order["artifacts"]:
+        try:
+            if not scan.add(reference):
+                missing.append(reference)
+        except PolicyRefusal as refusal:
+            obstacles.append(refusal.detail)
+    WorkFolder(side.blobs, order["transferId"]).put(
+        f"resolved/{order['group']:06d}",
+        {
+            "artifacts": [artifact.to_json() for artifact in scan.artifacts.values()],
+            "missing": missing,
+            "obstacles": obstacles,
+        },
+    )
+    return {"outcome": "resolved"}
+
+
+def plan_transfer(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
+    """Put the groups together and split them into batches, one transfer blob each.
+
+    ``{"transferId"}`` → ``planned`` with ``blobs`` (how many) and ``artifacts`` (how many), or the refusal of
+    everything that cannot cross, before anything is exported.
+    """
+    work = WorkFolder(side.blobs, order["transferId"])
+    groups = list(work.all("resolved/"))
+    if missing := [reference for group in groups for reference in group["missing"]]:
+        return ending(Code.ARTIFACT_NOT_FOUND, _shorten(missing)) | {"artifacts": missing[:_MAX_LISTED]}
+    if obstacles := [text for group in groups for text in group["obstacles"]]:
+        return ending(Code.ARTIFACT_REFUSED, _shorten(obstacles)) | {"artifacts": obstacles[:_MAX_LISTED]}
+    artifacts = {artifact["reference"]: artifact for group in groups for artifact in group["artifacts"]}
+    if len(artifacts) > MAX_ARTIFACTS:
+        return ending(
+            Code.REQUEST_INVALID,
+            f"artifacts: with referrers {len(artifacts)}, at most {MAX_ARTIFACTS} allowed",
+        )
+    batches = batch(list(artifacts.values()))
+    for number, members in enumerate(batches, start=1):
+        work.create(batch_document(blob_name(number), attempt=1), members)
+    return {"outcome": "planned", "blobs": len(batches), "artifacts": len(artifacts)}
+
+
+def batch_document(blob: str, *, attempt: int) -> str:
+    """Name of the document with the artifacts of a blob, as the ``attempt``-th run was asked for them."""
+    return f"batches/{blob}-{attempt}"
+
+
+def split_reference(reference: str) -> tuple[str, str, str]:
+    """Repository, tag, digest of ``repo:tag`` or ``repo@digest``; what is absent is empty."""
+    if "@" in reference:
+        repository, _, digest = reference.partition("@")
+        return repository, "", digest
+    repository, _, tag = reference.partition(":")
+    return repository, tag, ""
+
+
+def _shorten(texts: list[str]) -> str:
+    """As many as fit in a detail."""
+    shown: list[str] = []
+    for text in texts:
+        if sum(len(one) + 2 for one in shown) + len(text) > 450:  # noqa: PLR2004 - a detail has 500
+            break
+        shown.append(text)
+    rest = len(texts) - len(shown)
+    return ", ".join(shown or [texts[0][:450]]) + (f" and {rest} more" if shown and rest else "")

@@ -1,0 +1,155 @@
+"""What the product needs of a cloud: four ports, each with its contract.
+
+Every port raises :class:`~airgap.errors.ServiceError` and nothing of an SDK's own. A code whose
+``is_retryable`` is true may succeed when the same call is made again; any other is permanent. All calls
+block, are safe from several threads, and may be made more than once for the same thing: an activity is
+delivered at least once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from securesystemslib.signer import Signer
+
+from function_app.oci import Descriptor
+from function_app.settings import SourceSettings, TargetSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobStat:
+    """What the storage says of a blob. ``etag`` is without quotes and changes with every write."""
+
+    name: str
+    size_bytes: int
+    etag: str
+    content_md5: str | None
+    """Base64, as in the ``Content-MD5`` header."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class BlobStore(Protocol):
+    """Block blobs of one storage account. A container that does not exist is ``NOT_FOUND``, always raised."""
+
+    def stat(self, container: str, name: str) -> BlobStat | None:
+        """Properties and metadata; ``None`` if there is no such blob."""
+
+    def read(self, container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
+        """The whole content; ``None`` if there is no such blob.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE`` beyond ``max_bytes`` (no more than that is fetched);
+                ``BLOB_CHANGED`` if its ETag is, or becomes while reading, another than ``etag``.
+        """
+
+    def read_range(
+        self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
+    ) -> Iterator[bytes]:
+        """The bytes of a range, in chunks of at most 4 MiB; short only where the blob ends.
+
+        Raises:
+            UntrustedInputError: ``BLOB_CHANGED`` if the ETag is another, or the blob is gone; also in the
+                middle of the iteration.
+        """
+
+    def create(self, container: str, name: str, content: bytes) -> bool:
+        """Write a new blob, atomically; ``False``, and nothing is written, if one of this name exists."""
+
+    def put(self, container: str, name: str, content: bytes) -> None:
+        """Write a blob, atomically, whatever was there before."""
+
+    def list_names(self, container: str, prefix: str) -> Iterator[str]:
+        """Names that begin with ``prefix``, in ascending order, page by page."""
+
+    def copy(
+        self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
+    ) -> bool:
+        """Copy within the account, by the storage itself, with ``metadata`` in place of the source's.
+
+        The first call starts the copy; a call while it is under way, or after it, does not start another.
+        The target is complete, with the source's Content-MD5, once a call has returned ``True``.
+
+        Args:
+            source: container and name.
+            target: container and name; another content under that name is replaced.
+            etag: the state of the source that is meant.
+            metadata: what the target shall carry; a mark of ours is added.
+
+        Returns:
+            Whether the target is complete; ``False`` while the storage is still copying.
+
+        Raises:
+            UntrustedInputError: ``BLOB_CHANGED`` if the source has another ETag or is gone.
+        """
+
+    def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
+        """Set the ``Content-MD5`` property (base64)."""
+
+    def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
+        """Delete a blob; nothing happens if it is gone, or has another ETag than ``etag``."""
+
+
+class RegistryReader(Protocol):
+    """Manifests of one container registry, read only."""
+
+    def resolve(self, repository: str, reference: str) -> Descriptor | None:
+        """What a tag or digest stands for now; ``None`` if the registry does not have it."""
+
+    def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
+        """The manifest or index of that digest, at most 4 MiB, its bytes checked against the digest.
+
+        Raises:
+            ServiceError: ``NOT_FOUND``; ``SERVICE_UNEXPECTED`` if the bytes have another digest or are no
+                JSON object.
+        """
+
+    def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
+        """What refers to ``digest`` by its ``subject``; ``None`` if the registry has no referrers API."""
+
+
+class PipelineService(Protocol):
+    """ACR Transfer's pipeline runs, by their names."""
+
+    def get_run(self, name: str) -> Mapping[str, Any] | None:
+        """The run's ARM ``properties``; ``None`` if there is no such run."""
+
+    def put_run(self, name: str, request: Mapping[str, Any]) -> None:
+        """Start a run; do nothing if one of this name exists, whatever it was asked for.
+
+        Raises:
+            ServiceError: ``PIPELINE_RUN_FAILED`` when the service refuses the request itself.
+        """
+
+
+class SigningKeys(Protocol):
+    """The private keys that this side signs with."""
+
+    def signers(self) -> Sequence[Signer]:
+        """One signer for each configured key, in order; looked up anew, so that a rotated key is seen.
+
+        Each signer's ``sign`` raises ``SIGNING_FAILED`` when the vault cannot or will not sign.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The ports of either side."""
+
+    blobs: BlobStore
+    registry: RegistryReader
+    pipelines: PipelineService
+    signing: SigningKeys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSide(Ports):
+    """Everything that the source's steps work with."""
+
+    settings: SourceSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSide(Ports):
+    """Everything that the target's steps work with."""
+
+    settings: TargetSettings

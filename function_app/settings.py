@@ -1,0 +1,200 @@
+"""The application settings: read once, checked, frozen. Every refusal names the setting."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Self
+from urllib.parse import urlsplit
+
+from airgap import parts
+from airgap.errors import AirgapError, Code, OperatorError
+from airgap.fields import LOGIN_SERVER
+from airgap.policy import TrustPolicy
+
+Role = Literal["source", "target"]
+
+_ACR_RESOURCE_ID = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerRegistry/registries/[^/]+",
+    re.IGNORECASE,
+)
+_PIPELINE = re.compile(r"[A-Za-z0-9]{5,50}")
+_API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?")
+_KEY_ID = re.compile(
+    r"https://[A-Za-z0-9.-]+(?::\d{1,5})?/(?:keys|secrets)/[A-Za-z0-9-]{1,127}(?:/[0-9a-f]{32})?"
+)
+_MAX_KEYS = 16
+_DAY_S = 24 * 3600
+
+
+def refuse(name: str, why: str) -> NoReturn:
+    """Raise ``SETTING_INVALID`` naming the setting."""
+    raise OperatorError(Code.SETTING_INVALID, f"{name}: {why}")
+
+
+def read_role(environment: Mapping[str, str]) -> Role:
+    """``TRANSFER_ROLE``: the only setting that is looked at while the app is indexed."""
+    match environment.get("TRANSFER_ROLE", ""):
+        case "source":
+            return "source"
+        case "target":
+            return "target"
+    refuse("TRANSFER_ROLE", "neither source nor target")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What both sides need."""
+
+    blob_service_url: str
+    registry_login_server: str
+    registry_resource_id: str
+    signing_keys: tuple[str, ...]
+    arm_endpoint: str
+    arm_scope: str
+    arm_api_version: str
+    registry_scope: str
+    client_id: str | None
+    pipeline: str
+    pipeline_run_poll_s: int
+    pipeline_run_timeout_s: int
+
+    @property
+    def pipeline_kind(self) -> str:
+        """The ARM resource type of the pipeline."""
+        raise NotImplementedError
+
+    @property
+    def pipeline_resource_id(self) -> str:
+        """ARM id of the pipeline that this side's runs belong to."""
+        return f"{self.registry_resource_id}/{self.pipeline_kind}/{self.pipeline}"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read and check all settings of this side.
+
+        Raises:
+            OperatorError: ``SETTING_INVALID`` for the first setting at fault.
+        """
+        return cls(**cls.read_members(_Reader(environment)))
+
+    @classmethod
+    def read_members(cls, read: "_Reader") -> dict[str, Any]:
+        """Every member, read and checked."""
+        arm_endpoint = read.url("ARM_ENDPOINT", "https://management.azure.com")
+        return {
+            "blob_service_url": read.url("TransferStorage__blobServiceUri"),
+            "registry_login_server": read.text("REGISTRY_LOGIN_SERVER", LOGIN_SERVER),
+            "registry_resource_id": read.text("REGISTRY_RESOURCE_ID", _ACR_RESOURCE_ID),
+            "signing_keys": read.key_ids("SIGNING_KEYS"),
+            "arm_endpoint": arm_endpoint,
+            "arm_scope": read.optional("ARM_SCOPE") or f"{arm_endpoint}/.default",
+            "arm_api_version": read.text("ARM_API_VERSION", _API_VERSION, "2025-06-01-preview"),
+            "registry_scope": read.optional("REGISTRY_SCOPE")
+            or "https://containerregistry.azure.net/.default",
+            "client_id": read.optional("AZURE_CLIENT_ID"),
+            "pipeline_run_poll_s": read.integer("PIPELINE_RUN_POLL_S", 15, least=1, most=3600),
+            "pipeline_run_timeout_s": read.integer("PIPELINE_RUN_TIMEOUT_S", 14400, least=1, most=7 * _DAY_S),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings(Settings):
+    """The settings of the source."""
+
+    cloud_name: str
+    part_size_bytes: int
+
+    @property
+    def pipeline_kind(self) -> str:
+        """Exports."""
+        return "exportPipelines"
+
+    @classmethod
+    def read_members(cls, read: "_Reader") -> dict[str, Any]:
+        """Every member, read and checked."""
+        least, most = parts.MIN_PART_SIZE_BYTES // parts.MIB, parts.MAX_PART_SIZE_BYTES // parts.MIB
+        return Settings.read_members(read) | {
+            "pipeline": read.text("EXPORT_PIPELINE", _PIPELINE),
+            "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
+            "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSettings(Settings):
+    """The settings of the target."""
+
+    trust_policy: TrustPolicy
+
+    @property
+    def pipeline_kind(self) -> str:
+        """Imports."""
+        return "importPipelines"
+
+    @classmethod
+    def read_members(cls, read: "_Reader") -> dict[str, Any]:
+        """Every member, read and checked."""
+        return Settings.read_members(read) | {
+            "pipeline": read.text("IMPORT_PIPELINE", _PIPELINE),
+            "trust_policy": read.policy("TRUST_POLICY"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Checks one setting at a time; an empty one counts as absent."""
+
+    environment: Mapping[str, str]
+
+    def optional(self, name: str) -> str | None:
+        return self.environment.get(name, "").strip() or None
+
+    def text(self, name: str, pattern: re.Pattern[str], default: str | None = None) -> str:
+        value = self.optional(name) or default
+        if value is None:
+            refuse(name, "missing")
+        if not pattern.fullmatch(value):
+            refuse(name, f"{value[:100]!r} is not of the form {pattern.pattern}")
+        return value
+
+    def url(self, name: str, default: str | None = None) -> str:
+        """An https URL, without a trailing slash."""
+        value = self.optional(name) or default
+        if value is None:
+            refuse(name, "missing")
+        try:
+            address = urlsplit(value)
+            is_plain = bool(address.hostname) and address.port != 0
+        except ValueError:
+            is_plain = False
+        if not is_plain or address.scheme != "https" or address.query or address.fragment or address.username:
+            refuse(name, "not an https URL without user name, query and fragment")
+        return value.rstrip("/")
+
+    def integer(self, name: str, default: int, *, least: int, most: int) -> int:
+        value = self.optional(name) or str(default)
+        if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or not least <= int(value) <= most:
+            refuse(name, f"{value[:40]!r} is not a whole number from {least} to {most}")
+        return int(value)
+
+    def key_ids(self, name: str) -> tuple[str, ...]:
+        ids = tuple(one.strip() for one in (self.optional(name) or "").split(",") if one.strip())
+        if not 1 <= len(ids) <= _MAX_KEYS or len(set(ids)) != len(ids):
+            refuse(name, f"not 1 to {_MAX_KEYS} different Key Vault ids, separated by commas")
+        for one in ids:
+            if not _KEY_ID.fullmatch(one):
+                refuse(
+                    name, f"{one[:100]!r} is neither https://VAULT/keys/NAME nor https://VAULT/secrets/NAME"
+                )
+        return ids
+
+    def policy(self, name: str) -> TrustPolicy:
+        value = self.optional(name)
+        if value is None:
+            refuse(name, "missing")
+        if value.startswith("@Microsoft.KeyVault("):
+            refuse(name, "the Key Vault reference was not resolved; check the app's access to the secret")
+        try:
+            return TrustPolicy.from_bytes(value.encode("utf-8", "surrogatepass"))
+        except AirgapError as error:
+            refuse(name, error.detail)

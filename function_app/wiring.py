@@ -1,0 +1,54 @@
+"""The ports of this process, built from the environment when first needed, and once."""
+
+import os
+from functools import cache
+from typing import Any
+
+from azure.core.credentials import TokenCredential
+from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+from function_app.azure_arm import AzurePipelines
+from function_app.azure_blob import AzureBlobs
+from function_app.azure_keyvault import VaultKeys
+from function_app.azure_registry import AzureRegistry
+from function_app.ports import SourceSide, TargetSide
+from function_app.settings import Settings, SourceSettings, TargetSettings
+
+
+@cache
+def source_side() -> SourceSide:
+    """What the source's steps work with."""
+    settings = SourceSettings.from_environment(os.environ)
+    return SourceSide(settings=settings, **_ports(settings))
+
+
+@cache
+def target_side() -> TargetSide:
+    """What the target's steps work with."""
+    settings = TargetSettings.from_environment(os.environ)
+    return TargetSide(settings=settings, **_ports(settings))
+
+
+def _ports(settings: Settings) -> dict[str, Any]:
+    credential = _credential(settings)
+    return {
+        "blobs": AzureBlobs(settings.blob_service_url, credential),
+        "registry": AzureRegistry(
+            settings.registry_login_server, scope=settings.registry_scope, credential=credential
+        ),
+        "pipelines": AzurePipelines(
+            endpoint=settings.arm_endpoint,
+            scope=settings.arm_scope,
+            api_version=settings.arm_api_version,
+            registry_id=settings.registry_resource_id,
+            credential=credential,
+        ),
+        "signing": VaultKeys(settings.signing_keys, credential),
+    }
+
+
+def _credential(settings: Settings) -> TokenCredential:
+    """The app's own identity; a developer's sign-in where there is none."""
+    if "IDENTITY_ENDPOINT" in os.environ:
+        return ManagedIdentityCredential(client_id=settings.client_id)
+    return DefaultAzureCredential(managed_identity_client_id=settings.client_id)

@@ -1,0 +1,17 @@
+// Loaded into Azurite's process before Azurite.
+"use strict";
+
+// Whoever started Azurite holds the other end of stdin: when that end closes, because it was closed or because
+// its owner died in whatever way, Azurite is told to stop. SIGTERM lets it save its tables.
+const stop = () => process.kill(process.pid, "SIGTERM");
+process.stdin.on("error", stop).on("end", stop).resume();
+
+// For Put Block From URL, Azurite calls itself and trusts exactly its own certificate. That one is issued by an
+// authority, not self-signed, and is accepted as its own trust anchor only when told so.
+const https = require("node:https");
+const { Agent } = https;
+https.Agent = class extends Agent {
+  constructor(options) {
+    super({ ...options, allowPartialTrustChain: true });
+  }
+};

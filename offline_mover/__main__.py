@@ -1,0 +1,7 @@
+"""``python -m offline_mover``."""
+
+import sys
+
+from offline_mover.cli import main
+
+sys.exit(main())

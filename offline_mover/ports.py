@@ -1,0 +1,88 @@
+"""What the commands ask of a storage container; :mod:`offline_mover.blob_store` keeps it for Azure.
+
+Every method may be called from several threads and may raise :class:`~airgap.errors.ServiceError`; retries
+within bounds have happened by then. Blob names are relative to the container: ``<transferId>/001``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One block of a block blob: one part."""
+
+    block_id: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlob:
+    """A blob as the storage describes it; ``content_md5`` in base64."""
+
+    size_bytes: int
+    etag: str
+    content_md5: str | None
+    metadata: Mapping[str, str]
+
+
+class SeekableStream(Protocol):
+    """Bytes to send; sought back to 0 before they are sent again."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes, empty at the end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+
+    def tell(self) -> int:
+        """The position."""
+
+    def __len__(self) -> int:
+        """Bytes in all."""
+
+
+class SourceContainer(Protocol):
+    """Read side."""
+
+    def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
+        """A small blob, whole; ``None`` if there is none. ``TOO_LARGE`` is judged before reading."""
+
+    def describe(self, name: str) -> StoredBlob | None:
+        """A blob's properties; ``None`` if there is none."""
+
+    def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
+        """The bytes of a range, in pieces of a few MiB, of exactly this version of the blob.
+
+        Raises:
+            UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now.
+        """
+
+
+class TargetContainer(SourceContainer, Protocol):
+    """Write side. Staged blocks stay invisible until they are committed, and are dropped after a week."""
+
+    def committed_blocks(self, name: str) -> list[Block]:
+        """The blocks a blob consists of, in order; empty if there is no blob or it was not made of blocks."""
+
+    def staged_blocks(self, name: str) -> list[Block]:
+        """The blocks staged and not yet committed."""
+
+    def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
+        """Send one block, whole or not at all; again under the same id is harmless."""
+
+    def commit(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Put the blob together from staged blocks, atomically; ``CONFLICT`` if there is a blob already."""
+
+    def create_small(self, name: str, content: bytes) -> None:
+        """Write a small blob, atomically; ``CONFLICT`` if there is one already."""

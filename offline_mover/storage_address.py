@@ -1,0 +1,158 @@
+"""Where the storage is and with which SAS: read from outside, checked, and never shown again.
+
+A SAS is a password in the shape of a query string. It comes from a file or the environment, not from the
+command line, where every user of the machine could read it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+from airgap.errors import Code, OperatorError
+from airgap.fields import TRANSFER_ID
+
+MAX_SAS_BYTES = 8 * 1024
+_CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])")
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}(?:-secondary)?")
+_SECRET = re.compile(r"(?i)\b(sig|accountkey|sharedaccesssignature|client_secret)=[^&\s'\";,]+")
+_BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+")
+_EXPIRY_FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
+
+
+def redact(text: str) -> str:
+    """``text`` without signatures and tokens: the last line of defence for words that are not ours."""
+    return _BEARER.sub("Bearer ***", _SECRET.sub(r"\1=***", text))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sas:
+    """A shared access signature; only what is no secret in it can be shown."""
+
+    token: str = field(repr=False)
+    permissions: str
+    resource: str
+    starts_at: datetime | None
+    expires_at: datetime | None
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> Self:
+        """Read a SAS token, with or without its leading ``?``.
+
+        Args:
+            text: the token.
+            where: where it came from; the text itself is in no message.
+
+        Raises:
+            OperatorError: ``USAGE``.
+        """
+        token = text.strip().removeprefix("?")
+        if "://" in token:
+            raise OperatorError(Code.USAGE, f"{where} holds a URL; it must hold only what follows the ?")
+        if not token.isascii() or not token.isprintable() or " " in token or len(token) > MAX_SAS_BYTES:
+            raise OperatorError(Code.USAGE, f"{where} does not hold a SAS token")
+        values = {name: items[-1] for name, items in parse_qs(token).items()}
+        if "sig" not in values:
+            raise OperatorError(Code.USAGE, f"{where} does not hold a SAS token: it has no sig field")
+        return cls(
+            token=token,
+            permissions=values.get("sp", ""),
+            resource=values.get("sr", ""),
+            starts_at=_time(values.get("st")),
+            expires_at=_time(values.get("se")),
+        )
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether it says itself that its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+def _time(text: str | None) -> datetime | None:
+    """The forms that a SAS allows; ``None`` for anything else, since the service is the judge."""
+    bare = re.sub(r"(?:\.\d+)?Z$", "", text or "")
+    for form in _EXPIRY_FORMATS:
+        try:
+            return datetime.strptime(bare, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferAddress:
+    """A container, and the transfer in it where the URL names one."""
+
+    container_url: str
+    transfer_id: str | None
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self.container_url.rsplit("/", 1)[-1]
+
+    @property
+    def host(self) -> str:
+        """Host and port, to show."""
+        return urlsplit(self.container_url).netloc
+
+    @classmethod
+    def source(cls, url: str) -> Self:
+        """Read SOURCE: ``https://account.blob.core.windows.net/transfer/<transferId>``.
+
+        Raises:
+            OperatorError: ``USAGE``.
+        """
+        base, segments = _split(url, "SOURCE")
+        if not segments or not TRANSFER_ID.fullmatch(segments[-1]):
+            raise OperatorError(
+                Code.USAGE, "SOURCE must end with a transfer id: https://…/transfer/<transferId>"
+            )
+        return cls(
+            container_url=_container_url(base, segments[:-1], "SOURCE"),
+            transfer_id=segments[-1],
+        )
+
+    @classmethod
+    def target(cls, url: str) -> Self:
+        """Read TARGET: ``https://account.blob.core.windows.net/incoming``.
+
+        Raises:
+            OperatorError: ``USAGE``.
+        """
+        base, segments = _split(url, "TARGET")
+        return cls(container_url=_container_url(base, segments, "TARGET"), transfer_id=None)
+
+
+def _split(url: str, what: str) -> tuple[str, list[str]]:
+    """Scheme and host, and the path's segments; a refused URL is not repeated: it may hold a secret."""
+    if not url.isascii() or not url.isprintable() or " " in url:  # urlsplit() would drop some of these
+        raise OperatorError(Code.USAGE, f"{what} is not a URL")
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        raise OperatorError(Code.USAGE, f"{what} is not a URL") from None
+    if "?" in url or "#" in url:
+        raise OperatorError(
+            Code.USAGE,
+            f"{what} has a query string; if that is a SAS, consider it seen by others: get a new one, "
+            "put it into a file and give --sas-file FILE",
+        )
+    if parts.scheme != "https" or not parts.hostname or not has_port:
+        raise OperatorError(Code.USAGE, f"{what} is not an https:// URL")
+    if "@" in parts.netloc:
+        raise OperatorError(Code.USAGE, f"{what} holds a user name; remove everything before the @")
+    return f"https://{parts.netloc}", [segment for segment in parts.path.split("/") if segment]
+
+
+def _container_url(base: str, segments: list[str], what: str) -> str:
+    """The container's URL; before it, at most the account's name, where hosts are addressed by number."""
+    match segments:
+        case [container] if _CONTAINER.fullmatch(container):
+            return f"{base}/{container}"
+        case [account, container] if _ACCOUNT.fullmatch(account) and _CONTAINER.fullmatch(container):
+            return f"{base}/{account}/{container}"
+    raise OperatorError(Code.USAGE, f"{what} does not name one container: https://<account>…/<container>…")

@@ -1,0 +1,234 @@
+"""Bundles for tests: keys, trust policy, bundle manifest, envelope and the bytes of every part.
+
+``make_bundle()`` alone gives a bundle of two transfer blobs that its own policy accepts now; every argument
+makes one thing different.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from securesystemslib.signer import CryptoSigner
+
+from airgap.envelope import Envelope
+from airgap.keys import signer_from_pem
+from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, manifest_digest
+from airgap.parts import MIN_PART_SIZE_BYTES, PartRange, blob_name, plan_parts
+from airgap.policy import TrustPolicy
+
+TRANSFER_ID = "k3v9x2m7q1"
+CHANNEL = "prod"
+AUDIENCE = ("target.azurecr.io",)
+METADATA = {"category": "acr-transfer-blob"}
+TWO_BLOBS = (2 * MIN_PART_SIZE_BYTES + 1000, 777)
+"""Sizes in bytes: a blob of three parts, the last one short, and one of a single short part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """A key pair as PEM; ``private_pem`` is what an operator of the source would keep in a vault."""
+
+    private_pem: bytes
+    public_pem: str
+
+    @property
+    def signer(self) -> CryptoSigner:
+        return signer_from_pem(self.private_pem)
+
+    @property
+    def keyid(self) -> str:
+        return str(self.signer.public_key.keyid)
+
+
+def new_key() -> SigningKey:
+    return key_from_private(ec.generate_private_key(ec.SECP256R1()))
+
+
+def key_from_private(private_key: ec.EllipticCurvePrivateKey) -> SigningKey:
+    return SigningKey(
+        private_pem=private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        public_pem=private_key.public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        .decode("ascii"),
+    )
+
+
+def load_key(private_pem: bytes) -> SigningKey:
+    private_key = load_pem_private_key(private_pem, password=None)
+    assert isinstance(private_key, ec.EllipticCurvePrivateKey)
+    return key_from_private(private_key)
+
+
+@cache
+def default_key() -> SigningKey:
+    """The source's key, the same for all bundles of a test run."""
+    return new_key()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A sealed bundle with everything that belongs to it."""
+
+    manifest: BundleManifest
+    payload: bytes
+    envelope: bytes
+    policy_json: bytes
+    keys: tuple[SigningKey, ...]
+    blobs: Mapping[str, bytes]
+    """Content by blob name: ``001``."""
+
+    @property
+    def transfer_id(self) -> str:
+        return self.manifest.transfer_id
+
+    @property
+    def manifest_sha256(self) -> str:
+        return manifest_digest(self.payload)
+
+    @property
+    def policy(self) -> TrustPolicy:
+        return TrustPolicy.from_bytes(self.policy_json)
+
+    @property
+    def parts(self) -> tuple[PartRange, ...]:
+        return tuple(part for part, _ in self.manifest.parts())
+
+    def part_bytes(self, part: PartRange) -> bytes:
+        return self.blobs[part.blob][part.offset_bytes : part.offset_bytes + part.size_bytes]
+
+
+def make_bundle(
+    *,
+    transfer_id: str = TRANSFER_ID,
+    channel: str = CHANNEL,
+    sequence: int = 1,
+    previous_sha256: str | None = None,
+    blob_sizes: Sequence[int] = TWO_BLOBS,
+    contents: Sequence[bytes] | None = None,
+    part_size_bytes: int = MIN_PART_SIZE_BYTES,
+    audience: Sequence[str] = AUDIENCE,
+    created_at: datetime | None = None,
+    lifetime: timedelta = timedelta(days=30),
+    keys: Sequence[SigningKey] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    policy_json: bytes | None = None,
+    seed: int = 1,
+) -> Bundle:
+    """Make and sign a bundle.
+
+    Args:
+        transfer_id: of the bundle.
+        channel: in the manifest and in the policy.
+        sequence: the channel's number; beyond 1 a previous manifest's digest is made up unless given.
+        previous_sha256: of the channel's preceding manifest.
+        blob_sizes: bytes of each transfer blob; their contents are pseudo-random from ``seed``.
+        contents: the transfer blobs themselves, in place of ``blob_sizes``.
+        part_size_bytes: at least 4 MiB.
+        audience: login servers.
+        created_at: now, unless given.
+        lifetime: until the bundle expires.
+        keys: all of them sign; they make up the role ``source`` in the policy.
+        metadata: of every blob.
+        policy_json: another policy than the one that fits.
+        seed: other content for another seed.
+    """
+    signing_keys = tuple(keys or (default_key(),))
+    created_at = (created_at or datetime.now(UTC)).replace(microsecond=0)
+    bytes_of = random.Random(seed)  # noqa: S311 - content for tests
+    blobs = {
+        blob_name(number + 1): content
+        for number, content in enumerate(contents or [bytes_of.randbytes(size) for size in blob_sizes])
+    }
+    manifest = BundleManifest(
+        transfer_id=transfer_id,
+        channel=channel,
+        sequence=sequence,
+        previous_sha256=previous_sha256 or (None if sequence == 1 else hashlib.sha256(b"").hexdigest()),
+        created_at=created_at,
+        expires_at=created_at + lifetime,
+        source=Source(cloud="AzureCloud", registry="source.azurecr.io", export_pipeline="export"),
+        audience=tuple(audience),
+        blobs=tuple(
+            _describe_blob(name, content, part_size_bytes, METADATA if metadata is None else metadata)
+            for name, content in blobs.items()
+        ),
+        tool=Tool(name="tests", version="0"),
+    )
+    payload = manifest.to_bytes()
+    return Bundle(
+        manifest=manifest,
+        payload=payload,
+        envelope=Envelope.sign(payload, [key.signer for key in signing_keys]).to_bytes(),
+        policy_json=policy_json or make_policy(signing_keys, channel=channel, audience=audience),
+        keys=signing_keys,
+        blobs=blobs,
+    )
+
+
+def make_policy(
+    keys: Sequence[SigningKey],
+    *,
+    channel: str = CHANNEL,
+    audience: Sequence[str] = AUDIENCE,
+    threshold: int | None = None,
+    order: str = "once",
+    max_age: timedelta = timedelta(days=90),
+    receipt_keys: Sequence[SigningKey] = (),
+) -> bytes:
+    """A trust policy in which all of ``keys`` must sign, unless ``threshold`` says how many."""
+    rules: dict[str, Any] = {
+        "audience": list(audience),
+        "bundleRoles": {
+            "source": {"threshold": threshold or len(keys), "keyids": [key.keyid for key in keys]},
+        },
+        "maxAgeSeconds": int(max_age.total_seconds()),
+        "clockSkewSeconds": 300,
+        "sequence": order,
+    }
+    if receipt_keys:
+        rules["receiptRoles"] = {"target": {"threshold": 1, "keyids": [key.keyid for key in receipt_keys]}}
+    pems = {key.keyid: key.public_pem for key in (*keys, *receipt_keys)}
+    return json.dumps({"schema": 1, "keys": list(pems.values()), "channels": {channel: rules}}).encode()
+
+
+def _describe_blob(
+    name: str, content: bytes, part_size_bytes: int, metadata: Mapping[str, str]
+) -> TransferBlob:
+    ranges = plan_parts(name, size_bytes=len(content), part_size_bytes=part_size_bytes)
+    return TransferBlob(
+        name=name,
+        size_bytes=len(content),
+        part_size_bytes=part_size_bytes,
+        part_sha256=tuple(
+            hashlib.sha256(content[r.offset_bytes : r.offset_bytes + r.size_bytes]).hexdigest()
+            for r in ranges
+        ),
+        content_md5=base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode("ascii"),
+        metadata=metadata,
+        catalog_digest=None,
+        pipeline_run=f"run{name}",
+        artifacts=(
+            Artifact(
+                reference=f"team/app{name}:v1",
+                digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+                media_type="application/vnd.oci.image.manifest.v1+json",
+                tags=("v1",),
+            ),
+        ),
+    )

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from offline_mover.commands.pull import pull
+from offline_mover.commands.push import push
+from offline_mover.commands.verify import verify
+from offline_mover.ports import SourceContainer, TargetContainer
+from offline_mover.progress import Meter
+from offline_mover.report import Outcome
+from tests.bundles import Bundle, make_bundle
+from tests.offline_mover.memory_container import MemoryContainer
+
+
+class Bench:
+    """One bundle, one volume, and the three commands on them."""
+
+    def __init__(self, bundle: Bundle, volume: Path) -> None:
+        self.bundle = bundle
+        self.volume = volume
+
+    @property
+    def bag(self) -> Path:
+        return self.volume / self.bundle.transfer_id
+
+    def part(self, name: str) -> Path:
+        """``001/00000001.part`` on the volume."""
+        return self.bag / "data" / name
+
+    def pull(self, source: SourceContainer | None = None, *, concurrency: int = 2) -> Outcome:
+        return pull(
+            source or MemoryContainer.holding(self.bundle),
+            self.volume,
+            transfer_id=self.bundle.transfer_id,
+            policy=self.bundle.policy,
+            now=datetime.now(UTC),
+            concurrency=concurrency,
+            meter=Meter(),
+        )
+
+    def verify(self, *, transfer_id: str | None = None) -> Outcome:
+        return verify(
+            self.volume,
+            transfer_id=transfer_id,
+            policy=self.bundle.policy,
+            now=datetime.now(UTC),
+            concurrency=2,
+            meter=Meter(),
+        )
+
+    def push(self, target: TargetContainer, *, concurrency: int = 2) -> Outcome:
+        return push(
+            target,
+            self.volume,
+            transfer_id=None,
+            policy=self.bundle.policy,
+            now=datetime.now(UTC),
+            concurrency=concurrency,
+            meter=Meter(),
+        )
+
+
+def flip(path: Path, offset: int = 0) -> None:
+    """Invert one byte: unlike writing a fixed one, this always changes something."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 0xFF]))
+
+
+@pytest.fixture(scope="session")
+def sealed() -> Bundle:
+    return make_bundle()
+
+
+@pytest.fixture(scope="session")
+def pulled_volume(sealed: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    volume = tmp_path_factory.mktemp("pulled")
+    assert Bench(sealed, volume).pull().code is None
+    return volume
+
+
+@pytest.fixture
+def empty(sealed: Bundle, tmp_path: Path) -> Bench:
+    """A bench with an empty volume."""
+    volume = tmp_path / "usb"
+    volume.mkdir()
+    return Bench(sealed, volume)
+
+
+@pytest.fixture
+def loaded(sealed: Bundle, pulled_volume: Path, tmp_path: Path) -> Bench:
+    """A bench whose volume holds the bundle; the test may damage it."""
+    volume = tmp_path / "usb"
+    shutil.copytree(pulled_volume, volume)
+    return Bench(sealed, volume)

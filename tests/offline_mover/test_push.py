@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from airgap.errors import AirgapError, Code, ServiceError
+from airgap.manifest import ENVELOPE_NAME
+from airgap.parts import MAX_PARTS_PER_BLOB, PartRange
+from offline_mover.commands.push import block_id
+from tests.bundles import make_bundle, new_key
+from tests.offline_mover.conftest import Bench, flip
+from tests.offline_mover.memory_container import HeldBlob, MemoryContainer
+
+
+def refusal(bench: Bench, target: MemoryContainer) -> Code:
+    with pytest.raises(AirgapError) as caught:
+        bench.push(target)
+    return caught.value.code
+
+
+def names(bench: Bench, *blobs: str) -> set[str]:
+    return {f"{bench.bundle.transfer_id}/{name}" for name in blobs}
+
+
+@pytest.mark.parametrize("repeats_sends", [False, True])
+def test_push_puts_the_blobs_together(loaded: Bench, *, repeats_sends: bool) -> None:
+    target = MemoryContainer()
+    target.repeats_sends = repeats_sends
+    outcome = loaded.push(target)
+    assert (outcome.code, outcome.counts["sentParts"], outcome.counts["skippedParts"]) == (None, 4, 0)
+    for blob in loaded.bundle.manifest.blobs:
+        held = target.blobs[f"{loaded.bundle.transfer_id}/{blob.name}"]
+        assert held.content == loaded.bundle.blobs[blob.name]
+        assert (held.content_md5, held.metadata) == (blob.content_md5, blob.metadata)
+    assert target.blobs[f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}"].content == loaded.bundle.envelope
+
+
+def test_manifest_is_written_last(loaded: Bench) -> None:
+    target = MemoryContainer()
+    order: list[str] = []
+    target.before = lambda method, name: order.append(f"{method} {name.rpartition('/')[2]}")
+    loaded.push(target)
+    assert (
+        order.index("commit 001") < order.index("commit 002") < order.index(f"create_small {ENVELOPE_NAME}")
+    )
+    assert order[-1] == f"create_small {ENVELOPE_NAME}"
+
+
+def test_second_push_sends_nothing(loaded: Bench) -> None:
+    target = MemoryContainer()
+    loaded.push(target)
+    staged = target.count("stage")
+    outcome = loaded.push(target)
+    assert (outcome.code, outcome.counts["sentParts"], outcome.counts["skippedParts"]) == (None, 0, 4)
+    assert target.count("stage") == staged
+
+
+def test_interrupted_push_goes_on_with_the_rest(loaded: Bench) -> None:
+    target = MemoryContainer()
+
+    def cut(method: str, _name: str) -> None:
+        if method == "stage" and target.count("stage") == 3:
+            raise ServiceError(Code.SERVICE_UNREACHABLE, "unplugged")
+
+    target.before = cut
+    with pytest.raises(ServiceError):
+        loaded.push(target, concurrency=1)
+    assert target.blobs == {}
+    target.before = lambda _method, _name: None
+    outcome = loaded.push(target)
+    assert (outcome.code, outcome.counts["sentParts"], outcome.counts["skippedParts"]) == (None, 2, 2)
+
+
+def test_truncated_part_leaves_its_blob_uncommitted(loaded: Bench) -> None:
+    os.truncate(loaded.part("001/00000003.part"), 10)
+    target = MemoryContainer()
+    outcome = loaded.push(target)
+    assert [(damage.code, damage.name) for damage in outcome.damages] == [
+        (Code.PART_TRUNCATED, "001/00000003.part")
+    ]
+    assert set(target.blobs) == names(loaded, "002")
+
+
+def test_damage_in_every_blob_is_listed_and_no_bad_byte_is_staged(loaded: Bench) -> None:
+    flip(loaded.part("001/00000001.part"), 4_194_303)
+    loaded.part("001/00000002.part").unlink()
+    flip(loaded.part("002/00000001.part"))
+    target = MemoryContainer()
+    outcome = loaded.push(target)
+    assert [(damage.code.name, damage.name) for damage in outcome.damages] == [
+        ("PART_CORRUPT", "001/00000001.part"),
+        ("PART_MISSING", "001/00000002.part"),
+        ("PART_CORRUPT", "002/00000001.part"),
+    ]
+    assert outcome.exit_code == Code.PART_MISSING.exit_code
+    assert target.blobs == {}
+    assert [len(blocks) for blocks in target.staged.values()] == [1]
+
+
+def test_part_brought_again_is_all_that_is_sent(loaded: Bench) -> None:
+    """A block id holds the digest of what was staged: a part that was bad is not taken for sent."""
+    flip(loaded.part("001/00000002.part"), 12345)
+    target = MemoryContainer()
+    loaded.push(target)
+    flip(loaded.part("001/00000002.part"), 12345)
+    outcome = loaded.push(target)
+    assert (outcome.code, outcome.counts["sentParts"]) == (None, 1)
+    assert target.blobs[f"{loaded.bundle.transfer_id}/001"].content == loaded.bundle.blobs["001"]
+
+
+def test_part_that_changes_between_opening_and_reading_is_caught(loaded: Bench) -> None:
+    target = MemoryContainer()
+
+    def shrink(method: str, name: str) -> None:
+        if method == "stage" and name.endswith("002"):
+            os.truncate(loaded.part("002/00000001.part"), 100)
+
+    target.before = shrink
+    outcome = loaded.push(target)
+    assert [damage.name for damage in outcome.damages] == ["002/00000001.part"]
+    assert f"{loaded.bundle.transfer_id}/002" not in target.blobs
+
+
+def test_undeclared_file_stops_the_push_before_the_network(loaded: Bench) -> None:
+    (loaded.bag / "data" / "003").mkdir()
+    (loaded.bag / "data" / "003" / "00000001.part").write_bytes(b"smuggled")
+    target = MemoryContainer()
+    outcome = loaded.push(target)
+    assert [(damage.code, damage.name) for damage in outcome.damages] == [
+        (Code.UNDECLARED_FILE, "data/003/00000001.part")
+    ]
+    assert not target.calls
+
+
+def test_bundle_by_an_unknown_key_stops_the_push_before_the_network(loaded: Bench) -> None:
+    target = MemoryContainer()
+    judge = Bench(make_bundle(keys=[new_key()]), loaded.volume)
+    assert refusal(judge, target) is Code.SIGNER_UNKNOWN
+    assert not target.calls
+
+
+def test_other_manifest_in_the_storage_stops_the_push_before_it_sends(loaded: Bench) -> None:
+    target = MemoryContainer()
+    target.blobs[f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}"] = HeldBlob(content=b"another")
+    assert refusal(loaded, target) is Code.BLOB_MISMATCH
+    assert target.count("stage") == 0
+
+
+@pytest.mark.parametrize("what", ["content", "size", "md5", "metadata", "order"])
+def test_other_blob_in_the_storage_is_not_taken_for_ours(loaded: Bench, what: str) -> None:
+    target = MemoryContainer()
+    loaded.push(target)
+    del target.blobs[f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}"]
+    held = target.blobs[f"{loaded.bundle.transfer_id}/001"]
+    match what:
+        case "content":
+            held.blocks = []  # uploaded by another tool: nothing proves what is in it
+        case "size":
+            held.content += b"x"
+        case "md5":
+            held.content_md5 = None
+        case "metadata":
+            held.metadata = {"category": "other"}
+        case "order":
+            held.blocks.reverse()
+    assert refusal(loaded, target) is Code.BLOB_MISMATCH
+    assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" not in target.blobs
+
+
+def test_metadata_names_differ_in_case_only(loaded: Bench) -> None:
+    target = MemoryContainer()
+    loaded.push(target)
+    target.blobs[f"{loaded.bundle.transfer_id}/001"].metadata = {"Category": "acr-transfer-blob"}
+    assert loaded.push(target).code is None
+
+
+def test_lost_answer_to_the_commit_is_not_an_error(loaded: Bench) -> None:
+    """The commit took place, its answer got lost, and the SDK's retry is told that the blob exists."""
+    rival = MemoryContainer()
+    loaded.push(rival)
+    target = MemoryContainer()
+
+    def take_over(method: str, name: str) -> None:
+        if method in {"commit", "create_small"}:
+            target.blobs[name] = rival.blobs[name]
+
+    target.before = take_over
+    assert loaded.push(target).code is None
+
+
+def test_commit_lost_to_another_blob_is_refused(loaded: Bench) -> None:
+    target = MemoryContainer()
+
+    def take_over(method: str, name: str) -> None:
+        if method == "commit":
+            target.blobs[name] = HeldBlob(content=b"another")
+
+    target.before = take_over
+    assert refusal(loaded, target) is Code.BLOB_MISMATCH
+
+
+def test_transfer_that_the_target_took_up_is_not_sent_again(loaded: Bench) -> None:
+    target = MemoryContainer()
+    loaded.push(target)
+    sent = target.count("stage")
+    del target.blobs[f"{loaded.bundle.transfer_id}/001"]
+    assert refusal(loaded, target) is Code.CONFLICT
+    assert target.count("stage") == sent
+
+
+def test_staged_block_of_the_wrong_size_is_sent_again(loaded: Bench) -> None:
+    target = MemoryContainer()
+    part, sha256 = next(loaded.bundle.manifest.parts())
+    target.staged[f"{loaded.bundle.transfer_id}/001"] = {block_id(part, sha256): b"short"}
+    assert loaded.push(target).counts["sentParts"] == 4
+    assert target.blobs[f"{loaded.bundle.transfer_id}/001"].content == loaded.bundle.blobs["001"]
+
+
+def test_part_that_cannot_be_read_is_reported_and_the_rest_is_sent(loaded: Bench, tmp_path: Path) -> None:
+    """A folder in place of a part stands for a sector that cannot be read."""
+    target = MemoryContainer()
+
+    def swap(method: str, _name: str) -> None:
+        if method == "staged_blocks" and loaded.part("001/00000001.part").is_file():
+            loaded.part("001/00000001.part").rename(tmp_path / "gone")
+            loaded.part("001/00000001.part").mkdir()
+
+    target.before = swap
+    outcome = loaded.push(target)
+    assert [damage.name for damage in outcome.damages] == ["001/00000001.part"]
+    assert len(target.staged[f"{loaded.bundle.transfer_id}/001"]) == 2
+    shutil.rmtree(loaded.part("001/00000001.part"))
+
+
+def test_block_ids_are_of_one_length_and_fit_azure() -> None:
+    parts = [
+        PartRange(blob="001", number=number, offset_bytes=0, size_bytes=1)
+        for number in (1, MAX_PARTS_PER_BLOB)
+    ]
+    assert {len(block_id(part, digest * 64)) for part in parts for digest in "0f"} == {52}
