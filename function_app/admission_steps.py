@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from airgap.damage import Damage, gravest
@@ -15,7 +16,7 @@ from airgap.receipt import MAX_DAMAGES
 from airgap.verify import Verdict, verify_bundle
 from function_app.hashing import hash_part
 from function_app.outcomes import Outcome, ending
-from function_app.ports import TargetSide
+from function_app.ports import BlobStore, TargetSide
 from function_app.storage import INCOMING, LEDGER, Ledger, WorkFolder, blob_path, manifest_path
 
 _SUPERSEDED: Outcome = {"outcome": "superseded"}
@@ -113,14 +114,17 @@ def claim_name(transfer_id: str) -> str:
     return f"importing/{transfer_id}/owner"
 
 
-def admitted_manifest(side: TargetSide, order: Mapping[str, Any]) -> BundleManifest:
+@lru_cache(maxsize=1)
+def admitted_manifest(blobs: BlobStore, envelope_sha256: str) -> BundleManifest:
     """The manifest that was admitted: from our own copy, which is named by its digest.
+
+    The last one stays in memory: a thousand activities ask for it.
 
     Raises:
         UntrustedInputError: ``BLOB_CHANGED`` if the copy is not what was admitted.
     """
-    raw = Ledger(side.blobs).envelope(order["envelopeSha256"])
-    if hashlib.sha256(raw).hexdigest() != order["envelopeSha256"]:
+    raw = Ledger(blobs).envelope(envelope_sha256)
+    if hashlib.sha256(raw).hexdigest() != envelope_sha256:
         raise UntrustedInputError(Code.BLOB_CHANGED, f"{LEDGER}: the admitted bundle manifest")
     return BundleManifest.from_bytes(Envelope.from_bytes(raw).payload)
 
@@ -133,7 +137,7 @@ def inspect_blobs(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     """
     blobs = []
     damages: list[Damage] = []
-    for blob in admitted_manifest(side, order).blobs:
+    for blob in admitted_manifest(side.blobs, order["envelopeSha256"]).blobs:
         found = side.blobs.stat(INCOMING, blob_path(order["incoming"], blob.name))
         size_bytes = 0 if found is None else found.size_bytes
         lost = _lost_parts(blob, size_bytes)
@@ -172,7 +176,7 @@ def hash_incoming_parts(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     ``{"incoming", "envelopeSha256", "instance", "blob", "etag", "first", "count"}`` → ``hashed``; damage is
     noted, also that the blob was written to meanwhile.
     """
-    manifest = admitted_manifest(side, order)
+    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
     blob = next(blob for blob in manifest.blobs if blob.name == order["blob"])
     expected = list(blob.parts())[order["first"] - 1 : order["first"] - 1 + order["count"]]
     path = blob_path(order["incoming"], blob.name)
@@ -216,7 +220,7 @@ def accept_bundle(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     becomes of the import: only this orchestration may still act on it.
     """
     work = WorkFolder(side.blobs, order["instance"])
-    manifest = admitted_manifest(side, order)
+    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
     notes = list(work.all("damage/"))
     if notes:
         count = sum(note["count"] for note in notes)

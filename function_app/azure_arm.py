@@ -23,7 +23,7 @@ from azure.core.pipeline.policies import (
 from azure.core.rest import HttpRequest, HttpResponse
 
 from airgap.errors import Code
-from function_app.azure_errors import service_errors
+from function_app.azure_errors import CONNECT_S, READ_S, service_errors
 
 _OK = frozenset({200, 201})
 _HTTP_NOT_FOUND = 404
@@ -40,6 +40,8 @@ class AzurePipelines:
         self._runs = f"{registry_id}/pipelineRuns"
         self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
             endpoint,
+            connection_timeout=CONNECT_S,
+            read_timeout=READ_S,
             policies=[
                 RequestIdPolicy(),
                 HeadersPolicy(),

@@ -20,8 +20,13 @@ from azure.core.exceptions import (
     StreamConsumedError,
     TooManyRedirectsError,
 )
+from azure.identity import CredentialUnavailableError
 
 from airgap.errors import Code, ServiceError
+
+CONNECT_S = 20
+READ_S = 60
+"""Timeouts of one attempt; azure-core's own are five minutes."""
 
 _BY_STATUS = {
     401: Code.SERVICE_DENIED,
@@ -38,6 +43,7 @@ _BY_STATUS = {
 }
 
 BY_TYPE: tuple[tuple[type[Exception], Code], ...] = (
+    (CredentialUnavailableError, Code.SERVICE_UNREACHABLE),  # the identity endpoint did not answer
     (ClientAuthenticationError, Code.SERVICE_DENIED),
     (ResourceNotFoundError, Code.NOT_FOUND),
     (ResourceExistsError, Code.CONFLICT),

@@ -35,7 +35,7 @@ class VaultSigner(Signer):
     def __init__(self, key: KeyVaultKey, credential: TokenCredential) -> None:
         self._public_key = _public_key(key)
         self._name = key.name
-        self._client = CryptographyClient(key, credential, verify_challenge_resource=False)
+        self._client = CryptographyClient(key, credential)
 
     @property
     def public_key(self) -> SSlibKey:
@@ -76,14 +76,12 @@ class VaultKeys:
         address = urlsplit(key_id)
         vault = f"https://{address.netloc}"
         _, kind, name, *version = address.path.split("/")
-        # Which host belongs to which audience is the cloud's business: air-gapped ones pair them freely. The
-        # token goes nowhere but to the host that the settings name.
         with service_errors(f"Key Vault {kind}/{name}"):
             if kind == "secrets":
-                with SecretClient(vault, self._credential, verify_challenge_resource=False) as secrets:
+                with SecretClient(vault, self._credential) as secrets:
                     value = secrets.get_secret(name, *version).value or ""
                 return signer_from_pem(value.encode())
-            with KeyClient(vault, self._credential, verify_challenge_resource=False) as keys:
+            with KeyClient(vault, self._credential) as keys:
                 key = keys.get_key(name, *version)
         return VaultSigner(key, self._credential)
 

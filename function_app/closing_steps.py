@@ -1,5 +1,6 @@
 """Target, last steps: quarantine what was refused, sign the receipt, clean up."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,6 @@ from airgap.damage import Damage
 from airgap.envelope import Envelope
 from airgap.errors import Code, UntrustedInputError
 from airgap.fields import FieldReader, parse_time
-from airgap.manifest import ENVELOPE_NAME
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
 from airgap.verify import Signer
 from function_app.admission_steps import claim_name
@@ -28,6 +28,7 @@ from function_app.storage import (
 
 _READ = FieldReader(Code.RECEIPT_MALFORMED)
 _MAX_OWNER_BYTES = 256
+_MOVES_AT_ONCE = 200
 
 
 def quarantine_upload(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
@@ -38,19 +39,16 @@ def quarantine_upload(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     or a copy beside it.
     """
     folder, instance = order["incoming"], order["instance"]
-    owner = _owner(side, folder)
-    names = (
-        list(side.blobs.list_names(INCOMING, f"{folder}/"))
-        if owner in (None, instance)
-        else [manifest_path(folder)]
-    )
-    is_complete = True
+    manifest = manifest_path(folder)
+    names: list[str] = []
+    if _owner(side, folder) in (None, instance):
+        rest = (name for name in side.blobs.list_names(INCOMING, f"{folder}/") if name != manifest)
+        names = list(itertools.islice(rest, _MOVES_AT_ONCE))
     # The manifest goes last: as long as it is there, the upload has not been moved.
-    for name in sorted(names, key=lambda one: one.endswith(ENVELOPE_NAME)):
-        is_complete = (
-            _move(side, name, f"{folder}/{instance}/{name.removeprefix(folder + '/')}") and is_complete
-        )
-    return {"outcome": "quarantined" if is_complete else "pending"}
+    for name in names or [manifest]:
+        if not _move(side, name, f"{folder}/{instance}/{name.removeprefix(folder + '/')}"):
+            return {"outcome": "pending"}
+    return {"outcome": "pending" if names else "quarantined"}
 
 
 def _owner(side: TargetSide, folder: str) -> str | None:

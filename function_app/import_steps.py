@@ -22,7 +22,7 @@ def promote_blob(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     ``{"incoming", "envelopeSha256", "instance", "blob", "etag"}`` → ``promoted``, or ``pending`` while the
     storage copies. The copy is pinned to the ETag that was hashed, and gets the signed metadata and MD5.
     """
-    manifest = admitted_manifest(side, order)
+    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
     blob = next(blob for blob in manifest.blobs if blob.name == order["blob"])
     path = blob_path(manifest.transfer_id, blob.name)
     is_complete = side.blobs.copy(
@@ -57,7 +57,7 @@ def prove_artifacts(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     ``{"envelopeSha256", "instance"}`` → ``proven``, or ``IMPORT_INCOMPLETE``. The registry's answer decides;
     what the runs themselves report as imported is compared too, and put on record where it falls short.
     """
-    manifest = admitted_manifest(side, order)
+    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
     proofs = [_prove(side, artifact) for artifact in manifest.artifacts]
     WorkFolder(side.blobs, order["instance"]).put(PROOFS, [proof.to_json() for proof in proofs])
     unreported = 0

@@ -1,4 +1,4 @@
-"""Durable instances as values; the SDK's own status object is neither typed nor able to say "there is none"."""
+"""Durable instances as values; the SDK's status object is untyped, and one for "there is none" too."""
 
 import json
 from dataclasses import dataclass

@@ -15,6 +15,8 @@ P = TypeVar("P")
 
 REFUSED = "refused"
 FAILED = "failed"
+_ABOUT_THE_ORDER = frozenset({Code.ARTIFACT_NOT_FOUND, Code.REQUEST_INVALID})
+_ABOUT_OUR_STORAGE = frozenset({Code.EXPORT_INCONSISTENT, Code.BLOB_CHANGED})
 _NAMED_CODE = re.compile(rf"\b({'|'.join(Code.__members__)})\b(?:: (.{{1,500}}))?")
 
 
@@ -27,10 +29,10 @@ class Ended(Exception):  # noqa: N818 - control flow within an orchestration, no
 
 
 def ending(code: Code, detail: str = "") -> Outcome:
-    """The outcome for ``code``: refused where the data or the request is at fault, failed otherwise."""
-    is_refusal = any(code.exit_code in kind.exit_codes for kind in (UntrustedInputError, PolicyRefusal))
-    word = REFUSED if is_refusal or code is Code.ARTIFACT_NOT_FOUND else FAILED
-    return {"outcome": word, "code": code.name, "detail": detail[:500]}
+    """The outcome for ``code``: refused where what was handed in is at fault, failed otherwise."""
+    is_about_input = any(code.exit_code in kind.exit_codes for kind in (UntrustedInputError, PolicyRefusal))
+    is_refusal = (is_about_input or code in _ABOUT_THE_ORDER) and code not in _ABOUT_OUR_STORAGE
+    return {"outcome": REFUSED if is_refusal else FAILED, "code": code.name, "detail": detail[:500]}
 
 
 def has_ended(outcome: Mapping[str, Any]) -> bool:

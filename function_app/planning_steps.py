@@ -14,6 +14,11 @@ from function_app.ports import RegistryReader, SourceSide
 from function_app.storage import WorkFolder
 
 _MAX_DEPTH = 8
+_COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
+"""What cosign adds to ``sha256-<hex>`` where it does not use referrers.
+
+https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
+"""
 _MAX_LISTED = 100
 
 
@@ -66,6 +71,8 @@ class Scan:
         for referrer in self._referrers(repository, digest):
             self._include(f"{repository}@{referrer.digest}", referrer)
             self._follow(repository, referrer.digest, depth=depth + 1)
+        for suffix in _COSIGN_SUFFIXES:
+            self._include_tagged(repository, digest.replace(":", "-") + suffix)
 
     def _referrers(self, repository: str, digest: str) -> list[Descriptor]:
         """From the referrers API; where there is none, from the index under the referrers tag.
@@ -77,12 +84,17 @@ class Scan:
         if listed is not None:
             return list(listed)
         tag = digest.replace(":", "-")
-        index = self.registry.resolve(repository, tag)
+        index = self._include_tagged(repository, tag)
         if index is None:
             return []
-        self._include(f"{repository}:{tag}", index, (tag,))
-        about = f"{repository}:{tag}"
-        return list_manifests(self.registry.manifest(repository, index.digest), about)
+        return list_manifests(self.registry.manifest(repository, index.digest), f"{repository}:{tag}")
+
+    def _include_tagged(self, repository: str, tag: str) -> Descriptor | None:
+        """Include what a tag stands for, if it is there."""
+        found = self.registry.resolve(repository, tag)
+        if found is not None:
+            self._include(f"{repository}:{tag}", found, (tag,))
+        return found
 
 
 def resolve_artifacts(side: SourceSide, order: Mapping[str, Any]) -> Outcome:

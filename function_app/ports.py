@@ -6,7 +6,7 @@ block, are safe from several threads, and may be made more than once for the sam
 delivered at least once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ class BlobStat:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class BlobStore(Protocol):
+class BlobStore(Hashable, Protocol):
     """Block blobs of one storage account. A container that does not exist is ``NOT_FOUND``, always raised."""
 
     def stat(self, container: str, name: str) -> BlobStat | None:

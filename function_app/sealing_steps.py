@@ -7,12 +7,12 @@ from typing import Any
 import airgap
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
-from airgap.fields import parse_time
+from airgap.fields import format_time, parse_time
 from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, manifest_digest
 from function_app.outcomes import Outcome
 from function_app.planning_steps import batch_document
-from function_app.ports import SourceSide
+from function_app.ports import BlobStore, SourceSide
 from function_app.storage import LEDGER, TRANSFER, Ledger, WorkFolder, blob_path, manifest_path
 
 TOOL = Tool(name="acr-airgap-transfer", version=airgap.__version__)
@@ -46,17 +46,12 @@ def seal_bundle(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
             "parts": manifest.part_count,
             "blobs": len(manifest.blobs),
             "artifacts": len(manifest.artifacts),
-            "expiresAt": order_expiry(order).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "expiresAt": format_time(manifest.expires_at),
         },
     }
 
 
-def order_expiry(order: Mapping[str, Any]) -> Any:
-    """When the bundle expires."""
-    return parse_time(order["createdAt"]) + timedelta(seconds=order["expiresInSeconds"])
-
-
-def _taken_number(blobs: Any, ledger: Ledger, order: Mapping[str, Any]) -> LedgerEntry | None:
+def _taken_number(blobs: BlobStore, ledger: Ledger, order: Mapping[str, Any]) -> LedgerEntry | None:
     """The number that an earlier execution of this step has taken for this transfer, if any.
 
     The first execution notes the number that was free when it began. Numbers have no gaps, so whatever the
@@ -110,13 +105,14 @@ def _build_manifest(
     previous: LedgerEntry | None,
     blobs: tuple[TransferBlob, ...],
 ) -> BundleManifest:
+    created_at = parse_time(order["createdAt"])
     return BundleManifest(
         transfer_id=order["transferId"],
         channel=order["channel"],
         sequence=sequence,
         previous_sha256=None if previous is None else previous.manifest_sha256,
-        created_at=parse_time(order["createdAt"]),
-        expires_at=order_expiry(order),
+        created_at=created_at,
+        expires_at=created_at + timedelta(seconds=order["expiresInSeconds"]),
         source=Source(
             cloud=side.settings.cloud_name,
             registry=side.settings.registry_login_server,

@@ -276,16 +276,13 @@ class Cloud:
         """End the Functions host in order, or as a power cut would."""
         if self._host is None:
             return
-        if kill:
-            self._host.kill()
-        else:
-            self._host.terminate()
-        try:
-            self._host.wait(_HOST_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._host.kill()
-            self._host.wait(_HOST_STOP_S)
-        self._host = None
+        host, self._host = self._host, None
+        with host:  # closes its standard input and waits
+            host.kill() if kill else host.terminate()
+            try:
+                host.wait(_HOST_STOP_S)
+            except subprocess.TimeoutExpired:
+                host.kill()
 
     def sas(self, container: str, permissions: str, *, lifetime: timedelta = timedelta(hours=8)) -> str:
         """A SAS for a container, as the storage's owner would hand it to the operator."""

@@ -3,7 +3,7 @@
 It trusts neither the medium nor the storage, only signatures under the keys of the trust policy. In reading
 order:
 
-* :mod:`offline_mover.cli` — arguments, exit codes
+* :mod:`offline_mover.arguments` and :mod:`offline_mover.cli` — the command line, exit codes
 * :mod:`offline_mover.commands` — ``pull``, ``verify``, ``push``: one module each
 * :mod:`offline_mover.volume` — a bag on a volume: found, read, taken stock of, checked
 * :mod:`offline_mover.bag` — the texts of RFC 8493

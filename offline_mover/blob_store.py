@@ -36,7 +36,7 @@ from offline_mover.ports import Block, SeekableStream, StoredBlob
 from offline_mover.storage_address import Sas, TransferAddress
 
 _PIECE_BYTES = 2 * 1024 * 1024
-"""One answer; the SDK holds it about four times over for each thread, so it decides how much memory a pull takes."""
+"""Of one answer. The SDK holds it about four times over for each thread: this decides a pull's memory."""
 
 _CONNECT_TIMEOUT_S = 20
 _READ_TIMEOUT_S = 120

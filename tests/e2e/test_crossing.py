@@ -15,6 +15,7 @@ from airgap.manifest import ENVELOPE_NAME
 from airgap.receipt import Receipt
 from local_cloud.cloud import PIPELINE
 from local_cloud.demo import Demo, offline_mover, push, until
+from local_cloud.registry.client import RegistryClient
 from local_cloud.samples import push_samples
 from tests.e2e.conftest import Crossing
 
@@ -125,45 +126,27 @@ def test_events_come_twice_and_the_host_is_killed_yet_there_is_one_import_and_on
 
 def test_fifty_one_artifacts_are_split_over_two_runs(crossing: Crossing) -> None:
     demo = crossing.demo
-    references = [f"many/app:{n}" for n in range(51)]
-    with_tags(demo, references)
-    sealed = crossing.run(export(demo, references))
+    tags = [f"0.2.{n}" for n in range(51)]
+    tag_the_chart(demo, tags)
+    sealed = crossing.run(export(demo, [f"charts/hello:{tag}" for tag in tags]))
     names = {
         name for name in source_blobs(demo, sealed["transferId"]) if name.rsplit("/", 1)[1] != ENVELOPE_NAME
     }
     assert names == {f"{sealed['transferId']}/001", f"{sealed['transferId']}/002"}
 
 
-def with_tags(demo: Demo, references: list[str]) -> None:
-    """Tag one small artifact many times."""
+def tag_the_chart(demo: Demo, tags: list[str]) -> None:
+    """Give the sample chart more tags."""
     registry = demo.source.registry
-    from local_cloud.registry.client import RegistryClient  # noqa: PLC0415 - only this test pushes by itself
-
     with RegistryClient(
         registry.login_server,
         username=registry.admin_username,
         password=registry.admin_password,
         ca_file=demo.ca.ca_file,
     ) as client:
-        media_type, manifest = client.manifest("charts/hello", "0.1.0")
-        del media_type
-        copy_blobs(client, json.loads(manifest), "charts/hello", "many/app")
-        for reference in references:
-            client.push_manifest("many/app", json.loads(manifest), reference.rsplit(":", 1)[1])
-
-
-def copy_blobs(client: Any, manifest: dict[str, Any], source: str, target: str) -> None:
-    import io  # noqa: PLC0415 - with the import above
-
-    from local_cloud.registry.client import Descriptor  # noqa: PLC0415
-
-    for blob in [manifest["config"], *manifest["layers"]]:
-        content = client.blob(source, blob["digest"])
-        client.push_blob(
-            target,
-            io.BytesIO(content),
-            Descriptor(media_type=blob["mediaType"], digest=blob["digest"], size_bytes=blob["size"]),
-        )
+        _, manifest = client.manifest("charts/hello", "0.1.0")
+        for tag in tags:
+            client.push_manifest("charts/hello", json.loads(manifest), tag)
 
 
 def source_blobs(demo: Demo, prefix: str) -> list[str]:

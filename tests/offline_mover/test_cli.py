@@ -14,6 +14,7 @@ import pytest
 
 from airgap.errors import Code
 from offline_mover import cli
+from offline_mover.arguments import parse
 from offline_mover.commands import verify as verify_command
 from tests.offline_mover.conftest import Bench, flip
 
@@ -106,11 +107,11 @@ def test_environment_mirrors_every_option(monkeypatch: pytest.MonkeyPatch) -> No
         "DEBUG": "0",
     }.items():
         monkeypatch.setenv(f"OFFLINE_MOVER_{name}", value)
-    call = cli._parse(["push", "/x", _TARGET])
+    call = parse(["push", "/x", _TARGET])
     assert (call.trust, call.concurrency, call.transfer) == (Path("/p"), 7, "k3v9x2m7q1")
     assert (call.retries, call.sas_file) == (3, Path("/s"))
     assert (call.as_json, call.is_plain, call.is_debug) == (True, True, False)
-    assert cli._parse(["push", "/x", _TARGET, "--concurrency", "2"]).concurrency == 2
+    assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).concurrency == 2
 
 
 def test_environment_is_checked_like_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
