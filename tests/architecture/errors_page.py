@@ -19,8 +19,8 @@ def render() -> str:
     lines = [
         "# Errors",
         "",
-        "Generated from `airgap/errors.py`. A code never changes its meaning. Exit code 0 is success, 1 a bug",
-        "in the program, 130 an interruption; treat any exit code that is not listed as a failure.",
+        "Generated from `airgap/errors.py`. A code never changes its meaning. Exit code 0 is success, 1 a",
+        "bug in the program, 130 an interruption; treat any exit code that is not listed as a failure.",
     ]
     for name, title in _SIDES.items():
         lines += ["", f"## {title}", "", "| exit | code | retry helps | what to do |", "|---|---|---|---|"]

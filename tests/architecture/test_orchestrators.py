@@ -1,7 +1,8 @@
 """Orchestrators are replayed: they hold order and nothing else.
 
-The guard reads the syntax tree of every function decorated with ``orchestration_trigger``, and refuses what
-gives another answer when it runs again: clocks, randomness, the environment, files, the network, logging.
+The guard reads the syntax tree of every function that is decorated with ``orchestration_trigger`` or returns
+a ``Flow`` (what orchestrators are composed of), and refuses what gives another answer when it runs again:
+clocks, randomness, the environment, files, the network, logging.
 """
 
 import ast
@@ -32,7 +33,10 @@ def orchestrators(source: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
         node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        and any("orchestration_trigger" in ast.unparse(decorator) for decorator in node.decorator_list)
+        and (
+            any("orchestration_trigger" in ast.unparse(decorator) for decorator in node.decorator_list)
+            or (node.returns is not None and ast.unparse(node.returns).startswith("Flow["))
+        )
     ]
 
 
