@@ -28,16 +28,20 @@ _CHANGED = frozenset({412, 416})
 class AzureBlobs:
     """:class:`~function_app.ports.BlobStore` on one storage account."""
 
-    def __init__(self, account_url: str, credential: TokenCredential) -> None:
+    def __init__(self, account_url: str, credential: TokenCredential, *, retries: int = 4) -> None:
         self._service = BlobServiceClient(
             account_url,
             credential=credential,
             max_single_get_size=_CHUNK_BYTES,
             max_chunk_get_size=_CHUNK_BYTES,
-            retry_total=4,
+            retry_total=retries,
             initial_backoff=1,
             increment_base=2,
         )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._service.close()
 
     def _client(self, container: str, name: str) -> BlobClient:
         return self._service.get_blob_client(container, name)

@@ -77,13 +77,15 @@ class VaultKeys:
         vault = f"https://{address.netloc}"
         _, kind, name, *version = address.path.split("/")
         with service_errors(f"Key Vault {kind}/{name}"):
-            if kind == "secrets":
-                with SecretClient(vault, self._credential) as secrets:
-                    value = secrets.get_secret(name, *version).value or ""
-                return signer_from_pem(value.encode())
-            with KeyClient(vault, self._credential) as keys:
-                key = keys.get_key(name, *version)
-        return VaultSigner(key, self._credential)
+            try:
+                if kind == "secrets":
+                    with SecretClient(vault, self._credential) as secrets:
+                        value = secrets.get_secret(name, *version).value or ""
+                    return signer_from_pem(value.encode())
+                with KeyClient(vault, self._credential) as keys:
+                    return VaultSigner(keys.get_key(name, *version), self._credential)
+            except ValueError as error:  # the vault's challenge names an audience of another domain
+                raise ServiceError(Code.SIGNING_FAILED, f"Key Vault {kind}/{name}: {error}") from None
 
 
 def _public_key(key: KeyVaultKey) -> SSlibKey:

@@ -68,9 +68,11 @@ class Scan:
             raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{about}: {obstacle}")
         for child in list_manifests(manifest, about):
             self._follow(repository, child.digest, depth=depth + 1)
-        for referrer in self._referrers(repository, digest):
-            self._include(f"{repository}@{referrer.digest}", referrer)
-            self._follow(repository, referrer.digest, depth=depth + 1)
+        for listed in self._referrers(repository, digest):
+            referrer = self.registry.resolve(repository, listed.digest)
+            if referrer is not None:  # an index under a tag may list what was deleted
+                self._include(f"{repository}@{referrer.digest}", referrer)
+                self._follow(repository, referrer.digest, depth=depth + 1)
         for suffix in _COSIGN_SUFFIXES:
             self._include_tagged(repository, digest.replace(":", "-") + suffix)
 

@@ -1,0 +1,245 @@
+"""One suite for every blob store: what the port's docstrings promise, on the double and on Azurite."""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.storage.blob import ContentSettings
+
+from airgap.errors import Code, ServiceError, UntrustedInputError
+from function_app.azure_blob import AzureBlobs
+from function_app.ports import BlobStore
+from local_cloud.azurite import Azurite
+from local_cloud.pki import CertificateAuthority
+from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
+from tests.function_app.memory import CONTAINERS, MemoryBlobs
+
+C = "transfer"
+METADATA = {"category": "acr-transfer-blob"}
+
+
+class Credential:
+    """An Entra identity that Azurite accepts."""
+
+    def __init__(self, tokens: TokenAuthority) -> None:
+        self._tokens = tokens
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        assert scopes == (f"{STORAGE_AUDIENCE}/.default",)
+        return AccessToken(self._tokens.mint("app", STORAGE_AUDIENCE), int(time.time()) + 3000)
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[tuple[Azurite, AzureBlobs]]:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        ca = CertificateAuthority.create(Path(folder) / "pki")
+        patch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
+        with Azurite.start(account="contract", folder=Path(folder) / "blobs", ca=ca) as server:
+            server.ensure_containers(*CONTAINERS)
+            blobs = AzureBlobs(server.blob_url, Credential(TokenAuthority()))
+            yield server, blobs
+            blobs.close()
+
+
+@pytest.fixture(params=["memory", pytest.param("azurite", marks=pytest.mark.e2e)])
+def store(request: pytest.FixtureRequest) -> Iterator[BlobStore]:
+    if request.param == "memory":
+        yield MemoryBlobs()
+        return
+    server, blobs = request.getfixturevalue("azurite")
+    yield blobs
+    with server.service_client() as service:
+        for container in CONTAINERS:
+            client = service.get_container_client(container)
+            for name in list(client.list_blob_names()):
+                client.delete_blob(name)
+
+
+def upload(store: BlobStore, name: str, content: bytes, metadata: dict[str, str], request: Any) -> None:
+    """As the mover or a pipeline run does: with metadata and Content-MD5."""
+    if isinstance(store, MemoryBlobs):
+        store.upload(C, name, content, metadata)
+        return
+    server, _ = request.getfixturevalue("azurite")
+    md5 = bytearray(hashlib.md5(content, usedforsecurity=False).digest())
+    with server.service_client() as service:
+        service.get_blob_client(C, name).upload_blob(
+            content, metadata=metadata, content_settings=ContentSettings(content_md5=md5), overwrite=True
+        )
+
+
+def etag_of(store: BlobStore, name: str, container: str = C) -> str:
+    found = store.stat(container, name)
+    assert found is not None
+    return found.etag
+
+
+def refused(code: Code) -> Any:
+    return pytest.raises(UntrustedInputError, match=code.name)
+
+
+def read_all(store: BlobStore, name: str, etag: str, offset: int, size: int) -> bytes:
+    return b"".join(store.read_range(C, name, etag=etag, offset_bytes=offset, size_bytes=size))
+
+
+def test_what_is_not_there_is_none(store: BlobStore) -> None:
+    assert store.stat(C, "a/b") is None
+    assert store.read(C, "a/b", max_bytes=10) is None
+    assert list(store.list_names(C, "a/")) == []
+    store.delete(C, "a/b")
+
+
+def test_missing_container_is_an_error_and_not_a_missing_blob(store: BlobStore) -> None:
+    for call in (
+        lambda: store.stat("nowhere", "a"),
+        lambda: store.read("nowhere", "a", max_bytes=1),
+        lambda: list(store.list_names("nowhere", "")),
+        lambda: store.create("nowhere", "a", b""),
+        lambda: store.delete("nowhere", "a"),
+    ):
+        with pytest.raises(ServiceError, match="NOT_FOUND"):
+            call()
+
+
+def test_created_once_and_only_once(store: BlobStore) -> None:
+    assert store.create(C, "x/1.json", b"first")
+    assert not store.create(C, "x/1.json", b"second")
+    assert store.read(C, "x/1.json", max_bytes=10) == b"first"
+
+
+def test_put_replaces_and_changes_the_etag(store: BlobStore) -> None:
+    store.put(C, "x", b"one")
+    before = etag_of(store, "x")
+    store.put(C, "x", b"two")
+    assert store.read(C, "x", max_bytes=3) == b"two"
+    assert etag_of(store, "x") != before
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"12345"])
+def test_read_gives_the_whole_up_to_the_cap(store: BlobStore, content: bytes) -> None:
+    store.put(C, "x", content)
+    assert store.read(C, "x", max_bytes=len(content)) == content
+    if content:
+        with refused(Code.TOO_LARGE):
+            store.read(C, "x", max_bytes=len(content) - 1)
+
+
+def test_read_of_another_state_is_refused(store: BlobStore) -> None:
+    store.put(C, "x", b"one")
+    etag = etag_of(store, "x")
+    assert store.read(C, "x", max_bytes=9, etag=etag) == b"one"
+    store.put(C, "x", b"two")
+    with refused(Code.BLOB_CHANGED):
+        store.read(C, "x", max_bytes=9, etag=etag)
+
+
+def test_range_comes_in_small_chunks_and_is_short_only_at_the_end(store: BlobStore) -> None:
+    content = bytes(range(256)) * 4096 * 9 + b"tail"
+    store.put(C, "x", content)
+    etag = etag_of(store, "x")
+    chunks = list(store.read_range(C, "x", etag=etag, offset_bytes=5, size_bytes=9 * 2**20 - 5))
+    assert b"".join(chunks) == content[5 : 9 * 2**20]
+    assert max(len(chunk) for chunk in chunks) <= 4 * 2**20
+    assert read_all(store, "x", etag, len(content) - 2, 100) == b"il"
+
+
+def test_range_of_a_blob_that_was_written_to_is_refused(store: BlobStore) -> None:
+    store.put(C, "x", b"0" * 100)
+    etag = etag_of(store, "x")
+    store.put(C, "x", b"1" * 100)
+    with refused(Code.BLOB_CHANGED):
+        read_all(store, "x", etag, 0, 100)
+
+
+def test_range_of_a_blob_that_is_gone_or_ends_before_it_is_refused(store: BlobStore) -> None:
+    store.put(C, "x", b"0" * 10)
+    etag = etag_of(store, "x")
+    with refused(Code.BLOB_CHANGED):
+        read_all(store, "x", etag, 10, 5)
+    store.delete(C, "x")
+    with refused(Code.BLOB_CHANGED):
+        read_all(store, "x", etag, 0, 5)
+
+
+def test_names_come_in_order_below_their_prefix(store: BlobStore) -> None:
+    for name in ("c/2", "c/1", "cc/1", "b/1"):
+        store.put(C, name, b"")
+    assert list(store.list_names(C, "c/")) == ["c/1", "c/2"]
+
+
+def test_copy_is_complete_with_md5_and_the_metadata_asked_for(
+    store: BlobStore, request: pytest.FixtureRequest
+) -> None:
+    upload(store, "a/001", b"content", {"some": "other"}, request)
+    etag = etag_of(store, "a/001")
+    assert store.copy((C, "a/001"), ("incoming", "b/001"), etag=etag, metadata=METADATA)
+    source, copy = store.stat(C, "a/001"), store.stat("incoming", "b/001")
+    assert source is not None
+    assert copy is not None
+    assert copy.content_md5 == source.content_md5 is not None
+    assert dict(copy.metadata).items() >= METADATA.items()
+    assert "some" not in copy.metadata
+    assert store.read("incoming", "b/001", max_bytes=99) == b"content"
+
+
+def test_copy_made_again_leaves_the_first_as_it_is(store: BlobStore) -> None:
+    store.put(C, "x", b"content")
+    etag = etag_of(store, "x")
+    assert store.copy((C, "x"), ("incoming", "y"), etag=etag, metadata=METADATA)
+    first = etag_of(store, "y", "incoming")
+    assert store.copy((C, "x"), ("incoming", "y"), etag=etag, metadata=METADATA)
+    assert etag_of(store, "y", "incoming") == first
+
+
+def test_copy_of_another_state_is_refused_and_nothing_is_there(store: BlobStore) -> None:
+    store.put(C, "x", b"verified")
+    etag = etag_of(store, "x")
+    store.put(C, "x", b"exchanged")
+    with refused(Code.BLOB_CHANGED):
+        store.copy((C, "x"), ("incoming", "y"), etag=etag, metadata=METADATA)
+    assert store.stat("incoming", "y") is None
+    store.delete(C, "x")
+    with refused(Code.BLOB_CHANGED):
+        store.copy((C, "x"), ("incoming", "y"), etag=etag, metadata=METADATA)
+
+
+def test_copy_replaces_what_is_not_a_copy_of_that_state(store: BlobStore) -> None:
+    store.put("incoming", "y", b"squatter")
+    store.put(C, "x", b"content")
+    assert store.copy((C, "x"), ("incoming", "y"), etag=etag_of(store, "x"), metadata={})
+    assert store.read("incoming", "y", max_bytes=99) == b"content"
+
+
+def test_content_md5_is_set_and_nothing_else_is_lost(
+    store: BlobStore, request: pytest.FixtureRequest
+) -> None:
+    upload(store, "x", b"content", METADATA, request)
+    md5 = "AAAAAAAAAAAAAAAAAAAAAA=="
+    store.set_content_md5(C, "x", md5)
+    found = store.stat(C, "x")
+    assert found is not None
+    assert (found.content_md5, found.size_bytes, dict(found.metadata)) == (md5, 7, METADATA)
+
+
+def test_delete_spares_another_state(store: BlobStore) -> None:
+    store.put(C, "x", b"one")
+    etag = etag_of(store, "x")
+    store.put(C, "x", b"two")
+    store.delete(C, "x", etag=etag)
+    assert store.read(C, "x", max_bytes=9) == b"two"
+    store.delete(C, "x", etag=etag_of(store, "x"))
+    assert store.stat(C, "x") is None
+
+
+@pytest.mark.e2e
+def test_storage_that_does_not_answer_is_unreachable(azurite: tuple[Azurite, AzureBlobs]) -> None:
+    del azurite  # for its certificate authority
+    blobs = AzureBlobs("https://127.0.0.1:1/account", Credential(TokenAuthority()), retries=0)
+    with pytest.raises(ServiceError, match="SERVICE_UNREACHABLE"):
+        blobs.stat(C, "x")
+    blobs.close()

@@ -1,0 +1,391 @@
+"""The four ports in memory, and an orchestration host that runs the real steps on them.
+
+What the host does not do is in ``local_cloud/functions_host``: replay, persistence, several threads.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from securesystemslib.signer import Signer
+
+os.environ.setdefault("TRANSFER_ROLE", "source")
+
+from airgap.errors import Code, ServiceError, UntrustedInputError
+from airgap.parts import MIN_PART_SIZE_BYTES
+from function_app import (
+    admission_steps,
+    closing_steps,
+    export_steps,
+    import_steps,
+    planning_steps,
+    sealing_steps,
+    source_orchestrators,
+    target_orchestrators,
+)
+from function_app.oci import Descriptor
+from function_app.outcomes import run_step
+from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
+from function_app.settings import SourceSettings, TargetSettings
+from tests.bundles import AUDIENCE, SigningKey, default_key, new_key
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONTAINERS = ("transfer", "ledger", "incoming", "quarantine", "receipts")
+START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+RESOURCE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/r"
+ENVIRONMENT = {
+    "TransferStorage__blobServiceUri": "https://account.blob.core.windows.net/",
+    "REGISTRY_LOGIN_SERVER": AUDIENCE[0],
+    "REGISTRY_RESOURCE_ID": RESOURCE_ID,
+    "SIGNING_KEYS": "https://vault.vault.azure.net/keys/signing",
+    "EXPORT_PIPELINE": "export01",
+    "IMPORT_PIPELINE": "import01",
+    "CLOUD_NAME": "AzureCloud",
+    "PART_SIZE_MIB": str(MIN_PART_SIZE_BYTES // 1024**2),
+    "PIPELINE_RUN_POLL_S": "15",
+    "PIPELINE_RUN_TIMEOUT_S": "600",
+}
+
+
+@dataclass(frozen=True)
+class _Blob:
+    content: bytes
+    etag: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    content_md5: str | None = None
+
+
+class MemoryBlobs:
+    """The blob port; every write makes a new ETag."""
+
+    def __init__(self) -> None:
+        self.containers: dict[str, dict[str, _Blob]] = {name: {} for name in CONTAINERS}
+        self._writes = 0
+        self.copies_started = 0
+        self.polls_per_copy = 0
+        self._pending: dict[tuple[str, str], int] = {}
+
+    def _etag(self) -> str:
+        self._writes += 1
+        return f"0x{self._writes:X}"
+
+    def _container(self, name: str) -> dict[str, _Blob]:
+        try:
+            return self.containers[name]
+        except KeyError:
+            raise ServiceError(Code.NOT_FOUND, f"container {name}") from None
+
+    def upload(
+        self, container: str, name: str, content: bytes, metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """As somebody else would: with metadata and Content-MD5."""
+        md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+        self._container(container)[name] = _Blob(content, self._etag(), metadata or {}, md5)
+
+    def stat(self, container: str, name: str) -> BlobStat | None:
+        found = self._container(container).get(name)
+        if found is None:
+            return None
+        return BlobStat(
+            name=name,
+            size_bytes=len(found.content),
+            etag=found.etag,
+            content_md5=found.content_md5,
+            metadata=dict(found.metadata),
+        )
+
+    def read(self, container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
+        found = self._container(container).get(name)
+        if found is None:
+            return None
+        if etag not in (None, found.etag):
+            raise UntrustedInputError(Code.BLOB_CHANGED, name)
+        if len(found.content) > max_bytes:
+            raise UntrustedInputError(Code.TOO_LARGE, name)
+        return found.content
+
+    def read_range(
+        self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
+    ) -> Iterator[bytes]:
+        found = self._container(container).get(name)
+        if found is None or found.etag != etag or offset_bytes >= len(found.content):
+            raise UntrustedInputError(Code.BLOB_CHANGED, name)
+        end = min(offset_bytes + size_bytes, len(found.content))
+        for start in range(offset_bytes, end, 4 * 1024 * 1024):
+            yield found.content[start : min(start + 4 * 1024 * 1024, end)]
+
+    def create(self, container: str, name: str, content: bytes) -> bool:
+        if name in self._container(container):
+            return False
+        self.put(container, name, content)
+        return True
+
+    def put(self, container: str, name: str, content: bytes) -> None:
+        self._container(container)[name] = _Blob(content, self._etag())
+
+    def list_names(self, container: str, prefix: str) -> Iterator[str]:
+        yield from sorted(name for name in self._container(container) if name.startswith(prefix))
+
+    def copy(
+        self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
+    ) -> bool:
+        present = self._container(target[0]).get(target[1])
+        if present is None or present.metadata.get("copiedfrom") != etag:
+            found = self._container(source[0]).get(source[1])
+            if found is None or found.etag != etag:
+                raise UntrustedInputError(Code.BLOB_CHANGED, source[1])
+            self.copies_started += 1
+            copied = replace(found, etag=self._etag(), metadata={**metadata, "copiedfrom": etag})
+            self._container(target[0])[target[1]] = copied
+            self._pending[target] = self.polls_per_copy
+        self._pending[target] -= 1
+        return self._pending[target] < 0
+
+    def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
+        found = self._container(container)[name]
+        self._container(container)[name] = replace(found, etag=self._etag(), content_md5=content_md5)
+
+    def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
+        found = self._container(container).get(name)
+        if found is not None and etag in (None, found.etag):
+            del self._container(container)[name]
+
+    def names(self, container: str) -> list[str]:
+        return sorted(self.containers[container])
+
+
+class MemoryRegistry:
+    """The registry port; ``has_referrers_api`` off makes it answer as an older registry."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        self.tags: dict[tuple[str, str], str] = {}
+        self.has_referrers_api = True
+
+    def push(
+        self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST_TYPE
+    ) -> str:
+        """Store a manifest; returns its digest."""
+        content = json.dumps(manifest, sort_keys=True).encode()
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.manifests[repository, digest] = (media_type, dict(manifest))
+        for tag in tags:
+            self.tags[repository, tag] = digest
+        return digest
+
+    def push_image(self, repository: str, *tags: str, size: int = 100, **more: Any) -> str:
+        layer = {"digest": f"sha256:{'a' * 64}", "size": size, "mediaType": "layer"}
+        return self.push(repository, {"layers": [layer], "tags": tags, **more}, *tags)
+
+    def resolve(self, repository: str, reference: str) -> Descriptor | None:
+        digest = self.tags.get((repository, reference), reference)
+        found = self.manifests.get((repository, digest))
+        return None if found is None else Descriptor(digest=digest, media_type=found[0])
+
+    def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
+        if (repository, digest) not in self.manifests:
+            raise ServiceError(Code.NOT_FOUND, digest)
+        return self.manifests[repository, digest][1]
+
+    def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
+        if not self.has_referrers_api:
+            return None
+        return [
+            Descriptor(digest=other, media_type=media_type)
+            for (where, other), (media_type, manifest) in self.manifests.items()
+            if where == repository and manifest.get("subject", {}).get("digest") == digest
+        ]
+
+
+class MemoryPipelines:
+    """The pipeline port; a run does its work when it is put, and is active for ``polls`` looks at it."""
+
+    def __init__(self, work: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        self.requests: dict[str, Mapping[str, Any]] = {}
+        self.responses: dict[str, dict[str, Any]] = {}
+        self.looks: dict[str, int] = {}
+        self.polls = 1
+        self.work = work
+
+    def get_run(self, name: str) -> Mapping[str, Any] | None:
+        if name not in self.requests:
+            return None
+        self.looks[name] = self.looks.get(name, 0) + 1
+        if self.looks[name] <= self.polls:
+            return {"provisioningState": "Succeeded", "response": {"status": "Running"}}
+        return self.responses[name]
+
+    def put_run(self, name: str, request: Mapping[str, Any]) -> None:
+        if name not in self.requests:
+            self.requests[name] = request
+            self.responses[name] = self.work(request)
+
+
+def succeeded(**response: Any) -> dict[str, Any]:
+    return {"provisioningState": "Succeeded", "response": {"status": "Succeeded", **response}}
+
+
+def failed(message: str) -> dict[str, Any]:
+    return {
+        "provisioningState": "Failed",
+        "response": {"status": "Failed", "pipelineRunErrorMessage": message},
+    }
+
+
+@dataclass
+class LocalKeys:
+    """The signing port with keys in memory."""
+
+    keys: Sequence[SigningKey]
+
+    def signers(self) -> Sequence[Signer]:
+        return [key.signer for key in self.keys]
+
+
+def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlobs, MemoryRegistry]:
+    """A source whose export writes a blob of 5 MiB and a bit."""
+    blobs, registry = MemoryBlobs(), MemoryRegistry()
+
+    def export(request: Mapping[str, Any]) -> dict[str, Any]:
+        content = json.dumps(request["artifacts"]).encode().ljust(5 * 1024**2, b".")
+        blobs.upload("transfer", request["target"]["name"], content, {"category": "acr-transfer-blob"})
+        return succeeded(catalogDigest=f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+    side = SourceSide(
+        settings=SourceSettings.from_environment(ENVIRONMENT),
+        blobs=blobs,
+        registry=registry,
+        pipelines=MemoryPipelines(export),
+        signing=LocalKeys([key or default_key()]),
+    )
+    return side, blobs, registry
+
+
+def make_target(policy_json: bytes, *, key: SigningKey | None = None) -> tuple[TargetSide, MemoryBlobs]:
+    """A target whose import does nothing but succeed; its registry is a :class:`MemoryRegistry`."""
+    blobs = MemoryBlobs()
+    side = TargetSide(
+        settings=TargetSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()}),
+        blobs=blobs,
+        registry=MemoryRegistry(),
+        pipelines=MemoryPipelines(lambda _: succeeded()),
+        signing=LocalKeys([key or new_key()]),
+    )
+    return side, blobs
+
+
+STEPS: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
+    step.__name__: step
+    for step in (
+        planning_steps.resolve_artifacts,
+        planning_steps.plan_transfer,
+        export_steps.start_export_run,
+        export_steps.read_pipeline_run,
+        export_steps.confirm_export,
+        export_steps.choose_part_size,
+        export_steps.hash_parts,
+        sealing_steps.seal_bundle,
+        admission_steps.admit_bundle,
+        admission_steps.inspect_blobs,
+        admission_steps.hash_incoming_parts,
+        admission_steps.accept_bundle,
+        import_steps.promote_blob,
+        import_steps.start_import_run,
+        import_steps.prove_artifacts,
+        closing_steps.quarantine_upload,
+        closing_steps.issue_receipt,
+        closing_steps.clean_up,
+    )
+}
+FLOWS: Mapping[str, Callable[[Any], Any]] = {
+    name: getattr(module, name)._function.get_user_function().orchestrator_function
+    for module, names in (
+        (source_orchestrators, ("export_transfer", "export_blob", "hash_blob")),
+        (target_orchestrators, ("import_bundle", "hash_incoming_blob", "import_blob")),
+    )
+    for name in names
+}
+
+
+class Host:
+    """Runs orchestrations on ports; each activity twice, as may happen, and with JSON in between.
+
+    ``before`` maps an activity's name to what happens just before its first run: how tests interfere.
+    ``broken`` maps it to how many more times it raises a transient error.
+    """
+
+    def __init__(self, side: Ports, *, start: datetime = START) -> None:
+        self.side = side
+        self.now = start
+        self.before: dict[str, Callable[[], None]] = {}
+        self.broken: dict[str, int] = {}
+        self.called: list[str] = []
+        self.statuses: list[Any] = []
+
+    def run(self, name: str, order: Mapping[str, Any], instance_id: str = "instance1") -> dict[str, Any]:
+        flow = FLOWS[name](_Context(self, dict(order), instance_id))
+        result, error = None, None
+        while True:
+            try:
+                awaited = flow.throw(error) if error else flow.send(result)
+            except StopIteration as end:
+                return json.loads(json.dumps(end.value))  # type: ignore[no-any-return]  # an outcome
+            try:
+                result, error = awaited(), None
+            except Exception as failure:  # noqa: BLE001 - as the Durable SDK: whatever it was, thrown in
+                error = failure
+
+    def activity(self, name: str, attempts: int, order: Any) -> Any:
+        self.called.append(name)
+        self.before.pop(name, lambda: None)()
+        for _ in range(attempts):
+            if self.broken.get(name, 0):
+                self.broken[name] -= 1
+                continue
+            wire = json.loads(json.dumps(order))
+            run_step(STEPS[name], lambda: self.side, wire)
+            return json.loads(json.dumps(run_step(STEPS[name], lambda: self.side, wire)))
+        raise Exception(  # noqa: TRY002 - what the SDK raises
+            f"Activity function '{name}' failed:  ServiceError: SERVICE_UNREACHABLE: blob storage\n at …"
+        )
+
+
+class _Context:
+    def __init__(self, host: Host, order: dict[str, Any], instance_id: str) -> None:
+        self._host = host
+        self._order = order
+        self.instance_id = instance_id
+
+    @property
+    def current_utc_datetime(self) -> datetime:
+        return self._host.now
+
+    def get_input(self) -> dict[str, Any]:
+        return dict(self._order)
+
+    def set_custom_status(self, status: Any) -> None:
+        assert len(json.dumps(status)) < 8 * 1024
+        self._host.statuses.append(status)
+
+    def call_activity_with_retry(self, name: str, retry: Any, order: Any) -> Callable[[], Any]:
+        return lambda: self._host.activity(name, retry.max_number_of_attempts, order)
+
+    def call_sub_orchestrator(self, name: str, order: Any) -> Callable[[], Any]:
+        return lambda: self._host.run(name, order, f"{self.instance_id}:{name}")
+
+    def task_all(self, tasks: Sequence[Callable[[], Any]]) -> Callable[[], list[Any]]:
+        assert len(tasks) <= 8
+        return lambda: [task() for task in tasks]
+
+    def create_timer(self, fire_at: datetime) -> Callable[[], None]:
+        def fire() -> None:
+            assert timedelta() < fire_at - self._host.now < timedelta(minutes=10)
+            self._host.now = fire_at
+
+        return fire

@@ -1,0 +1,297 @@
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from airgap.envelope import Envelope
+from airgap.errors import Code
+from airgap.manifest import BundleManifest
+from airgap.policy import TrustPolicy
+from airgap.verify import verify_bundle
+from function_app.ports import SourceSide
+from tests.bundles import AUDIENCE, default_key, make_policy
+from tests.function_app.memory import (
+    INDEX_TYPE,
+    START,
+    Host,
+    MemoryBlobs,
+    MemoryPipelines,
+    MemoryRegistry,
+    failed,
+    make_source,
+    succeeded,
+)
+
+TRANSFER_ID = "0123456789abcdef0123456789abcdef"
+
+
+def order(*artifacts: str, transfer_id: str = TRANSFER_ID) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "transferId": transfer_id,
+        "artifacts": list(artifacts),
+        "channel": "prod",
+        "audience": list(AUDIENCE),
+        "expiresInSeconds": 3600,
+        "requestSha256": "",
+    }
+
+
+def export(side: SourceSide, *artifacts: str) -> dict[str, Any]:
+    return Host(side).run("export_transfer", order(*artifacts))
+
+
+def sealed_manifest(blobs: MemoryBlobs, transfer_id: str = TRANSFER_ID) -> BundleManifest:
+    raw = blobs.containers["transfer"][f"{transfer_id}/bundle-manifest.dsse.json"].content
+    return BundleManifest.from_bytes(Envelope.from_bytes(raw).payload)
+
+
+def pipelines(side: SourceSide) -> MemoryPipelines:
+    assert isinstance(side.pipelines, MemoryPipelines)
+    return side.pipelines
+
+
+def test_transfer_ends_as_a_bundle_that_the_target_accepts() -> None:
+    side, blobs, registry = make_source()
+    digest = registry.push_image("team/app", "v1")
+    host = Host(side)
+    outcome = host.run("export_transfer", order("team/app:v1"))
+    assert outcome["outcome"] == "sealed"
+    assert outcome["bundle"]["sequence"] == 1
+    envelope = blobs.containers["transfer"][f"{TRANSFER_ID}/bundle-manifest.dsse.json"].content
+    policy = TrustPolicy.from_bytes(make_policy([default_key()]))
+    verdict = verify_bundle(envelope, policy=policy, now=START, target=AUDIENCE[0])
+    manifest = verdict.require()
+    assert [(a.reference, a.digest, a.tags) for a in manifest.artifacts] == [("team/app:v1", digest, ("v1",))]
+    assert manifest.part_count == 2
+    assert manifest.blobs[0].metadata == {"category": "acr-transfer-blob"}
+    assert [status["phase"] for status in host.statuses] == ["planning", "exporting", "hashing", "sealing"]
+
+
+def test_every_unknown_reference_is_named_and_nothing_is_exported() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    outcome = export(side, "team/app:v1", "team/gone:v1", f"team/app@sha256:{'0' * 64}")
+    assert outcome["outcome"] == "refused"
+    assert outcome["code"] == "ARTIFACT_NOT_FOUND"
+    assert outcome["artifacts"] == ["team/gone:v1", f"team/app@sha256:{'0' * 64}"]
+    assert pipelines(side).requests == {}
+    assert blobs.names("transfer") == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "why"),
+    [
+        ({"size": 8 * 10**9 + 1}, "at most"),
+        ({"size": None}, "at most"),
+        ({"size": 10, "urls": ["https://elsewhere"]}, "foreign"),
+        ({"size": 10, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}, "foreign"),
+        ({"size": 1, "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar"}, "foreign"),
+    ],
+)
+def test_layer_that_cannot_cross_is_refused_even_behind_an_index(layer: dict[str, Any], why: str) -> None:
+    side, _, registry = make_source()
+    child = registry.push("team/app", {"layers": [{"digest": f"sha256:{'b' * 64}", **layer}]})
+    registry.push("team/app", {"manifests": [{"digest": child}]}, "v1", media_type=INDEX_TYPE)
+    outcome = export(side, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "ARTIFACT_REFUSED")
+    assert why in outcome["detail"]
+    assert pipelines(side).requests == {}
+
+
+def test_index_that_nests_without_end_is_refused() -> None:
+    side, _, registry = make_source()
+    digest = registry.push_image("team/app")
+    for _ in range(12):
+        digest = registry.push("team/app", {"manifests": [{"digest": digest}]}, "v1", media_type=INDEX_TYPE)
+    assert export(side, "team/app:v1")["code"] == "ARTIFACT_REFUSED"
+
+
+def test_referrers_of_referrers_and_of_an_indexs_children_travel() -> None:
+    side, blobs, registry = make_source()
+    child = registry.push_image("team/app")
+    registry.push("team/app", {"manifests": [{"digest": child}]}, "v1", media_type=INDEX_TYPE)
+    sbom = registry.push("team/app", {"layers": [], "subject": {"digest": child}})
+    signature = registry.push("team/app", {"layers": [], "subject": {"digest": sbom}})
+    assert export(side, "team/app:v1")["outcome"] == "sealed"
+    references = [artifact.reference for artifact in sealed_manifest(blobs).artifacts]
+    assert references == ["team/app:v1", f"team/app@{sbom}", f"team/app@{signature}"]
+
+
+def test_without_the_referrers_api_the_fallback_tag_itself_travels() -> None:
+    side, blobs, registry = make_source()
+    registry.has_referrers_api = False
+    image = registry.push_image("team/app", "v1")
+    signature = registry.push("team/app", {"layers": [], "subject": {"digest": image}})
+    tag = image.replace(":", "-")
+    registry.push("team/app", {"manifests": [{"digest": signature}]}, tag, media_type=INDEX_TYPE)
+    assert export(side, "team/app:v1")["outcome"] == "sealed"
+    references = [artifact.reference for artifact in sealed_manifest(blobs).artifacts]
+    assert references == ["team/app:v1", f"team/app:{tag}", f"team/app@{signature}"]
+
+
+def test_signature_under_cosigns_tag_travels() -> None:
+    side, blobs, registry = make_source()
+    tag = registry.push_image("team/app", "v1").replace(":", "-") + ".sig"
+    registry.push_image("team/app", tag)
+    assert export(side, "team/app:v1")["outcome"] == "sealed"
+    assert [a.reference for a in sealed_manifest(blobs).artifacts] == ["team/app:v1", f"team/app:{tag}"]
+
+
+def test_more_than_fifty_artifacts_go_in_several_runs() -> None:
+    side, blobs, registry = make_source()
+    references = [f"team/app{number}:v1" for number in range(101)]
+    for reference in references:
+        registry.push_image(reference.removesuffix(":v1"), "v1")
+    outcome = export(side, *references)
+    assert outcome["bundle"]["blobs"] == 3
+    runs = pipelines(side).requests
+    assert [len(request["artifacts"]) for request in runs.values()] == [50, 50, 1]
+    assert all(name.isalnum() and 5 <= len(name) <= 50 for name in runs)
+    assert [a.reference for a in sealed_manifest(blobs).artifacts] == references
+
+
+def moving(registry: MemoryRegistry, times: int) -> Callable[[], None]:
+    """Pushes another image under the tag, ``times`` times, once at each call."""
+    pushed = iter(range(times))
+
+    def move() -> None:
+        for number in pushed:
+            registry.push_image("team/app", "v1", size=200 + number)
+            break
+
+    return move
+
+
+def hook_each(host: Host, activity: str, act: Callable[[], None]) -> None:
+    def again() -> None:
+        act()
+        host.before[activity] = again
+
+    host.before[activity] = again
+
+
+def test_tag_that_moves_during_the_export_is_exported_anew() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+    hook_each(host, "confirm_export", moving(registry, 1))
+    assert host.run("export_transfer", order("team/app:v1"))["outcome"] == "sealed"
+    assert len(pipelines(side).requests) == 2
+    artifact = sealed_manifest(blobs).artifacts[0]
+    assert artifact.digest == registry.tags["team/app", "v1"]
+
+
+def test_tag_that_moves_every_time_ends_the_transfer() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+    hook_each(host, "confirm_export", moving(registry, 9))
+    outcome = host.run("export_transfer", order("team/app:v1"))
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "EXPORT_INCONSISTENT")
+    assert len(pipelines(side).requests) == 3
+    assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
+
+
+def test_pipeline_that_silently_keeps_an_old_blob_cannot_smuggle_it_into_the_bundle() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    honest = pipelines(side).work
+
+    def without_overwriting(request: Mapping[str, Any]) -> dict[str, Any]:
+        is_there = request["target"]["name"] in blobs.names("transfer")
+        return succeeded() if is_there else honest(request)
+
+    pipelines(side).work = without_overwriting
+    host = Host(side)
+    etags: list[str | None] = []
+
+    def look_and_move() -> None:
+        found = blobs.stat("transfer", f"{TRANSFER_ID}/001")
+        etags.append(found and found.etag)
+        registry.push_image("team/app", "v1", size=300)
+
+    host.before["confirm_export"] = look_and_move
+    assert host.run("export_transfer", order("team/app:v1"))["outcome"] == "sealed"
+    after = blobs.stat("transfer", f"{TRANSFER_ID}/001")
+    assert after is not None
+    assert after.etag != etags[0]
+
+
+def test_failed_run_ends_with_what_the_service_said() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).work = lambda _: failed("Failed to access storage. Status: 403")
+    outcome = export(side, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "PIPELINE_RUN_FAILED")
+    assert "Status: 403" in outcome["detail"]
+
+
+def test_run_that_never_ends_is_given_up_in_time() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).polls = 10**6
+    host = Host(side)
+    outcome = host.run("export_transfer", order("team/app:v1"))
+    assert outcome["code"] == "PIPELINE_RUN_TIMEOUT"
+    assert 600 <= (host.now - START).total_seconds() <= 660
+    assert host.called.count("read_pipeline_run") < 20
+
+
+def test_run_that_succeeds_without_a_blob_is_a_failure() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).work = lambda _: succeeded()
+    assert export(side, "team/app:v1")["code"] == "PIPELINE_RUN_FAILED"
+
+
+@pytest.mark.parametrize("activity", ["hash_parts", "seal_bundle"])
+def test_blob_written_to_after_its_export_is_never_sealed(activity: str) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+    host.before[activity] = lambda: blobs.upload("transfer", f"{TRANSFER_ID}/001", b"x" * 5_242_880)
+    outcome = host.run("export_transfer", order("team/app:v1"))
+    assert outcome["outcome"] == "failed"
+    assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
+
+
+@pytest.mark.parametrize(
+    "activity",
+    ["resolve_artifacts", "plan_transfer", "start_export_run", "confirm_export", "hash_parts", "seal_bundle"],
+)
+def test_passing_outage_is_sat_out_and_a_lasting_one_ends_with_its_code(activity: str) -> None:
+    for outage, expected in ((3, "sealed"), (1000, "failed")):
+        side, _, registry = make_source()
+        registry.push_image("team/app", "v1")
+        host = Host(side)
+        host.broken[activity] = outage
+        outcome = host.run("export_transfer", order("team/app:v1"))
+        assert outcome["outcome"] == expected
+        assert outcome.get("code") == (None if expected == "sealed" else "SERVICE_UNREACHABLE")
+
+
+def test_history_carries_references_and_counts_only() -> None:
+    side, blobs, registry = make_source()
+    references = [f"team/app{number}:v1" for number in range(60)]
+    for reference in references:
+        registry.push_image(reference.removesuffix(":v1"), "v1")
+    host = Host(side)
+    answers: list[int] = []
+    original = host.activity
+
+    def measured(name: str, attempts: int, order: Any) -> Any:
+        answer = original(name, attempts, order)
+        answers.append(len(json.dumps(answer)))
+        return answer
+
+    host.activity = measured  # type: ignore[method-assign]  # a probe
+    assert host.run("export_transfer", order(*references))["outcome"] == "sealed"
+    assert max(answers) < 1000
+    assert blobs.names("ledger")
+
+
+def test_code_of_a_refusal_is_one_of_ours() -> None:
+    side, _, _ = make_source()
+    assert export(side, "team/app:v1")["code"] in Code.__members__

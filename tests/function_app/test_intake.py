@@ -1,0 +1,89 @@
+"""Events of one upload: repeated, late, and of an upload that came again."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from airgap.manifest import ENVELOPE_NAME
+from function_app.intake import start_import
+from tests.function_app.durable_client import DurableClient, RuntimeStatus
+from tests.function_app.memory import MemoryBlobs
+
+FOLDER = "transfer01"
+CONTENT = b"an envelope"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+FIRST = f"import{SHA256[:32]}"
+
+
+def upload(blobs: MemoryBlobs) -> None:
+    blobs.upload("incoming", f"{FOLDER}/{ENVELOPE_NAME}", CONTENT)
+
+
+def event(client: DurableClient, blobs: MemoryBlobs) -> str | None:
+    return asyncio.run(start_import(client, blobs, folder=FOLDER, envelope_sha256=SHA256))
+
+
+def end(client: DurableClient, instance: str) -> None:
+    client.instances[instance].runtime_status = RuntimeStatus.Completed
+
+
+def test_first_event_starts_the_import_with_the_path_and_never_the_content() -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    assert event(client, blobs) == FIRST
+    order = client.instances[FIRST].input_
+    assert order == {"schema": 1, "incoming": FOLDER, "envelopeSha256": SHA256}
+
+
+@pytest.mark.parametrize("state", [RuntimeStatus.Running, RuntimeStatus.Pending])
+def test_repeated_event_of_a_running_import_starts_nothing(state: RuntimeStatus) -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    event(client, blobs)
+    client.instances[FIRST].runtime_status = state
+    assert event(client, blobs) is None
+
+
+def test_late_event_of_a_finished_import_starts_nothing_and_replaces_nothing() -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    event(client, blobs)
+    end(client, FIRST)
+    blobs.delete("incoming", f"{FOLDER}/{ENVELOPE_NAME}")
+    assert event(client, blobs) is None
+    assert client.instances[FIRST].runtime_status is RuntimeStatus.Completed
+
+
+def test_each_new_upload_of_a_finished_bundle_gets_one_instance_of_its_own() -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    event(client, blobs)
+    end(client, FIRST)
+    seen = {FIRST}
+    for _ in range(3):
+        upload(blobs)
+        again = event(client, blobs)
+        assert again is not None
+        assert again.startswith(FIRST)
+        assert again not in seen
+        seen.add(again)
+        assert event(client, blobs) is None
+        end(client, again)
+        assert event(client, blobs) is None
+
+
+def test_event_that_lost_a_race_is_content() -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    client.racing = DurableClient().add(FIRST, state=RuntimeStatus.Running)
+    assert event(client, blobs) is None
+
+
+def test_host_that_cannot_start_anything_fails_the_event_so_that_it_comes_again() -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    client.racing = DurableClient().add(FIRST, state=RuntimeStatus.Running)
+    client.racing.runtime_status = None
+    with pytest.raises(Exception, match="unexpected status code 500"):
+        event(client, blobs)

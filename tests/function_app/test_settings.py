@@ -1,0 +1,115 @@
+from collections.abc import Mapping
+
+import pytest
+
+from airgap.errors import Code, OperatorError
+from function_app.roles import build_app
+from function_app.settings import SourceSettings, TargetSettings, read_role
+from tests.bundles import default_key, make_policy
+from tests.function_app.memory import ENVIRONMENT, RESOURCE_ID
+
+POLICY = make_policy([default_key()]).decode()
+BLOB = "TransferStorage__blobServiceUri"
+
+
+def test_defaults_are_those_of_the_public_cloud() -> None:
+    required = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("PART", "PIPE"))}
+    settings = SourceSettings.from_environment(required)
+    assert settings.blob_service_url == "https://account.blob.core.windows.net"
+    assert settings.arm_endpoint == "https://management.azure.com"
+    assert settings.arm_scope == "https://management.azure.com/.default"
+    assert settings.arm_api_version == "2025-06-01-preview"
+    assert settings.registry_scope == "https://containerregistry.azure.net/.default"
+    assert (settings.pipeline_run_poll_s, settings.pipeline_run_timeout_s) == (15, 14400)
+    assert settings.part_size_bytes == 64 * 1024**2
+    assert settings.client_id is None
+    assert settings.pipeline_resource_id == f"{RESOURCE_ID}/exportPipelines/export01"
+
+
+def test_another_clouds_arm_gives_its_own_scope() -> None:
+    settings = TargetSettings.from_environment(
+        ENVIRONMENT | {"TRUST_POLICY": POLICY, "ARM_ENDPOINT": "https://management.usgovcloudapi.net/"}
+    )
+    assert settings.arm_scope == "https://management.usgovcloudapi.net/.default"
+    assert settings.pipeline_resource_id.endswith("/importPipelines/import01")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [BLOB, "REGISTRY_LOGIN_SERVER", "REGISTRY_RESOURCE_ID", "SIGNING_KEYS", "EXPORT_PIPELINE", "CLOUD_NAME"],
+)
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_missing_setting_of_the_source_is_named(name: str, value: str | None) -> None:
+    environment = {k: v for k, v in ENVIRONMENT.items() if k != name} | ({name: value} if value else {})
+    assert_refused(SourceSettings, environment, name)
+
+
+@pytest.mark.parametrize("name", ["IMPORT_PIPELINE", "TRUST_POLICY"])
+def test_missing_setting_of_the_target_is_named(name: str) -> None:
+    environment = {k: v for k, v in (ENVIRONMENT | {"TRUST_POLICY": POLICY}).items() if k != name}
+    assert_refused(TargetSettings, environment, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (BLOB, "http://account.blob.core.windows.net"),
+        (BLOB, "https://account.blob.core.windows.net/?sv=secret-sas"),
+        (BLOB, "https://user@host/"),
+        (BLOB, "https://host:port/"),
+        (BLOB, "https://"),
+        ("ARM_ENDPOINT", "management.azure.com"),
+        ("ARM_API_VERSION", "latest"),
+        ("REGISTRY_LOGIN_SERVER", "https://r.azurecr.io"),
+        ("REGISTRY_RESOURCE_ID", "/subscriptions/s/registries/r"),
+        ("EXPORT_PIPELINE", "with-hyphen"),
+        ("SIGNING_KEYS", "https://vault.vault.azure.net/certificates/x"),
+        ("SIGNING_KEYS", "http://vault.vault.azure.net/keys/x"),
+        ("SIGNING_KEYS", ","),
+        ("SIGNING_KEYS", "https://v/keys/x,https://v/keys/x"),
+        ("PIPELINE_RUN_POLL_S", "0"),
+        ("PIPELINE_RUN_POLL_S", "1.5"),
+        ("PIPELINE_RUN_TIMEOUT_S", "-1"),
+        ("PIPELINE_RUN_TIMEOUT_S", "٣"),
+        ("PART_SIZE_MIB", "3"),
+        ("PART_SIZE_MIB", "4001"),
+        ("CLOUD_NAME", "x" * 65),
+    ],
+)
+def test_invalid_setting_is_named_and_a_query_is_not_repeated(name: str, value: str) -> None:
+    error = assert_refused(SourceSettings, ENVIRONMENT | {name: value}, name)
+    assert "secret-sas" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "value", ["{}", "not json", POLICY[:-1], "@Microsoft.KeyVault(SecretUri=https://v/secrets/p)"]
+)
+def test_invalid_trust_policy_is_named(value: str) -> None:
+    error = assert_refused(TargetSettings, ENVIRONMENT | {"TRUST_POLICY": value}, "TRUST_POLICY")
+    assert ("Key Vault reference" in error.detail) == value.startswith("@")
+
+
+@pytest.mark.parametrize("environment", [{}, {"TRANSFER_ROLE": ""}, {"TRANSFER_ROLE": "Source"}])
+def test_role_is_the_one_setting_that_indexing_needs(environment: Mapping[str, str]) -> None:
+    with pytest.raises(OperatorError, match="TRANSFER_ROLE"):
+        read_role(environment)
+
+
+def test_each_role_has_its_own_functions() -> None:
+    names = {
+        role: {function.get_function_name() for function in build_app(role).get_functions()}
+        for role in (read_role({"TRANSFER_ROLE": "source"}), read_role({"TRANSFER_ROLE": "target"}))
+    }
+    assert names["source"] & names["target"] == {"read_pipeline_run"}
+    assert {"create_transfer", "export_transfer", "seal_bundle"} <= names["source"]
+    assert {"bundle_arrived", "import_bundle", "issue_receipt"} <= names["target"]
+
+
+def assert_refused(
+    kind: type[SourceSettings | TargetSettings], environment: Mapping[str, str], name: str
+) -> OperatorError:
+    with pytest.raises(OperatorError) as caught:
+        kind.from_environment(environment)
+    assert caught.value.code is Code.SETTING_INVALID
+    assert caught.value.detail.startswith(f"{name}: ")
+    return caught.value
