@@ -51,6 +51,10 @@ class AzurePipelines:
             ],
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def get_run(self, name: str) -> Mapping[str, Any] | None:
         """See the port."""
         with service_errors(f"pipeline run {name}"):

@@ -57,6 +57,10 @@ class AzureRegistry:
             policies=[HeadersPolicy(), UserAgentPolicy("acr-airgap-transfer"), RetryPolicy(retry_total=4)],
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def resolve(self, repository: str, reference: str) -> Descriptor | None:
         """See the port."""
         with service_errors(f"artifact {repository} {reference}"):

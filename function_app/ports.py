@@ -47,6 +47,8 @@ class BlobStore(Hashable, Protocol):
     ) -> Iterator[bytes]:
         """The bytes of a range, in chunks of at most 4 MiB; short only where the blob ends.
 
+        The range begins within the blob.
+
         Raises:
             UntrustedInputError: ``BLOB_CHANGED`` if the ETag is another, or the blob is gone; also in the
                 middle of the iteration.

@@ -1,7 +1,7 @@
 """Two Azure clouds on one machine, for trying out and for tests. Never deployed; nothing imports it.
 
-It stands in for Azure at the network, so that the product never knows: real servers, HTTPS with a CA of its own,
-tokens, on loopback only. `cloud.Cloud` is one side with all of it, `demo` carries artifacts across.
+It stands in for Azure at the network, so that the product never knows: real servers, HTTPS with a CA of its
+own, tokens, on loopback only. `cloud.Cloud` is one side with all of it, `demo` carries artifacts across.
 
 ================== ========================================================================
 `azurite`          storage account: Microsoft's Azurite

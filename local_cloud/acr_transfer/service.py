@@ -80,16 +80,22 @@ class AcrTransfer:
         self._slot_free = asyncio.Condition()
 
     def app(self) -> web.Application:
-        """Return the ARM endpoint; serve it over HTTPS. Source triggers work while it is served."""
+        """Return the ARM endpoint; serve it over HTTPS. Source triggers work while it is served.
+
+        One application at a time; when it has been cleaned up another may be served, with the same state.
+        """
         app = arm.arm_app(self)
 
-        async def start_triggers(_: web.Application) -> None:
+        async def start(_: web.Application) -> None:
+            if self._closing.is_set():
+                self._closing = threading.Event()
+                self._workers = ThreadPoolExecutor(_WORKERS, "acr-transfer")
             self._spawn(self._watch_sources())
 
         async def stop(_: web.Application) -> None:
             await self.close()
 
-        app.on_startup.append(start_triggers)
+        app.on_startup.append(start)
         app.on_cleanup.append(stop)
         return app
 

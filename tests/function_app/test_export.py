@@ -209,7 +209,7 @@ def test_pipeline_that_silently_keeps_an_old_blob_cannot_smuggle_it_into_the_bun
 
     def look_and_move() -> None:
         found = blobs.stat("transfer", f"{TRANSFER_ID}/001")
-        etags.append(found and found.etag)
+        etags.append(None if found is None else found.etag)
         registry.push_image("team/app", "v1", size=300)
 
     host.before["confirm_export"] = look_and_move

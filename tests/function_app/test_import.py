@@ -11,11 +11,12 @@ import pytest
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
+from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, verify_receipt
+from function_app.ports import BlobStat
 from tests.bundles import (
     CHANNEL,
-    MIN_PART_SIZE_BYTES,
     TRANSFER_ID,
     Bundle,
     default_key,
@@ -30,6 +31,7 @@ from tests.function_app.memory import (
     MemoryRegistry,
     failed,
     make_target,
+    succeeded,
 )
 
 RECEIPT_KEY = new_key()
@@ -60,8 +62,7 @@ class Target:
         for name, content in bundle.blobs.items():
             self.blobs.upload("incoming", f"{folder}/{name}", content)
         for artifact in bundle.manifest.artifacts:
-            found = (artifact.media_type, {})
-            self.registry.manifests[artifact.repository, artifact.digest] = found
+            self.registry.manifests[artifact.repository, artifact.digest] = (artifact.media_type, {})
             for tag in artifact.tags:
                 self.registry.tags[artifact.repository, tag] = artifact.digest
         raw = bundle.envelope if envelope is None else envelope
@@ -120,14 +121,16 @@ def test_promoted_copy_carries_the_signed_metadata_and_md5_whatever_the_upload_h
     raw = target.upload(bundle)
     for name, content in bundle.blobs.items():
         target.blobs.put("incoming", f"{TRANSFER_ID}/{name}", content)  # neither metadata nor MD5
-    seen = {}
-    target.pipelines.work = lambda request: (
-        seen.update({request["source"]["name"]: target.blobs.stat("transfer", request["source"]["name"])})
-        or {"provisioningState": "Succeeded", "response": {"status": "Succeeded"}}
-    )
+    copies: list[BlobStat | None] = []
+
+    def import_run(request: Mapping[str, Any]) -> dict[str, Any]:
+        copies.append(target.blobs.stat("transfer", request["source"]["name"]))
+        return succeeded()
+
+    target.pipelines.work = import_run
     assert target.run(raw)["outcome"] == "imported"
-    for blob in bundle.manifest.blobs:
-        copy = seen[f"{TRANSFER_ID}/{blob.name}"]
+    for blob, copy in zip(bundle.manifest.blobs, copies, strict=True):
+        assert copy is not None
         assert copy.content_md5 == blob.content_md5
         assert copy.metadata["category"] == "acr-transfer-blob"
 

@@ -72,11 +72,11 @@ def sealing_order(side: SourceSide) -> tuple[Host, dict[str, Any]]:
     caught: dict[str, Any] = {}
     original = host.activity
 
-    def catching(name: str, attempts: int, given: Any) -> Any:
+    def catching(name: str, attempts: int, order: Any) -> Any:
         if name == "seal_bundle":
-            caught.update(given)
+            caught.update(order)
             return {"outcome": "sealed"}
-        return original(name, attempts, given)
+        return original(name, attempts, order)
 
     host.activity = catching  # type: ignore[method-assign]  # a probe
     transfer(side, 0, host)

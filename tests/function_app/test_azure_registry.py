@@ -1,0 +1,148 @@
+"""The registry port against both of the local cloud's registries: tokens, manifests, referrers."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+
+from airgap.errors import Code, ServiceError
+from function_app.azure_registry import AzureRegistry
+from tests.local_cloud.registry_harness import (
+    BACKENDS,
+    INDEX,
+    MANIFEST,
+    Backend,
+    Harness,
+    digest_of,
+    image_manifest,
+)
+
+PRINCIPAL = "11111111-2222-3333-4444-555555555555"
+SCOPE = "https://containerregistry.azure.net/.default"
+
+
+class Credential:
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+        self.calls = 0
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        assert scopes == (SCOPE,)
+        self.calls += 1
+        token = self._harness.tokens.mint(PRINCIPAL, SCOPE.removesuffix("/.default"))
+        return AccessToken(token, int(time.time()) + 3000)
+
+
+@pytest.fixture(params=BACKENDS)
+def harness(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    backend: Backend = request.param
+    made = Harness(tmp_path, backend)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.ca.ca_file))
+    return made
+
+
+def connect(harness: Harness, credential: Credential | None = None) -> AzureRegistry:
+    harness.registry.grant(PRINCIPAL, "AcrPull")
+    return AzureRegistry(
+        harness.registry.login_server, scope=SCOPE, credential=credential or Credential(harness)
+    )
+
+
+def test_tag_and_digest_are_resolved_and_the_manifest_read(harness: Harness) -> None:
+    def use() -> None:
+        digest = harness.push_image("team/app", "v1")
+        registry = connect(harness)
+        for reference in ("v1", digest):
+            found = registry.resolve("team/app", reference)
+            assert found is not None
+            assert (found.digest, found.media_type) == (digest, MANIFEST)
+        assert len(registry.manifest("team/app", digest)["layers"]) == 1
+        registry.close()
+
+    harness.run(use)
+
+
+def test_unknown_tag_digest_and_repository_are_none(harness: Harness) -> None:
+    def use() -> None:
+        harness.push_image("team/app", "v1")
+        registry = connect(harness)
+        unknown = f"sha256:{'0' * 64}"
+        for repository, reference in (("team/app", "v2"), ("team/app", unknown), ("no/such", "v1")):
+            assert registry.resolve(repository, reference) is None
+        with pytest.raises(ServiceError, match="NOT_FOUND"):
+            registry.manifest("team/app", unknown)
+        registry.close()
+
+    harness.run(use)
+
+
+def test_referrers_are_listed_or_the_registry_is_known_to_have_no_such_api(harness: Harness) -> None:
+    def use() -> None:
+        subject = harness.push_image("team/app", "v1")
+        descriptor = {"mediaType": MANIFEST, "digest": subject, "size": 1}
+        manifest = image_manifest(b"{}", b"sig", subject=descriptor)
+        for blob in (b"{}", b"sig"):
+            harness.push_blob("team/app", blob)
+        assert harness.put_manifest("team/app", digest_of(manifest), manifest).status_code == 201
+        registry = connect(harness)
+        listed = registry.referrers("team/app", subject)
+        registry.close()
+        if harness.registry.backend.startswith("docker"):
+            assert listed is None
+        else:
+            assert listed is not None
+            assert [one.digest for one in listed] == [digest_of(manifest)]
+
+    harness.run(use)
+
+
+def test_index_is_asked_for_and_read(harness: Harness) -> None:
+    def use() -> None:
+        child = harness.push_image("team/app", "child")
+        raw = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": INDEX,
+                "manifests": [{"mediaType": MANIFEST, "digest": child, "size": 1}],
+            }
+        ).encode()
+        assert harness.put_manifest("team/app", "v1", raw, media_type=INDEX).status_code == 201
+        registry = connect(harness)
+        found = registry.resolve("team/app", "v1")
+        assert found is not None
+        assert found.media_type == INDEX
+        assert registry.manifest("team/app", found.digest)["manifests"][0]["digest"] == child
+        registry.close()
+
+    harness.run(use)
+
+
+def test_tokens_are_kept_and_renewed_when_refused(harness: Harness) -> None:
+    def use() -> None:
+        harness.push_image("team/app", "v1")
+        credential = Credential(harness)
+        registry = connect(harness, credential)
+        for _ in range(3):
+            registry.resolve("team/app", "v1")
+        assert credential.calls == 1
+        harness.clock.now += 24 * 3600
+        assert registry.resolve("team/app", "v1") is not None
+        assert credential.calls == 2
+        registry.close()
+
+    harness.run(use)
+
+
+def test_identity_without_a_role_is_denied_and_its_token_not_repeated(harness: Harness) -> None:
+    def use() -> None:
+        registry = AzureRegistry(harness.registry.login_server, scope=SCOPE, credential=Credential(harness))
+        with pytest.raises(ServiceError) as caught:
+            registry.resolve("team/app", "v1")
+        assert caught.value.code is Code.SERVICE_DENIED
+        assert "eyJ" not in str(caught.value)
+        registry.close()
+
+    harness.run(use)
