@@ -1,7 +1,8 @@
-"""The pipeline port on Azure Resource Manager, in plain REST.
+"""The pipeline port on Azure Resource Manager, through azure-mgmt-containerregistry.
 
-No generated client: each release of azure-mgmt-containerregistry speaks one api-version and refuses the
-others before it sends anything, but which ones a cloud serves is the cloud's choice (``ARM_API_VERSION``).
+``send_request`` with an api-version of our own (``ARM_API_VERSION``): the typed operations of each release
+refuse every api-version but one before anything is sent, and which ones a cloud serves is its own choice
+(``docs/adr/0003-arm-through-the-management-client.md``).
 
 Needs the role Container Registry Transfer Pipeline Contributor on the registry.
 """
@@ -10,19 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from azure.core import PipelineClient
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import HttpResponseError
-from azure.core.pipeline.policies import (
-    BearerTokenCredentialPolicy,
-    HeadersPolicy,
-    RequestIdPolicy,
-    RetryPolicy,
-    UserAgentPolicy,
-)
 from azure.core.rest import HttpRequest, HttpResponse
+from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 
-from airgap.errors import Code
+from airgap.errors import Code, ServiceError
 from function_app.azure_errors import CONNECT_S, READ_S, service_errors
 
 _OK = frozenset({200, 201})
@@ -38,17 +32,14 @@ class AzurePipelines:
     ) -> None:
         self._api_version = api_version
         self._runs = f"{registry_id}/pipelineRuns"
-        self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
-            endpoint,
+        self._client = ContainerRegistryManagementClient(
+            credential,
+            subscription_id=registry_id.split("/")[2],
+            base_url=endpoint,
+            credential_scopes=[scope],
             connection_timeout=CONNECT_S,
             read_timeout=READ_S,
-            policies=[
-                RequestIdPolicy(),
-                HeadersPolicy(),
-                UserAgentPolicy("acr-airgap-transfer"),
-                RetryPolicy(retry_total=4),
-                BearerTokenCredentialPolicy(credential, scope),
-            ],
+            retry_total=4,
         )
 
     def close(self) -> None:
@@ -71,11 +62,14 @@ class AzurePipelines:
         body = {"properties": {"request": dict(request)}}
         with service_errors(f"pipeline run {name}", http_400=Code.PIPELINE_RUN_FAILED):
             response = self._send(HttpRequest("PUT", self._url(name), json=body))
-            if response.status_code != _HTTP_CONFLICT:  # somebody was faster with the same run
+            if response.status_code != _HTTP_CONFLICT:
                 _require(response)
+                return
+        if self.get_run(name) is None:  # nobody was faster with the same run: something else is in the way
+            raise ServiceError(Code.SERVICE_THROTTLED, f"pipeline run {name}: HTTP 409, the registry is busy")
 
     def _url(self, name: str) -> str:
-        return self._client.format_url(f"{self._runs}/{name}?api-version={self._api_version}")
+        return f"{self._runs}/{name}?api-version={self._api_version}"
 
     def _send(self, request: HttpRequest) -> HttpResponse:
         return self._client.send_request(request)

@@ -4,6 +4,7 @@ Each function asks the durable client and nothing else; what takes time is the o
 """
 
 import re
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,7 @@ import azure.functions as func
 from airgap.errors import Code
 from airgap.fields import TRANSFER_ID
 from function_app.flow import Blueprint
-from function_app.instances import Instance, find_instance, list_instances
+from function_app.instances import Instance, find_instance, newest_instances
 from function_app.problems import problem, respond
 from function_app.transfer_request import FieldError, RequestRefusedError, TransferRequest, transfer_id_for
 from function_app.transfer_status import ENDED, STATUSES, describe, links_of, status_of, summarize
@@ -24,6 +25,7 @@ _ORCHESTRATION = "export_transfer"
 _POLL_S = "5"
 _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 500
+_CLOCK_SKEW = timedelta(minutes=10)
 
 
 @bp.route(route="transfers", methods=["POST"])
@@ -70,10 +72,15 @@ async def list_transfers(req: func.HttpRequest, client: df.DurableOrchestrationC
     limit = req.params.get("limit", str(_DEFAULT_LIMIT))
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= _MAX_LIMIT:
         return _bad_query("limit", f"not a number from 1 to {_MAX_LIMIT}")
-    transfers = [one for one in await list_instances(client) if one.name == _ORCHESTRATION]
-    transfers.sort(key=lambda one: one.created_at, reverse=True)
-    lines = [line for one in transfers if wanted in (None, (line := summarize(one))["status"])]
-    return respond(HTTPStatus.OK, {"transfers": lines[: int(limit)], "isComplete": len(lines) <= int(limit)})
+    transfers, is_complete = await newest_instances(
+        client,
+        _ORCHESTRATION,
+        wanted=lambda one: wanted in (None, status_of(one)),
+        limit=int(limit),
+        now=datetime.now(UTC) + _CLOCK_SKEW,
+    )
+    body = {"transfers": [summarize(one) for one in transfers], "isComplete": is_complete}
+    return respond(HTTPStatus.OK, body)
 
 
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])

@@ -1,10 +1,15 @@
 """Durable instances as values; the SDK's status object is untyped, and one for "there is none" too."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_PAGE = 100
+_MAX_QUERIES = 200
+_SHORTEST = timedelta(seconds=1)
+_HORIZON = timedelta(days=731)
 _ACTIVE = frozenset({"Running", "Pending", "Suspended", "ContinuedAsNew"})
 
 
@@ -32,9 +37,32 @@ async def find_instance(client: Any, instance_id: str, *, show_input: bool = Fal
     return _read(await client.get_status(instance_id, show_input=show_input))
 
 
-async def list_instances(client: Any) -> list[Instance]:
-    """All instances, of all orchestrations, sub-orchestrations too."""
-    return [instance for status in await client.get_status_all() if (instance := _read(status))]
+async def newest_instances(
+    client: Any, name: str, *, wanted: Callable[[Instance], bool], limit: int, now: datetime
+) -> tuple[list[Instance], bool]:
+    """The ``limit`` newest instances of an orchestration that are ``wanted``, and whether these are all.
+
+    The host answers a query with its first 100 instances in no order, sub-orchestrations among them, and the
+    SDK drops the token for the rest. So short spans of time are asked for, from now backwards: shorter ones
+    where a page is full, longer ones where it is not, for two years or 200 queries.
+    """
+    found: dict[str, Instance] = {}
+    end, span = now, timedelta(hours=1)
+    for _ in range(_MAX_QUERIES):
+        page = await client.get_status_by(created_time_from=end - span, created_time_to=end)
+        if len(page) >= _PAGE and span > _SHORTEST:
+            span = max(span / 4, _SHORTEST)
+            continue
+        read = [instance for status in page if (instance := _read(status)) and instance.name == name]
+        for instance in sorted(read, key=lambda one: one.created_at, reverse=True):
+            if wanted(instance):
+                found.setdefault(instance.instance_id, instance)
+        if len(found) > limit:
+            break
+        end, span = end - span, span * 2
+        if now - end > _HORIZON:
+            return list(found.values()), True
+    return list(found.values())[:limit], False
 
 
 def _read(status: Any) -> Instance | None:

@@ -13,6 +13,7 @@ from function_app.ports import BlobStore
 
 TRANSFER = "transfer"
 LEDGER = "ledger"
+WORK = "work"
 INCOMING = "incoming"
 QUARANTINE = "quarantine"
 RECEIPTS = "receipts"
@@ -32,9 +33,9 @@ def manifest_path(folder: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkFolder:
-    """JSON documents of one orchestration, in ``ledger/plans/<owner>/``: a claim check for its history.
+    """JSON documents of one orchestration, in ``work/plans/<owner>/``: a claim check for its history.
 
-    Trusted: nobody but the app writes to the container ``ledger``.
+    Trusted: nobody but the app writes to the container ``work``.
     """
 
     blobs: BlobStore
@@ -45,15 +46,15 @@ class WorkFolder:
 
     def put(self, name: str, value: Any) -> None:
         """Write a document."""
-        self.blobs.put(LEDGER, self._name(name), json.dumps(value).encode())
+        self.blobs.put(WORK, self._name(name), json.dumps(value).encode())
 
     def create(self, name: str, value: Any) -> None:
         """Write a document unless there is one already."""
-        self.blobs.create(LEDGER, self._name(name), json.dumps(value).encode())
+        self.blobs.create(WORK, self._name(name), json.dumps(value).encode())
 
     def find(self, name: str) -> Any:
         """A document, or ``None``."""
-        raw = self.blobs.read(LEDGER, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
+        raw = self.blobs.read(WORK, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
         return None if raw is None else json.loads(raw)
 
     def get(self, name: str) -> Any:
@@ -64,24 +65,27 @@ class WorkFolder:
         """
         value = self.find(name)
         if value is None:
-            raise ServiceError(Code.NOT_FOUND, f"{LEDGER}/{self._name(name)}")
+            raise ServiceError(Code.NOT_FOUND, f"{WORK}/{self._name(name)}")
         return value
 
     def all(self, prefix: str) -> Iterator[Any]:
         """The documents whose name begins with ``prefix``, in order of their names."""
         start = f"plans/{self.owner}/"
-        for path in list(self.blobs.list_names(LEDGER, f"{start}{prefix}")):
+        for path in list(self.blobs.list_names(WORK, f"{start}{prefix}")):
             yield self.get(path.removeprefix(start).removesuffix(".json"))
 
     def remove(self) -> None:
         """Delete them all."""
-        for path in list(self.blobs.list_names(LEDGER, f"plans/{self.owner}/")):
-            self.blobs.delete(LEDGER, path)
+        for path in list(self.blobs.list_names(WORK, f"plans/{self.owner}/")):
+            self.blobs.delete(WORK, path)
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The ledger of one side: numbers taken, and the envelopes they were taken for."""
+    """The ledger of one side: numbers taken, and the envelopes they were taken for.
+
+    Nothing in its container is ever changed or deleted, so that it may be made immutable.
+    """
 
     blobs: BlobStore
 

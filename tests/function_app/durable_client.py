@@ -1,7 +1,7 @@
 """A durable client in memory: what the HTTP API and the intake ask of the real one."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -35,13 +35,19 @@ class DurableClient:
     instances: dict[str, Status] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     racing: Status | None = None
+    queries: int = 0
 
     async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
         del show_input
         return self.instances.get(instance_id, Status())
 
-    async def get_status_all(self) -> list[Status]:
-        return list(self.instances.values())
+    async def get_status_by(self, *, created_time_from: datetime, created_time_to: datetime) -> list[Status]:
+        self.queries += 1
+        return [
+            status
+            for status in self.instances.values()
+            if status.created_time and created_time_from <= status.created_time <= created_time_to
+        ][:100]
 
     async def start_new(self, name: str, instance_id: str, order: Any) -> str:
         if self.racing is not None:
@@ -64,9 +70,9 @@ class DurableClient:
         order: Any = None,
         output: Any = None,
         custom_status: Any = None,
-        hour: int = 0,
+        age: timedelta = timedelta(),
     ) -> Status:
-        moment = datetime(2026, 11, 23, hour, tzinfo=UTC)
+        moment = datetime.now(UTC) - age
         self.instances[instance_id] = Status(
             instance_id, name, state, order, output, custom_status, moment, moment
         )

@@ -72,6 +72,7 @@ def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedArm:
 
 
 NOT_FOUND = (404, {"error": {"code": "ResourceNotFound", "message": "no such run"}})
+BUSY = (409, {"error": {"code": "Conflict", "message": "the registry is being updated"}})
 
 
 @pytest.mark.parametrize("status", [200, 201])
@@ -88,8 +89,18 @@ def test_run_that_exists_is_not_put_again(arm: ScriptedArm) -> None:
 
 
 def test_run_that_somebody_else_put_meanwhile_is_the_same_run(arm: ScriptedArm) -> None:
-    arm.script = [NOT_FOUND, (409, {"error": {"code": "Conflict", "message": "it is running"}})]
+    arm.script = [NOT_FOUND, BUSY, (200, {"properties": {"provisioningState": "Creating"}})]
     arm.run(lambda pipelines: pipelines.put_run(RUN, REQUEST))
+
+
+def test_conflict_without_a_run_is_worth_a_retry(arm: ScriptedArm) -> None:
+    def use(pipelines: AzurePipelines) -> None:
+        with pytest.raises(ServiceError) as caught:
+            pipelines.put_run(RUN, REQUEST)
+        assert caught.value.code.is_retryable
+
+    arm.script = [NOT_FOUND, BUSY, NOT_FOUND]
+    arm.run(use)
 
 
 def test_unknown_run_is_none_and_a_known_one_its_properties(arm: ScriptedArm) -> None:

@@ -1,0 +1,67 @@
+"""The app through Microsoft's own worker: one function that it refuses would leave an app with none."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.functions_host import worker_runtime
+from tests.functions_host.worker_runtime import http_datum, json_datum, worker
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.skipif(not worker_runtime.is_available(), reason="azure-functions-runtime needs Python 3.13"),
+    pytest.mark.filterwarnings("ignore"),  # the worker's own imports and the SDK's notices are not under test
+]
+TRIGGERS = {
+    "source": {"httpTrigger": 4, "orchestrationTrigger": 3, "activityTrigger": 8},
+    "target": {"blobTrigger": 1, "orchestrationTrigger": 3, "activityTrigger": 11},
+}
+
+
+@pytest.mark.parametrize("role", TRIGGERS)
+def test_worker_indexes_every_function_of_the_role(role: str) -> None:
+    with worker(ROOT, {"TRANSFER_ROLE": role}) as running:
+        found = [function.trigger for function in running.functions.values()]
+    assert {kind: found.count(kind) for kind in found} == TRIGGERS[role]
+
+
+def test_http_functions_ask_for_a_function_key() -> None:
+    with worker(ROOT, {"TRANSFER_ROLE": "source"}) as running:
+        triggers = [
+            binding
+            for function in running.functions.values()
+            for binding in function.bindings
+            if binding["type"] == "httpTrigger"
+        ]
+    assert {str(trigger["authLevel"]).rsplit(".", 1)[-1].upper() for trigger in triggers} == {"FUNCTION"}
+
+
+def test_blob_trigger_waits_for_the_manifest_only_by_the_apps_identity() -> None:
+    with worker(ROOT, {"TRANSFER_ROLE": "target"}) as running:
+        bindings = running.functions["bundle_arrived"].bindings
+    trigger = next(binding for binding in bindings if binding["type"] == "blobTrigger")
+    assert trigger["path"] == "incoming/{transferId}/bundle-manifest.dsse.json"
+    assert trigger["connection"] == "TransferStorage"
+
+
+def test_activity_without_its_settings_answers_with_the_settings_name() -> None:
+    with worker(ROOT, {"TRANSFER_ROLE": "source", "TransferStorage__blobServiceUri": ""}) as running:
+        answer = asyncio.run(running.call("plan_transfer", order=json_datum({"transferId": "x"})))
+    assert json.loads(answer)["code"] == "SETTING_INVALID"
+    assert "TransferStorage__blobServiceUri" in answer
+
+
+def test_hostile_body_gets_a_problem_through_the_worker() -> None:
+    names = ("taskHubName", "rpcBaseUrl", "baseUrl", "requiredQueryStringParameters")
+    client = json.dumps(dict.fromkeys(names, "") | {"managementUrls": {}, "creationUrls": {}})
+    with worker(ROOT, {"TRANSFER_ROLE": "source"}) as running:
+        answer = asyncio.run(
+            running.call(
+                "create_transfer",
+                req=http_datum("POST", "http://x/api/transfers", b'{"a":NaN}'),
+                client=worker_runtime.text_datum(client),
+            )
+        )
+    assert answer["status_code"].value == "400"
