@@ -25,6 +25,7 @@ from airgap.strict_json import dump_canonical, load_strict
 
 MAX_ENVELOPE_BYTES = MAX_STATEMENT_BYTES * 4 // 3 + 1024 * 1024
 MAX_SIGNATURES = 16
+_MAX_BRACKETS = 2 + MAX_SIGNATURES
 _KEYID = re.compile(r"[0-9a-f]{64}")
 _READ = FieldReader(Code.ENVELOPE_MALFORMED)
 
@@ -53,6 +54,10 @@ class Envelope:
         Raises:
             UntrustedInputError: ``TOO_LARGE`` or ``ENVELOPE_MALFORMED``.
         """
+        # Nobody has vouched for these bytes yet, and a parser makes objects of many times their size from
+        # brackets; an envelope needs few of them, since base64 has none.
+        if len(raw) <= MAX_ENVELOPE_BYTES and raw.count(b"{") + raw.count(b"[") > _MAX_BRACKETS:
+            _READ.refuse("envelope", "more objects and arrays than any envelope has")
         value = load_strict(raw, max_bytes=MAX_ENVELOPE_BYTES, code=Code.ENVELOPE_MALFORMED)
         members = _READ.members(value, "envelope", "payloadType", "payload", "signatures")
         if members["payloadType"] != PAYLOAD_TYPE:

@@ -7,7 +7,7 @@ from typing import Any
 
 from airgap.damage import Damage, gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
-from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import parse_time
 from airgap.ledger import LedgerEntry, judge_sequence, judge_taken
 from airgap.manifest import BundleManifest, TransferBlob
@@ -17,19 +17,29 @@ from airgap.verify import Verdict, verify_bundle
 from function_app.hashing import hash_part
 from function_app.outcomes import Outcome, ending
 from function_app.ports import BlobStore, TargetSide
-from function_app.storage import INCOMING, LEDGER, Ledger, WorkFolder, blob_path, manifest_path
+from function_app.storage import (
+    INCOMING,
+    LEDGER,
+    WORK,
+    Ledger,
+    WorkFolder,
+    blob_path,
+    manifest_path,
+)
 
 _SUPERSEDED: Outcome = {"outcome": "superseded"}
 _VERDICT = "verdict"
+MISSING_SEQUENCES = "missing-sequences"
+_MAX_OWNER_BYTES = 256
 
 
 def admit_bundle(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     """Judge the bundle manifest that arrived, before anything else is looked at.
 
-    ``{"incoming", "envelopeSha256", "instance", "now"}`` → ``admitted`` with its blobs; a refusal; or
-    ``superseded`` when the upload is gone or another by now, which then has an orchestration of its own. What
-    was found out is noted for the receipt. The ledger is read here, not written: a number is not used up by a
-    bundle that turns out damaged.
+    ``{"incoming", "etag", "envelopeSha256", "instance", "now"}`` → ``admitted``; a refusal; or ``superseded``
+    when the upload is gone or another by now, which then has an orchestration of its own. What was found out
+    is noted for the receipt. The ledger is read here, not written: a number is not used up by a bundle that
+    turns out damaged.
     """
     raw = _read_manifest(side, order)
     if raw is None or hashlib.sha256(raw).hexdigest() != order["envelopeSha256"]:
@@ -41,43 +51,65 @@ def admit_bundle(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
         target=side.settings.registry_login_server,
     )
     try:
-        missing: tuple[int, ...] = ()
         if verdict.is_accepted:
-            missing = _judge_further(side, order, verdict)
-    except AirgapError as refusal:
-        _note(side, order, verdict, ())
+            _judge_further(side, order, verdict)
+    except (UntrustedInputError, PolicyRefusal) as refusal:
+        _note(side, order, verdict)
         return ending(refusal.code, refusal.detail)
-    _note(side, order, verdict, missing)
+    _note(side, order, verdict)
     if verdict.code is not None:
         return ending(verdict.code, verdict.detail)
-    manifest = verdict.require()
     Ledger(side.blobs).keep_envelope(order["envelopeSha256"], raw)
-    side.blobs.create(LEDGER, claim_name(manifest.transfer_id), order["instance"].encode())
     return {"outcome": "admitted"}
 
 
 def _read_manifest(side: TargetSide, order: Mapping[str, Any]) -> bytes | None:
-    """The envelope, no larger than any valid one; ``None`` if it is gone or being replaced."""
+    """The envelope, no larger than any valid one; ``None`` if it is gone or was replaced."""
+    path = manifest_path(order["incoming"])
     try:
-        return side.blobs.read(INCOMING, manifest_path(order["incoming"]), max_bytes=MAX_ENVELOPE_BYTES)
+        return side.blobs.read(INCOMING, path, max_bytes=MAX_ENVELOPE_BYTES, etag=order["etag"])
     except UntrustedInputError as error:
         if error.code is Code.BLOB_CHANGED:
             return None
         raise
 
 
-def _judge_further(side: TargetSide, order: Mapping[str, Any], verdict: Verdict) -> tuple[int, ...]:
-    """What :func:`verify_bundle` leaves to its caller: the path, replay and order.
-
-    Returns:
-        The numbers below the manifest's that the channel has not seen.
-    """
+def _judge_further(side: TargetSide, order: Mapping[str, Any], verdict: Verdict) -> None:
+    """What :func:`verify_bundle` leaves to its caller and can be told at once: the path, and a replay."""
     manifest = verdict.require()
     if manifest.transfer_id != order["incoming"]:
         raise UntrustedInputError(
             Code.BLOB_MISMATCH, f"signed for transfer {manifest.transfer_id}, uploaded as {order['incoming']}"
         )
-    return _judge_ledger(side, order["instance"], manifest, str(verdict.manifest_sha256))
+    entry = Ledger(side.blobs).find(manifest.channel, manifest.sequence)
+    if entry is not None:
+        judge_taken(entry, manifest_sha256=str(verdict.manifest_sha256), owner=order["instance"])
+
+
+def take_turn(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
+    """Wait for the channel, then judge replay and order: ``turn``, or ``pending`` while another has it.
+
+    ``{"envelopeSha256", "instance"}``. One bundle of a channel at a time, from here until it is cleaned up:
+    two that are pushed one after the other are imported in this order, however large they are, and no number
+    is judged while another is being taken.
+    """
+    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
+    instance = order["instance"].encode()
+    name = turn_name(manifest.channel)
+    if not side.blobs.create(WORK, name, instance):
+        holder = side.blobs.read(WORK, name, max_bytes=_MAX_OWNER_BYTES)
+        if holder != instance:
+            return {"outcome": "pending"}
+    side.blobs.put(WORK, claim_name(manifest.transfer_id), instance)
+    work = WorkFolder(side.blobs, order["instance"])
+    missing = _judge_ledger(side, order["instance"], manifest, work.get(_VERDICT)["manifestSha256"])
+    work.create(MISSING_SEQUENCES, list(missing))
+    return {"outcome": "turn"}
+
+
+def turn_name(channel: str) -> str:
+    """The blob that says which orchestration has the channel's turn."""
+    return f"channels/{channel}/turn"
 
 
 def _judge_ledger(
@@ -93,7 +125,7 @@ def _judge_ledger(
     return judge_sequence(manifest, side.settings.trust_policy.channels[manifest.channel].order, others)
 
 
-def _note(side: TargetSide, order: Mapping[str, Any], verdict: Verdict, missing: tuple[int, ...]) -> None:
+def _note(side: TargetSide, order: Mapping[str, Any], verdict: Verdict) -> None:
     """Keep for the receipt what a trusted signature vouches for."""
     manifest = verdict.manifest
     WorkFolder(side.blobs, order["instance"]).create(
@@ -104,13 +136,12 @@ def _note(side: TargetSide, order: Mapping[str, Any], verdict: Verdict, missing:
             "sequence": manifest and manifest.sequence,
             "manifestSha256": verdict.manifest_sha256,
             "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in verdict.signers],
-            "missingSequences": list(missing),
         },
     )
 
 
 def claim_name(transfer_id: str) -> str:
-    """The blob that says which orchestration works on the upload of a transfer."""
+    """The blob that says which orchestration has its turn with the upload of a transfer."""
     return f"importing/{transfer_id}/owner"
 
 
@@ -152,7 +183,14 @@ def inspect_blobs(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
             )
         if found is not None:
             whole = len(blob.part_sha256) - len(lost)
-            blobs.append({"blob": blob.name, "etag": found.etag, "parts": whole})
+            blobs.append(
+                {
+                    "blob": blob.name,
+                    "etag": found.etag,
+                    "parts": whole,
+                    "partSizeBytes": blob.part_size_bytes,
+                }
+            )
     _note_damage(side, order, "sizes", damages)
     return {"outcome": "inspected", "blobs": blobs}
 
@@ -241,5 +279,4 @@ def accept_bundle(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
         judge_taken(holder, manifest_sha256=entry.manifest_sha256, owner=entry.owner)
     except PolicyRefusal as refusal:
         return ending(refusal.code, refusal.detail)
-    side.blobs.put(LEDGER, claim_name(manifest.transfer_id), order["instance"].encode())
     return {"outcome": "accepted"}

@@ -15,6 +15,7 @@ from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient, Co
 from airgap.errors import Code, UntrustedInputError
 from function_app.azure_errors import service_errors
 from function_app.ports import BlobStat
+from function_app.storage import is_safe_name
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _COPIED_FROM = "airgapcopiedfrom"
@@ -44,6 +45,8 @@ class AzureBlobs:
         self._service.close()
 
     def _client(self, container: str, name: str) -> BlobClient:
+        if not is_safe_name(name):
+            raise UntrustedInputError(Code.UNSAFE_NAME, f"{container}/{name}")
         return self._service.get_blob_client(container, name)
 
     def _properties(self, container: str, name: str) -> BlobProperties | None:

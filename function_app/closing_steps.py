@@ -10,19 +10,20 @@ from airgap.errors import Code, UntrustedInputError
 from airgap.fields import FieldReader, parse_time
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
 from airgap.verify import Signer
-from function_app.admission_steps import claim_name
+from function_app.admission_steps import MISSING_SEQUENCES, claim_name, turn_name
 from function_app.import_steps import PROOFS
 from function_app.outcomes import Outcome
 from function_app.ports import TargetSide
 from function_app.sealing_steps import TOOL
 from function_app.storage import (
     INCOMING,
-    LEDGER,
     QUARANTINE,
     RECEIPTS,
     TRANSFER,
+    WORK,
     Ledger,
     WorkFolder,
+    is_safe_name,
     manifest_path,
 )
 
@@ -34,7 +35,7 @@ _MOVES_AT_ONCE = 200
 def quarantine_upload(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     """Move a refused upload out of the way, by the storage itself: ``quarantined``, or ``pending``.
 
-    ``{"incoming", "instance"}``. All blobs of the upload go; only the bundle manifest where another
+    ``{"incoming", "manifestEtag", "instance"}``. All its blobs go; only the bundle manifest where another
     orchestration is at work on the same transfer, so that nobody can disturb an import by uploading a forgery
     or a copy beside it.
     """
@@ -42,30 +43,33 @@ def quarantine_upload(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     manifest = manifest_path(folder)
     names: list[str] = []
     if _owner(side, folder) in (None, instance):
-        rest = (name for name in side.blobs.list_names(INCOMING, f"{folder}/") if name != manifest)
+        listed = side.blobs.list_names(INCOMING, f"{folder}/")
+        rest = (name for name in listed if name != manifest and is_safe_name(name))
         names = list(itertools.islice(rest, _MOVES_AT_ONCE))
     # The manifest goes last: as long as it is there, the upload has not been moved.
     for name in names or [manifest]:
-        if not _move(side, name, f"{folder}/{instance}/{name.removeprefix(folder + '/')}"):
+        etag = order["manifestEtag"] if name == manifest else None
+        if not _move(side, name, f"{folder}/{instance}/{name.removeprefix(folder + '/')}", etag=etag):
             return {"outcome": "pending"}
     return {"outcome": "pending" if names else "quarantined"}
 
 
 def _owner(side: TargetSide, folder: str) -> str | None:
     """The orchestration that works on an upload."""
-    raw = side.blobs.read(LEDGER, claim_name(folder), max_bytes=_MAX_OWNER_BYTES)
+    raw = side.blobs.read(WORK, claim_name(folder), max_bytes=_MAX_OWNER_BYTES)
     return None if raw is None else raw.decode()
 
 
-def _move(side: TargetSide, name: str, target: str) -> bool:
-    """Whether the blob is in quarantine; ``True`` also for one that is gone or replaced meanwhile."""
+def _move(side: TargetSide, name: str, target: str, *, etag: str | None) -> bool:
+    """Whether the blob is in quarantine; ``True`` also for one that is gone or replaced meanwhile.
+
+    The uploader's metadata stays behind: it could be too large to copy along with our own mark.
+    """
     found = side.blobs.stat(INCOMING, name)
-    if found is None:
+    if found is None or etag not in (None, found.etag):
         return True
     try:
-        if not side.blobs.copy(
-            (INCOMING, name), (QUARANTINE, target), etag=found.etag, metadata=found.metadata
-        ):
+        if not side.blobs.copy((INCOMING, name), (QUARANTINE, target), etag=found.etag, metadata={}):
             return False
     except UntrustedInputError:  # a new upload, with an event of its own
         return True
@@ -97,7 +101,7 @@ def issue_receipt(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
         artifacts=tuple(ArtifactProof.from_json(proof, "proof") for proof in work.find(PROOFS) or ()),
         damages=damages,
         damage_count=damage_count,
-        missing_sequences=tuple(noted.get("missingSequences", ())),
+        missing_sequences=tuple(work.find(MISSING_SEQUENCES) or ()),
         tool=TOOL,
     )
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
@@ -121,17 +125,24 @@ def _damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
 def clean_up(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
     """Remove what is needed no more: ``cleaned``.
 
-    ``{"incoming", "instance", "isImported"}``. The upload of an import; the promoted copies if it was this
-    orchestration that took the bundle's number; its own claim on the transfer; its working documents.
+    ``{"incoming", "manifestEtag", "instance", "isImported"}``. The upload of an import; the promoted copies
+    if it was this orchestration that took the bundle's number; its working documents, its claim on the
+    transfer and, last, its turn with the channel.
     """
     folder, instance = order["incoming"], order["instance"]
     work = WorkFolder(side.blobs, instance)
     if order["isImported"]:
-        _delete_all(side, INCOMING, f"{folder}/")
+        # Another manifest than the imported one is a new upload, with an event of its own.
+        side.blobs.delete(INCOMING, manifest_path(folder), etag=order["manifestEtag"])
+        _delete_all(side, INCOMING, f"{folder}/", keep=manifest_path(folder))
     if _has_number(side, work, instance):
         _delete_all(side, TRANSFER, f"{folder}/")
     if _owner(side, folder) == instance:
-        side.blobs.delete(LEDGER, claim_name(folder))
+        side.blobs.delete(WORK, claim_name(folder))
+    channel = (work.find("verdict") or {}).get("channel")
+    work.remove(keep="verdict")
+    if channel and side.blobs.read(WORK, turn_name(channel), max_bytes=_MAX_OWNER_BYTES) == instance.encode():
+        side.blobs.delete(WORK, turn_name(channel))
     work.remove()
     return {"outcome": "cleaned"}
 
@@ -144,6 +155,7 @@ def _has_number(side: TargetSide, work: WorkFolder, instance: str) -> bool:
     return entry is not None and entry.owner == instance
 
 
-def _delete_all(side: TargetSide, container: str, prefix: str) -> None:
+def _delete_all(side: TargetSide, container: str, prefix: str, *, keep: str | None = None) -> None:
     for name in list(side.blobs.list_names(container, prefix)):
-        side.blobs.delete(container, name)
+        if name != keep and is_safe_name(name):
+            side.blobs.delete(container, name)

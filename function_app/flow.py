@@ -11,7 +11,7 @@ import azure.durable_functions as df
 
 from airgap.errors import Code
 from airgap.pipeline_runs import batch
-from function_app.outcomes import Ended, ending, has_ended
+from function_app.outcomes import Ended, end_of, ending, has_ended
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]
@@ -22,9 +22,20 @@ RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_o
 
 PARALLEL_RUNS = 5
 PARALLEL_HASHES = 8
-_MAX_POLLS = 2000
 _POLL_S = 5
+_LONGEST_POLL_S = 60
+_MAX_POLLS = 1500
+"""A day and more of :func:`repeated`."""
+_OUTAGES = frozenset({Code.SERVICE_UNREACHABLE, Code.SERVICE_THROTTLED})
+_PAUSE_S = 30
+_LONGEST_PAUSE_S = 600
+_MAX_PAUSES = 40
+"""Six hours of :func:`step`, after which a cloud is taken to be down for good."""
+_LONGEST_WAIT_S = 3600
+_MAX_WAITS = 240
+"""Ten days of :func:`persistently`."""
 _PARTS_PER_GROUP = 16
+_BYTES_PER_GROUP = 2 * 1024**3
 _MAX_GROUPS = 512
 
 
@@ -45,15 +56,26 @@ class Blueprint(df.Blueprint):
 
 
 def step(context: Any, activity: str, order: Mapping[str, Any]) -> Flow[dict[str, Any]]:
-    """Result of an activity, retried while it raises.
+    """Result of an activity; an outage of the cloud is waited out for some hours, with growing pauses.
 
     Raises:
-        Ended: it came back as refused or failed.
+        Ended: it came back as refused or failed, or the outage did not end.
     """
-    result: dict[str, Any] = yield context.call_activity_with_retry(activity, RETRY, dict(order))
-    if has_ended(result):
-        raise Ended(result)
-    return result
+    pause = _PAUSE_S
+    for _ in range(_MAX_PAUSES):
+        try:
+            result: dict[str, Any] = yield context.call_activity_with_retry(activity, RETRY, dict(order))
+        except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
+            end = end_of(error)
+            if Code[end["code"]] not in _OUTAGES:
+                raise Ended(end) from None
+        else:
+            if has_ended(result):
+                raise Ended(result)
+            return result
+        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
+        pause = min(pause * 2, _LONGEST_PAUSE_S)
+    raise Ended(end)
 
 
 def steps(
@@ -87,14 +109,35 @@ def repeated(context: Any, activity: str, order: Mapping[str, Any]) -> Flow[dict
     """The first result of an activity that is not ``pending``, asked again by durable timer.
 
     Raises:
-        Ended: refused or failed, or still pending after some hours (``SERVICE_THROTTLED``).
+        Ended: refused or failed, or still pending after a day (``SERVICE_THROTTLED``).
     """
+    pause = _POLL_S
     for _ in range(_MAX_POLLS):
         result = yield from step(context, activity, order)
         if result["outcome"] != "pending":
             return result
-        yield context.create_timer(replay_clock(context) + timedelta(seconds=_POLL_S))
+        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
+        pause = min(pause * 2, _LONGEST_POLL_S)
     raise Ended(ending(Code.SERVICE_THROTTLED, f"{activity} did not finish"))
+
+
+def persistently(context: Any, activity: str, order: Mapping[str, Any]) -> Flow[dict[str, Any]]:
+    """The first good result of an activity that must not be left out, whatever it fails of meanwhile.
+
+    Raises:
+        Ended: it did not succeed for ten days.
+    """
+    pause = _PAUSE_S
+    for _ in range(_MAX_WAITS):
+        try:
+            result = yield from step(context, activity, order)
+        except Ended as ended:
+            end = ended.outcome
+        else:
+            return result
+        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
+        pause = min(pause * 2, _LONGEST_WAIT_S)
+    raise Ended(end)
 
 
 def pipeline_run(context: Any, run: str, started: Mapping[str, Any]) -> Flow[dict[str, Any]]:
@@ -117,12 +160,13 @@ def pipeline_run(context: Any, run: str, started: Mapping[str, Any]) -> Flow[dic
         pause = min(pause * 2, longest)
 
 
-def hash_groups(part_count: int) -> list[tuple[int, int]]:
+def hash_groups(part_count: int, part_size_bytes: int) -> list[tuple[int, int]]:
     """Parts 1 to ``part_count`` in groups for one activity each: (number of the first, how many).
 
-    16 parts a group, more only where there would be over 512 groups: the history stays small.
+    At most 16 parts and 2 GiB a group, so that an activity ends well within the function timeout; more only
+    where there would be over 512 groups, so that the history stays small.
     """
-    size = max(_PARTS_PER_GROUP, -(-part_count // _MAX_GROUPS))
+    size = max(1, min(_PARTS_PER_GROUP, _BYTES_PER_GROUP // part_size_bytes), -(-part_count // _MAX_GROUPS))
     return [(first, min(size, part_count - first + 1)) for first in range(1, part_count + 1, size)]
 
 

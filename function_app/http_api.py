@@ -11,13 +11,14 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from airgap.errors import Code
+from airgap.errors import Code, OperatorError
 from airgap.fields import TRANSFER_ID
 from function_app.flow import Blueprint
 from function_app.instances import Instance, find_instance, newest_instances
 from function_app.problems import problem, respond
 from function_app.transfer_request import FieldError, RequestRefusedError, TransferRequest, transfer_id_for
 from function_app.transfer_status import ENDED, STATUSES, describe, links_of, status_of, summarize
+from function_app.wiring import source_settings
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -33,11 +34,15 @@ _CLOCK_SKEW = timedelta(minutes=10)
 async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Order a transfer: 202; with an ``Idempotency-Key`` a repeat gets the same one."""
     try:
-        transfer_id = transfer_id_for(req.headers.get("Idempotency-Key"))
         request = TransferRequest.from_bytes(req.get_body())
+        transfer_id = transfer_id_for(
+            req.headers.get("Idempotency-Key"), source_settings().pipeline_resource_id
+        )
     except RequestRefusedError as refusal:
         status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.is_too_large else HTTPStatus.BAD_REQUEST
         return problem(status, refusal.code, refusal.detail, refusal.errors)
+    except OperatorError as error:
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, error.code, error.detail)
     order = {"schema": 1, "transferId": transfer_id, "requestSha256": request.sha256, **request.to_json()}
     found = await _find(client, transfer_id) or await _start(client, transfer_id, order)
     if found is not None and found.order.get("requestSha256") != request.sha256:
@@ -86,7 +91,10 @@ async def list_transfers(req: func.HttpRequest, client: df.DurableOrchestrationC
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])
 @bp.durable_client_input(client_name="client")
 async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
-    """Cancel a transfer: nothing more is begun, but a pipeline run under way runs on: it has no cancel."""
+    """Cancel a transfer: it is never sealed, unless it is being sealed now.
+
+    What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
+    """
     transfer_id = req.route_params.get("transferId", "")
     found = await _find(client, transfer_id)
     if found is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from typing import Any
 
 import azure.durable_functions as df
@@ -11,12 +12,14 @@ from airgap.manifest import ENVELOPE_NAME
 from function_app.flow import Blueprint
 from function_app.instances import find_instance
 from function_app.ports import BlobStore
-from function_app.storage import INCOMING, manifest_path
+from function_app.storage import INCOMING, is_safe_name, manifest_path
 from function_app.wiring import target_side
 
 bp = Blueprint()
 
 _ORCHESTRATION = "import_bundle"
+_MAX_FOLDER = 200
+_LOG = logging.getLogger(__name__)
 
 
 @bp.blob_trigger(
@@ -37,20 +40,26 @@ async def start_import(client: Any, blobs: BlobStore, *, folder: str, envelope_s
     """Start the import of an upload, unless it is a late or repeated event; returns the instance started.
 
     The instance id is derived from the manifest's bytes. ``start_new`` would *replace* a finished instance,
-    so its status is asked first; where it is finished, the blob decides: gone means that the event is late,
-    still (or again) there means that it was uploaded again. Such an upload gets an instance of its own, named
-    by the blob's ETag too, and the ledger will refuse it if the first was accepted.
+    so it is asked for first. The blob decides about the event: gone means that it is late; with the ETag that
+    the instance was started for, that it is repeated; with another, that the manifest was uploaded again.
+    Such an upload gets an instance of its own, named by the ETag too, and the ledger will refuse it if the
+    first was accepted. Names that no bundle can have are left where they are: nothing is done with them.
     """
+    if not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER:
+        _LOG.warning("a bundle manifest arrived under a name that no bundle can have; it is left alone")
+        return None
+    found = await asyncio.to_thread(blobs.stat, INCOMING, manifest_path(folder))
+    if found is None:
+        return None
     instance = f"import{envelope_sha256[:32]}"
-    earlier = await find_instance(client, instance)
+    earlier = await find_instance(client, instance, show_input=True)
     if earlier is not None:
-        found = await asyncio.to_thread(blobs.stat, INCOMING, manifest_path(folder))
-        if earlier.is_active or found is None:
+        if earlier.order.get("etag") == found.etag:
             return None
         instance += hashlib.sha256(found.etag.encode()).hexdigest()[:8]
         if await find_instance(client, instance) is not None:
             return None
-    order = {"schema": 1, "incoming": folder, "envelopeSha256": envelope_sha256}
+    order = {"schema": 1, "incoming": folder, "etag": found.etag, "envelopeSha256": envelope_sha256}
     try:
         await client.start_new(_ORCHESTRATION, instance, order)
     except Exception:  # the SDK raises nothing more precise

@@ -13,7 +13,7 @@ from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob
 from function_app.outcomes import Outcome
 from function_app.planning_steps import batch_document
 from function_app.ports import BlobStore, SourceSide
-from function_app.storage import LEDGER, TRANSFER, Ledger, WorkFolder, blob_path, manifest_path
+from function_app.storage import TRANSFER, WORK, Ledger, WorkFolder, blob_path, manifest_path
 
 TOOL = Tool(name="acr-airgap-transfer", version=airgap.__version__)
 _MAX_CONTENDERS = 100
@@ -26,9 +26,12 @@ def seal_bundle(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
     times, also at once: the transfer takes one number only, and the envelope that was stored first stays.
     """
     ledger = Ledger(side.blobs)
-    entry = _taken_number(side.blobs, ledger, order)
+    # Listed once: were it listed again, a number that another execution of this very step has taken meanwhile
+    # could be skipped, and the transfer would take two.
+    highest = max(ledger.numbers(order["channel"]), default=0)
+    entry = _taken_number(side.blobs, ledger, order, highest)
     if entry is None:
-        entry = _take_number(side, ledger, order)
+        entry = _take_number(side, ledger, order, highest)
     envelope = ledger.envelope(entry.manifest_sha256)
     path = manifest_path(order["transferId"])
     if not side.blobs.create(TRANSFER, path, envelope):
@@ -51,17 +54,18 @@ def seal_bundle(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
     }
 
 
-def _taken_number(blobs: BlobStore, ledger: Ledger, order: Mapping[str, Any]) -> LedgerEntry | None:
+def _taken_number(
+    blobs: BlobStore, ledger: Ledger, order: Mapping[str, Any], highest: int
+) -> LedgerEntry | None:
     """The number that an earlier execution of this step has taken for this transfer, if any.
 
     The first execution notes the number that was free when it began. Numbers have no gaps, so whatever the
     transfer took lies there or above, and the search is as long as the channel grew meanwhile.
     """
-    highest = max(ledger.numbers(order["channel"]), default=0)
     note = f"sealing/{order['transferId']}/first.json"
-    if blobs.create(LEDGER, note, str(highest + 1).encode()):
+    if blobs.create(WORK, note, str(highest + 1).encode()):
         return None
-    first = int(blobs.read(LEDGER, note, max_bytes=20) or b"1")
+    first = int(blobs.read(WORK, note, max_bytes=20) or b"1")
     for number in range(first, highest + 1):
         entry = ledger.find(order["channel"], number)
         if entry is not None and entry.transfer_id == order["transferId"]:
@@ -69,10 +73,10 @@ def _taken_number(blobs: BlobStore, ledger: Ledger, order: Mapping[str, Any]) ->
     return None
 
 
-def _take_number(side: SourceSide, ledger: Ledger, order: Mapping[str, Any]) -> LedgerEntry:
-    """Take the next number of the channel for a manifest that carries it; rebuilt when another was faster."""
+def _take_number(side: SourceSide, ledger: Ledger, order: Mapping[str, Any], highest: int) -> LedgerEntry:
+    """Take the number after ``highest`` for a manifest that carries it, or the next that is still free."""
     blobs = tuple(_transfer_blob(side, order["transferId"], blob) for blob in order["blobs"])
-    sequence = max(ledger.numbers(order["channel"]), default=0) + 1
+    sequence = highest + 1
     signers = side.signing.signers()
     for _ in range(_MAX_CONTENDERS):
         previous = ledger.find(order["channel"], sequence - 1) if sequence > 1 else None

@@ -86,7 +86,9 @@ def hash_blob(context: Any) -> Flow[Outcome]:
     fixed = {name: blob[name] for name in ("transferId", "etag", "sizeBytes", "partSizeBytes")}
     groups = [
         {**fixed, "blob": blob["name"], "first": first, "count": count}
-        for first, count in hash_groups(part_count(blob["sizeBytes"], blob["partSizeBytes"]))
+        for first, count in hash_groups(
+            part_count(blob["sizeBytes"], blob["partSizeBytes"]), blob["partSizeBytes"]
+        )
     ]
     try:
         yield from steps(context, "hash_parts", groups, at_once=PARALLEL_HASHES)

@@ -31,6 +31,14 @@ def manifest_path(folder: str) -> str:
     return f"{folder}/{ENVELOPE_NAME}"
 
 
+def is_safe_name(name: str) -> bool:
+    """Whether a blob's name means the same in a URL: dot segments would be resolved (RFC 3986 §5.2.4).
+
+    Names come from listings of what others uploaded; such a one could reach into another container.
+    """
+    return not {"", ".", ".."} & set(name.split("/"))
+
+
 @dataclass(frozen=True, slots=True)
 class WorkFolder:
     """JSON documents of one orchestration, in ``work/plans/<owner>/``: a claim check for its history.
@@ -74,10 +82,11 @@ class WorkFolder:
         for path in list(self.blobs.list_names(WORK, f"{start}{prefix}")):
             yield self.get(path.removeprefix(start).removesuffix(".json"))
 
-    def remove(self) -> None:
-        """Delete them all."""
+    def remove(self, *, keep: str | None = None) -> None:
+        """Delete them all, but for ``keep``."""
         for path in list(self.blobs.list_names(WORK, f"plans/{self.owner}/")):
-            self.blobs.delete(WORK, path)
+            if keep is None or path != self._name(keep):
+                self.blobs.delete(WORK, path)
 
 
 @dataclass(frozen=True, slots=True)

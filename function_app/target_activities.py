@@ -17,6 +17,12 @@ def admit_bundle(order: Any) -> dict[str, Any]:
 
 
 @bp.activity_trigger(input_name="order")
+def take_turn(order: Any) -> dict[str, Any]:
+    """See :func:`admission_steps.take_turn`."""
+    return run_step(admission_steps.take_turn, target_side, order)
+
+
+@bp.activity_trigger(input_name="order")
 def inspect_blobs(order: Any) -> dict[str, Any]:
     """See :func:`admission_steps.inspect_blobs`."""
     return run_step(admission_steps.inspect_blobs, target_side, order)

@@ -9,6 +9,7 @@ from function_app.flow import (
     Blueprint,
     Flow,
     hash_groups,
+    persistently,
     pipeline_run,
     repeated,
     replay_clock,
@@ -29,7 +30,8 @@ def import_bundle(context: Any) -> Flow[Outcome]:
 
     Whatever it comes to: the upload is put away, and the decision is signed and stored, in this order.
     """
-    order = {**context.get_input(), "instance": context.instance_id}
+    received = context.get_input()
+    order = {**received, "instance": context.instance_id, "manifestEtag": received["etag"]}
     order["now"] = format_time(replay_clock(context))
     try:
         end = yield from _verify_and_import(context, order)
@@ -45,11 +47,14 @@ def import_bundle(context: Any) -> Flow[Outcome]:
     }
     context.set_custom_status({"phase": "closing"})
     if not is_imported:
-        moved = yield from _attempt(context, "quarantine_upload", order)
+        moved = yield from _settled(repeated(context, "quarantine_upload", order))
         end = {**end, "quarantine": moved["outcome"]}
-    issued = yield from _attempt(context, "issue_receipt", {**order, **decided})
-    cleaned = yield from _attempt(context, "clean_up", {**order, "isImported": is_imported})
-    return {**end, "receipt": issued.get("receipt"), "cleanUp": cleaned["outcome"]}
+    # What it is made from is removed only afterwards: a vault that is away for a week costs no receipt.
+    issued = yield from _settled(persistently(context, "issue_receipt", {**order, **decided}))
+    if issued["outcome"] != "issued":
+        return {**end, "receipt": None, "cleanUp": "put off", "receiptError": issued["code"]}
+    cleaned = yield from _settled(repeated(context, "clean_up", {**order, "isImported": is_imported}))
+    return {**end, "receipt": issued["receipt"], "cleanUp": cleaned["outcome"]}
 
 
 def _verify_and_import(context: Any, order: dict[str, Any]) -> Flow[Outcome]:
@@ -58,6 +63,8 @@ def _verify_and_import(context: Any, order: dict[str, Any]) -> Flow[Outcome]:
     admitted = yield from step(context, "admit_bundle", order)
     if admitted["outcome"] == "superseded":
         return admitted
+    context.set_custom_status({"phase": "waiting"})
+    yield from repeated(context, "take_turn", order)
     inspected = yield from step(context, "inspect_blobs", order)
     blobs = [{**order, **blob} for blob in inspected["blobs"]]
     yield from sub_flows(context, "hash_incoming_blob", blobs, at_once=_BLOBS_HASHED_AT_ONCE, phase="hashing")
@@ -72,7 +79,10 @@ def _verify_and_import(context: Any, order: dict[str, Any]) -> Flow[Outcome]:
 def hash_incoming_blob(context: Any) -> Flow[Outcome]:
     """Every part of one uploaded blob against its signed digest."""
     order = context.get_input()
-    groups = [{**order, "first": first, "count": count} for first, count in hash_groups(order["parts"])]
+    groups = [
+        {**order, "first": first, "count": count}
+        for first, count in hash_groups(order["parts"], order["partSizeBytes"])
+    ]
     try:
         yield from steps(context, "hash_incoming_parts", groups, at_once=PARALLEL_HASHES)
     except Exception as error:  # noqa: BLE001 - as above
@@ -93,10 +103,10 @@ def import_blob(context: Any) -> Flow[Outcome]:
     return {"outcome": "imported"}
 
 
-def _attempt(context: Any, activity: str, order: dict[str, Any]) -> Flow[Outcome]:
-    """A step whose failure must not keep the next one from its turn."""
+def _settled(flow: Flow[Outcome]) -> Flow[Outcome]:
+    """How ``flow`` ended, as a value: its failure must not keep the next step from its turn."""
     try:
-        result = yield from repeated(context, activity, order)
+        result = yield from flow
     except Exception as error:  # noqa: BLE001 - as above
         return end_of(error)
     return result

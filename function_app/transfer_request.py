@@ -108,8 +108,10 @@ class TransferRequest:
         return hashlib.sha256(dump_canonical(self.to_json())).hexdigest()
 
 
-def transfer_id_for(idempotency_key: str | None) -> str:
+def transfer_id_for(idempotency_key: str | None, pipeline_resource_id: str) -> str:
     """The transfer id: 32 hex digits, random, or derived from the key so that a repeat meets its transfer.
+
+    The export pipeline's ARM id goes in too: two sources that use the same key must not meet at one target.
 
     Raises:
         RequestRefusedError: the key is not 1 to 128 printable ASCII characters.
@@ -118,7 +120,7 @@ def transfer_id_for(idempotency_key: str | None) -> str:
         return uuid.uuid4().hex
     if not _KEY.fullmatch(idempotency_key):
         raise RequestRefusedError((FieldError("Idempotency-Key", "not 1 to 128 printable ASCII characters"),))
-    return hashlib.sha256(idempotency_key.encode("ascii")).hexdigest()[:32]
+    return hashlib.sha256(f"{pipeline_resource_id}\0{idempotency_key}".encode()).hexdigest()[:32]
 
 
 def _artifacts(raw: Any, where: str) -> tuple[str, ...]:

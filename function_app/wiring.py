@@ -16,9 +16,15 @@ from function_app.settings import Settings, SourceSettings, TargetSettings
 
 
 @cache
+def source_settings() -> SourceSettings:
+    """The source's settings."""
+    return SourceSettings.from_environment(os.environ)
+
+
+@cache
 def source_side() -> SourceSide:
     """What the source's steps work with."""
-    settings = SourceSettings.from_environment(os.environ)
+    settings = source_settings()
     return SourceSide(settings=settings, **_ports(settings))
 
 

@@ -30,8 +30,8 @@ from local_cloud.tokens import TokenAuthority
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONTAINERS: Mapping[str, tuple[str, ...]] = {
-    "source": ("transfer", "ledger", "receipts"),
-    "target": ("incoming", "transfer", "quarantine", "receipts", "ledger"),
+    "source": ("transfer", "ledger", "work"),
+    "target": ("incoming", "transfer", "quarantine", "receipts", "ledger", "work"),
 }
 PIPELINE = "airgap01"
 SIGNING_KEY = "bundle-signing"

@@ -195,6 +195,7 @@ NOT_AN_ENVELOPE = {
     "nan": b'{"payload":NaN}',
     "huge integer": b'{"payload":' + b"9" * 5000 + b"}",
     "deep": b"[" * 100_000,
+    "objects by the million": b"[" + b"{}," * 1_000_000 + b"{}]",
     "other payload type": signed().replace(b"vnd.in-toto+json", b"vnd.other+json"),
     "url-safe base64": signed().replace(b'"payload":"', b'"payload":"-_'),
     "upper-case keyid": signed().replace(

@@ -36,7 +36,7 @@ from tests.bundles import AUDIENCE, SigningKey, default_key, new_key
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CONTAINERS = ("transfer", "ledger", "incoming", "quarantine", "receipts")
+CONTAINERS = ("transfer", "ledger", "work", "incoming", "quarantine", "receipts")
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 RESOURCE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/r"
 ENVIRONMENT = {
@@ -292,6 +292,7 @@ STEPS: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
         export_steps.hash_parts,
         sealing_steps.seal_bundle,
         admission_steps.admit_bundle,
+        admission_steps.take_turn,
         admission_steps.inspect_blobs,
         admission_steps.hash_incoming_parts,
         admission_steps.accept_bundle,
@@ -385,7 +386,7 @@ class _Context:
 
     def create_timer(self, fire_at: datetime) -> Callable[[], None]:
         def fire() -> None:
-            assert timedelta() < fire_at - self._host.now < timedelta(minutes=10)
+            assert timedelta() < fire_at - self._host.now <= timedelta(hours=1)
             self._host.now = fire_at
 
         return fire

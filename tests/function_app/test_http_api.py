@@ -1,5 +1,6 @@
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,20 @@ import pytest
 from airgap.fields import parse_time
 from function_app import http_api
 from function_app.transfer_request import MAX_BODY_BYTES
+from function_app.wiring import source_settings
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
+from tests.function_app.memory import ENVIRONMENT
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The app's settings, as the source has them."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    source_settings.cache_clear()
+    yield
+    source_settings.cache_clear()
+
 
 GOOD = {"artifacts": ["team/app:v1"], "channel": "prod", "audience": "target.azurecr.io"}
 ID = "0123456789abcdef0123456789abcdef"
@@ -265,3 +279,21 @@ def test_transfer_is_cancelled_once() -> None:
     assert (response.status_code, body["status"]) == (202, "cancelled")
     response, body = call("cancel_transfer", client, transfer_id=ID)
     assert (response.status_code, body["code"]) == (409, "CONFLICT")
+
+
+def test_missing_setting_is_named_to_the_caller_instead_of_a_stack_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("EXPORT_PIPELINE")
+    response, body = post(GOOD)
+    assert response.status_code == 500
+    assert body["code"] == "SETTING_INVALID"
+    assert "EXPORT_PIPELINE" in body["detail"]
+
+
+def test_one_key_at_two_sources_is_two_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = post(GOOD, key="nightly")
+    monkeypatch.setenv("EXPORT_PIPELINE", "another")
+    source_settings.cache_clear()
+    _, second = post(GOOD, key="nightly")
+    assert first["transferId"] != second["transferId"]

@@ -71,7 +71,13 @@ class Target:
 
     def run(self, raw: bytes, *, folder: str = TRANSFER_ID, instance: str | None = None) -> dict[str, Any]:
         self.instances += 1
-        order = {"schema": 1, "incoming": folder, "envelopeSha256": hashlib.sha256(raw).hexdigest()}
+        found = self.blobs.stat("incoming", f"{folder}/{ENVELOPE_NAME}")
+        order = {
+            "schema": 1,
+            "incoming": folder,
+            "etag": found.etag if found else "gone",
+            "envelopeSha256": hashlib.sha256(raw).hexdigest(),
+        }
         return self.host.run("import_bundle", order, instance or f"import{self.instances}")
 
     def receive(self, bundle: Bundle, **more: Any) -> dict[str, Any]:
@@ -369,12 +375,51 @@ def test_lasting_outage_ends_with_its_code_and_a_receipt() -> None:
     assert target.numbers() == []
 
 
-def test_receipt_that_cannot_be_signed_ends_with_a_code_not_a_stack_trace() -> None:
+def test_vault_that_is_away_for_days_costs_no_receipt() -> None:
     target = Target()
-    target.host.broken["issue_receipt"] = 1000
+    target.host.broken["issue_receipt"] = 1500
+    outcome = target.receive(bundle_of())
+    assert target.receipt(outcome).is_imported
+    assert target.host.now - START > timedelta(hours=12)
+
+
+def test_receipt_that_can_never_be_signed_ends_with_a_code_and_leaves_what_it_is_made_from() -> None:
+    target = Target()
+    target.host.broken["issue_receipt"] = 10**9
     outcome = target.receive(bundle_of())
     assert outcome["outcome"] == "imported"
     assert outcome["receipt"] is None
+    assert outcome["receiptError"] == Code.SERVICE_UNREACHABLE.name
+    assert any(name.startswith("plans/") for name in target.blobs.names("work"))
+
+
+def test_channel_is_waited_for_while_another_bundle_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, bundle = Target(), bundle_of()
+    turn = ("work", f"channels/{CHANNEL}/turn")
+    target.blobs.put(*turn, b"the import of another")
+    read, seen = target.blobs.read, []
+
+    def read_and_free_the_turn_at_last(container: str, name: str, **more: Any) -> bytes | None:
+        if (container, name) == turn:
+            seen.append(target.blobs.names("transfer"))
+            if len(seen) == 5:
+                target.blobs.delete(*turn)
+        return read(container, name, **more)
+
+    monkeypatch.setattr(target.blobs, "read", read_and_free_the_turn_at_last)
+    outcome = target.receive(bundle)
+    assert outcome["outcome"] == "imported", outcome
+    assert seen[:5] == [[]] * 5  # nothing was promoted while it waited
+    assert target.blobs.names("work") == []  # the turn was given back
+
+
+def test_dot_segments_in_an_uploaded_name_reach_nothing() -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle, envelope=b"junk")
+    target.blobs.upload("incoming", f"{TRANSFER_ID}/../../ledger/{CHANNEL}/0000000000000001.json", b"x")
+    outcome = target.run(raw)
+    assert outcome["quarantine"] == "quarantined"
+    assert [name for name in target.blobs.names("quarantine") if ".." in name] == []
 
 
 def test_upload_of_a_thousand_files_is_quarantined_whole_the_manifest_last() -> None:

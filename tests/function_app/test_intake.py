@@ -33,7 +33,9 @@ def test_first_event_starts_the_import_with_the_path_and_never_the_content() -> 
     upload(blobs)
     assert event(client, blobs) == FIRST
     order = client.instances[FIRST].input_
-    assert order == {"schema": 1, "incoming": FOLDER, "envelopeSha256": SHA256}
+    found = blobs.stat("incoming", f"{FOLDER}/{ENVELOPE_NAME}")
+    assert found
+    assert order == {"schema": 1, "incoming": FOLDER, "etag": found.etag, "envelopeSha256": SHA256}
 
 
 @pytest.mark.parametrize("state", [RuntimeStatus.Running, RuntimeStatus.Pending])
@@ -87,3 +89,23 @@ def test_host_that_cannot_start_anything_fails_the_event_so_that_it_comes_again(
     client.racing.runtime_status = None
     with pytest.raises(Exception, match="unexpected status code 500"):
         event(client, blobs)
+
+
+def test_new_upload_while_the_first_is_at_work_is_not_lost() -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    upload(blobs)
+    event(client, blobs)
+    blobs.delete("incoming", f"{FOLDER}/{ENVELOPE_NAME}")
+    upload(blobs)
+    second = event(client, blobs)
+    assert second is not None
+    assert second != FIRST
+    assert event(client, blobs) is None
+
+
+@pytest.mark.parametrize("folder", ["..", "a/../b", "a//b", ".", "a\nb", "x" * 201])
+def test_names_that_no_bundle_can_have_start_nothing(folder: str) -> None:
+    client, blobs = DurableClient(), MemoryBlobs()
+    blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", CONTENT)
+    assert asyncio.run(start_import(client, blobs, folder=folder, envelope_sha256=SHA256)) is None
+    assert not client.instances
