@@ -55,7 +55,11 @@ class Code(Enum):
     UNSAFE_NAME = (20, False, "Do not use this volume: a file name on it is not allowed.")
     BAG_MALFORMED = (21, False, "Run pull onto the same volume again: its BagIt files are not valid.")
     BLOB_CHANGED = (22, False, "Somebody wrote to the blob meanwhile; find out who, then start again.")
-    BLOB_MISMATCH = (23, False, "Push the bundle again: the blob in the storage is not the signed one.")
+    BLOB_MISMATCH = (
+        23,
+        False,
+        "The stored blob is not the signed one: push it again, or at the source order a new transfer.",
+    )
     IMPORT_INCOMPLETE = (
         24,
         False,

@@ -103,3 +103,20 @@ def test_bundle_says_when_it_was_made_by_the_orchestrators_clock() -> None:
     transfer(side, 0, host)
     assert START <= manifests(blobs)[0].created_at <= host.now
     assert (manifests(blobs)[0].expires_at - manifests(blobs)[0].created_at).total_seconds() == 3600
+
+
+def test_two_executions_of_one_sealing_take_one_number_however_they_interleave() -> None:
+    side, blobs = ready_source()
+    _, last = sealing_order(side)
+    blobs.put("work", f"sealing/{last['transferId']}/first.json", b"1")  # the faster one has begun
+    list_names, faster = blobs.list_names, iter([last])
+
+    def overtaken_while_listing(container: str, prefix: str) -> Any:
+        names = list(list_names(container, prefix))
+        for order_ in faster if container == LEDGER else ():
+            seal_bundle(side, order_)
+        return iter(names)
+
+    blobs.list_names = overtaken_while_listing  # type: ignore[method-assign]  # to interfere
+    assert seal_bundle(side, last)["bundle"]["sequence"] == 1
+    assert [entry.sequence for entry in entries(blobs)] == [1]
