@@ -1,4 +1,4 @@
-"""Digests of parts, straight from the storage: each byte once, 4 MiB in memory at a time."""
+"""Digests of parts, straight from the storage: each byte once, a chunk in memory at a time."""
 
 import hashlib
 import itertools

@@ -45,7 +45,7 @@ class BlobStore(Hashable, Protocol):
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
     ) -> Iterator[bytes]:
-        """The bytes of a range, in chunks of at most 4 MiB; short only where the blob ends.
+        """The bytes of a range, in chunks of at most 1 MiB; short only where the blob ends.
 
         The range begins within the blob.
 

@@ -1,0 +1,72 @@
+"""Hashing takes the same memory whatever the size: measured in a process of its own, as the worker is one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local_cloud.azurite import Azurite
+from local_cloud.pki import CertificateAuthority
+from local_cloud.tokens import TokenAuthority
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+ROOT = Path(__file__).parents[2]
+LIMIT_BYTES = 150_000_000
+PART_BYTES = 16 * 1024 * 1024
+PARTS = 24
+
+HASH_PARTS = """
+import concurrent.futures, os, resource, sys, time
+from azure.core.credentials import AccessToken
+from airgap.parts import plan_parts
+from function_app.azure_blob import AzureBlobs
+from function_app.hashing import hash_part
+
+class Credential:
+    def get_token(self, *scopes, **options):
+        return AccessToken(os.environ["TOKEN"], int(time.time()) + 3000)
+
+url, part_size, count, at_once = sys.argv[1], *map(int, sys.argv[2:])
+blobs = AzureBlobs(url, Credential())
+etag = blobs.stat("transfer", "001").etag
+parts = plan_parts("001", size_bytes=part_size * count, part_size_bytes=part_size)
+with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+    digests = set(pool.map(lambda part: hash_part(blobs, "transfer", "001", etag=etag, part=part), parts))
+print(len(digests), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+def test_all_activities_of_a_worker_hash_within_150_mb(tmp_path: Path) -> None:
+    durable = json.loads((ROOT / "host.json").read_bytes())["extensions"]["durableTask"]
+    at_once = durable["maxConcurrentActivityFunctions"]
+    ca = CertificateAuthority.create(tmp_path / "pki")
+    with Azurite.start(account="memory", folder=tmp_path / "storage", ca=ca) as azurite:
+        azurite.ensure_containers("transfer")
+        with azurite.service_client() as service:
+            blob = service.get_blob_client("transfer", "001")
+            block = os.urandom(PART_BYTES - 1)
+            for number in range(PARTS):
+                blob.stage_block(f"{number:04d}", bytes([number]) + block)
+            blob.commit_block_list([f"{number:04d}" for number in range(PARTS)])
+        done = subprocess.run(
+            [sys.executable, "-c", HASH_PARTS, azurite.blob_url, str(PART_BYTES), str(PARTS), str(at_once)],
+            cwd=ROOT,
+            env={
+                "PATH": os.environ["PATH"],
+                "TRANSFER_ROLE": "source",
+                "REQUESTS_CA_BUNDLE": str(ca.ca_file),
+                "TOKEN": TokenAuthority().mint("app", "https://storage.azure.com"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    distinct, peak_bytes = map(int, done.stdout.split())
+    assert distinct == PARTS
+    assert peak_bytes < LIMIT_BYTES
