@@ -18,7 +18,7 @@ from function_app.ports import BlobStat
 from function_app.storage import is_safe_name
 
 _CHUNK_BYTES = 1024 * 1024
-"""Four activities that hash at once (``host.json``) take 106 to 121 MB resident; with 4 MiB chunks, 183 MB."""
+"""Four activities hashing at once (``host.json``) take 106 to 121 MB resident; with 4 MiB chunks, 183 MB."""
 _COPIED_FROM = "airgapcopiedfrom"
 """Metadata of a copy: the ETag of its source, so that the same copy is not started twice."""
 

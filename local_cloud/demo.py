@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -460,6 +461,11 @@ async def run(*, keep: bool) -> None:
     """The whole demo."""
     started = datetime.now(UTC)
     demo = Demo.prepare(FOLDER)
+    task = asyncio.current_task()
+    if sys.platform != "win32" and task is not None:
+        # Both end it in order, also where a shell has started it with SIGINT ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         with step("Start both clouds: storage, registry, Key Vault, identity, ACR Transfer, Functions host"):
             await demo.start()
@@ -488,9 +494,10 @@ def main() -> int:
         _SCREEN.print(f"[bold red]Not as said:[/bold red] {error}", markup=True)
         _SCREEN.print(f"The logs are below {FOLDER.relative_to(PROJECT)}/.")
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _SCREEN.print("Ended.")
-        return 130 if not arguments.keep else 0
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        return 130
     shutil.rmtree(FOLDER, ignore_errors=True)
     return 0
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from azure.storage.blob import BlobBlock
 
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
@@ -51,7 +52,7 @@ def test_all_activities_of_a_worker_hash_within_150_mb(tmp_path: Path) -> None:
             block = os.urandom(PART_BYTES - 1)
             for number in range(PARTS):
                 blob.stage_block(f"{number:04d}", bytes([number]) + block)
-            blob.commit_block_list([f"{number:04d}" for number in range(PARTS)])
+            blob.commit_block_list([BlobBlock(f"{number:04d}") for number in range(PARTS)])
         done = subprocess.run(
             [sys.executable, "-c", HASH_PARTS, azurite.blob_url, str(PART_BYTES), str(PARTS), str(at_once)],
             cwd=ROOT,

@@ -38,7 +38,8 @@ def running_demo() -> Iterator[str]:
         demo.send_signal(signal.SIGINT)
         demo.stdout.read()
         demo.stdout.close()
-        demo.wait(60)
+        assert demo.wait(60) == 130
+    assert not (ROOT / ".demo").exists()
 
 
 def test_commands_of_the_readme_work_against_the_running_demo(running_demo: str) -> None:
