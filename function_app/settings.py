@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from airgap import parts
@@ -58,10 +58,8 @@ class Settings:
     pipeline_run_poll_s: int
     pipeline_run_timeout_s: int
 
-    @property
-    def pipeline_kind(self) -> str:
-        """The ARM resource type of the pipeline."""
-        raise NotImplementedError
+    pipeline_kind: ClassVar[str]
+    """The ARM resource type of this side's pipeline."""
 
     @property
     def pipeline_resource_id(self) -> str:
@@ -104,10 +102,7 @@ class SourceSettings(Settings):
     cloud_name: str
     part_size_bytes: int
 
-    @property
-    def pipeline_kind(self) -> str:
-        """Exports."""
-        return "exportPipelines"
+    pipeline_kind: ClassVar[str] = "exportPipelines"
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
@@ -126,10 +121,7 @@ class TargetSettings(Settings):
 
     trust_policy: TrustPolicy
 
-    @property
-    def pipeline_kind(self) -> str:
-        """Imports."""
-        return "importPipelines"
+    pipeline_kind: ClassVar[str] = "importPipelines"
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:

@@ -186,7 +186,7 @@ class Demo:
 
     # what the automation owner does
 
-    def push_samples(self) -> list[str]:
+    def push_samples(self, layer_bytes_total: int = 110_000_000) -> list[str]:
         """Put real artifacts into the source registry; returns their references."""
         registry = self.source.registry
         return push_samples(
@@ -194,6 +194,7 @@ class Demo:
             username=registry.admin_username,
             password=registry.admin_password,
             ca_file=self.ca.ca_file,
+            layer_bytes_total=layer_bytes_total,
         )
 
     def digests(self, cloud: Cloud, references: list[str]) -> dict[str, str]:

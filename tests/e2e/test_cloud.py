@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from local_cloud.samples import push_samples
 from tests.e2e.conftest import Crossing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -32,13 +31,7 @@ def test_transfers_go_on_after_a_disconnection(make_crossing: Callable[[], Cross
         return source.registry.admin_password
 
     crossing.run(demo.start())
-    push_samples(
-        source.registry.login_server,
-        username=source.registry.admin_username,
-        password=source.registry.admin_password,
-        ca_file=demo.ca.ca_file,
-        layer_bytes_total=1_000_000,
-    )
+    demo.push_samples(layer_bytes_total=1_000_000)
     crossing.run(transfer("samples/app:1.0"))
     crossing.run(reconnect())
     crossing.run(transfer("charts/hello:0.1.0"))

@@ -16,7 +16,6 @@ from airgap.receipt import Receipt
 from local_cloud.cloud import PIPELINE
 from local_cloud.demo import Demo, offline_mover, push, until
 from local_cloud.registry.client import RegistryClient
-from local_cloud.samples import push_samples
 from tests.e2e.conftest import Crossing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -38,17 +37,6 @@ async def restart(demo: Demo, *, is_delivering_twice: bool) -> None:
     for cloud in (demo.source, demo.target):
         await asyncio.to_thread(cloud.stop_app)
         await cloud.start_app(is_delivering_twice=is_delivering_twice)
-
-
-def samples(demo: Demo) -> list[str]:
-    registry = demo.source.registry
-    return push_samples(
-        registry.login_server,
-        username=registry.admin_username,
-        password=registry.admin_password,
-        ca_file=demo.ca.ca_file,
-        layer_bytes_total=6_000_000,
-    )
 
 
 def import_runs(demo: Demo) -> list[dict[str, Any]]:
@@ -110,7 +98,7 @@ def test_events_come_twice_and_the_host_is_killed_yet_there_is_one_import_and_on
     crossing: Crossing,
 ) -> None:
     demo = crossing.demo
-    references = samples(demo)
+    references = demo.push_samples(layer_bytes_total=6_000_000)
     before = demo.digests(demo.source, references)
     sealed = crossing.run(export(demo, references))
     crossing.run(pull(demo, sealed["transferId"]))

@@ -16,7 +16,7 @@ pytestmark = [
 ]
 TRIGGERS = {
     "source": {"httpTrigger": 4, "orchestrationTrigger": 3, "activityTrigger": 8},
-    "target": {"blobTrigger": 1, "orchestrationTrigger": 3, "activityTrigger": 11},
+    "target": {"blobTrigger": 1, "orchestrationTrigger": 3, "activityTrigger": 12},
 }
 
 
