@@ -27,6 +27,11 @@ def crossing(make_crossing: Callable[[], Crossing]) -> Crossing:
     made = make_crossing()
     demo = made.demo
     demo.target.behaviour.run_delay_s = 2.0
+    # What Azure's documents leave open about a run that goes on: a state of success already, or none at all.
+    demo.source.behaviour.run_delay_s = 1.0
+    demo.source.behaviour.running_state = "succeeded"
+    demo.target.behaviour.running_state = "empty"
+    demo.target.behaviour.run_put_status = 200
     made.run(demo.start())
     made.run(restart(demo, is_delivering_twice=True))
     demo.medium.mkdir()
