@@ -57,8 +57,8 @@ class VaultSigner(Signer):
 
     @classmethod
     def from_priv_key_uri(cls, *_: object, **__: object) -> Signer:
-        """Not offered: the vault's address comes from the settings."""
-        raise NotImplementedError
+        """Abstract in the library, not offered here: the vault's address comes from the settings."""
+        raise TypeError("a vault signer is made by VaultKeys")
 
 
 class VaultKeys:
