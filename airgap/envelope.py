@@ -26,6 +26,8 @@ from airgap.strict_json import dump_canonical, load_strict
 MAX_ENVELOPE_BYTES = MAX_STATEMENT_BYTES * 4 // 3 + 1024 * 1024
 MAX_SIGNATURES = 16
 _MAX_BRACKETS = 2 + MAX_SIGNATURES
+_MAX_COMMAS = 2 + 2 * MAX_SIGNATURES
+_WIDE_ESCAPE = re.compile(rb"\\u(?!00)")
 _KEYID = re.compile(r"[0-9a-f]{64}")
 _READ = FieldReader(Code.ENVELOPE_MALFORMED)
 
@@ -54,10 +56,8 @@ class Envelope:
         Raises:
             UntrustedInputError: ``TOO_LARGE`` or ``ENVELOPE_MALFORMED``.
         """
-        # Nobody has vouched for these bytes yet, and a parser makes objects of many times their size from
-        # brackets; an envelope needs few of them, since base64 has none.
-        if len(raw) <= MAX_ENVELOPE_BYTES and raw.count(b"{") + raw.count(b"[") > _MAX_BRACKETS:
-            _READ.refuse("envelope", "more objects and arrays than any envelope has")
+        if len(raw) <= MAX_ENVELOPE_BYTES:
+            _refuse_costly(raw)
         value = load_strict(raw, max_bytes=MAX_ENVELOPE_BYTES, code=Code.ENVELOPE_MALFORMED)
         members = _READ.members(value, "envelope", "payloadType", "payload", "signatures")
         if members["payloadType"] != PAYLOAD_TYPE:
@@ -107,6 +107,18 @@ class Envelope:
             keyid: _check(known[keyid], signature, message) if keyid in known else SignatureCheck.UNKNOWN_KEY
             for keyid, signature in self.signatures.items()
         }
+
+
+def _refuse_costly(raw: bytes) -> None:
+    """Refuse what a parser would make objects of many times its size from: nobody has vouched for it yet.
+
+    An envelope needs few brackets and commas, since base64 has none, and is all ASCII: one character beyond
+    Latin-1 would make a string four times as long.
+    """
+    if raw.count(b"{") + raw.count(b"[") > _MAX_BRACKETS or raw.count(b",") > _MAX_COMMAS:
+        _READ.refuse("envelope", "more objects, arrays or members than any envelope has")
+    if not raw.isascii() or _WIDE_ESCAPE.search(raw):
+        _READ.refuse("envelope", "not ASCII")
 
 
 def _check(key: Key, signature: bytes, message: bytes) -> SignatureCheck:

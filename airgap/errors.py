@@ -72,6 +72,21 @@ class Code(Enum):
         False,
         "The volume holds another bundle under this transfer id; use an empty volume.",
     )
+    TOOL_DAMAGED = (
+        28,
+        False,
+        "Do not use this copy of the tool; take another and compare its SHA-256 with the published one.",
+    )
+    CUSTODY_BROKEN = (
+        28,
+        False,
+        "Do not trust this volume's history: an entry was removed or altered; ask who had it.",
+    )
+    RECARRY_MALFORMED = (
+        29,
+        False,
+        "Run verify on the volumes again to write a new re-carry request; this one does not fit the bundle.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (30, False, "Correct the trust policy; docs/format.md has an example.")
@@ -100,6 +115,12 @@ class Code(Enum):
     VOLUME_NOT_FOUND = (54, False, "Check that the volume is mounted and the path is right.")
     VOLUME_EMPTY = (55, False, "There is no bundle on the volume; check that it is the right one.")
     VOLUME_AMBIGUOUS = (56, False, "Name the transfer: the volume holds more than one.")
+    VOLUME_MISSING = (57, False, "What is here is right; bring the transfer's other volumes as well.")
+    CUSTODY_MISSING = (
+        58,
+        False,
+        "The volume has no custody log: nothing was recorded on it yet, or the log was removed; ask who had it.",
+    )
 
     # a service said no
     SERVICE_UNREACHABLE = (70, True, "Check the network and the address, then run it again.")
@@ -128,6 +149,11 @@ class Code(Enum):
         80,
         True,
         "The service answered in a way we do not know; keep the message for support.",
+    )
+    SERVICE_REJECTED = (
+        81,
+        False,
+        "The service does not take this request, and would not take it later; keep the message for support.",
     )
 
     @property

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from airgap.errors import Code, UntrustedInputError
+from airgap.errors import Code, UntrustedInputError, error_for
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """RFC 8785 §3.2.2.3 and RFC 7493 §2.2: beyond it, readers disagree about a number's value."""
@@ -24,10 +24,11 @@ def load_strict(raw: bytes, *, max_bytes: int, code: Code) -> Any:
     Args:
         raw: the bytes as received.
         max_bytes: refuse anything longer, unread.
-        code: the code to refuse with; it must be an integrity code.
+        code: the code to refuse with.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE``, or ``code`` for anything that is not strict JSON.
+        UntrustedInputError: ``TOO_LARGE``.
+        AirgapError: of ``code``, for anything that is not strict JSON.
     """
     if len(raw) > max_bytes:
         raise UntrustedInputError(Code.TOO_LARGE, f"{len(raw)} bytes, at most {max_bytes} allowed")
@@ -40,7 +41,7 @@ def load_strict(raw: bytes, *, max_bytes: int, code: Code) -> Any:
             parse_int=_safe_int,
         )
     except (ValueError, RecursionError) as error:
-        raise UntrustedInputError(code, f"not strict JSON: {error}") from None
+        raise error_for(code, f"not strict JSON: {error}") from None
     _refuse_lone_surrogates(raw, value, code)
     return value
 
@@ -80,4 +81,4 @@ def _refuse_lone_surrogates(raw: bytes, value: Any, code: Code) -> None:
     try:
         dump_canonical(value)
     except UnicodeEncodeError:
-        raise UntrustedInputError(code, "not strict JSON: a lone surrogate") from None
+        raise error_for(code, "not strict JSON: a lone surrogate") from None

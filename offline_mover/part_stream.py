@@ -40,9 +40,6 @@ class PartStream:
         self._sha256 = sha256
         self._meter = meter
         self._digest = hashlib.sha256()
-        self._buffer = memoryview(bytearray(min(media_fs.BUFFER_BYTES, part.size_bytes)))
-        self._piece = self._buffer[:0]
-        self._hashed_bytes = 0
         self._sent_bytes = 0
         self._damage: Damage | None = None
 
@@ -79,42 +76,35 @@ class PartStream:
             raise io.UnsupportedOperation("a part is sent from its start")
         with media_fs.media_errors(self._part.name, is_reading=True):
             self._file.seek(0)
-        self._meter.advance(-self._hashed_bytes)
+        self._meter.advance(-self._sent_bytes)
         self._digest = hashlib.sha256()
-        self._piece = self._buffer[:0]
-        self._hashed_bytes = self._sent_bytes = 0
+        self._sent_bytes = 0
         self._damage = None
         return 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most ``size``, possibly fewer; empty at the end.
+        """The next bytes, at most ``size`` and a few MiB, possibly fewer; empty at the end.
 
         Raises:
             PartDamagedError: what was read is not the signed part.
         """
         if self._damage is not None:
             raise PartDamagedError(self._damage)
-        if not self._piece and self._hashed_bytes < self._part.size_bytes:
-            self._piece = self._next_piece()
-        count = len(self._piece) if size < 0 else min(size, len(self._piece))
-        piece, self._piece = bytes(self._piece[:count]), self._piece[count:]
-        self._sent_bytes += count
-        return piece
-
-    def _next_piece(self) -> memoryview:
-        with media_fs.media_errors(self._part.name, is_reading=True):
-            count = self._file.readinto(self._buffer) or 0
-        if count == 0:
-            detail = f"ended after {self._hashed_bytes} bytes"
-            self._refuse(Code.PART_TRUNCATED, detail)
         # A part never grows past its size here: what was appended since it was opened is not read.
-        count = min(count, self._part.size_bytes - self._hashed_bytes)
-        self._digest.update(self._buffer[:count])
-        self._hashed_bytes += count
-        self._meter.advance(count)
-        if self._hashed_bytes == self._part.size_bytes and self._digest.hexdigest() != self._sha256:
+        left = self._part.size_bytes - self._sent_bytes
+        wanted = min(left, media_fs.BUFFER_BYTES if size < 0 else size, media_fs.BUFFER_BYTES)
+        if wanted == 0:
+            return b""
+        with media_fs.media_errors(self._part.name, is_reading=True):
+            piece = self._file.read(wanted) or b""
+        if not piece:
+            self._refuse(Code.PART_TRUNCATED, f"ended after {self._sent_bytes} bytes")
+        self._digest.update(piece)
+        if len(piece) == left and self._digest.hexdigest() != self._sha256:
             self._refuse(Code.PART_CORRUPT, f"its SHA-256 is {self._digest.hexdigest()}")
-        return self._buffer[:count]
+        self._sent_bytes += len(piece)
+        self._meter.advance(len(piece))
+        return piece
 
     def _refuse(self, code: Code, detail: str) -> NoReturn:
         """Give nothing more until it is sought back."""

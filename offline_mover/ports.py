@@ -1,7 +1,8 @@
 """What the commands ask of a storage container; :mod:`offline_mover.blob_store` keeps it for Azure.
 
-Every method may be called from several threads and may raise :class:`~airgap.errors.ServiceError`; retries
-within bounds have happened by then. Blob names are relative to the container: ``<transferId>/001``.
+Every method may be called from several threads and may raise :class:`~airgap.errors.ServiceError`. Nothing is
+tried twice in here: :mod:`offline_mover.retrying` does that, round any container, and keeps the same ports.
+Blob names are relative to the container: ``<transferId>/001``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from airgap.errors import Code, ServiceError
+
+
+class PassingError(ServiceError):
+    """A failure that may be over the next time, by itself or because the operator acts on ``reason``.
+
+    Args:
+        code: as of any error.
+        detail: as of any error; what is said when it was given up.
+        reason: what is said while it is waited for, in a few words for a tired reader; else ``detail``.
+        wait_s: how long the service asks to wait, in seconds; ``None`` if it did not say.
+    """
+
+    def __init__(
+        self, code: Code, detail: str = "", *, reason: str = "", wait_s: float | None = None
+    ) -> None:
+        super().__init__(code, detail)
+        self.reason = reason or detail
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +76,19 @@ class SourceContainer(Protocol):
         """A blob's properties; ``None`` if there is none."""
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
-        """The bytes of a range, in pieces of a few MiB, of exactly this version of the blob.
+        """The bytes of a range, in pieces of at most a few MiB, of exactly this version of the blob.
+
+        Never more than ``size_bytes``; fewer end in a :class:`PassingError`.
 
         Raises:
-            UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now.
+            UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now, ``TOO_LARGE`` when
+                more is sent than was asked for.
+        """
+
+    def list_names(self, prefix: str, *, most: int) -> list[str]:
+        """The names of the blobs that begin with ``prefix``, ascending; of more than ``most`` the first.
+
+        Whoever must know whether there are more asks for one more than is wanted. A SAS needs ``l``.
         """
 
 
@@ -72,7 +102,10 @@ class TargetContainer(SourceContainer, Protocol):
         """The blocks staged and not yet committed."""
 
     def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
-        """Send one block, whole or not at all; again under the same id is harmless."""
+        """Send one block, whole or not at all; again under the same id is harmless.
+
+        What ``body.read`` raises passes through unchanged, and the block is not taken.
+        """
 
     def commit(
         self,

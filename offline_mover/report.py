@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from airgap.damage import Damage
@@ -20,6 +21,23 @@ _LISTED = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Damage, and on which volume. ``is_replaced``: another volume has the part whole."""
+
+    damage: Damage
+    volume: Path | None = None
+    is_replaced: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The members of :meth:`airgap.damage.Damage.to_json`, ``volume`` and ``isReplaced``."""
+        return {
+            **self.damage.to_json(),
+            "volume": None if self.volume is None else str(self.volume),
+            "isReplaced": self.is_replaced,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of a command. ``code`` is ``None`` exactly when everything asked for holds."""
 
@@ -29,12 +47,21 @@ class Outcome:
     """One line: what was found or done."""
     next_step: str
     """One line: what the operator does now."""
-    transfer_id: str
-    manifest_sha256: str | None
-    signers: tuple[Signer, ...]
-    counts: Mapping[str, int]
+    transfer_id: str = ""
+    manifest_sha256: str | None = None
+    signers: tuple[Signer, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
     """Parts, bytes and the like; keys in lowerCamelCase."""
-    damages: tuple[Damage, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else ``--json`` tells, ready for JSON; keys in lowerCamelCase."""
+    lines: tuple[str, ...] = ()
+    """What else a person is told, before the verdict."""
+
+    @property
+    def damages(self) -> tuple[Damage, ...]:
+        """The findings without their volumes."""
+        return tuple(finding.damage for finding in self.findings)
 
     @property
     def exit_code(self) -> int:
@@ -54,7 +81,8 @@ class Outcome:
             "manifestDigest": None if self.manifest_sha256 is None else f"sha256:{self.manifest_sha256}",
             "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
             **self.counts,
-            "damage": [damage.to_json() for damage in self.damages],
+            **self.facts,
+            "damage": [finding.to_json() for finding in self.findings],
         }
 
 
@@ -82,10 +110,12 @@ class Report:
         if self._as_json:
             self.event(**outcome.to_json())
             return outcome.exit_code
-        for damage in outcome.damages[:_LISTED]:
-            print(_damage_line(damage))
-        if (rest := len(outcome.damages) - _LISTED) > 0:
+        for finding in outcome.findings[:_LISTED]:
+            print(_finding_line(finding))
+        if (rest := len(outcome.findings) - _LISTED) > 0:
             print(f"… and {rest} more; --json lists all")
+        for line in outcome.lines:
+            print(redact(printable(line)))
         word = "OK" if outcome.code is None else outcome.code.name
         print(
             f"{_coloured(word, good=outcome.code is None, stream=sys.stdout)}: {printable(outcome.verdict)}"
@@ -111,12 +141,15 @@ class Report:
         return code.exit_code
 
 
-def _damage_line(damage: Damage) -> str:
+def _finding_line(finding: Finding) -> str:
+    damage = finding.damage
     where = ""
     if damage.offset_bytes is not None and damage.size_bytes is not None:
         where = f" (bytes {damage.offset_bytes} to {damage.offset_bytes + damage.size_bytes - 1} of its blob)"
+    on = "" if finding.volume is None else f"{finding.volume}: "
     detail = f": {damage.detail}" if damage.detail else ""
-    return redact(printable(f"{damage.code.name}  {damage.name}{where}{detail}"))
+    replaced = "; another volume has it whole" if finding.is_replaced else ""
+    return redact(printable(f"{damage.code.name}  {on}{damage.name}{where}{detail}{replaced}"))
 
 
 def _coloured(word: str, *, good: bool, stream: TextIO) -> str:

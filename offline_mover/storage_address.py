@@ -37,6 +37,8 @@ class Sas:
     resource: str
     starts_at: datetime | None
     expires_at: datetime | None
+    where: str
+    """Where it came from: a file or a variable, to name in a message."""
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Self:
@@ -63,6 +65,7 @@ class Sas:
             resource=values.get("sr", ""),
             starts_at=_time(values.get("st")),
             expires_at=_time(values.get("se")),
+            where=where,
         )
 
     def is_expired(self, now: datetime) -> bool:

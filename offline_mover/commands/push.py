@@ -1,33 +1,39 @@
-"""``push``: from a volume into the target storage; the very bytes that are sent are checked.
+"""``push``: from any volumes into the target storage; the very bytes that are sent are checked.
 
 A part becomes a block whose id holds the part's digest. The storage never takes a block that is not right
 (:mod:`offline_mover.part_stream`), a blob is committed only from all its parts, and the envelope is written
-last. So a second run sends only what is missing, and nothing half-done is ever visible.
+last. So volumes may come one by one, days apart: each run sends what the storage does not have, and nothing
+half-done is ever visible.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from airgap.damage import Damage, gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES
-from airgap.errors import Code, ServiceError, UntrustedInputError
+from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
 from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
+from offline_mover import custody_log
 from offline_mover import volume as volumes
-from offline_mover.parallel import in_parallel
+from offline_mover.bag_group import BagGroup, Signed, numbered, open_group
+from offline_mover.parallel import in_lanes
 from offline_mover.part_stream import PartDamagedError, PartStream
 from offline_mover.ports import Block, StoredBlob, TargetContainer
 from offline_mover.progress import Meter
-from offline_mover.report import Outcome
-from offline_mover.volume import Bag, Stock
+from offline_mover.report import Finding, Outcome
+from offline_mover.volume import Bag
 
-_Signed = tuple[PartRange, str]
+
+CUSTODY_FOLDER = "custody"
+"""In the target container, beside the transfers; no bundle manifest is ever looked for there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +41,34 @@ class _Run:
     """What the steps of one push have in common."""
 
     target: TargetContainer
-    sent_bag: Bag
-    stock: Stock
+    group: BagGroup
     concurrency: int
     meter: Meter
 
     def name_of(self, name: str) -> str:
         """A blob's name in the container."""
-        return f"{self.sent_bag.manifest.transfer_id}/{name}"
+        return f"{self.group.manifest.transfer_id}/{name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Sent:
-    """What became of one blob, in parts."""
+    """What became of the parts of one blob, or of all."""
 
     sent: int = 0
     skipped: int = 0
-    damages: tuple[Damage, ...] = ()
+    not_here: list[PartRange] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, other: _Sent) -> None:
+        self.sent += other.sent
+        self.skipped += other.skipped
+        self.not_here += other.not_here
+        self.findings += other.findings
 
 
 def push(
     target: TargetContainer,
-    volume: Path,
+    paths: Sequence[Path],
     *,
     transfer_id: str | None,
     policy: TrustPolicy,
@@ -64,34 +76,60 @@ def push(
     concurrency: int,
     meter: Meter,
 ) -> Outcome:
-    """Send one bag; a second run sends only what the storage does not have.
+    """Send what is on these volumes; a second run sends only what the storage does not have.
+
+    Exit codes: 0 when the bundle is complete in the storage; ``VOLUME_MISSING`` when everything that is here
+    was sent and other volumes are still to come.
 
     Raises:
-        AirgapError: the bag's envelope is not accepted, the storage refused, or it holds something else under
+        AirgapError: a bag's envelope is not accepted, the storage refused, or it holds something else under
             this transfer's names. Blocks that were staged by then are kept for the next run.
     """
-    sent_bag = volumes.open_bag(volumes.find_bag(volume, transfer_id), policy=policy, now=now)
-    stock = volumes.take_stock(sent_bag.folder, sent_bag.manifest)
-    run = _Run(target=target, sent_bag=sent_bag, stock=stock, concurrency=concurrency, meter=meter)
-    if stock.damages:
-        return _outcome(run, "other files are in the transfer's folder, nothing was sent", [], stock.damages)
-    is_published = _is_published(run)
-    blobs = [_push_blob(run, blob, may_send=not is_published) for blob in sent_bag.manifest.blobs]
-    damages = tuple(damage for blob in blobs for damage in blob.damages)
-    if damages:
+    group = open_group(paths, transfer_id, policy=policy, now=now)
+    run = _Run(target=target, group=group, concurrency=concurrency, meter=meter)
+    undeclared = [Finding(damage=damage, volume=b.volume) for b in group.bags for damage in b.stock.damages]
+    if undeclared:
         return _outcome(
-            run,
-            f"damaged parts: {len(damages)}; their blobs are not committed, the target sees nothing",
-            blobs,
-            damages,
+            run, "other files are in the transfer's folder, nothing was sent", _Sent(findings=undeclared)
         )
+    is_published = _is_published(run)
+    total = _Sent()
+    for blob in group.manifest.blobs:
+        total.add(_push_blob(run, blob, may_send=not is_published))
+    if any(not finding.is_replaced for finding in total.findings) or total.not_here:
+        return _outcome(run, _unfinished(run, total), total)
     if not is_published:
         _publish(run)
-    sent = sum(blob.sent for blob in blobs)
-    done = f"{sent} parts sent, {sum(blob.skipped for blob in blobs)} were there"
+    done = f"{total.sent} parts sent, {total.skipped} were there"
     return _outcome(
-        run, f"transfer {sent_bag.manifest.transfer_id} is in the target storage: {done}", blobs, ()
+        run, f"transfer {group.manifest.transfer_id} is whole in the target storage: {done}", total
     )
+
+
+def push_custody(
+    target: TargetContainer, paths: Sequence[Path], transfer_id: str, side_dir: Path | None
+) -> list[str]:
+    """Give the target a copy of each volume's custody log, side files of read-only media merged in.
+
+    It lands as ``custody/<transferId>/<digest>.jsonl`` beside the transfers, and is what a log on a medium
+    that was rewritten later can be held against.
+
+    Returns:
+        What the operator should know: the transfer itself does not depend on the copy.
+    """
+    notes: list[str] = []
+    for path in paths:
+        log = custody_log.load(path, side_dir)
+        content = b"".join(entry.event.to_line() for entry in (*log.entries, *log.side))
+        if not content:
+            continue
+        name = f"{CUSTODY_FOLDER}/{transfer_id}/{hashlib.sha256(content).hexdigest()[:32]}.jsonl"
+        try:
+            target.create_small(name, content)
+        except AirgapError as error:
+            if error.code is not Code.CONFLICT:  # the very same log is there already
+                notes.append(f"custody log of {path}: not sent to the target: {error.code.name}")
+    return notes
 
 
 def block_id(part: PartRange, sha256: str) -> str:
@@ -113,13 +151,13 @@ def _is_published(run: _Run) -> bool:
         held = run.target.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
     except UntrustedInputError as error:
         raise UntrustedInputError(Code.BLOB_MISMATCH, error.detail) from None
-    if held is not None and held != run.sent_bag.envelope:
+    if held is not None and held != run.group.bags[0].envelope:
         raise UntrustedInputError(Code.BLOB_MISMATCH, f"{name}: another bundle manifest is there already")
     return held is not None
 
 
 def _push_blob(run: _Run, blob: TransferBlob, *, may_send: bool) -> _Sent:
-    """Stage the parts that are missing in the storage, then commit, if every part is right."""
+    """Stage the parts that are missing in the storage, then commit, if every part is there."""
     name = run.name_of(blob.name)
     if (stored := run.target.describe(name)) is not None:
         _require_same(run, blob, stored)
@@ -129,31 +167,85 @@ def _push_blob(run: _Run, blob: TransferBlob, *, may_send: bool) -> _Sent:
             Code.CONFLICT,
             f"the bundle manifest is there, {name} is not: the target took it up; look for its receipt",
         )
-    staged = set(run.target.staged_blocks(name))
+    for is_again in (False, True):
+        done = _stage_missing(run, blob)
+        if done.not_here or any(not finding.is_replaced for finding in done.findings):
+            return done
+        try:
+            _commit(run, blob)
+        except ServiceError as error:
+            # The storage drops blocks a week after they were staged: those are simply sent again.
+            if error.code is not Code.SERVICE_REJECTED or is_again or not _lost_blocks(run, blob):
+                raise
+        else:
+            break
+    return done
+
+
+def _lost_blocks(run: _Run, blob: TransferBlob) -> set[Block]:
+    return set(_blocks_of(blob)) - set(run.target.staged_blocks(run.name_of(blob.name)))
+
+
+def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
+    staged = set(run.target.staged_blocks(run.name_of(blob.name)))
     missing = [
         item for item, block in zip(blob.parts(), _blocks_of(blob), strict=True) if block not in staged
     ]
-    run.meter.start(f"sending {blob.name}", sum(part.size_bytes for part, _ in missing))
-
-    def send(item: _Signed) -> Damage | None:
-        return _send_part(run, name, *item)
-
-    results = list(in_parallel(send, missing, concurrency=run.concurrency, meter=run.meter))
-    damages = tuple(sorted((found for found in results if found), key=lambda damage: damage.name))
-    if not damages:
-        _commit(run, blob)
-    return _Sent(
-        sent=len(missing) - len(damages),
-        skipped=len(blob.part_sha256) - len(missing),
-        damages=damages,
+    done = _Sent(skipped=len(blob.part_sha256) - len(missing))
+    lanes: dict[int, list[Signed]] = {index: [] for index in range(len(run.group.bags))}
+    for part, sha256 in missing:
+        holders = _holders(run.group, part)
+        if holders:
+            lanes[holders[0]].append((part, sha256))
+        elif any(bag.claims(part) for bag in run.group.bags):
+            done.findings += _absences(run.group, part)
+        else:
+            done.not_here.append(part)
+    run.meter.start(
+        f"sending {blob.name}", sum(part.size_bytes for lane in lanes.values() for part, _ in lane)
     )
 
+    def send(item: Signed) -> tuple[bool, list[Finding]]:
+        return _send_part(run, blob, *item)
 
-def _send_part(run: _Run, name: str, part: PartRange, sha256: str) -> Damage | None:
+    for is_sent, findings in in_lanes(
+        send, [lane for lane in lanes.values() if lane], concurrency=run.concurrency, meter=run.meter
+    ):
+        done.sent += is_sent
+        done.findings += findings
+    return done
+
+
+def _holders(group: BagGroup, part: PartRange) -> list[int]:
+    """Indexes of the bags that have a file of the right size for the part."""
+    return [index for index, bag in enumerate(group.bags) if bag.part_damage(part) is None]
+
+
+def _absences(group: BagGroup, part: PartRange) -> Iterator[Finding]:
+    for bag in group.bags:
+        if bag.claims(part) and (damage := bag.part_damage(part)):
+            yield Finding(damage=damage, volume=bag.volume)
+
+
+def _send_part(run: _Run, blob: TransferBlob, part: PartRange, sha256: str) -> tuple[bool, list[Finding]]:
+    """Send one part from the first volume that has it whole; whether it was sent, and what was wrong on others."""
+    findings: list[Finding] = []
+    for index in _holders(run.group, part):
+        bag = run.group.bags[index]
+        damage = _send_from(run, bag, run.name_of(blob.name), part, sha256)
+        if damage is None:
+            return True, [_replaced(finding) for finding in findings]
+        findings.append(Finding(damage=damage, volume=bag.volume))
+    return False, findings
+
+
+def _replaced(finding: Finding) -> Finding:
+    return Finding(damage=finding.damage, volume=finding.volume, is_replaced=True)
+
+
+def _send_from(run: _Run, bag: Bag, name: str, part: PartRange, sha256: str) -> Damage | None:
     """Send one part; one that turns out wrong is read again, from the medium, before it is reported."""
-    if damage := volumes.size_damage(part, run.stock):
-        return damage
-    path = run.sent_bag.path_of(part)
+    path = bag.path_of(part.name)
     for _ in range(2):
         try:
             with PartStream.open(path, part, sha256, run.meter) as stream:
@@ -218,28 +310,55 @@ def _folded(metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _publish(run: _Run) -> None:
     try:
-        run.target.create_small(run.name_of(ENVELOPE_NAME), run.sent_bag.envelope)
+        run.target.create_small(run.name_of(ENVELOPE_NAME), run.group.bags[0].envelope)
     except ServiceError as error:
         if error.code is not Code.CONFLICT or not _is_published(run):
             raise
 
 
-def _outcome(run: _Run, verdict: str, blobs: list[_Sent], damages: tuple[Damage, ...]) -> Outcome:
-    manifest = run.sent_bag.manifest
-    code = gravest(damages)
+# --- telling ------------------------------------------------------------------------------------------------
+
+
+def _unfinished(run: _Run, total: _Sent) -> str:
+    staged = f"{total.sent} parts sent, {total.skipped} were there"
+    damaged = len({finding.damage.name for finding in total.findings if not finding.is_replaced})
+    if damaged:
+        return f"{staged}; damaged parts: {damaged}; their blobs are not committed, the target sees nothing"
+    return (
+        f"{staged}; {len(total.not_here)} parts are on {numbered(run.group.absent) or 'other volumes'}; until "
+        "they are sent too, the target sees nothing"
+    )
+
+
+def _outcome(run: _Run, verdict: str, total: _Sent) -> Outcome:
+    manifest = run.group.manifest
+    code = gravest(finding.damage for finding in total.findings if not finding.is_replaced)
+    next_step = "Wait for the target's receipt; the import starts by itself."
+    if code is not None:
+        next_step = code.remedy
+        if any(finding.damage.offset_bytes is not None for finding in total.findings):
+            next_step = "Run verify on the volumes: it says whether repair can help, and writes recarry.json."
+    elif total.not_here:
+        code = Code.VOLUME_MISSING
+        next_step = (
+            f"Push {numbered(run.group.absent) or 'the other volumes'} too, within a week: the storage keeps "
+            "what was sent so long."
+        )
     return Outcome(
         command="push",
         code=code,
         verdict=verdict,
-        next_step=code.remedy if code else "Wait for the target's receipt; the import starts by itself.",
+        next_step=next_step,
         transfer_id=manifest.transfer_id,
-        manifest_sha256=run.sent_bag.verdict.manifest_sha256,
-        signers=run.sent_bag.verdict.signers,
+        manifest_sha256=run.group.verdict.manifest_sha256,
+        signers=run.group.verdict.signers,
         counts={
             "parts": manifest.part_count,
             "bytes": manifest.size_bytes,
-            "sentParts": sum(blob.sent for blob in blobs),
-            "skippedParts": sum(blob.skipped for blob in blobs),
+            "sentParts": total.sent,
+            "skippedParts": total.skipped,
+            "notHereParts": len(total.not_here),
         },
-        damages=damages,
+        findings=tuple(sorted(total.findings, key=lambda finding: finding.damage.name)),
+        facts={"absentVolumes": list(run.group.absent)},
     )

@@ -1,71 +1,111 @@
-"""``verify``: is what the volume holds the signed bundle, all of it and nothing else?"""
+"""``verify``: is what the volumes hold the signed bundle, all of it and nothing else?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from airgap.damage import Damage, gravest
-from airgap.parts import PartRange
+from airgap.errors import Code
 from airgap.policy import TrustPolicy
-from offline_mover import volume as volumes
-from offline_mover.parallel import in_parallel
+from airgap.recarry import RecarryRequest
+from offline_mover import repairing
+from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
 from offline_mover.progress import Meter
 from offline_mover.report import Outcome
 
 
 def verify(
-    volume: Path,
+    volumes: Sequence[Path],
     *,
     transfer_id: str | None,
     policy: TrustPolicy,
     now: datetime,
     concurrency: int,
     meter: Meter,
-) -> Outcome:
-    """Check one bag on ``volume``, without network; all damage is found in one pass.
+) -> tuple[Inspection, Outcome]:
+    """Check a transfer's bags on any of its volumes, in any order; without network, without writing.
+
+    Exit codes: 0 when the whole bundle is here and right; ``VOLUME_MISSING`` when all that is here is right
+    but other volumes of the transfer were not shown; else the code of the gravest damage.
 
     Raises:
-        AirgapError: the bag could not be found, or its envelope is not accepted; then no part was looked at,
+        AirgapError: a bag could not be found, or its envelope is not accepted; then no part was looked at,
             since nothing says which parts there should be.
     """
-    checked = volumes.open_bag(volumes.find_bag(volume, transfer_id), policy=policy, now=now)
-    manifest = checked.manifest
-    stock = volumes.take_stock(checked.folder, manifest)
-    damages = [*stock.damages, *volumes.check_tag_files(checked, stock)]
-    damaged_sizes = {part.name: volumes.size_damage(part, stock) for part, _ in manifest.parts()}
-    damages += [damage for damage in damaged_sizes.values() if damage]
+    group = open_group(volumes, transfer_id, policy=policy, now=now)
+    inspection = inspect(group, concurrency=concurrency, meter=meter)
+    return inspection, outcome_of(inspection)
 
-    def check(item: tuple[PartRange, str]) -> Damage | None:
-        part, sha256 = item
-        return volumes.check_part(checked.path_of(part), part, sha256, meter)
 
-    to_hash = [(part, sha256) for part, sha256 in manifest.parts() if damaged_sizes[part.name] is None]
-    meter.start("verifying", sum(part.size_bytes for part, _ in to_hash))
-    damages += [
-        damage for damage in in_parallel(check, to_hash, concurrency=concurrency, meter=meter) if damage
-    ]
-    damages.sort(key=lambda damage: damage.name)
-    code = gravest(damages)
-    whole = f"{manifest.part_count} parts, {manifest.size_bytes} bytes of transfer {manifest.transfer_id}"
+def recarry_request(inspection: Inspection, *, now: datetime) -> RecarryRequest | None:
+    """Asks for exactly the parts that no volume here has whole and none elsewhere can have; else ``None``."""
+    if not inspection.lost:
+        return None
+    group = inspection.group
+    return RecarryRequest.for_parts(group.manifest, group.verdict.manifest_sha256 or "", inspection.lost, now)
+
+
+def outcome_of(inspection: Inspection, *, command: str = "verify") -> Outcome:
+    """What an inspection comes to, in words and figures."""
+    group = inspection.group
+    manifest = group.manifest
+    code = inspection.code
     return Outcome(
-        command="verify",
+        command=command,
         code=code,
-        verdict=f"findings: {len(damages)}, in {whole}"
-        if code
-        else f"{whole} are what was signed for {', '.join(manifest.audience)}, and nothing else is there",
-        next_step=code.remedy if code else "Carry the volume on, or push it.",
+        verdict=_verdict(inspection, code),
+        next_step=_next_step(inspection, code),
         transfer_id=manifest.transfer_id,
-        manifest_sha256=checked.verdict.manifest_sha256,
-        signers=checked.verdict.signers,
+        manifest_sha256=group.verdict.manifest_sha256,
+        signers=group.verdict.signers,
         counts={
             "parts": manifest.part_count,
             "bytes": manifest.size_bytes,
-            "damagedParts": _parts_in(damages),
+            "wholeParts": inspection.count(PartState.WHOLE),
+            "damagedParts": inspection.count(PartState.DAMAGED),
+            "missingParts": inspection.count(PartState.MISSING),
+            "notSeenParts": inspection.count(PartState.NOT_SEEN),
         },
-        damages=tuple(damages),
+        findings=inspection.findings,
+        facts={
+            "volumes": [
+                {
+                    "path": str(bag.volume),
+                    "number": None if bag.place is None else bag.place.number,
+                    "of": None if bag.place is None else bag.place.of,
+                }
+                for bag in group.bags
+            ],
+            "absentVolumes": list(group.absent),
+            "isRepairable": bool(inspection.lost) and repairing.can_repair(inspection),
+        },
     )
 
 
-def _parts_in(damages: list[Damage]) -> int:
-    return sum(damage.offset_bytes is not None for damage in damages)
+def _verdict(inspection: Inspection, code: Code | None) -> str:
+    manifest = inspection.group.manifest
+    whole = f"{manifest.part_count} parts, {manifest.size_bytes} bytes of transfer {manifest.transfer_id}"
+    if code is None:
+        return f"{whole} are what was signed for {', '.join(manifest.audience)}, and nothing else is there"
+    if code is Code.VOLUME_MISSING:
+        return (
+            f"what is here is right: {inspection.count(PartState.WHOLE)} of {whole}; "
+            f"not seen: {numbered(inspection.group.absent)}"
+        )
+    findings = sum(not finding.is_replaced for finding in inspection.findings)
+    return f"findings: {findings}, in {whole}"
+
+
+def _next_step(inspection: Inspection, code: Code | None) -> str:
+    if code is None:
+        return "Carry the volumes on, or push them."
+    if code is Code.VOLUME_MISSING:
+        return f"Verify it together with {numbered(inspection.group.absent)}, or push what is here first."
+    if not inspection.lost:
+        return code.remedy
+    if repairing.can_repair(inspection):
+        return "Run repair with the same volumes: the parity shards are enough to rebuild what is damaged."
+    if inspection.group.absent:
+        return f"Verify it together with {numbered(inspection.group.absent)}; else take recarry.json to the source."
+    return "Take recarry.json to the source and run pull --recarry there; push everything else meanwhile."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from offline_mover.commands.pull import pull
+from offline_mover.commands.pull import PullOrder, pull
 from offline_mover.commands.push import push
 from offline_mover.commands.verify import verify
 from offline_mover.ports import SourceContainer, TargetContainer
@@ -34,7 +34,7 @@ class Bench:
     def pull(self, source: SourceContainer | None = None, *, concurrency: int = 2) -> Outcome:
         return pull(
             source or MemoryContainer.holding(self.bundle),
-            self.volume,
+            PullOrder(volumes=(self.volume,)),
             transfer_id=self.bundle.transfer_id,
             policy=self.bundle.policy,
             now=datetime.now(UTC),
@@ -43,19 +43,20 @@ class Bench:
         )
 
     def verify(self, *, transfer_id: str | None = None) -> Outcome:
-        return verify(
-            self.volume,
+        _, outcome = verify(
+            [self.volume],
             transfer_id=transfer_id,
             policy=self.bundle.policy,
             now=datetime.now(UTC),
             concurrency=2,
             meter=Meter(),
         )
+        return outcome
 
     def push(self, target: TargetContainer, *, concurrency: int = 2) -> Outcome:
         return push(
             target,
-            self.volume,
+            [self.volume],
             transfer_id=None,
             policy=self.bundle.policy,
             now=datetime.now(UTC),

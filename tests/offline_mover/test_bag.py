@@ -22,7 +22,17 @@ _NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
-    return bag.bag_texts(bundle.manifest, bundle.envelope, now=_NOW) | {ENVELOPE_NAME: bundle.envelope}
+    files = {part.name: (sha256, part.size_bytes) for part, sha256 in bundle.manifest.parts()}
+    whole = bag.Contents(place=bag.Place(number=1, of=1), files=files)
+    return bag.bag_texts(bundle.manifest, bundle.envelope, whole, now=_NOW) | {
+        ENVELOPE_NAME: bundle.envelope
+    }
+
+
+def read(bundle: Bundle, texts: dict[str, bytes]) -> bag.Reading:
+    return bag.read_texts(
+        bundle.manifest, texts, {part.name: part.size_bytes for part, _ in bundle.manifest.parts()}
+    )
 
 
 def open_bag(folder: Path) -> Any:
@@ -68,7 +78,10 @@ def test_names_fit_fat32(loaded: Bench) -> None:
 
 
 def test_texts_of_ours_have_no_findings(sealed: Bundle) -> None:
-    assert bag.check_texts(sealed.manifest, contents(sealed)) == []
+    reading = read(sealed, contents(sealed))
+    assert reading.damages == ()
+    assert reading.place == bag.Place(number=1, of=1)
+    assert reading.listed == {part.name: sha256 for part, sha256 in sealed.manifest.parts()}
 
 
 def test_manifest_rewritten_by_a_windows_tool_is_accepted(sealed: Bundle) -> None:
@@ -79,7 +92,7 @@ def test_manifest_rewritten_by_a_windows_tool_is_accepted(sealed: Bundle) -> Non
         .replace(b"\n", b"\r\n")
         .replace(b"  ", b" *")
     )
-    assert bag.check_texts(sealed.manifest, texts) == []
+    assert read(sealed, texts).damages == ()
 
 
 @pytest.mark.parametrize(
@@ -101,4 +114,4 @@ def test_text_that_disagrees_is_named(sealed: Bundle, name: str, old: bytes, new
     texts = contents(sealed)
     assert old in texts[name]
     texts[name] = texts[name].replace(old, new)
-    assert [damage.name for damage in bag.check_texts(sealed.manifest, texts)] == [name]
+    assert [damage.name for damage in read(sealed, texts).damages] == [name]

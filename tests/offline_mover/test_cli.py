@@ -14,7 +14,7 @@ import pytest
 
 from airgap.errors import Code
 from offline_mover import cli
-from offline_mover.arguments import parse
+from offline_mover.cli.parser import parse
 from offline_mover.commands import verify as verify_command
 from tests.offline_mover.conftest import Bench, flip
 
@@ -26,7 +26,9 @@ _SOURCE = "https://127.0.0.1:1/acct/transfer/k3v9x2m7q1"
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)  # where verify leaves its recarry.json
     for name in os.environ:
         if name.startswith("OFFLINE_MOVER_"):
             monkeypatch.delenv(name)
@@ -61,11 +63,11 @@ def exit_of(*arguments: str) -> int:
 # --- help, usage -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["pull", "verify", "push"])
+@pytest.mark.parametrize("command", ["plan", "pull", "verify", "repair", "push", "report"])
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_of(command, "--help") == 0
     text = capsys.readouterr().out
-    assert f"example:\n  offline-mover {command} " in text
+    assert f"\n  offline-mover {command} " in text
     assert "--trust" in text
     assert "OFFLINE_MOVER_" in text
 
@@ -110,7 +112,7 @@ def test_environment_mirrors_every_option(monkeypatch: pytest.MonkeyPatch) -> No
     call = parse(["push", "/x", _TARGET])
     assert (call.trust, call.concurrency, call.transfer) == (Path("/p"), 7, "k3v9x2m7q1")
     assert (call.retries, call.sas_file) == (3, Path("/s"))
-    assert (call.as_json, call.is_plain, call.is_debug) == (True, True, False)
+    assert (call.json, call.plain, call.debug) == (True, True, False)
     assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).concurrency == 2
 
 
@@ -197,7 +199,8 @@ def test_damage_is_named_with_its_exit_code(
     flip(loaded.part("001/00000002.part"))
     assert exit_of("verify", str(loaded.volume), "--trust", str(policy)) == 18
     assert capsys.readouterr().out.startswith(
-        "PART_CORRUPT  001/00000002.part (bytes 4194304 to 8388607 of its blob): its SHA-256 is "
+        f"PART_CORRUPT  {loaded.volume}: 001/00000002.part (bytes 4194304 to 8388607 of its blob): "
+        "its SHA-256 is "
     )
 
 

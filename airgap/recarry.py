@@ -1,0 +1,263 @@
+"""The re-carry request: which parts of one bundle to bring again, and nothing else.
+
+Written where damage was found, carried back to where the parts are. It is unsigned on purpose: who carries
+the media has no key, and needs none. All that a request can do is ask for parts that the bundle manifest
+signs; whoever fetches them checks the envelope and every part's digest again, as if there were no request. A
+forged one costs a trip or some time, never trust. Normative text: ``docs/format.md`` §10.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from airgap import fields
+from airgap.errors import Code
+from airgap.fields import format_time
+from airgap.manifest import BundleManifest
+from airgap.parts import MAX_PART_SIZE_BYTES, PART_NAME, PartRange
+from airgap.receipt import Receipt
+from airgap.statement import MAX_SUBJECTS
+from airgap.strict_json import dump_canonical, load_strict
+
+REQUEST_NAME = "recarry.json"
+MAX_REASON_CHARACTERS = 200
+MAX_REQUEST_BYTES = 128 * MAX_SUBJECTS + 4096
+"""A part takes at most 124 bytes in canonical JSON, a bundle has at most 120,000; the rest is the head."""
+
+_HEAD_MEMBERS = 9
+_PART_MEMBERS = 3
+# Digests, names and times have neither brackets nor commas; a reason may consist of them.
+_MAX_BRACKETS = 2 + MAX_SUBJECTS + MAX_REASON_CHARACTERS
+_MAX_COMMAS = _HEAD_MEMBERS + _PART_MEMBERS * MAX_SUBJECTS + MAX_REASON_CHARACTERS
+_READ = fields.FieldReader(Code.RECARRY_MALFORMED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedPart:
+    """One part to bring again, by name, hex SHA-256 and size as they are signed."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of ``parts``; refuses with ``RECARRY_MALFORMED``."""
+        value = _READ.members(raw, where, "name", "sha256", "size")
+        return cls(
+            name=_READ.text(value["name"], f"{where}.name", pattern=PART_NAME),
+            sha256=_READ.text(value["sha256"], f"{where}.sha256", pattern=fields.SHA256_HEX),
+            size_bytes=_READ.integer(value["size"], f"{where}.size", least=1, most=MAX_PART_SIZE_BYTES),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"name", "sha256", "size"}``."""
+        return {"name": self.name, "sha256": self.sha256, "size": self.size_bytes}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecarryRequest:
+    """At least one part of the bundle ``manifest_sha256`` (hex), in the order of the bundle manifest.
+
+    Not checked by reading one: whether there is such a bundle (:meth:`require_matches`), and who wrote it.
+    """
+
+    transfer_id: str
+    manifest_sha256: str
+    channel: str
+    requested_at: datetime
+    parts: tuple[WantedPart, ...]
+    reason: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all wanted parts together."""
+        return sum(part.size_bytes for part in self.parts)
+
+    @classmethod
+    def for_parts(
+        cls,
+        manifest: BundleManifest,
+        manifest_sha256: str,
+        names: Iterable[str],
+        requested_at: datetime,
+        *,
+        reason: str | None = None,
+    ) -> Self:
+        """Ask for the parts ``names``, given in any order, some perhaps twice.
+
+        Args:
+            manifest: the trusted bundle manifest.
+            manifest_sha256: its hex digest.
+            names: of parts of the manifest, at least one: ``001/00000001.part``.
+            requested_at: now, aware.
+            reason: a few words for whoever reads the file, at most 200 printable characters.
+
+        Raises:
+            UntrustedInputError: ``RECARRY_MALFORMED`` for a name that the manifest does not have, for no name
+                at all and for a reason that no reader would accept.
+        """
+        wanted = set(names)
+        parts = tuple(
+            WantedPart(name=part.name, sha256=sha256, size_bytes=part.size_bytes)
+            for part, sha256 in manifest.parts()
+            if part.name in wanted
+        )
+        if unknown := wanted - {part.name for part in parts}:
+            _READ.refuse("parts", f"the bundle manifest has no {min(unknown)[:80]!r}")
+        if not parts:
+            _READ.refuse("parts", "nothing is asked for")
+        return cls(
+            transfer_id=manifest.transfer_id,
+            manifest_sha256=manifest_sha256,
+            channel=manifest.channel,
+            requested_at=requested_at.replace(microsecond=0),
+            parts=parts,
+            reason=None if reason is None else _read_reason(reason),
+        )
+
+    def to_bytes(self) -> bytes:
+        """The request as canonical JSON: the content of :data:`REQUEST_NAME`."""
+        request = {
+            "schema": 1,
+            "transferId": self.transfer_id,
+            "manifestDigest": f"sha256:{self.manifest_sha256}",
+            "channel": self.channel,
+            "requestedAt": format_time(self.requested_at),
+            "partCount": len(self.parts),
+            "byteCount": self.size_bytes,
+            "parts": [part.to_json() for part in self.parts],
+        }
+        if self.reason is not None:
+            request["reason"] = self.reason
+        return dump_canonical(request)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Read a request from anybody.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE`` or ``RECARRY_MALFORMED``, naming the first field at fault.
+        """
+        # Nobody vouches for these bytes, and a parser makes objects of many times their size from short
+        # members; a request has few of them for its length.
+        if len(raw) <= MAX_REQUEST_BYTES and (
+            raw.count(b"{") + raw.count(b"[") > _MAX_BRACKETS or raw.count(b",") > _MAX_COMMAS
+        ):
+            _READ.refuse("request", "more members than any request has")
+        value = _READ.members(
+            load_strict(raw, max_bytes=MAX_REQUEST_BYTES, code=Code.RECARRY_MALFORMED),
+            "request",
+            *("schema", "transferId", "manifestDigest", "channel"),
+            *("requestedAt", "partCount", "byteCount", "parts"),
+            optional=("reason",),
+        )
+        if value["schema"] != 1 or type(value["schema"]) is not int:
+            _READ.refuse("schema", "this version reads schema 1 only")
+        digest = _READ.text(value["manifestDigest"], "manifestDigest", pattern=fields.DIGEST)
+        request = cls(
+            transfer_id=_READ.text(value["transferId"], "transferId", pattern=fields.TRANSFER_ID),
+            manifest_sha256=digest.removeprefix("sha256:"),
+            channel=_READ.text(value["channel"], "channel", pattern=fields.CHANNEL),
+            requested_at=_READ.time(value["requestedAt"], "requestedAt"),
+            parts=_READ.items(value["parts"], "parts", WantedPart.from_json, least=1, most=MAX_SUBJECTS),
+            reason=_read_reason(value["reason"]) if "reason" in value else None,
+        )
+        names = [part.name for part in request.parts]
+        if any(name >= following for name, following in itertools.pairwise(names)):
+            _READ.refuse("parts", "not in the order of the bundle, or one occurs twice")
+        if _READ.integer(value["partCount"], "partCount") != len(request.parts):
+            _READ.refuse("partCount", f"not {len(request.parts)}, the number of parts")
+        if _READ.integer(value["byteCount"], "byteCount") != request.size_bytes:
+            _READ.refuse("byteCount", f"not {request.size_bytes}, the bytes of the parts")
+        return request
+
+    def require_matches(
+        self, manifest: BundleManifest, manifest_sha256: str
+    ) -> tuple[tuple[PartRange, str], ...]:
+        """The wanted parts as the bundle manifest has them, each with its hex SHA-256, in order.
+
+        Args:
+            manifest: a bundle manifest whose envelope the trust policy accepts.
+            manifest_sha256: its hex digest.
+
+        Raises:
+            UntrustedInputError: ``RECARRY_MALFORMED`` when the request is for another bundle, or names a part
+                that the manifest does not have with that digest and that size.
+        """
+        if self.manifest_sha256 != manifest_sha256:
+            _READ.refuse("manifestDigest", f"for the bundle sha256:{self.manifest_sha256}, not this one")
+        if (self.transfer_id, self.channel) != (manifest.transfer_id, manifest.channel):
+            _READ.refuse("transferId", "not the transfer and the channel of the bundle manifest")
+        wanted = {part.name: part for part in self.parts}
+        found: list[tuple[PartRange, str]] = []
+        for part, sha256 in manifest.parts():
+            asked = wanted.pop(part.name, None)
+            if asked is None:
+                continue
+            if (asked.sha256, asked.size_bytes) != (sha256, part.size_bytes):
+                _READ.refuse(part.name, "its digest or size is not the signed one")
+            found.append((part, sha256))
+        if wanted:
+            _READ.refuse(min(wanted), "not a part of the bundle manifest")
+        return tuple(found)
+
+
+def recarry_from_receipt(
+    receipt: Receipt, manifest: BundleManifest, manifest_sha256: str
+) -> RecarryRequest | None:
+    """Ask again for the parts that a verified receipt names as damaged; ``None`` when it names none.
+
+    Made of nothing but the receipt, so the same receipt always gives the same request. A receipt lists at
+    most 1,000 findings: where ``damage_count`` is higher, more parts may be damaged than are asked for.
+
+    Raises:
+        UntrustedInputError: ``RECARRY_MALFORMED`` when the receipt is for another bundle.
+    """
+    if receipt.manifest_sha256 != manifest_sha256:
+        _READ.refuse("receipt", "for another bundle")
+    if receipt.code is None:
+        return None
+    damaged = {damage.name for damage in receipt.damages}
+    names = [part.name for part, _ in manifest.parts() if part.name in damaged]
+    if not names:
+        return None
+    return RecarryRequest.for_parts(
+        manifest,
+        manifest_sha256,
+        names,
+        receipt.decided_at,
+        reason=f"{receipt.code.name} in the receipt of {receipt.target}"[:MAX_REASON_CHARACTERS],
+    )
+
+
+def describe_parts(names: Iterable[str], *, most: int = 8) -> str:
+    """Part names for a person, neighbours drawn together: ``001/00000002-00000005, 002/00000001 and 3 more``.
+
+    Args:
+        names: valid part names in bundle order.
+        most: so many runs are written out; the parts of all others are counted.
+    """
+    runs: list[list[str]] = []
+    for name in names:
+        stem = name.removesuffix(".part")
+        if runs and _follows(runs[-1][-1], stem):
+            runs[-1].append(stem)
+        else:
+            runs.append([stem])
+    shown = [run[0] if len(run) == 1 else f"{run[0]}-{run[-1].split('/')[1]}" for run in runs[:most]]
+    rest = sum(len(run) for run in runs[most:])
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
+
+
+def _follows(stem: str, following: str) -> bool:
+    blob, number = stem.split("/")
+    return following == f"{blob}/{int(number) + 1:08d}"
+
+
+def _read_reason(raw: Any) -> str:
+    return _READ.text(raw, "reason", limit=MAX_REASON_CHARACTERS)

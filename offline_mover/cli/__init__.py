@@ -1,0 +1,72 @@
+"""The command line: arguments in, exit code out.
+
+Only the standard library, :mod:`airgap.errors` and the verbs' own arguments are imported at the top, so that
+``--help`` is quick and ``verify`` works where no Azure package is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from airgap.errors import AirgapError
+from offline_mover.cli.parser import parse
+from offline_mover.storage_address import redact
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0, or that of the :class:`~airgap.errors.Code`; 1 for a bug, 130 when interrupted.
+    """
+    options = parse(arguments)
+    _import_domain()
+    from offline_mover.cli.session import Session  # noqa: PLC0415 - brings in the domain; --help does without
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name on a medium may not fit the terminal's encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
+    session = Session(options)
+    report = session.report
+    try:
+        with session:
+            outcome = options.verb.run(options, session)
+        session.record(outcome.code, outcome)
+        return report.outcome(outcome)
+    except AirgapError as error:
+        session.record(error.code, None)
+        return report.error(options.command, error)
+    except KeyboardInterrupt:
+        report.event(event="result", command=options.command, code="INTERRUPTED", exitCode=INTERRUPTED)
+        report.note(f"Interrupted. {options.verb.AFTER_INTERRUPTION}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a stack trace
+        if options.debug:
+            print(redact(traceback.format_exc()), file=sys.stderr)
+        report.event(event="result", command=options.command, code="BUG", exitCode=1)
+        report.note(f"BUG: {type(error).__name__}; run again with --debug and report what it prints.")
+        return 1
+
+
+def _import_domain() -> None:
+    """Import the domain as if no Azure package were there.
+
+    securesystemslib would import every one of them, for signers that the mover never uses: that takes longer
+    than verifying a small volume, and verifying must not depend on them.
+    """
+    if "azure" in sys.modules:
+        return
+    sys.modules["azure"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
+    try:
+        import airgap.verify  # noqa: F401, PLC0415 - for its side effect; --help does without
+    finally:
+        del sys.modules["azure"]

@@ -1,0 +1,59 @@
+"""``custody``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_mover.cli.options import LOCAL_NOTES, Parser, add_output, add_volumes
+
+if TYPE_CHECKING:
+    from offline_mover.cli.session import Session
+    from offline_mover.report import Outcome
+
+SUMMARY = "show or check who had the volumes, and what they found"
+HELP = """\
+Every command adds one event to the custody log of each volume: who, where, when, what
+was found. Each event has the digest of the one before, so one that was removed or
+altered is found; given together, volumes vouch for each other's logs.
+
+  offline-mover custody show   /media/usb
+  offline-mover custody verify /media/usb1 /media/usb2
+"""
+NOTES = LOCAL_NOTES
+AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
+ACTION = None
+
+
+def declare(parser: Parser) -> None:
+    """Add the arguments."""
+    views = parser.add_subparsers(dest="view", required=True, metavar="show|verify", parser_class=Parser)
+    for name, text in (("show", "list the events"), ("verify", "check the chain of events")):
+        view = views.add_parser(name, help=text, allow_abbrev=False)
+        add_volumes(view)
+        view.add_option(
+            "custody-dir",
+            metavar="FOLDER",
+            type=Path,
+            help="where events of read-only media are kept (default: your own state folder)",
+        )
+        add_output(view)
+
+
+def run(options: argparse.Namespace, _session: Session) -> Outcome:
+    """Show or verify."""
+    from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
+    from offline_mover.report import Outcome  # noqa: PLC0415 - as above
+
+    ask = custody.show if options.view == "show" else custody.verify
+    view = ask(options.volumes, side_dir=options.custody_dir)
+    told = view.to_json()
+    return Outcome(
+        command=view.command,
+        code=view.code,
+        verdict=view.verdict,
+        next_step=view.next_step,
+        facts={name: told[name] for name in ("volumes", "absentLogs")},
+        lines=tuple(view.lines()),
+    )

@@ -1,0 +1,163 @@
+"""Arguments that several verbs share, each with its mirror in the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from airgap.fields import TRANSFER_ID
+from offline_mover.storage_address import redact
+
+DEFAULT_CONCURRENCY = 4
+MAX_CONCURRENCY = 32
+DEFAULT_RETRIES = 5
+MAX_RETRIES = 10
+PREFIX = "OFFLINE_MOVER_"
+
+LOCAL_NOTES = """\
+Every option can be set in the environment: --sas-file is OFFLINE_MOVER_SAS_FILE.
+exit codes: 0 ok, 1 bug, 2 usage, 10-29 the data is wrong, 30-49 not allowed by the
+trust policy, 50-69 the medium, 70-89 a service, 130 interrupted. NO_COLOR is honoured.
+"""
+CLOUD_NOTES = f"""\
+Signing in: a SAS from --sas-file or the variable OFFLINE_MOVER_SAS, never in the URL;
+without one, whoever azure-identity finds (az login, managed identity, environment).
+TLS roots of your own: REQUESTS_CA_BUNDLE.
+{LOCAL_NOTES}"""
+
+T = TypeVar("T")
+
+
+class Parser(argparse.ArgumentParser):
+    """Does not repeat secrets that were typed where they do not belong."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, redacted."""
+        super().error(redact(message))
+
+    def add_option(
+        self,
+        name: str,
+        *,
+        metavar: str,
+        help: str,
+        type: Callable[[str], T],
+        default: T | None = None,  # noqa: A002 - argparse's names
+    ) -> None:
+        """An option with a value; its default may come from the environment."""
+        self.add_argument(
+            f"--{name}",
+            metavar=metavar,
+            type=type,
+            default=os.environ.get(_variable(name)) or default,  # argparse reads a default that is text
+            help=help,
+        )
+
+    def add_switch(self, name: str, help: str) -> None:  # noqa: A002 - as above
+        """An option without a value; the environment may set it."""
+        is_set = os.environ.get(_variable(name), "") not in {"", "0", "false"}
+        self.add_argument(f"--{name}", action="store_true", default=is_set, help=help)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace("-", "_").upper()
+
+
+def add_volumes(parser: Parser, name: str = "VOLUME") -> None:
+    """One volume or several."""
+    parser.add_argument(
+        "volumes",
+        metavar=name,
+        nargs="+",
+        type=Path,
+        help="a medium's folder; it has one folder a transfer. Several, in any order",
+    )
+
+
+def add_transfer(parser: Parser) -> None:
+    """Which transfer."""
+    parser.add_option(
+        "transfer",
+        metavar="ID",
+        type=transfer_id,
+        help="which transfer, where the volumes hold several",
+    )
+
+
+def add_trust(parser: Parser) -> None:
+    """The trust policy."""
+    trust = os.environ.get(_variable("trust")) or None
+    parser.add_argument(
+        "--trust",
+        metavar="POLICY",
+        type=Path,
+        default=trust,
+        required=trust is None,
+        help="the trust policy: whose signatures count (JSON file)",
+    )
+
+
+def add_cloud(parser: Parser) -> None:
+    """How to get at a storage."""
+    parser.add_option(
+        "sas-file", metavar="FILE", type=Path, help="file with a SAS token: what follows the ? of a SAS URL"
+    )
+    parser.add_option(
+        "retries",
+        metavar="N",
+        type=from_to(0, MAX_RETRIES),
+        default=DEFAULT_RETRIES,
+        help=f"how often a failed request is repeated (default {DEFAULT_RETRIES})",
+    )
+
+
+def add_concurrency(parser: Parser) -> None:
+    """How much at a time."""
+    parser.add_option(
+        "concurrency",
+        metavar="N",
+        type=from_to(1, MAX_CONCURRENCY),
+        default=DEFAULT_CONCURRENCY,
+        help=f"parts at a time, over all volumes (default {DEFAULT_CONCURRENCY})",
+    )
+
+
+def add_custody(parser: Parser) -> None:
+    """Who does it, and where that is written down."""
+    parser.add_option(
+        "who", metavar="NAME", type=str, help="who you are, for the custody log (default: the user)"
+    )
+    parser.add_option(
+        "custody-dir",
+        metavar="FOLDER",
+        type=Path,
+        help="where events of read-only media are kept until push (default: your own state folder)",
+    )
+
+
+def add_output(parser: Parser) -> None:
+    """How it is told."""
+    parser.add_switch("json", "JSON lines on stdout: progress now and then, the result last")
+    parser.add_switch("plain", "no progress bar: one line every 10 s")
+    parser.add_switch("debug", "a stack trace where there is a bug")
+
+
+def from_to(least: int, most: int) -> Callable[[str], int]:
+    """A whole number in a closed range."""
+
+    def number(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
+            raise argparse.ArgumentTypeError(f"not a number from {least} to {most}")
+        return int(text)
+
+    return number
+
+
+def transfer_id(text: str) -> str:
+    """A transfer id."""
+    if not TRANSFER_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("not a transfer id: 8 to 40 lower-case letters and digits")
+    return text

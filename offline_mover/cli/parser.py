@@ -1,0 +1,66 @@
+"""The command line as a whole: which verbs there are, and what was asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from airgap import __version__
+from offline_mover.cli import custody, plan, pull, push, receipts, repair, report, verify
+from offline_mover.cli.options import CLOUD_NOTES, Parser
+
+_DESCRIPTION = """\
+Carry container artifacts across an air gap: from the source storage onto media,
+and from the media into the target storage. Every byte is checked against the
+signed bundle manifest, and the signature against your trust policy.
+
+  offline-mover pull   https://src.blob.core.windows.net/transfer/ID /media/usb --trust policy.json
+  offline-mover verify /media/usb --trust policy.json
+  offline-mover push   /media/usb https://dst.blob.core.windows.net/incoming --trust policy.json
+"""
+
+VERBS = {
+    "plan": plan,
+    "pull": pull,
+    "verify": verify,
+    "repair": repair,
+    "push": push,
+    "receipts": receipts,
+    "custody": custody,
+    "report": report,
+}
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; exits with 2 for wrong ones, 0 after ``--help``, as argparse does.
+
+    Returns:
+        The options; ``command`` is the verb's name and ``verb`` its module, which runs it.
+    """
+    options = _parser().parse_args(arguments)
+    options.verb = VERBS[options.command]
+    return options
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="offline-mover",
+        description=_DESCRIPTION,
+        epilog=CLOUD_NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"offline-mover {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, verb in VERBS.items():
+        verb.declare(
+            commands.add_parser(
+                name,
+                help=verb.SUMMARY,
+                description=verb.HELP,
+                epilog=verb.NOTES,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+        )
+    return parser

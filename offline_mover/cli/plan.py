@@ -1,0 +1,102 @@
+"""``plan``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_mover.cli.options import (
+    CLOUD_NOTES,
+    Parser,
+    add_cloud,
+    add_concurrency,
+    add_output,
+    add_trust,
+)
+
+if TYPE_CHECKING:
+    from offline_mover.cli.session import Session
+    from offline_mover.report import Outcome
+
+SUMMARY = "what would go on which volume, how long it takes, what does not fit"
+HELP = """\
+Decide before work: which parts go on which volume, how many bytes, how long at the
+rate measured now, what does not fit and what is there already. Nothing is written
+but the file of --save. A volume is a mounted folder, or only described: 32G:fat32
+(G as printed on the medium, Gi for 1024s; fat32, exfat, ntfs, ext4, udf, ...).
+
+With one slot and several sticks, save the plan, label the sticks 1, 2, 3, and give
+the plan to each pull:
+  offline-mover plan https://src.blob.core.windows.net/transfer/k3v9x2m7q1 \\
+      --volume 32G:fat32 --volume 32G:fat32 --save plan.json --trust policy.json
+  offline-mover pull https://src.blob.core.windows.net/transfer/k3v9x2m7q1 /media/usb \\
+      --plan plan.json --number 1 --trust policy.json
+"""
+NOTES = CLOUD_NOTES
+AFTER_INTERRUPTION = "Nothing was written; run the same command again."
+ACTION = None
+
+
+def declare(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="https://<account>…/transfer/<transferId>, without a SAS"
+    )
+    parser.add_argument(
+        "--volume",
+        dest="volume_texts",
+        metavar="VOLUME",
+        action="append",
+        required=True,
+        help="a mounted folder, or a size and file system like 32G:fat32; once for each volume, in order",
+    )
+    parser.add_option(
+        "parity", metavar="SHARE", type=str, help="plan for parity shards too: 2%% of the parts, or 1-volume"
+    )
+    parser.add_option(
+        "rate", metavar="SIZE", type=str, help="write rate of the slowest medium a second, like 20M"
+    )
+    parser.add_option("save", metavar="FILE", type=Path, help="write the plan, for pull --plan")
+    add_trust(parser)
+    add_cloud(parser)
+    add_concurrency(parser)
+    add_output(parser)
+
+
+def run(options: argparse.Namespace, session: Session) -> Outcome:
+    """Plan."""
+    from offline_mover.commands.plan import plan  # noqa: PLC0415 - --help does without
+    from offline_mover.placement import read_rate, require_known  # noqa: PLC0415 - as above
+    from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+    address = TransferAddress.source(options.source)
+    outlooks = [require_known(text) for text in options.volume_texts]
+    rate = None if options.rate is None else read_rate(options.rate)
+    wish = read_parity(options.parity)
+    with session.container(address) as source:
+        outcome, saved = plan(
+            source,
+            outlooks,
+            transfer_id=address.transfer_id or "",
+            parity=wish,
+            rate_bytes_per_s=rate,
+            policy=session.policy,
+            now=session.now,
+            concurrency=options.concurrency,
+            meter=session.meter,
+        )
+    if options.save is not None and saved is not None:
+        session.write_file(options.save, "--save", saved.to_bytes())
+    return outcome
+
+
+def read_parity(text: str | None) -> ParityWish | None:
+    """``--parity``, if given."""
+    from airgap.parity import ParityWish  # noqa: PLC0415 - --help does without
+
+    return None if text is None else ParityWish.from_text(text)
+
+
+if TYPE_CHECKING:
+    from airgap.parity import ParityWish

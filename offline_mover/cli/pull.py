@@ -1,0 +1,116 @@
+"""``pull``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_mover.cli.options import (
+    CLOUD_NOTES,
+    Parser,
+    add_cloud,
+    add_concurrency,
+    add_custody,
+    add_output,
+    add_trust,
+    add_volumes,
+    from_to,
+)
+
+if TYPE_CHECKING:
+    from offline_mover.cli.session import Session
+    from offline_mover.report import Outcome
+
+SUMMARY = "from the source storage onto one volume or several"
+HELP = """\
+Bring one transfer from the source storage onto volumes. Parts that are there already
+are checked and kept, so after any interruption run the same command again. When all
+is written, everything is read back from the medium itself: a stick that lies about
+its size is found here, not at the other side.
+
+  offline-mover pull https://src.blob.core.windows.net/transfer/k3v9x2m7q1 /media/usb1 /media/usb2 \\
+      --trust policy.json --sas-file sas.txt
+One volume at a time, by a plan:   pull SOURCE /media/usb --plan plan.json --number 2 …
+Bring again what was damaged:      pull SOURCE /media/patch --recarry recarry.json …
+So that damage can be repaired:    pull SOURCE /media/usb1 /media/usb2 /media/usb3 --parity 1-volume …
+"""
+ACTION = "pulled"
+NOTES = CLOUD_NOTES
+AFTER_INTERRUPTION = (
+    "The parts that are whole stay on the volumes; run the same command again, it fetches the rest."
+)
+
+
+def declare(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="https://<account>…/transfer/<transferId>, without a SAS"
+    )
+    add_volumes(parser)
+    parser.add_option(
+        "plan", metavar="FILE", type=Path, help="fill the volumes as this plan says (plan --save)"
+    )
+    parser.add_option(
+        "number",
+        metavar="N",
+        type=from_to(1, 999),
+        help="with --plan: which of its volumes this is, where the volume does not say so itself",
+    )
+    parser.add_option(
+        "recarry", metavar="FILE", type=Path, help="bring only the parts that this recarry.json asks for"
+    )
+    parser.add_option(
+        "parity",
+        metavar="SHARE",
+        type=str,
+        help="add parity shards: 2%% of the parts, spread; or 1-volume: the last volume has only shards, and any one volume may be lost",
+    )
+    parser.add_switch("with-tool", "lay this tool on each volume too, to verify and push from there")
+    add_trust(parser)
+    add_cloud(parser)
+    add_concurrency(parser)
+    add_custody(parser)
+    add_output(parser)
+
+
+def run(options: argparse.Namespace, session: Session) -> Outcome:
+    """Pull."""
+    from airgap.media_plan import MAX_PLAN_BYTES, SavedPlan  # noqa: PLC0415 - --help does without
+    from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest  # noqa: PLC0415 - as above
+    from offline_mover.cli.plan import read_parity  # noqa: PLC0415 - as above
+    from offline_mover.commands.pull import PullOrder, pull  # noqa: PLC0415 - as above
+    from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+    address = TransferAddress.source(options.source)
+    options.transfer = address.transfer_id
+    plan = recarry = None
+    if options.plan is not None:
+        plan = SavedPlan.from_bytes(session.read_file(options.plan, "--plan", MAX_PLAN_BYTES))
+    if options.recarry is not None:
+        recarry = RecarryRequest.from_bytes(
+            session.read_file(options.recarry, "--recarry", MAX_REQUEST_BYTES)
+        )
+    order = PullOrder(
+        volumes=tuple(options.volumes),
+        plan=plan,
+        number=options.number,
+        recarry=recarry,
+        parity=read_parity(options.parity),
+    )
+    policy = session.policy
+    if options.with_tool:
+        from offline_mover.tool_copy import lay_tool  # noqa: PLC0415 - as above
+
+        for volume in options.volumes:
+            lay_tool(volume)
+    with session.container(address) as source:
+        return pull(
+            source,
+            order,
+            transfer_id=address.transfer_id or "",
+            policy=policy,
+            now=session.now,
+            concurrency=options.concurrency,
+            meter=session.meter,
+        )

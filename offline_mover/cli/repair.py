@@ -1,0 +1,73 @@
+"""``repair``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_mover.cli.options import (
+    LOCAL_NOTES,
+    Parser,
+    add_concurrency,
+    add_custody,
+    add_output,
+    add_transfer,
+    add_trust,
+    add_volumes,
+)
+
+if TYPE_CHECKING:
+    from offline_mover.cli.session import Session
+    from offline_mover.report import Outcome
+
+SUMMARY = "rebuild lost parts from parity shards, on the spot"
+HELP = """\
+Rebuild parts that are damaged or missing, from the parity shards that pull --parity
+wrote. A rebuilt part counts only when its digest is the signed one. The volumes given
+are only read: what is rebuilt goes onto another one, --to, and push takes it from there.
+
+  offline-mover repair /media/usb1 /media/usb3 --to /media/patch --trust policy.json
+  offline-mover push /media/usb1 /media/usb3 /media/patch https://dst.../incoming --trust policy.json
+
+A lost volume is simply left out. --in-place writes onto the damaged volumes themselves.
+"""
+ACTION = "repaired"
+NOTES = LOCAL_NOTES
+AFTER_INTERRUPTION = (
+    "The parts that are rebuilt stay where they are; run the same command again for the rest."
+)
+
+
+def declare(parser: Parser) -> None:
+    """Add the arguments."""
+    add_volumes(parser)
+    parser.add_option("to", metavar="VOLUME", type=Path, help="the volume that takes what is rebuilt")
+    parser.add_switch("in-place", "replace damaged parts on the volumes themselves")
+    add_transfer(parser)
+    add_trust(parser)
+    add_concurrency(parser)
+    add_custody(parser)
+    add_output(parser)
+
+
+def run(options: argparse.Namespace, session: Session) -> Outcome:
+    """Repair."""
+    from airgap.errors import Code, OperatorError  # noqa: PLC0415 - --help does without
+    from offline_mover.commands.repair import repair  # noqa: PLC0415 - as above
+
+    if (options.to is None) != options.in_place:
+        raise OperatorError(Code.USAGE, "give either --to VOLUME or --in-place")
+    outcome = repair(
+        options.volumes,
+        to=options.to,
+        transfer_id=options.transfer,
+        policy=session.policy,
+        now=session.now,
+        concurrency=options.concurrency,
+        meter=session.meter,
+    )
+    if options.to is not None:
+        # The event goes to the volume that was written; those that were only read are left alone.
+        options.volumes = [options.to]
+    return outcome

@@ -1,0 +1,142 @@
+"""What the verbs need besides their arguments: policy, storage, progress, the operator's files, custody."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from airgap.custody_event import Action
+from airgap.errors import Code, OperatorError
+from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
+from offline_mover import custody_log, progress
+from offline_mover.cli.options import PREFIX
+from offline_mover.progress import Display, Meter
+from offline_mover.report import Outcome, Report
+from offline_mover.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
+
+if TYPE_CHECKING:
+    from offline_mover.ports import TargetContainer
+
+
+class Session:
+    """One run of the command: reads the clock once, owns the display."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.now = datetime.now(UTC)
+        self.report = Report(as_json=options.json)
+        self.meter = Meter(_display(options, self.report))
+        self.is_recorded = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.meter.close()
+
+    @cached_property
+    def policy(self) -> TrustPolicy:
+        """The trust policy of ``--trust``."""
+        return TrustPolicy.from_bytes(self.read_file(self._options.trust, "--trust", MAX_POLICY_BYTES))
+
+    def container(self, address: TransferAddress) -> AbstractContextManager[TargetContainer]:
+        """The storage container at ``address``, signed in to as the options say."""
+        from offline_mover.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
+
+        return open_container(
+            address,
+            sas=self._read_sas(),
+            renew=self._read_sas if self._options.sas_file is not None else None,
+            retries=self._options.retries,
+            meter=self.meter,
+            notice=self.report.note,
+        )
+
+    def record(self, code: Code | None, outcome: Outcome | None) -> None:
+        """Append to the custody log of every volume what was done; its failing changes no verdict."""
+        action = getattr(self._options, "action", self._options.verb.ACTION)
+        if action is None or self.is_recorded:
+            return
+        self.is_recorded = True
+        bodies = {
+            volume: custody_log.event_body(
+                Action(action),
+                at=self.now,
+                code=code,
+                who=self._options.who,
+                transfer_id=(outcome.transfer_id if outcome else self._options.transfer) or None,
+                manifest_sha256=outcome.manifest_sha256 if outcome else None,
+                counts=outcome.counts if outcome else None,
+            )
+            for volume in self._options.volumes
+            if volume.is_dir()
+        }
+        warnings = custody_log.record(
+            bodies, side_dir=self._options.custody_dir, read_only=getattr(self._options, "read_only", False)
+        )
+        for warning in warnings:
+            self.report.note(f"custody log: {warning}")
+
+    def _read_sas(self) -> Sas | None:
+        """The SAS from its file, else from the environment, else none."""
+        path: Path | None = self._options.sas_file
+        if path is not None:
+            try:
+                text = self.read_file(path, "--sas-file", MAX_SAS_BYTES).decode("utf-8-sig")
+            except UnicodeDecodeError:
+                raise OperatorError(Code.USAGE, f"{path} does not hold a SAS token") from None
+            return Sas.from_text(text, str(path))
+        name = f"{PREFIX}SAS"
+        return Sas.from_text(os.environ[name], name) if os.environ.get(name) else None
+
+    def read_file(self, path: Path, option: str, max_bytes: int) -> bytes:
+        """A file of the operator's own: links are followed, size and kind are looked at.
+
+        Raises:
+            OperatorError: ``USAGE``.
+        """
+        try:
+            with path.open("rb") as file:
+                content = file.read(max_bytes + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
+        if len(content) > max_bytes:
+            raise OperatorError(Code.USAGE, f"{option} {path}: larger than {max_bytes} bytes")
+        return content
+
+    def write_file(self, path: Path, option: str, content: bytes) -> None:
+        """A file of the operator's own, replaced as a whole.
+
+        Raises:
+            OperatorError: ``USAGE``.
+        """
+        partial = path.with_name(path.name + ".partial")
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        except (OSError, ValueError) as error:
+            partial.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
+
+
+def _display(options: argparse.Namespace, report: Report) -> Display:
+    if options.json:
+        return progress.PlainDisplay(
+            lambda title, done, total: report.event(
+                event="progress", title=title, doneBytes=done, totalBytes=total
+            )
+        )
+    if sys.stderr.isatty() and not options.plain and os.environ.get("TERM") != "dumb":
+        try:
+            return progress.RichDisplay()
+        except ImportError:  # a carried copy may be without it
+            pass
+    return progress.PlainDisplay(progress.write_progress_line)

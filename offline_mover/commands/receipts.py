@@ -1,0 +1,355 @@
+"""``receipts``: the target's signed decisions carried back, verified on both ends.
+
+``receipts pull`` brings them from the target storage onto a volume, ``receipts push`` from there into the
+source storage. They lie in ``receipts/<folder>/<name>.dsse.json`` on the volume as they do in the containers;
+the folder is the transfer id or, where the target could not even tell the transfer, the first 32 digits of
+the envelope's SHA-256. What the trust policy does not accept is reported and goes no further.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from airgap.damage import Damage
+from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
+from airgap.errors import AirgapError, Code, MediaError, PolicyRefusal, ServiceError, UntrustedInputError
+from airgap.policy import TrustPolicy
+from airgap.recarry import REQUEST_NAME, recarry_from_receipt
+from airgap.receipt import Receipt, verify_receipt
+from airgap.verify import Verdict, verify_bundle
+from offline_mover import media_fs
+from offline_mover import volume as volumes
+from offline_mover.ports import SourceContainer, TargetContainer
+from offline_mover.progress import Meter
+from offline_mover.receipt_report import (
+    CarriedReceipt,
+    Fate,
+    pull_outcome,
+    push_outcome,
+    receipt_line,
+    receipt_members,
+)
+from offline_mover.report import Outcome
+
+FOLDER = "receipts"
+MAX_RECEIPTS = 1000
+"""Of one run; ``--transfer`` takes a part of more."""
+
+_NAME = re.compile(r"([a-z0-9]{8,40})/[a-z0-9]{8,80}\.dsse\.json")
+"""Without a dot in it, and longer than any name that Windows reserves."""
+
+
+class _Run:
+    """What the steps of one run have in common; a bag's envelope is judged once, when it is first needed."""
+
+    def __init__(self, volume: Path, policy: TrustPolicy, now: datetime, meter: Meter) -> None:
+        self.volume = volume
+        self.policy = policy
+        self.meter = meter
+        self._now = now
+        self._bundles: dict[str, tuple[str, str] | None] = {}
+
+    def judge_bag(self, transfer_id: str) -> tuple[bytes, Verdict] | None:
+        """The envelope of the transfer's bag on the volume; ``None`` unless a trusted key signed it."""
+        try:
+            envelope = volumes.read_envelope(self.volume / transfer_id)
+        except AirgapError:
+            return None
+        verdict = verify_bundle(envelope, policy=self.policy, now=self._now)
+        if verdict.manifest is None or verdict.manifest.transfer_id != transfer_id:
+            return None
+        return envelope, verdict
+
+    def bundle(self, transfer_id: str) -> tuple[str, str] | None:
+        """Hex SHA-256 of the manifest and of the envelope in the transfer's bag; ``None`` as above."""
+        if transfer_id not in self._bundles:
+            judged = self.judge_bag(transfer_id)
+            self._bundles[transfer_id] = judged and (
+                judged[1].manifest_sha256 or "",
+                hashlib.sha256(judged[0]).hexdigest(),
+            )
+        return self._bundles[transfer_id]
+
+
+# --- the two commands --------------------------------------------------------------------------------------
+
+
+def receipts_pull(
+    source: SourceContainer,
+    volume: Path,
+    *,
+    policy: TrustPolicy,
+    now: datetime,
+    meter: Meter,
+    transfer_id: str | None = None,
+    every: bool = False,
+) -> Outcome:
+    """Bring receipts from the target storage's container ``receipts`` onto ``volume``.
+
+    Args:
+        source: the container.
+        volume: any medium; a bag on it makes sure that the receipt is for that very bundle.
+        policy: names the keys that may sign receipts.
+        now: the current time, aware.
+        meter: told the bytes.
+        transfer_id: only this transfer's receipts, whether its bag is on the volume or not.
+        every: all receipts; else those of the transfers on the volume.
+
+    Where the newest receipt of a bag's transfer asks for parts again, ``recarry.json`` is written beside it.
+
+    Raises:
+        UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts.
+        ServiceError: the storage refused; what is written by then stays, a second run goes on.
+        MediaError: the volume is not there, full, write-protected or failing, or has no transfer on it.
+    """
+    volumes.require_volume(volume)
+    run = _Run(volume, policy, now, meter)
+    asked = [] if every else [transfer_id] if transfer_id else volumes.transfers_on(volume)
+    if not asked and not every:
+        raise MediaError(
+            Code.VOLUME_EMPTY, f"{volume}: no transfer on it; --all or --transfer ID brings receipts without"
+        )
+    prefixes = [""] if every else [f"{folder}/" for one in asked for folder in _folders(run, one)]
+    names = _listed(source, prefixes)
+    meter.start("fetching receipts", 0)
+    results = [_carried(run, name, partial(_pull_one, run, source, name)) for name in names]
+    folders = {result.name.split("/")[0] for result in results if result.told}
+    awaited = [one for one in asked if not folders.intersection(_folders(run, one))]
+    return pull_outcome(volume, results, _write_requests(run, results), awaited)
+
+
+def receipts_push(
+    volume: Path,
+    target: TargetContainer,
+    *,
+    policy: TrustPolicy,
+    now: datetime,
+    meter: Meter,
+    transfer_id: str | None = None,
+) -> Outcome:
+    """Send the receipts on ``volume`` into the source storage's container ``receipts``, each verified again.
+
+    One that is there already is compared, never replaced.
+
+    Raises:
+        UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts, ``UNSAFE_NAME`` for a link in place
+            of their folder.
+        ServiceError: the storage refused; a second run goes on.
+        MediaError: ``VOLUME_EMPTY`` when there are none; the volume is not there or cannot be read.
+    """
+    volumes.require_volume(volume)
+    run = _Run(volume, policy, now, meter)
+    wanted = None if transfer_id is None else set(_folders(run, transfer_id))
+    names, strangers = _held(volume, wanted)
+    if not names and not strangers:
+        raise MediaError(Code.VOLUME_EMPTY, f"{volume}: no receipts on it")
+    meter.start("sending receipts", 0)
+    results = [_carried(run, name, partial(_push_one, run, target, name)) for name in names]
+    return push_outcome(volume, [*results, *strangers])
+
+
+# --- one receipt -------------------------------------------------------------------------------------------
+
+
+def verified_receipt(raw: bytes, policy: TrustPolicy) -> Receipt:
+    """Read a receipt that its own channel's receipt roles signed.
+
+    Which channel that is stands in the payload, and the payload is not read before a signature covers it. So
+    the channels whose receipt keys the signatures name are tried; one counts only if what it accepts names
+    that very channel. A receipt that names none (the envelope was refused before any signature counted) is
+    accepted from any channel's receipt roles: it speaks of no transfer, only of the bytes of an envelope.
+
+    Raises:
+        UntrustedInputError: forged, unknown, uncheckable or malformed.
+        PolicyRefusal: ``THRESHOLD_NOT_MET``, or ``CHANNEL_UNKNOWN`` when its signers may not speak for the
+            channel that it names.
+    """
+    keyids = Envelope.from_bytes(raw).signatures.keys()
+    refusal: AirgapError = UntrustedInputError(Code.SIGNER_UNKNOWN, "no receipt key of any channel signed it")
+    for name, channel in sorted(policy.channels.items()):
+        if not any(role.keyids & keyids for role in channel.receipt_roles.values()):
+            continue
+        try:
+            receipt = verify_receipt(raw, policy=policy, channel=name)
+        except AirgapError as error:
+            refusal = error
+            continue
+        if receipt.channel is None:
+            return _require_nameless(receipt)
+        if receipt.channel == name:
+            return receipt
+        if refusal.code is Code.SIGNER_UNKNOWN:
+            refusal = PolicyRefusal(
+                Code.CHANNEL_UNKNOWN, f"its signers may not speak for the channel {receipt.channel}"
+            )
+    raise refusal
+
+
+def _require_nameless(receipt: Receipt) -> Receipt:
+    """A receipt without a channel must not speak of a transfer: any channel's keys may have signed it."""
+    if receipt.is_imported or receipt.transfer_id or receipt.manifest_sha256 or receipt.artifacts:
+        raise UntrustedInputError(Code.RECEIPT_MALFORMED, "it names a bundle but no channel")
+    return receipt
+
+
+def _judge(run: _Run, name: str, raw: bytes) -> Receipt:
+    """A receipt that the policy accepts, that stands under its own name and is for the bag's own bundle."""
+    receipt = verified_receipt(raw, run.policy)
+    if _folder_of(name) != (receipt.transfer_id or receipt.envelope_sha256[:32]):
+        raise UntrustedInputError(
+            Code.RECEIPT_MALFORMED, f"it is for {receipt.transfer_id or receipt.envelope_sha256}"
+        )
+    bundle = run.bundle(receipt.transfer_id) if receipt.transfer_id else None
+    if bundle is not None and bundle[0] != receipt.manifest_sha256:
+        raise UntrustedInputError(
+            Code.VOLUME_CONFLICT,
+            f"it is for the bundle sha256:{receipt.manifest_sha256}, the volume holds sha256:{bundle[0]}",
+        )
+    return receipt
+
+
+def _carried(run: _Run, name: str, carry: Callable[[], tuple[Fate, Receipt]]) -> CarriedReceipt:
+    """Carry one receipt; what is wrong with it alone becomes a finding, so that the others still go."""
+    try:
+        fate, receipt = carry()
+    except (UntrustedInputError, PolicyRefusal, MediaError) as error:
+        if isinstance(error, MediaError) and error.code is not Code.MEDIA_UNREADABLE:
+            raise
+        damage = Damage(code=error.code, name=media_fs.printable(name), detail=error.detail)
+        return CarriedReceipt(name=name, fate=Fate.LEFT_OUT, damage=damage)
+    run.meter.advance(0)
+    return CarriedReceipt(
+        name=name, fate=fate, told=receipt_members(receipt, name, fate), line=receipt_line(receipt)
+    )
+
+
+def _pull_one(run: _Run, source: SourceContainer, name: str) -> tuple[Fate, Receipt]:
+    folder = _folder_of(name)
+    raw = source.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
+    if raw is None:
+        raise UntrustedInputError(Code.BLOB_CHANGED, "gone since it was listed")
+    run.meter.advance(len(raw))
+    receipt = _judge(run, name, raw)
+    media_fs.make_folder(run.volume / FOLDER, FOLDER)
+    media_fs.make_folder(run.volume / FOLDER / folder, f"{FOLDER}/{folder}")
+    path = run.volume / FOLDER / name
+    if os.path.lexists(path):
+        if media_fs.read_capped(path, name, max_bytes=MAX_ENVELOPE_BYTES) != raw:
+            raise UntrustedInputError(Code.VOLUME_CONFLICT, "the volume has another one under this name")
+        return Fate.KEPT, receipt
+    media_fs.write_durably(path, name, raw)
+    if media_fs.hash_file(path, name, run.meter.advance, from_medium=True) != hashlib.sha256(raw).hexdigest():
+        raise MediaError(Code.MEDIA_LIED, f"{FOLDER}/{name} reads back differently from what was written")
+    return Fate.WRITTEN, receipt
+
+
+def _push_one(run: _Run, target: TargetContainer, name: str) -> tuple[Fate, Receipt]:
+    raw = media_fs.read_capped(run.volume / FOLDER / name, name, max_bytes=MAX_ENVELOPE_BYTES)
+    receipt = _judge(run, name, raw)
+    try:
+        target.create_small(name, raw)
+    except ServiceError as error:
+        if error.code is not Code.CONFLICT:
+            raise
+        if target.read_small(name, max_bytes=MAX_ENVELOPE_BYTES) != raw:
+            raise UntrustedInputError(
+                Code.BLOB_MISMATCH, "the storage has another one under this name; it stays as it is"
+            ) from None
+        return Fate.KEPT, receipt
+    run.meter.advance(len(raw))
+    return Fate.SENT, receipt
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+def _folder_of(name: str) -> str:
+    """The folder in a receipt's name, which becomes a path: nothing but the one form is let through."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise UntrustedInputError(Code.UNSAFE_NAME, "not the name of a receipt")
+    return match[1]
+
+
+def _folders(run: _Run, transfer_id: str) -> list[str]:
+    """Where a transfer's receipts may stand: under its id or, if it was not known, its envelope's digest."""
+    bundle = run.bundle(transfer_id)
+    return [transfer_id] if bundle is None else [transfer_id, bundle[1][:32]]
+
+
+def _listed(source: SourceContainer, prefixes: Iterable[str]) -> list[str]:
+    names: list[str] = []
+    for prefix in prefixes:
+        names += source.list_names(prefix, most=MAX_RECEIPTS + 1 - len(names))
+        _require_few(names)
+    return names
+
+
+def _require_few(names: list[str]) -> None:
+    if len(names) > MAX_RECEIPTS:
+        raise UntrustedInputError(Code.TOO_LARGE, f"more than {MAX_RECEIPTS} receipts; take --transfer ID")
+
+
+def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[CarriedReceipt]]:
+    """Names of the receipts on a volume, in order, and findings for what else lies among them."""
+    root = volume / FOLDER
+    if not os.path.lexists(root):
+        return [], []
+    if not media_fs.is_real_folder(root):
+        raise UntrustedInputError(Code.UNSAFE_NAME, f"{FOLDER}: not a folder")
+    names: list[str] = []
+    strangers: list[CarriedReceipt] = []
+    for entry in media_fs.walk(root):
+        folder, _, rest = entry.name.partition("/")
+        is_ours = rest == REQUEST_NAME or rest.endswith(media_fs.PARTIAL_SUFFIX)
+        if entry.kind is media_fs.Kind.LITTER or (folders is not None and folder not in folders):
+            continue
+        if entry.kind is media_fs.Kind.FILE and _NAME.fullmatch(entry.name):
+            names.append(entry.name)
+            _require_few(names)
+        elif not (entry.kind is media_fs.Kind.FILE and is_ours) and len(strangers) < MAX_RECEIPTS:
+            name = media_fs.printable(f"{FOLDER}/{entry.name}")
+            damage = Damage(code=Code.UNSAFE_NAME, name=name, detail="not the name of a receipt")
+            strangers.append(CarriedReceipt(name=entry.name, fate=Fate.LEFT_OUT, damage=damage))
+    return sorted(names), strangers
+
+
+# --- parts to bring again ----------------------------------------------------------------------------------
+
+
+def _write_requests(run: _Run, results: Iterable[CarriedReceipt]) -> list[str]:
+    """Names of the requests written: where a transfer's newest receipt names damaged parts of its bag."""
+    newest: dict[str, CarriedReceipt] = {}
+    for result in results:
+        transfer_id = result.told.get("transferId")
+        if transfer_id and run.bundle(transfer_id):
+            known = newest.setdefault(transfer_id, result)
+            if result.told["decidedAt"] >= known.told["decidedAt"]:
+                newest[transfer_id] = result
+    return [
+        name for transfer_id, result in newest.items() if (name := _write_request(run, transfer_id, result))
+    ]
+
+
+def _write_request(run: _Run, transfer_id: str, result: CarriedReceipt) -> str | None:
+    """Write the request of a receipt that is on the volume now; an older request that fell due is removed."""
+    name = f"{FOLDER}/{transfer_id}/{REQUEST_NAME}"
+    raw = media_fs.read_capped(run.volume / FOLDER / result.name, result.name, max_bytes=MAX_ENVELOPE_BYTES)
+    judged = run.judge_bag(transfer_id)
+    request = None
+    if judged is not None and judged[1].is_accepted:
+        request = recarry_from_receipt(
+            _judge(run, result.name, raw), judged[1].require(), judged[1].manifest_sha256 or ""
+        )
+    if request is None:
+        with media_fs.media_errors(name):
+            (run.volume / name).unlink(missing_ok=True)
+        return None
+    media_fs.write_durably(run.volume / name, name, request.to_bytes())
+    return name

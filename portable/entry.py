@@ -1,0 +1,40 @@
+"""Where the packed mover starts; packed as ``__main__.py``, beside the folder ``app``.
+
+Written so that an older Python, down to 2.7, can still read it and say what is wrong.
+"""
+
+import os
+import sys
+
+OLDEST = (3, 11)
+
+
+def main():  # type: ignore[no-untyped-def]  # Python 2 cannot read annotations
+    """Check the Python, put the packed code first, run the command; returns its exit code."""
+    sys.dont_write_bytecode = True  # the medium may be read-only, and shall hold only what was packed
+    if sys.version_info < OLDEST:
+        sys.stderr.write(
+            "offline-mover needs Python %d.%d or later; this is Python %d.%d.\n"
+            % (OLDEST + tuple(sys.version_info[:2]))
+        )
+        return 2
+    root = os.path.dirname(os.path.abspath(__file__))
+    # Nothing that this machine has installed may stand in for, or add to, what was packed.
+    foreign = ("site-packages", "dist-packages")
+    sys.path[:] = [os.path.join(root, "app")] + [
+        path for path in sys.path if os.path.abspath(path) != root and not path.endswith(foreign)
+    ]
+    try:
+        from portable import native_loader
+
+        native_loader.install()
+        from offline_mover.cli import main as run
+    except Exception as error:
+        # Most often a copy that was broken off.
+        sys.stderr.write("offline-mover: this copy is incomplete or damaged (%s); use another.\n" % (error,))
+        return 28  # TOOL_DAMAGED of airgap/errors.py, which may be what is missing
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())  # type: ignore[no-untyped-call]  # as above

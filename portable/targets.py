@@ -1,0 +1,43 @@
+"""The platforms and Pythons that a packed mover runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+WHEEL_PLATFORMS: Mapping[str, str] = {
+    "linux-x86_64": "x86_64-manylinux2014",
+    "linux-aarch64": "aarch64-manylinux2014",
+    "win-amd64": "x86_64-pc-windows-msvc",
+    "macosx-arm64": "aarch64-apple-darwin",
+}
+"""What uv calls each platform; manylinux2014 means glibc 2.17 or later."""
+
+MINORS = (11, 12, 13, 14)
+"""Of CPython 3."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One platform with one Python."""
+
+    platform: str
+    minor: int
+
+    @property
+    def key(self) -> str:
+        """As :func:`portable.native_loader.target_key` finds it at run time."""
+        return f"{self.platform}-cp3{self.minor}"
+
+    @property
+    def wheel_platform(self) -> str:
+        """As uv names it."""
+        return WHEEL_PLATFORMS[self.platform]
+
+    @property
+    def python_version(self) -> str:
+        """``3.11``."""
+        return f"3.{self.minor}"
+
+
+TARGETS = tuple(Target(platform=platform, minor=minor) for platform in WHEEL_PLATFORMS for minor in MINORS)
