@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from airgap import fields
 from airgap.errors import Code
-from airgap.parity import SHARD_NAME, ParityLayout
+from airgap.parity import MAX_PARITY_SHARDS, SHARD_NAME, ParityLayout
 from airgap.parts import PART_NAME
 from airgap.statement import MAX_SUBJECTS
 from airgap.strict_json import dump_canonical, load_strict
@@ -238,7 +238,7 @@ def _read_layout(raw: Any) -> ParityLayout:
     value = _READ.members(raw, "parity", "stripes", "parityShards")
     return ParityLayout(
         stripes=_READ.integer(value["stripes"], "parity.stripes", least=1, most=MAX_SUBJECTS),
-        parity_shards=_READ.integer(value["parityShards"], "parity.parityShards", least=1, most=254),
+        parity_shards=_READ.integer(value["parityShards"], "parity.parityShards", least=1, most=MAX_PARITY_SHARDS),
     )
 
 

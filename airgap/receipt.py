@@ -207,7 +207,7 @@ def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str) 
 
 
 def _read_code(verdict: Any, code: Any) -> Code | None:
-    if (verdict == "imported") != (code is None) or verdict not in {"imported", "refused"}:
+    if (verdict == "imported") != (code is None) or (code is not None and verdict != "refused"):
         _READ.refuse("verdict", "imported without a code or refused with one")
     if code is None:
         return None

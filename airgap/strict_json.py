@@ -80,5 +80,5 @@ def _refuse_lone_surrogates(raw: bytes, value: Any, code: Code) -> None:
         return
     try:
         dump_canonical(value)
-    except UnicodeEncodeError:
-        raise error_for(code, "not strict JSON: a lone surrogate") from None
+    except (UnicodeEncodeError, RecursionError):  # writing takes a few levels more than reading did
+        raise error_for(code, "not strict JSON: a lone surrogate, or nested too deep") from None

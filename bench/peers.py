@@ -19,8 +19,8 @@ _AZCOPY = Path("node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_linux_amd
 _NPM_TIMEOUT_S = 300
 
 
-def azcopy() -> Path:
-    """The AzCopy that the lock in ``bench/node`` names, fetched once.
+def azcopy(*, may_fetch: bool) -> Path:
+    """The AzCopy that the lock in ``bench/node`` names, fetched once, if it may be.
 
     Raises:
         BenchError: no network, another platform, or a library that it needs is missing.
@@ -31,6 +31,8 @@ def azcopy() -> Path:
         raise BenchError("AzCopy needs libsecret: apt-get install libsecret-1-0")
     program = _INSTALLED / _AZCOPY
     if not program.is_file():
+        if not may_fetch:
+            raise BenchError("AzCopy is not there yet; a bench that is not --small fetches it")
         _npm_ci()
     program.chmod(0o755)
     return program

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder=Path(scratch),
             ca_file=Path(scratch) / "pki" / "ca.pem",
             bundle=make_bundle(Path(scratch) / "bundle", size_bytes=size_bytes),
-            azcopy=_or_say(peers.azcopy),
+            azcopy=_or_say(lambda: peers.azcopy(may_fetch=not options.small)),
             concurrencies=tuple(options.concurrency or (4, 32)),
             runs=runs,
         )

@@ -1,8 +1,8 @@
 """The texts of a bag, written and read: RFC 8493, the BagIt File Packaging Format.
 
-A transfer may be spread over several volumes; each holds one bag of the group, with the parts that are on it.
-The texts let any BagIt tool, or ``sha256sum -c manifest-sha256.txt``, check a volume. They prove nothing about
-who made it: that is the envelope's part. Checks here are pure: texts in, findings out.
+A transfer may be spread over several volumes; each holds one bag of the group, with the parts that are on
+it. The texts let any BagIt tool, or ``sha256sum -c manifest-sha256.txt``, check a volume. They prove nothing
+about who made it: that is the envelope's part. Checks here are pure: texts in, findings out.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _check_info(
 
 
 def _signed_sizes(manifest: BundleManifest, listed: Mapping[str, str], held: Mapping[str, int]) -> list[int]:
-    """Of each listed file: what it should have, where that is signed; a part cut short is a finding of its own."""
+    """Of each listed file; the signed size, where there is one: a part cut short is a finding of its own."""
     signed = {part.name: part.size_bytes for part, _ in manifest.parts()}
     return [signed.get(name, held[name]) for name in listed]
 

@@ -144,7 +144,10 @@ def inspect(group: BagGroup, *, concurrency: int, meter: Meter) -> Inspection:
         if check.damage
     ]
     pending = [check for check in _side_by_side(by_volume) if check.damage is None]
-    meter.start("verifying", sum(check.size_bytes for check in pending))
+    sizes = {str(bag.volume): 0 for bag in group.bags}
+    for check in pending:
+        sizes[str(check.bag.volume)] += check.size_bytes
+    meter.start("verifying", sum(sizes.values()), sizes)
     whole_on: dict[str, Bag] = {}
     whole_shards: dict[str, Bag] = {}
     results = in_parallel(
@@ -173,9 +176,10 @@ class _Check:
 
     def run(self, meter: Meter) -> Damage | None:
         path = self.bag.path_of(self.name)
+        gauge = meter.lane(str(self.bag.volume), self.name)
         if self.part is not None:
-            return volumes.check_part(path, self.part, self.sha256, meter)
-        return volumes.check_file(path, self.name, self.sha256, self.size_bytes, meter)
+            return volumes.check_part(path, self.part, self.sha256, gauge)
+        return volumes.check_file(path, self.name, self.sha256, self.size_bytes, gauge)
 
 
 def _to_check(bag: Bag) -> Iterator[_Check]:

@@ -3,7 +3,7 @@
 Only here are bytes put on the wire. azure-storage-blob holds each piece of an answer four times over, reads
 answers without a limit and takes 0.5 s and 30 MB to import; the seven calls that the mover makes need none of
 it. No request is sent twice in here but after a 401, redirects are not followed, and what fails leaves as an
-exception of azure-core, requests or urllib3 (:data:`NETWORK_ERRORS`).
+exception of azure-core, requests, urllib3 or the system (:data:`NETWORK_ERRORS`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from offline_mover.ports import SeekableStream
 API_VERSION = "2019-12-12"
 """The first that takes blocks of up to 4000 MiB: the older, the more clouds know it."""
 
-NETWORK_ERRORS = (AzureError, requests.RequestException, urllib3.exceptions.HTTPError)
+NETWORK_ERRORS = (AzureError, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 PIECE_BYTES = 256 * 1024
 """Of a body, in both directions, for each thread; more is not faster (bench/README.md)."""

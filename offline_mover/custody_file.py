@@ -117,7 +117,7 @@ def read_log(path: Path) -> bytes:
     Raises:
         AirgapError: ``TOO_LARGE``, ``UNSAFE_NAME``, ``MEDIA_UNREADABLE``.
     """
-    if not os.path.lexists(path):
+    if not _exists(path):
         return b""
     return media_fs.read_capped(path, path.name, max_bytes=MAX_LOG_BYTES)
 
@@ -125,13 +125,23 @@ def read_log(path: Path) -> bytes:
 def read_head(volume: Path) -> tuple[Head | None, Fault | None]:
     """What the head file says, or why it says nothing: it is missing, malformed or unreadable."""
     path = volume / HEAD_NAME
-    if not os.path.lexists(path):
-        return None, Fault.HEAD_MISSING
     try:
+        if not _exists(path):
+            return None, Fault.HEAD_MISSING
         return Head.from_bytes(media_fs.read_capped(path, HEAD_NAME, max_bytes=MAX_HEAD_BYTES)), None
     except AirgapError as error:
         is_medium = error.code is Code.MEDIA_UNREADABLE
         return None, Fault.UNREADABLE if is_medium else Fault.HEAD_MALFORMED
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something of that name; a medium that does not answer is not one without it."""
+    with media_fs.media_errors(path.name, is_reading=True):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def write_head(volume: Path, head: Head) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -92,6 +92,7 @@ class CustodyLog:
         head: of the log on the volume.
         entries: on the volume.
         side: of side files on this machine, not on the volume yet.
+        chained: the log as it is, faults and all, but for a torn line; side events chained to its end.
         findings: every fault of the log, its head file and its side files.
     """
 
@@ -101,6 +102,7 @@ class CustodyLog:
     head: Head
     entries: tuple[LoggedEvent, ...]
     side: tuple[LoggedEvent, ...]
+    chained: bytes
     findings: tuple[CustodyFinding, ...]
 
 
@@ -126,6 +128,7 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
             head=GENESIS,
             entries=(),
             side=(),
+            chained=b"",
             findings=(finding,),
         )
     head, fault = read_head(volume)
@@ -135,15 +138,25 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
         detail = f"{HEAD_NAME}: without it, nothing here shows whether the end of the log was cut off"
         findings.append(CustodyFinding(fault=fault, line=0, detail=detail))
     side, strays = _read_side_files(volume, mark, raw, check.entries, side_dir)
+    resumption = custody.resume(raw, None)
     return CustodyLog(
         volume=volume,
         mark=mark,
         log_sha256=custody_side.log_sha256(raw),
-        head=custody.resume(raw, None).at,
+        head=resumption.at,
         entries=check.entries,
         side=tuple(side),
+        chained=raw[: resumption.kept_bytes] + resumption.prefix + _rechained(side, resumption.at),
         findings=tuple(findings + strays),
     )
+
+
+def _rechained(entries: Iterable[LoggedEvent], at: Head) -> bytes:
+    lines: list[bytes] = []
+    for entry in entries:
+        lines.append(custody.rechain(entry, at))
+        at = _head_of(lines[-1])
+    return b"".join(lines)
 
 
 def _is_head_lost(raw: bytes, fault: Fault) -> bool:
@@ -260,11 +273,11 @@ class _Pen:
             resumption = custody.resume(log.raw, head)
             is_head_lost = fault is not None and _is_head_lost(log.raw, fault)
             lines, merged = self._pending_lines(held, log.raw, resumption.at)
-            at = _head_of(lines[-1]) if lines else resumption.at
+            at = custody.resume(lines, None, start=resumption.at).at
             found = {"tornBytes": resumption.torn_bytes, "headLost": int(is_head_lost)}
-            lines.append(custody.chain(self._marked(body, found), at, seen=self.seen))
-            log.append(resumption, b"".join(lines))
-            warnings = self._write_head(_head_of(lines[-1]))
+            line = custody.chain(self._marked(body, found), at, seen=self.seen)
+            log.append(resumption, lines + line)
+            warnings = self._write_head(_head_of(line))
             for side_log in merged:
                 with suppress(OSError):  # the next merge finds that the log has these lines already
                     side_log.clear()
@@ -272,12 +285,12 @@ class _Pen:
             warnings.append(self._told("its custody log was cut short or altered since; run custody verify"))
         return warnings
 
-    def _pending_lines(self, held: ExitStack, raw: bytes, at: Head) -> tuple[list[bytes], list[OpenLog]]:
+    def _pending_lines(self, held: ExitStack, raw: bytes, at: Head) -> tuple[bytes, list[OpenLog]]:
         """Lines of side files, chained to ``at``, and the side files that are not needed any more then."""
-        lines: list[bytes] = []
+        pending: list[LoggedEvent] = []
         merged: list[OpenLog] = []
         if not (paths := custody_side.side_files(self.side_dir, self.volume, self.mark, raw)):
-            return lines, merged
+            return b"", merged
         known = custody_side.known_digests(custody.verify_log(raw).entries)
         for path in paths:
             try:
@@ -285,12 +298,10 @@ class _Pen:
             except (OSError, AirgapError):  # it stays where it is; load() tells
                 continue
             side_file = SideFile.parse(path, side_log.raw)
-            for entry in side_file.pending(known):
-                lines.append(custody.rechain(entry, at))
-                at = _head_of(lines[-1])
+            pending += side_file.pending(known)
             if side_file.is_attached(known):
                 merged.append(side_log)
-        return lines, merged
+        return _rechained(pending, at), merged
 
     def _write_head(self, head: Head) -> list[str]:
         try:

@@ -130,16 +130,16 @@ def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_med
         from_medium: read past the operating system's cache, as far as :func:`cache_bypass` says.
     """
     digest = hashlib.sha256()
+    opened = open_uncached(path, name) if from_medium else open_regular(path, name)
     # An anonymous map is aligned to pages, as reading straight from a device asks for.
-    with mmap.mmap(-1, BUFFER_BYTES) as pages, memoryview(pages) as buffer:
-        with open_uncached(path, name) if from_medium else open_regular(path, name) as file:
-            size = os.fstat(file.fileno()).st_size
-            done = 0
-            # Past its end, a file that is read directly may no longer be asked: the position is not aligned.
-            while done < size and (count := file.readinto(buffer)):
-                digest.update(buffer[:count])
-                done += count
-                advance(count)
+    with mmap.mmap(-1, BUFFER_BYTES) as pages, memoryview(pages) as buffer, opened as file:
+        size = os.fstat(file.fileno()).st_size
+        done = 0
+        # Past its end, a file that is read directly may no longer be asked: the position is not aligned.
+        while done < size and (count := file.readinto(buffer)):
+            digest.update(buffer[:count])
+            done += count
+            advance(count)
     return digest.hexdigest()
 
 

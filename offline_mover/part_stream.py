@@ -14,7 +14,7 @@ from airgap.damage import Damage
 from airgap.errors import AirgapError, Code
 from airgap.parts import PartRange
 from offline_mover import media_fs
-from offline_mover.progress import Meter
+from offline_mover.progress import Gauge
 from offline_mover.volume import part_damage
 
 
@@ -34,7 +34,7 @@ class PartStream:
     under a part's digest has that digest, and a later run can rely on it.
     """
 
-    def __init__(self, file: io.FileIO, part: PartRange, sha256: str, meter: Meter) -> None:
+    def __init__(self, file: io.FileIO, part: PartRange, sha256: str, meter: Gauge) -> None:
         self._file = file
         self._part = part
         self._sha256 = sha256
@@ -45,7 +45,7 @@ class PartStream:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, part: PartRange, sha256: str, meter: Meter) -> Iterator[Self]:
+    def open(cls, path: Path, part: PartRange, sha256: str, meter: Gauge) -> Iterator[Self]:
         """Open a part.
 
         Raises:

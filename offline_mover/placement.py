@@ -44,8 +44,10 @@ class VolumeOutlook:
     """Payload names."""
 
 
-def mounted(path: Path, held: Collection[str] = ()) -> VolumeOutlook:
+def mounted(path: Path, held: Collection[str] = (), *, reclaimed_bytes: int = 0) -> VolumeOutlook:
     """A volume that is here: free space and limits are asked of the system.
+
+    ``reclaimed_bytes`` are free as soon as what is in their place has been removed.
 
     Raises:
         MediaError: it could not be asked.
@@ -56,7 +58,7 @@ def mounted(path: Path, held: Collection[str] = ()) -> VolumeOutlook:
         path=path,
         file_system=identity.file_system,
         capacity=Capacity(
-            free_bytes=media_fs.free_bytes(path),
+            free_bytes=media_fs.free_bytes(path) + reclaimed_bytes,
             cluster_bytes=identity.cluster_bytes or _CLUSTER_BYTES,
             max_file_bytes=identity.max_file_bytes,
             max_files=identity.max_folder_parts,

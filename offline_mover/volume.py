@@ -24,7 +24,7 @@ from airgap.verify import Verdict, verify_bundle
 from offline_mover import bag, media_fs
 from offline_mover.bag import Place, Reading
 from offline_mover.media_fs import Kind
-from offline_mover.progress import Meter
+from offline_mover.progress import Gauge
 
 _PAYLOAD = f"{bag.PAYLOAD_FOLDER}/"
 MAX_UNDECLARED = 1000
@@ -45,7 +45,7 @@ class Stock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bag:
-    """A bag whose envelope the trust policy accepts, and what is there of it; parts are still to be checked."""
+    """A bag whose envelope the trust policy accepts, and what is there of it; parts are yet to be checked."""
 
     volume: Path
     folder: Path
@@ -310,23 +310,23 @@ def part_damage(code: Code, part: PartRange, detail: str = "") -> Damage:
 
 
 def check_part(
-    path: Path, part: PartRange, sha256: str, meter: Meter, *, from_medium: bool = False
+    path: Path, part: PartRange, sha256: str, gauge: Gauge, *, from_medium: bool = False
 ) -> Damage | None:
     """Hash a part whose size is right; a wrong digest is read once more before it is reported."""
-    found = check_file(path, part.name, sha256, part.size_bytes, meter, from_medium=from_medium)
+    found = check_file(path, part.name, sha256, part.size_bytes, gauge, from_medium=from_medium)
     return found and part_damage(found.code, part, found.detail)
 
 
 def check_file(
-    path: Path, name: str, sha256: str, size_bytes: int, meter: Meter, *, from_medium: bool = False
+    path: Path, name: str, sha256: str, size_bytes: int, gauge: Gauge, *, from_medium: bool = False
 ) -> Damage | None:
     """As :func:`check_part`, for a file that is not a part of the bundle."""
     try:
         for is_again in (False, True):
-            found = media_fs.hash_file(path, name, meter.advance, from_medium=from_medium or is_again)
+            found = media_fs.hash_file(path, name, gauge.advance, from_medium=from_medium or is_again)
             if found == sha256:
                 return None
-            meter.advance(-size_bytes)
+            gauge.advance(-size_bytes)
     except AirgapError as error:
         return Damage(code=error.code, name=name, detail=error.detail)
     return Damage(code=Code.PART_CORRUPT, name=name, detail=f"its SHA-256 is {found}")

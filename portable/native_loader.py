@@ -176,6 +176,9 @@ def read_checked(path: str, sha256: str, read: Read) -> bytes:
 def in_memory(content: bytes, path: str) -> Iterator[str]:
     """The content as a file in anonymous memory: on Linux only.
 
+    The file stays open: if the next one got its number, and with it its path, the dynamic linker would take
+    it for this one.
+
     Raises:
         OSError: there is no such memory here.
     """
@@ -186,11 +189,10 @@ def in_memory(content: bytes, path: str) -> Iterator[str]:
         descriptor = os.memfd_create(name, _MFD_CLOEXEC | _MFD_EXEC)
     except OSError:  # a kernel that does not know the flag, or forbids it
         descriptor = os.memfd_create(name, _MFD_CLOEXEC)
-    with open(descriptor, "wb", buffering=0) as file:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[file.write(rest) or 0 :]
-        yield f"/proc/self/fd/{descriptor}"
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    yield f"/proc/self/fd/{descriptor}"
 
 
 @contextmanager

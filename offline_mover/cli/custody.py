@@ -35,8 +35,8 @@ def declare(parser: Parser) -> None:
         view.add_option(
             "custody-dir",
             metavar="FOLDER",
-            type=Path,
-            help="where events of read-only media are kept (default: your own state folder)",
+            read=Path,
+            text="where events of read-only media are kept (default: your own state folder)",
         )
         add_output(view)
 

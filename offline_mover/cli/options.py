@@ -39,27 +39,21 @@ class Parser(argparse.ArgumentParser):
         super().error(redact(message))
 
     def add_option(
-        self,
-        name: str,
-        *,
-        metavar: str,
-        help: str,
-        type: Callable[[str], T],
-        default: T | None = None,  # noqa: A002 - argparse's names
+        self, name: str, *, metavar: str, text: str, read: Callable[[str], T], default: T | None = None
     ) -> None:
         """An option with a value; its default may come from the environment."""
         self.add_argument(
             f"--{name}",
             metavar=metavar,
-            type=type,
+            type=read,
             default=os.environ.get(_variable(name)) or default,  # argparse reads a default that is text
-            help=help,
+            help=text,
         )
 
-    def add_switch(self, name: str, help: str) -> None:  # noqa: A002 - as above
+    def add_switch(self, name: str, text: str) -> None:
         """An option without a value; the environment may set it."""
         is_set = os.environ.get(_variable(name), "") not in {"", "0", "false"}
-        self.add_argument(f"--{name}", action="store_true", default=is_set, help=help)
+        self.add_argument(f"--{name}", action="store_true", default=is_set, help=text)
 
 
 def _variable(name: str) -> str:
@@ -82,8 +76,8 @@ def add_transfer(parser: Parser) -> None:
     parser.add_option(
         "transfer",
         metavar="ID",
-        type=transfer_id,
-        help="which transfer, where the volumes hold several",
+        read=transfer_id,
+        text="which transfer, where the volumes hold several",
     )
 
 
@@ -103,14 +97,14 @@ def add_trust(parser: Parser) -> None:
 def add_cloud(parser: Parser) -> None:
     """How to get at a storage."""
     parser.add_option(
-        "sas-file", metavar="FILE", type=Path, help="file with a SAS token: what follows the ? of a SAS URL"
+        "sas-file", metavar="FILE", read=Path, text="file with a SAS token: what follows the ? of a SAS URL"
     )
     parser.add_option(
         "retries",
         metavar="N",
-        type=from_to(0, MAX_RETRIES),
+        read=from_to(0, MAX_RETRIES),
         default=DEFAULT_RETRIES,
-        help=f"how often a failed request is repeated (default {DEFAULT_RETRIES})",
+        text=f"how often a failed request is repeated (default {DEFAULT_RETRIES})",
     )
 
 
@@ -119,22 +113,22 @@ def add_concurrency(parser: Parser) -> None:
     parser.add_option(
         "concurrency",
         metavar="N",
-        type=from_to(1, MAX_CONCURRENCY),
+        read=from_to(1, MAX_CONCURRENCY),
         default=DEFAULT_CONCURRENCY,
-        help=f"parts at a time, over all volumes (default {DEFAULT_CONCURRENCY})",
+        text=f"parts at a time, over all volumes (default {DEFAULT_CONCURRENCY})",
     )
 
 
 def add_custody(parser: Parser) -> None:
     """Who does it, and where that is written down."""
     parser.add_option(
-        "who", metavar="NAME", type=str, help="who you are, for the custody log (default: the user)"
+        "who", metavar="NAME", read=str, text="who you are, for the custody log (default: the user)"
     )
     parser.add_option(
         "custody-dir",
         metavar="FOLDER",
-        type=Path,
-        help="where events of read-only media are kept until push (default: your own state folder)",
+        read=Path,
+        text="where events of read-only media are kept until push (default: your own state folder)",
     )
 
 

@@ -52,12 +52,12 @@ def declare(parser: Parser) -> None:
         help="a mounted folder, or a size and file system like 32G:fat32; once for each volume, in order",
     )
     parser.add_option(
-        "parity", metavar="SHARE", type=str, help="plan for parity shards too: 2%% of the parts, or 1-volume"
+        "parity", metavar="SHARE", read=str, text="plan for parity shards too: 2%% of the parts, or 1-volume"
     )
     parser.add_option(
-        "rate", metavar="SIZE", type=str, help="write rate of the slowest medium a second, like 20M"
+        "rate", metavar="SIZE", read=str, text="write rate of the slowest medium a second, like 20M"
     )
-    parser.add_option("save", metavar="FILE", type=Path, help="write the plan, for pull --plan")
+    parser.add_option("save", metavar="FILE", read=Path, text="write the plan, for pull --plan")
     add_trust(parser)
     add_cloud(parser)
     add_concurrency(parser)

@@ -49,22 +49,23 @@ def declare(parser: Parser) -> None:
     )
     add_volumes(parser)
     parser.add_option(
-        "plan", metavar="FILE", type=Path, help="fill the volumes as this plan says (plan --save)"
+        "plan", metavar="FILE", read=Path, text="fill the volumes as this plan says (plan --save)"
     )
     parser.add_option(
         "number",
         metavar="N",
-        type=from_to(1, 999),
-        help="with --plan: which of its volumes this is, where the volume does not say so itself",
+        read=from_to(1, 999),
+        text="with --plan: which of its volumes this is, where the volume does not say so itself",
     )
     parser.add_option(
-        "recarry", metavar="FILE", type=Path, help="bring only the parts that this recarry.json asks for"
+        "recarry", metavar="FILE", read=Path, text="bring only the parts that this recarry.json asks for"
     )
     parser.add_option(
         "parity",
         metavar="SHARE",
-        type=str,
-        help="add parity shards: 2%% of the parts, spread; or 1-volume: the last volume has only shards, and any one volume may be lost",
+        read=str,
+        text="add parity shards: 2%% of the parts, spread over the volumes; or 1-volume: the last volume has "
+        "only shards, and any one volume may be lost",
     )
     parser.add_switch("with-tool", "lay this tool on each volume too, to verify and push from there")
     add_trust(parser)
@@ -79,7 +80,8 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
     from airgap.media_plan import MAX_PLAN_BYTES, SavedPlan  # noqa: PLC0415 - --help does without
     from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest  # noqa: PLC0415 - as above
     from offline_mover.cli.plan import read_parity  # noqa: PLC0415 - as above
-    from offline_mover.commands.pull import PullOrder, pull  # noqa: PLC0415 - as above
+    from offline_mover.commands.pull import pull  # noqa: PLC0415 - as above
+    from offline_mover.pull_targets import PullOrder  # noqa: PLC0415 - as above
     from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     address = TransferAddress.source(options.source)

@@ -35,7 +35,10 @@ The SAS needs the permissions r, c and w on the container.
 """
 ACTION = "pushed"
 NOTES = CLOUD_NOTES
-AFTER_INTERRUPTION = "What was sent stays staged in the storage, unseen, for a week; run the same command again, it sends the rest."
+AFTER_INTERRUPTION = (
+    "What was sent stays staged in the storage, unseen, for a week; run the same command again, it sends "
+    "the rest."
+)
 
 
 def declare(parser: Parser) -> None:

@@ -47,7 +47,7 @@ def declare(parser: Parser) -> None:
     pull.add_argument("volume", metavar="VOLUME", type=Path, help="the medium's folder")
     pull.add_switch("all", "bring every receipt, not only those of transfers on the volume")
     pull.add_option(
-        "recarry", metavar="FILE", type=Path, help="write the request for parts that a refusal lists"
+        "recarry", metavar="FILE", read=Path, text="write the request for parts that a refusal lists"
     )
     push = directions.add_parser("push", help="from a volume into the source's storage", allow_abbrev=False)
     push.add_argument("volume", metavar="VOLUME", type=Path, help="the medium's folder")
@@ -65,7 +65,6 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
     from offline_mover.commands.receipts import (  # noqa: PLC0415 - --help does without
         receipts_pull,
         receipts_push,
-        recarry_request,
     )
     from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
 

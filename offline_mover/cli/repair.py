@@ -42,7 +42,7 @@ AFTER_INTERRUPTION = (
 def declare(parser: Parser) -> None:
     """Add the arguments."""
     add_volumes(parser)
-    parser.add_option("to", metavar="VOLUME", type=Path, help="the volume that takes what is rebuilt")
+    parser.add_option("to", metavar="VOLUME", read=Path, text="the volume that takes what is rebuilt")
     parser.add_switch("in-place", "replace damaged parts on the volumes themselves")
     add_transfer(parser)
     add_trust(parser)

@@ -42,9 +42,9 @@ def declare(parser: Parser) -> None:
     parser.add_option(
         "to",
         metavar="FILE",
-        type=Path,
+        read=Path,
         default=Path("report.html"),
-        help="the page; its JSON twin is written beside it (default report.html, here)",
+        text="the page; its JSON twin is written beside it (default report.html, here)",
     )
     parser.add_switch("read-only", "leave the media as they are; the custody event is kept on this machine")
     add_trust(parser)

@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airgap.custody_event import Action
 from airgap.errors import Code, OperatorError
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from offline_mover import custody_log, progress
 from offline_mover.cli.options import PREFIX
-from offline_mover.progress import Display, Meter
+from offline_mover.progress import Display, Meter, Progress
 from offline_mover.report import Outcome, Report
 from offline_mover.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
 
@@ -64,18 +64,19 @@ class Session:
         if action is None or self.is_recorded:
             return
         self.is_recorded = True
+        transfer_id = (outcome.transfer_id if outcome else getattr(self._options, "transfer", None)) or None
         bodies = {
             volume: custody_log.event_body(
                 Action(action),
                 at=self.now,
                 code=code,
                 who=self._options.who,
-                transfer_id=(outcome.transfer_id if outcome else self._options.transfer) or None,
+                transfer_id=transfer_id,
                 manifest_sha256=outcome.manifest_sha256 if outcome else None,
                 counts=outcome.counts if outcome else None,
             )
             for volume in self._options.volumes
-            if volume.is_dir()
+            if _is_ours(volume, transfer_id)
         }
         warnings = custody_log.record(
             bodies, side_dir=self._options.custody_dir, read_only=getattr(self._options, "read_only", False)
@@ -127,13 +128,31 @@ class Session:
             raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
 
 
+def _is_ours(volume: Path, transfer_id: str | None) -> bool:
+    """Whether a folder is a volume of ours; a wrong path gets no log for having been typed."""
+    return (volume / custody_log.LOG_NAME).is_file() or (
+        transfer_id is not None and (volume / transfer_id).is_dir()
+    )
+
+
+def _progress_event(state: Progress) -> dict[str, Any]:
+    return {
+        "event": "progress",
+        "title": state.title,
+        "doneBytes": state.done_bytes,
+        "totalBytes": state.total_bytes,
+        "bytesPerSecond": int(state.rate_bytes_per_s),
+        "secondsLeft": state.left_s,
+        "volumes": [
+            {"path": lane.name, "doneBytes": lane.done_bytes, "totalBytes": lane.total_bytes}
+            for lane in state.lanes
+        ],
+    }
+
+
 def _display(options: argparse.Namespace, report: Report) -> Display:
     if options.json:
-        return progress.PlainDisplay(
-            lambda title, done, total: report.event(
-                event="progress", title=title, doneBytes=done, totalBytes=total
-            )
-        )
+        return progress.PlainDisplay(lambda state: report.event(**_progress_event(state)))
     if sys.stderr.isatty() and not options.plain and os.environ.get("TERM") != "dumb":
         try:
             return progress.RichDisplay()

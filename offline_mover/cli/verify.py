@@ -45,9 +45,9 @@ def declare(parser: Parser) -> None:
     parser.add_option(
         "recarry",
         metavar="FILE",
-        type=Path,
+        read=Path,
         default=Path("recarry.json"),
-        help="where the request for lost parts is written, if there are any (default recarry.json, here)",
+        text="where the request for lost parts is written, if there are any (default recarry.json, here)",
     )
     parser.add_switch("read-only", "leave the media as they are; the custody event is kept on this machine")
     add_trust(parser)

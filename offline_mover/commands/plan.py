@@ -11,11 +11,12 @@ from airgap.media_plan import PayloadFile, SavedPlan, estimated_seconds
 from airgap.parity import ParityWish
 from airgap.policy import TrustPolicy
 from offline_mover import bag, placement, volume
-from offline_mover.commands.pull import Bundle, accepted_bundle, source_etag
+from offline_mover.fetching import source_etag
 from offline_mover.parallel import in_parallel
 from offline_mover.placement import Placement, VolumeOutlook
 from offline_mover.ports import SourceContainer
 from offline_mover.progress import Meter
+from offline_mover.pull_targets import Bundle, accepted_bundle
 from offline_mover.report import Outcome
 
 SAMPLE_BYTES = 32 * 1024 * 1024
@@ -111,8 +112,9 @@ def _outcome(
     loads = decided.plan.loads
     held = sum(len(outlook.held) for outlook in outlooks)
     lines = [
-        f"volume {number}  {outlook.name}{_file_system(outlook)}: {len(load.files)} files, {_size(load.size_bytes)} to "
-        f"write, {len(outlook.held)} there already, {_size(outlook.capacity.free_bytes - load.stored_bytes)} stay free"
+        f"volume {number}  {outlook.name}{_file_system(outlook)}: {len(load.files)} files, "
+        f"{_size(load.size_bytes)} to write, {len(outlook.held)} there already, "
+        f"{_size(outlook.capacity.free_bytes - load.stored_bytes)} stay free"
         for number, (outlook, load) in enumerate(zip(outlooks, loads, strict=True), start=1)
     ]
     if rate:
@@ -126,7 +128,8 @@ def _outcome(
         code=code,
         verdict=f"{len(decided.plan.unplaced)} files, {_size(lacking)} do not fit"
         if code
-        else f"{manifest.part_count} parts, {_size(manifest.size_bytes)} of transfer {manifest.transfer_id} fit",
+        else f"transfer {manifest.transfer_id} fits: {manifest.part_count} parts, "
+        f"{_size(manifest.size_bytes)}",
         next_step=f"Add a volume with at least {_size(lacking)}, or a larger one, and plan again."
         if code
         else "Run pull with these volumes, or --save the plan and fill them one at a time.",

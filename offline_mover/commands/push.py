@@ -31,7 +31,6 @@ from offline_mover.progress import Meter
 from offline_mover.report import Finding, Outcome
 from offline_mover.volume import Bag
 
-
 CUSTODY_FOLDER = "custody"
 """In the target container, beside the transfers; no bundle manifest is ever looked for there."""
 
@@ -201,9 +200,12 @@ def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
             done.findings += _absences(run.group, part)
         else:
             done.not_here.append(part)
-    run.meter.start(
-        f"sending {blob.name}", sum(part.size_bytes for lane in lanes.values() for part, _ in lane)
-    )
+    sizes = {
+        str(run.group.bags[index].volume): sum(part.size_bytes for part, _ in lane)
+        for index, lane in lanes.items()
+        if lane
+    }
+    run.meter.start(f"sending {blob.name}", sum(sizes.values()), sizes)
 
     def send(item: Signed) -> tuple[bool, list[Finding]]:
         return _send_part(run, blob, *item)
@@ -228,7 +230,7 @@ def _absences(group: BagGroup, part: PartRange) -> Iterator[Finding]:
 
 
 def _send_part(run: _Run, blob: TransferBlob, part: PartRange, sha256: str) -> tuple[bool, list[Finding]]:
-    """Send one part from the first volume that has it whole; whether it was sent, and what was wrong on others."""
+    """Send a part from the first volume that has it whole; whether it was, and what was wrong on others."""
     findings: list[Finding] = []
     for index in _holders(run.group, part):
         bag = run.group.bags[index]
@@ -246,12 +248,13 @@ def _replaced(finding: Finding) -> Finding:
 def _send_from(run: _Run, bag: Bag, name: str, part: PartRange, sha256: str) -> Damage | None:
     """Send one part; one that turns out wrong is read again, from the medium, before it is reported."""
     path = bag.path_of(part.name)
+    gauge = run.meter.lane(str(bag.volume), part.name)
     for _ in range(2):
         try:
-            with PartStream.open(path, part, sha256, run.meter) as stream:
+            with PartStream.open(path, part, sha256, gauge) as stream:
                 run.target.stage(name, block_id(part, sha256), stream)
         except PartDamagedError as error:
-            found = volumes.check_part(path, part, sha256, run.meter, from_medium=True)
+            found = volumes.check_part(path, part, sha256, gauge, from_medium=True)
             if found is not None:
                 return found
             last = error.damage
@@ -325,8 +328,8 @@ def _unfinished(run: _Run, total: _Sent) -> str:
     if damaged:
         return f"{staged}; damaged parts: {damaged}; their blobs are not committed, the target sees nothing"
     return (
-        f"{staged}; {len(total.not_here)} parts are on {numbered(run.group.absent) or 'other volumes'}; until "
-        "they are sent too, the target sees nothing"
+        f"{staged}; {len(total.not_here)} parts are on {numbered(run.group.absent) or 'other volumes'}; "
+        "until they are sent too, the target sees nothing"
     )
 
 

@@ -107,5 +107,7 @@ def _next_step(inspection: Inspection, code: Code | None) -> str:
     if repairing.can_repair(inspection):
         return "Run repair with the same volumes: the parity shards are enough to rebuild what is damaged."
     if inspection.group.absent:
-        return f"Verify it together with {numbered(inspection.group.absent)}; else take recarry.json to the source."
+        return (
+            f"Verify it with {numbered(inspection.group.absent)} too; else take recarry.json to the source."
+        )
     return "Take recarry.json to the source and run pull --recarry there; push everything else meanwhile."

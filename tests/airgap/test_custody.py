@@ -375,6 +375,12 @@ def test_line_torn_at_any_byte_is_told_from_tampering_and_mended() -> None:
         assert go_on(torn, head).startswith(RAW if is_whole else before)
 
 
+def test_whole_event_without_a_lines_end_is_kept_even_where_it_does_not_belong() -> None:
+    raw = LINES[0] + LINES[3][:-1]
+    assert go_on(raw, None).startswith(LINES[0] + LINES[3])
+    assert (Fault.REMOVED, 2) in faults(custody.verify_log(go_on(raw, None)))
+
+
 def test_very_first_line_torn() -> None:
     torn = LINES[0][:50]
     assert faults(custody.verify_log(torn)) == [(Fault.TORN, 1)]

@@ -71,6 +71,7 @@ def test_stripe_lists_its_parts_then_its_parity_shards() -> None:
         ("parity/00000001-00.parity", 96, None),
         ("parity/00000001-01.parity", 96, None),
     ]
+    assert stripe.parity == stripe.shards[2:]
     assert stripe.size_bytes == 96
     assert (stripe.code.data_shards, stripe.code.parity_shards) == (2, 2)
 

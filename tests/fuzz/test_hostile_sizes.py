@@ -9,7 +9,7 @@ import pytest
 
 from airgap.custody import MAX_LOG_BYTES, verify_log
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
-from airgap.errors import Code
+from airgap.errors import AirgapError, Code
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest
 from offline_mover import bag

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from offline_mover.commands.pull import PullOrder, pull
+from offline_mover.commands.pull import pull
+from offline_mover.pull_targets import PullOrder
 from offline_mover.commands.push import push
 from offline_mover.commands.verify import verify
 from offline_mover.ports import SourceContainer, TargetContainer

@@ -88,6 +88,10 @@ class MemoryContainer:
                 raise UntrustedInputError(Code.BLOB_CHANGED, name)
             yield held.content[start : min(start + PIECE_BYTES, offset_bytes + size_bytes)]
 
+    def list_names(self, prefix: str, *, most: int) -> list[str]:
+        self._call("list_names", prefix)
+        return sorted(name for name in self.blobs if name.startswith(prefix))[:most]
+
     def committed_blocks(self, name: str) -> list[Block]:
         self._call("committed_blocks", name)
         return self.blobs[name].blocks if name in self.blobs else []

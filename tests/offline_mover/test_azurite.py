@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
 from azure.storage.blob import BlobServiceClient, generate_container_sas
 
+from airgap.errors import ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from local_cloud.azurite import Azurite, is_installed
 from local_cloud.pki import CertificateAuthority
+from local_cloud.tokens import TokenAuthority
+from offline_mover.blob_store import AzureContainer
+from offline_mover.storage_address import Sas, TransferAddress
 from tests.bundles import Bundle, make_bundle
 from tests.offline_mover.conftest import flip
 
@@ -257,6 +262,51 @@ def test_blob_changed_during_a_pull_is_refused(site: Site) -> None:
             blob.set_blob_metadata({"touched": "yes"})  # the quickest way to another version
         out, _ = child.communicate(timeout=_DEADLINE_S)
     assert json.loads(out.splitlines()[-1])["code"] == "BLOB_CHANGED"
+
+
+def sas_of(site: Site, container: str, permissions: str, *, lifetime_h: int = 1) -> Sas:
+    path = Path(site.sas_file(container, permissions, lifetime_h=lifetime_h))
+    return Sas.from_text(path.read_text(), str(path))
+
+
+@pytest.fixture
+def address(site: Site, monkeypatch: pytest.MonkeyPatch) -> TransferAddress:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(site.azurite.ca_file))
+    return TransferAddress.target(f"{site.azurite.blob_url}/transfer")
+
+
+def test_names_are_listed_below_a_prefix(site: Site, address: TransferAddress) -> None:
+    prefix = f"{site.bundle.transfer_id}/"
+    names = [f"{prefix}{name}" for name in ("001", "002", ENVELOPE_NAME)]
+    with AzureContainer(address, sas=sas_of(site, "transfer", "rl")) as source:
+        assert source.list_names(prefix, most=10) == names
+        assert source.list_names(prefix, most=2) == names[:2]
+        assert source.list_names("nobody/", most=10) == []
+    with AzureContainer(address, sas=sas_of(site, "transfer", "r")) as source:
+        with pytest.raises(ServiceError) as caught:
+            source.list_names(prefix, most=10)
+        assert "l is missing" in caught.value.detail
+
+
+def test_sas_that_expires_is_replaced_while_it_runs(site: Site, address: TransferAddress) -> None:
+    good = sas_of(site, "transfer", "r")
+    expired = sas_of(site, "transfer", "r", lifetime_h=-1)
+    name = f"{site.bundle.transfer_id}/001"
+    with AzureContainer(address, sas=expired, renew=lambda: good) as source:
+        stored = source.describe(name)
+        assert stored is not None
+        pieces = source.read_range(name, offset_bytes=1, size_bytes=9, etag=stored.etag)
+        assert b"".join(pieces) == site.bundle.blobs["001"][1:10]
+
+
+def test_signed_in_identity_reads(site: Site, address: TransferAddress) -> None:
+    class Identity:
+        def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+            return AccessToken(TokenAuthority().mint("app", "https://storage.azure.com"), 2**31)
+
+    with AzureContainer(address, sas=None, credential=Identity()) as source:
+        assert source.read_small(f"{site.bundle.transfer_id}/{ENVELOPE_NAME}", max_bytes=10**6)
+        assert source.read_small(f"{site.bundle.transfer_id}/none", max_bytes=10**6) is None
 
 
 def test_container_or_transfer_that_is_not_there(site: Site, pulled: Path) -> None:

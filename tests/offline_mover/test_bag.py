@@ -24,9 +24,7 @@ _NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 def contents(bundle: Bundle) -> dict[str, bytes]:
     files = {part.name: (sha256, part.size_bytes) for part, sha256 in bundle.manifest.parts()}
     whole = bag.Contents(place=bag.Place(number=1, of=1), files=files)
-    return bag.bag_texts(bundle.manifest, bundle.envelope, whole, now=_NOW) | {
-        ENVELOPE_NAME: bundle.envelope
-    }
+    return bag.bag_texts(bundle.manifest, bundle.envelope, whole, now=_NOW) | {ENVELOPE_NAME: bundle.envelope}
 
 
 def read(bundle: Bundle, texts: dict[str, bytes]) -> bag.Reading:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from airgap.custody import GENESIS, Action, CustodyEvent, Fault, Head, chain, line_sha256
+from airgap.custody import GENESIS, Action, CustodyEvent, Fault, Head, SeenLog, chain, line_sha256
 from airgap.errors import Code, MediaError
 from offline_mover import media_identity
 from offline_mover.commands import custody
@@ -132,6 +133,24 @@ def test_volume_named_twice_does_not_vouch_for_itself(shelf: Shelf) -> None:
     red = shelf.volumes[0]
     view = shelf.verify(red, red / ".." / "red")
     assert [volume.vouched_count for volume in view.volumes] == [0]
+
+
+def test_volume_that_names_its_own_log_does_not_vouch_for_itself(shelf: Shelf) -> None:
+    red = shelf.volumes[0]
+    own = line_sha256((red / LOG_NAME).read_bytes().splitlines(keepends=True)[0])
+    sight = SeenLog(log_sha256=own, head=Head(count=1, sha256=own), volume=None)
+    rewrite(red, lambda events: [*events[:2], replace(events[2], seen=(sight,))])
+    view = shelf.verify(red)
+    assert (view.code, view.absent_logs) == (None, 2)
+    assert [volume.vouched_count for volume in view.volumes] == [0]
+
+
+def test_volumes_without_serials_are_not_taken_for_each_other(shelf: Shelf, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    shelf.record(other)
+    view = shelf.verify(shelf.volumes[0], other)
+    assert (view.code, view.absent_logs) == (None, 2)
 
 
 def test_volume_without_a_log_is_not_called_well(shelf: Shelf, tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from airgap.custody import MAX_LOG_BYTES, Action, CustodyEvent, EventBody, Fault, line_sha256
+from airgap.custody import MAX_LOG_BYTES, Action, CustodyEvent, EventBody, Fault, line_sha256, verify_log
 from airgap.errors import Code
 from offline_mover import custody_file, custody_log, custody_side, file_lock, media_fs, media_identity
 from offline_mover.custody_log import HEAD_NAME, LOG_NAME, event_body, load, merge, record
@@ -67,6 +68,30 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+def test_volume_that_is_gone_is_kept_beside(place: Place) -> None:
+    place.volume.rmdir()
+    (warning,) = place.record()
+    assert "No such file or directory" in warning
+    assert not place.volume.exists()
+    assert place.side_file().stat().st_size
+
+
+@pytest.mark.parametrize("name", [LOG_NAME, HEAD_NAME])
+def test_medium_that_does_not_answer_is_not_one_without_a_log(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    place.record()
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if path.name == name:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert place.told()[2] == [Fault.UNREADABLE]
 
 
 # --- on the medium -----------------------------------------------------------------------------------------
@@ -311,6 +336,9 @@ def test_side_events_of_two_machines_are_chained_one_after_the_other(place: Plac
     recorded = place.side_file().read_bytes()
     record({place.volume: body(who="there")}, side_dir=tmp_path / "other machine")
     assert place.told() == (["w1", "there"], ["here"], [])
+    chained = verify_log(place.load().chained)
+    assert [entry.event.body.who for entry in chained.entries] == ["w1", "there", "here"]
+    assert chained.findings == ()
     assert place.record(who="w2") == []
     assert place.told() == (["w1", "there", "here", "w2"], [], [])
     moved = place.load().entries[2].event
@@ -405,6 +433,67 @@ def test_side_files_have_their_place(
 ) -> None:
     monkeypatch.setenv("HOME", "/h")
     assert custody_side.default_side_dir(environment) == Path(expected)
+
+
+# --- the power goes ----------------------------------------------------------------------------------------
+
+
+class PowerCut(BaseException):
+    """Nothing of the program runs after it."""
+
+
+def cut_power_at(step: int, patch: pytest.MonkeyPatch) -> list[int]:
+    """Let the calls that change a medium work up to ``step``; a write before the end comes to half."""
+    count = [0]
+
+    def cutting(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            count[0] += 1
+            if count[0] == step:
+                raise PowerCut
+            return real(*arguments, **options)
+
+        return call
+
+    real_write = os.write
+
+    def write(descriptor: int, content: memoryview) -> int:
+        count[0] += 1
+        if count[0] == step:
+            real_write(descriptor, content[: len(content) // 2])
+            raise PowerCut
+        return real_write(descriptor, content)
+
+    patch.setattr(os, "write", write)
+    for name in ("fsync", "ftruncate", "open"):
+        patch.setattr(os, name, cutting(getattr(os, name)))
+    patch.setattr(Path, "replace", cutting(Path.replace))
+    return count
+
+
+def test_power_cut_at_any_step_loses_no_event_and_doubles_none(tmp_path: Path) -> None:
+    for step in range(1, 100):
+        root = tmp_path / str(step)
+        root.mkdir()
+        place = Place(root)
+        place.record(who="w1")
+        place.record(who="side", read_only=True)
+        record({place.volume: body(who="there")}, side_dir=root / "other machine")
+        with pytest.MonkeyPatch.context() as patch:
+            count = cut_power_at(step, patch)
+            with suppress(PowerCut):
+                place.record(who="w2")
+        names, beside, found = place.told()
+        assert set(found) <= {Fault.TORN}, step
+        assert [*names, *beside].count("side") == 1, step
+        assert place.record(who="w3") == []
+        names, beside, found = place.told()
+        assert names in (["w1", "there", "side", "w2", "w3"], ["w1", "there", "side", "w3"]), step
+        assert (beside, found) == ([], []), step
+        if count[0] < step:
+            assert step > 10
+            return
+    pytest.fail("it never came to an end")
 
 
 # --- several at once ---------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from offline_mover.parallel import in_parallel
-from offline_mover.progress import Cancelled, Meter, PlainDisplay
+from offline_mover.parallel import in_lanes, in_parallel
+from offline_mover.progress import Cancelled, Meter, PlainDisplay, progress_line
+
+MIB = 1024 * 1024
 
 
 def test_every_item_is_worked_on_once() -> None:
@@ -53,11 +55,30 @@ def test_failure_of_one_stops_the_others() -> None:
 
 def test_plain_progress_is_a_line_now_and_then() -> None:
     now = 0.0
-    lines: list[tuple[str, int, int]] = []
-    display = PlainDisplay(lambda *line: lines.append(line), interval_s=10, clock=lambda: now)
-    with Meter(display) as meter:
-        meter.start("fetching", 100)
+    lines: list[str] = []
+    display = PlainDisplay(lambda state: lines.append(progress_line(state)), interval_s=10, clock=lambda: now)
+    with Meter(display, clock=lambda: now) as meter:
+        meter.start("fetching", 100 * MIB, {"/a": 60 * MIB, "/b": 40 * MIB})
         for second in range(25):
             now = float(second)
-            meter.advance(4)
-    assert lines == [("fetching", 44, 100), ("fetching", 84, 100)]
+            meter.lane("/a" if second < 15 else "/b", "001/00000001.part").advance(4 * MIB)
+    assert lines == [
+        "fetching: 44 of 100 MiB (44 %), 4 MiB/s, 12 s left; /a: 44 of 60 MiB; /b: 0 of 40 MiB",
+        "fetching: 84 of 100 MiB (84 %), 4 MiB/s, 3 s left; /a: 60 of 60 MiB; /b: 24 of 40 MiB",
+    ]
+
+
+def test_slow_device_does_not_hold_up_another() -> None:
+    """One thread each: the second lane ends while the first one's only item waits for it."""
+    second_done = threading.Event()
+
+    def work(item: str) -> str:
+        if item == "slow":
+            assert second_done.wait(10)
+        if item == "last":
+            second_done.set()
+        return item
+
+    lanes = [["slow"], ["quick", "quick", "last"]]
+    done = list(in_lanes(work, lanes, concurrency=2, meter=Meter()))
+    assert done.index("slow") > done.index("last")

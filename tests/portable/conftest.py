@@ -34,7 +34,8 @@ class Packed:
 
     @property
     def shapes(self) -> dict[str, Path]:
-        return {"folder": self.folder, "single file": self.single_file}
+        # Started as a folder, Python would keep its bytecode there.
+        return {"folder": self.folder / "__main__.py", "single file": self.single_file}
 
     @property
     def verify(self) -> tuple[str, ...]:

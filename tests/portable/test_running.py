@@ -12,6 +12,7 @@ import pytest
 
 from tests.portable.conftest import Packed
 from tests.portable.pythons import SUPPORTED, TOO_OLD, python, run
+from tests.portable.test_contents import described
 
 _SHAPES = ("folder", "single file")
 _REQUIRED = os.environ.get("AIRGAP_REQUIRE_DEBIAN_TOOLS") == "1"
@@ -99,6 +100,17 @@ def test_other_platform_gets_one_plain_line(packed: Packed, shape: str) -> None:
     )
 
 
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_nothing_is_written_beside_the_tool(copied: Packed, shape: str) -> None:
+    before = described(copied.medium)
+    assert run(copied.shapes[shape], *copied.verify).returncode == 0
+    assert described(copied.medium) == before
+
+
+def test_folder_itself_can_be_started(copied: Packed) -> None:
+    assert run(copied.folder, *copied.verify).returncode == 0
+
+
 def test_launcher_finds_a_python(packed: Packed) -> None:
     launcher = packed.folder / "offline-mover.sh"
     for command, folder in ((["sh", str(launcher)], "/"), (["sh", launcher.name], packed.folder)):
@@ -131,7 +143,7 @@ def test_installed_packages_do_not_stand_in_for_carried_ones(packed: Packed, tmp
     site = tmp_path / "site-packages"
     (site / "cryptography").mkdir(parents=True)
     (site / "cryptography" / "__init__.py").write_text("raise SystemExit('foreign')")
-    done = run(packed.folder, *packed.verify, PYTHONPATH=str(site))
+    done = run(packed.shapes["folder"], *packed.verify, PYTHONPATH=str(site))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -182,7 +194,7 @@ def test_system_that_loads_nothing_gets_one_plain_line(packed: Packed) -> None:
         *namespaces("--pid", "--fork", "--mount-proc", "--mount"),
         *("sh", "-c", locked, "sh", str(packed.medium)),
     )
-    done = run(packed.folder, *packed.verify, prefix=prefix)
+    done = run(packed.shapes["folder"], *packed.verify, prefix=prefix)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("offline-mover: this system does not load ")
     assert done.stderr.count("\n") == 1

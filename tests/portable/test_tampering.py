@@ -89,7 +89,7 @@ def assert_refused(done: subprocess.CompletedProcess[str]) -> None:
 @pytest.mark.parametrize("tampering", _TAMPERINGS)
 def test_tampered_folder_is_refused(copied: Packed, tampering: str) -> None:
     _TAMPERINGS[tampering](copied.folder / "app")
-    assert_refused(run(copied.folder, *copied.verify))
+    assert_refused(run(copied.shapes["folder"], *copied.verify))
 
 
 @pytest.mark.parametrize("tampering", ["flipped bit in _cffi_backend", "missing _cffi_backend", "no table"])
@@ -114,7 +114,7 @@ def test_single_file_from_a_bad_sector_is_refused(copied: Packed) -> None:
 
 def test_copy_that_was_broken_off_says_so(copied: Packed) -> None:
     (copied.folder / "app" / "airgap" / "errors.py").unlink()
-    done = run(copied.folder, "--help")
+    done = run(copied.shapes["folder"], "--help")
     assert (done.returncode, done.stdout) == (Code.TOOL_DAMAGED.exit_code, "")
     assert done.stderr == (
         "offline-mover: this copy is incomplete or damaged (No module named 'airgap.errors'); use another.\n"

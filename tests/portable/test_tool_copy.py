@@ -47,7 +47,7 @@ def test_folder_is_copied_whole_and_runs(packed: Packed, volume: Path) -> None:
     wanted = files_of(packed.folder)
     assert lay(packed.folder, volume) == str(len(wanted))
     assert files_of(volume / "offline-mover") == wanted
-    assert run(volume / "offline-mover", *packed.verify).returncode == 0
+    assert run(volume / "offline-mover" / "__main__.py", *packed.verify).returncode == 0
 
 
 def test_second_copy_writes_only_what_is_missing_or_damaged(packed: Packed, volume: Path) -> None:
