@@ -72,11 +72,6 @@ class Code(Enum):
         False,
         "The volume holds another bundle under this transfer id; use an empty volume.",
     )
-    TOOL_DAMAGED = (
-        28,
-        False,
-        "Do not use this copy of the tool; take another and compare its SHA-256 with the published one.",
-    )
     CUSTODY_BROKEN = (
         28,
         False,
@@ -120,6 +115,11 @@ class Code(Enum):
         58,
         False,
         "The volume has no custody log: nothing was recorded on it yet, or the log was removed; ask who had it.",
+    )
+    TOOL_DAMAGED = (
+        59,
+        False,
+        "Do not use this copy of the tool; take another and compare its SHA-256 with the published one.",
     )
 
     # a service said no

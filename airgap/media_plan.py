@@ -238,7 +238,9 @@ def _read_layout(raw: Any) -> ParityLayout:
     value = _READ.members(raw, "parity", "stripes", "parityShards")
     return ParityLayout(
         stripes=_READ.integer(value["stripes"], "parity.stripes", least=1, most=MAX_SUBJECTS),
-        parity_shards=_READ.integer(value["parityShards"], "parity.parityShards", least=1, most=MAX_PARITY_SHARDS),
+        parity_shards=_READ.integer(
+            value["parityShards"], "parity.parityShards", least=1, most=MAX_PARITY_SHARDS
+        ),
     )
 
 

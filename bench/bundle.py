@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,7 +54,13 @@ def make_bundle(folder: Path, *, size_bytes: int) -> BenchBundle:
     folder.mkdir(parents=True)
     part_size = DEFAULT_PART_SIZE_BYTES if size_bytes >= 4 * DEFAULT_PART_SIZE_BYTES else MIN_PART_SIZE_BYTES
     bundle = BenchBundle(folder=folder, size_bytes=size_bytes, part_size_bytes=part_size)
-    blob = _write_blob(bundle)
+    seal(folder, _write_blob(bundle))
+    return bundle
+
+
+def seal(folder: Path, blob: TransferBlob) -> None:
+    """Sign a bundle of one transfer blob: envelope and trust policy into ``folder``, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     signer = signer_from_pem(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     now = datetime.now(UTC).replace(microsecond=0)
@@ -69,7 +76,7 @@ def make_bundle(folder: Path, *, size_bytes: int) -> BenchBundle:
         blobs=(blob,),
         tool=Tool(name="bench", version="0"),
     )
-    bundle.envelope.write_bytes(Envelope.sign(manifest.to_bytes(), [signer]).to_bytes())
+    (folder / ENVELOPE_NAME).write_bytes(Envelope.sign(manifest.to_bytes(), [signer]).to_bytes())
     public_pem = (
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
     )
@@ -81,8 +88,7 @@ def make_bundle(folder: Path, *, size_bytes: int) -> BenchBundle:
         "sequence": "once",
     }
     policy = {"schema": 1, "keys": [public_pem], "channels": {"bench": channel}}
-    bundle.policy.write_text(json.dumps(policy))
-    return bundle
+    (folder / "policy.json").write_text(json.dumps(policy))
 
 
 def _write_blob(bundle: BenchBundle) -> TransferBlob:
@@ -94,18 +100,26 @@ def _write_blob(bundle: BenchBundle) -> TransferBlob:
             digests.append(hashlib.sha256(part).hexdigest())
             whole.update(part)
             file.write(part)
+    md5 = base64.b64encode(whole.digest()).decode("ascii")
+    return transfer_blob(bundle.size_bytes, bundle.part_size_bytes, digests, content_md5=md5)
+
+
+def transfer_blob(
+    size_bytes: int, part_size_bytes: int, part_sha256: Sequence[str], *, content_md5: str | None = None
+) -> TransferBlob:
+    """The description of a transfer blob with one artifact in it."""
     artifact = Artifact(
         reference="team/app:v1",
-        digest=f"sha256:{whole.hexdigest() * 2}",
+        digest=f"sha256:{part_sha256[0]}",
         media_type="application/vnd.oci.image.manifest.v1+json",
         tags=("v1",),
     )
     return TransferBlob(
         name=BLOB_NAME,
-        size_bytes=bundle.size_bytes,
-        part_size_bytes=bundle.part_size_bytes,
-        part_sha256=tuple(digests),
-        content_md5=base64.b64encode(whole.digest()).decode("ascii"),
+        size_bytes=size_bytes,
+        part_size_bytes=part_size_bytes,
+        part_sha256=tuple(part_sha256),
+        content_md5=content_md5,
         metadata=_METADATA,
         catalog_digest=None,
         pipeline_run="bench",

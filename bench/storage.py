@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./dev bench storage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true", help="16 MiB, once: only to see that it runs")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="of each tool (default 5)")
-    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="to move (default 1024)")
+    parser.add_argument("--size", type=int, metavar="MIB", help="to move (default 1024)")
     parser.add_argument(
         "--concurrency", type=int, action="append", metavar="N", help="of the mover; repeatable"
     )
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--folder", type=Path, help=f"where to work (default {_MEMORY} if it is there)")
     options = parser.parse_args(arguments)
-    size_bytes = (16 if options.small else options.size) * MIB
+    size_bytes = (options.size or (16 if options.small else 1024)) * MIB
     runs = 1 if options.small else options.runs
     where = options.folder or (_MEMORY if _MEMORY.is_dir() else None)
     tables: dict[str, Sequence[Row]] = {}

@@ -31,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./dev bench verify", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true", help="16 MiB, once: only to see that it runs")
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="of each tool (default 5)")
-    parser.add_argument("--size", type=int, default=1024, metavar="MIB", help="to verify (default 1024)")
+    parser.add_argument("--size", type=int, metavar="MIB", help="to verify (default 1024)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     parser.add_argument("--folder", type=Path, help="where to work (default: the folder for temporary files)")
     options = parser.parse_args(arguments)
-    size_bytes = (16 if options.small else options.size) * MIB
+    size_bytes = (options.size or (16 if options.small else 1024)) * MIB
     runs = 1 if options.small else options.runs
     try:
         with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as scratch:

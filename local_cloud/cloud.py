@@ -30,7 +30,7 @@ from local_cloud.tokens import TokenAuthority
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONTAINERS: Mapping[str, tuple[str, ...]] = {
-    "source": ("transfer", "ledger", "work"),
+    "source": ("transfer", "ledger", "work", "receipts"),
     "target": ("incoming", "transfer", "quarantine", "receipts", "ledger", "work"),
 }
 PIPELINE = "airgap01"

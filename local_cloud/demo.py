@@ -419,6 +419,7 @@ def write_environment(demo: Demo, transfer_id: str) -> Path:
         "TARGET_CREDS": f"{target.registry.admin_username}:{target.registry.admin_password}",
         "SOURCE_STORAGE": source.container_url,
         "TARGET_STORAGE": f"{target.azurite.blob_url}/incoming",
+        "SOURCE_RECEIPTS": f"{source.azurite.blob_url}/receipts",
         "TARGET_RECEIPTS": f"{target.azurite.blob_url}/receipts",
         "SOURCE_SAS_FILE": str(demo.sas_file(source)),
         "TARGET_SAS_FILE": str(demo.sas_file(target)),
@@ -429,10 +430,14 @@ def write_environment(demo: Demo, transfer_id: str) -> Path:
         "SSL_CERT_FILE": str(demo.ca.ca_file),
         "CURL_CA_BUNDLE": str(demo.ca.ca_file),
     }
-    receipts = demo.folder / "receipts.sas"
-    receipts.touch(mode=0o600)
-    receipts.write_text(target.sas("receipts", "rl", lifetime=timedelta(hours=8)))
-    variables["RECEIPTS_SAS_FILE"] = str(receipts)
+    for name, cloud, permissions in (
+        ("RECEIPTS_SAS_FILE", target, "rl"),
+        ("SOURCE_RECEIPTS_SAS_FILE", source, "rcl"),
+    ):
+        sas_file = demo.folder / f"{name.lower()}.sas"
+        sas_file.touch(mode=0o600)
+        sas_file.write_text(cloud.sas("receipts", permissions, lifetime=timedelta(hours=8)))
+        variables[name] = str(sas_file)
     path = demo.folder / "environment"
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}='{value}'\n" for name, value in variables.items()))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.manifest import BundleManifest, TransferBlob
 from airgap.parts import PartRange
-from offline_mover import bag, media_fs, parity_writing
+from offline_mover import bag, media_fs
 from offline_mover import volume as volumes
 from offline_mover.bag_group import Signed
 from offline_mover.parallel import in_lanes
@@ -17,6 +18,9 @@ from offline_mover.progress import Gauge, Meter
 from offline_mover.pull_targets import Target
 from offline_mover.report import Finding
 from offline_mover.volume import Bag
+
+if TYPE_CHECKING:
+    from offline_mover.parity_writing import Written
 
 
 class _WrongBytesError(Exception):
@@ -98,12 +102,17 @@ def _require_signed(is_signed: bool) -> None:
         raise _WrongBytesError
 
 
-def read_back(
-    targets: Sequence[Target], shards: parity_writing.Written, *, concurrency: int, meter: Meter
-) -> list[Finding]:
-    """Hash what was written as the medium gives it back, not as memory remembers it."""
+def read_back(targets: Sequence[Target], shards: Written, *, concurrency: int, meter: Meter) -> list[Finding]:
+    """Hash what was written as the medium gives it back, not as memory remembers it.
+
+    Parts that were read so already, to make parity shards of them, are not read again.
+    """
     lanes = [
-        [(target, part.name, sha256, part.size_bytes, part) for part, sha256 in target.missing]
+        [
+            (target, part.name, sha256, part.size_bytes, part)
+            for part, sha256 in target.missing
+            if (target.bag.volume, part.name) not in shards.read_back
+        ]
         + [(target, name, sha256, size, None) for name, (sha256, size) in shards.on(target.bag).items()]
         for target in targets
     ]

@@ -11,7 +11,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code, MediaError, OperatorError, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.media_plan import PayloadFile, SavedPlan
-from airgap.parity import ParityLayout, ParityWish
+from airgap.parity import ParityLayout, ParityWish, shard_place
 from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
 from airgap.verify import Verdict, verify_bundle
@@ -61,7 +61,13 @@ class Target:
     bag: Bag
     place: Place
     names: frozenset[str]
+    kept: frozenset[str]
+    """Of ``names``, those that are there already, whole and right."""
     missing: tuple[Signed, ...]
+
+    def path_of(self, name: str) -> Path:
+        """Where the file of a payload name stands, or is going to."""
+        return self.bag.path_of(name) if name in self.kept else self.bag.folder / bag.payload_name(name)
 
 
 def accepted_bundle(
@@ -151,7 +157,7 @@ def choose_targets(
     outlooks = [_outlook(b, held) for b, held in zip(bags, whole, strict=True)]
     if order.plan is not None:
         names, places = _planned(bundle, order, order.plan, bags)
-        layout = order.plan.layout
+        layout = order.plan.layout or _layout_of(bags)
         _require_room(bundle, outlooks, names)
     else:
         wanted = _wanted(bundle, order.recarry)
@@ -160,17 +166,38 @@ def choose_targets(
         )
         if not decided.holds:
             _refuse_full(outlooks, decided.plan.lacking_bytes)
-        names, layout = list(decided.names), decided.layout or _layout_of(bags)
-        places = _places(bags, names, is_patch=order.recarry is not None)
+        layout = decided.layout or _layout_of(bags)
+        used = [index for index, names_here in enumerate(decided.names) if names_here]  # the rest stay blank
+        bags, whole = [bags[index] for index in used], [whole[index] for index in used]
+        names = [decided.names[index] for index in used]
+        places = _places(bags, is_patch=order.recarry is not None)
     targets = []
     for held_bag, place, wanted_names, held in zip(bags, places, names, whole, strict=True):
+        kept = _kept(held_bag, held, layout)
+        wanted_here = kept | frozenset(name for name in wanted_names if _belongs(name, layout))
         missing = tuple(
             (part, sha256)
             for part, sha256 in manifest.parts()
-            if part.name in wanted_names and part.name not in held
+            if part.name in wanted_here and part.name not in kept
         )
-        targets.append(Target(bag=held_bag, place=place, names=wanted_names | held, missing=missing))
+        targets.append(Target(bag=held_bag, place=place, names=wanted_here, kept=kept, missing=missing))
     return targets, layout
+
+
+def _kept(held_bag: Bag, whole: frozenset[str], layout: ParityLayout | None) -> frozenset[str]:
+    """What of the whole files stays: parity shards made for another layout are of no use with this one."""
+    if layout is None or held_bag.reading.layout == layout:
+        return frozenset(name for name in whole if _belongs(name, layout))
+    return frozenset(name for name in whole if not bag.is_parity(name))
+
+
+def _belongs(name: str, layout: ParityLayout | None) -> bool:
+    """Whether it is no parity shard, or one that the layout has."""
+    place = shard_place(name)
+    if place is None or layout is None:
+        return True
+    stripe, row = place
+    return stripe < layout.stripes and row < layout.parity_shards
 
 
 def _outlook(held_bag: Bag, whole: frozenset[str]) -> VolumeOutlook:
@@ -235,7 +262,7 @@ def _planned(
     ]
 
 
-def _places(bags: Sequence[Bag], names: Sequence[frozenset[str]], *, is_patch: bool) -> list[Place]:
+def _places(bags: Sequence[Bag], *, is_patch: bool) -> list[Place]:
     """The volumes' numbers: kept where all that have one agree, else counted in the order given."""
     held = [b.place for b in bags]
     if is_patch:
@@ -247,7 +274,7 @@ def _places(bags: Sequence[Bag], names: Sequence[frozenset[str]], *, is_patch: b
         if total >= len(bags):
             free = iter(sorted(set(range(1, total + 1)) - set(numbers)))
             return [place or Place(number=next(free), of=total) for place in held]
-    return [Place(number=index, of=len(names)) for index in range(1, len(names) + 1)]
+    return [Place(number=index, of=len(bags)) for index in range(1, len(bags) + 1)]
 
 
 def _layout_of(bags: Sequence[Bag]) -> ParityLayout | None:

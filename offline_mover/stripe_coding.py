@@ -8,7 +8,9 @@ have files open. What was read is judged at the end, before anything written get
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import mmap
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from airgap.erasure import UNIT_BYTES, Combination
 from airgap.errors import AirgapError, Code
 from airgap.parity import Shard, Stripe
 from offline_mover import media_fs
-from offline_mover.progress import Meter
+from offline_mover.progress import Gauge
 
 MAX_THREADS = 4
 """Stripes at a time. Coding holds the interpreter's lock; more threads only wait for media and storage."""
@@ -36,7 +38,7 @@ ReadPiece = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A shard that is read. ``sha256`` (hex) is what it must turn out to be; ``None`` where nothing says it."""
+    """A shard that is read; its hex SHA-256 must be ``sha256``, where anything says what it is."""
 
     sha256: str | None
     read: ReadPiece
@@ -48,7 +50,7 @@ class Writing:
 
     shard: Shard
     path: Path
-    sha256: str | None
+    sha256: str | None = None
 
 
 class StripeError(Exception):
@@ -62,23 +64,37 @@ class StripeError(Exception):
         """Names of shards that would have been written with another digest than the signed one."""
 
 
-def file_reader(path: Path, name: str) -> ReadPiece:
-    """Reads a file on a volume.
+def file_reader(path: Path, name: str, *, from_medium: bool = False) -> ReadPiece:
+    """Reads a file on a volume; with ``from_medium`` past the system's cache, as far as that can be done.
 
     The reader raises:
         UntrustedInputError: ``UNSAFE_NAME``.
         MediaError: ``MEDIA_UNREADABLE``.
     """
+    opened = media_fs.open_uncached if from_medium else media_fs.open_regular
 
     def read(offset_bytes: int, size_bytes: int) -> bytes:
-        with media_fs.open_regular(path, name) as file:
+        # Straight from a device, memory and size have to be aligned, to pages at most.
+        aligned_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        with mmap.mmap(-1, aligned_bytes) as pages, memoryview(pages) as buffer, opened(path, name) as file:
+            left = max(0, min(size_bytes, os.fstat(file.fileno()).st_size - offset_bytes))
             file.seek(offset_bytes)
-            piece = file.read(size_bytes) or b""
-            while len(piece) < size_bytes and (more := file.read(size_bytes - len(piece))):
-                piece += more
-        return piece
+            done = 0
+            while done < left and (count := file.readinto(buffer[done:])):
+                done += count
+            return bytes(buffer[: min(done, left)])
 
     return read
+
+
+def members(stripe: Stripe) -> tuple[Shard, ...]:
+    """The parts of a stripe."""
+    return stripe.shards[: -stripe.parity_shards]
+
+
+def combination_of(stripe: Stripe, parity: Collection[str]) -> Combination:
+    """The parity shards of these names, of all parts of the stripe."""
+    return stripe.encoding().only({place for place, s in enumerate(stripe.shards) if s.name in parity})
 
 
 def threads_for(concurrency: int) -> int:
@@ -98,7 +114,7 @@ def code_stripe(
     writings: Sequence[Writing],
     *,
     units: int,
-    meter: Meter,
+    gauge: Gauge,
 ) -> dict[str, str]:
     """Write ``writings``, outputs of ``combination``, from its inputs, which ``readings`` has by name.
 
@@ -110,7 +126,7 @@ def code_stripe(
         MediaError: the medium that is written to refused.
         ServiceError: a shard is read from the storage, and that refused.
     """
-    coding = _Coding(stripe, combination, readings, writings, meter)
+    coding = _Coding(stripe, combination, readings, writings, gauge)
     with ExitStack() as stack:
         files = [stack.enter_context(media_fs.new_file(w.path, w.shard.name)) for w in writings]
         for offset, size in stripe.pieces(units):
@@ -128,14 +144,14 @@ class _Coding:
         combination: Combination,
         readings: Mapping[str, Reading],
         writings: Sequence[Writing],
-        meter: Meter,
+        gauge: Gauge,
     ) -> None:
         self._combination = combination
         self._inputs = [(place, stripe.shards[place]) for place in combination.inputs]
         self._places = {shard.name: place for place, shard in enumerate(stripe.shards)}
         self._readings = readings
         self._writings = writings
-        self._meter = meter
+        self._gauge = gauge
         self._read_bytes = 0
         self._read_digests = {shard.name: hashlib.sha256() for _, shard in self._inputs}
         self._written_digests = [hashlib.sha256() for _ in writings]
@@ -169,7 +185,7 @@ class _Coding:
             detail = f"ended after {offset_bytes + len(piece)} bytes"
             self._refuse_read({shard.name: Damage(code=Code.PART_TRUNCATED, name=shard.name, detail=detail)})
         self._read_bytes += size_bytes
-        self._meter.advance(size_bytes)
+        self._gauge.advance(size_bytes)
         return piece
 
     def judge(self) -> dict[str, str]:
@@ -187,10 +203,10 @@ class _Coding:
         }
         wrong = [w.shard.name for w in self._writings if w.sha256 not in {None, written[w.shard.name]}]
         if wrong:
-            self._meter.advance(-self._read_bytes)
+            self._gauge.advance(-self._read_bytes)
             raise StripeError(unreadable={}, wrong=wrong)
         return written
 
     def _refuse_read(self, unreadable: Mapping[str, Damage]) -> NoReturn:
-        self._meter.advance(-self._read_bytes)
+        self._gauge.advance(-self._read_bytes)
         raise StripeError(unreadable=unreadable, wrong=())

@@ -44,7 +44,7 @@ def lay_tool(volume: Path) -> int:
 
     Raises:
         OperatorError: ``USAGE``, this is no packed mover.
-        UntrustedInputError: ``TOOL_DAMAGED``, the running tool is not what was packed; ``UNSAFE_NAME``, a
+        MediaError: ``TOOL_DAMAGED``, the running tool is not what was packed; ``UNSAFE_NAME``, a
             link is in the way on the volume.
         MediaError: the volume refused, or does not hold what was written (``MEDIA_LIED``).
     """
@@ -72,11 +72,11 @@ def _files_of_folder(tool: Path) -> Iterator[_ToolFile]:
     sums = media_fs.read_capped(tool / SUMS, SUMS, max_bytes=MAX_SUMS_BYTES)
     for line in sums.decode("ascii", errors="replace").splitlines():
         if (matched := _LINE.fullmatch(line)) is None:
-            raise UntrustedInputError(Code.TOOL_DAMAGED, f"{SUMS} is not what was packed")
+            raise MediaError(Code.TOOL_DAMAGED, f"{SUMS} is not what was packed")
         sha256, name = matched.groups()
         content = media_fs.read_capped(tool / name, name, max_bytes=MAX_FILE_BYTES)
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise UntrustedInputError(Code.TOOL_DAMAGED, f"{name} is not what {SUMS} says")
+            raise MediaError(Code.TOOL_DAMAGED, f"{name} is not what {SUMS} says")
         yield _ToolFile(name=name, sha256=sha256, content=content)
     yield _ToolFile(name=SUMS, sha256=hashlib.sha256(sums).hexdigest(), content=sums)
 

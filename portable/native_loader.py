@@ -27,9 +27,6 @@ TEMPORARY_PREFIX = "offline-mover-native-"
 STALE_S = 600
 """Temporary folders older than this are loaded from by now, or nobody's."""
 
-_MFD_CLOEXEC = 0x01
-_MFD_EXEC = 0x10  # Linux 6.3; not in Python's os before 3.14
-
 Read = Callable[[str], bytes]
 
 
@@ -184,11 +181,7 @@ def in_memory(content: bytes, path: str) -> Iterator[str]:
     """
     if not hasattr(os, "memfd_create"):
         raise OSError("no files in memory")
-    name = os.path.basename(path)
-    try:
-        descriptor = os.memfd_create(name, _MFD_CLOEXEC | _MFD_EXEC)
-    except OSError:  # a kernel that does not know the flag, or forbids it
-        descriptor = os.memfd_create(name, _MFD_CLOEXEC)
+    descriptor = os.memfd_create(os.path.basename(path))
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

@@ -19,7 +19,7 @@ MAX_UNPACKED_BYTES = 256 * 2**20
 MAX_FILES = 5000
 EXECUTABLE = "python.exe"
 _AMD64 = 0x8664
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*")
+_SAFE_NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*", re.ASCII)
 
 
 def read_windows_python(path: Path, sha256: str) -> dict[str, bytes]:

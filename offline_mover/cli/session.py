@@ -74,6 +74,7 @@ class Session:
                 transfer_id=transfer_id,
                 manifest_sha256=outcome.manifest_sha256 if outcome else None,
                 counts=outcome.counts if outcome else None,
+                **_place(outcome, volume),
             )
             for volume in self._options.volumes
             if _is_ours(volume, transfer_id)
@@ -128,9 +129,19 @@ class Session:
             raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
 
 
+def _place(outcome: Outcome | None, volume: Path) -> dict[str, int | None]:
+    """Which volume of how many it is, where the command found out."""
+    known = outcome.facts.get("volumes", ()) if outcome else ()
+    for entry in known:
+        if entry.get("path") == str(volume):
+            return {"volume_number": entry.get("number"), "volume_count": entry.get("of")}
+    return {}
+
+
 def _is_ours(volume: Path, transfer_id: str | None) -> bool:
     """Whether a folder is a volume of ours; a wrong path gets no log for having been typed."""
-    return (volume / custody_log.LOG_NAME).is_file() or (
+    logs = (custody_log.LOG_NAME, custody_log.HEAD_NAME)
+    return any((volume / name).is_file() for name in logs) or (
         transfer_id is not None and (volume / transfer_id).is_dir()
     )
 

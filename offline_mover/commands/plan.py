@@ -64,10 +64,18 @@ def plan(
     saved = SavedPlan(
         transfer_id=transfer_id,
         manifest_sha256=bundle.verdict.manifest_sha256 or "",
-        volumes=tuple(tuple(sorted(names)) for names in decided.names),
+        volumes=_used(decided),
         layout=decided.layout,
     )
     return _outcome(bundle, outlooks, decided, rate, seconds), saved if decided.holds else None
+
+
+def _used(decided: Placement) -> tuple[tuple[str, ...], ...]:
+    """The names on each volume, without the last volumes that nothing is left for."""
+    names = [tuple(sorted(on_volume)) for on_volume in decided.names]
+    while len(names) > 1 and not names[-1]:
+        names.pop()
+    return tuple(names)
 
 
 def _with_held(outlook: VolumeOutlook, bundle: Bundle) -> VolumeOutlook:

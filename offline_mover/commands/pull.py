@@ -57,21 +57,18 @@ def pull(
         return _outcome(bundle, "other files are in the transfer's folder, nothing was fetched", undeclared)
     whole = whole_files(bags, concurrency=concurrency, meter=meter)
     targets, layout = choose_targets(bundle, order, bags, whole)
-    for target, names in zip(targets, whole, strict=True):
-        bag_writing.prepare(target.bag, keep=names)
+    for target in targets:
+        bag_writing.prepare(target.bag, keep=target.kept)
         bag_writing.make_payload_folders(target.bag, target.names)
     if findings := fetch_parts(source, targets, concurrency=concurrency, meter=meter):
         return _outcome(
             bundle, f"parts in the storage that are not what was signed: {len(findings)}", findings, targets
         )
-    shards = parity_writing.write(
-        [(target.bag, target.names) for target in targets],
-        layout,
-        source,
-        concurrency=concurrency,
-        meter=meter,
-    )
-    if findings := read_back(targets, shards, concurrency=concurrency, meter=meter):
+    shards = parity_writing.write(targets, layout, source, concurrency=concurrency, meter=meter)
+    if findings := [
+        *shards.findings,
+        *read_back(targets, shards, concurrency=concurrency, meter=meter),
+    ]:
         lied = all(finding.damage.code is Code.PART_CORRUPT for finding in findings)
         return _outcome(
             bundle,
@@ -93,11 +90,7 @@ def _contents(
         part.name: (sha256, part.size_bytes) for part, sha256 in manifest.parts() if part.name in target.names
     }
     listed, sizes = target.bag.reading.listed or {}, target.bag.payload_sizes
-    kept = {
-        name: (listed[name], sizes[name])
-        for name in sorted(target.names)
-        if bag.is_parity(name) and name in listed
-    }
+    kept = {name: (listed[name], sizes[name]) for name in sorted(target.kept) if bag.is_parity(name)}
     return bag.Contents(
         place=target.place,
         files={**files, **kept, **shards.on(target.bag)},

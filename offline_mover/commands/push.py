@@ -118,8 +118,7 @@ def push_custody(
     """
     notes: list[str] = []
     for path in paths:
-        log = custody_log.load(path, side_dir)
-        content = b"".join(entry.event.to_line() for entry in (*log.entries, *log.side))
+        content = custody_log.load(path, side_dir).chained
         if not content:
             continue
         name = f"{CUSTODY_FOLDER}/{transfer_id}/{hashlib.sha256(content).hexdigest()[:32]}.jsonl"

@@ -7,6 +7,7 @@ that says anything else than what was signed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -69,6 +70,15 @@ def read(act: Callable[[], T], *codes: Code) -> T | None:
     return None
 
 
+def says_the_same(raw: bytes, written: bytes) -> bool:
+    """Whether two JSON texts have the same members and values: none read twice, none passed over."""
+    return _pairs(raw) == _pairs(written)
+
+
+def _pairs(raw: bytes) -> object:
+    return json.loads(raw, object_pairs_hook=sorted)
+
+
 # --- what is signed ----------------------------------------------------------------------------------------
 
 _POLICY = TrustPolicy.from_bytes(dump_canonical(policy_json()))
@@ -89,9 +99,18 @@ def _check_envelope(raw: bytes) -> bool:
     envelope = read(lambda: Envelope.from_bytes(raw), Code.ENVELOPE_MALFORMED, Code.TOO_LARGE)
     verdict = verify_bundle(raw, policy=_POLICY, now=NOW, target=TARGET)
     assert verdict.code is not None or envelope is not None
+    if envelope is not None:
+        assert _member_names(raw) == _member_names(envelope.to_bytes())
     if verdict.manifest is not None:
         assert verdict.manifest == _MANIFESTS[verdict.manifest_sha256 or ""]
     return verdict.is_accepted
+
+
+def _member_names(raw: bytes) -> list[str]:
+    """Of all objects; base64 may be written in more than one way, so the values are not compared."""
+    names: list[str] = []
+    json.loads(raw, object_pairs_hook=lambda pairs: names.extend(name for name, _ in pairs))
+    return sorted(names)
 
 
 def _check_manifest(payload: bytes) -> bool:
@@ -99,6 +118,7 @@ def _check_manifest(payload: bytes) -> bool:
     manifest = read(lambda: BundleManifest.from_bytes(payload), Code.MANIFEST_MALFORMED, Code.TOO_LARGE)
     if manifest is not None:
         assert BundleManifest.from_bytes(manifest.to_bytes()) == manifest
+        assert says_the_same(payload, manifest.to_bytes())
         assert sum(part.size_bytes for part, _ in manifest.parts()) == manifest.size_bytes
     if payload != _SIGNED_ALONE.payload:
         forged = Envelope(payload=payload or b" ", signatures=_SIGNED_ALONE.signatures).to_bytes()
@@ -112,6 +132,7 @@ def _check_receipt(payload: bytes) -> bool:
     receipt = read(lambda: Receipt.from_bytes(payload), Code.RECEIPT_MALFORMED, Code.TOO_LARGE)
     if receipt is not None:
         assert Receipt.from_bytes(receipt.to_bytes()) == receipt
+        assert says_the_same(payload, receipt.to_bytes())
     signed = _RECEIPT_ENVELOPES[0]
     if payload != signed.payload:
         forged = Envelope(payload=payload or b" ", signatures=signed.signatures).to_bytes()
@@ -130,11 +151,17 @@ def _check_receipt_envelope(raw: bytes) -> bool:
     return receipt is not None
 
 
+_POLICY_NAMES = set(_member_names(dump_canonical(policy_json()))) | {"test", "prod"}
+
+
 def _check_policy(raw: bytes) -> bool:
     """What is read still asks for signatures."""
     policy = read(lambda: TrustPolicy.from_bytes(raw), Code.POLICY_MALFORMED)
     if policy is None:
         return False
+    names = _member_names(raw)
+    assert set(names) <= _POLICY_NAMES
+    assert max(names.count(name) for name in ("schema", "keys", "channels")) == 1
     assert policy.channels
     for channel in policy.channels.values():
         assert channel.bundle_roles
@@ -159,9 +186,12 @@ def _check_recarry(raw: bytes) -> bool:
     if request is None:
         return False
     assert RecarryRequest.from_bytes(request.to_bytes()) == request
+    assert says_the_same(raw, request.to_bytes())
     wanted = read(lambda: request.require_matches(_MANIFEST, _MANIFEST_SHA256), *codes)
-    assert set(wanted or ()) <= set(_MANIFEST.parts())
-    assert wanted is None or len(wanted) == len(request.parts)
+    if wanted is not None:
+        assert set(wanted) <= set(_MANIFEST.parts())
+        asked = [(part.name, part.sha256, part.size_bytes) for part in request.parts]
+        assert asked == [(part.name, sha256, part.size_bytes) for part, sha256 in wanted]
     return wanted is not None
 
 
@@ -173,6 +203,7 @@ def _check_parity(raw: bytes) -> bool:
         *(Code.BAG_MALFORMED, Code.TOO_LARGE),
     )
     if layout is not None:
+        assert says_the_same(raw, layout.to_bytes(_MANIFEST_SHA256))
         assert 1 <= layout.stripes <= len(parts)
         for number in range(layout.stripes):
             assert len(layout.stripe(number, parts).shards) <= 255
@@ -252,7 +283,7 @@ def _check_custody_line(raw: bytes) -> bool:
 
 def _check_custody_head(raw: bytes) -> bool:
     head = read(lambda: Head.from_bytes(raw), Code.CUSTODY_BROKEN, Code.TOO_LARGE)
-    assert head is None or Head.from_bytes(head.to_bytes()) == head
+    assert head is None or says_the_same(raw, head.to_bytes())
     return head is not None
 
 

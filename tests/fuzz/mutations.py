@@ -183,6 +183,14 @@ def _change_text(random: Random, holder: Any, key: Any, _: Any) -> None:
     holder[key] = value[:at] + piece + value[at + random.randint(0, 2) :]
 
 
+def _change_digit(random: Random, holder: Any, key: Any, _: Any) -> None:
+    """Digests, names and times of the right form that are not the right ones."""
+    value = holder[key]
+    if isinstance(value, str) and value and not isinstance(value, _Raw):
+        at = random.randrange(len(value))
+        holder[key] = value[:at] + random.choice("0123456789abcdef") + value[at + 1 :]
+
+
 def _change_number(random: Random, holder: Any, key: Any, _: Any) -> None:
     if type(holder[key]) is int:
         holder[key] += random.choice((-1, 1, 7, 2**32, 2**53, -(2**53)))
@@ -190,7 +198,7 @@ def _change_number(random: Random, holder: Any, key: Any, _: Any) -> None:
 
 _JSON_CHANGES: tuple[Callable[[Random, Any, Any, Any], None], ...] = (
     *(_replace, _replace, _swap, _delete, _add_member, _duplicate_key, _nest),
-    *(_change_text, _change_text, _change_number),
+    *(_change_text, _change_text, _change_digit, _change_digit, _change_number),
 )
 
 

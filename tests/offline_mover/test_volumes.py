@@ -192,6 +192,14 @@ def test_interrupted_pull_over_three_volumes_fetches_only_the_rest(desk: Desk) -
     assert desk.verify()[1].code is None
 
 
+def test_volume_that_is_not_needed_stays_blank(desk: Desk, room: dict[str, int]) -> None:
+    room["three"] = 9
+    outcome = desk.pull([desk.volumes[2], desk.volumes[0]])
+    assert outcome.code is None
+    assert list(desk.volumes[0].iterdir()) == []
+    assert desk.verify(desk.volumes[2])[1].code is None
+
+
 # --- plan ---------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,9 @@ from offline_mover.tool_copy import _LINE, SUMS
 from portable.shapes import EPOCH_S
 from portable.targets import MINORS, TARGETS, WHEEL_PLATFORMS
 from portable.wheels import LEFT_OUT, Carried, PackError
-from tests.portable.conftest import ROOT, Packed, pack
+from tests.portable.conftest import PACK_TIMEOUT_S, ROOT, Packed, pack
+
+pytestmark = pytest.mark.timeout(PACK_TIMEOUT_S)  # the first test packs
 
 _IN_FOLDER_ONLY = {"README.txt", "SHA256SUMS", "offline-mover.cmd", "offline-mover.sh"}
 
@@ -147,6 +149,22 @@ def test_licence_of_everything_that_travels_is_named(packed: Packed) -> None:
         line = re.search(rf"^{name.replace('-', '[-_]')} {re.escape(version)} +(\S.*)$", page, re.MULTILINE)
         assert (line is None) == (name in LEFT_OUT), name
         assert line is None or line[1] != "none"
+
+
+def test_lock_holds_no_url_and_hashes_everything() -> None:
+    text = (ROOT / "requirements-mover.txt").read_text("utf-8")
+    assert not re.search(r"https?://|^--|^-i| @ ", text, re.MULTILINE)
+    requirements = re.split(r"\n(?=[a-z])", text[text.index("\na") + 1 :])
+    assert all("--hash=sha256:" in requirement for requirement in requirements)
+
+
+def test_lock_agrees_with_that_of_the_app() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9-]+==[^\s;]+", (ROOT / name).read_text("utf-8"), re.MULTILINE))
+
+    names = {pin.partition("==")[0] for pin in pins("requirements.txt")}
+    shared = {pin for pin in pins("requirements-mover.txt") if pin.partition("==")[0] in names}
+    assert shared <= pins("requirements.txt")
 
 
 def test_wheels_that_differ_between_platforms_are_refused() -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.portable.conftest import Packed
+from tests.portable.conftest import PACK_TIMEOUT_S, Packed
 from tests.portable.pythons import SUPPORTED, TOO_OLD, python, run
 from tests.portable.test_contents import described
+
+pytestmark = pytest.mark.timeout(PACK_TIMEOUT_S)  # the first test packs
 
 _SHAPES = ("folder", "single file")
 _REQUIRED = os.environ.get("AIRGAP_REQUIRE_DEBIAN_TOOLS") == "1"
@@ -171,30 +173,34 @@ def test_lock_down_is_real(packed: Packed) -> None:
     assert "failed to map segment from shared object" in done.stderr
 
 
-_NO_EXECUTABLE_MEMORY = 'echo 2 > /proc/sys/vm/memfd_noexec && exec "$@"'
-
-
 @pytest.mark.skipif(
     not Path("/proc/sys/vm/memfd_noexec").exists() or bool(os.geteuid()), reason="root, Linux 6.3 or later"
 )
 @pytest.mark.parametrize("shape", _SHAPES)
-def test_hardened_kernel_without_executable_memory(packed: Packed, shape: str, tmp_path: Path) -> None:
-    prefix = (*namespaces("--pid", "--fork", "--mount-proc"), "sh", "-c", _NO_EXECUTABLE_MEMORY, "sh")
+def test_kernel_that_forbids_programs_in_memory(packed: Packed, shape: str) -> None:
+    script = 'echo 2 > /proc/sys/vm/memfd_noexec && exec "$@"'
+    prefix = (*namespaces("--pid", "--fork", "--mount-proc"), "sh", "-c", script, "sh")
+    done = run(packed.shapes[shape], *packed.verify, prefix=prefix)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+_NO_PROC = "mount -t tmpfs -o ro none /proc"
+
+
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_system_that_loads_nothing_from_memory(packed: Packed, shape: str, tmp_path: Path) -> None:
+    """The folder's files are loaded where they lie, the single file's from a folder that is gone after."""
+    prefix = (*namespaces("--mount"), "sh", "-c", f'{_NO_PROC} && exec "$@"', "sh")
     done = run(packed.shapes[shape], *packed.verify, prefix=prefix, TMPDIR=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(
-    not Path("/proc/sys/vm/memfd_noexec").exists() or bool(os.geteuid()), reason="root, Linux 6.3 or later"
-)
-def test_system_that_loads_nothing_gets_one_plain_line(packed: Packed) -> None:
-    locked = f"{_NO_EXECUTABLE_MEMORY.partition(' && ')[0]}\n{_LOCK_DOWN}"
-    prefix = (
-        *namespaces("--pid", "--fork", "--mount-proc", "--mount"),
-        *("sh", "-c", locked, "sh", str(packed.medium)),
-    )
-    done = run(packed.shapes["folder"], *packed.verify, prefix=prefix)
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_system_that_loads_nothing_gets_one_plain_line(packed: Packed, shape: str) -> None:
+    script = _LOCK_DOWN.replace("\nexec", f"\n{_NO_PROC}\nexec")
+    prefix = (*namespaces("--mount"), "sh", "-c", script, "sh", str(packed.medium))
+    done = run(packed.shapes[shape], *packed.verify, prefix=prefix)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("offline-mover: this system does not load ")
     assert done.stderr.count("\n") == 1

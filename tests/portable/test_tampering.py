@@ -16,8 +16,10 @@ import pytest
 from airgap.errors import Code
 from portable import native_loader
 from tests.offline_mover.conftest import flip
-from tests.portable.conftest import Packed
+from tests.portable.conftest import PACK_TIMEOUT_S, Packed
 from tests.portable.pythons import run
+
+pytestmark = pytest.mark.timeout(PACK_TIMEOUT_S)  # the first test packs
 
 _KEY = native_loader.target_key()
 _PLATFORM = sysconfig.get_platform()

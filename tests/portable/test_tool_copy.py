@@ -11,9 +11,11 @@ import pytest
 from airgap.errors import Code, OperatorError
 from offline_mover.tool_copy import lay_tool
 from tests.offline_mover.conftest import flip
-from tests.portable.conftest import Packed
+from tests.portable.conftest import PACK_TIMEOUT_S, Packed
 from tests.portable.pythons import run
 from tests.portable.test_contents import files_of
+
+pytestmark = pytest.mark.timeout(PACK_TIMEOUT_S)  # the first test packs
 
 _LAY = """
 import sys

@@ -1,0 +1,328 @@
+"""``repair``: lost parts rebuilt from parity shards, on the spot.
+
+The volumes given are only read, unless the operator says in place. A rebuilt part appears under its name only
+when it is whole and has its signed digest, so that a repair killed at any moment leaves parts that the next
+one keeps.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airgap.damage import gravest
+from airgap.errors import Code
+from airgap.parity import ParityLayout, Stripe, shard_place
+from airgap.policy import TrustPolicy
+from offline_mover import bag, bag_writing, media_fs, repair_targets, repairing
+from offline_mover import volume as volumes
+from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.parallel import in_lanes
+from offline_mover.progress import Meter
+from offline_mover.repair_targets import RepairTarget
+from offline_mover.repairing import Rebuilt
+from offline_mover.report import Finding, Outcome
+from offline_mover.stripe_coding import Reading, Writing, file_reader, members, threads_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One repair, decided. ``other`` is the volume to write to, ``None`` in place."""
+
+    inspection: Inspection
+    layout: ParityLayout | None
+    other: RepairTarget | None
+    targets: Sequence[RepairTarget]
+    concurrency: int
+    meter: Meter
+
+    @property
+    def where(self) -> str:
+        return "in place" if self.other is None else f"onto {self.other.bag.volume}"
+
+
+def repair(
+    paths: Sequence[Path],
+    *,
+    to: Path | None,
+    transfer_id: str | None,
+    policy: TrustPolicy,
+    now: datetime,
+    concurrency: int,
+    meter: Meter,
+) -> Outcome:
+    """Rebuild the parts that no volume here has whole onto ``to``, or in place if that is ``None``.
+
+    In place, only what a volume says it holds is rebuilt, its damaged parity shards included.
+
+    Exit codes: 0 when every part is whole in the end; ``VOLUME_MISSING`` when those that are not belong to
+    volumes that are not here; else the code of the gravest damage that is left.
+
+    Raises:
+        AirgapError: a bag could not be found, or its envelope is not accepted, or the medium that is written
+            to refused; what was rebuilt by then is kept for the next run. ``MEDIA_FULL`` is raised before
+            anything is written.
+    """
+    group = open_group(paths, transfer_id, policy=policy, now=now)
+    other = None if to is None else repair_targets.open_other(group, to, concurrency=concurrency, meter=meter)
+    inspection = inspect(group, concurrency=concurrency, meter=meter)
+    layout = repairing.layout_of(inspection)
+    run = _Run(
+        inspection=inspection,
+        layout=layout,
+        other=other,
+        targets=[] if layout is None else _targets(inspection, layout, other, concurrency=concurrency),
+        concurrency=concurrency,
+        meter=meter,
+    )
+    for target in run.targets:
+        target.make_ready()
+    rebuilt = _rebuild(run)
+    if findings := _read_back(run, rebuilt):
+        return _outcome(run, rebuilt, findings)
+    for target in run.targets:
+        target.complete(_files_on(target, rebuilt), now=now)
+    return _outcome(run, rebuilt, _recheck(run, rebuilt))
+
+
+def _targets(
+    inspection: Inspection, layout: ParityLayout, other: RepairTarget | None, *, concurrency: int
+) -> list[RepairTarget]:
+    """What is rebuilt, and where."""
+    shards = {
+        **repairing.whole_shards(inspection, layout),
+        **repairing.unlisted_shards(inspection, layout),
+    }
+    kept = frozenset() if other is None else other.kept
+    parts = repairing.repairable_parts(inspection, layout, shards, kept)
+    if other is None:
+        threads = threads_for(concurrency)
+        return repair_targets.in_place(inspection, layout, frozenset(parts), threads=threads)
+    return [repair_targets.with_wanted(other, parts)] if parts or other.kept else []
+
+
+# --- rebuilding ---------------------------------------------------------------------------------------------
+
+
+def _rebuild(run: _Run) -> Rebuilt:
+    """The parts, then the parity shards: these are made of parts only."""
+    if run.layout is None:
+        return Rebuilt(written={})
+    left = _left(run.inspection, run.layout, run.other)
+    parts, shards = _writings(run, run.layout)
+    rebuilt = repairing.rebuild_parts(parts, left, concurrency=run.concurrency, meter=run.meter)
+    left |= {
+        writing.shard.name: Reading(sha256=writing.sha256, read=file_reader(writing.path, writing.shard.name))
+        for _, writings in parts
+        for writing in writings
+        if writing.shard.name in rebuilt.written
+    }
+    possible = [
+        (stripe, writings)
+        for stripe, writings in shards
+        if all(shard.name in left for shard in members(stripe))
+    ]
+    if not possible:
+        return rebuilt
+    made = repairing.rebuild_shards(possible, left, concurrency=run.concurrency, meter=run.meter)
+    return Rebuilt(written={**rebuilt.written, **made.written}, bad={**rebuilt.bad, **made.bad})
+
+
+def _left(inspection: Inspection, layout: ParityLayout, other: RepairTarget | None) -> dict[str, Reading]:
+    """What there is to rebuild from; parity shards that nothing vouches for as well."""
+    signed = {part.name: sha256 for part, sha256 in inspection.group.manifest.parts()}
+    left = {
+        name: Reading(sha256=None, read=file_reader(held.path_of(name), name))
+        for name, held in repairing.unlisted_shards(inspection, layout).items()
+    }
+    for name, held in repairing.whole_shards(inspection, layout).items():
+        listed = (held.reading.listed or {})[name]
+        left[name] = Reading(sha256=listed, read=file_reader(held.path_of(name), name))
+    for name, held in inspection.whole_on.items():
+        left[name] = Reading(sha256=signed[name], read=file_reader(held.path_of(name), name))
+    if other is not None:
+        for name in other.kept & signed.keys():
+            left[name] = Reading(sha256=signed[name], read=file_reader(other.path_of(name), name))
+    return left
+
+
+_Work = list[tuple[Stripe, list[Writing]]]
+
+
+def _writings(run: _Run, layout: ParityLayout) -> tuple[_Work, _Work]:
+    """What is to be written, by stripe: parts, and parity shards."""
+    ranges = [part for part, _ in run.inspection.group.manifest.parts()]
+    stripe_of = {part.name: layout.stripe_of(ordinal) for ordinal, part in enumerate(ranges)}
+    wanted: dict[int, dict[str, tuple[Path, str | None]]] = defaultdict(dict)
+    for target in run.targets:
+        for name, (sha256, _) in target.wanted.items():
+            place = shard_place(name)
+            wanted[place[0] if place else stripe_of[name]][name] = (target.path_of(name), sha256)
+    parts: _Work = []
+    shards: _Work = []
+    for number, places in sorted(wanted.items()):
+        stripe = layout.stripe(number, ranges)
+        writings = [
+            Writing(shard=shard, path=places[shard.name][0], sha256=places[shard.name][1])
+            for shard in stripe.shards
+            if shard.name in places
+        ]
+        for work, is_parity in ((parts, False), (shards, True)):
+            if chosen := [w for w in writings if (w.shard.ordinal is None) == is_parity]:
+                work.append((stripe, chosen))
+    return parts, shards
+
+
+def _files_on(target: RepairTarget, rebuilt: Rebuilt) -> dict[str, tuple[str, int]]:
+    """Hex SHA-256 and size of what was written to a volume."""
+    return {
+        name: (rebuilt.written[name], size)
+        for name, (_, size) in target.wanted.items()
+        if name in rebuilt.written
+    }
+
+
+def _read_back(run: _Run, rebuilt: Rebuilt) -> list[Finding]:
+    """Hash what was written as the medium gives it back."""
+    lanes = [
+        [(target, name, sha256, size) for name, (sha256, size) in _files_on(target, rebuilt).items()]
+        for target in run.targets
+    ]
+    run.meter.start("reading back", sum(size for lane in lanes for *_, size in lane))
+
+    def check(item: tuple[RepairTarget, str, str, int]) -> Finding | None:
+        target, name, sha256, size = item
+        damage = volumes.check_file(target.path_of(name), name, sha256, size, run.meter, from_medium=True)
+        return None if damage is None else Finding(damage=damage, volume=target.bag.volume)
+
+    results = in_lanes(check, lanes, concurrency=run.concurrency, meter=run.meter)
+    return sorted((found for found in results if found), key=lambda finding: finding.damage.name)
+
+
+def _recheck(run: _Run, rebuilt: Rebuilt) -> list[Finding]:
+    """Everything but the digests, from the volume written; in place, there may be other damage as before."""
+    if run.other is None:
+        return []
+    return [
+        Finding(damage=damage, volume=target.bag.volume)
+        for target in run.targets
+        for damage in bag_writing.recheck(target.bag, target.kept | _files_on(target, rebuilt).keys())
+    ]
+
+
+# --- telling ------------------------------------------------------------------------------------------------
+
+
+def _outcome(run: _Run, rebuilt: Rebuilt, failed: Sequence[Finding]) -> Outcome:
+    """The end: ``failed`` is what the medium that was written did not keep."""
+    states = run.inspection.states
+    kept = (frozenset() if run.other is None else run.other.kept) & states.keys()
+    done = kept | (rebuilt.written.keys() & states.keys())
+    gone_bad = [name for name in states if name in rebuilt.bad and name not in done]
+    lost = [*(name for name in run.inspection.lost if name not in done), *gone_bad]
+    not_seen = [n for n, state in states.items() if state is PartState.NOT_SEEN and n not in done]
+    findings = [*failed, *_accused(run, rebuilt), *_left_over(run, done | rebuilt.written.keys())]
+    code = None
+    if failed:
+        code = Code.MEDIA_LIED
+    elif lost:
+        wrong = set(lost)
+        code = gravest(f.damage for f in findings if f.damage.name in wrong) or Code.PART_MISSING
+    elif not_seen:
+        code = Code.VOLUME_MISSING
+    manifest = run.inspection.group.manifest
+    written = len(rebuilt.written.keys() & states.keys())
+    return Outcome(
+        command="repair",
+        code=code,
+        verdict=_verdict(
+            run, written=written, kept=len(kept), lost=len(lost) + len(not_seen), failed=len(failed)
+        ),
+        next_step=_next_step(run, code),
+        transfer_id=manifest.transfer_id,
+        manifest_sha256=run.inspection.group.verdict.manifest_sha256,
+        signers=run.inspection.group.verdict.signers,
+        counts={
+            "parts": manifest.part_count,
+            "bytes": manifest.size_bytes,
+            "rebuiltParts": written,
+            "keptParts": len(kept),
+            "rebuiltShards": len(rebuilt.written) - written,
+            "lostParts": len(lost),
+            "notSeenParts": len(not_seen),
+        },
+        findings=tuple(findings),
+        facts=_facts(run, rebuilt),
+    )
+
+
+def _accused(run: _Run, rebuilt: Rebuilt) -> Iterator[Finding]:
+    """Shards that were whole when they were inspected, and were not when they were used."""
+    located = {part.name: part for part, _ in run.inspection.group.manifest.parts()}
+    homes = {**run.inspection.whole_shards, **run.inspection.whole_on}
+    for name, damage in sorted(rebuilt.bad.items()):
+        home = homes.get(name)
+        if name in located:
+            damage = volumes.part_damage(damage.code, located[name], damage.detail)  # noqa: PLW2901 - located
+        yield Finding(damage=damage, volume=None if home is None else home.volume)
+
+
+def _left_over(run: _Run, right: Collection[str]) -> Iterator[Finding]:
+    """What the inspection found; in place only as far as it is still so."""
+    names = set(run.inspection.states)
+    written = {} if run.other is not None else {t.bag.volume: t.bag for t in run.targets}
+    for finding in run.inspection.findings:
+        is_payload = finding.damage.name in names or bag.is_parity(finding.damage.name)
+        if is_payload and finding.damage.name in right:
+            if run.other is not None:
+                yield replace(finding, is_replaced=True)
+        elif is_payload or finding.volume not in written:
+            yield finding
+    for volume, held in written.items():
+        for damage in bag_writing.recheck(held, ()):
+            yield Finding(damage=damage, volume=volume)
+
+
+def _verdict(run: _Run, *, written: int, kept: int, lost: int, failed: int) -> str:
+    if failed:
+        return f"files that read back differently from what was written: {failed}"
+    count = run.inspection.group.manifest.part_count
+    before = f", {kept} were there from before" if kept else ""
+    if lost and run.layout is None:
+        return f"{lost} of {count} parts are not here, and there is no parity to rebuild them from"
+    if lost:
+        return f"{written} parts rebuilt {run.where}{before}; {lost} cannot be rebuilt from what is here"
+    if written or kept:
+        return (
+            f"{written} parts rebuilt {run.where}{before}, all read back and right; no part is lost any more"
+        )
+    return f"nothing to rebuild: all {count} parts are here, whole"
+
+
+def _next_step(run: _Run, code: Code | None) -> str:
+    if code is Code.MEDIA_LIED:
+        return code.remedy
+    if code is not None:
+        absent = run.inspection.group.absent
+        more = f"Repair with {numbered(absent)} too; else verify" if absent else "Verify"
+        return f"{more} all volumes together, and take the recarry.json that is written to the source."
+    if run.other is not None and run.targets:
+        return f"Push the volumes together with {run.other.bag.volume}."
+    return "Carry the volumes on, or push them."
+
+
+def _facts(run: _Run, rebuilt: Rebuilt) -> dict[str, Any]:
+    ways = [
+        media_fs.cache_bypass(target.path_of(name), name)
+        for target in run.targets
+        for name in sorted(_files_on(target, rebuilt))[:1]
+    ]
+    return {
+        "to": None if run.other is None else str(run.other.bag.volume),
+        "rebuilt": sorted(rebuilt.written),
+        "readBack": max(ways, key=list(media_fs.CacheBypass).index).value if ways else None,
+    }

@@ -1,0 +1,322 @@
+"""A storage that misbehaves: a TLS proxy in front of a real one, which follows a script, request by request.
+
+It also keeps a list of what it was asked, so that a test can count what was sent twice.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from local_cloud.pki import CertificateAuthority
+
+_NOT_PASSED_ON = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
+_STALL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request. ``blob`` is relative to its container; ``comp`` says which operation of the blob service."""
+
+    method: str
+    target: str
+    container: str
+    blob: str
+    comp: str
+    range: str
+    block_id: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response. ``length``: what Content-Length claims, where that is not what is sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    length: int | None = None
+
+    def with_header(self, name: str, value: str) -> Answer:
+        """The same, with one header replaced."""
+        kept = {key: old for key, old in self.headers.items() if key.lower() != name.lower()}
+        return replace(self, headers={**kept, name: value})
+
+
+class HungUpError(Exception):
+    """The connection is to be broken off instead of an answer; ``after`` bytes of it may be sent first."""
+
+    def __init__(self, answer: Answer | None = None, after: int = 0) -> None:
+        super().__init__()
+        self.answer = answer
+        self.after = after
+
+
+Forward = Callable[[Asked], Answer]
+Act = Callable[[Asked, Forward], Answer]
+
+
+@dataclass(slots=True, kw_only=True)
+class Rule:
+    """What to do with the requests that match; the first ``skip`` of them pass, then ``times`` are hit."""
+
+    when: Callable[[Asked], bool]
+    act: Act
+    times: int = 1
+    skip: int = 0
+    hits: int = 0
+    before_body: bool = False
+    """The connection breaks while the request's body is still coming in; ``act`` is not asked."""
+
+
+class Proxy:
+    """Listens on loopback; ``url`` stands for the storage account."""
+
+    def __init__(self, server: ThreadingHTTPServer, url: str) -> None:
+        self._server = server
+        self.url = url
+        self.asked: list[Asked] = []
+        self._rules: list[Rule] = []
+        self._lock = threading.Lock()
+        self.is_over = threading.Event()
+
+    @classmethod
+    @contextmanager
+    def start(cls, upstream: str, ca: CertificateAuthority) -> Iterator[Self]:
+        """A proxy in front of the account at ``upstream``."""
+        parts = urlsplit(upstream)
+        server = _Server(("127.0.0.1", 0), _Handler)
+        server.context = ca.server_context("faults-proxy")
+        server.upstream = (parts.hostname or "", parts.port or 443)
+        server.upstream_context = ssl.create_default_context(cafile=str(ca.ca_file))
+        proxy = cls(server, f"https://127.0.0.1:{server.server_port}{parts.path}")
+        server.proxy = proxy
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.is_over.set()
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    @contextmanager
+    def scripted(self, *rules: Rule) -> Iterator[None]:
+        """Misbehave within the block."""
+        with self._lock:
+            self._rules = list(rules)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._rules = []
+
+    @contextmanager
+    def watched(self) -> Iterator[list[Asked]]:
+        """The requests of the block, complete when it ends."""
+        asked: list[Asked] = []
+        start = len(self.asked)
+        try:
+            yield asked
+        finally:
+            asked += self.asked[start:]
+
+    def rule_for(self, asked: Asked) -> Rule | None:
+        """Which rule hits this request."""
+        with self._lock:
+            self.asked.append(replace(asked, body=b""))
+            for rule in self._rules:
+                if rule.when(asked):
+                    if rule.skip:
+                        rule.skip -= 1
+                    elif rule.hits < rule.times:
+                        rule.hits += 1
+                        return rule
+        return None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    context: ssl.SSLContext
+    upstream: tuple[str, int]
+    upstream_context: ssl.SSLContext
+    proxy: Proxy
+
+    def get_request(self) -> tuple[ssl.SSLSocket, Any]:
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The handshake happens in the connection's own thread, on its first read.
+        wrapped = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return wrapped, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed: nothing to say."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self._upstream = http.client.HTTPSConnection(
+            *self.server.upstream, context=self.server.upstream_context, timeout=30
+        )
+
+    def finish(self) -> None:
+        try:
+            super().finish()
+        finally:
+            self._upstream.close()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by http.server
+        """Say nothing."""
+
+    def _serve(self) -> None:
+        size = int(self.headers.get("Content-Length") or 0)
+        asked = _read(self.command, self.path, dict(self.headers.items()))
+        rule = self.server.proxy.rule_for(asked)
+        if rule is not None and rule.before_body:
+            self.rfile.read(size // 2)
+            self._hang_up()
+            return
+        body = self.rfile.read(size)
+        if len(body) < size:
+            self.close_connection = True
+            return
+        asked = replace(asked, body=body)
+        try:
+            answer = self._forward(asked) if rule is None else rule.act(asked, self._forward)
+        except HungUpError as error:
+            if error.answer is not None:
+                self._send(error.answer, most=error.after)
+            self._hang_up()
+        else:
+            self._send(answer)
+
+    do_GET = do_HEAD = do_PUT = do_DELETE = _serve
+
+    def _forward(self, asked: Asked) -> Answer:
+        headers = {name: value for name, value in asked.headers.items() if name.lower() not in _NOT_PASSED_ON}
+        self._upstream.request(asked.method, asked.target, body=asked.body or None, headers=headers)
+        response = self._upstream.getresponse()
+        body = response.read()
+        kept = {k: v for k, v in response.getheaders() if k.lower() not in _NOT_PASSED_ON}
+        length = int(response.getheader("Content-Length") or 0) if asked.method == "HEAD" else None
+        return Answer(status=response.status, headers=kept, body=body, length=length)
+
+    def _send(self, answer: Answer, *, most: int | None = None) -> None:
+        self.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        length = len(answer.body) if answer.length is None else answer.length
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(answer.body if most is None else answer.body[:most])
+        self.wfile.flush()
+        if self.command != "HEAD" and length != len(answer.body):
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+
+
+def _read(method: str, target: str, headers: dict[str, str]) -> Asked:
+    parts = urlsplit(target)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    segments = unquote(parts.path).split("/", 3)  # "", account, container, blob
+    folded = {name.lower(): value for name, value in headers.items()}
+    return Asked(
+        method=method,
+        target=target,
+        container=segments[2] if len(segments) > 2 else "",
+        blob=segments[3] if len(segments) > 3 else "",
+        comp=query.get("comp", ""),
+        range=folded.get("x-ms-range", ""),
+        block_id=query.get("blockid", ""),
+        headers=headers,
+        body=b"",
+    )
+
+
+# --- ways to misbehave --------------------------------------------------------------------------------------
+
+
+def drop(_asked: Asked, _forward: Forward) -> Answer:
+    """Take the request and hang up."""
+    raise HungUpError
+
+
+def lose_answer(asked: Asked, forward: Forward) -> Answer:
+    """Do it, and hang up before it is known."""
+    forward(asked)
+    raise HungUpError
+
+
+def half_an_answer(asked: Asked, forward: Forward) -> Answer:
+    """Hang up in the middle of the body."""
+    answer = forward(asked)
+    raise HungUpError(answer, len(answer.body) // 2)
+
+
+def stall(_asked: Asked, _forward: Forward) -> Answer:
+    """Say nothing for longer than anybody waits."""
+    threading.Event().wait(_STALL_S)
+    raise HungUpError
+
+
+def status(code: int, headers: Mapping[str, str] | None = None) -> Act:
+    """Answer without doing anything."""
+    return lambda _asked, _forward: Answer(status=code, headers=headers or {}, body=b"")
+
+
+def pretend(code: int) -> Act:
+    """Say that it was done, and do nothing."""
+    return status(code)
+
+
+def changed(change: Callable[[Answer], Answer]) -> Act:
+    """Do it, and answer something else."""
+    return lambda asked, forward: change(forward(asked))
+
+
+def flipped(answer: Answer) -> Answer:
+    """One bit is other."""
+    middle = len(answer.body) // 2
+    body = bytearray(answer.body)
+    body[middle] ^= 0x10
+    return replace(answer, body=bytes(body))
+
+
+def shorter(answer: Answer) -> Answer:
+    """Fewer bytes, and honest about it."""
+    return replace(answer, body=answer.body[: len(answer.body) // 2])
+
+
+def longer(answer: Answer) -> Answer:
+    """More bytes than were asked for."""
+    return replace(answer, body=answer.body + b"more of them")
+
+
+def redirected(target: Callable[[str], str]) -> Act:
+    """Answer with what is stored somewhere else; ``target`` turns one request target into another."""
+    return lambda asked, forward: forward(replace(asked, target=target(asked.target)))
+
+
