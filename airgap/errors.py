@@ -114,7 +114,7 @@ class Code(Enum):
     CUSTODY_MISSING = (
         58,
         False,
-        "The volume has no custody log: nothing was recorded on it yet, or the log was removed; ask who had it.",
+        "No custody log: nothing was recorded on the volume yet, or the log was removed; ask who had it.",
     )
     TOOL_DAMAGED = (
         59,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airgap.damage import Damage
-from airgap.errors import Code, OperatorError
+from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.parts import PartRange
 from offline_mover import bag
@@ -69,17 +69,14 @@ def write(
     a parity shard is never made of anything else.
 
     Raises:
-        OperatorError: ``USAGE``: the layout of the saved plan does not suit the bundle, or not its files.
         MediaError: a medium refused.
         ServiceError: the storage refused.
         UntrustedInputError: a blob in the storage is not the one that was signed.
     """
-    wanted = {} if layout is None else _wanted(targets, layout)
+    wanted = _wanted(targets)
     if layout is None or not wanted:
         return Written(files={})
     parts = [part for part, _ in targets[0].bag.manifest.parts()]
-    if why := layout.misfit(len(parts)):
-        raise OperatorError(Code.USAGE, f"{why}; plan again")
     stripes = [layout.stripe(number, parts) for number in sorted(wanted)]
     threads = threads_for(concurrency)
     units = units_for(max(len(held) for held in wanted.values()), threads)
@@ -121,17 +118,13 @@ def write(
     )
 
 
-def _wanted(targets: Sequence[Target], layout: ParityLayout) -> dict[int, list[tuple[Bag, int]]]:
+def _wanted(targets: Sequence[Target]) -> dict[int, list[tuple[Bag, int]]]:
     """Bag and row of the parity shards to write, by stripe."""
     wanted: dict[int, list[tuple[Bag, int]]] = defaultdict(list)
     for target in targets:
         for name in sorted(target.names - target.kept):
             if place := shard_place(name):
                 stripe, row = place
-                if stripe >= layout.stripes or row >= layout.parity_shards:
-                    raise OperatorError(
-                        Code.USAGE, f"the plan has {name}, which its layout does not; plan again"
-                    )
                 wanted[stripe].append((target.bag, row))
     return dict(wanted)
 

@@ -36,6 +36,7 @@ class PullOrder:
         number: which of the plan's volumes the first one is, where it does not say so itself.
         recarry: bring only these parts.
         parity: add parity shards.
+        reserved_bytes: to be left free on every volume.
     """
 
     volumes: tuple[Path, ...]
@@ -43,6 +44,7 @@ class PullOrder:
     number: int | None = None
     recarry: RecarryRequest | None = None
     parity: ParityWish | None = None
+    reserved_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,7 @@ def choose_targets(
         OperatorError: the saved plan is of another bundle, or which of its volumes this is cannot be told.
     """
     manifest = bundle.manifest
-    outlooks = [_outlook(b, held) for b, held in zip(bags, whole, strict=True)]
+    outlooks = [_outlook(b, held, order.reserved_bytes) for b, held in zip(bags, whole, strict=True)]
     if order.plan is not None:
         names, places = _planned(bundle, order, order.plan, bags)
         layout = order.plan.layout or _layout_of(bags)
@@ -200,10 +202,10 @@ def _belongs(name: str, layout: ParityLayout | None) -> bool:
     return stripe < layout.stripes and row < layout.parity_shards
 
 
-def _outlook(held_bag: Bag, whole: frozenset[str]) -> VolumeOutlook:
+def _outlook(held_bag: Bag, whole: frozenset[str], reserved_bytes: int) -> VolumeOutlook:
     """The volume as it is to be planned for: what is on it and not whole gives its place back."""
     reclaimed = sum(size for name, size in held_bag.payload_sizes.items() if name not in whole)
-    return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed)
+    return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed - reserved_bytes)
 
 
 def _wanted(bundle: Bundle, recarry: RecarryRequest | None) -> list[PayloadFile]:
@@ -244,6 +246,12 @@ def _planned(
     """Which of the saved plan's volumes each one is."""
     if plan.manifest_sha256 != bundle.verdict.manifest_sha256:
         raise OperatorError(Code.USAGE, "the plan was made for another bundle; plan again")
+    shards = [name for names in plan.volumes for name in names if bag.is_parity(name)]
+    why = "it has no layout" if plan.layout is None else plan.layout.misfit(bundle.manifest.part_count)
+    if shards and (why or not all(_belongs(name, plan.layout) for name in shards)):
+        raise OperatorError(
+            Code.USAGE, f"the parity of the plan does not suit the bundle; plan again. {why}".rstrip()
+        )
     if plan.layout is not None and (why := plan.layout.misfit(bundle.manifest.part_count)):
         raise OperatorError(Code.USAGE, f"the plan's parity does not suit the bundle: {why}")
     count = len(plan.volumes)

@@ -39,7 +39,7 @@ header .made { text-align: right; font-size: 8.5pt; color: var(--soft); white-sp
 .figures .off b { color: var(--bad); }
 .notes { margin: 0 0 3mm; padding-left: 5mm; }
 
-dl { display: grid; grid-template-columns: 29mm 1fr 29mm 1fr; gap: 1mm 4mm; margin: 0; }
+dl { display: grid; grid-template-columns: 27mm 1fr 27mm 1fr; gap: 1mm 4mm; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 dd.wide { grid-column: 2 / -1; }
 
@@ -52,7 +52,7 @@ td { vertical-align: top; border-bottom: 0.2mm solid var(--line); overflow-wrap:
 td.name { min-width: 36mm; } td.mark { font-weight: 600; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td.fixed, td.mark { white-space: nowrap; }
-thead { display: table-header-group; } tr { break-inside: avoid; }
+thead { display: table-header-group; break-after: avoid; } .short { break-inside: avoid; } tr { break-inside: avoid; }
 .state { font-weight: 600; white-space: nowrap; }
 .state.good::before { content: "\\2713\\00a0"; } .state.bad::before { content: "\\2717\\00a0"; }
 .state.good { color: var(--good); } .state.bad { color: var(--bad); }

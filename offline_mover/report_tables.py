@@ -16,6 +16,7 @@ MAX_OPEN_ROWS = 200
 """Further rows are folded: on paper, their count stands in their place."""
 MAX_FINDINGS = 1000
 MAX_TIMELINE = 1000
+_MAX_UNBROKEN_ROWS = 12  # a table of so few rows is kept on one page
 _MAX_COUNTS = 4
 
 Column = tuple[str, str | None]
@@ -48,7 +49,9 @@ def _table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[str]
         )
         for row in rows
     )
-    return element("table", caption, element("thead", element("tr", heads)), element("tbody", body))
+    kind = "short" if len(rows) <= _MAX_UNBROKEN_ROWS else None
+    head = element("thead", element("tr", heads))
+    return element("table", caption, head, element("tbody", body), class_=kind)
 
 
 def section(name: str, title: str, *content: str) -> Markup:
@@ -65,7 +68,7 @@ def state(code: Code | str | None, good: str = "OK") -> Markup:
 
 
 def mark(index: int) -> str:
-    """How tables call the volume at ``index`` of those given: A, B, …, Z, AA; its number in the group is its own."""
+    """How tables call the volume at ``index`` of those given: A, B, …, Z, AA; no matter its number."""
     letters = ""
     while index >= 0:
         letters = chr(ord("A") + index % 26) + letters
@@ -231,7 +234,6 @@ def receipts(facts: ReportFacts) -> Markup:
         ("Receipt", "name"),
         ("Signature", None),
         ("Decision", None),
-        ("Target", None),
         ("Decided at", "fixed"),
         ("Artifacts proven", "number"),
     ]
@@ -241,11 +243,11 @@ def receipts(facts: ReportFacts) -> Markup:
         where = [marks.get(fact.volume, "-"), code_text(fact.name)]
         receipt = fact.receipt
         if receipt is None:
-            rows.append([*where, state(fact.code), fact.detail or "-", "-", "-", "-"])
+            rows.append([*where, state(fact.code), fact.detail or "-", "-", "-"])
             continue
         proven = f"{fact.proven:,} of {len(receipt.artifacts):,}"
-        decision = state(receipt.code, "imported")
-        rows.append([*where, state(None), decision, receipt.target, moment(receipt.decided_at), proven])
+        decision = joined((state(receipt.code, "imported"), f" by {receipt.target}"))
+        rows.append([*where, state(None), decision, moment(receipt.decided_at), proven])
     if not rows:
         return Markup()
     caption = "Each was verified against the trust policy and compared with the bundle on its volume."

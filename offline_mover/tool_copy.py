@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from airgap.errors import Code, MediaError, OperatorError, UntrustedInputError
+from airgap.errors import Code, MediaError, OperatorError
 from offline_mover import media_fs
+
+_CLUSTER_BYTES = 128 * 1024
+"""What a file takes at least on a large exFAT volume."""
 
 FOLDER = "offline-mover"
 """On the volume; never the name of a bag, whose folder is called after its transfer."""
@@ -44,18 +47,34 @@ def lay_tool(volume: Path) -> int:
 
     Raises:
         OperatorError: ``USAGE``, this is no packed mover.
-        MediaError: ``TOOL_DAMAGED``, the running tool is not what was packed; ``UNSAFE_NAME``, a
-            link is in the way on the volume.
-        MediaError: the volume refused, or does not hold what was written (``MEDIA_LIED``).
+        UntrustedInputError: ``UNSAFE_NAME``, a link is in the way on the volume.
+        MediaError: ``TOOL_DAMAGED``, the running tool is not what was packed; or the volume refused, or does
+            not hold what was written (``MEDIA_LIED``).
     """
+    tool = _require_packed()
+    media_fs.make_folder(volume / FOLDER, FOLDER)
+    files = _single_file(tool) if tool.is_file() else _files_of_folder(tool)
+    return sum(_lay(file, volume / FOLDER) for file in files)
+
+
+def needed_bytes() -> int:
+    """What :func:`lay_tool` takes on a volume at most.
+
+    Raises:
+        OperatorError: ``USAGE`` when not run from a packed build.
+    """
+    tool = _require_packed()
+    files = [tool] if tool.is_file() else [path for path in tool.rglob("*") if path.is_file()]
+    return sum(-(-path.stat().st_size // _CLUSTER_BYTES) * _CLUSTER_BYTES for path in files)
+
+
+def _require_packed() -> Path:
     tool = running_tool()
     if tool is None:
         raise OperatorError(
             Code.USAGE, "only a packed mover can copy itself; ./dev pack makes one, run the command from it"
         )
-    media_fs.make_folder(volume / FOLDER, FOLDER)
-    files = _single_file(tool) if tool.is_file() else _files_of_folder(tool)
-    return sum(_lay(file, volume / FOLDER) for file in files)
+    return tool
 
 
 def running_tool() -> Path | None:

@@ -93,21 +93,22 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
         recarry = RecarryRequest.from_bytes(
             session.read_file(options.recarry, "--recarry", MAX_REQUEST_BYTES)
         )
+    reserved = 0
+    if options.with_tool:
+        from offline_mover.tool_copy import lay_tool, needed_bytes  # noqa: PLC0415 - as above
+
+        reserved = needed_bytes()
     order = PullOrder(
         volumes=tuple(options.volumes),
         plan=plan,
         number=options.number,
         recarry=recarry,
         parity=read_parity(options.parity),
+        reserved_bytes=reserved,
     )
     policy = session.policy
-    if options.with_tool:
-        from offline_mover.tool_copy import lay_tool  # noqa: PLC0415 - as above
-
-        for volume in options.volumes:
-            lay_tool(volume)
     with session.container(address) as source:
-        return pull(
+        outcome = pull(
             source,
             order,
             transfer_id=address.transfer_id or "",
@@ -116,3 +117,7 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
             concurrency=options.concurrency,
             meter=session.meter,
         )
+    if options.with_tool and outcome.code is None:
+        for volume in options.volumes:
+            lay_tool(volume)
+    return outcome

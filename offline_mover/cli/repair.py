@@ -58,8 +58,12 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
 
     if (options.to is None) != options.in_place:
         raise OperatorError(Code.USAGE, "give either --to VOLUME or --in-place")
-    outcome = repair(
-        options.volumes,
+    volumes = options.volumes
+    if options.to is not None:
+        # The event goes to the volume that is written; those that are only read are left alone.
+        options.volumes = [options.to]
+    return repair(
+        volumes,
         to=options.to,
         transfer_id=options.transfer,
         policy=session.policy,
@@ -67,7 +71,3 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
         concurrency=options.concurrency,
         meter=session.meter,
     )
-    if options.to is not None:
-        # The event goes to the volume that was written; those that were only read are left alone.
-        options.volumes = [options.to]
-    return outcome

@@ -90,7 +90,7 @@ def wrong_on_volumes(bundle: Bundle, volumes: Iterable[Path], *, is_partial: boo
     for volume, state in states.items():
         wrongs += [f"{volume.name}: {name} is wrong" for name in sorted(state.wrong - everywhere)]
         wrongs += [f"{volume.name}: {name} is strange" for name in sorted(state.strange)]
-        if not state.has_envelope:
+        if not state.has_envelope and (volume / bundle.transfer_id).exists():
             wrongs.append(f"{volume.name}: no envelope")
     return wrongs
 

@@ -17,6 +17,8 @@ from typing import Self
 from azure.storage.blob import BlobServiceClient, generate_container_sas
 
 from airgap.manifest import ENVELOPE_NAME
+from airgap.media_plan import SavedPlan
+from airgap.parity import ParityLayout
 from airgap.parts import MIN_PART_SIZE_BYTES
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
@@ -189,6 +191,25 @@ class Scene:
         self._container = self.site.new_name("incoming")
         self.site.azurite.ensure_containers(self._container)
 
+    def plan_file(self, parity_shards: int = 0) -> str:
+        """A plan that deals the parts out over the volumes; the last has the parity shards, if there are any."""
+        names = [part.name for part in self.bundle.parts]
+        count = len(self.volumes) - (1 if parity_shards else 0)
+        dealt = [tuple(sorted(names[number::count])) for number in range(count)]
+        layout = None
+        if parity_shards:
+            layout = ParityLayout(stripes=len(dealt[0]), parity_shards=parity_shards)
+            dealt.append(tuple(sorted(name for name, _ in layout.shards(self.bundle.manifest))))
+        plan = SavedPlan(
+            transfer_id=self.bundle.transfer_id,
+            manifest_sha256=self.bundle.manifest_sha256,
+            volumes=tuple(dealt),
+            layout=layout,
+        )
+        path = self.folder / "plan.json"
+        path.write_bytes(plan.to_bytes())
+        return str(path)
+
     # --- what is really there --------------------------------------------------------------------------
 
     def state(self, number: int = 0) -> VolumeState:
@@ -220,8 +241,7 @@ class Scene:
             *("--sas-file", str(self.site.sas_file("transfer")), *extra),
             injection=injection,
         )
-        is_part_of_it = "--recarry" in extra or "--plan" in extra
-        wrongs = wrong_on_volumes(self.bundle, self.volumes, is_partial=is_part_of_it)
+        wrongs = wrong_on_volumes(self.bundle, self.volumes, is_partial="--recarry" in extra)
         self._judge("pull", run, wrongs)
         return run
 

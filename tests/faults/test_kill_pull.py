@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.faults.injection import Injection
@@ -38,13 +36,12 @@ def _kill_and_go_on(scene: Scene, step: int, *extra: str, kind: str, power_cut: 
 
 
 @pytest.mark.parametrize(
-    ("volumes", "extra"),
-    [(1, ()), (2, ()), (3, ("--parity", "1-volume"))],
-    ids=["one volume", "two volumes", "parity"],
+    ("volumes", "parity_shards"), [(1, 0), (2, 0), (3, 1)], ids=["one volume", "two volumes", "parity"]
 )
-def test_pull_killed_at_any_step_goes_on(site: Site, volumes: int, extra: tuple[str, ...]) -> None:
+def test_pull_killed_at_any_step_goes_on(site: Site, volumes: int, parity_shards: int) -> None:
     with site.scene(volumes=volumes) as scene:
         scene.options = ("--concurrency", "1")
+        extra = ("--plan", scene.plan_file(parity_shards)) if volumes > 1 else ()
         for step in sampled(_steps(scene, *extra), cases=3):
             _kill_and_go_on(scene, step, *extra, kind=f"kill -9 in pull, {volumes} volumes")
         assert scene.verify().code is None
@@ -61,11 +58,12 @@ def test_power_cut_at_any_step_of_a_pull_loses_nothing_that_was_sealed(site: Sit
 def test_pull_of_some_hundred_parts_killed_again_and_again(site: Site) -> None:
     """Each run gets a little further; nothing is fetched twice over all of them."""
     with site.scene(site.big_bundle, volumes=2) as scene:
+        plan = scene.plan_file()
         fetched: list[str] = []
         for step in range(400, 4001, 400):
             kept = scene.whole
             with site.proxy.watched() as asked:
-                run = scene.pull(injection=Injection(kill_at=step))
+                run = scene.pull("--plan", plan, injection=Injection(kill_at=step))
             assert not set(scene.fetched(asked)) & kept
             fetched += sorted(scene.whole - kept)
             if not run.was_killed:
@@ -75,4 +73,3 @@ def test_pull_of_some_hundred_parts_killed_again_and_again(site: Site) -> None:
             pytest.fail("it never came to its end")
         assert sorted(fetched) == sorted(scene.all_parts)
         assert scene.verify().code is None
-        shutil.rmtree(scene.volumes[0])

@@ -15,7 +15,7 @@ from tests.faults.site import Scene, Site, sampled
 def loaded(site: Site) -> Iterator[Scene]:
     """Two volumes that hold the bundle."""
     with site.scene(volumes=2) as scene:
-        assert scene.pull().code is None
+        assert scene.pull("--plan", scene.plan_file()).code is None
         yield scene
 
 

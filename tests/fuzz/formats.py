@@ -151,7 +151,7 @@ def _check_receipt_envelope(raw: bytes) -> bool:
     return receipt is not None
 
 
-_POLICY_NAMES = set(_member_names(dump_canonical(policy_json()))) | {"test", "prod"}
+_POLICY_NAMES = set(_member_names(dump_canonical(policy_json())))
 
 
 def _check_policy(raw: bytes) -> bool:
@@ -159,11 +159,13 @@ def _check_policy(raw: bytes) -> bool:
     policy = read(lambda: TrustPolicy.from_bytes(raw), Code.POLICY_MALFORMED)
     if policy is None:
         return False
+    channels = policy.channels.values()
+    free = {role for channel in channels for role in (*channel.bundle_roles, *channel.receipt_roles)}
     names = _member_names(raw)
-    assert set(names) <= _POLICY_NAMES
-    assert max(names.count(name) for name in ("schema", "keys", "channels")) == 1
+    assert set(names) <= _POLICY_NAMES | policy.channels.keys() | free
+    assert names == _member_names(json.dumps(json.loads(raw)).encode())
     assert policy.channels
-    for channel in policy.channels.values():
+    for channel in channels:
         assert channel.bundle_roles
         for role in (*channel.bundle_roles.values(), *channel.receipt_roles.values()):
             assert 1 <= role.threshold <= len(role.keyids)
