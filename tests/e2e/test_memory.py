@@ -1,17 +1,21 @@
-"""Hashing takes the same memory whatever the size: measured in a process of its own, as the worker is one."""
+"""Memory does not grow with the size: measured in processes of their own, as the worker and the mover are."""
 
 import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from azure.storage.blob import BlobBlock
+from azure.storage.blob import AccountSasPermissions, BlobBlock, ResourceTypes, generate_account_sas
 
+from airgap.manifest import ENVELOPE_NAME
+from airgap.parts import MIN_PART_SIZE_BYTES
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import TokenAuthority
+from tests.bundles import make_bundle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 ROOT = Path(__file__).parents[2]
@@ -73,3 +77,61 @@ def test_all_activities_of_a_worker_hash_within_150_mb(tmp_path: Path) -> None:
     distinct, peak_bytes = map(int, done.stdout.split())
     assert distinct == PARTS
     assert peak_bytes < LIMIT_BYTES
+
+
+RUN_MOVER = """
+import re, sys
+from offline_mover.cli import main
+code = main(sys.argv[1:])
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
+print(code, int(peak[1]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_mover_keeps_to_150_mb_with_as_many_threads_as_it_takes(tmp_path: Path) -> None:
+    bundle = make_bundle(blob_sizes=(48 * MIN_PART_SIZE_BYTES,))
+    (tmp_path / "policy.json").write_bytes(bundle.policy_json)
+    (tmp_path / "usb").mkdir()
+    ca = CertificateAuthority.create(tmp_path / "pki")
+    with Azurite.start(account="memory", folder=tmp_path / "storage", ca=ca) as azurite:
+        azurite.ensure_containers("transfer", "incoming")
+        with azurite.service_client() as service:
+            container = service.get_container_client("transfer")
+            for name, content in bundle.blobs.items():
+                container.upload_blob(f"{bundle.transfer_id}/{name}", content)
+            container.upload_blob(f"{bundle.transfer_id}/{ENVELOPE_NAME}", bundle.envelope)
+        volume = str(tmp_path / "usb")
+        for words in (
+            ("pull", f"{azurite.blob_url}/transfer/{bundle.transfer_id}", volume),
+            ("push", volume, f"{azurite.blob_url}/incoming"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", RUN_MOVER, *words, "--concurrency", "32"],
+                cwd=ROOT,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "REQUESTS_CA_BUNDLE": str(ca.ca_file),
+                    "XDG_STATE_HOME": str(tmp_path / "state"),
+                    "OFFLINE_MOVER_TRUST": str(tmp_path / "policy.json"),
+                    "OFFLINE_MOVER_SAS": account_sas(azurite),
+                },
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            code, peak_bytes = map(int, done.stdout.splitlines()[-1].split())
+            assert code == 0, done.stdout + done.stderr
+            assert peak_bytes < LIMIT_BYTES
+
+
+def account_sas(azurite: Azurite) -> str:
+    return generate_account_sas(
+        account_name=azurite.account,
+        account_key=azurite.key,
+        resource_types=ResourceTypes(container=True, object=True),
+        permission=AccountSasPermissions(read=True, write=True, create=True, list=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )

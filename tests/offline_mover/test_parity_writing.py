@@ -48,7 +48,9 @@ def encoded(bundle: Bundle, layout: ParityLayout) -> dict[str, bytes]:
     shards = {}
     for number in range(layout.stripes):
         stripe = layout.stripe(number, bundle.parts)
-        contents = [bundle.part_bytes(bundle.parts[s.ordinal]) for s in stripe.shards if s.ordinal is not None]
+        contents = [
+            bundle.part_bytes(bundle.parts[s.ordinal]) for s in stripe.shards if s.ordinal is not None
+        ]
         made = stripe.encoding().apply(enumerate(contents), stripe.size_bytes)
         shards.update(zip((shard.name for shard in stripe.parity), made.values(), strict=True))
     return shards
