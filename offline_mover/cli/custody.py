@@ -28,9 +28,9 @@ ACTION = None
 
 def declare(parser: Parser) -> None:
     """Add the arguments."""
-    views = parser.add_subparsers(dest="view", required=True, metavar="show|verify", parser_class=Parser)
+    views = parser.add_subparsers(dest="view", required=True, metavar="show|verify")
     for name, text in (("show", "list the events"), ("verify", "check the chain of events")):
-        view = views.add_parser(name, help=text, allow_abbrev=False)
+        view = views.add_parser(name, help=text, description=HELP, epilog=NOTES)
         add_volumes(view)
         view.add_option(
             "custody-dir",

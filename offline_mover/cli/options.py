@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from airgap.fields import TRANSFER_ID
 from offline_mover.storage_address import redact
@@ -31,8 +32,18 @@ TLS roots of your own: REQUESTS_CA_BUNDLE.
 T = TypeVar("T")
 
 
+class _Wide(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions, and uses the terminal's width up to 100."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=min(100, shutil.get_terminal_size().columns))
+
+
 class Parser(argparse.ArgumentParser):
     """Does not repeat secrets that were typed where they do not belong."""
+
+    def __init__(self, **members: Any) -> None:
+        super().__init__(**{"formatter_class": _Wide, "allow_abbrev": False, **members})
 
     def error(self, message: str) -> NoReturn:
         """As argparse, redacted."""
@@ -46,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             f"--{name}",
             metavar=metavar,
             type=read,
-            default=os.environ.get(_variable(name)) or default,  # argparse reads a default that is text
+            default=from_environment(name) or default,  # argparse reads a default that is text
             help=text,
         )
 
@@ -54,6 +65,11 @@ class Parser(argparse.ArgumentParser):
         """An option without a value; the environment may set it."""
         is_set = os.environ.get(_variable(name), "") not in {"", "0", "false"}
         self.add_argument(f"--{name}", action="store_true", default=is_set, help=text)
+
+
+def from_environment(name: str) -> str | None:
+    """What the environment says of the option ``--name``, if anything."""
+    return os.environ.get(_variable(name)) or None
 
 
 def _variable(name: str) -> str:
@@ -83,7 +99,7 @@ def add_transfer(parser: Parser) -> None:
 
 def add_trust(parser: Parser) -> None:
     """The trust policy."""
-    trust = os.environ.get(_variable("trust")) or None
+    trust = from_environment("trust")
     parser.add_argument(
         "--trust",
         metavar="POLICY",

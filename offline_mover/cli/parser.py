@@ -43,24 +43,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="offline-mover",
-        description=_DESCRIPTION,
-        epilog=CLOUD_NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog="offline-mover", description=_DESCRIPTION, epilog=CLOUD_NOTES)
     parser.add_argument("--version", action="version", version=f"offline-mover {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, verb in VERBS.items():
-        verb.declare(
-            commands.add_parser(
-                name,
-                help=verb.SUMMARY,
-                description=verb.HELP,
-                epilog=verb.NOTES,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
-        )
+        verb.declare(commands.add_parser(name, help=verb.SUMMARY, description=verb.HELP, epilog=verb.NOTES))
     return parser

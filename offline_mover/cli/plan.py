@@ -13,6 +13,7 @@ from offline_mover.cli.options import (
     add_concurrency,
     add_output,
     add_trust,
+    from_environment,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def declare(parser: Parser) -> None:
         dest="volume_texts",
         metavar="VOLUME",
         action="append",
-        required=True,
+        default=None,
+        required=from_environment("volume") is None,
         help="a mounted folder, or a size and file system like 32G:fat32; once for each volume, in order",
     )
     parser.add_option(
@@ -71,7 +73,8 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
     from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     address = TransferAddress.source(options.source)
-    outlooks = [require_known(text) for text in options.volume_texts]
+    texts = options.volume_texts or (from_environment("volume") or "").split(",")
+    outlooks = [require_known(text) for text in texts]
     rate = None if options.rate is None else read_rate(options.rate)
     wish = read_parity(options.parity)
     with session.container(address) as source:

@@ -29,8 +29,8 @@ policy, and for the very bundle whose folder is on the volume.
   offline-mover receipts pull https://dst.blob.core.windows.net/receipts /media/usb --trust policy.json
   offline-mover receipts push /media/usb https://src.blob.core.windows.net/receipts --trust policy.json
 
-The SAS needs r and l for pull, r and c for push. A refusal for damaged parts says so,
-and --recarry writes the request for exactly those.
+The SAS needs r and l for pull, r and c for push. Where a refusal names damaged parts,
+receipts/ID/recarry.json on the volume asks for exactly those: take it to the source.
 """
 ACTION = None  # depends on the direction
 NOTES = CLOUD_NOTES
@@ -39,17 +39,16 @@ AFTER_INTERRUPTION = "Receipts that were brought are kept; run the same command 
 
 def declare(parser: Parser) -> None:
     """Add the arguments."""
-    directions = parser.add_subparsers(
-        dest="direction", required=True, metavar="pull|push", parser_class=Parser
+    directions = parser.add_subparsers(dest="direction", required=True, metavar="pull|push")
+    pull = directions.add_parser(
+        "pull", help="from the target's storage onto a volume", description=HELP, epilog=NOTES
     )
-    pull = directions.add_parser("pull", help="from the target's storage onto a volume", allow_abbrev=False)
     pull.add_argument("address", metavar="TARGET", help="https://<account>…/receipts of the target cloud")
     pull.add_argument("volume", metavar="VOLUME", type=Path, help="the medium's folder")
     pull.add_switch("all", "bring every receipt, not only those of transfers on the volume")
-    pull.add_option(
-        "recarry", metavar="FILE", read=Path, text="write the request for parts that a refusal lists"
+    push = directions.add_parser(
+        "push", help="from a volume into the source's storage", description=HELP, epilog=NOTES
     )
-    push = directions.add_parser("push", help="from a volume into the source's storage", allow_abbrev=False)
     push.add_argument("volume", metavar="VOLUME", type=Path, help="the medium's folder")
     push.add_argument("address", metavar="SOURCE", help="https://<account>…/receipts of the source cloud")
     for direction in (pull, push):

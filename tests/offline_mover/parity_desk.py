@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import bagit
 
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
@@ -31,8 +34,8 @@ class HookedMeter(Meter):
         self._callback = callback
         self.totals: dict[str, int] = {}
 
-    def start(self, title: str, total_bytes: int, lanes: object = None) -> None:
-        super().start(title, total_bytes)
+    def start(self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None) -> None:
+        super().start(title, total_bytes, lanes)
         self.totals[title] = total_bytes
         if title == self._awaited:
             self._callback()
@@ -167,3 +170,9 @@ def snapshot(folders: Sequence[Path]) -> dict[Path, tuple[int, bytes]]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def validate_bag(folder: Path) -> None:
+    """As ``bagit.py --validate`` does."""
+    library: Any = bagit  # it has no types
+    library.Bag(str(folder)).validate(processes=1)

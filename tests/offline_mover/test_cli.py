@@ -116,6 +116,38 @@ def test_environment_mirrors_every_option(monkeypatch: pytest.MonkeyPatch) -> No
     assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).concurrency == 2
 
 
+_WORDS = {
+    "plan": ("plan", _SOURCE, "--volume", "1G:fat32"),
+    "pull": ("pull", _SOURCE, "/x"),
+    "verify": ("verify", "/x"),
+    "repair": ("repair", "/x"),
+    "push": ("push", "/x", _TARGET),
+    "receipts pull": ("receipts", "pull", _TARGET, "/x"),
+    "receipts push": ("receipts", "push", "/x", _TARGET),
+    "custody show": ("custody", "show", "/x"),
+    "report": ("report", "/x"),
+}
+_VALUES = {"concurrency": ("7", 7), "retries": ("3", 3), "number": ("5", 5), "transfer": ("k3v9x2m7q1",) * 2}
+
+
+@pytest.mark.parametrize("command", _WORDS)
+def test_every_option_has_its_variable(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of(*command.split(), "--help") == 0
+    names = set(re.findall(r"^  --([a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"json", "plain", "debug"} <= names
+    expected: dict[str, object] = {}
+    for name in names:
+        text, value = _VALUES.get(name, ("1", True))
+        monkeypatch.setenv(f"OFFLINE_MOVER_{name.replace('-', '_').upper()}", text)
+        expected[name.replace("-", "_")] = value
+    options = vars(parse(_WORDS[command]))
+    expected.pop("volume", None)  # repeated, and given on the command line here
+    found = {name: options[name] for name in expected}
+    assert {name: value if name in _VALUES else bool(value) for name, value in found.items()} == expected
+
+
 def test_environment_is_checked_like_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFLINE_MOVER_CONCURRENCY", "many")
     assert exit_of("verify", "/x", "--trust", "p") == Code.USAGE.exit_code

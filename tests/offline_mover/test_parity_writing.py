@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-import bagit
 import pytest
 
 from airgap.erasure import UNIT_BYTES
@@ -11,11 +11,12 @@ from airgap.errors import AirgapError, Code
 from airgap.manifest import ENVELOPE_NAME
 from airgap.parity import LAYOUT_NAME, ParityLayout, shard_name
 from airgap.parts import MIN_PART_SIZE_BYTES as PART
+from offline_mover import bag
 from offline_mover.stripe_coding import MAX_THREADS, units_for
 from tests.bundles import Bundle, make_bundle
 from tests.offline_mover.conftest import flip
 from tests.offline_mover.memory_container import MemoryContainer
-from tests.offline_mover.parity_desk import HookedMeter, ParityDesk, snapshot
+from tests.offline_mover.parity_desk import HookedMeter, ParityDesk, snapshot, validate_bag
 
 pytestmark = pytest.mark.filterwarnings(  # bagit 1.9 uses what Python 3.13 deprecates
     "ignore::DeprecationWarning:bagit", "ignore:.*count:DeprecationWarning"
@@ -45,7 +46,7 @@ def desk(pulled: ParityDesk, tmp_path: Path) -> ParityDesk:
 
 def encoded(bundle: Bundle, layout: ParityLayout) -> dict[str, bytes]:
     """Every parity shard, from the parts in memory."""
-    shards = {}
+    shards: dict[str, bytes] = {}
     for number in range(layout.stripes):
         stripe = layout.stripe(number, bundle.parts)
         contents = [
@@ -65,7 +66,9 @@ def test_shards_are_what_the_code_says(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_every_volume_is_a_bag_also_one_of_parity_shards_only(desk: ParityDesk) -> None:
     for volume in desk.volumes:
-        bagit.Bag(str(desk.bag_of(volume))).validate(processes=1)
+        validate_bag(desk.bag_of(volume))
+        check = ["sha256sum", "--check", "--quiet", bag.PAYLOAD_MANIFEST]
+        assert subprocess.run(check, cwd=desk.bag_of(volume), check=False).returncode == 0
         assert (desk.bag_of(volume) / LAYOUT_NAME).is_file()
     assert {path.parent.name for path in desk.volumes[3].rglob("data/*/*")} == {"parity"}
     assert desk.verify()[1].code is None
