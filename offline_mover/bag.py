@@ -18,6 +18,7 @@ from airgap.damage import Damage
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.parity import LAYOUT_NAME, SHARD_NAME, ParityLayout
+from airgap.statement import MAX_SUBJECTS
 
 PAYLOAD_FOLDER = "data"
 DECLARATION = "bagit.txt"
@@ -33,6 +34,8 @@ MAX_TEXT_BYTES = 16 * 1024 * 1024
 """A manifest line has 95 bytes, a bundle at most 120,000 parts."""
 
 MANIFEST_LINE_BYTES = 100
+_MAX_LINES = 2 * MAX_SUBJECTS
+"""Of any text: parts and parity shards together are fewer. Counted before a text is split."""
 
 _DECLARATION_TEXT = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 _MANIFEST_LINE = re.compile(r"([0-9A-Fa-f]{64})[ \t]+\*?(\S.*)")
@@ -138,7 +141,7 @@ def read_texts(manifest: BundleManifest, contents: Mapping[str, bytes], held: Ma
     for name, check in checks.items():
         if name in contents:
             text = _decode(contents[name])
-            why = "not UTF-8 text" if text is None else check(text)
+            why = "not UTF-8 text, or far too many lines" if text is None else check(text)
             if why:
                 found[name] = why
     if TAG_MANIFEST in contents and TAG_MANIFEST not in found:
@@ -158,6 +161,9 @@ def read_place(info: bytes) -> Place | None:
 
 
 def _decode(content: bytes) -> str | None:
+    """The text, if it is one that is worth splitting into lines."""
+    if content.count(b"\n") + content.count(b"\r") > 2 * _MAX_LINES:  # a line may end in both
+        return None
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
