@@ -258,8 +258,9 @@ def _planned(
     numbers = [b.place.number if b.place is not None and b.place.of == count else None for b in bags]
     if order.number is not None:
         numbers[0] = order.number
-    if len(bags) == count and not any(numbers):
-        numbers = list(range(1, count + 1))
+    if len(bags) == count:  # all of them: who does not say which one it is gets a number that is left
+        left = iter(sorted(set(range(1, count + 1)) - set(numbers)))
+        numbers = [number or next(left, None) for number in numbers]
     known = [number for number in numbers if number is not None]
     if len(known) != len(numbers) or len(set(known)) != len(known) or max(known) > count:
         raise OperatorError(

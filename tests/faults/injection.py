@@ -81,7 +81,7 @@ class _Unflushed:
             self._renames.pop(os.readlink(f"/proc/self/fd/{descriptor}"), None)
 
     def renamed(self, source: str, target: str, *, was_there: bool) -> None:
-        for descriptor, name in self._dirty.items():
+        for descriptor, name in list(self._dirty.items()):  # other threads write meanwhile
             if name == os.path.realpath(source):
                 self._dirty[descriptor] = os.path.realpath(target)
         if not was_there:
@@ -91,11 +91,11 @@ class _Unflushed:
     def lose(self) -> None:
         """The power is gone."""
         if self._kind == "content":
-            for name in self._dirty.values():
+            for name in list(self._dirty.values()):
                 if os.path.isfile(name):
                     os.truncate(name, 0)
         elif self._kind == "names":
-            for renames in self._renames.values():
+            for renames in list(self._renames.values()):
                 for source, target in reversed(renames):
                     if os.path.lexists(target):
                         os.rename(target, source)

@@ -93,7 +93,7 @@ class Mover:
                 "REQUESTS_CA_BUNDLE": str(self._ca_file),
                 "XDG_STATE_HOME": str(self._folder / "state"),
                 "OFFLINE_MOVER_RETRIES": "2",
-                "OFFLINE_MOVER_WHO": "somebody",
+                "OFFLINE_MOVER_WHO": "somebody", "OFFLINE_MOVER_DEBUG": "1",
                 **(environment or {}),
             },
             "folder": str(self._folder),

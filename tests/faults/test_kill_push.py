@@ -38,7 +38,8 @@ def test_push_killed_at_any_step_goes_on(site: Site, loaded: Scene) -> None:
             again = scene.push()
         assert again.code is None, f"step {step}"
         assert not staged & set(scene.sent(sent_again)), f"step {step}: sent what was there"
-        assert len(scene.sent(sent_again)) == all_blocks - len(staged), f"step {step}"
+        # The block under way when it was killed may have reached the storage after the look at it.
+        assert all_blocks - len(staged) - len(scene.sent(sent_again)) in {0, 1}, f"step {step}"
         assert len(set(scene.sent(sent_first))) == len(scene.sent(sent_first))
     assert _texts(scene) == before, "a push changes nothing of a bag"
     assert scene.verify().code is None
