@@ -3,8 +3,8 @@
     python -m bench.scale [--small]
 
 The parts are sparse files, and what a digest costs is left out (a file's size stands in for its content):
-what is measured is everything else, once a part: reading the bundle manifest, planning, taking stock, judging,
-resuming a pull, re-carrying a hundredth of the parts. A column that stays level is linear.
+what is measured is everything else, once a part: reading the bundle manifest, planning, taking stock and
+judging, resuming a pull, re-carrying a hundredth of the parts. A column that stays level is linear.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ LITTER = frozenset({"System Volume Information", ".Trashes", ".DS_Store"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeState:
-    """One volume. ``whole`` and ``wrong`` are names of parts; a wrong one has its final name, but other bytes.
+    """One volume. ``whole`` and ``wrong`` name parts; a wrong one has its final name, but other bytes.
 
     ``strange`` is what is in the transfer's folder and belongs to no bag of this bundle.
     """
@@ -48,7 +48,10 @@ def look_at_volume(bundle: Bundle, volume: Path) -> VolumeState:
     """Read everything on a volume."""
     folder = volume / bundle.transfer_id
     expected = {f"data/{part.name}": bundle.part_bytes(part) for part in bundle.parts}
-    whole, wrong, partial, strange = set(), set(), set(), set()
+    whole: set[str] = set()
+    wrong: set[str] = set()
+    partial: set[str] = set()
+    strange: set[str] = set()
     for found, path in _files(folder):
         name = found.lower() if found.isascii() else found  # file systems for media fold case
         if name in expected:

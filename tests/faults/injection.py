@@ -116,7 +116,7 @@ class _Steps:
         steps, real_open = self, os.open
         for name in ("mkdir", "unlink", "rmdir", "ftruncate"):
             setattr(os, name, self._counted(getattr(os, name)))
-        os.fsync = self._fsync(os.fsync)
+        os.fsync = self._fsync(os.fsync)  # type: ignore[assignment]  # only ever called with a descriptor
         os.replace = self._replace(os.replace)
         os.rename = self._replace(os.rename)
         os.write = self._write(os.write)
@@ -150,8 +150,8 @@ class _Steps:
             with steps.own():
                 real_sendall(self, content, flags)
 
-        ssl.SSLSocket.send = send  # type: ignore[method-assign]  # the edge to the network
-        ssl.SSLSocket.sendall = sendall  # type: ignore[method-assign]  # as above
+        ssl.SSLSocket.send = send  # type: ignore[assignment,method-assign]  # the edge to the network
+        ssl.SSLSocket.sendall = sendall  # type: ignore[assignment,method-assign]  # as above
 
     def step(self, half: Callable[[], object]) -> None:
         """One step; ``half`` does half of it, when the process is to end in its middle."""

@@ -29,10 +29,10 @@ def main() -> int:
 
 def _load_everything() -> None:
     """What a run would import, so that the children share it."""
-    from offline_mover import cli  # noqa: PLC0415 - only in this process
+    from offline_mover import cli
 
     cli._import_domain()
-    import offline_mover.blob_store  # noqa: PLC0415 - as above
+    import offline_mover.blob_store
     import offline_mover.cli.parser
     import offline_mover.cli.session
     import offline_mover.commands.pull
@@ -79,13 +79,13 @@ def _become(order: dict[str, Any], steps: int) -> None:
         os.environ.update(order["environment"])
         os.chdir(order["folder"])
         Injection.from_json(order["injection"]).install(steps)
-        from offline_mover.cli import main as command  # noqa: PLC0415 - after the injection
+        from offline_mover.cli import main as command
 
         code = command(order["arguments"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:  # noqa: BLE001 - what Python would print
-        import traceback  # noqa: PLC0415 - not for a run that ends well
+        import traceback
 
         traceback.print_exc()
     finally:

@@ -1,8 +1,8 @@
 """A faulty medium, as the kernel sees one: a small file system of our own, mounted through ``/dev/fuse``.
 
-It keeps blocks of 4 KiB on a "device", so that a stick with less room than it claims wraps around as real ones
-do, and so that what the kernel remembers of a file (its page cache) and what the medium holds can differ.
-Needs Linux and root. The structures are those of linux/fuse.h, protocol 7.31.
+It keeps blocks of 4 KiB on a "device", so that a stick with less room than it claims wraps around as real
+ones do, and so that what the kernel remembers of a file (its page cache) and what the medium holds can
+differ. Needs Linux and root. The structures are those of linux/fuse.h, protocol 7.31.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class FaultyMedium:
         if operation is None:
             raise OSError(errno.ENOSYS, "")
         self._requests += 1
-        if self.faults.gone_after is not None and opcode != 26:  # noqa: PLR2004 - INIT
+        if self.faults.gone_after is not None and opcode != 26:
             if self.faults.gone_after <= 0:
                 self.hits += 1
                 raise OSError(errno.EIO, "")

@@ -318,5 +318,3 @@ def longer(answer: Answer) -> Answer:
 def redirected(target: Callable[[str], str]) -> Act:
     """Answer with what is stored somewhere else; ``target`` turns one request target into another."""
     return lambda asked, forward: forward(replace(asked, target=target(asked.target)))
-
-

@@ -81,9 +81,7 @@ class Site:
             Mover.start(folder / "runs", ca.ca_file) as mover,
         ):
             azurite.ensure_containers("transfer")
-            yield cls(
-                azurite=azurite, service=service, proxy=proxy, mover=mover, folder=folder, tally=tally
-            )
+            yield cls(azurite=azurite, service=service, proxy=proxy, mover=mover, folder=folder, tally=tally)
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -192,7 +190,7 @@ class Scene:
         self.site.azurite.ensure_containers(self._container)
 
     def plan_file(self, parity_shards: int = 0) -> str:
-        """A plan that deals the parts out over the volumes; the last has the parity shards, if there are any."""
+        """A plan that deals the parts out over the volumes; the last one has the parity shards, if any."""
         names = [part.name for part in self.bundle.parts]
         count = len(self.volumes) - (1 if parity_shards else 0)
         dealt = [tuple(sorted(names[number::count])) for number in range(count)]
@@ -256,9 +254,7 @@ class Scene:
         self._judge("verify", run, wrongs, says_ok=run.status == 0 or is_partial)
         return run
 
-    def push(
-        self, *extra: str, volumes: Iterable[Path] | None = None, injection: Injection = NOTHING
-    ) -> Run:
+    def push(self, *extra: str, volumes: Iterable[Path] | None = None, injection: Injection = NOTHING) -> Run:
         """Judged: whatever is visible is right, nothing is published half; OK means that all is there."""
         run = self._run(
             "push",

@@ -11,8 +11,8 @@ from airgap.errors import AirgapError, Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from offline_mover import media_fs
 from offline_mover.commands.pull import pull
-from offline_mover.pull_targets import PullOrder
 from offline_mover.progress import Meter
+from offline_mover.pull_targets import PullOrder
 from tests.bundles import make_bundle, new_key
 from tests.offline_mover.conftest import Bench, flip
 from tests.offline_mover.memory_container import HeldBlob, MemoryContainer
