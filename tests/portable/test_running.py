@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,9 +106,14 @@ def test_other_platform_gets_one_plain_line(packed: Packed, shape: str) -> None:
 
 @pytest.mark.parametrize("shape", _SHAPES)
 def test_nothing_is_written_beside_the_tool(copied: Packed, shape: str) -> None:
-    before = described(copied.medium)
+    before = without_custody(described(copied.medium))
     assert run(copied.shapes[shape], *copied.verify).returncode == 0
-    assert described(copied.medium) == before
+    assert without_custody(described(copied.medium)) == before
+
+
+def without_custody(described: dict[str, Any]) -> dict[str, Any]:
+    """All but the custody log, to which every command adds a line: it is beside the bags, not in them."""
+    return {name: what for name, what in described.items() if not name.startswith("custody-")}
 
 
 def test_folder_itself_can_be_started(copied: Packed) -> None:
@@ -161,7 +168,9 @@ def test_runs_where_only_reading_is_allowed(packed: Packed, shape: str, version:
             prefix=prefix,
             PATH=os.environ["PATH"],
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
+        # The one thing that cannot be done here is told, and changes no verdict.
+        assert re.fullmatch(r"(custody log: \S+: this is in no custody log: [^\n]*\n)?", done.stderr)
     assert done.stdout.startswith("OK: ")
 
 
