@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airgap.custody_event import Action
 from airgap.errors import Code
 from offline_mover import custody_log, qr_code
 from offline_mover.commands.report import report
@@ -94,7 +95,7 @@ def test_words_from_outside_stay_words(loaded: Bench, tmp_path: Path, where: str
     if where == "file name":
         (loaded.bag / "data" / _EVIL.replace("/", "")).write_bytes(b"")
     else:
-        body = custody_log.event_body(custody_log.Action.VERIFIED, at=datetime.now(UTC), who=_EVIL)
+        body = custody_log.event_body(Action.VERIFIED, at=datetime.now(UTC), who=_EVIL)
         assert custody_log.record({loaded.volume: body}, side_dir=tmp_path) == []
     _, page, _ = made(loaded, tmp_path)
     assert "<script" not in page
