@@ -10,6 +10,10 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.verify` — the numbered list of everything that must hold
 * :mod:`airgap.ledger` — replay and order
 * :mod:`airgap.damage` and :mod:`airgap.receipt` — what was found and what was decided
+* :mod:`airgap.media_plan` — which part goes onto which volume
+* :mod:`airgap.erasure`, :mod:`airgap.parity`, :mod:`airgap.repair_outlook` — lost parts rebuilt from others
+* :mod:`airgap.recarry` — asking for exactly the parts that are lost
+* :mod:`airgap.custody_event` and :mod:`airgap.custody` — who had a volume, as a chain of events
 * :mod:`airgap.pipeline_runs` — what ACR Transfer's answers mean
 * :mod:`airgap.strict_json` and :mod:`airgap.fields` — how untrusted JSON is read
 
