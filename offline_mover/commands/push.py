@@ -272,14 +272,11 @@ def _commit(run: _Run, blob: TransferBlob) -> None:
             metadata=blob.metadata,
         )
     except ServiceError as error:
-        # Either the answer to our own commit got lost, or another run was faster: the same is fine.
-        if error.code is not Code.CONFLICT:
+        stored = run.target.describe(name) if error.code is Code.CONFLICT else None
+        if stored is None:
             raise
-    # Seen, not believed: the envelope that follows says that all blobs are there.
-    stored = run.target.describe(name)
-    if stored is None:
-        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{name}: not there although it was committed")
-    _require_same(run, blob, stored)
+        # Either the answer to our own commit got lost, or another run was faster: the same is fine.
+        _require_same(run, blob, stored)
 
 
 def _require_same(run: _Run, blob: TransferBlob, stored: StoredBlob) -> None:

@@ -114,7 +114,7 @@ def test_events_come_twice_and_the_host_is_killed_yet_there_is_one_import_and_on
     assert demo.digests(demo.target, references) == before
     assert len(import_runs(demo)) == 1
     assert len(demo.receipts()) == 1
-    crossing.run(until("clean-up", lambda: not demo.blobs("incoming")))
+    crossing.run(until("clean-up", lambda: not demo.blobs("incoming", f"{receipt.transfer_id}/")))
 
 
 def test_fifty_one_artifacts_are_split_over_two_runs(crossing: Crossing) -> None:

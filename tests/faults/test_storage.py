@@ -146,7 +146,6 @@ def test_push_gets_over_it(site: Site, loaded: Scene, kind: str) -> None:
     [
         ("gone for good", is_block, proxy.drop, "SERVICE_UNREACHABLE"),
         ("busy for good", is_block, _BUSY, "SERVICE_THROTTLED"),
-        ("says committed and is not", is_commit, proxy.pretend(201), "SERVICE_UNEXPECTED"),
         ("denied", is_block, proxy.status(403), "SERVICE_DENIED"),
     ],
 )
