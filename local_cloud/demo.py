@@ -329,7 +329,10 @@ async def refuse_damage(demo: Demo) -> None:
             file.seek(-1, 1)
             file.write(bytes([byte[0] ^ 0xFF]))
         trust = ("--trust", str(demo.policy_file))
-        moved = await offline_mover("verify", str(damaged), *trust, ca=demo.ca, clean=True, expected=18)
+        asked = ("--recarry", str(demo.folder / "recarry.json"))
+        moved = await offline_mover(
+            "verify", str(damaged), *trust, *asked, ca=demo.ca, clean=True, expected=18
+        )
         expect(f"001/{part.name}" in moved.output, "verify did not name the part")
         await push(demo, damaged, expected=18)
         arrived = await asyncio.to_thread(demo.blobs, "incoming")
