@@ -64,7 +64,7 @@ class Windows:
             "WINEDLLOVERRIDES": "mscoree=;mshtml=",
             **self.extra,
         }
-        return subprocess.run(
+        done = subprocess.run(
             [str(shutil.which("wine")), *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -74,6 +74,9 @@ class Windows:
             cwd=self._home,
             timeout=_RUN_TIMEOUT_S,
         )
+        # Wine's own words, about devices that it may not read for example, are not the mover's.
+        done.stderr = re.sub(r"^wine: .*\n", "", done.stderr, flags=re.MULTILINE)
+        return done
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(str(self.folder / "python" / "python.exe"), "-I", "-S", *arguments)
