@@ -11,6 +11,8 @@ from offline_mover.storage_address import redact
 _VOID = frozenset({"meta", "br", "hr"})
 """Elements without content have no end tag (HTML Living Standard §13.1.2)."""
 
+_MAX_PLAIN = 1000  # what printable() cuts
+
 
 class Markup(str):
     """Text that is markup already; made by :func:`element` and from literals of ours, never from a value."""
@@ -26,7 +28,13 @@ def escaped(value: str) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(redact(printable(value)), quote=True))
+    return Markup(html.escape(presentable(value), quote=True))
+
+
+def presentable(value: str) -> str:
+    """``value`` safe to show, though not yet to write into HTML: as :func:`escaped` says."""
+    is_plain = value.isprintable() and len(value) <= _MAX_PLAIN  # printable() looks at each character
+    return redact(value if is_plain else printable(value))
 
 
 def joined(pieces: Iterable[str], by: str = "") -> Markup:

@@ -160,7 +160,7 @@ def choose_targets(
     if order.plan is not None:
         names, places = _planned(bundle, order, order.plan, bags)
         layout = order.plan.layout or _layout_of(bags)
-        _require_room(bundle, outlooks, names)
+        _require_room(bundle, outlooks, names, layout)
     else:
         wanted = _wanted(bundle, order.recarry)
         decided = placement.place(
@@ -229,8 +229,14 @@ def _refuse_full(outlooks: Sequence[VolumeOutlook], lacking_bytes: int) -> None:
     )
 
 
-def _require_room(bundle: Bundle, outlooks: Sequence[VolumeOutlook], names: Sequence[frozenset[str]]) -> None:
+def _require_room(
+    bundle: Bundle,
+    outlooks: Sequence[VolumeOutlook],
+    names: Sequence[frozenset[str]],
+    layout: ParityLayout | None,
+) -> None:
     sizes = {part.name: part.size_bytes for part, _ in bundle.manifest.parts()}
+    sizes |= {} if layout is None else dict(layout.shards(bundle.manifest))
     for outlook, wanted in zip(outlooks, names, strict=True):
         files = [PayloadFile(name=name, size_bytes=sizes[name]) for name in sorted(wanted) if name in sizes]
         decided = placement.place(
@@ -247,8 +253,10 @@ def _planned(
     if plan.manifest_sha256 != bundle.verdict.manifest_sha256:
         raise OperatorError(Code.USAGE, "the plan was made for another bundle; plan again")
     shards = [name for names in plan.volumes for name in names if bag.is_parity(name)]
-    why = "it has no layout" if plan.layout is None else plan.layout.misfit(bundle.manifest.part_count)
-    if shards and (why or not all(_belongs(name, plan.layout) for name in shards)):
+    why = "" if plan.layout is None else plan.layout.misfit(bundle.manifest.part_count)
+    if shards and plan.layout is None:
+        why = "it has no layout"
+    if why or not all(_belongs(name, plan.layout) for name in shards):
         raise OperatorError(
             Code.USAGE, f"the parity of the plan does not suit the bundle; plan again. {why}".rstrip()
         )

@@ -50,12 +50,11 @@ from airgap.strict_json import dump_canonical
 from airgap.verify import Verdict
 from offline_mover.bag import Place
 from offline_mover.commands.custody import CustodyView, VolumeHistory
-from offline_mover.media_fs import printable
+from offline_mover.markup import presentable
 from offline_mover.media_identity import MediaIdentity
 from offline_mover.parts_picture import BlobRow
 from offline_mover.qr_code import label_text
 from offline_mover.report import Outcome
-from offline_mover.storage_address import redact
 
 SCHEMA = 1
 MAX_EVENTS = 1000
@@ -299,7 +298,7 @@ def _printable(value: Any) -> Any:
     """``value`` with every string safe to print: what comes from media may hold what JSON cannot."""
     match value:
         case str():
-            return redact(printable(value))
+            return presentable(value)
         case dict():
             return {name: _printable(member) for name, member in value.items()}
         case list():

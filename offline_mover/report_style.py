@@ -53,7 +53,8 @@ td.name { min-width: 36mm; } td.mark { font-weight: 600; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 td.fixed, td.mark { white-space: nowrap; }
 thead { display: table-header-group; break-after: avoid; }
-.short { break-inside: avoid; } tr { break-inside: avoid; }
+.short { break-inside: avoid; }
+tr { break-inside: avoid; }
 .state { font-weight: 600; white-space: nowrap; }
 .state.good::before { content: "\\2713\\00a0"; } .state.bad::before { content: "\\2717\\00a0"; }
 .state.good { color: var(--good); } .state.bad { color: var(--bad); }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -166,9 +167,30 @@ def test_plan_whose_layout_does_not_suit_is_refused(
     bundle: Bundle, tmp_path: Path, layout: ParityLayout
 ) -> None:
     desk = ParityDesk(bundle, tmp_path, TWO_ROWS)
+    without_shards = tuple(
+        tuple(name for name in names if not bag.is_parity(name)) for names in desk.plan.volumes
+    )
+    plans = [replace(desk.plan, layout=layout)]
+    if layout.misfit(bundle.manifest.part_count):
+        plans.append(replace(desk.plan, layout=layout, volumes=without_shards))
+    for plan in plans:
+        with pytest.raises(AirgapError) as caught:
+            desk.pull(plan=plan)
+        assert caught.value.code is Code.USAGE
+
+
+def test_planned_parity_volume_without_room_is_refused_before_anything_is_written(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = ParityDesk(bundle, tmp_path, ONE_ROW, data_volumes=3, is_apart=True)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * PART))
+    source = MemoryContainer.holding(bundle)
     with pytest.raises(AirgapError) as caught:
-        desk.pull(plan=replace(desk.plan, layout=layout))
-    assert caught.value.code is Code.USAGE
+        desk.pull(desk.volumes[3], number=4, source=source)
+    assert caught.value.code is Code.MEDIA_FULL
+    assert source.count("read_range") == 0
+    assert list(desk.volumes[3].iterdir()) == []
 
 
 @pytest.mark.parametrize("threads", [1, 2, MAX_THREADS])
