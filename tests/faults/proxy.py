@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from local_cloud.pki import CertificateAuthority
@@ -164,6 +164,28 @@ class _Server(ThreadingHTTPServer):
         """A client that was killed: nothing to say."""
 
 
+class _Lines:
+    """A connection's incoming side that remembers the last line read from it.
+
+    ``http.server`` takes the end of the connection for the end of the headers (RFC 9112 §3.4, §8: such a
+    request is incomplete): a client that is killed while it sends them would have asked for something else.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.last_line = b""
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last_line = self._file.readline(limit)
+        return self.last_line
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -172,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self._lines = _Lines(self.rfile)  # type: ignore[arg-type]  # a BufferedReader
+        self.rfile = self._lines  # type: ignore[assignment]  # all of it that http.server uses
         self._upstream = http.client.HTTPSConnection(
             *self.server.upstream, context=self.server.upstream_context, timeout=30
         )
@@ -186,6 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def _serve(self) -> None:
+        if self._lines.last_line not in {b"\r\n", b"\n"}:
+            self.close_connection = True
+            return
         size = int(self.headers.get("Content-Length") or 0)
         asked = _read(self.command, self.path, dict(self.headers.items()))
         rule = self.server.proxy.rule_for(asked)
