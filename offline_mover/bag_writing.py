@@ -8,9 +8,9 @@ from datetime import datetime
 from airgap.damage import Damage
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover import bag, media_fs
+from offline_mover import bag, media_fs, medium_read
 from offline_mover import volume as volumes
-from offline_mover.media_fs import CacheBypass
+from offline_mover.medium_read import CacheBypass
 from offline_mover.volume import Bag
 
 
@@ -88,4 +88,4 @@ def _envelope_damage(found: Bag) -> list[Damage]:
 def read_back_way(wanted: Bag, names: Collection[str]) -> CacheBypass:
     """How the volume's files can be read past the system's cache."""
     name = min(names)
-    return media_fs.cache_bypass(wanted.folder / bag.payload_name(name), name)
+    return medium_read.cache_bypass(wanted.folder / bag.payload_name(name), name)

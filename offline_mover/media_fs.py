@@ -8,13 +8,10 @@ platform.
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
-import mmap
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,9 +68,21 @@ def printable(name: str) -> str:
 # --- reading -----------------------------------------------------------------------------------------------
 
 
+def open_to_read(path: str, _flags: int) -> int:
+    """The file descriptor of a file or a device; never follows a symbolic link, never waits for a FIFO."""
+    return os.open(path, _OPEN_READ)
+
+
 @contextmanager
-def open_regular(path: Path, name: str) -> Iterator[io.FileIO]:
+def open_regular(
+    path: Path, name: str, *, opener: Callable[[str, int], int] = open_to_read
+) -> Iterator[io.FileIO]:
     """A regular file opened for reading, unbuffered; a symbolic link or a device is refused, never followed.
+
+    Args:
+        path: the file.
+        name: what to call it in errors.
+        opener: opens it, as ``opener`` of :func:`open` does.
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``.
@@ -81,7 +90,7 @@ def open_regular(path: Path, name: str) -> Iterator[io.FileIO]:
     """
     with media_errors(name, is_reading=True):
         try:
-            opened = io.FileIO(path, opener=lambda file, _flags: os.open(file, _OPEN_READ))
+            opened = io.FileIO(path, opener=opener)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise UntrustedInputError(Code.UNSAFE_NAME, f"{name}: a symbolic link") from None
@@ -107,74 +116,6 @@ def read_capped(path: Path, name: str, *, max_bytes: int) -> bytes:
         while len(piece := file.read(max_bytes + 1 - content.tell()) or b"") and content.tell() <= max_bytes:
             content.write(piece)
     return content.getvalue()[: max_bytes + 1]
-
-
-class CacheBypass(Enum):
-    """How a read got around what the operating system remembers of a file."""
-
-    DIRECT = "direct"
-    """Straight from the device (``O_DIRECT``, or ``F_NOCACHE`` on macOS)."""
-    DROPPED = "dropped"
-    """The system was told to forget the file's pages first; it may decline."""
-    NONE = "none"
-    """Not at all: this platform offers no way. Unplug the medium, plug it in again, and verify it."""
-
-
-def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_medium: bool = False) -> str:
-    """Hex SHA-256 of a file, in constant memory.
-
-    Args:
-        path: the file.
-        name: what to call it in errors.
-        advance: told the bytes done, piece by piece.
-        from_medium: read past the operating system's cache, as far as :func:`cache_bypass` says.
-    """
-    digest = hashlib.sha256()
-    opened = open_uncached(path, name) if from_medium else open_regular(path, name)
-    # An anonymous map is aligned to pages, as reading straight from a device asks for.
-    with mmap.mmap(-1, BUFFER_BYTES) as pages, memoryview(pages) as buffer, opened as file:
-        size = os.fstat(file.fileno()).st_size
-        done = 0
-        # Past its end, a file that is read directly may no longer be asked: the position is not aligned.
-        while done < size and (count := file.readinto(buffer)):
-            digest.update(buffer[:count])
-            done += count
-            advance(count)
-    return digest.hexdigest()
-
-
-@contextmanager
-def open_uncached(path: Path, name: str) -> Iterator[io.FileIO]:
-    """As :func:`open_regular`, reading past the cache where the system and the file system can."""
-    with open_regular(path, name) as file:
-        _bypass_cache(file.fileno())
-        yield file
-
-
-def cache_bypass(path: Path, name: str) -> CacheBypass:
-    """What :func:`open_uncached` can do for a file; to tell the operator."""
-    with open_regular(path, name) as file:
-        return _bypass_cache(file.fileno())
-
-
-def _bypass_cache(descriptor: int) -> CacheBypass:
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    if sys.platform == "win32":
-        return CacheBypass.NONE
-    import fcntl  # noqa: PLC0415 - not on Windows
-
-    try:
-        if hasattr(fcntl, "F_NOCACHE"):
-            fcntl.fcntl(descriptor, fcntl.F_NOCACHE, 1)
-            return CacheBypass.DIRECT
-        if hasattr(os, "O_DIRECT"):
-            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-            return CacheBypass.DIRECT
-    except OSError:  # tmpfs before Linux 6.6, many FUSE file systems
-        pass
-    return CacheBypass.DROPPED if hasattr(os, "posix_fadvise") else CacheBypass.NONE
 
 
 # --- taking stock ------------------------------------------------------------------------------------------

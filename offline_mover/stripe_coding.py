@@ -20,7 +20,7 @@ from airgap.damage import Damage
 from airgap.erasure import UNIT_BYTES, Combination
 from airgap.errors import AirgapError, Code
 from airgap.parity import Shard, Stripe
-from offline_mover import media_fs
+from offline_mover import media_fs, medium_read
 from offline_mover.progress import Gauge
 
 MAX_THREADS = 4
@@ -71,7 +71,7 @@ def file_reader(path: Path, name: str, *, from_medium: bool = False) -> ReadPiec
         UntrustedInputError: ``UNSAFE_NAME``.
         MediaError: ``MEDIA_UNREADABLE``.
     """
-    opened = media_fs.open_uncached if from_medium else media_fs.open_regular
+    opened = medium_read.open_uncached if from_medium else media_fs.open_regular
 
     def read(offset_bytes: int, size_bytes: int) -> bytes:
         # Straight from a device, memory and size have to be aligned, to pages at most.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airgap.errors import Code, MediaError, OperatorError
-from offline_mover import media_fs
+from offline_mover import media_fs, medium_read
 
 _CLUSTER_BYTES = 128 * 1024
 """What a file takes at least on a large exFAT volume."""
@@ -120,4 +120,4 @@ def _lay(file: _ToolFile, folder: Path) -> bool:
 
 
 def _sha256_on_medium(path: Path, name: str) -> str:
-    return media_fs.hash_file(path, name, lambda _count: None, from_medium=True)
+    return medium_read.hash_file(path, name, lambda _count: None, from_medium=True)

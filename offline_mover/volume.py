@@ -21,7 +21,7 @@ from airgap.parity import LAYOUT_NAME, ParityLayout
 from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
 from airgap.verify import Verdict, verify_bundle
-from offline_mover import bag, media_fs
+from offline_mover import bag, media_fs, medium_read
 from offline_mover.bag import Place, Reading
 from offline_mover.media_fs import Kind
 from offline_mover.progress import Gauge
@@ -323,7 +323,7 @@ def check_file(
     """As :func:`check_part`, for a file that is not a part of the bundle."""
     try:
         for is_again in (False, True):
-            found = media_fs.hash_file(path, name, gauge.advance, from_medium=from_medium or is_again)
+            found = medium_read.hash_file(path, name, gauge.advance, from_medium=from_medium or is_again)
             if found == sha256:
                 return None
             gauge.advance(-size_bytes)

@@ -15,7 +15,7 @@ from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
-from offline_mover import bag, bag_writing, media_fs, parity_writing
+from offline_mover import bag, bag_writing, medium_read, parity_writing
 from offline_mover import volume as volumes
 from offline_mover.fetching import fetch_parts, read_back
 from offline_mover.ports import SourceContainer
@@ -168,4 +168,4 @@ def _outcome(
 def _read_back_way(targets: Sequence[Target]) -> str | None:
     """How the medium itself was read, as far as the platform can: the weakest of the volumes."""
     ways = [bag_writing.read_back_way(target.bag, target.names) for target in targets if target.names]
-    return max(ways, key=list(media_fs.CacheBypass).index).value if ways else None
+    return max(ways, key=list(medium_read.CacheBypass).index).value if ways else None

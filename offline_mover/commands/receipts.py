@@ -23,7 +23,7 @@ from airgap.policy import TrustPolicy
 from airgap.recarry import REQUEST_NAME, recarry_from_receipt
 from airgap.receipt import Receipt, verify_receipt
 from airgap.verify import Verdict, verify_bundle
-from offline_mover import media_fs
+from offline_mover import media_fs, medium_read
 from offline_mover import volume as volumes
 from offline_mover.ports import SourceContainer, TargetContainer
 from offline_mover.progress import Meter
@@ -244,7 +244,8 @@ def _pull_one(run: _Run, source: SourceContainer, name: str) -> tuple[Fate, Rece
             raise UntrustedInputError(Code.VOLUME_CONFLICT, "the volume has another one under this name")
         return Fate.KEPT, receipt
     media_fs.write_durably(path, name, raw)
-    if media_fs.hash_file(path, name, run.meter.advance, from_medium=True) != hashlib.sha256(raw).hexdigest():
+    found = medium_read.hash_file(path, name, run.meter.advance, from_medium=True)
+    if found != hashlib.sha256(raw).hexdigest():
         raise MediaError(Code.MEDIA_LIED, f"{FOLDER}/{name} reads back differently from what was written")
     return Fate.WRITTEN, receipt
 

@@ -18,7 +18,7 @@ from airgap.damage import gravest
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
-from offline_mover import bag, bag_writing, media_fs, repair_targets, repairing
+from offline_mover import bag, bag_writing, medium_read, repair_targets, repairing
 from offline_mover import volume as volumes
 from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
 from offline_mover.parallel import in_lanes
@@ -317,12 +317,12 @@ def _next_step(run: _Run, code: Code | None) -> str:
 
 def _facts(run: _Run, rebuilt: Rebuilt) -> dict[str, Any]:
     ways = [
-        media_fs.cache_bypass(target.path_of(name), name)
+        medium_read.cache_bypass(target.path_of(name), name)
         for target in run.targets
         for name in sorted(_files_on(target, rebuilt))[:1]
     ]
     return {
         "to": None if run.other is None else str(run.other.bag.volume),
         "rebuilt": sorted(rebuilt.written),
-        "readBack": max(ways, key=list(media_fs.CacheBypass).index).value if ways else None,
+        "readBack": max(ways, key=list(medium_read.CacheBypass).index).value if ways else None,
     }

@@ -18,7 +18,7 @@ from airgap.manifest import ENVELOPE_NAME, Tool
 from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import ArtifactProof, Receipt
-from offline_mover import media_fs
+from offline_mover import medium_read
 from offline_mover.commands.receipts import MAX_RECEIPTS, receipts_pull, receipts_push, verified_receipt
 from offline_mover.progress import Meter
 from offline_mover.report import Outcome
@@ -375,7 +375,7 @@ def test_medium_that_gives_back_something_else_is_found(
     storage: Container, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.hold(imported(prod()))
-    monkeypatch.setattr(media_fs, "hash_file", lambda *_, **__: "0" * 64)
+    monkeypatch.setattr(medium_read, "hash_file", lambda *_, **__: "0" * 64)
     with pytest.raises(MediaError) as refusal:
         pull(storage, volume)
     assert refusal.value.code is Code.MEDIA_LIED

@@ -162,6 +162,23 @@ def test_push_can_be_imported(windows: Windows) -> None:
     assert done.stdout.endswith("imported\n"), done.stderr
 
 
+def test_reading_back_asks_for_the_device(windows: Windows) -> None:
+    part = windows.medium / "part"
+    part.write_bytes(content := os.urandom(2 * 1024 * 1024 + 17))
+    code = (
+        "import pathlib, runpy, sys; part = pathlib.Path(sys.argv[2]); sys.argv = [sys.argv[1], '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "from offline_mover import medium_read\n"
+        "print(medium_read.cache_bypass(part, 'part').value)\n"
+        "print(medium_read.hash_file(part, 'part', lambda _: None, from_medium=True))"
+    )
+    folder = windows.path(windows.folder / "__main__.py")
+    done = windows.python("-c", code, folder, windows.path(part))
+    part.unlink()
+    assert done.stdout.splitlines()[-2:] == ["direct", hashlib.sha256(content).hexdigest()], done.stderr
+
+
 @pytest.fixture
 def without_carried_python(windows: Windows) -> Iterator[Path]:
     """Where the carried Python is while the folder does without it."""
