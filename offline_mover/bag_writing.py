@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
+from pathlib import Path
 
 from airgap.damage import Damage
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover import bag, media_fs, medium_read
+from offline_mover import bag, media_fs, media_identity, medium_read
 from offline_mover import volume as volumes
 from offline_mover.medium_read import CacheBypass
 from offline_mover.volume import Bag
@@ -85,7 +86,16 @@ def _envelope_damage(found: Bag) -> list[Damage]:
     return [Damage(code=Code.BAG_MALFORMED, name=ENVELOPE_NAME, detail="not the source's envelope")]
 
 
-def read_back_way(wanted: Bag, names: Collection[str]) -> CacheBypass:
-    """How the volume's files can be read past the system's cache."""
-    name = min(names)
-    return medium_read.cache_bypass(wanted.folder / bag.payload_name(name), name)
+def read_back_way(files: Iterable[tuple[Path, str]]) -> CacheBypass | None:
+    """How the media themselves were read, told from one file of each volume: the weakest way of all.
+
+    Args:
+        files: path and name; none if nothing was read.
+    """
+    ways = [
+        CacheBypass.NONE
+        if media_identity.describe(path.parent).is_user_space
+        else medium_read.cache_bypass(path, name)
+        for path, name in files
+    ]
+    return max(ways, key=list(CacheBypass).index, default=None)

@@ -64,6 +64,8 @@ class MediaIdentity:
         total_bytes: its size.
         free_bytes: what an ordinary user may still write.
         cluster_bytes: what a file takes at least, and is rounded up to.
+        is_user_space: whether a program serves the file system, not the kernel: it has a memory of its own,
+            which nothing asks it to read past.
     """
 
     file_system: str | None = None
@@ -73,6 +75,7 @@ class MediaIdentity:
     total_bytes: int | None = None
     free_bytes: int | None = None
     cluster_bytes: int | None = None
+    is_user_space: bool = False
 
     @property
     def max_file_bytes(self) -> int | None:
@@ -182,6 +185,7 @@ def _describe_linux(path: Path) -> MediaIdentity:
         total_bytes=numbers.f_blocks * numbers.f_frsize,
         free_bytes=numbers.f_bavail * numbers.f_frsize,
         cluster_bytes=numbers.f_frsize or None,
+        is_user_space=kind is not None and kind.startswith("fuse"),
     )
 
 

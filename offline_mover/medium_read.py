@@ -27,7 +27,14 @@ class CacheBypass(Enum):
     DROPPED = "dropped"
     """The system was told to forget the file's pages first; it may decline."""
     NONE = "none"
-    """Not at all: the file system offers no way. Unplug the medium, plug it in again, and verify it."""
+    """Not at all: the file system offers no way."""
+
+
+UNPLUG_FIRST = (
+    "What was read back may have come from this computer's memory: eject the volumes, plug them in again and "
+    "verify them before they leave."
+)
+"""What to do after :attr:`CacheBypass.NONE`."""
 
 
 def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_medium: bool = False) -> str:

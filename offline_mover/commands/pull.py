@@ -15,9 +15,10 @@ from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
-from offline_mover import bag, bag_writing, medium_read, parity_writing
+from offline_mover import bag, bag_writing, parity_writing
 from offline_mover import volume as volumes
 from offline_mover.fetching import fetch_parts, read_back
+from offline_mover.medium_read import UNPLUG_FIRST, CacheBypass
 from offline_mover.ports import SourceContainer
 from offline_mover.progress import Meter
 from offline_mover.pull_targets import (
@@ -140,6 +141,10 @@ def _outcome(
     }
     here = {name for target in targets for name in target.names if not bag.is_parity(name)}
     fetched = sum(len(target.missing) for target in targets)
+    written = [] if findings else [(target, min(target.names)) for target in targets if target.names]
+    way = bag_writing.read_back_way((target.path_of(name), name) for target, name in written)
+    if way is CacheBypass.NONE:
+        steps[None] = f"{UNPLUG_FIRST} {steps[None]}"
     return Outcome(
         command="pull",
         code=code,
@@ -160,12 +165,6 @@ def _outcome(
                 {"path": str(t.bag.volume), "number": t.place.number, "of": t.place.of, "files": len(t.names)}
                 for t in targets
             ],
-            "readBack": None if findings else _read_back_way(targets),
+            "readBack": None if way is None else way.value,
         },
     )
-
-
-def _read_back_way(targets: Sequence[Target]) -> str | None:
-    """How the medium itself was read, as far as the platform can: the weakest of the volumes."""
-    ways = [bag_writing.read_back_way(target.bag, target.names) for target in targets if target.names]
-    return max(ways, key=list(medium_read.CacheBypass).index).value if ways else None

@@ -12,15 +12,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from airgap.damage import gravest
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
-from offline_mover import bag, bag_writing, medium_read, repair_targets, repairing
+from offline_mover import bag, bag_writing, repair_targets, repairing
 from offline_mover import volume as volumes
 from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.medium_read import UNPLUG_FIRST, CacheBypass
 from offline_mover.parallel import in_lanes
 from offline_mover.progress import Meter
 from offline_mover.repair_targets import RepairTarget
@@ -235,6 +235,7 @@ def _outcome(run: _Run, rebuilt: Rebuilt, failed: Sequence[Finding]) -> Outcome:
     elif not_seen:
         code = Code.VOLUME_MISSING
     manifest = run.inspection.group.manifest
+    way = _read_back_way(run, rebuilt)
     written = len(rebuilt.written.keys() & states.keys())
     return Outcome(
         command="repair",
@@ -242,7 +243,7 @@ def _outcome(run: _Run, rebuilt: Rebuilt, failed: Sequence[Finding]) -> Outcome:
         verdict=_verdict(
             run, written=written, kept=len(kept), lost=len(lost) + len(not_seen), failed=len(failed)
         ),
-        next_step=_next_step(run, code),
+        next_step=_next_step(run, code, way),
         transfer_id=manifest.transfer_id,
         manifest_sha256=run.inspection.group.verdict.manifest_sha256,
         signers=run.inspection.group.verdict.signers,
@@ -256,7 +257,11 @@ def _outcome(run: _Run, rebuilt: Rebuilt, failed: Sequence[Finding]) -> Outcome:
             "notSeenParts": len(not_seen),
         },
         findings=tuple(findings),
-        facts=_facts(run, rebuilt),
+        facts={
+            "to": None if run.other is None else str(run.other.bag.volume),
+            "rebuilt": sorted(rebuilt.written),
+            "readBack": None if way is None else way.value,
+        },
     )
 
 
@@ -303,26 +308,22 @@ def _verdict(run: _Run, *, written: int, kept: int, lost: int, failed: int) -> s
     return f"nothing to rebuild: all {count} parts are here, whole"
 
 
-def _next_step(run: _Run, code: Code | None) -> str:
+def _next_step(run: _Run, code: Code | None, way: CacheBypass | None) -> str:
     if code is Code.MEDIA_LIED:
         return code.remedy
     if code is not None:
         absent = run.inspection.group.absent
         more = f"Repair with {numbered(absent)} too; else verify" if absent else "Verify"
         return f"{more} all volumes together, and take the recarry.json that is written to the source."
+    first = f"{UNPLUG_FIRST} " if way is CacheBypass.NONE else ""
     if run.other is not None and run.targets:
-        return f"Push the volumes together with {run.other.bag.volume}."
-    return "Carry the volumes on, or push them."
+        return f"{first}Push the volumes together with {run.other.bag.volume}."
+    return f"{first}Carry the volumes on, or push them."
 
 
-def _facts(run: _Run, rebuilt: Rebuilt) -> dict[str, Any]:
-    ways = [
-        medium_read.cache_bypass(target.path_of(name), name)
+def _read_back_way(run: _Run, rebuilt: Rebuilt) -> CacheBypass | None:
+    return bag_writing.read_back_way(
+        (target.path_of(name), name)
         for target in run.targets
         for name in sorted(_files_on(target, rebuilt))[:1]
-    ]
-    return {
-        "to": None if run.other is None else str(run.other.bag.volume),
-        "rebuilt": sorted(rebuilt.written),
-        "readBack": max(ways, key=list(medium_read.CacheBypass).index).value if ways else None,
-    }
+    )
