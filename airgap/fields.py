@@ -12,8 +12,11 @@ from airgap.strict_json import MAX_SAFE_INTEGER
 
 T = TypeVar("T")
 
-TRANSFER_ID = re.compile(r"[a-z0-9]{8,40}")
-"""Fits a container path, a BagIt group identifier, and with a prefix the name of a PipelineRun (5-50)."""
+TRANSFER_ID = re.compile(r"(?!receipts\Z)[a-z0-9]{8,40}")
+"""Fits a container path, a BagIt group identifier, and with a prefix the name of a PipelineRun (5-50).
+
+A transfer has a folder of its name on a volume, beside ``receipts``.
+"""
 
 CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")

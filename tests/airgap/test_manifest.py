@@ -43,6 +43,7 @@ INVALID: dict[str, tuple[Change, str]] = {
     "empty audience": (predicate(lambda p: p.update(audience=[])), "audience"),
     "audience with scheme": (predicate(lambda p: p.update(audience=["https://a.azurecr.io"])), "audience"),
     "transfer id climbs": (predicate(lambda p: p.update(transferId="../../../etc")), "transferId"),
+    "transfer id is another folder's": (predicate(lambda p: p.update(transferId="receipts")), "transferId"),
     "transfer id too long": (predicate(lambda p: p.update(transferId="a" * 41)), "transferId"),
     "channel with slash": (predicate(lambda p: p.update(channel="a/b")), "channel"),
     "sequence zero": (predicate(lambda p: p.update(sequence=0)), "sequence"),
