@@ -52,6 +52,17 @@ def sampled(count: int, *, cases: int = 1) -> list[int]:
     return sorted({1 + round(index * (count - 1) / (most - 1)) for index in range(most)})
 
 
+def again_and_again(most: int) -> Iterator[int]:
+    """How many steps further one run after another gets until it is killed; bounded.
+
+    With ``./dev faults`` that is 1 to ``most``, all of them in turn, so that they die in every kind of step.
+    """
+    if IS_FULL:
+        yield from (1 + 7 * number % most for number in range(2000))
+    else:
+        yield from range(250, 10001, 250)
+
+
 def blob_sizes(small_parts: int) -> list[int]:
     """One blob of two parts, and many of one small part each: parts that cost nothing."""
     return [MIN_PART_SIZE_BYTES + 9000, *(700 + 613 * number for number in range(small_parts))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.injection import Injection
-from tests.faults.site import Scene, Site, sampled
+from tests.faults.site import Scene, Site, again_and_again, sampled
 
 
 def _steps(scene: Scene, *extra: str) -> int:
@@ -60,11 +60,14 @@ def test_pull_of_some_hundred_parts_killed_again_and_again(site: Site) -> None:
     with site.scene(site.big_bundle, volumes=2) as scene:
         plan = scene.plan_file()
         fetched: list[str] = []
-        for step in range(400, 4001, 400):
+        for further in again_and_again(40):
             kept = scene.whole
+            # Each blob that is still to be fetched from is asked for first.
+            step = len(scene.all_parts - kept) + further
             with site.proxy.watched() as asked:
                 run = scene.pull("--plan", plan, injection=Injection(kill_at=step))
             assert not set(scene.fetched(asked)) & kept
+            assert not any(scene.state(number).wrong for number in range(2))
             fetched += sorted(scene.whole - kept)
             if not run.was_killed:
                 break

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.injection import Injection
-from tests.faults.site import Scene, Site, sampled
+from tests.faults.site import Scene, Site, again_and_again, sampled
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,26 @@ def test_repair_killed_at_any_step_goes_on(site: Site, loaded: Scene) -> None:
             assert (again.code, scene.state(2).whole) == (None, lost), f"step {step}"
             assert (scene.state(0), scene.state(1)) == before
         assert scene.push().code is None
+
+
+def test_repair_of_some_hundred_parts_killed_again_and_again(site: Site) -> None:
+    """Each run gets a little further, and keeps what earlier ones rebuilt."""
+    with site.scene(site.big_bundle, volumes=3) as scene:
+        assert scene.pull("--plan", scene.plan_file(1)).code is None
+        lost = scene.state(1).whole
+        patch = scene.add_volume("patch")
+        survivors = [scene.volumes[0], scene.volumes[2]]
+        scene.volumes = [*survivors, patch]
+        for step in again_and_again(40):
+            kept = scene.state(2).whole
+            run = scene.repair("--to", str(patch), volumes=survivors, injection=Injection(kill_at=step))
+            assert not scene.state(2).wrong
+            assert kept <= scene.state(2).whole
+            if not run.was_killed:
+                break
+            site.tally.inject("kill -9 in repair, some hundred parts")
+        else:
+            pytest.fail("it never came to its end")
+        assert (run.code, scene.state(2).whole) == (None, lost)
+        assert run["keptParts"] == len(kept)
+        assert scene.verify().code is None
