@@ -9,7 +9,6 @@ from pathlib import Path
 from airgap.errors import Code
 from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
-from offline_mover import repairing
 from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
 from offline_mover.progress import Meter
 from offline_mover.report import Outcome
@@ -78,9 +77,17 @@ def outcome_of(inspection: Inspection, *, command: str = "verify") -> Outcome:
                 for bag in group.bags
             ],
             "absentVolumes": list(group.absent),
-            "isRepairable": bool(inspection.lost) and repairing.can_repair(inspection),
+            "isRepairable": _is_repairable(inspection),
         },
     )
+
+
+def _is_repairable(inspection: Inspection) -> bool:
+    if not inspection.lost:
+        return False
+    from offline_mover.repairing import can_repair  # noqa: PLC0415 - a bundle that is whole needs no coding
+
+    return can_repair(inspection)
 
 
 def _verdict(inspection: Inspection, code: Code | None) -> str:
@@ -104,7 +111,7 @@ def _next_step(inspection: Inspection, code: Code | None) -> str:
         return f"Verify it together with {numbered(inspection.group.absent)}, or push what is here first."
     if not inspection.lost:
         return code.remedy
-    if repairing.can_repair(inspection):
+    if _is_repairable(inspection):
         return "Run repair with the same volumes: the parity shards are enough to rebuild what is damaged."
     if inspection.group.absent:
         return (
