@@ -83,6 +83,10 @@ def receipt_line(receipt: Receipt) -> str:
     return "; ".join(words)
 
 
+NOT_A_RECEIPT = "not the name of a receipt"
+_OTHER_CONTAINER = "Give the container of the receipts, not that of the uploads; the rest is left out."
+
+
 def pull_outcome(
     volume: Path, results: list[CarriedReceipt], requests: list[str], awaited: list[str]
 ) -> Outcome:
@@ -148,7 +152,8 @@ def _outcome(
     """What is wrong with a receipt outweighs ``code``; one transfer is named if there is but one."""
     damages = [result.damage for result in results if result.damage]
     if found := gravest(damages):
-        code, next_step = found, found.remedy
+        is_elsewhere = command == "receipts pull" and {damage.detail for damage in damages} == {NOT_A_RECEIPT}
+        code, next_step = found, _OTHER_CONTAINER if is_elsewhere else found.remedy
     told = [result.told for result in results if result.told]
     ids = {(members["transferId"], members["manifestDigest"]) for members in told}
     transfer_id, digest = ids.pop() if len(ids) == 1 else (None, None)

@@ -115,11 +115,13 @@ def _finished(bundle: Bundle, targets: Sequence[Target]) -> Outcome:
         )
     fetched = sum(len(target.missing) for target in targets)
     here = len({name for target in targets for name in target.names if not bag.is_parity(name)})
+    shards = sum(bag.is_parity(name) for target in targets for name in target.names)
+    held = f"{here} of {bundle.manifest.part_count} parts{f' and {shards} parity shards' if shards else ''}"
     where = ", ".join(str(target.bag.volume) for target in targets)
     return _outcome(
         bundle,
-        f"transfer {bundle.manifest.transfer_id}: {here} of {bundle.manifest.part_count} parts are "
-        f"on {where}; {fetched} fetched, {here - fetched} were there, all read back and right",
+        f"transfer {bundle.manifest.transfer_id}: {held} are on {where}; "
+        f"{fetched} fetched, {here - fetched} were there, all read back and right",
         [],
         targets,
     )

@@ -28,6 +28,7 @@ from offline_mover import volume as volumes
 from offline_mover.ports import SourceContainer, TargetContainer
 from offline_mover.progress import Meter
 from offline_mover.receipt_report import (
+    NOT_A_RECEIPT,
     CarriedReceipt,
     Fate,
     pull_outcome,
@@ -274,7 +275,7 @@ def _folder_of(name: str) -> str:
     """The folder in a receipt's name, which becomes a path: nothing but the one form is let through."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise UntrustedInputError(Code.UNSAFE_NAME, "not the name of a receipt")
+        raise UntrustedInputError(Code.UNSAFE_NAME, NOT_A_RECEIPT)
     return match[1]
 
 
@@ -316,7 +317,7 @@ def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[Carri
             _require_few(names)
         elif not (entry.kind is media_fs.Kind.FILE and is_ours) and len(strangers) < MAX_RECEIPTS:
             name = media_fs.printable(f"{FOLDER}/{entry.name}")
-            damage = Damage(code=Code.UNSAFE_NAME, name=name, detail="not the name of a receipt")
+            damage = Damage(code=Code.UNSAFE_NAME, name=name, detail=NOT_A_RECEIPT)
             strangers.append(CarriedReceipt(name=entry.name, fate=Fate.LEFT_OUT, damage=damage))
     return sorted(names), strangers
 

@@ -258,6 +258,13 @@ def test_receipt_under_another_transfers_name_is_refused(storage: Container, vol
     assert codes(pull(storage, volume)) == [Code.RECEIPT_MALFORMED]
 
 
+def test_container_of_the_uploads_is_told_from_that_of_the_receipts(storage: Container, volume: Path) -> None:
+    storage.hold(imported(prod()), name=f"{prod().transfer_id}/bundle-manifest.dsse.json")
+    outcome = pull(storage, volume)
+    assert (outcome.code, outcome.counts["leftOut"]) == (Code.UNSAFE_NAME, 1)
+    assert outcome.next_step.startswith("Give the container of the receipts")
+
+
 @pytest.mark.parametrize(
     "tail",
     [
