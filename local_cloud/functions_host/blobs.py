@@ -270,7 +270,8 @@ class BlobTriggers:
                 self._running.add(entry.id)
                 self._spawn(self._deliver(entry), entry.id)
             try:
-                await asyncio.wait_for(self._new_entries.wait(), 1.0)
+                async with asyncio.timeout(1.0):  # not wait_for(), see the engine
+                    await self._new_entries.wait()
             except TimeoutError:
                 continue
 

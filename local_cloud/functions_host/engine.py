@@ -156,7 +156,9 @@ class Engine:
                 due = self._store.next_due(self._clock())
                 pause = _MAX_SLEEP_S if due is None else min(max(due - self._clock(), 0.0), _MAX_SLEEP_S)
                 try:
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    # Not wait_for(): in Python 3.11 it may swallow a cancellation, and stop() would hang.
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
         finally:

@@ -157,3 +157,20 @@ def test_weekly_poll_over_generations(tmp_path: Path) -> None:
         assert ended.updated_at - ended.created_at >= 7 * DAY_S
 
     on_host(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_host_that_was_just_woken_can_be_stopped(tmp_path: Path, turns: int) -> None:
+    """Python 3.11's wait_for() swallows a cancellation that comes while what it waits for gets done."""
+
+    async def run() -> None:
+        host = Host(sleepers(), db=tmp_path / "state.db")
+        await host.start()
+        await asyncio.sleep(0.05)
+        host.engine.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            await host.stop()
+
+    asyncio.run(run())
