@@ -4,10 +4,10 @@ The tree says whose fault it is; the code says what happened and never changes i
 
     AirgapError
     ├── OperatorError        how it was called           exit 2
-    ├── UntrustedInputError  the data is wrong           exit 10-29
-    ├── PolicyRefusal        the data is not allowed     exit 30-49
-    ├── MediaError           the medium is at fault      exit 50-69
-    └── ServiceError         a service said no           exit 70-89
+    ├── UntrustedInputError  the data is wrong           exit 10-39
+    ├── PolicyRefusal        the data is not allowed     exit 40-69
+    ├── MediaError           the medium is at fault      exit 70-89
+    └── ServiceError         a service said no           exit 90-109
 
 Exit 0 is success, 1 a bug, 130 an interruption. An unknown exit code must be treated as a failure.
 ``docs/errors.md`` is generated from :class:`Code`.
@@ -83,75 +83,81 @@ class Code(Enum):
         "Run verify on the volumes again to write a new re-carry request; this one does not fit the bundle.",
     )
 
+    NEWER_FORMAT = (
+        30,
+        False,
+        "Take a newer version of the tool that reads it: a newer tool wrote it, this one can't judge it.",
+    )
+
     # the data is not allowed
-    POLICY_MALFORMED = (30, False, "Correct the trust policy; docs/format.md has an example.")
-    CHANNEL_UNKNOWN = (31, False, "Add the channel to the trust policy, or refuse this bundle for good.")
-    THRESHOLD_NOT_MET = (32, False, "Have the missing role sign the bundle manifest.")
-    ALGORITHM_MISSING = (33, False, "Sign with every algorithm that the trust policy requires.")
-    AUDIENCE_MISMATCH = (34, False, "This bundle is for another registry; take it there.")
-    EXPIRED = (35, False, "Start a new transfer: this bundle is past its expiry.")
-    NOT_YET_VALID = (36, False, "Check the clocks: the bundle was made in this machine's future.")
-    TOO_OLD = (37, False, "Start a new transfer: this bundle is older than the trust policy allows.")
-    REPLAYED = (38, False, "Nothing to do: this bundle was decided upon before.")
-    OUT_OF_ORDER = (39, False, "A later bundle of the channel was imported already; start a new transfer.")
-    SEQUENCE_GAP = (40, False, "Bring the earlier bundles of this channel first.")
+    POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
+    CHANNEL_UNKNOWN = (41, False, "Add the channel to the trust policy, or refuse this bundle for good.")
+    THRESHOLD_NOT_MET = (42, False, "Have the missing role sign the bundle manifest.")
+    ALGORITHM_MISSING = (43, False, "Sign with every algorithm that the trust policy requires.")
+    AUDIENCE_MISMATCH = (44, False, "This bundle is for another registry; take it there.")
+    EXPIRED = (45, False, "Start a new transfer: this bundle is past its expiry.")
+    NOT_YET_VALID = (46, False, "Check the clocks: the bundle was made in this machine's future.")
+    TOO_OLD = (47, False, "Start a new transfer: this bundle is older than the trust policy allows.")
+    REPLAYED = (48, False, "Nothing to do: this bundle was decided upon before.")
+    OUT_OF_ORDER = (49, False, "A later bundle of the channel was imported already; start a new transfer.")
+    SEQUENCE_GAP = (50, False, "Bring the earlier bundles of this channel first.")
     SEQUENCE_REUSED = (
-        41,
+        51,
         False,
         "Alarm: two different bundles carry one sequence number; investigate the source.",
     )
-    ARTIFACT_REFUSED = (42, False, "The artifact cannot cross; see the message for the layer at fault.")
+    ARTIFACT_REFUSED = (52, False, "The artifact cannot cross; see the message for the layer at fault.")
 
     # the medium is at fault
-    MEDIA_FULL = (50, False, "Free space on the volume or use a larger one, then run the command again.")
-    MEDIA_UNREADABLE = (51, True, "Clean or replace the medium, then run the command again.")
-    MEDIA_READ_ONLY = (52, False, "Make the volume writable or use another one.")
-    MEDIA_LIED = (53, False, "Do not carry this medium: it did not keep what was written.")
-    VOLUME_NOT_FOUND = (54, False, "Check that the volume is mounted and the path is right.")
-    VOLUME_EMPTY = (55, False, "There is no bundle on the volume; check that it is the right one.")
-    VOLUME_AMBIGUOUS = (56, False, "Name the transfer: the volume holds more than one.")
-    VOLUME_MISSING = (57, False, "What is here is right; bring the transfer's other volumes as well.")
+    MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")
+    MEDIA_UNREADABLE = (71, True, "Clean or replace the medium, then run the command again.")
+    MEDIA_READ_ONLY = (72, False, "Make the volume writable or use another one.")
+    MEDIA_LIED = (73, False, "Do not carry this medium: it did not keep what was written.")
+    VOLUME_NOT_FOUND = (74, False, "Check that the volume is mounted and the path is right.")
+    VOLUME_EMPTY = (75, False, "There is no bundle on the volume; check that it is the right one.")
+    VOLUME_AMBIGUOUS = (76, False, "Name the transfer: the volume holds more than one.")
+    VOLUME_MISSING = (77, False, "What is here is right; bring the transfer's other volumes as well.")
     CUSTODY_MISSING = (
-        58,
+        78,
         False,
         "No custody log: nothing was recorded on the volume yet, or the log was removed; ask who had it.",
     )
     TOOL_DAMAGED = (
-        59,
+        79,
         False,
         "Do not use this copy of the tool; take another and compare its SHA-256 with the published one.",
     )
 
     # a service said no
-    SERVICE_UNREACHABLE = (70, True, "Check the network and the address, then run it again.")
-    SERVICE_DENIED = (71, False, "Grant the missing permission that the message names.")
-    CREDENTIAL_EXPIRED = (72, False, "Get a new SAS or sign in again.")
-    SERVICE_THROTTLED = (73, True, "Wait a few minutes, then run it again.")
-    NOT_FOUND = (74, False, "Check the name: the service does not know it.")
-    CONFLICT = (75, False, "Something else is there already under this name; see the message.")
+    SERVICE_UNREACHABLE = (90, True, "Check the network and the address, then run it again.")
+    SERVICE_DENIED = (91, False, "Grant the missing permission that the message names.")
+    CREDENTIAL_EXPIRED = (92, False, "Get a new SAS or sign in again.")
+    SERVICE_THROTTLED = (93, True, "Wait a few minutes, then run it again.")
+    NOT_FOUND = (94, False, "Check the name: the service does not know it.")
+    CONFLICT = (95, False, "Something else is there already under this name; see the message.")
     PIPELINE_RUN_FAILED = (
-        76,
+        96,
         False,
         "Read the pipeline run's error message; docs/operations.md lists the usual causes.",
     )
     PIPELINE_RUN_TIMEOUT = (
-        77,
+        97,
         False,
         "Look at the pipeline run in the portal; raise the limit if it is only slow.",
     )
-    ARTIFACT_NOT_FOUND = (78, False, "Check the reference: the source registry does not have it.")
+    ARTIFACT_NOT_FOUND = (98, False, "Check the reference: the source registry does not have it.")
     SIGNING_FAILED = (
-        79,
+        99,
         True,
         "Check the signing key in the vault and the app's permission to sign with it.",
     )
     SERVICE_UNEXPECTED = (
-        80,
+        100,
         True,
         "The service answered in a way we do not know; keep the message for support.",
     )
     SERVICE_REJECTED = (
-        81,
+        101,
         False,
         "The service does not take this request, and would not take it later; keep the message for support.",
     )
@@ -203,25 +209,25 @@ class OperatorError(AirgapError):
 class UntrustedInputError(AirgapError):
     """What came from outside is malformed, damaged or forged."""
 
-    exit_codes = range(10, 30)
+    exit_codes = range(10, 40)
 
 
 class PolicyRefusal(AirgapError):  # noqa: N818 - a refusal is the intended outcome, not an error of ours
     """What came from outside is well made but not allowed here and now."""
 
-    exit_codes = range(30, 50)
+    exit_codes = range(40, 70)
 
 
 class MediaError(AirgapError):
     """The medium or its file system is at fault."""
 
-    exit_codes = range(50, 70)
+    exit_codes = range(70, 90)
 
 
 class ServiceError(AirgapError):
     """A service refused, failed or could not be reached."""
 
-    exit_codes = range(70, 90)
+    exit_codes = range(90, 110)
 
 
 _TREE = (OperatorError, UntrustedInputError, PolicyRefusal, MediaError, ServiceError)

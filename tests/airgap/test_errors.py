@@ -4,17 +4,37 @@ import pickle
 
 import pytest
 
-from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, UntrustedInputError, error_for
+from airgap.errors import (
+    AirgapError,
+    Code,
+    MediaError,
+    OperatorError,
+    PolicyRefusal,
+    ServiceError,
+    UntrustedInputError,
+    error_for,
+)
+
+RANGES = {
+    OperatorError: range(2, 3),
+    UntrustedInputError: range(10, 40),
+    PolicyRefusal: range(40, 70),
+    MediaError: range(70, 90),
+    ServiceError: range(90, 110),
+}
 
 
 @pytest.mark.parametrize("code", Code)
 def test_every_code_has_its_class_exit_code_and_remedy(code: Code) -> None:
     error = error_for(code, "detail")
-    assert type(error) is not AirgapError
-    assert code.exit_code == 2 or 10 <= code.exit_code < 90
+    assert code.exit_code in RANGES[type(error)]
     assert code.remedy.endswith(".")
     assert "\n" not in code.remedy
     assert pickle.loads(pickle.dumps(error)).code is code  # noqa: S301 - our own bytes
+
+
+def test_every_class_is_a_range_of_its_own() -> None:
+    assert {kind: kind.exit_codes for kind in AirgapError.__subclasses__()} == RANGES
 
 
 def test_exit_codes_are_distinct_but_for_usage() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from airgap.errors import Code
 from tests.architecture import errors_page
 
 ROOT = Path(__file__).parents[2]
@@ -27,3 +28,9 @@ def test_files_that_documents_name_in_code_style_exist(page: Path) -> None:
     pattern = r"`((?:airgap|function_app|offline_mover|local_cloud|infra|tests|docs|bench)/[\w./-]+\.\w+)`"
     for name in re.findall(pattern, page.read_text(encoding="utf-8")):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "launchers/README.txt"])
+def test_a_damaged_copy_of_the_tool_ends_with_the_exit_code_that_its_papers_promise(page: str) -> None:
+    promised = re.findall(r"exit code (\d+)", (ROOT / "portable" / page).read_text(encoding="utf-8"))
+    assert promised == [str(Code.TOOL_DAMAGED.exit_code)]

@@ -253,14 +253,17 @@ def test_json_result_is_one_line_with_all_damage(
 def test_json_refusal_says_what_to_do(
     tmp_path: Path, policy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_of("verify", str(tmp_path / "none"), "--trust", str(policy), "--json") == 54
+    assert (
+        exit_of("verify", str(tmp_path / "none"), "--trust", str(policy), "--json")
+        == Code.VOLUME_NOT_FOUND.exit_code
+    )
     event = json.loads(capsys.readouterr().out)
     assert (event["code"], event["retryable"]) == ("VOLUME_NOT_FOUND", False)
     assert event["next"] == Code.VOLUME_NOT_FOUND.remedy
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(b"{}", 30), (b"not json", 30), (b"x" * 300_000, 2), (None, 2)]
+    ("content", "code"), [(b"{}", 40), (b"not json", 40), (b"x" * 400_000, 2), (None, 2)]
 )
 def test_unusable_trust_policy(
     loaded: Bench, tmp_path: Path, content: bytes | None, code: int, capsys: pytest.CaptureFixture[str]
@@ -293,7 +296,7 @@ def test_unreachable_storage(
 ) -> None:
     monkeypatch.setenv("OFFLINE_MOVER_SAS", _SAS)
     arguments = ("push", str(loaded.volume), _TARGET, "--trust", str(policy), "--retries", "0")
-    assert exit_of(*arguments) == 70
+    assert exit_of(*arguments) == Code.SERVICE_UNREACHABLE.exit_code
     assert "127.0.0.1:1: Connection refused" in capsys.readouterr().err
 
 
