@@ -1,8 +1,11 @@
 """The Azure Functions app of both sides. The worker imports this package and looks for the one app object.
 
-In reading order: :mod:`~function_app.source_orchestrators` and :mod:`~function_app.target_orchestrators` hold
-the order of things; the modules named ``*_steps`` do them, on the ports of :mod:`~function_app.ports`; the
-modules named ``azure_*`` are those ports in Azure, and nothing else knows an SDK.
+* :mod:`~function_app.source` and :mod:`~function_app.target`: one side each, registered by ``TRANSFER_ROLE``;
+  their ``orchestrators`` hold the order of things, the other modules do them, on the ports
+* :mod:`~function_app.ports`: what the app needs of a cloud; :mod:`~function_app.azure` is that in Azure, and
+  nothing else knows an SDK of a service
+* :mod:`~function_app.durable`: what orchestrations are written in
+* :mod:`~function_app.storage`: how the app arranges its storage account
 """
 
 import os

@@ -9,13 +9,9 @@ def build_app(role: Role) -> df.DFApp:
     """An app object with the functions of ``role``; those of the other side are not even imported."""
     app = df.DFApp()
     if role == "source":
-        from function_app import http_api, source_activities, source_orchestrators  # noqa: PLC0415 - by role
-
-        blueprints = (http_api.bp, source_orchestrators.bp, source_activities.bp)
+        from function_app.source.blueprints import BLUEPRINTS  # noqa: PLC0415 - by role
     else:
-        from function_app import intake, target_activities, target_orchestrators  # noqa: PLC0415 - by role
-
-        blueprints = (intake.bp, target_orchestrators.bp, target_activities.bp)
-    for blueprint in blueprints:
+        from function_app.target.blueprints import BLUEPRINTS  # noqa: PLC0415 - by role
+    for blueprint in BLUEPRINTS:
         app.register_functions(blueprint)
     return app

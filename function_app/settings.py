@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
+import airgap
 from airgap import parts
 from airgap.errors import AirgapError, Code, OperatorError
 from airgap.fields import LOGIN_SERVER
+from airgap.manifest import Tool
 from airgap.policy import TrustPolicy
 
 Role = Literal["source", "target"]
+
+TOOL = Tool(name="acr-airgap-transfer", version=airgap.__version__)
+"""What the app calls itself in what it signs."""
 
 _ACR_RESOURCE_ID = re.compile(
     r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerRegistry/registries/[^/]+",

@@ -56,10 +56,10 @@ def violations(source: str) -> list[str]:
     return found
 
 
-MODULES = sorted((ROOT / "function_app").glob("*.py"))
+MODULES = sorted((ROOT / "function_app").rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
 def test_orchestrators_hold_order_only(module: Path) -> None:
     assert violations(module.read_text(encoding="utf-8")) == []
 

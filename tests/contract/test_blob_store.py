@@ -12,7 +12,7 @@ from azure.core.credentials import AccessToken
 from azure.storage.blob import ContentSettings
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
-from function_app.azure_blob import AzureBlobs
+from function_app.azure.blob import AzureBlobs
 from function_app.ports import BlobStore
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority

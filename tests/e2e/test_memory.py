@@ -27,7 +27,7 @@ HASH_PARTS = """
 import concurrent.futures, os, re, sys, time
 from azure.core.credentials import AccessToken
 from airgap.parts import plan_parts
-from function_app.azure_blob import AzureBlobs
+from function_app.azure.blob import AzureBlobs
 from function_app.hashing import hash_part
 
 class Credential:

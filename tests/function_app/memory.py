@@ -18,20 +18,15 @@ os.environ.setdefault("TRANSFER_ROLE", "source")
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.parts import MIN_PART_SIZE_BYTES
-from function_app import (
-    admission_steps,
-    closing_steps,
-    export_steps,
-    import_steps,
-    planning_steps,
-    sealing_steps,
-    source_orchestrators,
-    target_orchestrators,
-)
+from function_app import pipeline_runs
+from function_app.durable.outcomes import run_step
 from function_app.oci import Descriptor
-from function_app.outcomes import run_step
 from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
 from function_app.settings import SourceSettings, TargetSettings
+from function_app.source import exporting, planning, sealing
+from function_app.source import orchestrators as source_orchestrators
+from function_app.target import admission, closing, importing
+from function_app.target import orchestrators as target_orchestrators
 from tests.bundles import AUDIENCE, SigningKey, default_key, new_key
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -283,25 +278,25 @@ def make_target(policy_json: bytes, *, key: SigningKey | None = None) -> tuple[T
 STEPS: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
     step.__name__: step
     for step in (
-        planning_steps.resolve_artifacts,
-        planning_steps.plan_transfer,
-        export_steps.start_export_run,
-        export_steps.read_pipeline_run,
-        export_steps.confirm_export,
-        export_steps.choose_part_size,
-        export_steps.hash_parts,
-        sealing_steps.seal_bundle,
-        admission_steps.admit_bundle,
-        admission_steps.take_turn,
-        admission_steps.inspect_blobs,
-        admission_steps.hash_incoming_parts,
-        admission_steps.accept_bundle,
-        import_steps.promote_blob,
-        import_steps.start_import_run,
-        import_steps.prove_artifacts,
-        closing_steps.quarantine_upload,
-        closing_steps.issue_receipt,
-        closing_steps.clean_up,
+        planning.resolve_artifacts,
+        planning.plan_transfer,
+        exporting.start_export_run,
+        pipeline_runs.read_pipeline_run,
+        exporting.confirm_export,
+        exporting.choose_part_size,
+        exporting.hash_parts,
+        sealing.seal_bundle,
+        admission.admit_bundle,
+        admission.take_turn,
+        admission.inspect_blobs,
+        admission.hash_incoming_parts,
+        admission.accept_bundle,
+        importing.promote_blob,
+        importing.start_import_run,
+        importing.prove_artifacts,
+        closing.quarantine_upload,
+        closing.issue_receipt,
+        closing.clean_up,
     )
 }
 FLOWS: Mapping[str, Callable[[Any], Any]] = {

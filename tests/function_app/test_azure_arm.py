@@ -11,7 +11,7 @@ from aiohttp import web
 from azure.core.credentials import AccessToken
 
 from airgap.errors import Code, ServiceError
-from function_app.azure_arm import AzurePipelines
+from function_app.azure.arm import AzurePipelines
 from local_cloud.pki import CertificateAuthority
 from local_cloud.web import serve
 from tests.function_app.memory import RESOURCE_ID

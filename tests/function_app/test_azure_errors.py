@@ -10,7 +10,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import PartialBatchErrorException
 
 from airgap.errors import Code, ServiceError
-from function_app.azure_errors import BY_TYPE, code_of, service_errors
+from function_app.azure.errors import BY_TYPE, code_of, service_errors
 
 EXCEPTIONS = [
     kind

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import AirgapError, Code
 from airgap.keys import public_key_from_pem
-from function_app.azure_keyvault import VaultKeys
+from function_app.azure.keyvault import VaultKeys
 from local_cloud.key_vault import KeyVault
 from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import TokenAuthority

@@ -9,7 +9,7 @@ import pytest
 from azure.core.credentials import AccessToken
 
 from airgap.errors import Code, ServiceError
-from function_app.azure_registry import AzureRegistry
+from function_app.azure.registry import AzureRegistry
 from tests.local_cloud.registry_harness import (
     BACKENDS,
     INDEX,

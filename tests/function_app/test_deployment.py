@@ -44,7 +44,7 @@ def test_modules_are_deployed_and_their_caches_are_not(is_ignored: Callable[[lis
     modules = [
         str(path.relative_to(ROOT))
         for folder in ("airgap", "function_app")
-        for path in (ROOT / folder).glob("*.py")
+        for path in (ROOT / folder).rglob("*.py")
     ]
     caches = ["airgap/__pycache__/manifest.cpython-311.pyc", "function_app/settings.pyc"]
     assert is_ignored([*modules, *caches]) == set(caches)

@@ -8,9 +8,9 @@ import azure.functions as func
 import pytest
 
 from airgap.fields import parse_time
-from function_app import http_api
-from function_app.transfer_request import MAX_BODY_BYTES
-from function_app.wiring import source_settings
+from function_app.azure.wiring import source_settings
+from function_app.source import http_api
+from function_app.source.transfer_request import MAX_BODY_BYTES
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import ENVIRONMENT
 

@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from airgap.manifest import ENVELOPE_NAME
-from function_app.intake import start_import
+from function_app.target.intake import start_import
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import MemoryBlobs
 

@@ -1,9 +1,9 @@
 import pytest
 
 from airgap.errors import Code, OperatorError, PolicyRefusal, ServiceError, UntrustedInputError
-from function_app.flow import hash_groups
-from function_app.outcomes import Ended, end_of, ending, run_step
-from function_app.planning_steps import split_reference
+from function_app.durable.flow import hash_groups
+from function_app.durable.outcomes import Ended, end_of, ending, run_step
+from function_app.source.planning import split_reference
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from airgap.envelope import Envelope
 from airgap.ledger import LedgerEntry, entry_name
 from airgap.manifest import BundleManifest
 from function_app.ports import SourceSide
-from function_app.sealing_steps import seal_bundle
-from function_app.storage import LEDGER
+from function_app.source.sealing import seal_bundle
+from function_app.storage.paths import LEDGER
 from tests.bundles import CHANNEL
 from tests.function_app.memory import START, Host, MemoryBlobs, make_source
 from tests.function_app.test_export import order

@@ -20,7 +20,7 @@ from azure.core.rest import HttpRequest, HttpResponse
 
 from airgap.errors import Code, ServiceError
 from airgap.fields import DIGEST
-from function_app.azure_errors import CONNECT_S, READ_S, service_errors
+from function_app.azure.errors import CONNECT_S, READ_S, service_errors
 from function_app.oci import Descriptor, list_manifests
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024

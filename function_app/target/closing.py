@@ -10,22 +10,22 @@ from airgap.errors import Code, UntrustedInputError
 from airgap.fields import FieldReader, parse_time
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
 from airgap.verify import Signer
-from function_app.admission_steps import MISSING_SEQUENCES, claim_name, turn_name
-from function_app.import_steps import PROOFS
-from function_app.outcomes import Outcome
+from function_app.durable.outcomes import Outcome
 from function_app.ports import TargetSide
-from function_app.sealing_steps import TOOL
-from function_app.storage import (
+from function_app.settings import TOOL
+from function_app.storage.ledger import Ledger
+from function_app.storage.paths import (
     INCOMING,
     QUARANTINE,
     RECEIPTS,
     TRANSFER,
     WORK,
-    Ledger,
-    WorkFolder,
     is_safe_name,
     manifest_path,
 )
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.admission import MISSING_SEQUENCES, claim_name, turn_name
+from function_app.target.importing import PROOFS
 
 _READ = FieldReader(Code.RECEIPT_MALFORMED)
 _MAX_OWNER_BYTES = 256

@@ -8,7 +8,7 @@ from typing import Any
 import azure.functions as func
 
 from airgap.errors import Code
-from function_app.transfer_request import FieldError
+from function_app.source.transfer_request import FieldError
 
 
 def respond(

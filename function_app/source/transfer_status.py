@@ -5,8 +5,8 @@ from typing import Any
 
 from airgap.errors import Code
 from airgap.fields import format_time
-from function_app.instances import Instance
-from function_app.outcomes import ending
+from function_app.durable.instances import Instance
+from function_app.durable.outcomes import ending
 
 PHASES = ("planning", "exporting", "hashing", "sealing")
 ENDED = ("sealed", "failed", "refused", "cancelled")

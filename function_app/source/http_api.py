@@ -13,12 +13,17 @@ import azure.functions as func
 
 from airgap.errors import Code, OperatorError
 from airgap.fields import TRANSFER_ID
-from function_app.flow import Blueprint
-from function_app.instances import Instance, find_instance, newest_instances
-from function_app.problems import problem, respond
-from function_app.transfer_request import FieldError, RequestRefusedError, TransferRequest, transfer_id_for
-from function_app.transfer_status import ENDED, STATUSES, describe, links_of, status_of, summarize
-from function_app.wiring import source_settings
+from function_app.azure.wiring import source_settings
+from function_app.durable.flow import Blueprint
+from function_app.durable.instances import Instance, find_instance, newest_instances
+from function_app.source.problems import problem, respond
+from function_app.source.transfer_request import (
+    FieldError,
+    RequestRefusedError,
+    TransferRequest,
+    transfer_id_for,
+)
+from function_app.source.transfer_status import ENDED, STATUSES, describe, links_of, status_of, summarize
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 

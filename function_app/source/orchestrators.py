@@ -6,7 +6,7 @@ from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.parts import blob_name, part_count
 from airgap.pipeline_runs import batch
-from function_app.flow import (
+from function_app.durable.flow import (
     PARALLEL_HASHES,
     PARALLEL_RUNS,
     Blueprint,
@@ -18,7 +18,7 @@ from function_app.flow import (
     steps,
     sub_flows,
 )
-from function_app.outcomes import Outcome, end_of, ending
+from function_app.durable.outcomes import Outcome, end_of, ending
 
 bp = Blueprint()
 

@@ -17,7 +17,7 @@ from azure.core.rest import HttpRequest, HttpResponse
 from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 
 from airgap.errors import Code, ServiceError
-from function_app.azure_errors import CONNECT_S, READ_S, service_errors
+from function_app.azure.errors import CONNECT_S, READ_S, service_errors
 
 _OK = frozenset({200, 201})
 _HTTP_NOT_FOUND = 404

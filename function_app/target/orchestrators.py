@@ -3,7 +3,7 @@
 from typing import Any
 
 from airgap.fields import format_time
-from function_app.flow import (
+from function_app.durable.flow import (
     PARALLEL_HASHES,
     PARALLEL_RUNS,
     Blueprint,
@@ -17,7 +17,7 @@ from function_app.flow import (
     steps,
     sub_flows,
 )
-from function_app.outcomes import Outcome, end_of
+from function_app.durable.outcomes import Outcome, end_of
 
 bp = Blueprint()
 

@@ -4,18 +4,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-import airgap
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
 from airgap.fields import format_time, parse_time
 from airgap.ledger import LedgerEntry
-from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, manifest_digest
-from function_app.outcomes import Outcome
-from function_app.planning_steps import batch_document
+from airgap.manifest import Artifact, BundleManifest, Source, TransferBlob, manifest_digest
+from function_app.durable.outcomes import Outcome
 from function_app.ports import BlobStore, SourceSide
-from function_app.storage import TRANSFER, WORK, Ledger, WorkFolder, blob_path, manifest_path
+from function_app.settings import TOOL
+from function_app.source.planning import batch_document
+from function_app.storage.ledger import Ledger
+from function_app.storage.paths import TRANSFER, WORK, blob_path, manifest_path
+from function_app.storage.work_folder import WorkFolder
 
-TOOL = Tool(name="acr-airgap-transfer", version=airgap.__version__)
 _MAX_CONTENDERS = 100
 
 

@@ -7,12 +7,14 @@ from airgap.errors import Code, PolicyRefusal
 from airgap.fields import DIGEST
 from airgap.manifest import Artifact
 from airgap.parts import MAX_PART_SIZE_BYTES, fitting_part_size, part_count
-from airgap.pipeline_runs import MAX_ARTIFACTS_PER_RUN, RunState, judge_run, run_name
+from airgap.pipeline_runs import MAX_ARTIFACTS_PER_RUN, run_name
+from function_app.durable.outcomes import Outcome, ending
 from function_app.hashing import hash_part, parts_of
-from function_app.outcomes import Outcome, ending
-from function_app.planning_steps import Scan, batch_document, split_reference
-from function_app.ports import Ports, SourceSide
-from function_app.storage import TRANSFER, WorkFolder, blob_path
+from function_app.pipeline_runs import started
+from function_app.ports import SourceSide
+from function_app.source.planning import Scan, batch_document, split_reference
+from function_app.storage.paths import TRANSFER, blob_path
+from function_app.storage.work_folder import WorkFolder
 
 _MAX_PARTS = 100_000
 """Parts of a transfer: their digests, with 5000 artifacts, fit into a statement."""
@@ -40,20 +42,6 @@ def start_export_run(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
         },
     )
     return started(side.settings.pipeline_run_poll_s, side.settings.pipeline_run_timeout_s, run)
-
-
-def started(poll_s: int, timeout_s: int, run: str) -> Outcome:
-    """The outcome of a step that has started a run."""
-    return {"outcome": "started", "run": run, "pollSeconds": poll_s, "timeoutSeconds": timeout_s}
-
-
-def read_pipeline_run(side: Ports, order: Mapping[str, Any]) -> Outcome:
-    """State of a run: ``{"run"}`` → ``active``, ``succeeded`` or ``PIPELINE_RUN_FAILED``."""
-    properties = side.pipelines.get_run(order["run"])
-    state, why = (RunState.ACTIVE, "") if properties is None else judge_run(properties)
-    if state is RunState.FAILED:
-        return ending(Code.PIPELINE_RUN_FAILED, f"run {order['run']}: {why}")
-    return {"outcome": state.value}
 
 
 def confirm_export(side: SourceSide, order: Mapping[str, Any]) -> Outcome:

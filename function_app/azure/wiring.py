@@ -7,10 +7,10 @@ from typing import Any
 from azure.core.credentials import TokenCredential
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-from function_app.azure_arm import AzurePipelines
-from function_app.azure_blob import AzureBlobs
-from function_app.azure_keyvault import VaultKeys
-from function_app.azure_registry import AzureRegistry
+from function_app.azure.arm import AzurePipelines
+from function_app.azure.blob import AzureBlobs
+from function_app.azure.keyvault import VaultKeys
+from function_app.azure.registry import AzureRegistry
 from function_app.ports import SourceSide, TargetSide
 from function_app.settings import Settings, SourceSettings, TargetSettings
 

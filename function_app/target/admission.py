@@ -14,18 +14,12 @@ from airgap.manifest import BundleManifest, TransferBlob
 from airgap.parts import PartRange
 from airgap.receipt import MAX_DAMAGES
 from airgap.verify import Verdict, verify_bundle
+from function_app.durable.outcomes import Outcome, ending
 from function_app.hashing import hash_part
-from function_app.outcomes import Outcome, ending
 from function_app.ports import BlobStore, TargetSide
-from function_app.storage import (
-    INCOMING,
-    LEDGER,
-    WORK,
-    Ledger,
-    WorkFolder,
-    blob_path,
-    manifest_path,
-)
+from function_app.storage.ledger import Ledger
+from function_app.storage.paths import INCOMING, LEDGER, WORK, blob_path, manifest_path
+from function_app.storage.work_folder import WorkFolder
 
 _SUPERSEDED: Outcome = {"outcome": "superseded"}
 _VERDICT = "verdict"

@@ -8,10 +8,10 @@ from airgap.errors import Code, PolicyRefusal
 from airgap.manifest import MAX_ARTIFACTS, Artifact
 from airgap.parts import blob_name
 from airgap.pipeline_runs import batch
+from function_app.durable.outcomes import Outcome, ending
 from function_app.oci import Descriptor, find_obstacle, list_manifests
-from function_app.outcomes import Outcome, ending
 from function_app.ports import RegistryReader, SourceSide
-from function_app.storage import WorkFolder
+from function_app.storage.work_folder import WorkFolder
 
 _MAX_DEPTH = 8
 _COSIGN_SUFFIXES = (".sig", ".att", ".sbom")

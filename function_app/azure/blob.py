@@ -13,9 +13,9 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient, ContentSettings
 
 from airgap.errors import Code, UntrustedInputError
-from function_app.azure_errors import service_errors
+from function_app.azure.errors import service_errors
 from function_app.ports import BlobStat
-from function_app.storage import is_safe_name
+from function_app.storage.paths import is_safe_name
 
 _CHUNK_BYTES = 1024 * 1024
 """Four activities hashing at once (``host.json``) take 106 to 121 MB resident; with 4 MiB chunks, 183 MB."""

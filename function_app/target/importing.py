@@ -7,11 +7,12 @@ from airgap.errors import Code, ServiceError
 from airgap.manifest import Artifact
 from airgap.pipeline_runs import missing_imports, run_name
 from airgap.receipt import ArtifactProof
-from function_app.admission_steps import admitted_manifest
-from function_app.export_steps import started
-from function_app.outcomes import Outcome, ending
+from function_app.durable.outcomes import Outcome, ending
+from function_app.pipeline_runs import started
 from function_app.ports import TargetSide
-from function_app.storage import INCOMING, TRANSFER, WorkFolder, blob_path
+from function_app.storage.paths import INCOMING, TRANSFER, blob_path
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.admission import admitted_manifest
 
 PROOFS = "proofs"
 

@@ -19,7 +19,7 @@ from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.keys import public_key_from_pem, signer_from_pem
-from function_app.azure_errors import service_errors
+from function_app.azure.errors import service_errors
 
 _ALGORITHMS: Mapping[str, tuple[SignatureAlgorithm, Callable[[bytes], "hashlib._Hash"]]] = {
     "ecdsa-sha2-nistp256": (SignatureAlgorithm.es256, hashlib.sha256),

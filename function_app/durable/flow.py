@@ -11,7 +11,7 @@ import azure.durable_functions as df
 
 from airgap.errors import Code
 from airgap.pipeline_runs import batch
-from function_app.outcomes import Ended, end_of, ending, has_ended
+from function_app.durable.outcomes import Ended, end_of, ending, has_ended
 
 T = TypeVar("T")
 Flow = Generator[Any, Any, T]

@@ -9,11 +9,11 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from airgap.manifest import ENVELOPE_NAME
-from function_app.flow import Blueprint
-from function_app.instances import find_instance
+from function_app.azure.wiring import target_side
+from function_app.durable.flow import Blueprint
+from function_app.durable.instances import find_instance
 from function_app.ports import BlobStore
-from function_app.storage import INCOMING, is_safe_name, manifest_path
-from function_app.wiring import target_side
+from function_app.storage.paths import INCOMING, is_safe_name, manifest_path
 
 bp = Blueprint()
 

@@ -1,0 +1,1 @@
+"""The ports in Azure. Nothing else of the app imports an SDK of a service."""

@@ -1,0 +1,1 @@
+"""How the app arranges its storage account, on the blob port."""

@@ -1,0 +1,59 @@
+"""The ledger of one side, in its storage account."""
+
+from dataclasses import dataclass
+
+from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.errors import Code, ServiceError
+from airgap.ledger import MAX_ENTRY_BYTES, LedgerEntry, entry_name, require_entry, sequence_of
+from function_app.ports import BlobStore
+from function_app.storage.paths import LEDGER
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger of one side: numbers taken, and the envelopes they were taken for.
+
+    Nothing in its container is ever changed or deleted, so that it may be made immutable.
+    """
+
+    blobs: BlobStore
+
+    def numbers(self, channel: str) -> list[int]:
+        """The sequence numbers of a channel that are taken, ascending."""
+        names = self.blobs.list_names(LEDGER, f"{channel}/")
+        return [number for name in names if (number := sequence_of(name)) is not None]
+
+    def find(self, channel: str, sequence: int) -> LedgerEntry | None:
+        """The entry of a number, checked to speak of this very number."""
+        raw = self.blobs.read(LEDGER, entry_name(channel, sequence), max_bytes=MAX_ENTRY_BYTES)
+        if raw is None:
+            return None
+        return require_entry(LedgerEntry.from_bytes(raw), channel=channel, sequence=sequence)
+
+    def take(self, entry: LedgerEntry) -> LedgerEntry:
+        """The entry that holds the number now: ``entry``, or the one that was faster."""
+        if self.blobs.create(LEDGER, entry.name, entry.to_bytes()):
+            return entry
+        holder = self.find(entry.channel, entry.sequence)
+        if holder is None:
+            raise ServiceError(Code.SERVICE_UNEXPECTED, f"ledger entry {entry.name} came and went")
+        return holder
+
+    def keep_envelope(self, sha256: str, envelope: bytes) -> bytes:
+        """Store an envelope under ``sha256``, unless one is there; returns the one that is there."""
+        name = f"envelopes/{sha256}.dsse.json"
+        if self.blobs.create(LEDGER, name, envelope):
+            return envelope
+        return self.envelope(sha256)
+
+    def envelope(self, sha256: str) -> bytes:
+        """A stored envelope.
+
+        Raises:
+            ServiceError: ``NOT_FOUND``.
+        """
+        name = f"envelopes/{sha256}.dsse.json"
+        raw = self.blobs.read(LEDGER, name, max_bytes=MAX_ENVELOPE_BYTES)
+        if raw is None:
+            raise ServiceError(Code.NOT_FOUND, f"{LEDGER}/{name}")
+        return raw

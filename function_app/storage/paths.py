@@ -1,0 +1,28 @@
+"""Where things lie in the storage account: containers and names."""
+
+from airgap.manifest import ENVELOPE_NAME
+
+TRANSFER = "transfer"
+LEDGER = "ledger"
+WORK = "work"
+INCOMING = "incoming"
+QUARANTINE = "quarantine"
+RECEIPTS = "receipts"
+
+
+def blob_path(folder: str, blob: str) -> str:
+    """Where a transfer blob lies: ``<transferId>/001``."""
+    return f"{folder}/{blob}"
+
+
+def manifest_path(folder: str) -> str:
+    """Where the bundle manifest lies: ``<transferId>/bundle-manifest.dsse.json``."""
+    return f"{folder}/{ENVELOPE_NAME}"
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a blob's name means the same in a URL: dot segments would be resolved (RFC 3986 §5.2.4).
+
+    Names come from listings of what others uploaded; such a one could reach into another container.
+    """
+    return not {"", ".", ".."} & set(name.split("/"))

@@ -1,0 +1,5 @@
+"""Every function of the target."""
+
+from function_app.target import activities, intake, orchestrators
+
+BLUEPRINTS = (intake.bp, orchestrators.bp, activities.bp)
