@@ -1,4 +1,4 @@
-"""Every error of azure-core as one of ours. Only the modules named ``azure_*`` import this."""
+"""Every error of azure-core as one of ours. Only the adapters beside it import this."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
