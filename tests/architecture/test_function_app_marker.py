@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,38 @@ def test_marker_has_a_docstring_and_no_statement() -> None:
     assert len(body) == 1
     assert isinstance(body[0], ast.Expr)
     assert isinstance(body[0].value, ast.Constant)
+
+
+def apps_made(folder: Path) -> list[str]:
+    """Where the modules below a folder, however deep, make an app object: ``df.DFApp(…)``."""
+    return [
+        f"{path.relative_to(folder)}:{node.lineno}"
+        for path in sorted(folder.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and re.search(r"\b(DFApp|FunctionApp)$", ast.unparse(node.func))
+    ]
+
+
+def folders_that_are_no_packages(folder: Path) -> list[str]:
+    """Folders with modules, at any depth, whose ``__init__.py`` is missing: the marker would hide them."""
+    return [
+        str(parent.relative_to(folder))
+        for parent in sorted({path.parent for path in folder.rglob("*.py")})
+        if not (parent / "__init__.py").exists()
+    ]
+
+
+def test_one_app_is_made_and_every_folder_is_a_package() -> None:
+    assert len(apps_made(ROOT / "function_app")) == 1
+    assert folders_that_are_no_packages(ROOT / "function_app") == []
+
+
+def test_second_app_and_a_folder_that_is_no_package_are_seen_at_any_depth(tmp_path: Path) -> None:
+    deep = tmp_path / "source" / "newly"
+    deep.mkdir(parents=True)
+    (deep / "flows.py").write_text("import azure.functions as func\n\napp = func.FunctionApp()\n")
+    assert apps_made(tmp_path) == ["source/newly/flows.py:3"]
+    assert folders_that_are_no_packages(tmp_path) == ["source/newly"]
 
 
 @pytest.mark.parametrize("role", ["source", "target"])

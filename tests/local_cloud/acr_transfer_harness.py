@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import os
 import threading
 import time
 import uuid
@@ -36,10 +35,7 @@ SERVICE = "22222222-2222-2222-2222-222222222222"
 RUN_TIMEOUT_S = 30
 _T = TypeVar("_T")
 
-needs_azurite = pytest.mark.skipif(
-    not is_installed() and os.environ.get("AIRGAP_REQUIRE_AZURITE") != "1",
-    reason="python -m local_cloud.azurite install",
-)
+needs_azurite = pytest.mark.skipif(not is_installed(), reason="python -m local_cloud.azurite install")
 
 
 class Loop:
