@@ -4,6 +4,7 @@
 more, and the contract must see it.
 """
 
+import ast
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,22 @@ OFFENDERS = {
         ("airgap.verify", "logging"),
     ],
     "portable": [("portable.tree", "airgap.fields"), ("portable.wheels", "offline_mover.cli")],
-    "circles": [("airgap.errors", "airgap.verify"), ("bench.measuring", "bench.storage")],
+    "sides": [
+        ("function_app.source.planning", "function_app.target.admission"),
+        ("function_app.target.admission", "function_app.source.planning"),
+    ],
+    "azure": [
+        ("function_app.source.planning", "azure"),
+        ("function_app.target.admission", "azure"),
+        ("function_app.ports", "azure"),
+        ("airgap.verify", "azure"),
+        ("portable.tree", "azure"),
+    ],
+    "circles": [
+        ("function_app.ports", "function_app.azure.blob"),
+        ("airgap.errors", "airgap.verify"),
+        ("bench.measuring", "bench.storage"),
+    ],
 }
 """By the contract's name in the file: pairs of a module and what it must not import."""
 
@@ -90,3 +106,47 @@ def test_contract_is_kept(contract_id: str) -> None:
 )
 def test_contract_is_broken_by(contract_id: str, offender: tuple[str, str]) -> None:
     assert not is_kept(contract_id, offender)
+
+
+DECLARING = {"azure.functions", "azure.durable_functions"}
+
+
+def sdk_imports(app: Path) -> list[str]:
+    """Imports of an Azure SDK below the app's folder, outside its ``azure/``; to declare functions is no SDK.
+
+    The contract ``azure`` knows ``azure`` only as a whole: who may declare functions, could use an SDK.
+    """
+    found = []
+    for path in sorted(app.rglob("*.py")):
+        if path.is_relative_to(app / "azure"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module] if node.module != "azure" else [f"azure.{a.name}" for a in node.names]
+            found += [
+                f"{path.relative_to(app)} imports {name}"
+                for name in names
+                if (name + ".").startswith("azure.") and ".".join(name.split(".")[:2]) not in DECLARING
+            ]
+    return found
+
+
+def test_app_knows_azures_sdks_behind_its_ports_only() -> None:
+    assert sdk_imports(ROOT / "function_app") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("from azure.core.exceptions import AzureError", "azure.core.exceptions"),
+        ("import azure.storage.blob as blobs", "azure.storage.blob"),
+        ("from azure import identity", "azure.identity"),
+        ("def late():\n    import azure", "azure"),
+    ],
+)
+def test_sdk_is_seen_in_a_folder_of_a_folder(tmp_path: Path, line: str, name: str) -> None:
+    for folder in ("azure", "source/newly"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "blobs.py").write_text(f"import azure.functions as func\n{line}\n")
+    assert sdk_imports(tmp_path) == [f"source/newly/blobs.py imports {name}"]
