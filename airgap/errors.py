@@ -88,6 +88,11 @@ class Code(Enum):
         False,
         "Take a newer version of the tool that reads it: a newer tool wrote it, this one can't judge it.",
     )
+    JOURNAL_BROKEN = (
+        31,
+        False,
+        "Do not trust this journal: an entry was removed or altered; ask who can write to its container.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
@@ -107,6 +112,11 @@ class Code(Enum):
         "Alarm: two different bundles carry one sequence number; investigate the source.",
     )
     ARTIFACT_REFUSED = (52, False, "The artifact cannot cross; see the message for the layer at fault.")
+    TRANSITION_REFUSED = (
+        53,
+        False,
+        "Nothing to do: the transfer or import has come to something else meanwhile; look at its state.",
+    )
 
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")

@@ -1,0 +1,138 @@
+"""Where a transfer or an import can stand, and what may follow what.
+
+:data:`TRANSFERS` and :data:`IMPORTS` are the rules, and the only ones; :mod:`airgap.journal` holds every
+chain to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum, unique
+
+
+@unique
+class Kind(StrEnum):
+    """Whose journal it is; also the first part of an entry's name."""
+
+    TRANSFERS = "transfers"
+    """At the source: an order, from the request to the receipts that come back."""
+
+    IMPORTS = "imports"
+    """At the target: an upload, from its bundle manifest's arrival until all of it is put away."""
+
+
+@unique
+class State(StrEnum):
+    """Where a transfer or an import stands; some states belong to one of them only."""
+
+    # of transfers
+    REQUESTED = "requested"
+    PLANNED = "planned"
+    EXPORTING = "exporting"
+    HASHING = "hashing"
+    AWAITING_SIGNATURES = "awaiting-signatures"
+    SEALED = "sealed"
+    DELIVERED = "delivered"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    # of imports
+    RECEIVED = "received"
+    SUPERSEDED = "superseded"
+    ADMITTED = "admitted"
+    WAITING = "waiting"
+    VERIFIED = "verified"
+    CHECKING = "checking"
+    AWAITING_RELEASE = "awaiting-release"
+    PROMOTING = "promoting"
+    IMPORTING = "importing"
+    PROVEN = "proven"
+    CLOSED = "closed"
+    HELD = "held"
+    QUARANTINED = "quarantined"
+
+    # of both
+    REFUSED = "refused"
+    DAMAGED = "damaged"
+    FAILED = "failed"
+
+
+Table = Mapping[State, frozenset[State]]
+_NOTHING: frozenset[State] = frozenset()
+
+_STOPPED = {State.REFUSED, State.FAILED, State.CANCELLED}
+"""How a transfer may end as long as it is not sealed: it cannot cross, it broke, it was cancelled."""
+
+_TOLD = {State.DELIVERED, State.REFUSED, State.DAMAGED}
+"""What a receipt of the target may say of a sealed transfer."""
+
+TRANSFERS: Table = {
+    State.REQUESTED: frozenset({State.PLANNED} | _STOPPED),
+    State.PLANNED: frozenset({State.EXPORTING} | _STOPPED),
+    State.EXPORTING: frozenset({State.HASHING} | _STOPPED),
+    State.HASHING: frozenset({State.AWAITING_SIGNATURES, State.SEALED} | _STOPPED),
+    State.AWAITING_SIGNATURES: frozenset({State.SEALED} | _STOPPED),
+    # The bundle is out: what follows is told by receipts, or given up by the source.
+    State.SEALED: frozenset({State.VOIDED, State.EXPIRED} | _TOLD),
+    # Damaged parts are carried again, until a receipt says otherwise; they may be damaged again.
+    State.DAMAGED: frozenset({State.VOIDED, State.EXPIRED} | _TOLD),
+    # A receipt travels for days: an import in time may be told after the bundle has expired.
+    State.EXPIRED: frozenset(_TOLD),
+    State.DELIVERED: _NOTHING,
+    State.REFUSED: _NOTHING,
+    State.VOIDED: _NOTHING,
+    State.FAILED: _NOTHING,
+    State.CANCELLED: _NOTHING,
+}
+"""The life of a transfer: which states may follow a state."""
+
+_REJECTED = {State.REFUSED, State.FAILED}
+"""How an import may end as long as it is not proven: what arrived is at fault, or something else is."""
+
+IMPORTS: Table = {
+    # Superseded: the upload was gone, or another one, before it was looked at; that one has its own journal.
+    State.RECEIVED: frozenset({State.ADMITTED, State.SUPERSEDED} | _REJECTED),
+    State.ADMITTED: frozenset({State.WAITING} | _REJECTED),
+    # It has the channel's turn, and its parts are hashed; verified means that its number is taken as well.
+    State.WAITING: frozenset({State.VERIFIED, State.DAMAGED} | _REJECTED),
+    State.VERIFIED: frozenset({State.CHECKING, State.AWAITING_RELEASE, State.PROMOTING} | _REJECTED),
+    State.CHECKING: frozenset({State.AWAITING_RELEASE, State.PROMOTING} | _REJECTED),
+    State.AWAITING_RELEASE: frozenset({State.PROMOTING} | _REJECTED),
+    State.PROMOTING: frozenset({State.IMPORTING} | _REJECTED),
+    State.IMPORTING: frozenset({State.PROVEN} | _REJECTED),
+    # Closed: the receipt is out and the copies are put away.
+    State.PROVEN: frozenset({State.CLOSED}),
+    # Quarantined: the receipt is out and the upload is put away.
+    State.REFUSED: frozenset({State.QUARANTINED}),
+    State.FAILED: frozenset({State.QUARANTINED}),
+    # Held: the receipt is out, the good parts are kept and the others are awaited, up to a deadline.
+    State.DAMAGED: frozenset({State.HELD, State.QUARANTINED}),
+    State.HELD: frozenset({State.VERIFIED, State.DAMAGED} | _REJECTED),
+    State.SUPERSEDED: _NOTHING,
+    State.CLOSED: _NOTHING,
+    State.QUARANTINED: _NOTHING,
+}
+"""The life of an import: which states may follow a state."""
+
+TRANSITIONS: Mapping[Kind, Table] = {Kind.TRANSFERS: TRANSFERS, Kind.IMPORTS: IMPORTS}
+
+FIRST: Mapping[Kind, State] = {Kind.TRANSFERS: State.REQUESTED, Kind.IMPORTS: State.RECEIVED}
+"""The state that a journal begins with."""
+
+FINAL: Mapping[Kind, frozenset[State]] = {
+    kind: frozenset(state for state, following in table.items() if not following)
+    for kind, table in TRANSITIONS.items()
+}
+"""The states that nothing follows."""
+
+RESTING: Mapping[Kind, frozenset[State]] = {
+    Kind.TRANSFERS: frozenset({State.SEALED, State.DAMAGED, State.EXPIRED}),
+    Kind.IMPORTS: frozenset({State.HELD}),
+}
+"""The states in which nothing runs here, but which the other side or the operator may still change."""
+
+ACTIVE: Mapping[Kind, frozenset[State]] = {
+    kind: frozenset(table) - FINAL[kind] - RESTING[kind] for kind, table in TRANSITIONS.items()
+}
+"""The states in which an orchestration is at work, or should be."""
