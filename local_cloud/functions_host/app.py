@@ -10,15 +10,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import azure.functions as func
 
-Trigger = Literal["httpTrigger", "activityTrigger", "orchestrationTrigger", "blobTrigger"]
+Trigger = Literal["httpTrigger", "activityTrigger", "orchestrationTrigger", "blobTrigger", "timerTrigger"]
 
-_TRIGGERS: frozenset[str] = frozenset(
-    {"httpTrigger", "activityTrigger", "orchestrationTrigger", "blobTrigger"}
-)
+_TRIGGERS: frozenset[str] = frozenset(get_args(Trigger))
 _BINDINGS: frozenset[str] = frozenset({"http", "durableClient"})
 _MAX_HOST_JSON_BYTES = 1 << 20
 

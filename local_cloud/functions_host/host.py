@@ -10,6 +10,7 @@ from aiohttp import web
 from azure.durable_functions.models.utils import http_utils
 
 from local_cloud.functions_host import azure_storage
+from local_cloud.functions_host.admin_api import AdminApi
 from local_cloud.functions_host.app import App
 from local_cloud.functions_host.blobs import BlobStorage, BlobTriggers
 from local_cloud.functions_host.durable_api import DurableApi
@@ -17,6 +18,7 @@ from local_cloud.functions_host.engine import Engine
 from local_cloud.functions_host.http_triggers import MAX_BODY_BYTES, HttpTriggers
 from local_cloud.functions_host.invoke import Invoker
 from local_cloud.functions_host.store import Store
+from local_cloud.functions_host.timers import TimerTriggers
 from local_cloud.web import Server, serve
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class Host:
         """Opens the file and reads the routes; nothing runs yet.
 
         Raises:
-            AppError: A route, a path or a connection that this host cannot serve.
+            AppError: A route, a path, a schedule or a connection that this host cannot serve.
             sqlite3.DatabaseError: The file is not ours, or in use.
         """
         self._app = app
@@ -56,6 +58,10 @@ class Host:
                 scan_interval_s=scan_interval_s,
                 deliver_twice=deliver_twice,
             )
+            self._timers = TimerTriggers(
+                app, self._store, self._invoker, clock=clock, deliver_twice=deliver_twice
+            )
+            self._admin = AdminApi(app, self._timers)
         except BaseException:
             self._store.close()
             raise
@@ -73,13 +79,20 @@ class Host:
         """
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         self._api.add_routes(application)
+        self._admin.add_routes(application)
         self._http.add_routes(application)
         self._server = await serve(application, port=port)
         self._api.base_url = self._server.url
-        self._loops = [asyncio.create_task(self.engine.run()), asyncio.create_task(self.blobs.run())]
+        working = (self.engine.run(), self.blobs.run(), self._timers.run())
+        self._loops = [asyncio.create_task(work) for work in working]
         for function in self._app.functions:
             _LOG.info("%s: %s", function.name, function.trigger)
         return self._server.url
+
+    def wake(self) -> None:
+        """The clock was moved: orchestrations and timers may have fallen due."""
+        self.engine.wake()
+        self._timers.wake()
 
     async def until_broken(self) -> None:
         """Returns only by raising what ended one of the working loops."""

@@ -158,6 +158,14 @@ class Invoker:
         """
         await self._call(function, Datum(content, "bytes"), metadata)
 
+    async def timer(self, function: Function, request: Mapping[str, Any]) -> None:
+        """Runs a timer function; `request` is a dict of Schedule, ScheduleStatus, IsPastDue.
+
+        Raises:
+            InvocationError: It raised.
+        """
+        await self._call(function, Datum(json.dumps(request), "json"), {})
+
     async def _call(self, function: Function, datum: Datum, metadata: Mapping[str, Datum]) -> Any:
         invocation_id = str(uuid.uuid4())
         try:

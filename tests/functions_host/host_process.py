@@ -39,6 +39,13 @@ class HostProcess:
         """What activities noted so far."""
         return self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
 
+    def until_noted(self, line: str, count: int = 1, timeout_s: float = 15) -> None:
+        """Waits until activities have noted `line` that often."""
+        deadline = time.monotonic() + timeout_s
+        while self.lines().count(line) < count:
+            assert time.monotonic() < deadline, self.lines()
+            time.sleep(0.01)
+
     def call(self, method: str, path: str, body: object = None, *, raw: bytes | None = None) -> Answer:
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         url = f"{self.url}{path}"

@@ -29,10 +29,11 @@ HEAD = "import azure.functions as func\nimport azure.durable_functions as df\nap
 
 
 def test_finds_the_same_functions_as_the_local_host() -> None:
-    with worker(SAMPLE_APP, {"SAMPLE_BLOBS": "1"}) as running:
+    with worker(SAMPLE_APP, {"SAMPLE_BLOBS": "1", "SAMPLE_TIMERS": "1"}) as running:
         theirs = {name: function.trigger for name, function in running.functions.items()}
     with worker_runtime._fresh_imports(SAMPLE_APP), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAMPLE_BLOBS", "1")
+        patch.setenv("SAMPLE_TIMERS", "1")
         ours = {function.name: function.trigger for function in load_app(SAMPLE_APP).functions}
     assert theirs == ours
 
@@ -78,6 +79,16 @@ def test_blob_function(tmp_path: Path) -> None:
     assert journal.read_text(encoding="utf-8") == "incoming/a/manifest.json 3 3 {}\n"
 
 
+def test_timer_function(tmp_path: Path) -> None:
+    """The request is the JSON that the local host sends, too."""
+    journal = tmp_path / "journal"
+    request = {"Schedule": {"AdjustForDST": False}, "ScheduleStatus": None, "IsPastDue": True}
+    with worker(SAMPLE_APP, {"SAMPLE_TIMERS": "1", "SAMPLE_JOURNAL": str(journal)}) as running:
+        assert running.functions["hourly"].bindings[0]["schedule"] == "01:00:00"
+        asyncio.run(running.call("hourly", tick=json_datum(request)))
+    assert journal.read_text(encoding="utf-8") == "hourly True\n"
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -85,6 +96,7 @@ def test_blob_function(tmp_path: Path) -> None:
         '@app.activity_trigger("x")\ndef f(x: dict | None): ...\n',
         '@app.activity_trigger("x")\ndef f(x: int, more: int = 1): ...\n',
         '@app.route("x")\ndef f(req: func.HttpRequest) -> func.HttpResponse | None: ...\n',
+        '@app.timer_trigger("t", "0 0 * * * *")\ndef f(t: dict): ...\n',
         "other = df.DFApp()\n",
         "import no_such_module\n",
     ],

@@ -329,6 +329,23 @@ def broken(req: func.HttpRequest) -> func.HttpResponse:
     raise RuntimeError(f"no answer to {req.method}")
 
 
+if os.environ.get("SAMPLE_TIMERS"):
+
+    @app.timer_trigger(arg_name="tick", schedule="%SAMPLE_SCHEDULE%")
+    @app.durable_client_input(client_name="client")
+    async def swept(tick: func.TimerRequest, client: str) -> None:
+        """Starts an orchestration, as a reconciler does; when slow, a test can kill the host meanwhile."""
+        durable: Any = client
+        _journal(f"swept {tick.past_due}")
+        await asyncio.sleep(float(os.environ.get("SAMPLE_TIMER_SECONDS", "0")))
+        await durable.start_new("chain", None, {"n": 1})
+        _journal("swept to the end")
+
+    @app.timer_trigger(arg_name="tick", schedule="01:00:00")
+    def hourly(tick: func.TimerRequest) -> None:
+        _journal(f"hourly {tick.past_due}")
+
+
 if os.environ.get("SAMPLE_BLOBS"):
 
     @app.blob_trigger(arg_name="blob", path="incoming/{transfer}/manifest.json", connection="Sample")

@@ -1,0 +1,42 @@
+"""The host's own endpoint with which an operator starts a timer function now: `POST /admin/functions/{name}`.
+
+The answer is 202 at once, as in Azure; how the run ends is seen in the log only. No master key is asked for,
+as under `func start`.
+"""
+
+import json
+
+from aiohttp import web
+
+from local_cloud.functions_host.app import App
+from local_cloud.functions_host.timers import TimerTriggers
+
+
+class AdminApi:
+    """One route; functions with another trigger than a timer are answered 501."""
+
+    def __init__(self, app: App, timers: TimerTriggers) -> None:
+        self._functions = {function.name.lower(): function for function in app.functions}
+        self._timers = timers
+
+    def add_routes(self, app: web.Application) -> None:
+        """Registers the route; add it before the HTTP triggers, which take every path that is left."""
+        app.router.add_post("/admin/functions/{name}", self._invoke)
+
+    async def _invoke(self, request: web.Request) -> web.Response:
+        if request.content_type != "application/json":
+            return web.Response(status=415)
+        try:
+            body = json.loads(await request.text())
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):  # `input` may be missing: a timer takes none
+            return web.Response(status=400)
+        function = self._functions.get(request.match_info["name"].lower())
+        if function is None:
+            return web.Response(status=404)
+        if function.trigger != "timerTrigger":
+            text = f"Starting a function with a {function.trigger} is not built into the local Functions host"
+            return web.Response(status=501, text=text)
+        self._timers.run_now(function.name)
+        return web.Response(status=202)
