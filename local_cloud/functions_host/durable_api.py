@@ -1,10 +1,17 @@
 """The Durable HTTP surface: `/durabletask` for the SDK, `/runtime/webhooks/durabletask` for everybody.
 
-Both have the same routes. No keys are asked for, as under `func start`.
+Both have the same routes and answer as `HttpApiHandler` of the Durable extension does, also where that is
+unkind: a list ends after 100 instances unless the caller follows the continuation token, a value of the query
+that cannot be read counts as not given, and a purge by time knows no prefix. No keys are asked for, as under
+`func start`.
 """
 
+import base64
 import datetime as dt
 import json
+import re
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -21,7 +28,14 @@ from local_cloud.functions_host.store import FINISHED, Instance, Query
 _RPC = "/durabletask"
 _WEBHOOKS = "/runtime/webhooks/durabletask"
 _PLACEHOLDER = "INSTANCEID"
-_MAX_LIST = 10_000
+_PAGE = 100
+_LARGEST_PAGE = 1000  # of Table Storage
+_CONTINUATION = "x-ms-continuation-token"
+_STATUSES = frozenset(
+    {"Running", "Completed", "ContinuedAsNew", "Failed", "Canceled", "Terminated", "Pending", "Suspended"}
+)
+_RETRY_START_S = "10"
+_RETRY_STATUS_S = "5"
 
 _OPERATIONS = {
     "terminate": EventType.EXECUTION_TERMINATED,
@@ -41,18 +55,21 @@ class DurableApi:
     def add_routes(self, app: web.Application) -> None:
         """Registers everything under both prefixes."""
         for prefix in (_RPC, _WEBHOOKS):
-            instance = f"{prefix}/instances/{{id}}"
-            app.router.add_post(f"{prefix}/orchestrators/{{name}}", self._start)
-            app.router.add_post(f"{prefix}/orchestrators/{{name}}/{{id}}", self._start)
-            for listing in (f"{prefix}/instances", f"{prefix}/instances/"):
-                app.router.add_get(listing, self._list)
-                app.router.add_delete(listing, self._purge_many)
+            orchestrator = f"{prefix}/{_in_any_case('orchestrators')}/{{name}}"
+            listing = f"{prefix}/{_in_any_case('instances')}"
+            instance = f"{listing}/{{id}}"
+            app.router.add_post(orchestrator, self._start)
+            app.router.add_post(f"{orchestrator}/{{id}}", self._start)
+            for path in (listing, f"{listing}/"):
+                app.router.add_get(path, self._list)
+                app.router.add_delete(path, self._purge_many)
             app.router.add_get(instance, self._status)
             app.router.add_delete(instance, self._purge)
-            app.router.add_post(f"{instance}/raiseEvent/{{event}}", self._raise_event)
-            app.router.add_post(f"{instance}/restart", self._restart)
-            app.router.add_post(f"{instance}/{{operation:terminate|suspend|resume}}", self._operate)
-            app.router.add_post(f"{instance}/rewind", self._not_built)
+            app.router.add_post(f"{instance}/{_in_any_case('raiseEvent')}/{{event}}", self._raise_event)
+            app.router.add_post(f"{instance}/{_in_any_case('restart')}", self._restart)
+            app.router.add_post(f"{instance}/{_in_any_case('rewind')}", self._not_built)
+            for operation, kind in _OPERATIONS.items():
+                app.router.add_post(f"{instance}/{_in_any_case(operation)}", partial(self._operate, kind))
             app.router.add_route("*", f"{prefix}/entities{{rest:.*}}", self._not_built)
 
     def client_binding(self) -> str:
@@ -93,7 +110,7 @@ class DurableApi:
 
     def _accepted(self, instance_id: str) -> web.Response:
         links = self._links(instance_id)
-        headers = {"Location": links["statusQueryGetUri"], "Retry-After": "10"}
+        headers = {"Location": links["statusQueryGetUri"], "Retry-After": _RETRY_START_S}
         return web.json_response(links, status=202, headers=headers)
 
     async def _start(self, request: web.Request) -> web.Response:
@@ -127,19 +144,30 @@ class DurableApi:
                 show_input=show_input,
                 show_output=_flag(request, "showHistoryOutput", default=False),
             )
-        if instance.is_finished:
-            return web.json_response(body)
-        location = self._links(instance.id)["statusQueryGetUri"]
-        return web.json_response(body, status=202, headers={"Location": location, "Retry-After": "10"})
+        if not instance.is_finished:
+            headers = {"Location": str(request.url), "Retry-After": _RETRY_STATUS_S}
+            return web.json_response(body, status=202, headers=headers)
+        is_error = instance.status == "Failed" and _flag(
+            request, "returnInternalServerErrorOnFailure", default=False
+        )
+        return web.json_response(body, status=500 if is_error else 200)
 
     async def _list(self, request: web.Request) -> web.Response:
+        size = _page_size(request)
         try:
-            query = _query_of(request)
-        except ValueError as error:
-            return _refusal(400, str(error))
+            after = _id_of(request.headers.get(_CONTINUATION, ""))
+        except ValueError:
+            return _refusal(400, "The continuation token is none of this host's.")
+        query = replace(
+            _query_of(request), id_prefix=request.query.get("instanceIdPrefix", ""), after_id=after
+        )
+        found = self._engine.find(replace(query, limit=size + 1))
+        page = found[:size]
         show_input = _flag(request, "showInput", default=True)
-        found = self._engine.find(query)
-        return web.json_response([_status_json(instance, show_input=show_input) for instance in found])
+        return web.json_response(
+            [_status_json(instance, show_input=show_input) for instance in page],
+            headers={_CONTINUATION: _token_of(page[-1].id) if len(found) > size else ""},
+        )
 
     async def _raise_event(self, request: web.Request) -> web.Response:
         instance = self._engine.get(request.match_info["id"])
@@ -155,20 +183,19 @@ class DurableApi:
         )
         return web.Response(status=202)
 
-    async def _operate(self, request: web.Request) -> web.Response:
+    async def _operate(self, kind: EventType, request: web.Request) -> web.Response:
         instance = self._engine.get(request.match_info["id"])
         if instance is None:
             return web.Response(status=404)
         if instance.is_finished:
             return web.Response(status=410)
-        kind = _OPERATIONS[request.match_info["operation"]]
         self._engine.send(instance.id, kind, Input=request.query.get("reason"))
         return web.Response(status=202)
 
     async def _restart(self, request: web.Request) -> web.Response:
         instance = self._engine.get(request.match_info["id"])
         if instance is None:
-            return web.Response(status=404)
+            return _refusal(400, "InstanceId does not match a valid orchestration instance.")
         wants_new = _flag(request, "restartWithNewInstanceId", default=True)
         try:
             instance_id = self._engine.start(
@@ -177,21 +204,19 @@ class DurableApi:
         except UnknownOrchestratorError as error:
             return _refusal(400, str(error))
         except AlreadyRunningError as error:
-            return _refusal(409, str(error))
+            return _refusal(500, str(error))
         return self._accepted(instance_id)
 
     async def _purge(self, request: web.Request) -> web.Response:
         instance = self._engine.get(request.match_info["id"])
-        deleted = self._engine.purge([instance]) if instance else 0
-        return web.json_response({"instancesDeleted": deleted}, status=200 if deleted else 404)
+        if instance is None:
+            return web.Response(status=404)
+        return web.json_response({"instancesDeleted": self._engine.purge([instance])})
 
     async def _purge_many(self, request: web.Request) -> web.Response:
-        try:
-            query = _query_of(request)
-        except ValueError as error:
-            return _refusal(400, str(error))
+        query = _query_of(request)
         if query.created_from is None:
-            return _refusal(400, "Please provide a value for createdTimeFrom.")
+            return _refusal(400, "Please provide value for 'createdTimeFrom' parameter.")
         deleted = self._engine.purge(self._engine.find(query))
         return web.json_response({"instancesDeleted": deleted}, status=200 if deleted else 404)
 
@@ -213,27 +238,49 @@ def _refusal(status: int, message: str) -> web.Response:
     return web.json_response({"Message": message, "ExceptionMessage": message}, status=status)
 
 
+def _in_any_case(name: str) -> str:
+    """A piece of a route that is matched without regard to case, as ASP.NET matches all of them."""
+    return f"{{_{name}:(?i:{name})}}"
+
+
 def _flag(request: web.Request, name: str, *, default: bool) -> bool:
-    return request.query.get(name, str(default)).lower() == "true"
+    return {"true": True, "false": False}.get(request.query.get(name, "").strip().lower(), default)
+
+
+def _page_size(request: web.Request) -> int:
+    top = request.query.get("top", "")
+    size = int(top) if re.fullmatch(r"[0-9]{1,9}", top) else 0
+    return min(size, _LARGEST_PAGE) or _PAGE
 
 
 def _query_of(request: web.Request) -> Query:
-    query = request.query
-    top = query.get("top", str(_MAX_LIST))
-    if not top.isascii() or not top.isdigit():
-        raise ValueError("top must be a whole number")
-    statuses = [name for value in query.getall("runtimeStatus", []) for name in value.split(",") if name]
+    """The filters that a list and a purge have in common."""
+    names = [name for value in request.query.getall("runtimeStatus", []) for name in value.split(",")]
     return Query(
-        created_from=_time(query.get("createdTimeFrom")),
-        created_to=_time(query.get("createdTimeTo")),
-        statuses=frozenset(name[:1].upper() + name[1:] for name in statuses) or None,
-        id_prefix=query.get("instanceIdPrefix", ""),
-        limit=min(int(top), _MAX_LIST),
+        created_from=_time(request.query.get("createdTimeFrom", "")),
+        created_to=_time(request.query.get("createdTimeTo", "")),
+        statuses=_STATUSES.intersection(name.strip() for name in names) or None,
     )
 
 
-def _time(text: str | None) -> float | None:
-    return None if not text else epoch_s(text)
+def _time(text: str) -> float | None:
+    try:
+        return epoch_s(text)
+    except ValueError:
+        return None
+
+
+def _token_of(instance_id: str) -> str:
+    return base64.b64encode(instance_id.encode()).decode()
+
+
+def _id_of(token: str) -> str:
+    """The reverse of `_token_of`.
+
+    Raises:
+        ValueError: Not such a token.
+    """
+    return base64.b64decode(token, validate=True).decode()
 
 
 def _status_json(instance: Instance, *, show_input: bool) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Engine:
         return self._store.get(instance_id)
 
     def find(self, query: Query) -> list[Instance]:
-        """Matching instances, oldest first."""
+        """Matching instances in the order of their ids."""
         return self._store.find(query)
 
     def history(self, instance_id: str) -> list[Event]:

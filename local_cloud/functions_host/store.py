@@ -104,7 +104,8 @@ class Query:
     created_to: float | None = None
     statuses: frozenset[str] | None = None
     id_prefix: str = ""
-    limit: int = 10_000
+    after_id: str = ""
+    limit: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,18 +167,20 @@ class Store:
         return None if row is None else _instance(row)
 
     def find(self, query: Query) -> list[Instance]:
-        """Matching instances, oldest first."""
+        """Matching instances in the order of their ids."""
         rows = self._db.execute(
-            "SELECT * FROM instance WHERE created_at >= ? AND created_at <= ? AND substr(id, 1, ?) = ? "
-            "AND (? OR status IN (SELECT value FROM json_each(?))) ORDER BY created_at, id LIMIT ?",
+            "SELECT * FROM instance WHERE id > ? AND created_at >= ? AND created_at <= ? "
+            "AND substr(id, 1, ?) = ? AND (? OR status IN (SELECT value FROM json_each(?))) "
+            "ORDER BY id LIMIT ?",
             (
+                query.after_id,
                 query.created_from if query.created_from is not None else float("-inf"),
                 query.created_to if query.created_to is not None else float("inf"),
                 len(query.id_prefix),
                 query.id_prefix,
                 query.statuses is None,
                 json.dumps(sorted(query.statuses or ())),
-                query.limit,
+                -1 if query.limit is None else query.limit,
             ),
         )
         return [_instance(row) for row in rows]

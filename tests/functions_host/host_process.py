@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,21 @@ class HostProcess:
             assert time.monotonic() < deadline, self.lines()
             time.sleep(0.01)
 
-    def call(self, method: str, path: str, body: object = None, *, raw: bytes | None = None) -> Answer:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         url = f"{self.url}{path}"
         request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 - our own host
         request.add_header("Content-Type", "application/json")
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
         try:
             with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310 - our own host
                 return Answer(response.status, response.read(), dict(response.headers))
