@@ -6,6 +6,7 @@
   nothing else knows an SDK of a service
 * :mod:`~function_app.durable`: what orchestrations are written in
 * :mod:`~function_app.storage`: how the app arranges its storage account
+* :mod:`~function_app.journal`: what became of each transfer and import, kept there for good
 """
 
 import os

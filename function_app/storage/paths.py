@@ -8,6 +8,8 @@ WORK = "work"
 INCOMING = "incoming"
 QUARANTINE = "quarantine"
 RECEIPTS = "receipts"
+JOURNAL = "journal"
+"""Also the name of the table with the journal's projection."""
 
 
 def blob_path(folder: str, blob: str) -> str:

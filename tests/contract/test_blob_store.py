@@ -1,49 +1,22 @@
 """One suite for every blob store: what the port's docstrings promise, on the double and on Azurite."""
 
 import hashlib
-import tempfile
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.credentials import AccessToken
 from azure.storage.blob import ContentSettings
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from function_app.azure.blob import AzureBlobs
 from function_app.ports import BlobStore
 from local_cloud.azurite import Azurite
-from local_cloud.pki import CertificateAuthority
-from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
+from local_cloud.tokens import TokenAuthority
+from tests.contract.credential import Credential
 from tests.function_app.memory import CONTAINERS, MemoryBlobs
 
 C = "transfer"
 METADATA = {"category": "acr-transfer-blob"}
-
-
-class Credential:
-    """An Entra identity that Azurite accepts."""
-
-    def __init__(self, tokens: TokenAuthority) -> None:
-        self._tokens = tokens
-
-    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
-        assert scopes == (f"{STORAGE_AUDIENCE}/.default",)
-        return AccessToken(self._tokens.mint("app", STORAGE_AUDIENCE), int(time.time()) + 3000)
-
-
-@pytest.fixture(scope="session")
-def azurite() -> Iterator[tuple[Azurite, AzureBlobs]]:
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        ca = CertificateAuthority.create(Path(folder) / "pki")
-        patch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
-        with Azurite.start(account="contract", folder=Path(folder) / "blobs", ca=ca) as server:
-            server.ensure_containers(*CONTAINERS)
-            blobs = AzureBlobs(server.blob_url, Credential(TokenAuthority()))
-            yield server, blobs
-            blobs.close()
 
 
 @pytest.fixture(params=["memory", pytest.param("azurite", marks=pytest.mark.e2e)])

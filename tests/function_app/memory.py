@@ -1,4 +1,4 @@
-"""The four ports in memory, and an orchestration host that runs the real steps on them.
+"""The ports in memory, and an orchestration host that runs the real steps on them.
 
 What the host does not do is in ``local_cloud/functions_host``: replay, persistence, several threads.
 """
@@ -28,14 +28,16 @@ from function_app.source import orchestrators as source_orchestrators
 from function_app.target import admission, closing, importing
 from function_app.target import orchestrators as target_orchestrators
 from tests.bundles import AUDIENCE, SigningKey, default_key, new_key
+from tests.function_app.memory_projection import MemoryProjection
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CONTAINERS = ("transfer", "ledger", "work", "incoming", "quarantine", "receipts")
+CONTAINERS = ("transfer", "ledger", "work", "incoming", "quarantine", "receipts", "journal")
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 RESOURCE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/r"
 ENVIRONMENT = {
     "TransferStorage__blobServiceUri": "https://account.blob.core.windows.net/",
+    "TransferStorage__tableServiceUri": "https://account.table.core.windows.net/",
     "REGISTRY_LOGIN_SERVER": AUDIENCE[0],
     "REGISTRY_RESOURCE_ID": RESOURCE_ID,
     "SIGNING_KEYS": "https://vault.vault.azure.net/keys/signing",
@@ -255,6 +257,7 @@ def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlo
     side = SourceSide(
         settings=SourceSettings.from_environment(ENVIRONMENT),
         blobs=blobs,
+        projection=MemoryProjection(),
         registry=registry,
         pipelines=MemoryPipelines(export),
         signing=LocalKeys([key or default_key()]),
@@ -268,6 +271,7 @@ def make_target(policy_json: bytes, *, key: SigningKey | None = None) -> tuple[T
     side = TargetSide(
         settings=TargetSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()}),
         blobs=blobs,
+        projection=MemoryProjection(),
         registry=MemoryRegistry(),
         pipelines=MemoryPipelines(lambda _: succeeded()),
         signing=LocalKeys([key or new_key()]),

@@ -237,7 +237,7 @@ def test_an_installation_is_made_once_and_replaces_those_of_other_locks(
 
     def npm(tree: Path) -> Done:
         calls.append(tree)
-        script = tree / "node_modules/azurite/dist/src/blob/main.js"
+        script = tree / "node_modules/azurite/dist/src/azurite.js"
         script.parent.mkdir(parents=True)
         script.touch()
         return subprocess.CompletedProcess([], 0, b"", b"")
