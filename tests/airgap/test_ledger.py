@@ -1,5 +1,6 @@
 """Replay and order."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.ledger import LedgerEntry, entry_name, judge_sequence, judge_taken, require_entry, sequence_of
 from airgap.manifest import BundleManifest
 from airgap.policy import Order
+from airgap.strict_json import dump_canonical
 from tests.vectors.generate import NOW, minimal_manifest
 
 ENTRY = LedgerEntry(
@@ -82,6 +84,38 @@ def test_entry_moved_to_another_number_is_refused() -> None:
     with pytest.raises(UntrustedInputError):
         require_entry(ENTRY, channel="prod", sequence=8)
     assert require_entry(ENTRY, channel="prod", sequence=7) is ENTRY
+
+
+def with_field(name: str, value: object) -> bytes:
+    return dump_canonical({**json.loads(ENTRY.to_bytes()), name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("channel", "prod/../test"),
+        ("sequence", 0),
+        ("manifestDigest", "a" * 64),
+        ("transferId", "../../secret"),
+        ("owner", "o" * 257),
+        ("takenAt", "yesterday"),
+        ("more", 1),
+    ],
+)
+def test_entry_that_somebody_else_wrote_is_refused(name: str, value: object) -> None:
+    with pytest.raises(UntrustedInputError, match="MANIFEST_MALFORMED"):
+        LedgerEntry.from_bytes(with_field(name, value))
+
+
+def test_first_entry_and_the_longest_owner_are_read() -> None:
+    assert LedgerEntry.from_bytes(with_field("sequence", 1)).sequence == 1
+    assert LedgerEntry.from_bytes(with_field("owner", "o" * 256)).owner == "o" * 256
+
+
+def test_entry_is_at_most_4_kib() -> None:
+    assert LedgerEntry.from_bytes(ENTRY.to_bytes().ljust(4096)) == ENTRY
+    with pytest.raises(UntrustedInputError):
+        LedgerEntry.from_bytes(ENTRY.to_bytes().ljust(4097))
 
 
 @pytest.mark.parametrize("change", [b'"schema":2', b'"schema":true', b'"schema":null'])

@@ -17,6 +17,10 @@ from tests.vectors.generate import P256, P384, policy_json, public_pem
 Change = Callable[[dict[str, Any]], object]
 
 
+def pem_of(private_key: Any) -> str:
+    return CryptoSigner(private_key).private_bytes.decode()
+
+
 def channel(change: Change) -> Change:
     return lambda policy: change(policy["channels"]["test"])
 
@@ -44,6 +48,10 @@ INVALID: dict[str, Change] = {
     "age zero": channel(lambda c: c.update(maxAgeSeconds=0)),
     "skew of a year": channel(lambda c: c.update(clockSkewSeconds=31_536_000)),
     "key not pem": lambda p: p["keys"].append("not a key"),
+    "key a number": lambda p: p["keys"].append(7),
+    "channels a list": lambda p: p.update(channels=["test"]),
+    "roles a list": channel(lambda c: c.update(bundleRoles=["source"])),
+    "role name": channel(lambda c: c.update(bundleRoles={"Source": c["bundleRoles"]["source"]})),
 }
 
 
@@ -54,6 +62,66 @@ def test_invalid_policy_is_refused(name: str) -> None:
     with pytest.raises(PolicyRefusal) as refusal:
         TrustPolicy.from_bytes(dump_canonical(policy))
     assert refusal.value.code is Code.POLICY_MALFORMED
+
+
+MANY = [signer_from_pem(pem_of(ec.derive_private_key(n, ec.SECP256R1())).encode()) for n in range(1, 101)]
+KEYID = P384.public_key.keyid
+
+
+def source_role(**fields: Any) -> Change:
+    return channel(lambda c: c["bundleRoles"]["source"].update(fields))
+
+
+def hundred_keys(policy: dict[str, Any], *, threshold: int) -> None:
+    policy.update(keys=[public_pem(signer) for signer in MANY], channels={"test": policy["channels"]["test"]})
+    keyids = [signer.public_key.keyid for signer in MANY]
+    policy["channels"]["test"]["bundleRoles"] = {"source": {"threshold": threshold, "keyids": keyids}}
+
+
+def one_key(policy: dict[str, Any], count: int) -> None:
+    policy.update(keys=[public_pem(P384)] * count, channels={"test": policy["channels"]["test"]})
+
+
+BOUNDS: dict[str, tuple[Callable[[int], Change], int, int]] = {
+    "keys, from below": (lambda n: lambda p: one_key(p, n), 1, 0),
+    "keys": (lambda n: lambda p: p["keys"].extend([p["keys"][0]] * (n - len(p["keys"]))), 100, 101),
+    "algorithms": (lambda n: channel(lambda c: c.update(requiredAlgorithms=["ed25519"] * n)), 10, 11),
+    "audience": (lambda n: channel(lambda c: c.update(audience=[f"r{i}.io" for i in range(n)])), 100, 101),
+    "audience, from below": (lambda n: channel(lambda c: c.update(audience=["r.io"] * n)), 1, 0),
+    "key ids of a role": (lambda n: source_role(keyids=[KEYID] * n), 100, 101),
+    "threshold": (lambda n: lambda p: hundred_keys(p, threshold=n), 100, 101),
+    "threshold, from below": (lambda n: source_role(threshold=n), 1, 0),
+    "age": (lambda n: channel(lambda c: c.update(maxAgeSeconds=n)), 632_448_000, 632_448_001),
+    "age, from below": (lambda n: channel(lambda c: c.update(maxAgeSeconds=n)), 1, 0),
+    "skew": (lambda n: channel(lambda c: c.update(clockSkewSeconds=n)), 86_400, 86_401),
+    "skew, from below": (lambda n: channel(lambda c: c.update(clockSkewSeconds=n)), 0, -1),
+}
+"""How a policy is given a size, the last size that is accepted, and the first that is refused."""
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bound_is_where_the_format_says(name: str) -> None:
+    change, last, first = BOUNDS[name]
+    accepted: dict[str, Any] = policy_json()
+    change(last)(accepted)
+    TrustPolicy.from_bytes(dump_canonical(accepted))
+    refused: dict[str, Any] = policy_json()
+    change(first)(refused)
+    with pytest.raises(PolicyRefusal, match="POLICY_MALFORMED"):
+        TrustPolicy.from_bytes(dump_canonical(refused))
+
+
+def test_policy_is_at_most_256_kib() -> None:
+    raw = dump_canonical(policy_json())
+    TrustPolicy.from_bytes(raw.ljust(262_144))
+    with pytest.raises(PolicyRefusal, match="POLICY_MALFORMED"):
+        TrustPolicy.from_bytes(raw.ljust(262_145))
+
+
+def test_every_scheme_may_be_required() -> None:
+    raw: dict[str, Any] = policy_json()
+    raw["channels"]["test"]["requiredAlgorithms"] = sorted(SCHEMES)
+    assert TrustPolicy.from_bytes(dump_canonical(raw)).channels["test"].required_algorithms == SCHEMES
 
 
 @pytest.mark.parametrize(
@@ -69,10 +137,6 @@ def test_policy_is_read() -> None:
     assert policy.channels["prod"].order is Order.INCREASING
     assert policy.channels["prod"].bundle_roles["source"].threshold == 2
     assert policy.channels["test"].receipt_roles == {}
-
-
-def pem_of(private_key: Any) -> str:
-    return CryptoSigner(private_key).private_bytes.decode()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.manifest import BundleManifest
 from airgap.policy import TrustPolicy
 from airgap.strict_json import dump_canonical
-from airgap.verify import Verdict, verify_bundle
+from airgap.verify import Verdict, count_roles, verify_bundle
 from tests.vectors.generate import (
     ED25519,
     MLDSA87,
@@ -120,6 +120,17 @@ def test_threshold_of_each_role_must_be_met(signers: tuple[CryptoSigner, ...]) -
     assert judge(signed(full_manifest(), *signers)).code is Code.THRESHOLD_NOT_MET
 
 
+def test_nobody_is_trusted_where_there_is_no_role() -> None:
+    with pytest.raises(PolicyRefusal, match="THRESHOLD_NOT_MET"):
+        count_roles(POLICY.keys, {})
+
+
+def test_verdict_without_a_manifest_is_no_acceptance() -> None:
+    verdict = Verdict(code=None, detail="", manifest=None, manifest_sha256=None, signers=())
+    with pytest.raises(UntrustedInputError, match="MANIFEST_MALFORMED"):
+        verdict.require()
+
+
 def test_one_signature_given_twice_is_not_two() -> None:
     def double(value: dict[str, Any]) -> None:
         value["signatures"] *= 2
@@ -143,6 +154,16 @@ def test_bundle_for_another_registry_is_refused() -> None:
 
 def test_target_outside_the_channels_audience_is_refused() -> None:
     assert judge(signed(), target="elsewhere.azurecr.us").code is Code.AUDIENCE_MISMATCH
+
+
+def test_target_outside_the_channels_audience_is_refused_though_the_bundle_is_made_for_it() -> None:
+    stray = replace(minimal_manifest(), audience=("elsewhere.azurecr.us", TARGET))
+    assert judge(signed(stray), target="elsewhere.azurecr.us").code is Code.AUDIENCE_MISMATCH
+    assert judge(signed(stray)).is_accepted
+
+
+def test_bundle_is_judged_without_a_target_by_the_channels_audience() -> None:
+    assert judge(signed(), target=None).is_accepted
 
 
 def test_channel_that_the_policy_does_not_name() -> None:

@@ -1,0 +1,149 @@
+"""``python -m tests.mutation [MODULE…]``: runs the concerned tests on every mutant; exit 1 if one survives.
+
+Each mutant is a process forked from this one, which has imported the libraries but nothing that is judged.
+The changed module is given to it by an import hook, so that no file is written. Modules and tests are looked
+for below the working folder. Survivors are the changes that no test noticed; those of
+:data:`~tests.mutation.equivalent.EQUIVALENT` are expected, and an entry there that matches no survivor
+is told as well: what it excuses is noticed now, or was rewritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.mutation.equivalent import EQUIVALENT
+from tests.mutation.mutants import Mutant, mutants
+
+ROOT = Path.cwd()
+DEFAULT = ("airgap/verify.py", "airgap/policy.py", "airgap/ledger.py")
+LIBRARIES = (
+    "hypothesis",
+    "hypothesis.strategies",
+    "cryptography.hazmat.primitives.asymmetric.mldsa",
+    "cryptography.hazmat.primitives.asymmetric.rsa",
+    "cryptography.hazmat.primitives.serialization",
+    "securesystemslib.signer",
+)
+TIME_LIMIT_S = 60
+"""For the tests of one mutant; a change that makes a loop endless is noticed by that."""
+SURVIVED = 0
+_OPTIONS = (
+    *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of libraries that are loaded before
+)
+TESTS: Mapping[str, tuple[str, ...]] = {}
+"""The concerned tests of a module, where they are not in the file of its name below ``tests/``."""
+
+
+@dataclass(frozen=True, slots=True)
+class MutantLoader(MetaPathFinder, Loader):
+    """Gives one module of the project with other source."""
+
+    name: str
+    path: Path
+    source: str
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        """The module's own place, if it is the one."""
+        del path, target
+        return ModuleSpec(fullname, self, origin=str(self.path)) if fullname == self.name else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the other source."""
+        module.__file__ = str(self.path)
+        exec(compile(self.source, str(self.path), "exec"), module.__dict__)  # noqa: S102 - that is the point
+
+
+def tests_of(module: str) -> tuple[str, ...]:
+    """The files with the tests that must notice a change of the module."""
+    path = Path(module)
+    return TESTS.get(module, (f"tests/{path.parent}/test_{path.name}",))
+
+
+def judge(module: str, mutant: Mutant) -> None:
+    """In a process of its own: run the tests on the mutant; the exit code is pytest's."""
+    os.chdir(ROOT)
+    name = module.removesuffix(".py").replace("/", ".")
+    sys.meta_path.insert(0, MutantLoader(name, ROOT / module, mutant.source))
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        code = pytest.main([*_OPTIONS, *tests_of(module)])
+    os._exit(int(code))
+
+
+def survivors(module: str, candidates: Sequence[Mutant], *, processes: int) -> Iterator[Mutant]:
+    """The mutants that no test noticed, in the order of their lines."""
+    context = multiprocessing.get_context("fork")
+    waiting, running = list(reversed(candidates)), dict[Any, tuple[ForkProcess, Mutant, float]]()
+    found = []
+    while waiting or running:
+        while waiting and len(running) < processes:
+            mutant = waiting.pop()
+            process = context.Process(target=judge, args=(module, mutant))
+            process.start()
+            running[process.sentinel] = process, mutant, time.monotonic()
+        wait(running, timeout=1)
+        for sentinel, (process, mutant, since) in list(running.items()):
+            if process.is_alive() and time.monotonic() - since > TIME_LIMIT_S:
+                process.kill()
+                process.join()
+            if not process.is_alive():
+                del running[sentinel]
+                found += [mutant] if process.exitcode == SURVIVED else []
+    yield from sorted(found, key=candidates.index)
+
+
+def check(module: str, *, processes: int) -> int:
+    """Judge all mutants of one module; returns how many things are wrong."""
+    source = (ROOT / module).read_text(encoding="utf-8")
+    unchanged = Mutant(where="", line=0, before="", after="", source=source)
+    if list(survivors(module, [unchanged], processes=1)) != [unchanged]:
+        print(f"{module}: its tests fail without any change: {', '.join(tests_of(module))}")
+        return 1
+    candidates, started = list(mutants(source)), time.monotonic()
+    survived = list(survivors(module, candidates, processes=processes))
+    excused = EQUIVALENT.get(module, {})
+    unexcused = [mutant for mutant in survived if mutant.change not in excused]
+    stale = sorted(excused.keys() - {mutant.change for mutant in survived})
+    print(
+        f"{module}: {len(candidates)} mutants, {len(survived)} survived, {len(survived) - len(unexcused)} of "
+        f"them equivalent, {time.monotonic() - started:.0f} s"
+    )
+    for mutant in unexcused:
+        print(f"  SURVIVED line {mutant.line} of {mutant.where or 'the module'}:")
+        print(f"    {mutant.before}\n    {mutant.after}")
+    for change in stale:
+        print(f"  listed as equivalent, but noticed or gone: {change}")
+    return len(unexcused) + len(stale)
+
+
+def main() -> int:
+    """Parse the command line and judge the modules."""
+    parser = argparse.ArgumentParser(prog="./dev mutate", description=str(__doc__).splitlines()[0])
+    parser.add_argument("modules", nargs="*", default=DEFAULT, metavar="MODULE")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    wrong = sum(check(module, processes=arguments.processes) for module in arguments.modules)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
