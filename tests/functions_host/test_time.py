@@ -4,8 +4,7 @@
 # mypy: disable-error-code="untyped-decorator"
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,23 @@ import pytest
 from local_cloud.functions_host.app import App, HostSettings, index
 from local_cloud.functions_host.history import EventType
 from local_cloud.functions_host.host import Host
-from local_cloud.functions_host.store import Instance
+from tests.functions_host.skipping import (
+    NOON,
+    Clock,
+    ended,
+    fire_next_timer,
+    has_taken,
+    move,
+    next_timer,
+    on_host,
+    settle,
+)
 
 # The SDK announces its strict typing once in a process, by whichever call comes first.
 pytestmark = pytest.mark.filterwarnings("ignore:azure.functions df_loads")
 
 DAY_S = 86400.0
 Steps = Generator[Any, Any, Any]
-
-
-class SkippingClock:
-    def __init__(self) -> None:
-        self.skipped_s = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.skipped_s
 
 
 def sleepers() -> App:
@@ -63,100 +64,65 @@ def sleepers() -> App:
     return index(app, HostSettings())
 
 
-async def settle(host: Host, instance_id: str, reached: Callable[[Instance], bool]) -> Instance:
-    for _ in range(1000):
-        instance = host.engine.get(instance_id)
-        assert instance is not None
-        if reached(instance):
-            return instance
-        await asyncio.sleep(0.005)
-    raise AssertionError(instance)
-
-
-def on_host(folder: Path, scenario: Callable[[Host, SkippingClock], Awaitable[None]]) -> None:
-    async def run() -> None:
-        clock = SkippingClock()
-        host = Host(sleepers(), db=folder / "state.db", clock=clock)
-        await host.start()
-        try:
-            await scenario(host, clock)
-        finally:
-            await host.stop()
-
-    asyncio.run(run())
-
-
-async def skip(host: Host, clock: SkippingClock, days: float) -> None:
-    """Lets whatever is due be taken in, then moves the clock."""
-    await asyncio.sleep(0.05)
-    clock.skipped_s += days * DAY_S
-    host.engine.wake()
-
-
-@pytest.mark.parametrize(("days", "legs"), [(1, [1.0]), (14, [3.0, 3.0, 3.0, 5.01])])
-def test_timer(tmp_path: Path, days: int, legs: list[float]) -> None:
+@pytest.mark.parametrize(("days", "legs"), [(1, [1]), (14, [3, 6, 9, 14])])
+def test_timer(tmp_path: Path, days: int, legs: list[int]) -> None:
     """A timer of more than six days runs in legs of three."""
 
-    async def scenario(host: Host, clock: SkippingClock) -> None:
+    async def scenario(host: Host, clock: Clock) -> None:
         instance_id = host.engine.start("sleep", input_text=f'"{days}"')
-        await settle(host, instance_id, lambda now: now.status == "Running")
         for leg in legs:
-            assert not (await settle(host, instance_id, lambda _: True)).is_finished
-            await skip(host, clock, leg)
-        ended = await settle(host, instance_id, lambda now: now.is_finished)
-        assert ended.status == "Completed", ended
-        assert float(ended.output or 0) >= days * DAY_S
-        fired = [
-            item for item in host.engine.history(instance_id) if item["EventType"] == EventType.TIMER_FIRED
-        ]
-        assert len(fired) == len(legs)
+            assert await next_timer(host, clock, instance_id) == NOON + leg * DAY_S
+            await fire_next_timer(host, clock, instance_id)
+        end = await ended(host, instance_id)
+        assert (end.status, end.output) == ("Completed", str(days * DAY_S))
 
-    on_host(tmp_path, scenario)
+    on_host(tmp_path, sleepers(), scenario)
 
 
 def test_event_against_a_timer_of_days(tmp_path: Path) -> None:
-    async def scenario(host: Host, clock: SkippingClock) -> None:
+    async def scenario(host: Host, clock: Clock) -> None:
         early = host.engine.start("event_or_days", input_text='"5"')
         late = host.engine.start("event_or_days", input_text='"5"')
-        await skip(host, clock, 4)
+        for instance_id in (early, late):
+            await next_timer(host, clock, instance_id)
+        move(host, clock, NOON + 4 * DAY_S)
         host.engine.send(early, EventType.EVENT_RAISED, Name="go", Input="1")
-        assert (await settle(host, early, lambda now: now.is_finished)).output == "true"
-        await skip(host, clock, 2)
-        assert (await settle(host, late, lambda now: now.is_finished)).output == "false"
+        assert (await ended(host, early)).output == "true"
+        await fire_next_timer(host, clock, late)
+        assert (await ended(host, late)).output == "false"
 
-    on_host(tmp_path, scenario)
+    on_host(tmp_path, sleepers(), scenario)
 
 
 def test_cancelled_timer_of_more_than_six_days_holds_the_instance_until_its_leg_fires(tmp_path: Path) -> None:
     """The SDK marks only the long timer as cancelled, not the three-day leg that the host was told of."""
 
-    async def scenario(host: Host, clock: SkippingClock) -> None:
+    async def scenario(host: Host, clock: Clock) -> None:
         instance_id = host.engine.start("event_or_days", input_text='"14"')
-        await skip(host, clock, 1)
+        await next_timer(host, clock, instance_id)
+        move(host, clock, NOON + DAY_S)
         host.engine.send(instance_id, EventType.EVENT_RAISED, Name="go", Input="1")
-        await settle(host, instance_id, lambda _: _has_taken(host, instance_id, EventType.EVENT_RAISED))
-        await skip(host, clock, 1)
-        assert not (await settle(host, instance_id, lambda _: True)).is_finished
-        await skip(host, clock, 1.1)
-        assert (await settle(host, instance_id, lambda now: now.is_finished)).output == "true"
+        taken = await settle(
+            host, instance_id, lambda _: has_taken(host, instance_id, EventType.EVENT_RAISED)
+        )
+        assert not taken.is_finished
+        await fire_next_timer(host, clock, instance_id)
+        end = await ended(host, instance_id)
+        assert (end.output, end.updated_at) == ("true", NOON + 3 * DAY_S)
 
-    on_host(tmp_path, scenario)
-
-
-def _has_taken(host: Host, instance_id: str, kind: EventType) -> bool:
-    return any(item["EventType"] == kind for item in host.engine.history(instance_id))
+    on_host(tmp_path, sleepers(), scenario)
 
 
 def test_weekly_poll_over_generations(tmp_path: Path) -> None:
-    async def scenario(host: Host, clock: SkippingClock) -> None:
+    async def scenario(host: Host, clock: Clock) -> None:
         instance_id = host.engine.start("poll_daily", input_text='"7"')
         for _ in range(7):
-            await skip(host, clock, 1.001)
-        ended = await settle(host, instance_id, lambda now: now.is_finished)
-        assert ended.status == "Completed", ended
-        assert ended.updated_at - ended.created_at >= 7 * DAY_S
+            await fire_next_timer(host, clock, instance_id)
+        end = await ended(host, instance_id)
+        assert end.status == "Completed", end
+        assert end.updated_at - end.created_at == 7 * DAY_S
 
-    on_host(tmp_path, scenario)
+    on_host(tmp_path, sleepers(), scenario)
 
 
 @pytest.mark.parametrize("turns", range(6))
@@ -166,7 +132,8 @@ def test_host_that_was_just_woken_can_be_stopped(tmp_path: Path, turns: int) -> 
     async def run() -> None:
         host = Host(sleepers(), db=tmp_path / "state.db")
         await host.start()
-        await asyncio.sleep(0.05)
+        for _ in range(20):
+            await asyncio.sleep(0)  # the host's loops wait for work by now
         host.engine.wake()
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -4,11 +4,10 @@
 # mypy: disable-error-code="untyped-decorator"
 
 import asyncio
-import datetime as dt
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,13 @@ from local_cloud.functions_host.host import Host
 from local_cloud.functions_host.schedules import parse_schedule
 from local_cloud.functions_host.timers import TimerStatus, status_at_start
 from tests.functions_host.host_process import HostProcess, running_host
+from tests.functions_host.skipping import NOON, Clock, hosted, move
 
 # The SDK announces its strict typing once in a process, by whichever call comes first.
 pytestmark = pytest.mark.filterwarnings("ignore:azure.functions df_loads")
 
-NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC).timestamp()
 HOUR_S = 3600.0
 HOURLY = "0 0 * * * *"
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Ticks:
@@ -74,29 +63,18 @@ class Ticks:
             await asyncio.sleep(0)
 
 
-@asynccontextmanager
-async def hosted(folder: Path, ticks: Ticks, clock: Clock, **options: Any) -> AsyncIterator[tuple[Host, str]]:
-    host = Host(ticks.app, db=folder / "state.db", clock=clock, **options)
-    url = await host.start()
-    try:
-        yield host, url
-    finally:
-        await host.stop()
-
-
-async def to(host: Host, clock: Clock, hours: float) -> None:
-    clock.now = NOON + hours * HOUR_S
-    host.wake()
+def to(host: Host, clock: Clock, hours: float) -> None:
+    move(host, clock, NOON + hours * HOUR_S)
 
 
 def test_runs_when_due_and_is_told_when(tmp_path: Path) -> None:
     async def scenario() -> None:
         ticks, clock = Ticks(), Clock()
-        async with hosted(tmp_path, ticks, clock) as (host, _):
-            await to(host, clock, 0.99)
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
+            to(host, clock, 0.99)
             await ticks.settle()
             assert ticks.requests.empty()
-            await to(host, clock, 1)
+            to(host, clock, 1)
             first = await ticks.next()
             assert not first.past_due
             assert first.schedule == {"AdjustForDST": True}
@@ -106,7 +84,7 @@ def test_runs_when_due_and_is_told_when(tmp_path: Path) -> None:
                 "LastUpdated": "2026-01-31T12:00:00+00:00",
             }
             await ticks.settle()
-            await to(host, clock, 2)
+            to(host, clock, 2)
             assert (await ticks.next()).schedule_status["Last"] == "2026-01-31T13:00:00+00:00"
 
     asyncio.run(scenario())
@@ -115,12 +93,12 @@ def test_runs_when_due_and_is_told_when(tmp_path: Path) -> None:
 def test_days_that_were_skipped_are_one_run(tmp_path: Path) -> None:
     async def scenario() -> None:
         ticks, clock = Ticks(), Clock()
-        async with hosted(tmp_path, ticks, clock) as (host, _):
-            await to(host, clock, 72.5)
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
+            to(host, clock, 72.5)
             assert not (await ticks.next()).past_due
             await ticks.settle()
             assert ticks.requests.empty()
-            await to(host, clock, 73)
+            to(host, clock, 73)
             assert (await ticks.next()).schedule_status["Last"] == "2026-02-03T12:30:00+00:00"
 
     asyncio.run(scenario())
@@ -130,10 +108,10 @@ def test_never_two_scheduled_runs_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         ticks, clock = Ticks(), Clock()
         ticks.let_go.clear()
-        async with hosted(tmp_path, ticks, clock) as (host, _):
-            await to(host, clock, 1)
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
+            to(host, clock, 1)
             await ticks.next()
-            await to(host, clock, 3)
+            to(host, clock, 3)
             await ticks.settle()
             assert ticks.requests.empty()
             ticks.let_go.set()
@@ -147,12 +125,12 @@ def test_failed_run_is_not_tried_again_before_the_next_is_due(tmp_path: Path) ->
     async def scenario() -> None:
         ticks, clock = Ticks(), Clock()
         ticks.fails = True
-        async with hosted(tmp_path, ticks, clock) as (host, _):
-            await to(host, clock, 1)
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
+            to(host, clock, 1)
             await ticks.next()
             await ticks.settle()
             assert ticks.requests.empty()
-            await to(host, clock, 2)
+            to(host, clock, 2)
             assert not (await ticks.next()).past_due
 
     asyncio.run(scenario())
@@ -164,17 +142,17 @@ def test_restart_makes_up_for_what_was_missed_by_one_run(
 ) -> None:
     async def scenario() -> None:
         clock = Clock()
-        async with hosted(tmp_path, Ticks(), clock):
+        async with hosted(tmp_path, Ticks().app, clock):
             pass
         clock.now += missed * HOUR_S
         ticks = Ticks()
-        async with hosted(tmp_path, ticks, clock) as (host, _):
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
             await ticks.settle()
             seen = [(await ticks.next()).past_due for _ in runs]
             await ticks.settle()
             assert ticks.requests.empty()
             assert seen == runs
-            await to(host, clock, missed + 1)
+            to(host, clock, missed + 1)
             assert not (await ticks.next()).past_due
 
     asyncio.run(scenario())
@@ -183,14 +161,14 @@ def test_restart_makes_up_for_what_was_missed_by_one_run(
 def test_timer_without_monitor_misses_what_it_missed(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = Clock()
-        async with hosted(tmp_path, Ticks(use_monitor=False), clock):
+        async with hosted(tmp_path, Ticks(use_monitor=False).app, clock):
             pass
         clock.now += 1.5 * HOUR_S
         ticks = Ticks(use_monitor=False)
-        async with hosted(tmp_path, ticks, clock) as (host, _):
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
             await ticks.settle()
             assert ticks.requests.empty()
-            await to(host, clock, 2)
+            to(host, clock, 2)
             request = await ticks.next()
             assert (request.past_due, request.schedule_status) == (False, {})
 
@@ -200,10 +178,10 @@ def test_timer_without_monitor_misses_what_it_missed(tmp_path: Path) -> None:
 def test_run_on_startup(tmp_path: Path) -> None:
     async def scenario() -> None:
         ticks, clock = Ticks(run_on_startup=True), Clock()
-        async with hosted(tmp_path, ticks, clock) as (host, _):
+        async with hosted(tmp_path, ticks.app, clock) as (host, _):
             assert not (await ticks.next()).past_due
             await ticks.settle()
-            await to(host, clock, 1)
+            to(host, clock, 1)
             assert (await ticks.next()).schedule_status["Last"] == "2026-01-31T12:00:00+00:00"
 
     asyncio.run(scenario())
@@ -212,8 +190,8 @@ def test_run_on_startup(tmp_path: Path) -> None:
 def test_delivered_twice_the_second_run_is_past_due(tmp_path: Path) -> None:
     async def scenario() -> None:
         ticks, clock = Ticks(), Clock()
-        async with hosted(tmp_path, ticks, clock, deliver_twice=True) as (host, _):
-            await to(host, clock, 1)
+        async with hosted(tmp_path, ticks.app, clock, deliver_twice=True) as (host, _):
+            to(host, clock, 1)
             assert [(await ticks.next()).past_due for _ in range(2)] == [False, True]
             await ticks.settle()
             assert ticks.requests.empty()
@@ -224,11 +202,11 @@ def test_delivered_twice_the_second_run_is_past_due(tmp_path: Path) -> None:
 def test_operator_starts_a_run_without_moving_the_schedule(tmp_path: Path) -> None:
     async def scenario() -> None:
         ticks, clock = Ticks(), Clock()
-        async with hosted(tmp_path, ticks, clock) as (host, url), ClientSession(url) as session:
+        async with hosted(tmp_path, ticks.app, clock) as (host, url), ClientSession(url) as session:
             async with session.post("/admin/functions/Tick", json={"input": ""}) as answer:
                 assert answer.status == 202
             assert not (await ticks.next()).past_due
-            await to(host, clock, 1)
+            to(host, clock, 1)
             assert (await ticks.next()).schedule_status["Last"].startswith("0001")
 
     asyncio.run(scenario())
