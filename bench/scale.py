@@ -28,17 +28,18 @@ from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
 from airgap.verify import verify_bundle
 from bench.bundle import BLOB_NAME, TRANSFER_ID, seal, transfer_blob
-from offline_mover import bag_writing, media_fs
-from offline_mover import volume as volumes
-from offline_mover.bag import Contents, Place, payload_name
-from offline_mover.bag_group import inspect, open_group
+from offline_mover.bags import bag_writing
+from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag import Contents, Place, payload_name
+from offline_mover.bags.bag_group import inspect, open_group
+from offline_mover.bags.placement import VolumeOutlook
 from offline_mover.commands.plan import plan
 from offline_mover.commands.pull import pull
 from offline_mover.commands.verify import recarry_request
-from offline_mover.placement import VolumeOutlook
-from offline_mover.ports import StoredBlob
+from offline_mover.medium import media_fs
 from offline_mover.progress import Meter
-from offline_mover.pull_targets import PullOrder
+from offline_mover.pulling.targets import PullOrder
+from offline_mover.storage.ports import StoredBlob
 
 COUNTS = (1250, 2500, 5000, 10_000, 20_000)
 _SMALL_COUNTS = (50, 100)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airgap.errors import Code, MediaError, OperatorError
-from offline_mover import media_fs, medium_read
+from offline_mover.medium import media_fs, medium_read
 
 _CLUSTER_BYTES = 128 * 1024
 """What a file takes at least on a large exFAT volume."""

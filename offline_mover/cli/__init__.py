@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from airgap.errors import AirgapError
 from offline_mover.cli.parser import parse
-from offline_mover.storage_address import redact
+from offline_mover.storage.storage_address import redact
 
 INTERRUPTED = 130
 

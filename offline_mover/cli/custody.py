@@ -10,7 +10,7 @@ from offline_mover.cli.options import LOCAL_NOTES, Parser, add_output, add_volum
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
-    from offline_mover.report import Outcome
+    from offline_mover.outcome import Outcome
 
 SUMMARY = "show or check who had the volumes, and what they found"
 HELP = """\
@@ -44,7 +44,7 @@ def declare(parser: Parser) -> None:
 def run(options: argparse.Namespace, _session: Session) -> Outcome:
     """Show or verify."""
     from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
-    from offline_mover.report import Outcome  # noqa: PLC0415 - as above
+    from offline_mover.outcome import Outcome  # noqa: PLC0415 - as above
 
     ask = custody.show if options.view == "show" else custody.verify
     view = ask(options.volumes, side_dir=options.custody_dir)

@@ -18,7 +18,7 @@ from offline_mover.cli.options import (
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
-    from offline_mover.report import Outcome
+    from offline_mover.outcome import Outcome
 
 SUMMARY = "what would go on which volume, how long it takes, what does not fit"
 HELP = """\
@@ -68,9 +68,9 @@ def declare(parser: Parser) -> None:
 
 def run(options: argparse.Namespace, session: Session) -> Outcome:
     """Plan."""
+    from offline_mover.bags.placement import read_rate, require_known  # noqa: PLC0415 - as above
     from offline_mover.commands.plan import plan  # noqa: PLC0415 - --help does without
-    from offline_mover.placement import read_rate, require_known  # noqa: PLC0415 - as above
-    from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
+    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     address = TransferAddress.source(options.source)
     texts = options.volume_texts or (from_environment("volume") or "").split(",")

@@ -20,7 +20,7 @@ from offline_mover.cli.options import (
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
-    from offline_mover.report import Outcome
+    from offline_mover.outcome import Outcome
 
 SUMMARY = "from the source storage onto one volume or several"
 HELP = """\
@@ -81,8 +81,8 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
     from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest  # noqa: PLC0415 - as above
     from offline_mover.cli.plan import read_parity  # noqa: PLC0415 - as above
     from offline_mover.commands.pull import pull  # noqa: PLC0415 - as above
-    from offline_mover.pull_targets import PullOrder  # noqa: PLC0415 - as above
-    from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
+    from offline_mover.pulling.targets import PullOrder  # noqa: PLC0415 - as above
+    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     address = TransferAddress.source(options.source)
     options.transfer = address.transfer_id

@@ -19,7 +19,7 @@ from offline_mover.cli.options import (
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
-    from offline_mover.report import Outcome
+    from offline_mover.outcome import Outcome
 
 SUMMARY = "from volumes into the target storage"
 HELP = """\
@@ -56,7 +56,7 @@ def declare(parser: Parser) -> None:
 def run(options: argparse.Namespace, session: Session) -> Outcome:
     """Push."""
     from offline_mover.commands.push import push, push_custody  # noqa: PLC0415 - --help does without
-    from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
+    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     address = TransferAddress.target(options.target)
     policy = session.policy

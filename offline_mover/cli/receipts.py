@@ -18,7 +18,7 @@ from offline_mover.cli.options import (
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
-    from offline_mover.report import Outcome
+    from offline_mover.outcome import Outcome
 
 SUMMARY = "carry the target's signed receipts back to the source"
 HELP = """\
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
         receipts_pull,
         receipts_push,
     )
-    from offline_mover.storage_address import TransferAddress  # noqa: PLC0415 - as above
+    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     options.volumes = [options.volume]
     options.action = "receiptsPulled" if options.direction == "pull" else "receiptsPushed"

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Self
 from airgap.custody_event import Action
 from airgap.errors import Code, OperatorError
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
-from offline_mover import custody_log, progress
+from offline_mover import progress
 from offline_mover.cli.options import PREFIX
+from offline_mover.custody import log as custody_log
+from offline_mover.outcome import Outcome, Report
 from offline_mover.progress import Display, Meter, Progress
-from offline_mover.report import Outcome, Report
-from offline_mover.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
+from offline_mover.storage.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
 
 if TYPE_CHECKING:
-    from offline_mover.ports import TargetContainer
+    from offline_mover.storage.ports import TargetContainer
 
 
 class Session:
@@ -47,7 +48,7 @@ class Session:
 
     def container(self, address: TransferAddress) -> AbstractContextManager[TargetContainer]:
         """The storage container at ``address``, signed in to as the options say."""
-        from offline_mover.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
+        from offline_mover.storage.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
 
         return open_container(
             address,

@@ -20,7 +20,7 @@ from offline_mover.cli.options import (
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
-    from offline_mover.report import Outcome
+    from offline_mover.outcome import Outcome
 
 SUMMARY = "check any volumes, without network"
 HELP = """\

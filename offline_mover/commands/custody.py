@@ -15,9 +15,9 @@ from typing import Any
 from airgap.custody import CustodyFinding, Fault, LoggedEvent, SeenLog
 from airgap.errors import Code, MediaError
 from airgap.fields import format_time
-from offline_mover import custody_log
-from offline_mover.custody_log import CustodyLog
-from offline_mover.media_fs import printable
+from offline_mover.custody import log as custody_log
+from offline_mover.custody.log import CustodyLog
+from offline_mover.medium.media_fs import printable
 
 _SHOWN_COUNTS = 6
 

@@ -10,14 +10,14 @@ from airgap.errors import Code
 from airgap.media_plan import PayloadFile, SavedPlan, estimated_seconds
 from airgap.parity import ParityWish
 from airgap.policy import TrustPolicy
-from offline_mover import bag, placement, volume
-from offline_mover.fetching import source_etag
+from offline_mover.bags import bag, placement, volume
+from offline_mover.bags.placement import Placement, VolumeOutlook
+from offline_mover.outcome import Outcome
 from offline_mover.parallel import in_parallel
-from offline_mover.placement import Placement, VolumeOutlook
-from offline_mover.ports import SourceContainer
 from offline_mover.progress import Meter
-from offline_mover.pull_targets import Bundle, accepted_bundle
-from offline_mover.report import Outcome
+from offline_mover.pulling.fetching import source_etag
+from offline_mover.pulling.targets import Bundle, accepted_bundle
+from offline_mover.storage.ports import SourceContainer
 
 SAMPLE_BYTES = 32 * 1024 * 1024
 """So much is fetched, and thrown away, to measure the source's rate."""

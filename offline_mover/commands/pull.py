@@ -15,13 +15,14 @@ from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
-from offline_mover import bag, bag_writing, parity_writing
-from offline_mover import volume as volumes
-from offline_mover.fetching import fetch_parts, read_back
-from offline_mover.medium_read import UNPLUG_FIRST, CacheBypass
-from offline_mover.ports import SourceContainer
+from offline_mover.bags import bag, bag_writing
+from offline_mover.bags import volume as volumes
+from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
+from offline_mover.outcome import Finding, Outcome
 from offline_mover.progress import Meter
-from offline_mover.pull_targets import (
+from offline_mover.pulling import shards as parity_writing
+from offline_mover.pulling.fetching import fetch_parts, read_back
+from offline_mover.pulling.targets import (
     Bundle,
     PullOrder,
     Target,
@@ -30,7 +31,7 @@ from offline_mover.pull_targets import (
     inspect_volume,
     whole_files,
 )
-from offline_mover.report import Finding, Outcome
+from offline_mover.storage.ports import SourceContainer
 
 
 def pull(

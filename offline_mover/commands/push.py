@@ -1,9 +1,9 @@
 """``push``: from any volumes into the target storage; the very bytes that are sent are checked.
 
 A part becomes a block whose id holds the part's digest. The storage never takes a block that is not right
-(:mod:`offline_mover.part_stream`), a blob is committed only from all its parts, and the envelope is written
-last. So volumes may come one by one, days apart: each run sends what the storage does not have, and nothing
-half-done is ever visible.
+(:mod:`offline_mover.storage.part_stream`), a blob is committed only from all its parts, and the envelope is
+written last. So volumes may come one by one, days apart: each run sends what the storage does not have, and
+nothing half-done is ever visible.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
 from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
-from offline_mover import custody_log
-from offline_mover import volume as volumes
-from offline_mover.bag_group import BagGroup, Signed, numbered, open_group
+from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag_group import BagGroup, Signed, numbered, open_group
+from offline_mover.bags.volume import Bag
+from offline_mover.custody import log as custody_log
+from offline_mover.outcome import Finding, Outcome
 from offline_mover.parallel import in_lanes
-from offline_mover.part_stream import PartDamagedError, PartStream
-from offline_mover.ports import Block, StoredBlob, TargetContainer
 from offline_mover.progress import Meter
-from offline_mover.report import Finding, Outcome
-from offline_mover.volume import Bag
+from offline_mover.storage.part_stream import PartDamagedError, PartStream
+from offline_mover.storage.ports import Block, StoredBlob, TargetContainer
 
 CUSTODY_FOLDER = "custody"
 """In the target container, beside the transfers; no bundle manifest is ever looked for there."""

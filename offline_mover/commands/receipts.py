@@ -23,11 +23,8 @@ from airgap.policy import TrustPolicy
 from airgap.recarry import REQUEST_NAME, recarry_from_receipt
 from airgap.receipt import Receipt, verify_receipt
 from airgap.verify import Verdict, verify_bundle
-from offline_mover import media_fs, medium_read
-from offline_mover import volume as volumes
-from offline_mover.ports import SourceContainer, TargetContainer
-from offline_mover.progress import Meter
-from offline_mover.receipt_report import (
+from offline_mover.bags import volume as volumes
+from offline_mover.commands.receipt_outcome import (
     NOT_A_RECEIPT,
     CarriedReceipt,
     Fate,
@@ -36,7 +33,10 @@ from offline_mover.receipt_report import (
     receipt_line,
     receipt_members,
 )
-from offline_mover.report import Outcome
+from offline_mover.medium import media_fs, medium_read
+from offline_mover.outcome import Outcome
+from offline_mover.progress import Meter
+from offline_mover.storage.ports import SourceContainer, TargetContainer
 
 FOLDER = "receipts"
 MAX_RECEIPTS = 1000

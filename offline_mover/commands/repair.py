@@ -17,16 +17,17 @@ from airgap.damage import gravest
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
-from offline_mover import bag, bag_writing, repair_targets, repairing
-from offline_mover import volume as volumes
-from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
-from offline_mover.medium_read import UNPLUG_FIRST, CacheBypass
+from offline_mover.bags import bag, bag_writing
+from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
+from offline_mover.outcome import Finding, Outcome
 from offline_mover.parallel import in_lanes
+from offline_mover.parity import repair_targets, repairing
+from offline_mover.parity.repair_targets import RepairTarget
+from offline_mover.parity.repairing import Rebuilt
+from offline_mover.parity.stripe_coding import Reading, Writing, file_reader, members, threads_for
 from offline_mover.progress import Meter
-from offline_mover.repair_targets import RepairTarget
-from offline_mover.repairing import Rebuilt
-from offline_mover.report import Finding, Outcome
-from offline_mover.stripe_coding import Reading, Writing, file_reader, members, threads_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

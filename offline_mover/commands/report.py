@@ -21,19 +21,19 @@ from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.policy import TrustPolicy
 from airgap.verify import Verdict, verify_bundle
-from offline_mover import bag as bags
-from offline_mover import media_fs, media_identity
-from offline_mover import volume as volumes
-from offline_mover.bag_group import Inspection, PartState, inspect, open_group
+from offline_mover.bags import bag as bags
+from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
+from offline_mover.bags.volume import Bag
 from offline_mover.commands import custody, receipts
 from offline_mover.commands.custody import CustodyView
 from offline_mover.commands.verify import outcome_of
-from offline_mover.parts_picture import blob_rows
+from offline_mover.medium import media_fs, media_identity
+from offline_mover.outcome import Outcome
+from offline_mover.paper.facts import ReceiptFacts, ReportFacts, Status, VolumeFacts
+from offline_mover.paper.page import page
+from offline_mover.paper.parts_picture import blob_rows
 from offline_mover.progress import Meter
-from offline_mover.report import Outcome
-from offline_mover.report_facts import ReceiptFacts, ReportFacts, Status, VolumeFacts
-from offline_mover.report_page import page
-from offline_mover.volume import Bag
 
 MAX_RECEIPTS = 50
 """Of one volume and transfer: there is one for each time that the target decided."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from airgap.errors import Code
 from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
-from offline_mover.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.bags.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.report import Outcome
 
 
 def verify(
@@ -85,7 +85,7 @@ def outcome_of(inspection: Inspection, *, command: str = "verify") -> Outcome:
 def _is_repairable(inspection: Inspection) -> bool:
     if not inspection.lost:
         return False
-    from offline_mover.repairing import can_repair  # noqa: PLC0415 - a bundle that is whole needs no coding
+    from offline_mover.parity.repairing import can_repair  # noqa: PLC0415 - a bundle that is whole needs no coding
 
     return can_repair(inspection)
 

@@ -236,8 +236,8 @@ def _set_clock(shift: timedelta) -> None:
 
 def _blind() -> None:
     """Every hash comes out as if it were right: what a mover that compares nothing would do."""
-    volume = importlib.import_module("offline_mover.volume")
-    stream = importlib.import_module("offline_mover.part_stream")
+    volume = importlib.import_module("offline_mover.bags.volume")
+    stream = importlib.import_module("offline_mover.storage.part_stream")
     volume.check_file = lambda *_args, **_options: None  # type: ignore[attr-defined]  # as above
 
     class Agreeable(str):

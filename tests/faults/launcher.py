@@ -32,12 +32,12 @@ def _load_everything() -> None:
     from offline_mover import cli
 
     cli._import_domain()
-    import offline_mover.blob_store
     import offline_mover.cli.parser
     import offline_mover.cli.session
     import offline_mover.commands.pull
     import offline_mover.commands.push
-    import offline_mover.commands.verify  # noqa: F401
+    import offline_mover.commands.verify
+    import offline_mover.storage.blob_store  # noqa: F401
 
 
 def _run(order: dict[str, Any]) -> dict[str, Any]:

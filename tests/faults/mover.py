@@ -18,7 +18,7 @@ from tests.faults.injection import Injection
 
 ROOT = Path(__file__).parents[2]
 _DEADLINE_S = 60.0
-_QUICK = {"offline_mover.retrying:FIRST_WAIT_S": 0.02}
+_QUICK = {"offline_mover.storage.retrying:FIRST_WAIT_S": 0.02}
 """The first wait before a request is repeated is shortened in every run; nothing else of the product is."""
 
 NOTHING = Injection()

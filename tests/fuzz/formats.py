@@ -27,7 +27,7 @@ from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt, verify_receipt
 from airgap.strict_json import dump_canonical
 from airgap.verify import verify_bundle
-from offline_mover import bag
+from offline_mover.bags import bag
 from tests.fuzz.mutations import mutated_json, mutated_lines
 from tests.vectors.generate import (
     ED25519,

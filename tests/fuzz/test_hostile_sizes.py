@@ -12,7 +12,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import AirgapError, Code
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest
-from offline_mover import bag
+from offline_mover.bags import bag
 from tests.vectors.generate import full_manifest
 
 MOST_BYTES = 140 * 1024 * 1024

@@ -9,10 +9,10 @@ import pytest
 from offline_mover.commands.pull import pull
 from offline_mover.commands.push import push
 from offline_mover.commands.verify import verify
-from offline_mover.ports import SourceContainer, TargetContainer
+from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.pull_targets import PullOrder
-from offline_mover.report import Outcome
+from offline_mover.pulling.targets import PullOrder
+from offline_mover.storage.ports import SourceContainer, TargetContainer
 from tests.bundles import Bundle, make_bundle
 from tests.offline_mover.memory_container import MemoryContainer
 

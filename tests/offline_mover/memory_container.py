@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover.ports import Block, SeekableStream, StoredBlob
+from offline_mover.storage.ports import Block, SeekableStream, StoredBlob
 from tests.bundles import Bundle
 
 PIECE_BYTES = 1024 * 1024

@@ -12,15 +12,15 @@ import bagit
 
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
-from offline_mover import bag
-from offline_mover.bag_group import Inspection
+from offline_mover.bags import bag
+from offline_mover.bags.bag_group import Inspection
 from offline_mover.commands.pull import pull
 from offline_mover.commands.repair import repair
 from offline_mover.commands.verify import verify
-from offline_mover.ports import SourceContainer
+from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.pull_targets import PullOrder
-from offline_mover.report import Outcome
+from offline_mover.pulling.targets import PullOrder
+from offline_mover.storage.ports import SourceContainer
 from tests.bundles import Bundle
 from tests.offline_mover.memory_container import MemoryContainer
 

@@ -28,7 +28,7 @@ try:
 except SystemExit as stop:
     assert not stop.code, stop.code
 import io
-import offline_mover.blob_store, azure.identity, segno
+import offline_mover.storage.blob_store, azure.identity, segno
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import Progress

@@ -169,7 +169,7 @@ def test_push_can_be_imported(windows: Windows) -> None:
         "import runpy, sys; sys.modules['_wmi'] = None; sys.argv = [sys.argv[1], '--help']\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "import offline_mover.blob_store, azure.identity, rich.progress, segno; print('imported')"
+        "import offline_mover.storage.blob_store, azure.identity, rich.progress, segno; print('imported')"
     )
     done = windows.python("-c", code, windows.path(windows.folder / "__main__.py"))
     assert done.stdout.endswith("imported\n"), done.stderr
@@ -182,7 +182,7 @@ def test_reading_back_asks_for_the_device(windows: Windows) -> None:
         "import pathlib, runpy, sys; part = pathlib.Path(sys.argv[2]); sys.argv = [sys.argv[1], '--help']\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "from offline_mover import medium_read\n"
+        "from offline_mover.medium import medium_read\n"
         "print(medium_read.cache_bypass(part, 'part').value)\n"
         "print(medium_read.hash_file(part, 'part', lambda _: None, from_medium=True))"
     )

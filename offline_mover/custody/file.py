@@ -1,0 +1,153 @@
+"""The files of a custody log: read with a limit, appended to durably, one writer at a time.
+
+A log is only ever appended to. The one thing that is taken away is a line without an end, which a power cut
+left: it is no event, and the next event counts its bytes as ``tornBytes``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from airgap.custody import MAX_LINES, MAX_LOG_BYTES, Fault, Head, Resumption
+from airgap.custody_event import MAX_HEAD_BYTES
+from airgap.errors import AirgapError, Code, MediaError, UntrustedInputError
+from offline_mover.medium import media_fs
+from offline_mover.medium.file_lock import exclusive_lock
+
+LOG_NAME = "custody-log.jsonl"
+HEAD_NAME = "custody-head.json"
+LOCK_WAIT_S = 5.0
+"""An append takes milliseconds; only a program that hangs holds a log for so long."""
+
+_OPEN = (
+    os.O_RDWR
+    | os.O_APPEND
+    | os.O_CREAT
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a FIFO in place of the log must not block the open
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_PIECE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLog:
+    """A log opened for appending, its lock held; ``raw`` is its content."""
+
+    descriptor: int
+    raw: bytes
+
+    def append(self, resumption: Resumption, lines: bytes) -> None:
+        """Write whole lines and flush them to the medium; when that fails, the log is as it was.
+
+        Raises:
+            MediaError: ``MEDIA_FULL`` when the log would grow beyond what is read again.
+            OSError: the medium refused.
+        """
+        content = resumption.prefix + lines
+        line_count = self.raw.count(b"\n") + content.count(b"\n")
+        if resumption.kept_bytes + len(content) > MAX_LOG_BYTES or line_count > MAX_LINES:
+            raise MediaError(Code.MEDIA_FULL, f"the custody log has {len(self.raw)} bytes and cannot grow")
+        if resumption.kept_bytes < len(self.raw):
+            os.ftruncate(self.descriptor, resumption.kept_bytes)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(self.descriptor, rest) :]
+            os.fsync(self.descriptor)
+        except OSError:
+            with suppress(OSError):  # the medium may be gone; what is left of the line is then a torn one
+                os.ftruncate(self.descriptor, resumption.kept_bytes)
+            raise
+
+    def clear(self) -> None:
+        """Forget all lines: they are in another log by now. The file stays, since others may wait for it."""
+        os.ftruncate(self.descriptor, 0)
+        os.fsync(self.descriptor)
+
+
+@contextmanager
+def open_log(path: Path) -> Iterator[OpenLog]:
+    """A log opened for appending, made if there is none; links and devices are refused, never followed.
+
+    Raises:
+        OSError: it cannot be written, or somebody else writes to it for too long.
+        AirgapError: ``UNSAFE_NAME``, ``TOO_LARGE``.
+    """
+    if path.is_symlink():  # where there is no O_NOFOLLOW
+        raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: a symbolic link")
+    is_new = not os.path.lexists(path)
+    try:
+        descriptor = os.open(path, _OPEN, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: a symbolic link") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: not a regular file")
+        if is_new:
+            media_fs.sync_folder(path.parent)
+        with exclusive_lock(descriptor, wait_s=LOCK_WAIT_S):
+            yield OpenLog(descriptor=descriptor, raw=_read_all(descriptor, path.name))
+    finally:
+        os.close(descriptor)
+
+
+def _read_all(descriptor: int, name: str) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = bytearray()
+    while piece := os.read(descriptor, _PIECE_BYTES):
+        content += piece
+        if len(content) > MAX_LOG_BYTES:
+            raise UntrustedInputError(Code.TOO_LARGE, f"{name}: more than {MAX_LOG_BYTES} bytes")
+    return bytes(content)
+
+
+def read_log(path: Path) -> bytes:
+    """The content of a log; empty if there is none.
+
+    Raises:
+        AirgapError: ``TOO_LARGE``, ``UNSAFE_NAME``, ``MEDIA_UNREADABLE``.
+    """
+    if not _exists(path):
+        return b""
+    return media_fs.read_capped(path, path.name, max_bytes=MAX_LOG_BYTES)
+
+
+def read_head(volume: Path) -> tuple[Head | None, Fault | None]:
+    """What the head file says, or why it says nothing: it is missing, malformed or unreadable."""
+    path = volume / HEAD_NAME
+    try:
+        if not _exists(path):
+            return None, Fault.HEAD_MISSING
+        return Head.from_bytes(media_fs.read_capped(path, HEAD_NAME, max_bytes=MAX_HEAD_BYTES)), None
+    except AirgapError as error:
+        is_medium = error.code is Code.MEDIA_UNREADABLE
+        return None, Fault.UNREADABLE if is_medium else Fault.HEAD_MALFORMED
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something of that name; a medium that does not answer is not one without it."""
+    with media_fs.media_errors(path.name, is_reading=True):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def write_head(volume: Path, head: Head) -> None:
+    """Replace the head file as a whole.
+
+    Raises:
+        AirgapError: the medium refused.
+    """
+    media_fs.write_durably(volume / HEAD_NAME, HEAD_NAME, head.to_bytes())

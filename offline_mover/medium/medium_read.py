@@ -1,0 +1,120 @@
+"""Reads a file from the medium itself, not from what the operating system remembers of it.
+
+What was just written is still in the system's cache: read from there, a stick that lies about its size or
+drops writes looks whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import mmap
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from offline_mover.medium.media_fs import BUFFER_BYTES, open_regular, open_to_read
+
+
+class CacheBypass(Enum):
+    """How a read got around what the operating system remembers of a file."""
+
+    DIRECT = "direct"
+    """Straight from the device (``O_DIRECT``; macOS ``F_NOCACHE``, Windows ``FILE_FLAG_NO_BUFFERING``)."""
+    DROPPED = "dropped"
+    """The system was told to forget the file's pages first; it may decline."""
+    NONE = "none"
+    """Not at all: the file system offers no way."""
+
+
+UNPLUG_FIRST = (
+    "What was read back may have come from this computer's memory: eject the volumes, plug them in again and "
+    "verify them before they leave."
+)
+"""What to do after :attr:`CacheBypass.NONE`."""
+
+
+def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_medium: bool = False) -> str:
+    """Hex SHA-256 of a file, in constant memory.
+
+    Args:
+        path: the file.
+        name: what to call it in errors.
+        advance: told the bytes done, piece by piece.
+        from_medium: read past the operating system's cache, as far as :func:`cache_bypass` says.
+    """
+    digest = hashlib.sha256()
+    opened = open_uncached(path, name) if from_medium else open_regular(path, name)
+    # An anonymous map is aligned to pages, as reading straight from a device asks for.
+    with mmap.mmap(-1, BUFFER_BYTES) as pages, memoryview(pages) as buffer, opened as file:
+        size = os.fstat(file.fileno()).st_size
+        done = 0
+        # Past its end, a file that is read directly may no longer be asked: the position is not aligned.
+        while done < size and (count := file.readinto(buffer)):
+            digest.update(buffer[:count])
+            done += count
+            advance(count)
+    return digest.hexdigest()
+
+
+@contextmanager
+def open_uncached(path: Path, name: str) -> Iterator[io.FileIO]:
+    """As :func:`open_regular`, reading past the cache where the system and the file system can."""
+    with _opened_uncached(path, name) as (file, _):
+        yield file
+
+
+def cache_bypass(path: Path, name: str) -> CacheBypass:
+    """What :func:`open_uncached` can do for a file; to tell the operator."""
+    with _opened_uncached(path, name) as (_, way):
+        return way
+
+
+if sys.platform == "win32":
+    from offline_mover.medium.windows_file import open_unbuffered
+
+    _ERROR_INVALID_PARAMETER = 87
+
+    @contextmanager
+    def _opened_uncached(path: Path, name: str) -> Iterator[tuple[io.FileIO, CacheBypass]]:
+        way = CacheBypass.DIRECT
+
+        def opener(file: str, flags: int) -> int:
+            nonlocal way
+            try:
+                return open_unbuffered(file)
+            except OSError as error:
+                if error.winerror != _ERROR_INVALID_PARAMETER:
+                    raise
+                way = CacheBypass.NONE
+                return open_to_read(file, flags)
+
+        with open_regular(path, name, opener=opener) as file:
+            yield file, way
+
+else:
+    import fcntl
+
+    @contextmanager
+    def _opened_uncached(path: Path, name: str) -> Iterator[tuple[io.FileIO, CacheBypass]]:
+        with open_regular(path, name) as file:
+            yield file, _bypass_cache(file.fileno())
+
+    def _bypass_cache(descriptor: int) -> CacheBypass:
+        can_drop = hasattr(os, "posix_fadvise")
+        if can_drop:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            if hasattr(fcntl, "F_NOCACHE"):
+                fcntl.fcntl(descriptor, fcntl.F_NOCACHE, 1)
+                return CacheBypass.DIRECT
+            if hasattr(os, "O_DIRECT"):
+                flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+                return CacheBypass.DIRECT
+        except OSError:  # tmpfs before Linux 6.6, many FUSE file systems
+            pass
+        return CacheBypass.DROPPED if can_drop else CacheBypass.NONE

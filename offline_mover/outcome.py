@@ -1,0 +1,159 @@
+"""What a command tells: its outcome on stdout, in words or as JSON lines; everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from airgap.damage import Damage
+from airgap.errors import AirgapError, Code
+from airgap.verify import Signer
+from offline_mover.medium.media_fs import printable
+from offline_mover.storage.storage_address import redact
+
+_LISTED = 200
+"""So many findings are printed for a person; ``--json`` lists all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Damage, and on which volume. ``is_replaced``: another volume has the part whole."""
+
+    damage: Damage
+    volume: Path | None = None
+    is_replaced: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The members of :meth:`airgap.damage.Damage.to_json`, ``volume`` and ``isReplaced``."""
+        return {
+            **self.damage.to_json(),
+            "volume": None if self.volume is None else str(self.volume),
+            "isReplaced": self.is_replaced,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The end of a command. ``code`` is ``None`` exactly when everything asked for holds."""
+
+    command: str
+    code: Code | None
+    verdict: str
+    """One line: what was found or done."""
+    next_step: str
+    """One line: what the operator does now."""
+    transfer_id: str = ""
+    manifest_sha256: str | None = None
+    signers: tuple[Signer, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Parts, bytes and the like; keys in lowerCamelCase."""
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else ``--json`` tells, ready for JSON; keys in lowerCamelCase."""
+    lines: tuple[str, ...] = ()
+    """What else a person is told, before the verdict."""
+
+    @property
+    def damages(self) -> tuple[Damage, ...]:
+        """The findings without their volumes."""
+        return tuple(finding.damage for finding in self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """Of the process."""
+        return 0 if self.code is None else self.code.exit_code
+
+    def to_json(self) -> dict[str, Any]:
+        """The event ``result``."""
+        return {
+            "event": "result",
+            "command": self.command,
+            "code": None if self.code is None else self.code.name,
+            "exitCode": self.exit_code,
+            "verdict": self.verdict,
+            "next": self.next_step,
+            "transferId": self.transfer_id,
+            "manifestDigest": None if self.manifest_sha256 is None else f"sha256:{self.manifest_sha256}",
+            "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
+            **self.counts,
+            **self.facts,
+            "damage": [finding.to_json() for finding in self.findings],
+        }
+
+
+class Report:
+    """Where a command's words go.
+
+    Args:
+        as_json: JSON lines on stdout, one event each: ``progress`` now and then, ``result`` last.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def event(self, **members: Any) -> None:
+        """Write one JSON line; nothing without ``--json``."""
+        if self._as_json:
+            print(redact(json.dumps(members, ensure_ascii=True)), flush=True)
+
+    def note(self, text: str) -> None:
+        """Write one line for a person on stderr."""
+        print(redact(printable(text)), file=sys.stderr, flush=True)
+
+    def outcome(self, outcome: Outcome) -> int:
+        """Tell how it ended; returns the exit code."""
+        if self._as_json:
+            self.event(**outcome.to_json())
+            return outcome.exit_code
+        for finding in outcome.findings[:_LISTED]:
+            print(_finding_line(finding))
+        if (rest := len(outcome.findings) - _LISTED) > 0:
+            print(f"… and {rest} more; --json lists all")
+        for line in outcome.lines:
+            print(redact(printable(line)))
+        word = "OK" if outcome.code is None else outcome.code.name
+        print(
+            f"{_coloured(word, good=outcome.code is None, stream=sys.stdout)}: {printable(outcome.verdict)}"
+        )
+        print(f"Next: {printable(outcome.next_step)}", flush=True)
+        return outcome.exit_code
+
+    def error(self, command: str, error: AirgapError) -> int:
+        """Tell why it could not be done; returns the exit code."""
+        code = error.code
+        self.event(
+            event="result",
+            command=command,
+            code=code.name,
+            exitCode=code.exit_code,
+            verdict=error.detail,
+            next=code.remedy,
+            retryable=code.is_retryable,
+        )
+        word = _coloured(code.name, good=False, stream=sys.stderr)
+        print(f"{word}: {redact(printable(error.detail))}", file=sys.stderr)
+        self.note(f"Next: {code.remedy}")
+        return code.exit_code
+
+
+def _finding_line(finding: Finding) -> str:
+    damage = finding.damage
+    where = ""
+    if damage.offset_bytes is not None and damage.size_bytes is not None:
+        where = f" (bytes {damage.offset_bytes} to {damage.offset_bytes + damage.size_bytes - 1} of its blob)"
+    on = "" if finding.volume is None else f"{finding.volume}: "
+    detail = f": {damage.detail}" if damage.detail else ""
+    replaced = "; another volume has it whole" if finding.is_replaced else ""
+    return redact(printable(f"{damage.code.name}  {on}{damage.name}{where}{detail}{replaced}"))
+
+
+def _coloured(word: str, *, good: bool, stream: TextIO) -> str:
+    """Green or red on a terminal that wants colours (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return word
+    return f"\x1b[{32 if good else 31}m{word}\x1b[0m"

@@ -1,0 +1,271 @@
+"""The long tables of the report: findings, custody timeline, receipts, artifacts; each folded and bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from airgap.custody import LoggedEvent
+from airgap.errors import Code
+from airgap.fields import format_time
+from offline_mover.outcome import Finding
+from offline_mover.paper.facts import ReportFacts, newest_events
+from offline_mover.paper.markup import Markup, element, joined
+
+MAX_OPEN_ROWS = 200
+"""Further rows are folded: on paper, their count stands in their place."""
+MAX_FINDINGS = 1000
+MAX_TIMELINE = 1000
+_MAX_UNBROKEN_ROWS = 12  # a table of so few rows is kept on one page
+_MAX_COUNTS = 4
+
+Column = tuple[str, str | None]
+"""A heading and the class of the column's cells."""
+
+
+def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, what: str) -> Markup:
+    """A table; rows beyond the two hundredth are folded away under a line that counts them.
+
+    Args:
+        caption: says what the table shows, also to whoever cannot see it.
+        columns: one for each cell of a row.
+        rows: the cells, as text or markup.
+        what: the rows are, in the plural.
+    """
+    shown = _table(element("caption", caption), columns, rows[:MAX_OPEN_ROWS])
+    folded = rows[MAX_OPEN_ROWS:]
+    if not folded:
+        return shown
+    more = element("summary", f"and {len(folded):,} more {what}")
+    return joined((shown, element("details", more, _table("", columns, folded))))
+
+
+def _table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Markup:
+    heads = joined(element("th", title, scope="col", class_=kind) for title, kind in columns)
+    body = joined(
+        element(
+            "tr",
+            joined(element("td", cell, class_=kind) for cell, (_, kind) in zip(row, columns, strict=True)),
+        )
+        for row in rows
+    )
+    kind = "short" if len(rows) <= _MAX_UNBROKEN_ROWS else None
+    head = element("thead", element("tr", heads))
+    return element("table", caption, head, element("tbody", body), class_=kind)
+
+
+def section(name: str, title: str, *content: str) -> Markup:
+    """A part of the page under a heading of its own."""
+    heading = element("h2", title, id=f"h-{name}")
+    return element("section", heading, *content, aria_labelledby=f"h-{name}", class_=name)
+
+
+def state(code: Code | str | None, good: str = "OK") -> Markup:
+    """``✓ OK`` or ``✗ PART_CORRUPT``."""
+    if code is None:
+        return element("span", good, class_="state good")
+    return element("span", code.name if isinstance(code, Code) else code, class_="state bad")
+
+
+def mark(index: int) -> str:
+    """How tables call the volume at ``index`` of those given: A, B, …, Z, AA; no matter its number."""
+    letters = ""
+    while index >= 0:
+        letters = chr(ord("A") + index % 26) + letters
+        index = index // 26 - 1
+    return letters
+
+
+def moment(at: datetime) -> Markup:
+    """A time in UTC."""
+    told = format_time(at)
+    return element("time", told.replace("T", " ").replace("Z", " UTC"), datetime=told)
+
+
+def code_text(text: str) -> Markup:
+    """A digest, a path or another name to be compared letter by letter."""
+    return element("code", text)
+
+
+def _marks(facts: ReportFacts) -> dict[str, str]:
+    return {volume.path: mark(index) for index, volume in enumerate(facts.volumes)}
+
+
+# --- findings ----------------------------------------------------------------------------------------------
+
+
+def findings(facts: ReportFacts) -> Markup:
+    """Every finding; those that no other volume makes good come first."""
+    found = sorted(facts.outcome.findings, key=lambda finding: finding.is_replaced)
+    if not found:
+        return Markup()
+    columns: list[Column] = [
+        ("Code", None),
+        ("Volume", "mark"),
+        ("Part or file", "name"),
+        ("Bytes of its blob", "number"),
+        ("Detail", None),
+        ("Replaced", "fixed"),
+    ]
+    marks = _marks(facts)
+    content = [
+        table(
+            "What is wrong, on which volume, and whether another volume here has the same part whole.",
+            columns,
+            [_finding_row(finding, marks) for finding in found[:MAX_FINDINGS]],
+            what="findings",
+        )
+    ]
+    if (rest := len(found) - MAX_FINDINGS) > 0:
+        content.append(element("p", f"{rest:,} further findings are listed in the JSON twin only."))
+    return section("findings", f"Findings ({len(found):,})", *content)
+
+
+def _finding_row(finding: Finding, marks: Mapping[str, str]) -> list[str]:
+    damage = finding.damage
+    where = "-"
+    if damage.offset_bytes is not None and damage.size_bytes is not None:
+        where = f"{damage.offset_bytes:,} to {damage.offset_bytes + damage.size_bytes - 1:,}"
+    return [
+        state(damage.code),
+        marks.get(str(finding.volume), "-"),
+        code_text(damage.name),
+        where,
+        damage.detail or "-",
+        "yes" if finding.is_replaced else "no",
+    ]
+
+
+# --- custody -----------------------------------------------------------------------------------------------
+
+
+def custody(facts: ReportFacts) -> Markup:
+    """The chain of each volume with its head, what is wrong with it, and the timeline of all."""
+    heads: list[Column] = [
+        ("Volume", "mark"),
+        ("Entries", "number"),
+        ("Chain", None),
+        ("SHA-256 of the last line", None),
+    ]
+    rows = []
+    faults: list[list[str]] = []
+    for number, history in enumerate(facts.custody.volumes):
+        log = history.log
+        tampering = sorted({f.fault.value for f in history.findings if f.fault.is_tampering})
+        other = sorted({f.fault.value for f in history.findings if not f.fault.is_tampering})
+        judged = state(", ".join(tampering + other) or None, "unbroken")
+        rows.append(
+            [
+                mark(number),
+                f"{len(log.entries):,}" + (f" + {len(log.side):,} beside" if log.side else ""),
+                judged if log.log_sha256 or history.findings else "no log",
+                code_text(log.head.sha256) if log.log_sha256 else "-",
+            ]
+        )
+        faults += [
+            [mark(number), finding.fault.value, str(finding.line or "-"), finding.detail]
+            for finding in history.findings
+        ]
+    content = [
+        table(
+            "The logs as they were before this report was added to them. Keep this page: a log that was "
+            "rewritten since will not have these last lines any more.",
+            heads,
+            rows,
+            what="volumes",
+        )
+    ]
+    if faults:
+        kinds: list[Column] = [("Volume", "mark"), ("Fault", None), ("Line", "number"), ("Detail", None)]
+        content += [element("h3", "Faults of the logs"), table("", kinds, faults, what="faults")]
+    return section("custody", "Custody", *content, _timeline(facts))
+
+
+def _timeline(facts: ReportFacts) -> Markup:
+    """One row for each command, newest last; what it wrote to several logs is drawn together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    total = 0
+    for number, history in enumerate(facts.custody.volumes):
+        total += len(history.log.entries) + len(history.log.side)
+        newest = newest_events(history).log
+        for is_beside, entries in ((False, newest.entries), (True, newest.side)):
+            for entry in entries:
+                place = f"{mark(number)} no. {entry.event.number}{' (beside)' if is_beside else ''}"
+                groups.setdefault(_event_key(entry, facts.outcome.transfer_id), []).append(place)
+    if not groups:
+        return element("p", "Nothing is recorded on these volumes.")
+    kept = sorted(groups.items(), key=lambda item: item[0][0])[-MAX_TIMELINE:]
+    rows = [[at, ", ".join(places), *rest] for (at, *rest), places in kept]
+    columns: list[Column] = [
+        ("Time (UTC)", "fixed"),
+        ("Entries", "name"),
+        ("Event", "fixed"),
+        ("Result", None),
+        ("Who, where", None),
+        ("Counts", None),
+    ]
+    listed = sum(len(places) for _, places in kept)
+    left = f" The newest {listed:,} of {total:,} entries." if listed < total else ""
+    caption = f"By the clocks of the machines that wrote it.{left}"
+    return joined((element("h3", "Timeline"), table(caption, columns, rows, what="events")))
+
+
+def _event_key(entry: LoggedEvent, transfer_id: str) -> tuple[str, ...]:
+    """Time, event, result, who, counts: what two entries of one command have in common."""
+    body = entry.event.body
+    other = f" ({body.transfer_id})" if body.transfer_id not in {None, transfer_id} else ""
+    counts = ", ".join(f"{name} {count:,}" for name, count in list(body.counts.items())[:_MAX_COUNTS])
+    return (
+        format_time(body.at).replace("T", " ").rstrip("Z"),
+        f"{body.action.value}{other}",
+        state(body.code),
+        f"{body.who} on {body.host}, {body.tool.name} {body.tool.version}",
+        counts or "-",
+    )
+
+
+# --- receipts and artifacts --------------------------------------------------------------------------------
+
+
+def receipts(facts: ReportFacts) -> Markup:
+    """What the target decided, as far as its receipts are on the volumes."""
+    columns: list[Column] = [
+        ("Volume", "mark"),
+        ("Receipt", "name"),
+        ("Signature", None),
+        ("Decision", None),
+        ("Decided at", "fixed"),
+        ("Artifacts proven", "number"),
+    ]
+    rows: list[list[str]] = []
+    marks = _marks(facts)
+    for fact in facts.receipts:
+        where = [marks.get(fact.volume, "-"), code_text(fact.name)]
+        receipt = fact.receipt
+        if receipt is None:
+            rows.append([*where, state(fact.code), fact.detail or "-", "-", "-"])
+            continue
+        proven = f"{fact.proven:,} of {len(receipt.artifacts):,}"
+        decision = joined((state(receipt.code, "imported"), f" by {receipt.target}"))
+        rows.append([*where, state(None), decision, moment(receipt.decided_at), proven])
+    if not rows:
+        return Markup()
+    caption = "Each was verified against the trust policy and compared with the bundle on its volume."
+    return section("receipts", "Receipts", table(caption, columns, rows, what="receipts"))
+
+
+def artifacts(facts: ReportFacts) -> Markup:
+    """What the bundle carries."""
+    if facts.manifest is None:
+        return Markup()
+    carried = facts.manifest.artifacts
+    return section(
+        "artifacts",
+        f"Artifacts ({len(carried):,})",
+        table(
+            "By reference in both registries, with the digest that was signed.",
+            [("Reference", None), ("Digest", None)],
+            [[code_text(artifact.reference), code_text(artifact.digest)] for artifact in carried],
+            what="artifacts",
+        ),
+    )

@@ -1,0 +1,208 @@
+"""Where a repair writes: onto one other volume, or in place onto those that are damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from airgap.errors import Code, MediaError, OperatorError, UntrustedInputError
+from airgap.media_plan import PayloadFile
+from airgap.parity import LAYOUT_NAME, ParityLayout
+from offline_mover.bags import bag, bag_writing, placement
+from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag import Place
+from offline_mover.bags.bag_group import BagGroup, Inspection
+from offline_mover.bags.volume import Bag
+from offline_mover.medium import media_fs
+from offline_mover.progress import Meter
+from offline_mover.pulling.targets import Bundle, inspect_volume, whole_files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairTarget:
+    """A volume that takes what is rebuilt.
+
+    Args:
+        bag: as it is.
+        place: what its texts will say; ``None`` when they cannot be written anew.
+        files: hex SHA-256 and size of what its texts will list besides what is rebuilt; ``None`` as above.
+        kept: payload names that stay.
+        layout: whether its texts will say how parity shards are made.
+        wanted: hex SHA-256, where it is known, and size of what is to be rebuilt there, by name.
+    """
+
+    bag: Bag
+    place: Place | None
+    files: Mapping[str, tuple[str, int]] | None
+    kept: frozenset[str]
+    layout: ParityLayout | None
+    wanted: Mapping[str, tuple[str | None, int]]
+
+    def path_of(self, name: str) -> Path:
+        """Where a payload file stands, or is going to."""
+        return self.bag.path_of(name) if name in self.kept else self.bag.folder / bag.payload_name(name)
+
+    def make_ready(self) -> None:
+        """Make its folders, and remove what a killed run left half written.
+
+        Raises:
+            UntrustedInputError: ``UNSAFE_NAME`` when something else has a folder's name.
+            MediaError: the medium refused.
+        """
+        bag_writing.prepare(self.bag, keep=self.kept)
+        bag_writing.make_payload_folders(self.bag, self.wanted.keys())
+
+    def complete(self, rebuilt: Mapping[str, tuple[str, int]], *, now: datetime) -> None:
+        """Write the bag's texts and envelope, unless they are right already.
+
+        Raises:
+            MediaError: the medium refused.
+        """
+        if self.place is None or self.files is None:
+            return
+        files = {**self.files, **rebuilt}
+        order = [part.name for part, _ in self.bag.manifest.parts() if part.name in files]
+        order += sorted(files.keys() - set(order))
+        layout = self.layout and self.layout.to_bytes(self.bag.verdict.manifest_sha256 or "")
+        contents = bag.Contents(
+            place=self.place, files={name: files[name] for name in order}, layout=layout or None
+        )
+        bag_writing.complete(self.bag, contents, now=now)
+
+
+def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> RepairTarget:
+    """The volume ``to``, with what an earlier run rebuilt there; what is wanted there is still to be said.
+
+    Raises:
+        OperatorError: ``USAGE``: it is one of the volumes that are only read.
+        UntrustedInputError: ``VOLUME_CONFLICT``: it holds another bundle of this transfer;
+            ``UNDECLARED_FILE``, ``UNSAFE_NAME``: other files are in the transfer's folder.
+        MediaError: ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``.
+    """
+    volumes.require_volume(to)
+    if any(to.samefile(held.volume) for held in group.bags):
+        raise OperatorError(Code.USAGE, f"--to {to}: give another volume than those that are repaired")
+    bundle = Bundle(envelope=group.bags[0].envelope, verdict=group.verdict, manifest=group.manifest)
+    found = inspect_volume(bundle, to)
+    if found.place is not None and found.place.of is not None:
+        raise OperatorError(
+            Code.USAGE,
+            f"--to {to}: volume {found.place} of the transfer; give an empty one, or repair in place",
+        )
+    if foreign := found.stock.damages:
+        raise UntrustedInputError(foreign[0].code, f"{to}: {foreign[0].name}: {foreign[0].detail}")
+    (whole,) = whole_files([found], concurrency=concurrency, meter=meter)
+    listed = found.reading.listed or {}
+    signed = {part.name: sha256 for part, sha256 in found.manifest.parts()}
+    sizes = found.payload_sizes
+    return RepairTarget(
+        bag=found,
+        place=found.place or Place(number=1, of=None),
+        files={name: (signed.get(name) or listed[name], sizes[name]) for name in whole},
+        kept=whole,
+        layout=found.reading.layout,
+        wanted={},
+    )
+
+
+def with_wanted(target: RepairTarget, names: Sequence[str]) -> RepairTarget:
+    """The same with the parts that are to be rebuilt there.
+
+    Raises:
+        MediaError: ``MEDIA_FULL``.
+    """
+    manifest = target.bag.manifest
+    wanted = set(names)
+    signed = {
+        part.name: (sha256, part.size_bytes) for part, sha256 in manifest.parts() if part.name in wanted
+    }
+    reclaimed = sum(size for name, size in target.bag.payload_sizes.items() if name not in target.kept)
+    decided = placement.place(
+        manifest,
+        [placement.mounted(target.bag.volume, target.kept, reclaimed_bytes=reclaimed)],
+        [PayloadFile(name=name, size_bytes=size) for name, (_, size) in signed.items()],
+        envelope_bytes=len(target.bag.envelope),
+    )
+    if not decided.holds:
+        raise MediaError(
+            Code.MEDIA_FULL,
+            f"{target.bag.volume}: {decided.plan.lacking_bytes} bytes more are needed; nothing was written",
+        )
+    return replace(target, wanted=signed)
+
+
+def in_place(
+    inspection: Inspection, layout: ParityLayout, parts: Collection[str], *, threads: int
+) -> list[RepairTarget]:
+    """The volumes that say they hold any of the ``parts``, or a parity shard that is not whole.
+
+    Raises:
+        MediaError: ``MEDIA_FULL``.
+    """
+    rebuilt: set[str] = set()
+    targets = []
+    for held in inspection.group.bags:
+        wanted: dict[str, tuple[str | None, int]] = {
+            part.name: (sha256, part.size_bytes)
+            for part, sha256 in held.manifest.parts()
+            if part.name in parts and part.name not in rebuilt and held.claims(part)
+        }
+        rebuilt |= wanted.keys()
+        wanted |= {name: (None, size) for name, size in _bad_shards(inspection, layout, held)}
+        if wanted:
+            _require_room(held, wanted, threads)
+            targets.append(_as_it_is(held, layout, wanted))
+    return targets
+
+
+def _bad_shards(inspection: Inspection, layout: ParityLayout, held: Bag) -> list[tuple[str, int]]:
+    """Parity shards of the layout that the bag lists, and that are whole nowhere."""
+    listed = held.reading.listed or {}
+    if held.reading.layout not in {None, layout}:
+        return []
+    return [
+        (name, size)
+        for name, size in layout.shards(held.manifest)
+        if name in listed and name not in inspection.whole_shards
+    ]
+
+
+def _require_room(held: Bag, wanted: Mapping[str, tuple[str | None, int]], threads: int) -> None:
+    """A damaged file is there until the rebuilt one takes its place: both need room, a few at a time."""
+    present = held.payload_sizes
+    sizes = {name: size for name, (_, size) in wanted.items()}
+    added = sum(size for name, size in sizes.items() if name not in present)
+    beside = sorted((size for name, size in sizes.items() if name in present), reverse=True)
+    needed = added + sum(beside[:threads])
+    free = media_fs.free_bytes(held.volume)
+    if needed > free:
+        raise MediaError(
+            Code.MEDIA_FULL, f"{held.volume}: {needed} bytes are needed, {free} are free; nothing was written"
+        )
+
+
+def _as_it_is(held: Bag, layout: ParityLayout, wanted: Mapping[str, tuple[str | None, int]]) -> RepairTarget:
+    """A damaged volume: everything stays, and its texts go on listing what should be there."""
+    signed = {part.name: (sha256, part.size_bytes) for part, sha256 in held.manifest.parts()}
+    sizes = held.payload_sizes
+    listed = held.reading.listed
+    files: dict[str, tuple[str, int]] | None = None
+    if listed is not None:
+        shard_sizes = dict(layout.shards(held.manifest))
+        files = {
+            name: signed.get(name) or (sha256, sizes.get(name, shard_sizes.get(name, 0)))
+            for name, sha256 in listed.items()
+        }
+    elif not any(bag.is_parity(name) for name in sizes):
+        files = {name: signed[name] for name in sizes}
+    has_layout = LAYOUT_NAME in held.stock.sizes or any(bag.is_parity(name) for name in sizes)
+    return RepairTarget(
+        bag=held,
+        place=held.place,
+        files=files,
+        kept=frozenset(sizes),
+        layout=(held.reading.layout or layout) if has_layout else None,
+        wanted=wanted,
+    )

@@ -1,0 +1,299 @@
+"""Which volumes a pull writes to, what each will hold in the end, and what of that is to be fetched now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
+from airgap.errors import Code, MediaError, OperatorError, ServiceError, UntrustedInputError
+from airgap.manifest import ENVELOPE_NAME, BundleManifest
+from airgap.media_plan import PayloadFile, SavedPlan
+from airgap.parity import ParityLayout, ParityWish, shard_place
+from airgap.policy import TrustPolicy
+from airgap.recarry import RecarryRequest
+from airgap.verify import Verdict, verify_bundle
+from offline_mover.bags import bag, placement
+from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag import Place
+from offline_mover.bags.bag_group import Signed
+from offline_mover.bags.placement import VolumeOutlook
+from offline_mover.bags.volume import Bag
+from offline_mover.parallel import in_lanes
+from offline_mover.progress import Meter
+from offline_mover.storage.ports import SourceContainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOrder:
+    """What is to be brought where.
+
+    Args:
+        volumes: folders of mounted volumes.
+        plan: a saved plan; else all of ``volumes`` are planned for now.
+        number: which of the plan's volumes the first one is, where it does not say so itself.
+        recarry: bring only these parts.
+        parity: add parity shards.
+        reserved_bytes: to be left free on every volume.
+    """
+
+    volumes: tuple[Path, ...]
+    plan: SavedPlan | None = None
+    number: int | None = None
+    recarry: RecarryRequest | None = None
+    parity: ParityWish | None = None
+    reserved_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle as the source offers it, accepted by the trust policy."""
+
+    envelope: bytes
+    verdict: Verdict
+    manifest: BundleManifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A volume, what it will hold in the end, and what of that is to be written now."""
+
+    bag: Bag
+    place: Place
+    names: frozenset[str]
+    kept: frozenset[str]
+    """Of ``names``, those that are there already, whole and right."""
+    missing: tuple[Signed, ...]
+
+    def path_of(self, name: str) -> Path:
+        """Where the file of a payload name stands, or is going to."""
+        return self.bag.path_of(name) if name in self.kept else self.bag.folder / bag.payload_name(name)
+
+
+def accepted_bundle(
+    source: SourceContainer, transfer_id: str, *, policy: TrustPolicy, now: datetime
+) -> Bundle:
+    """The bundle as the source offers it, accepted by the trust policy: nothing else is ever written.
+
+    Raises:
+        ServiceError: ``NOT_FOUND``.
+        UntrustedInputError: the envelope is not what it should be.
+        PolicyRefusal: the trust policy does not accept it.
+    """
+    name = f"{transfer_id}/{ENVELOPE_NAME}"
+    envelope = source.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
+    if envelope is None:
+        raise ServiceError(Code.NOT_FOUND, f"{name}: no such transfer, or it is not sealed yet")
+    verdict = verify_bundle(envelope, policy=policy, now=now)
+    manifest = verdict.require()
+    if manifest.transfer_id != transfer_id:
+        raise UntrustedInputError(
+            Code.MANIFEST_MALFORMED, f"{name} is the bundle manifest of transfer {manifest.transfer_id}"
+        )
+    return Bundle(envelope=envelope, verdict=verdict, manifest=manifest)
+
+
+def inspect_volume(bundle: Bundle, volume: Path) -> Bag:
+    """What is on a volume of this bundle; another bundle under its name refuses."""
+    folder = volume / bundle.manifest.transfer_id
+    try:
+        held = volumes.read_envelope(folder)
+        is_other = Envelope.from_bytes(held).payload != Envelope.from_bytes(bundle.envelope).payload
+    except UntrustedInputError:
+        is_other = False  # there is none, or a broken one, which is replaced
+    if is_other:
+        raise UntrustedInputError(Code.VOLUME_CONFLICT, str(folder))
+    # A file that a killed run left half written is no finding: it is removed before anything is fetched.
+    return volumes.inspect_bag(volume, bundle.envelope, bundle.verdict, bundle.manifest, passes_partials=True)
+
+
+def whole_files(bags: Sequence[Bag], *, concurrency: int, meter: Meter) -> list[frozenset[str]]:
+    """For each volume, the payload names that are on it, whole and right."""
+    checks = [_checks(b) for b in bags]
+    meter.start(
+        "checking what is there",
+        sum(size for lane in checks for *_, size in lane),
+        {str(b.volume): sum(size for *_, size in lane) for b, lane in zip(bags, checks, strict=True)},
+    )
+
+    def check(item: tuple[int, str, str, int]) -> tuple[int, str] | None:
+        number, name, sha256, size = item
+        gauge = meter.lane(str(bags[number].volume), name)
+        damage = volumes.check_file(bags[number].path_of(name), name, sha256, size, gauge)
+        return None if damage else (number, name)
+
+    lanes = [[(number, *item) for item in lane] for number, lane in enumerate(checks)]
+    whole: list[set[str]] = [set() for _ in bags]
+    for found in in_lanes(check, lanes, concurrency=concurrency, meter=meter):
+        if found is not None:
+            whole[found[0]].add(found[1])
+    return [frozenset(names) for names in whole]
+
+
+def _checks(held: Bag) -> list[tuple[str, str, int]]:
+    """Name, expected hex SHA-256 and size of the payload files worth hashing."""
+    sizes = held.payload_sizes
+    checks = [
+        (part.name, sha256, part.size_bytes)
+        for part, sha256 in held.manifest.parts()
+        if sizes.get(part.name) == part.size_bytes
+    ]
+    listed = held.reading.listed or {}
+    return checks + [
+        (name, listed[name], sizes[name]) for name in sizes if bag.is_parity(name) and name in listed
+    ]
+
+
+def choose_targets(
+    bundle: Bundle, order: PullOrder, bags: Sequence[Bag], whole: Sequence[frozenset[str]]
+) -> tuple[list[Target], ParityLayout | None]:
+    """Decide what goes where.
+
+    Raises:
+        MediaError: ``MEDIA_FULL`` when it does not fit.
+        OperatorError: the saved plan is of another bundle, or which of its volumes this is cannot be told.
+    """
+    manifest = bundle.manifest
+    outlooks = [_outlook(b, held, order.reserved_bytes) for b, held in zip(bags, whole, strict=True)]
+    if order.plan is not None:
+        names, places = _planned(bundle, order, order.plan, bags)
+        layout = order.plan.layout or _layout_of(bags)
+        _require_room(bundle, outlooks, names, layout)
+    else:
+        wanted = _wanted(bundle, order.recarry)
+        decided = placement.place(
+            manifest, outlooks, wanted, envelope_bytes=len(bundle.envelope), parity=order.parity
+        )
+        if not decided.holds:
+            _refuse_full(outlooks, decided.plan.lacking_bytes)
+        layout = decided.layout or _layout_of(bags)
+        used = [index for index, names_here in enumerate(decided.names) if names_here]  # the rest stay blank
+        bags, whole = [bags[index] for index in used], [whole[index] for index in used]
+        names = [decided.names[index] for index in used]
+        places = _places(bags, is_patch=order.recarry is not None)
+    targets = []
+    for held_bag, place, wanted_names, held in zip(bags, places, names, whole, strict=True):
+        kept = _kept(held_bag, held, layout)
+        wanted_here = kept | frozenset(name for name in wanted_names if _belongs(name, layout))
+        missing = tuple(
+            (part, sha256)
+            for part, sha256 in manifest.parts()
+            if part.name in wanted_here and part.name not in kept
+        )
+        targets.append(Target(bag=held_bag, place=place, names=wanted_here, kept=kept, missing=missing))
+    return targets, layout
+
+
+def _kept(held_bag: Bag, whole: frozenset[str], layout: ParityLayout | None) -> frozenset[str]:
+    """What of the whole files stays: parity shards made for another layout are of no use with this one."""
+    if layout is None or held_bag.reading.layout == layout:
+        return frozenset(name for name in whole if _belongs(name, layout))
+    return frozenset(name for name in whole if not bag.is_parity(name))
+
+
+def _belongs(name: str, layout: ParityLayout | None) -> bool:
+    """Whether it is no parity shard, or one that the layout has."""
+    place = shard_place(name)
+    if place is None or layout is None:
+        return True
+    stripe, row = place
+    return stripe < layout.stripes and row < layout.parity_shards
+
+
+def _outlook(held_bag: Bag, whole: frozenset[str], reserved_bytes: int) -> VolumeOutlook:
+    """The volume as it is to be planned for: what is on it and not whole gives its place back."""
+    reclaimed = sum(size for name, size in held_bag.payload_sizes.items() if name not in whole)
+    return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed - reserved_bytes)
+
+
+def _wanted(bundle: Bundle, recarry: RecarryRequest | None) -> list[PayloadFile]:
+    names: Collection[str] | None = None
+    if recarry is not None:
+        recarry.require_matches(bundle.manifest, bundle.verdict.manifest_sha256 or "")
+        names = {part.name for part in recarry.parts}
+    return [
+        PayloadFile(name=part.name, size_bytes=part.size_bytes)
+        for part, _ in bundle.manifest.parts()
+        if names is None or part.name in names
+    ]
+
+
+def _refuse_full(outlooks: Sequence[VolumeOutlook], lacking_bytes: int) -> None:
+    free = sum(outlook.capacity.free_bytes for outlook in outlooks)
+    raise MediaError(
+        Code.MEDIA_FULL,
+        f"{lacking_bytes} bytes have no place, {free} are free; nothing was written. Add a volume, or plan "
+        "for several, one at a time",
+    )
+
+
+def _require_room(
+    bundle: Bundle,
+    outlooks: Sequence[VolumeOutlook],
+    names: Sequence[frozenset[str]],
+    layout: ParityLayout | None,
+) -> None:
+    sizes = {part.name: part.size_bytes for part, _ in bundle.manifest.parts()}
+    sizes |= {} if layout is None else dict(layout.shards(bundle.manifest))
+    for outlook, wanted in zip(outlooks, names, strict=True):
+        files = [PayloadFile(name=name, size_bytes=sizes[name]) for name in sorted(wanted) if name in sizes]
+        decided = placement.place(
+            bundle.manifest, [outlook], files, envelope_bytes=len(bundle.envelope), parity=None
+        )
+        if not decided.holds:
+            _refuse_full([outlook], decided.plan.lacking_bytes)
+
+
+def _planned(
+    bundle: Bundle, order: PullOrder, plan: SavedPlan, bags: Sequence[Bag]
+) -> tuple[list[frozenset[str]], list[Place]]:
+    """Which of the saved plan's volumes each one is."""
+    if plan.manifest_sha256 != bundle.verdict.manifest_sha256:
+        raise OperatorError(Code.USAGE, "the plan was made for another bundle; plan again")
+    shards = [name for names in plan.volumes for name in names if bag.is_parity(name)]
+    why = "" if plan.layout is None else plan.layout.misfit(bundle.manifest.part_count)
+    if shards and plan.layout is None:
+        why = "it has no layout"
+    if why or not all(_belongs(name, plan.layout) for name in shards):
+        raise OperatorError(
+            Code.USAGE, f"the parity of the plan does not suit the bundle; plan again. {why}".rstrip()
+        )
+    if plan.layout is not None and (why := plan.layout.misfit(bundle.manifest.part_count)):
+        raise OperatorError(Code.USAGE, f"the plan's parity does not suit the bundle: {why}")
+    count = len(plan.volumes)
+    numbers = [b.place.number if b.place is not None and b.place.of == count else None for b in bags]
+    if order.number is not None:
+        numbers[0] = order.number
+    if len(bags) == count:  # all of them: who does not say which one it is gets a number that is left
+        left = iter(sorted(set(range(1, count + 1)) - set(numbers)))
+        numbers = [number or next(left, None) for number in numbers]
+    known = [number for number in numbers if number is not None]
+    if len(known) != len(numbers) or len(set(known)) != len(known) or max(known) > count:
+        raise OperatorError(
+            Code.USAGE, f"which of the plan's {count} volumes is this? Give one at a time, with --number"
+        )
+    return [frozenset(plan.volumes[number - 1]) for number in known], [
+        Place(number=number, of=count) for number in known
+    ]
+
+
+def _places(bags: Sequence[Bag], *, is_patch: bool) -> list[Place]:
+    """The volumes' numbers: kept where all that have one agree, else counted in the order given."""
+    held = [b.place for b in bags]
+    if is_patch:
+        return [place or Place(number=index, of=None) for index, place in enumerate(held, start=1)]
+    numbers = [place.number for place in held if place is not None]
+    totals = {place.of for place in held if place is not None}
+    if totals and len(set(numbers)) == len(numbers) and None not in totals and len(totals) == 1:
+        total = totals.pop() or 0
+        if total >= len(bags):
+            free = iter(sorted(set(range(1, total + 1)) - set(numbers)))
+            return [place or Place(number=next(free), of=total) for place in held]
+    return [Place(number=index, of=len(bags)) for index in range(1, len(bags) + 1)]
+
+
+def _layout_of(bags: Sequence[Bag]) -> ParityLayout | None:
+    """The layout of the parity shards that are there already."""
+    return next((b.reading.layout for b in bags if b.reading.layout is not None), None)

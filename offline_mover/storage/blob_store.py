@@ -1,0 +1,398 @@
+"""A container of Azure Blob Storage: the mover's ports, kept by REST calls.
+
+With :mod:`offline_mover.storage.blob_wire` (bytes on the wire) and :mod:`offline_mover.storage.blob_answers`
+(what a failure means), which nothing else imports, this is all of the mover that knows Azure.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self
+from xml.etree import ElementTree as ET
+
+from azure.core.credentials import AzureSasCredential, TokenCredential
+from azure.core.rest import HttpResponse
+
+from airgap.errors import AirgapError, Code, OperatorError, ServiceError, UntrustedInputError
+from offline_mover.progress import Meter
+from offline_mover.storage.blob_answers import Refusal, network_meaning
+from offline_mover.storage.blob_wire import NETWORK_ERRORS, Wire, pieces, read_capped
+from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, TargetContainer
+from offline_mover.storage.retrying import Retrying
+from offline_mover.storage.storage_address import Sas, TransferAddress
+
+_MAX_LIST_BYTES = 16 * 1024 * 1024  # 50,000 blocks of a hundred bytes and more, or 5,000 names
+_MAX_NAMES_A_PAGE = 5000
+_MAX_CREDENTIALS = 3
+"""With how many SAS one request is sent; further ones only after a wait (:mod:`.retrying`)."""
+
+_META = "x-ms-meta-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One request: ``needed`` are the SAS permissions of which one is enough for it."""
+
+    method: str
+    name: str
+    needed: str
+    success: frozenset[int]
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: SeekableStream | bytes | None = None
+
+
+class _NoBlobError(Exception):
+    """There is no such blob, in a container that is there."""
+
+
+@contextmanager
+def open_container(
+    address: TransferAddress,
+    *,
+    sas: Sas | None,
+    renew: Callable[[], Sas | None] | None,
+    retries: int,
+    meter: Meter,
+    notice: Callable[[str], None],
+) -> Iterator[TargetContainer]:
+    """The container at ``address``, its calls repeated ``retries`` times after what may pass.
+
+    See :class:`AzureContainer` and :class:`~offline_mover.storage.retrying.Retrying`.
+    """
+    with AzureContainer(address, sas=sas, renew=renew) as container:
+        yield Retrying(container, retries=retries, meter=meter, notice=notice)
+
+
+class AzureContainer:
+    """Keeps the ports of :mod:`offline_mover.storage.ports` with Azure Blob Storage; nothing is tried twice.
+
+    Args:
+        address: the container.
+        sas: used when given; else whoever :class:`azure.identity.DefaultAzureCredential` finds signed in.
+        renew: reads the SAS again after the service refused it; the request is then sent with the new one.
+            ``None``, or an :class:`~airgap.errors.OperatorError`, when there is none.
+        clock: the current time, aware, for when the service does not tell its own.
+        credential: in place of DefaultAzureCredential.
+    """
+
+    def __init__(
+        self,
+        address: TransferAddress,
+        *,
+        sas: Sas | None,
+        renew: Callable[[], Sas | None] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        credential: TokenCredential | None = None,
+    ) -> None:
+        self._address = address
+        self._sas = sas
+        self._renew = renew
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sas_credential = AzureSasCredential(sas.token if sas else "-")
+        identity = credential or _default_credential() if sas is None else None
+        self._wire = Wire(address.container_url, identity or self._sas_credential)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wire.close()
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
+        """See :class:`.SourceContainer`."""
+        call = _Call(method="GET", name=name, needed="r", success=frozenset({200}))
+        try:
+            with self._answer(call) as answer:
+                size = _length(answer)
+                if size is not None and size > max_bytes:
+                    raise UntrustedInputError(
+                        Code.TOO_LARGE, f"{name}: {size} bytes, at most {max_bytes} allowed"
+                    )
+                return read_capped(answer, name, max_bytes=max_bytes)
+        except _NoBlobError:
+            return None
+
+    def describe(self, name: str) -> StoredBlob | None:
+        """See :class:`.SourceContainer`."""
+        call = _Call(method="HEAD", name=name, needed="r", success=frozenset({200}))
+        try:
+            with self._answer(call) as answer:
+                read_capped(answer, name, max_bytes=0)
+                return self._stored_blob(name, answer)
+        except _NoBlobError:
+            return None
+
+    def _stored_blob(self, name: str, answer: HttpResponse) -> StoredBlob:
+        size, etag = _length(answer), answer.headers.get("ETag")
+        if size is None or not etag:
+            raise self._strange(name, "no size or no ETag")
+        return StoredBlob(
+            size_bytes=size,
+            etag=str(etag),
+            content_md5=answer.headers.get("Content-MD5") or None,
+            metadata={
+                key[len(_META) :]: value
+                for key, value in answer.headers.items()
+                if key.lower().startswith(_META)
+            },
+        )
+
+    def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
+        """See :class:`.SourceContainer`."""
+        call = _Call(
+            method="GET",
+            name=name,
+            needed="r",
+            success=frozenset({200, 206} if offset_bytes == 0 else {206}),
+            headers={
+                "x-ms-range": f"bytes={offset_bytes}-{offset_bytes + size_bytes - 1}",
+                "If-Match": etag,
+            },
+        )
+        left = size_bytes
+        with self._found(name, call) as answer:
+            if (answer.headers.get("ETag") or etag) != etag:
+                raise UntrustedInputError(Code.BLOB_CHANGED, name)
+            if (_length(answer) or 0) > size_bytes:
+                raise _too_large(name, size_bytes)
+            for piece in pieces(answer):
+                left -= len(piece)
+                if left < 0:
+                    raise _too_large(name, size_bytes)
+                yield piece
+        if left:
+            raise self._strange(name, f"{left} of {size_bytes} bytes were not sent")
+
+    def list_names(self, prefix: str, *, most: int) -> list[str]:
+        """See :class:`.SourceContainer`."""
+        names: list[str] = []
+        marker = ""
+        while len(names) < most:
+            asked = min(most - len(names), _MAX_NAMES_A_PAGE)
+            call = _Call(
+                method="GET",
+                name="",
+                needed="l",
+                success=frozenset({200}),
+                query={"restype": "container", "comp": "list", "prefix": prefix, "maxresults": str(asked)}
+                | ({"marker": marker} if marker else {}),
+            )
+            listing = self._xml(prefix, call)
+            found = [name.text or "" for name in listing.findall("Blobs/Blob/Name")]
+            names += [name for name in found if name.startswith(prefix)]
+            marker = listing.findtext("NextMarker") or ""
+            if not marker or not found:  # a page may be empty; one that never ends is not waited for
+                break
+        return names[:most]
+
+    # --- writing ---------------------------------------------------------------------------------------
+
+    def committed_blocks(self, name: str) -> list[Block]:
+        """See :class:`.TargetContainer`."""
+        return self._blocks(name, "committed", "CommittedBlocks/Block")
+
+    def staged_blocks(self, name: str) -> list[Block]:
+        """See :class:`.TargetContainer`."""
+        return self._blocks(name, "uncommitted", "UncommittedBlocks/Block")
+
+    def _blocks(self, name: str, kind: str, path: str) -> list[Block]:
+        call = _Call(
+            method="GET",
+            name=name,
+            needed="r",
+            success=frozenset({200}),
+            query={"comp": "blocklist", "blocklisttype": kind},
+        )
+        try:
+            found = self._xml(name, call).findall(path)
+            return [
+                Block(
+                    block_id=base64.b64decode(block.findtext("Name") or "").decode("utf-8", "replace"),
+                    size_bytes=int(block.findtext("Size") or ""),
+                )
+                for block in found
+            ]
+        except _NoBlobError:
+            return []
+        except ValueError:
+            raise self._strange(name, "its block list makes no sense") from None
+
+    def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
+        """See :class:`.TargetContainer`."""
+        self._write(
+            name,
+            query={"comp": "block", "blockid": _wire_id(block_id)},
+            headers={"Content-Length": str(len(body)), "Content-Type": "application/octet-stream"},
+            body=body,
+        )
+
+    def commit(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """See :class:`.TargetContainer`."""
+        blocks = "".join(f"<Latest>{_wire_id(block_id)}</Latest>" for block_id in block_ids)
+        self._write(
+            name,
+            query={"comp": "blocklist"},
+            headers={
+                "Content-Type": "application/xml",
+                "If-None-Match": "*",
+                "x-ms-blob-content-type": "application/octet-stream",
+                **({"x-ms-blob-content-md5": content_md5} if content_md5 else {}),
+                **{_META + key: value for key, value in metadata.items()},
+            },
+            body=f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode(),
+        )
+
+    def create_small(self, name: str, content: bytes) -> None:
+        """See :class:`.TargetContainer`."""
+        self._write(
+            name,
+            headers={
+                "Content-Type": "application/json",
+                "If-None-Match": "*",
+                "x-ms-blob-type": "BlockBlob",
+            },
+            body=content,
+        )
+
+    def _write(
+        self,
+        name: str,
+        *,
+        headers: Mapping[str, str],
+        body: SeekableStream | bytes,
+        query: Mapping[str, str] | None = None,
+    ) -> None:
+        call = _Call(
+            method="PUT",
+            name=name,
+            needed="cw",
+            success=frozenset({201}),
+            query=query or {},
+            headers=headers,
+            body=body,
+        )
+        with self._found(name, call) as answer:
+            read_capped(answer, name, max_bytes=_MAX_LIST_BYTES)
+
+    # --- requests and answers --------------------------------------------------------------------------
+
+    def _xml(self, what: str, call: _Call) -> ET.Element:
+        """The document that a call is answered with; one that declares entities is refused."""
+        with self._answer(call) as answer:
+            document = read_capped(answer, what, max_bytes=_MAX_LIST_BYTES)
+        if b"<!" in document:
+            raise self._strange(what, "a document with declarations")
+        try:
+            return ET.fromstring(document)  # noqa: S314 - bounded, and without declarations
+        except ET.ParseError:
+            raise self._strange(what, "not XML") from None
+
+    @contextmanager
+    def _found(self, name: str, call: _Call) -> Iterator[HttpResponse]:
+        """As ``_answer``, where a blob that is missing is an error like any other."""
+        try:
+            with self._answer(call) as answer:
+                yield answer
+        except _NoBlobError:
+            raise ServiceError(Code.NOT_FOUND, f"{self._address.container}/{name}") from None
+
+    @contextmanager
+    def _answer(self, call: _Call) -> Iterator[HttpResponse]:
+        """The answer of success, its body unread; afterwards its connection is free or closed.
+
+        Raises:
+            _NoBlobError: the blob is missing.
+            AirgapError: any other answer, or none.
+        """
+        try:
+            answer = self._sent(call)
+            try:
+                yield answer
+            finally:
+                answer.close()
+        except NETWORK_ERRORS as error:
+            raise network_meaning(error, self._address.host) from None
+
+    def _sent(self, call: _Call) -> HttpResponse:
+        for number in range(1, _MAX_CREDENTIALS + 1):
+            token = self._sas_credential.signature
+            answer = self._wire.send(
+                call.method, call.name, query=call.query, headers=call.headers, body=call.body
+            )
+            if answer.status_code in call.success:
+                return answer
+            refusal = Refusal.of(answer)
+            answer.close()
+            if number == _MAX_CREDENTIALS or not (refusal.is_of_credential and self._has_other_sas(token)):
+                break
+            if call.body is not None and not isinstance(call.body, bytes):
+                call.body.seek(0)
+        if refusal.is_no_blob:
+            raise _NoBlobError
+        raise self._meaning(refusal, call)
+
+    def _has_other_sas(self, refused: str) -> bool:
+        """Whether another SAS than the one that was refused is there by now; it is used from now on."""
+        with self._lock:
+            if self._sas is None or self._renew is None:
+                return False
+            if self._sas_credential.signature != refused:
+                return True  # another thread was faster
+            try:
+                renewed = self._renew()
+            except OperatorError:  # the file is just being written, or holds something else
+                return False
+            if renewed is None or renewed.token == refused:
+                return False
+            self._sas = renewed
+            self._sas_credential.update(renewed.token)
+            return True
+
+    def _meaning(self, refusal: Refusal, call: _Call) -> AirgapError:
+        what = f"{self._address.container}/{call.name}".rstrip("/")
+        if not refusal.is_of_credential:
+            return refusal.meaning(what, call.needed)
+        if self._sas is None:
+            return refusal.meaning_for_identity(what, call.needed)
+        return refusal.meaning_for_sas(
+            what, call.needed, self._sas, now=self._clock(), is_renewable=self._renew is not None
+        )
+
+    def _strange(self, what: str, why: str) -> PassingError:
+        return PassingError(Code.SERVICE_UNEXPECTED, f"{self._address.host}: {what}: {why}")
+
+
+def _default_credential() -> TokenCredential:
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - 200 ms that a SAS does not need
+
+    credential: TokenCredential = DefaultAzureCredential()
+    return credential
+
+
+def _length(answer: HttpResponse) -> int | None:
+    text = str(answer.headers.get("Content-Length") or "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - of 64 bits
+
+
+def _too_large(name: str, size_bytes: int) -> UntrustedInputError:
+    return UntrustedInputError(Code.TOO_LARGE, f"{name}: more was sent than the {size_bytes} bytes asked for")
+
+
+def _wire_id(block_id: str) -> str:
+    return base64.b64encode(block_id.encode()).decode("ascii")

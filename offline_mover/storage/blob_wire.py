@@ -1,0 +1,173 @@
+"""The blob service over HTTPS: requests out, answers in as a stream, with azure-core's public pipeline.
+
+Only here are bytes put on the wire. azure-storage-blob holds each piece of an answer four times over, reads
+answers without a limit and takes 0.5 s and 30 MB to import; the seven calls that the mover makes need none of
+it. No request is sent twice in here but after a 401, redirects are not followed, and what fails leaves as an
+exception of azure-core, requests, urllib3 or the system (:data:`NETWORK_ERRORS`).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from email.utils import formatdate
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import requests
+import urllib3
+from azure.core import PipelineClient
+from azure.core.credentials import AzureSasCredential, TokenCredential
+from azure.core.exceptions import AzureError
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import AzureSasCredentialPolicy, BearerTokenCredentialPolicy
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.rest import HttpRequest, HttpResponse
+from requests.adapters import HTTPAdapter
+
+from airgap import __version__
+from airgap.errors import Code, UntrustedInputError
+from offline_mover.storage.ports import SeekableStream
+
+API_VERSION = "2019-12-12"
+"""The first that takes blocks of up to 4000 MiB: the older, the more clouds know it."""
+
+NETWORK_ERRORS = (AzureError, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+PIECE_BYTES = 256 * 1024
+"""Of a body, in both directions, for each thread; more is not faster (bench/README.md)."""
+
+_MAX_CONNECTIONS = 32
+_CONNECT_TIMEOUT_S = 20
+_READ_TIMEOUT_S = 120
+_SCOPE = "https://storage.azure.com/.default"  # the same in every Azure cloud
+_TENANT = re.compile(r'\bauthorization_uri="?https://[^/\s"]+/([0-9A-Za-z.-]{1,128})[/\s",]')
+
+
+class Wire:
+    """One container's endpoint; may be used by many threads.
+
+    Args:
+        container_url: the container, without a SAS.
+        credential: added to each request.
+    """
+
+    def __init__(self, container_url: str, credential: AzureSasCredential | TokenCredential) -> None:
+        session = requests.Session()
+        session.auth = _leave_as_is
+        session.mount("https://", _Adapter(pool_maxsize=_MAX_CONNECTIONS))
+        self._container_url = container_url
+        self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
+            container_url,
+            policies=[
+                AzureSasCredentialPolicy(credential)
+                if isinstance(credential, AzureSasCredential)
+                else _IdentityPolicy(credential, _SCOPE)
+            ],
+            transport=RequestsTransport(
+                session=session,
+                connection_timeout=_CONNECT_TIMEOUT_S,
+                read_timeout=_READ_TIMEOUT_S,
+                connection_data_block_size=PIECE_BYTES,
+            ),
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+    def send(
+        self,
+        method: str,
+        name: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: SeekableStream | bytes | None = None,
+    ) -> HttpResponse:
+        """Send one request about the blob ``name`` (about the container: empty).
+
+        Returns:
+            The answer, whatever its status, its body unread: the caller reads it to its end or closes it.
+        """
+        url = self._container_url + (f"/{quote(name)}" if name else "")
+        if query:
+            url += "?" + urlencode(query)
+        content: Any = body  # azure-core asks for a whole IO[bytes] and uses what the port has
+        return self._client.send_request(
+            HttpRequest(
+                method,
+                url,
+                headers={
+                    "User-Agent": f"offline-mover/{__version__}",
+                    "Accept-Encoding": "identity",
+                    "x-ms-version": API_VERSION,
+                    "x-ms-date": formatdate(usegmt=True),
+                    **(headers or {}),
+                },
+                content=content,
+            ),
+            stream=True,
+        )
+
+
+def read_capped(answer: HttpResponse, what: str, *, max_bytes: int) -> bytes:
+    """The body of a small answer, to its end, so that its connection can be used again.
+
+    Raises:
+        UntrustedInputError: ``TOO_LARGE``; at most a piece more than ``max_bytes`` was read.
+    """
+    content = bytearray()
+    for piece in pieces(answer):
+        content += piece
+        if len(content) > max_bytes:
+            answer.close()
+            raise UntrustedInputError(Code.TOO_LARGE, f"{what}: more than {max_bytes} bytes")
+    return bytes(content)
+
+
+def pieces(answer: HttpResponse) -> Iterator[bytes]:
+    """The body as it comes in, piece by piece; closed when the caller stops before its end."""
+    try:
+        yield from answer.iter_raw()
+    finally:
+        answer.close()
+
+
+def _leave_as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep requests from replacing our credential by one of the operator's ``.netrc``."""
+    return request
+
+
+class _Adapter(HTTPAdapter):
+    """Reads bodies in larger pieces than http.client's 16 KiB: fewer turns of every lock on the way."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options, blocksize=PIECE_BYTES)
+
+
+class _IdentityPolicy(BearerTokenCredentialPolicy[HttpRequest, HttpResponse]):
+    """A token for each request; after a 401 once more, with a new one for the tenant the storage names."""
+
+    def __init__(self, credential: TokenCredential, scope: str) -> None:
+        super().__init__(credential, scope)
+        self._scope = scope
+        self._lock = threading.Lock()
+
+    def on_request(self, request: PipelineRequest[HttpRequest]) -> None:
+        with self._lock:  # one thread signs in, the others wait for its token
+            super().on_request(request)
+
+    def on_challenge(
+        self, request: PipelineRequest[HttpRequest], response: PipelineResponse[HttpRequest, HttpResponse]
+    ) -> bool:
+        answer = response.http_response
+        found = _TENANT.search(answer.headers.get("WWW-Authenticate", "") + ",")
+        answer.close()
+        if (rewind := getattr(request.http_request.content, "seek", None)) is not None:
+            rewind(0)
+        with self._lock:
+            tenant = {} if found is None else {"tenant_id": found[1]}
+            self.authorize_request(request, self._scope, **tenant)
+        return True

@@ -1,0 +1,121 @@
+"""What the commands ask of a storage container; :mod:`offline_mover.storage.blob_store` keeps it for Azure.
+
+Every method may be called from several threads and may raise :class:`~airgap.errors.ServiceError`. Nothing is
+tried twice in here: :mod:`offline_mover.storage.retrying` does that, round any container, and keeps the same
+ports. Blob names are relative to the container: ``<transferId>/001``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from airgap.errors import Code, ServiceError
+
+
+class PassingError(ServiceError):
+    """A failure that may be over the next time, by itself or because the operator acts on ``reason``.
+
+    Args:
+        code: as of any error.
+        detail: as of any error; what is said when it was given up.
+        reason: what is said while it is waited for, in a few words for a tired reader; else ``detail``.
+        wait_s: how long the service asks to wait, in seconds; ``None`` if it did not say.
+    """
+
+    def __init__(
+        self, code: Code, detail: str = "", *, reason: str = "", wait_s: float | None = None
+    ) -> None:
+        super().__init__(code, detail)
+        self.reason = reason or detail
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One block of a block blob: one part."""
+
+    block_id: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlob:
+    """A blob as the storage describes it; ``content_md5`` in base64."""
+
+    size_bytes: int
+    etag: str
+    content_md5: str | None
+    metadata: Mapping[str, str]
+
+
+class SeekableStream(Protocol):
+    """Bytes to send; sought back to 0 before they are sent again."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes, empty at the end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+
+    def tell(self) -> int:
+        """The position."""
+
+    def __len__(self) -> int:
+        """Bytes in all."""
+
+
+class SourceContainer(Protocol):
+    """Read side."""
+
+    def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
+        """A small blob, whole; ``None`` if there is none. ``TOO_LARGE`` is judged before reading."""
+
+    def describe(self, name: str) -> StoredBlob | None:
+        """A blob's properties; ``None`` if there is none."""
+
+    def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
+        """The bytes of a range, in pieces of at most a few MiB, of exactly this version of the blob.
+
+        Never more than ``size_bytes``; fewer end in a :class:`PassingError`.
+
+        Raises:
+            UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now, ``TOO_LARGE`` when
+                more is sent than was asked for.
+        """
+
+    def list_names(self, prefix: str, *, most: int) -> list[str]:
+        """The names of the blobs that begin with ``prefix``, ascending; of more than ``most`` the first.
+
+        Whoever must know whether there are more asks for one more than is wanted. A SAS needs ``l``.
+        """
+
+
+class TargetContainer(SourceContainer, Protocol):
+    """Write side. Staged blocks stay invisible until they are committed, and are dropped after a week."""
+
+    def committed_blocks(self, name: str) -> list[Block]:
+        """The blocks a blob consists of, in order; empty if there is no blob or it was not made of blocks."""
+
+    def staged_blocks(self, name: str) -> list[Block]:
+        """The blocks staged and not yet committed."""
+
+    def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
+        """Send one block, whole or not at all; again under the same id is harmless.
+
+        What ``body.read`` raises passes through unchanged, and the block is not taken.
+        """
+
+    def commit(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Put the blob together from staged blocks, atomically; ``CONFLICT`` if there is a blob already."""
+
+    def create_small(self, name: str, content: bytes) -> None:
+        """Write a small blob, atomically; ``CONFLICT`` if there is one already."""

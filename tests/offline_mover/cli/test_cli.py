@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from airgap.errors import Code
+from offline_mover import cli
+from offline_mover.cli.parser import parse
+from offline_mover.commands import verify as verify_command
+from tests.offline_mover.conftest import Bench, flip
+
+_ROOT = Path(__file__).parents[3]
+_SECRET = "c2VjcmV0LXNpZ25hdHVyZQ"
+_SAS = f"sv=2025-01-05&sp=rcw&sr=c&se=2099-01-31T08:00:00Z&sig={_SECRET}"
+_TARGET = "https://127.0.0.1:1/acct/incoming"
+_SOURCE = "https://127.0.0.1:1/acct/transfer/k3v9x2m7q1"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)  # where verify leaves its recarry.json
+    for name in os.environ:
+        if name.startswith("OFFLINE_MOVER_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def policy(loaded: Bench, tmp_path: Path) -> Path:
+    path = tmp_path / "policy.json"
+    path.write_bytes(loaded.bundle.policy_json)
+    return path
+
+
+def run_python(code: str, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*prefix, sys.executable, "-c", code, *arguments],
+        cwd=_ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def exit_of(*arguments: str) -> int:
+    try:
+        return cli.main(arguments)
+    except SystemExit as error:
+        return int(error.code or 0)
+
+
+# --- help, usage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["plan", "pull", "verify", "repair", "push", "report"])
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of(command, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"\n  offline-mover {command} " in text
+    assert "--trust" in text
+    assert "OFFLINE_MOVER_" in text
+
+
+def test_help_imports_neither_azure_nor_cryptography() -> None:
+    done = run_python(
+        "import sys\nfrom offline_mover.cli import main\n"
+        "try:\n    main(['pull', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    modules = done.stdout.splitlines()[-1]
+    assert not re.search("azure|cryptography|securesystemslib|requests|rich", modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["fly"], ["verify"], ["verify", "/x"], ["pull", "a", "b", "--trust", "p", "--sas", "x"]),
+        *(["verify", "/x", "--trust", "p", "--concurrency", n] for n in ("0", "33", "-1", "x", "9" * 5000)),
+        *(["verify", "/x", "--trust", "p", "--transfer", t] for t in ("../x", "A" * 10, "")),
+        ["push", "/x", _TARGET, "--trust", "p", "--retries", "11"],
+        ["verify", "/x", "--trust", "p", "--conc", "2"],
+    ],
+)
+def test_wrong_arguments_are_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of(*arguments) == Code.USAGE.exit_code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_environment_mirrors_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "TRUST": "/p",
+        "CONCURRENCY": "7",
+        "TRANSFER": "k3v9x2m7q1",
+        "RETRIES": "3",
+        "SAS_FILE": "/s",
+        "JSON": "1",
+        "PLAIN": "true",
+        "DEBUG": "0",
+    }.items():
+        monkeypatch.setenv(f"OFFLINE_MOVER_{name}", value)
+    call = parse(["push", "/x", _TARGET])
+    assert (call.trust, call.concurrency, call.transfer) == (Path("/p"), 7, "k3v9x2m7q1")
+    assert (call.retries, call.sas_file) == (3, Path("/s"))
+    assert (call.json, call.plain, call.debug) == (True, True, False)
+    assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).concurrency == 2
+
+
+_WORDS = {
+    "plan": ("plan", _SOURCE, "--volume", "1G:fat32"),
+    "pull": ("pull", _SOURCE, "/x"),
+    "verify": ("verify", "/x"),
+    "repair": ("repair", "/x"),
+    "push": ("push", "/x", _TARGET),
+    "receipts pull": ("receipts", "pull", _TARGET, "/x"),
+    "receipts push": ("receipts", "push", "/x", _TARGET),
+    "custody show": ("custody", "show", "/x"),
+    "report": ("report", "/x"),
+}
+_VALUES = {"concurrency": ("7", 7), "retries": ("3", 3), "number": ("5", 5), "transfer": ("k3v9x2m7q1",) * 2}
+
+
+@pytest.mark.parametrize("command", _WORDS)
+def test_every_option_has_its_variable(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of(*command.split(), "--help") == 0
+    names = set(re.findall(r"^  --([a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"json", "plain", "debug"} <= names
+    expected: dict[str, object] = {}
+    for name in names:
+        text, value = _VALUES.get(name, ("1", True))
+        monkeypatch.setenv(f"OFFLINE_MOVER_{name.replace('-', '_').upper()}", text)
+        expected[name.replace("-", "_")] = value
+    options = vars(parse(_WORDS[command]))
+    expected.pop("volume", None)  # repeated, and given on the command line here
+    found = {name: options[name] for name in expected}
+    assert {name: value if name in _VALUES else bool(value) for name, value in found.items()} == expected
+
+
+def test_environment_is_checked_like_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFLINE_MOVER_CONCURRENCY", "many")
+    assert exit_of("verify", "/x", "--trust", "p") == Code.USAGE.exit_code
+
+
+# --- secrets -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pull", f"{_SOURCE}?{_SAS}", "VOLUME"],
+        ["push", "VOLUME", f"{_TARGET}?{_SAS}"],
+        ["push", "VOLUME", _TARGET, "--sas", _SAS],
+        ["push", "VOLUME", _TARGET, "--sas-file", "SAS_OF_ANOTHER_KIND"],
+        ["push", "VOLUME", _TARGET, "--sas-file", "SAS", "--retries", "0"],
+        ["push", "VOLUME", _TARGET, "--sas-file", "SAS", "--retries", "0", "--json", "--debug"],
+        ["pull", _SOURCE, "VOLUME", "--sas-file", "SAS", "--retries", "0", "--debug"],
+    ],
+)
+def test_no_message_shows_a_signature(
+    loaded: Bench,
+    policy: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "SAS").write_text(_SAS)
+    (tmp_path / "SAS_OF_ANOTHER_KIND").write_text(f"https://acct/incoming?{_SAS}")
+    places = {"VOLUME": str(loaded.volume)} | {
+        name: str(tmp_path / name) for name in ("SAS", "SAS_OF_ANOTHER_KIND")
+    }
+    arguments = [places.get(argument, argument) for argument in arguments]
+    assert exit_of(*arguments, "--trust", str(policy)) in {
+        Code.USAGE.exit_code,
+        Code.SERVICE_UNREACHABLE.exit_code,
+    }
+    said = capsys.readouterr()
+    assert _SECRET not in said.out + said.err
+
+
+def test_url_with_a_sas_gets_a_remedy(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of("pull", f"{_SOURCE}?{_SAS}", "/x", "--trust", str(policy)) == 2
+    assert "--sas-file" in capsys.readouterr().err
+
+
+def test_bug_is_one_line_and_its_trace_is_redacted(
+    loaded: Bench,
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError(f"unforeseen ?sig={_SECRET}")
+
+    monkeypatch.setattr(verify_command, "verify", broken)
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy)) == 1
+    assert capsys.readouterr().err.startswith("BUG: ValueError; run again with --debug")
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy), "--debug") == 1
+    traced = capsys.readouterr().err
+    assert "Traceback" in traced
+    assert _SECRET not in traced
+
+
+# --- outcomes ----------------------------------------------------------------------------------------------
+
+
+def test_verdict_and_next_step_on_stdout(
+    loaded: Bench, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy)) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("OK: 4 parts, ")
+    assert said.out.splitlines()[-1].startswith("Next: ")
+    assert said.err == ""
+
+
+def test_damage_is_named_with_its_exit_code(
+    loaded: Bench, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip(loaded.part("001/00000002.part"))
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy)) == 18
+    assert capsys.readouterr().out.startswith(
+        f"PART_CORRUPT  {loaded.volume}: 001/00000002.part (bytes 4194304 to 8388607 of its blob): "
+        "its SHA-256 is "
+    )
+
+
+def test_json_result_is_one_line_with_all_damage(
+    loaded: Bench, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip(loaded.part("001/00000002.part"))
+    (loaded.bag / "x").write_bytes(b"")
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy), "--json") == 18
+    said = capsys.readouterr()
+    events = [json.loads(line) for line in said.out.splitlines()]
+    assert [event["event"] for event in events] == ["result"]
+    assert (events[0]["code"], events[0]["exitCode"]) == ("PART_CORRUPT", 18)
+    assert [damage["name"] for damage in events[0]["damage"]] == ["001/00000002.part", "x"]
+    assert said.err == ""
+
+
+def test_json_refusal_says_what_to_do(
+    tmp_path: Path, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        exit_of("verify", str(tmp_path / "none"), "--trust", str(policy), "--json")
+        == Code.VOLUME_NOT_FOUND.exit_code
+    )
+    event = json.loads(capsys.readouterr().out)
+    assert (event["code"], event["retryable"]) == ("VOLUME_NOT_FOUND", False)
+    assert event["next"] == Code.VOLUME_NOT_FOUND.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"{}", 40), (b"not json", 40), (b"x" * 400_000, 2), (None, 2)]
+)
+def test_unusable_trust_policy(
+    loaded: Bench, tmp_path: Path, content: bytes | None, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert exit_of("verify", str(loaded.volume), "--trust", str(path)) == code
+    assert "Next: " in capsys.readouterr().err
+
+
+def test_interruption_says_what_is_safe(
+    loaded: Bench,
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify_command, "verify", interrupt)
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy), "--json") == 130
+    said = capsys.readouterr()
+    assert "run the same command again" in said.err
+    assert json.loads(said.out)["exitCode"] == 130
+
+
+def test_unreachable_storage(
+    loaded: Bench, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OFFLINE_MOVER_SAS", _SAS)
+    arguments = ("push", str(loaded.volume), _TARGET, "--trust", str(policy), "--retries", "0")
+    assert exit_of(*arguments) == Code.SERVICE_UNREACHABLE.exit_code
+    assert "127.0.0.1:1: Connection refused" in capsys.readouterr().err
+
+
+# --- verify needs nothing ----------------------------------------------------------------------------------
+
+_VERIFY = """
+import sys
+from offline_mover.cli import main
+code = main(sys.argv[1:])
+print(sorted({name.split(".")[0] for name in sys.modules} & {"azure", "requests", "urllib3", "msal", "rich"}))
+sys.exit(code)
+"""
+
+
+def test_verify_imports_no_azure(loaded: Bench, policy: Path) -> None:
+    done = run_python(_VERIFY, "verify", str(loaded.volume), "--trust", str(policy))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs Linux namespaces")
+def test_verify_needs_no_network(loaded: Bench, policy: Path) -> None:
+    arguments = ("verify", str(loaded.volume), "--trust", str(policy))
+    done = run_python(_VERIFY, *arguments, prefix=("unshare", "-rn"))
+    if "unshare" in done.stderr:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("OK: ")
+
+
+# --- terminal ----------------------------------------------------------------------------------------------
+
+
+def run_on_terminal(*arguments: str, **environment: str) -> str:
+    """What a person sees: stdout and stderr are a terminal."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "offline_mover", *arguments],
+        cwd=_ROOT,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    ) as child:
+        os.close(slave)
+        seen = b""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                seen += (piece := os.read(master, 65_536))
+            except OSError:  # the other end is closed
+                break
+            if not piece:
+                break
+        assert child.wait(10) == 0
+    os.close(master)
+    return seen.decode()
+
+
+def test_terminal_gets_a_bar_and_colours(loaded: Bench, policy: Path) -> None:
+    seen = run_on_terminal("verify", str(loaded.volume), "--trust", str(policy))
+    assert "verifying" in seen
+    assert "\x1b[32mOK\x1b[0m: 4 parts" in seen
+
+
+def test_terminal_that_wants_it_plain_gets_no_control_codes(loaded: Bench, policy: Path) -> None:
+    seen = run_on_terminal(*("verify", str(loaded.volume), "--trust", str(policy), "--plain"), NO_COLOR="1")
+    assert seen.startswith("OK: 4 parts")
+    assert "\x1b" not in seen

@@ -1,0 +1,118 @@
+"""The report: one page that needs nothing else, true to what is on the volumes, and its JSON twin."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airgap.custody_event import Action
+from airgap.errors import Code
+from offline_mover.commands.report import report
+from offline_mover.custody import log as custody_log
+from offline_mover.outcome import Outcome
+from offline_mover.paper import qr_code
+from offline_mover.progress import Meter
+from tests.bundles import make_policy, new_key
+from tests.offline_mover.conftest import Bench, flip
+
+_EVIL = '<script>alert("x")</script>&'
+
+
+def made(bench: Bench, side_dir: Path, *, policy: bytes | None = None) -> tuple[Outcome, str, dict[str, Any]]:
+    from airgap.policy import TrustPolicy  # noqa: PLC0415 - only where another policy is asked for
+
+    outcome, page, twin = report(
+        [bench.volume],
+        transfer_id=None,
+        policy=TrustPolicy.from_bytes(policy) if policy else bench.bundle.policy,
+        now=datetime.now(UTC),
+        concurrency=2,
+        meter=Meter(),
+        side_dir=side_dir,
+    )
+    return outcome, page.decode(), json.loads(twin)
+
+
+class _Resources(HTMLParser):
+    """Every attribute that could make a browser fetch something, and every script."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in {"script", "iframe", "object", "embed", "link", "img", "base", "form"}:
+            self.found.append(tag)
+        for name, value in attrs:
+            is_own = (value or "").startswith(("#", "data:"))
+            if (name in {"src", "href", "xlink:href", "action"} and not is_own) or name.startswith("on"):
+                self.found.append(f"{tag} {name}={value}")
+
+
+def test_page_of_a_whole_bundle_says_so_and_asks_for_nothing(loaded: Bench, tmp_path: Path) -> None:
+    outcome, page, twin = made(loaded, tmp_path)
+    assert (outcome.code, outcome.command) == (None, "report")
+    for text in (
+        loaded.bundle.transfer_id,
+        loaded.bundle.manifest_sha256,
+        "target.azurecr.io",
+        "team/app001:v1",
+    ):
+        assert text in page
+    resources = _Resources()
+    resources.feed(page)
+    assert resources.found == []
+    assert "url(" not in page
+    policy = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', page)
+    assert policy
+    assert policy[1].startswith("default-src 'none'")
+    assert twin["schema"] == 1
+    assert json.dumps(twin).count(loaded.bundle.manifest_sha256) >= 1
+
+
+def test_damage_is_told_with_its_part_and_its_code(loaded: Bench, tmp_path: Path) -> None:
+    flip(loaded.part("001/00000002.part"))
+    outcome, page, twin = made(loaded, tmp_path)
+    assert outcome.code is Code.PART_CORRUPT
+    assert "001/00000002.part" in page
+    assert "PART_CORRUPT" in page
+    assert "001/00000002.part" in json.dumps(twin)
+
+
+def test_refused_bundle_gets_a_page_too(loaded: Bench, tmp_path: Path) -> None:
+    outcome, page, _ = made(loaded, tmp_path, policy=make_policy([new_key()]))
+    assert outcome.code is Code.SIGNER_UNKNOWN
+    assert Code.SIGNER_UNKNOWN.remedy in page
+
+
+@pytest.mark.parametrize("where", ["file name", "custody log"])
+def test_words_from_outside_stay_words(loaded: Bench, tmp_path: Path, where: str) -> None:
+    if where == "file name":
+        (loaded.bag / "data" / _EVIL.replace("/", "")).write_bytes(b"")
+    else:
+        body = custody_log.event_body(Action.VERIFIED, at=datetime.now(UTC), who=_EVIL)
+        assert custody_log.record({loaded.volume: body}, side_dir=tmp_path) == []
+    _, page, _ = made(loaded, tmp_path)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_label_holds_transfer_and_digest_as_a_qr_code(loaded: Bench, tmp_path: Path) -> None:
+    _, page, _ = made(loaded, tmp_path)
+    assert page.count("<svg") >= 2, "a picture of the parts and a label"
+    bundle = loaded.bundle
+    text = f"acr-airgap-transfer:{bundle.transfer_id} sha256:{bundle.manifest_sha256} volume 1 of 1"
+    assert text in page
+    assert qr_code.__doc__
+
+
+def test_report_writes_nothing_on_the_volume(loaded: Bench, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in loaded.volume.rglob("*")}
+    made(loaded, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in loaded.volume.rglob("*")} == before
