@@ -70,7 +70,7 @@ def test_interrupted_pull_keeps_whole_parts_and_never_looks_complete(empty: Benc
     source = MemoryContainer.holding(empty.bundle)
 
     def unplug(method: str, _name: str) -> None:
-        if source.count("read_range") == 3 and method == "read_piece":
+        if source.count("read_range") >= 3 and method == "read_piece":  # a stick once pulled stays pulled
             raise KeyboardInterrupt
 
     source.before = unplug
