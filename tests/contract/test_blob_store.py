@@ -1,11 +1,15 @@
 """One suite for every blob store: what the port's docstrings promise, on the double and on Azurite."""
 
 import hashlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from azure.storage.blob import ContentSettings
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from function_app.azure.blob import AzureBlobs
@@ -17,6 +21,7 @@ from tests.function_app.memory import CONTAINERS, MemoryBlobs
 
 C = "transfer"
 METADATA = {"category": "acr-transfer-blob"}
+MD5 = "AAAAAAAAAAAAAAAAAAAAAA=="
 
 
 @pytest.fixture(params=["memory", pytest.param("azurite", marks=pytest.mark.e2e)])
@@ -60,6 +65,43 @@ def read_all(store: BlobStore, name: str, etag: str, offset: int, size: int) -> 
     return b"".join(store.read_range(C, name, etag=etag, offset_bytes=offset, size_bytes=size))
 
 
+def watch_downloads(
+    monkeypatch: pytest.MonkeyPatch, *, before_the_first: Callable[[], None] = lambda: None
+) -> list[int]:
+    """The bytes of every answer to a download from now on; nothing is seen of the store in memory."""
+    sizes: list[int] = []
+    send = HTTPAdapter.send
+
+    def watched(adapter: HTTPAdapter, request: PreparedRequest, **options: Any) -> Response:
+        is_download = request.method == "GET" and "comp=list" not in str(request.url)
+        if is_download and not sizes:
+            sizes.append(0)
+            before_the_first()
+        answer = send(adapter, request, **options)
+        if is_download:
+            sizes.append(int(answer.headers.get("Content-Length", 0)))
+        return answer
+
+    monkeypatch.setattr(HTTPAdapter, "send", watched)
+    return sizes
+
+
+def let_pages_hold(size: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The storage lists so many names a page from now on; the addresses of the pages that it is asked for."""
+    asked: list[str] = []
+    send = HTTPAdapter.send
+
+    def paged(adapter: HTTPAdapter, request: PreparedRequest, **options: Any) -> Response:
+        if "comp=list" in str(request.url):
+            if "maxresults=" not in str(request.url):  # the client repeats what the page before said
+                request.url = f"{request.url}&maxresults={size}"
+            asked.append(str(request.url))
+        return send(adapter, request, **options)
+
+    monkeypatch.setattr(HTTPAdapter, "send", paged)
+    return asked
+
+
 def test_what_is_not_there_is_none(store: BlobStore) -> None:
     assert store.stat(C, "a/b") is None
     assert store.read(C, "a/b", max_bytes=10) is None
@@ -68,11 +110,17 @@ def test_what_is_not_there_is_none(store: BlobStore) -> None:
 
 
 def test_missing_container_is_an_error_and_not_a_missing_blob(store: BlobStore) -> None:
+    store.put(C, "x", b"content")
+    etag = etag_of(store, "x")
     for call in (
         lambda: store.stat("nowhere", "a"),
         lambda: store.read("nowhere", "a", max_bytes=1),
+        lambda: list(store.read_range("nowhere", "a", etag=etag, offset_bytes=0, size_bytes=1)),
         lambda: list(store.list_names("nowhere", "")),
         lambda: store.create("nowhere", "a", b""),
+        lambda: store.put("nowhere", "a", b""),
+        lambda: store.copy((C, "x"), ("nowhere", "a"), etag=etag, metadata={}),
+        lambda: store.set_content_md5("nowhere", "a", MD5),
         lambda: store.delete("nowhere", "a"),
     ):
         with pytest.raises(ServiceError, match="NOT_FOUND"):
@@ -85,12 +133,39 @@ def test_created_once_and_only_once(store: BlobStore) -> None:
     assert store.read(C, "x/1.json", max_bytes=10) == b"first"
 
 
+def test_one_of_many_creators_at_once_prevails_and_its_content_stays(store: BlobStore) -> None:
+    start = threading.Barrier(8)
+
+    def create(number: int) -> bool:
+        start.wait()
+        return store.create(C, "x/1.json", str(number).encode())
+
+    with ThreadPoolExecutor(8) as creators:
+        created = list(creators.map(create, range(8)))
+    assert created.count(True) == 1
+    assert store.read(C, "x/1.json", max_bytes=1) == str(created.index(True)).encode()
+
+
 def test_put_replaces_and_changes_the_etag(store: BlobStore) -> None:
     store.put(C, "x", b"one")
     before = etag_of(store, "x")
     store.put(C, "x", b"two")
     assert store.read(C, "x", max_bytes=3) == b"two"
     assert etag_of(store, "x") != before
+
+
+def test_etag_is_bare_and_changes_though_the_content_stays(store: BlobStore) -> None:
+    writes: list[Callable[[], None]] = [
+        lambda: store.put(C, "x", b"same"),
+        lambda: store.put(C, "x", b"same"),
+        lambda: store.set_content_md5(C, "x", MD5),
+    ]
+    etags = []
+    for write in writes:
+        write()
+        etags.append(etag_of(store, "x"))
+    assert len(set(etags)) == 3
+    assert not any('"' in etag or not etag for etag in etags)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"12345"])
@@ -100,6 +175,29 @@ def test_read_gives_the_whole_up_to_the_cap(store: BlobStore, content: bytes) ->
     if content:
         with refused(Code.TOO_LARGE):
             store.read(C, "x", max_bytes=len(content) - 1)
+
+
+def test_read_of_what_is_too_large_fetches_nothing(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(C, "x", bytes(3 * 2**20))
+    fetched = watch_downloads(monkeypatch)
+    with refused(Code.TOO_LARGE):
+        store.read(C, "x", max_bytes=3 * 2**20 - 1)
+    assert sum(fetched) == 0
+    assert store.read(C, "x", max_bytes=3 * 2**20) == bytes(3 * 2**20)
+    assert isinstance(store, MemoryBlobs) or sum(fetched) == 3 * 2**20  # it would have been seen
+
+
+@pytest.mark.e2e
+def test_read_of_a_blob_that_changes_meanwhile_is_refused(
+    azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, blobs = azurite
+    blobs.put(C, "x", b"first")
+    watch_downloads(monkeypatch, before_the_first=lambda: blobs.put(C, "x", b"other"))
+    with refused(Code.BLOB_CHANGED):
+        blobs.read(C, "x", max_bytes=10)
+    assert blobs.read(C, "x", max_bytes=10) == b"other"
+    blobs.delete(C, "x")
 
 
 def test_read_of_another_state_is_refused(store: BlobStore) -> None:
@@ -117,8 +215,22 @@ def test_range_comes_in_small_chunks_and_is_short_only_at_the_end(store: BlobSto
     etag = etag_of(store, "x")
     chunks = list(store.read_range(C, "x", etag=etag, offset_bytes=5, size_bytes=9 * 2**20 - 5))
     assert b"".join(chunks) == content[5 : 9 * 2**20]
-    assert max(len(chunk) for chunk in chunks) <= 4 * 2**20
+    assert max(len(chunk) for chunk in chunks) <= 2**20
     assert read_all(store, "x", etag, len(content) - 2, 100) == b"il"
+
+
+@pytest.mark.parametrize(
+    "interfere", [lambda store: store.put(C, "x", bytes(4 * 2**20)), lambda store: store.delete(C, "x")]
+)
+def test_range_of_a_blob_that_changes_in_the_middle_is_refused(
+    store: BlobStore, interfere: Callable[[BlobStore], None]
+) -> None:
+    store.put(C, "x", bytes(4 * 2**20))
+    chunks = store.read_range(C, "x", etag=etag_of(store, "x"), offset_bytes=0, size_bytes=4 * 2**20)
+    assert len(next(chunks)) <= 2**20
+    interfere(store)
+    with refused(Code.BLOB_CHANGED):
+        list(chunks)
 
 
 def test_range_of_a_blob_that_was_written_to_is_refused(store: BlobStore) -> None:
@@ -141,6 +253,18 @@ def test_names_come_in_order_below_their_prefix(store: BlobStore) -> None:
     for name in ("c/2", "c/1", "cc/1", "b/1"):
         store.put(C, name, b"")
     assert list(store.list_names(C, "c/")) == ["c/1", "c/2"]
+
+
+@pytest.mark.parametrize("page", [2, 5000])
+def test_names_come_in_ascending_order_over_every_page(
+    store: BlobStore, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["c/1", "c/10", "c/2", "c/A", "c/a", "c/b/1", "c/b/2"]
+    for name in reversed(names):
+        store.put(C, name, b"")
+    pages = let_pages_hold(page, monkeypatch)
+    assert list(store.list_names(C, "c/")) == names
+    assert isinstance(store, MemoryBlobs) or len(pages) == (4 if page == 2 else 1)
 
 
 def test_copy_is_complete_with_md5_and_the_metadata_asked_for(
@@ -186,15 +310,19 @@ def test_copy_replaces_what_is_not_a_copy_of_that_state(store: BlobStore) -> Non
     assert store.read("incoming", "y", max_bytes=99) == b"content"
 
 
+def test_content_md5_of_a_blob_that_is_gone_is_an_error(store: BlobStore) -> None:
+    with pytest.raises(ServiceError, match="NOT_FOUND"):
+        store.set_content_md5(C, "x", MD5)
+
+
 def test_content_md5_is_set_and_nothing_else_is_lost(
     store: BlobStore, request: pytest.FixtureRequest
 ) -> None:
     upload(store, "x", b"content", METADATA, request)
-    md5 = "AAAAAAAAAAAAAAAAAAAAAA=="
-    store.set_content_md5(C, "x", md5)
+    store.set_content_md5(C, "x", MD5)
     found = store.stat(C, "x")
     assert found is not None
-    assert (found.content_md5, found.size_bytes, dict(found.metadata)) == (md5, 7, METADATA)
+    assert (found.content_md5, found.size_bytes, dict(found.metadata)) == (MD5, 7, METADATA)
 
 
 def test_delete_spares_another_state(store: BlobStore) -> None:

@@ -5,6 +5,7 @@ What the host does not do is in ``local_cloud/functions_host``: replay, persiste
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,14 +64,13 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.containers: dict[str, dict[str, _Blob]] = {name: {} for name in CONTAINERS}
-        self._writes = 0
+        self._writes = itertools.count(1)
         self.copies_started = 0
         self.polls_per_copy = 0
         self._pending: dict[tuple[str, str], int] = {}
 
     def _etag(self) -> str:
-        self._writes += 1
-        return f"0x{self._writes:X}"
+        return f"0x{next(self._writes):X}"
 
     def _container(self, name: str) -> dict[str, _Blob]:
         try:
@@ -110,18 +110,18 @@ class MemoryBlobs:
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
     ) -> Iterator[bytes]:
-        found = self._container(container).get(name)
-        if found is None or found.etag != etag or offset_bytes >= len(found.content):
-            raise UntrustedInputError(Code.BLOB_CHANGED, name)
-        end = min(offset_bytes + size_bytes, len(found.content))
-        for start in range(offset_bytes, end, 4 * 1024 * 1024):
-            yield found.content[start : min(start + 4 * 1024 * 1024, end)]
+        for start in range(offset_bytes, offset_bytes + size_bytes, 1024 * 1024):
+            found = self._container(container).get(name)
+            if found is None or found.etag != etag or offset_bytes >= len(found.content):
+                raise UntrustedInputError(Code.BLOB_CHANGED, name)
+            chunk = found.content[start : min(start + 1024 * 1024, offset_bytes + size_bytes)]
+            if not chunk:
+                return
+            yield chunk
 
     def create(self, container: str, name: str, content: bytes) -> bool:
-        if name in self._container(container):
-            return False
-        self.put(container, name, content)
-        return True
+        made = _Blob(content, self._etag())
+        return self._container(container).setdefault(name, made) is made
 
     def put(self, container: str, name: str, content: bytes) -> None:
         self._container(container)[name] = _Blob(content, self._etag())
@@ -145,7 +145,9 @@ class MemoryBlobs:
         return self._pending[target] < 0
 
     def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
-        found = self._container(container)[name]
+        found = self._container(container).get(name)
+        if found is None:
+            raise ServiceError(Code.NOT_FOUND, name)
         self._container(container)[name] = replace(found, etag=self._etag(), content_md5=content_md5)
 
     def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
