@@ -20,7 +20,7 @@ import requests
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from local_cloud import web
-from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess
+from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess, arm_app
 from local_cloud.azurite import Azurite
 from local_cloud.identity import identity_app
 from local_cloud.key_vault import KeyVault
@@ -123,10 +123,10 @@ class Cloud:
                 ca_file=self.ca.ca_file,
                 behaviour=self.behaviour,
             )
-            await self._serve("arm", self._acr.app())
+            await self._serve("arm", arm_app(self._acr))
             await asyncio.to_thread(self._deploy_pipeline)
         else:
-            await self._serve("arm", self._acr.app())
+            await self._serve("arm", arm_app(self._acr))
 
     async def _connect_storage(self) -> None:
         self.azurite = await asyncio.to_thread(

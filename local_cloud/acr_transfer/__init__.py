@@ -1,13 +1,14 @@
 """ACR Transfer as an emulator: ARM's pipelines and runs of one registry, and transfers really carried out.
 
 Map, in reading order: ``behaviour`` (what is unknown of the service, as switches), ``resources`` (bodies,
-parsed once), ``records`` (pipelines and runs, and how ARM shows them), ``arm`` (paths, callers, errors),
-``service`` (state, triggers), ``runs`` (an export, an import), and below them ``content``, ``layout``,
+parsed once), ``records`` (pipelines and runs, and how ARM shows them), ``arm`` (paths, callers, answers) on
+top of ``service`` (state, triggers), ``runs`` (an export, an import), and below them ``content``, ``layout``,
 ``registry_client``, ``storage``.
 """
 
+from local_cloud.acr_transfer.arm import arm_app
 from local_cloud.acr_transfer.behaviour import Behaviour
 from local_cloud.acr_transfer.registry_client import RegistryAccess
 from local_cloud.acr_transfer.service import AcrTransfer
 
-__all__ = ["AcrTransfer", "Behaviour", "RegistryAccess"]
+__all__ = ["AcrTransfer", "Behaviour", "RegistryAccess", "arm_app"]

@@ -4,20 +4,18 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local_cloud.acr_transfer.errors import ArmError, invalid
+from local_cloud.acr_transfer.errors import ArmError, invalid, not_found
 from local_cloud.acr_transfer.records import Run
 from local_cloud.acr_transfer.resources import KINDS, Kind, PipelineRequest, RunRequest, check_name
+from local_cloud.acr_transfer.service import AcrTransfer
 from local_cloud.tokens import ARM_AUDIENCES, TokenRefused
-
-if TYPE_CHECKING:
-    from local_cloud.acr_transfer.service import AcrTransfer
 
 API_VERSIONS = tuple(
     f"{date}-preview"
@@ -61,24 +59,25 @@ class _Call:
         return f"{self.request.scheme}://{self.request.host}{path}?api-version={self.version}{parts}"
 
 
-def not_found(resource_id: str) -> ArmError:
-    """Return ARM's refusal for a resource that does not exist."""
-    message = (
-        f"The Resource '{resource_id[:300]}' was not found."
-        " For more details please go to https://aka.ms/ARMResourceNotFoundFix"
-    )
-    return ArmError(404, "ResourceNotFound", message)
+def arm_app(service: AcrTransfer) -> web.Application:
+    """Return the ARM endpoint of ``service``; serve it over HTTPS. Source triggers work while it is served.
 
-
-def arm_app(service: "AcrTransfer") -> web.Application:
-    """Return the application that serves ``service``."""
+    One application at a time; when it has been cleaned up another may be served, with the same state.
+    """
     app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_arm_answers])
     app.router.add_route("*", "/{path:.*}", _Front(service).answer)
+
+    async def work_while_served(_: web.Application) -> AsyncIterator[None]:
+        service.open()
+        yield
+        await service.close()
+
+    app.cleanup_ctx.append(work_while_served)
     return app
 
 
 class _Front:
-    def __init__(self, service: "AcrTransfer") -> None:
+    def __init__(self, service: AcrTransfer) -> None:
         self._service = service
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -103,12 +102,9 @@ class _Front:
                 )
 
     def _refuse_if_told(self) -> None:
-        if not self._service.refusals:
+        refusal = self._service.next_refusal()
+        if refusal is None:
             return
-        refusal = self._service.refusals[0]
-        refusal.count -= 1
-        if refusal.count <= 0:
-            self._service.refusals.popleft()
         too_many = refusal.status == web.HTTPTooManyRequests.status_code
         raise ArmError(
             refusal.status,
@@ -275,17 +271,22 @@ async def _body(request: web.Request) -> object:
         raise invalid("it is not JSON") from None
 
 
+def _refusal(error: ArmError) -> web.Response:
+    body = {"error": {"code": error.code, "message": str(error)}}
+    return web.json_response(body, status=error.status, headers=error.headers)
+
+
 @web.middleware
 async def _arm_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         answer = await handler(request)
     except ArmError as error:
-        answer = error.response()
+        answer = _refusal(error)
     except web.HTTPException as error:
-        answer = ArmError(error.status, "BadRequest", error.reason).response()
+        answer = _refusal(ArmError(error.status, "BadRequest", error.reason))
     except Exception:  # noqa: BLE001 - ARM answers with its error body, never with a trace
         _LOG.exception("the ARM emulator broke")
-        answer = ArmError(500, "InternalServerError", "The emulator met an unexpected condition.").response()
+        answer = _refusal(ArmError(500, "InternalServerError", "The emulator met an unexpected condition."))
     request_id = str(uuid.uuid4())
     answer.headers["x-ms-request-id"] = request_id
     answer.headers["x-ms-correlation-request-id"] = request.headers.get(

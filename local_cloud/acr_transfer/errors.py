@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-from aiohttp import web
-
 
 class ArmError(Exception):
-    """A request that is refused: an HTTP status and ARM's ``{"error": {"code", "message"}}``."""
+    """A request that is refused: the HTTP status, ARM's code and, as the text, ARM's message."""
 
     def __init__(
         self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None
@@ -15,11 +13,6 @@ class ArmError(Exception):
         self.status = status
         self.code = code
         self.headers = headers
-
-    def response(self) -> web.Response:
-        """Return the answer to send."""
-        body = {"error": {"code": self.code, "message": str(self)}}
-        return web.json_response(body, status=self.status, headers=self.headers)
 
 
 class RunError(Exception):
@@ -33,3 +26,12 @@ class RunCancelled(Exception):  # noqa: N818 - the emulator is closing: nobody's
 def invalid(message: str) -> ArmError:
     """Return the refusal of a malformed body."""
     return ArmError(400, "InvalidRequestContent", f"The request content was invalid: {message}")
+
+
+def not_found(resource_id: str) -> ArmError:
+    """Return ARM's refusal for a resource that does not exist."""
+    message = (
+        f"The Resource '{resource_id[:300]}' was not found."
+        " For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+    )
+    return ArmError(404, "ResourceNotFound", message)

@@ -1,4 +1,7 @@
-"""The transfer service of one registry: its pipelines, its runs and its source triggers, in memory."""
+"""The transfer service of one registry: its pipelines, its runs and its source triggers, in memory.
+
+It knows nothing of HTTP: ``arm`` serves it.
+"""
 
 import asyncio
 import logging
@@ -13,12 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiohttp import web
-
-from local_cloud.acr_transfer import arm
 from local_cloud.acr_transfer.access import RoleAssignments
 from local_cloud.acr_transfer.behaviour import Behaviour
-from local_cloud.acr_transfer.errors import ArmError, RunCancelled, RunError, invalid
+from local_cloud.acr_transfer.errors import ArmError, RunCancelled, RunError, invalid, not_found
 from local_cloud.acr_transfer.records import Authorship, ManagedIdentity, Pipeline, Run
 from local_cloud.acr_transfer.registry_client import RegistryAccess, RegistryClient
 from local_cloud.acr_transfer.resources import Kind, PipelineRequest, RunRequest
@@ -34,11 +34,10 @@ _CLOSE_TIMEOUT_S = 10
 _WORKERS = 16
 
 
-@dataclass(slots=True)
-class Refusals:
-    """Requests that are to be refused whatever they are: a throttled or an unavailable service."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer to a request that is refused whatever it is: the service is throttled or unavailable."""
 
-    count: int
     status: int
     retry_after_s: int
 
@@ -65,7 +64,7 @@ class AcrTransfer:
         self.tokens = tokens
         self.behaviour = behaviour or Behaviour()
         self.roles = RoleAssignments()
-        self.refusals: deque[Refusals] = deque()
+        self._refusals: deque[Refusal] = deque()
         self._registry = registry
         self._ca_file = ca_file
         self._clock = clock
@@ -79,25 +78,12 @@ class AcrTransfer:
         self._going_on = 0
         self._slot_free = asyncio.Condition()
 
-    def app(self) -> web.Application:
-        """Return the ARM endpoint; serve it over HTTPS. Source triggers work while it is served.
-
-        One application at a time; when it has been cleaned up another may be served, with the same state.
-        """
-        app = arm.arm_app(self)
-
-        async def start(_: web.Application) -> None:
-            if self._closing.is_set():
-                self._closing = threading.Event()
-                self._workers = ThreadPoolExecutor(_WORKERS, "acr-transfer")
-            self._spawn(self._watch_sources())
-
-        async def stop(_: web.Application) -> None:
-            await self.close()
-
-        app.on_startup.append(start)
-        app.on_cleanup.append(stop)
-        return app
+    def open(self) -> None:
+        """Let source triggers and runs work, until ``close``; on the event loop that is running."""
+        if self._closing.is_set():
+            self._closing = threading.Event()
+            self._workers = ThreadPoolExecutor(_WORKERS, "acr-transfer")
+        self._spawn(self._watch_sources())
 
     def grant(self, principal_id: str, role: str, scope: str) -> None:
         """Assign a role: a caller's on the registry's resource id, a pipeline identity's on a container URL.
@@ -113,7 +99,11 @@ class AcrTransfer:
 
     def refuse_next(self, count: int, *, status: int = 429, retry_after_s: int = 1) -> None:
         """Refuse the next ``count`` requests with a status and a Retry-After."""
-        self.refusals.append(Refusals(count, status, retry_after_s))
+        self._refusals.extend([Refusal(status, retry_after_s)] * count)
+
+    def next_refusal(self) -> Refusal | None:
+        """Take the refusal of the request that has come in, if it is to be refused."""
+        return self._refusals.popleft() if self._refusals else None
 
     async def close(self) -> None:
         """Stop triggers and runs; what a run has not finished stays unfinished."""
@@ -258,7 +248,7 @@ class AcrTransfer:
             if prefix.lower() == f"{self.registry_id}/{kind}".lower():
                 if found := self.pipeline(kind, name):
                     return found
-                raise arm.not_found(f"{request.pipeline_id}")
+                raise not_found(request.pipeline_id)
         raise invalid("pipelineResourceId must be an export or import pipeline of this registry")
 
     def _start(

@@ -16,7 +16,7 @@ import requests
 from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 from azure.storage.blob import BlobClient, ContainerSasPermissions, generate_container_sas
 
-from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess
+from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess, arm_app
 from local_cloud.acr_transfer.layout import Descriptor
 from local_cloud.acr_transfer.registry_client import RegistryClient
 from local_cloud.acr_transfer.storage import MintedCredential
@@ -116,7 +116,7 @@ class Side:
             clock=self.clock,
         )
         self.transfer.grant(CALLER, "Container Registry Transfer Pipeline Contributor", self.registry_id)
-        self.arm = self._serve(self.transfer.app(), "arm")
+        self.arm = self._serve(arm_app(self.transfer), "arm")
 
     def stop_transfer(self) -> None:
         self.loop.run(self.arm.close())
