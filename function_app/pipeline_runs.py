@@ -1,23 +1,62 @@
 """What both sides ask of a pipeline run once it was started."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from airgap.errors import Code
 from airgap.pipeline_runs import RunState, judge_run
-from function_app.durable.outcomes import Outcome, ending
+from function_app.durable.blueprint import Activity
+from function_app.durable.flow import Flow, Patience, awaited
+from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from function_app.messages import Message, Result
 from function_app.ports import Ports
 
 
-def started(poll_s: int, timeout_s: int, run: str) -> Outcome:
-    """The outcome of a step that has started a run."""
-    return {"outcome": "started", "run": run, "pollSeconds": poll_s, "timeoutSeconds": timeout_s}
+class Started(Result, frozen=True):
+    """A run was started, or had been."""
+
+    run: str
+    poll_s: int
+    timeout_s: int
 
 
-def read_pipeline_run(side: Ports, order: Mapping[str, Any]) -> Outcome:
-    """State of a run: ``{"run"}`` → ``active``, ``succeeded`` or ``PIPELINE_RUN_FAILED``."""
-    properties = side.pipelines.get_run(order["run"])
+class Run(Message, frozen=True):
+    """Which run is meant."""
+
+    run: str
+
+
+class Succeeded(Result, frozen=True):
+    """By all signals that the service gives."""
+
+
+READ_PIPELINE_RUN = Activity("read_pipeline_run", Run, Succeeded)
+
+
+def started(side: Ports, run: str) -> Started:
+    """The result of a step that has started a run, with this side's settings for watching it."""
+    settings = side.settings
+    return Started(run=run, poll_s=settings.pipeline_run_poll_s, timeout_s=settings.pipeline_run_timeout_s)
+
+
+def read_pipeline_run(side: Ports, order: Run) -> Succeeded | Pending | Refused | Failed:
+    """State of a run; ``PIPELINE_RUN_FAILED`` if any of its signals says so."""
+    properties = side.pipelines.get_run(order.run)
     state, why = (RunState.ACTIVE, "") if properties is None else judge_run(properties)
     if state is RunState.FAILED:
-        return ending(Code.PIPELINE_RUN_FAILED, f"run {order['run']}: {why}")
-    return {"outcome": state.value}
+        return ending(Code.PIPELINE_RUN_FAILED, f"run {order.run}: {why}")
+    return Pending() if state is RunState.ACTIVE else Succeeded()
+
+
+def run_succeeded(context: Any, run: Started) -> Flow[None]:
+    """Wait for a run to succeed.
+
+    Raises:
+        Ended: it failed, or was still going on after its time (``PIPELINE_RUN_TIMEOUT``).
+    """
+    patience = Patience(
+        pause_s=run.poll_s,
+        longest_pause_s=4 * run.poll_s,
+        at_most_s=run.timeout_s,
+        late=Code.PIPELINE_RUN_TIMEOUT,
+    )
+    yield from awaited(context, READ_PIPELINE_RUN, Run(run=run.run), patience)

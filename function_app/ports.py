@@ -15,7 +15,7 @@ from securesystemslib.signer import Signer
 
 from airgap.states import Kind, State
 from function_app.oci import Descriptor
-from function_app.settings import SourceSettings, TargetSettings
+from function_app.settings import Settings, SourceSettings, TargetSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +211,9 @@ class Projection(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The ports of either side."""
+    """The ports of either side, and its settings."""
+
+    settings: Settings
 
     blobs: BlobStore
     projection: Projection

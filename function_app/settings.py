@@ -63,6 +63,9 @@ class Settings:
     pipeline: str
     pipeline_run_poll_s: int
     pipeline_run_timeout_s: int
+    pipeline_runs_at_once: int
+    hashes_at_once: int
+    """Groups of parts that are digested side by side, over all workers."""
 
     pipeline_kind: ClassVar[str]
     """The ARM resource type of this side's pipeline."""
@@ -99,6 +102,8 @@ class Settings:
             "client_id": read.optional("AZURE_CLIENT_ID"),
             "pipeline_run_poll_s": read.integer("PIPELINE_RUN_POLL_S", 15, least=1, most=3600),
             "pipeline_run_timeout_s": read.integer("PIPELINE_RUN_TIMEOUT_S", 14400, least=1, most=7 * _DAY_S),
+            "pipeline_runs_at_once": read.integer("PIPELINE_RUNS_AT_ONCE", 5, least=1, most=50),
+            "hashes_at_once": read.integer("HASHES_AT_ONCE", 8, least=1, most=64),
         }
 
 

@@ -1,182 +1,177 @@
-"""Words that orchestrators are written in: retried steps, bounded fan-out, waiting.
+"""Words that orchestrators are written in: a step, a wait, many of the same.
 
-Everything here is replayed: no clock but the context's, nothing from outside.
+Everything here is replayed: no clock but the context's, nothing from outside. Whatever may take long happens
+in a sub-orchestration that begins its history anew (:mod:`~function_app.durable.waiting`,
+:mod:`~function_app.durable.lanes`), so that no history grows with the size of a transfer or the length of an
+outage.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import azure.durable_functions as df
+import msgspec
 
 from airgap.errors import Code
-from airgap.pipeline_runs import batch
-from function_app.durable.outcomes import Ended, end_of, ending, has_ended
+from airgap.fields import format_time
+from function_app.durable.blueprint import Activity
+from function_app.durable.outcomes import Ended, Outcome, end_of, read_ending
+from function_app.messages import Message, dump, read
 
 T = TypeVar("T")
+O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741 - an order
+R = TypeVar("R", bound=msgspec.Struct)
 Flow = Generator[Any, Any, T]
-Declare = Callable[[Callable[..., Any]], Any]
 
-RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_of_attempts=12)
-"""On top of the SDKs' own retries with back-off: about a minute of waiting, several minutes in all."""
+RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_of_attempts=3)
+"""On top of the SDKs' own retries with back-off; a longer outage is waited out by ``await_outcome``."""
 
-PARALLEL_RUNS = 5
-PARALLEL_HASHES = 8
-_POLL_S = 5
-_LONGEST_POLL_S = 60
-_MAX_POLLS = 1500
-"""A day and more of :func:`repeated`."""
-_OUTAGES = frozenset({Code.SERVICE_UNREACHABLE, Code.SERVICE_THROTTLED})
-_PAUSE_S = 30
-_LONGEST_PAUSE_S = 600
-_MAX_PAUSES = 40
-"""Six hours of :func:`step`, after which a cloud is taken to be down for good."""
-_LONGEST_WAIT_S = 3600
-_MAX_WAITS = 240
-"""Ten days of :func:`persistently`."""
-_PARTS_PER_GROUP = 16
-_BYTES_PER_GROUP = 2 * 1024**3
-_MAX_GROUPS = 512
+AWAIT_OUTCOME = "await_outcome"
+RUN_LANE = "run_lane"
+OUTAGES = frozenset({Code.SERVICE_UNREACHABLE, Code.SERVICE_THROTTLED})
 
 
-class Blueprint(df.Blueprint):
-    """A Durable blueprint whose decorators have types."""
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How to wait: pauses in seconds, doubled from the first to the longest, until the time is over."""
 
-    def orchestration_trigger(self, *args: Any, **kwargs: Any) -> Declare:
-        """Declare an orchestrator."""
-        return cast("Declare", super().orchestration_trigger(*args, **kwargs))
-
-    def activity_trigger(self, *args: Any, **kwargs: Any) -> Declare:
-        """Declare an activity."""
-        return cast("Declare", super().activity_trigger(*args, **kwargs))
-
-    def durable_client_input(self, *args: Any, **kwargs: Any) -> Declare:
-        """Bind a durable client."""
-        return cast("Declare", super().durable_client_input(*args, **kwargs))
+    pause_s: int
+    longest_pause_s: int
+    at_most_s: int | None = None
+    """``None``: for as long as it takes, since somebody else bounds it."""
+    late: Code = Code.SERVICE_THROTTLED
+    """What it comes to when the time is over without an answer."""
+    insists: bool = False
+    """Whether a refusal or failure is asked again, too, until the time is over."""
 
 
-def step(context: Any, activity: str, order: Mapping[str, Any]) -> Flow[dict[str, Any]]:
-    """Result of an activity; an outage of the cloud is waited out for some hours, with growing pauses.
+OUTAGE = Patience(pause_s=30, longest_pause_s=600, at_most_s=10 * 24 * 3600)
+"""Ten days, after which a cloud is taken to be down for good."""
 
-    Raises:
-        Ended: it came back as refused or failed, or the outage did not end.
-    """
-    pause = _PAUSE_S
-    for _ in range(_MAX_PAUSES):
-        try:
-            result: dict[str, Any] = yield context.call_activity_with_retry(activity, RETRY, dict(order))
-        except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
-            end = end_of(error)
-            if Code[end["code"]] not in _OUTAGES:
-                raise Ended(end) from None
-        else:
-            if has_ended(result):
-                raise Ended(result)
-            return result
-        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
-        pause = min(pause * 2, _LONGEST_PAUSE_S)
-    raise Ended(end)
+PENDING = Patience(pause_s=5, longest_pause_s=60, at_most_s=24 * 3600)
+"""A day for what the storage does by itself, such as copying."""
 
 
-def steps(
-    context: Any, activity: str, orders: Iterable[Mapping[str, Any]], *, at_once: int
-) -> Flow[list[dict[str, Any]]]:
-    """Results of one activity for many orders, at most ``at_once`` of them at a time, in order."""
-    results: list[dict[str, Any]] = []
-    for wave in batch([dict(order) for order in orders], at_once):
-        tasks = [context.call_activity_with_retry(activity, RETRY, order) for order in wave]
-        results += yield context.task_all(tasks)
-        _require(results)
-    return results
+class Wait(Message, frozen=True):
+    """The input of ``await_outcome``."""
+
+    activity: str
+    order: dict[str, Any]
+    pause_s: int
+    longest_pause_s: int
+    deadline: str | None
+    late: str
+    insists: bool
 
 
-def sub_flows(
-    context: Any, name: str, orders: Sequence[Mapping[str, Any]], *, at_once: int, phase: str
-) -> Flow[list[dict[str, Any]]]:
-    """Results of one sub-orchestration for many orders, at most ``at_once`` of them at a time, in order.
+class Lane(Message, frozen=True):
+    """The input of ``run_lane``: the items ``next``, ``next + stride``, … below ``count``, one by one."""
 
-    The custom status says how many of the ``phase`` are done.
-    """
-    results: list[dict[str, Any]] = []
-    for wave in batch([dict(order) for order in orders], at_once):
-        context.set_custom_status({"phase": phase, "blobsDone": len(results), "blobs": len(orders)})
-        results += yield context.task_all([context.call_sub_orchestrator(name, order) for order in wave])
-        _require(results)
-    return results
+    calls: str
+    """Name of the activity or orchestration that each item is given to."""
+    is_orchestration: bool
+    owner: str
+    next: int
+    stride: int
+    count: int
 
 
-def repeated(context: Any, activity: str, order: Mapping[str, Any]) -> Flow[dict[str, Any]]:
-    """The first result of an activity that is not ``pending``, asked again by durable timer.
-
-    Raises:
-        Ended: refused or failed, or still pending after a day (``SERVICE_THROTTLED``).
-    """
-    pause = _POLL_S
-    for _ in range(_MAX_POLLS):
-        result = yield from step(context, activity, order)
-        if result["outcome"] != "pending":
-            return result
-        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
-        pause = min(pause * 2, _LONGEST_POLL_S)
-    raise Ended(ending(Code.SERVICE_THROTTLED, f"{activity} did not finish"))
-
-
-def persistently(context: Any, activity: str, order: Mapping[str, Any]) -> Flow[dict[str, Any]]:
-    """The first good result of an activity that must not be left out, whatever it fails of meanwhile.
-
-    Raises:
-        Ended: it did not succeed for ten days.
-    """
-    pause = _PAUSE_S
-    for _ in range(_MAX_WAITS):
-        try:
-            result = yield from step(context, activity, order)
-        except Ended as ended:
-            end = ended.outcome
-        else:
-            return result
-        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
-        pause = min(pause * 2, _LONGEST_WAIT_S)
-    raise Ended(end)
-
-
-def pipeline_run(context: Any, run: str, started: Mapping[str, Any]) -> Flow[dict[str, Any]]:
-    """How a pipeline run ended; polled by durable timers with a growing interval.
+def attempt(context: Any, name: str, order: dict[str, Any]) -> Flow[Outcome]:
+    """The outcome of an activity, also a refusal or failure; a longer outage is waited out.
 
     Args:
         context: the orchestration's.
-        run: name of the run.
-        started: ``pollSeconds`` and ``timeoutSeconds``.
+        name: of the activity.
+        order: its input, as JSON.
     """
-    deadline = replay_clock(context) + timedelta(seconds=started["timeoutSeconds"])
-    pause, longest = started["pollSeconds"], 4 * started["pollSeconds"]
-    while True:
-        state = yield from step(context, "read_pipeline_run", {"run": run})
-        if state["outcome"] != "active":
-            return state
-        if replay_clock(context) >= deadline:
-            raise Ended(ending(Code.PIPELINE_RUN_TIMEOUT, f"run {run}"))
-        yield context.create_timer(replay_clock(context) + timedelta(seconds=pause))
-        pause = min(pause * 2, longest)
+    outcome: Outcome
+    try:
+        outcome = yield context.call_activity_with_retry(name, RETRY, order)
+    except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
+        ending = end_of(error)
+        if Code[ending.code] not in OUTAGES:
+            return dump(ending)
+        outcome = yield from waited(context, name, order, OUTAGE)
+    return outcome
 
 
-def hash_groups(part_count: int, part_size_bytes: int) -> list[tuple[int, int]]:
-    """Parts 1 to ``part_count`` in groups for one activity each: (number of the first, how many).
+def step(context: Any, activity: Activity[O, R], order: O) -> Flow[R]:
+    """The result of an activity.
 
-    At most 16 parts and 2 GiB a group, so that an activity ends well within the function timeout; more only
-    where there would be over 512 groups, so that the history stays small.
+    Raises:
+        Ended: it came back as refused or failed, or an outage did not end.
     """
-    size = max(1, min(_PARTS_PER_GROUP, _BYTES_PER_GROUP // part_size_bytes), -(-part_count // _MAX_GROUPS))
-    return [(first, min(size, part_count - first + 1)) for first in range(1, part_count + 1, size)]
+    return require((yield from attempt(context, activity.name, dump(order))), activity.result)
+
+
+def awaited(context: Any, activity: Activity[O, R], order: O, patience: Patience) -> Flow[R]:
+    """The first result of an activity that is not ``pending``; asked again by durable timer.
+
+    Raises:
+        Ended: refused or failed, or still not there when the patience is over.
+    """
+    return require((yield from waited(context, activity.name, dump(order), patience)), activity.result)
+
+
+def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -> Flow[Outcome]:
+    """The first outcome of an activity that counts, also a refusal or failure; see :func:`awaited`."""
+    deadline = patience.at_most_s and replay_clock(context) + timedelta(seconds=patience.at_most_s)
+    wait = Wait(
+        activity=name,
+        order=order,
+        pause_s=patience.pause_s,
+        longest_pause_s=patience.longest_pause_s,
+        deadline=format_time(deadline) if deadline else None,
+        late=patience.late.name,
+        insists=patience.insists,
+    )
+    outcome: Outcome = yield context.call_sub_orchestrator(AWAIT_OUTCOME, dump(wait))
+    return outcome
+
+
+def for_each(
+    context: Any, calls: Activity[Any, Any] | str, *, owner: str, count: int, at_once: int
+) -> Flow[None]:
+    """Give each of ``count`` items to an activity, or to the orchestration of a name; ``at_once`` at a time.
+
+    Each lane takes its next item as soon as it is done with one: no item waits for the slowest of a wave.
+    What items result in lies in the working documents of ``owner``.
+
+    Raises:
+        Ended: an item was refused or failed; the lanes have stopped by then.
+    """
+    width = min(at_once, count)
+    lanes = [
+        Lane(
+            calls=calls if isinstance(calls, str) else calls.name,
+            is_orchestration=isinstance(calls, str),
+            owner=owner,
+            next=number,
+            stride=width,
+            count=count,
+        )
+        for number in range(width)
+    ]
+    outcomes = yield context.task_all([context.call_sub_orchestrator(RUN_LANE, dump(lane)) for lane in lanes])
+    endings = [ending for outcome in outcomes if (ending := read_ending(outcome)) is not None]
+    # What made the lanes stop counts, not that they were stopped.
+    for ending in sorted(endings, key=lambda one: one.code == Code.TRANSITION_REFUSED.name):
+        raise Ended(ending)
+
+
+def require(outcome: Outcome, kind: type[R]) -> R:
+    """An outcome that is neither a refusal nor a failure.
+
+    Raises:
+        Ended: it is.
+    """
+    ending = read_ending(outcome)
+    if ending is not None:
+        raise Ended(ending)
+    return read(outcome, kind)
 
 
 def replay_clock(context: Any) -> datetime:
     """The time of this replay step: the same each time it is replayed."""
     moment: datetime = context.current_utc_datetime
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _require(results: Sequence[dict[str, Any]]) -> None:
-    for result in results:
-        if has_ended(result):
-            raise Ended(result)

@@ -1,72 +1,108 @@
-"""How a step ends: what a retry can cure is raised, everything else comes back as a value.
+"""How an activity ends: what a retry can cure is raised, everything else comes back as a value.
 
 An outcome is a JSON object whose ``outcome`` says how it went; ``refused`` and ``failed`` carry ``code`` and
 ``detail``. Orchestrations end with an outcome, never with a stack trace.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
+from function_app.messages import Result, dump, read
 
 Outcome = dict[str, Any]
 P = TypeVar("P")
+O = TypeVar("O")  # noqa: E741 - an order
 
-REFUSED = "refused"
-FAILED = "failed"
 _ABOUT_THE_ORDER = frozenset({Code.ARTIFACT_NOT_FOUND, Code.REQUEST_INVALID})
-_ABOUT_OUR_STORAGE = frozenset({Code.EXPORT_INCONSISTENT, Code.BLOB_CHANGED})
+_ABOUT_OURSELVES = frozenset({Code.EXPORT_INCONSISTENT, Code.BLOB_CHANGED, Code.NEWER_FORMAT})
 _NAMED_CODE = re.compile(rf"\b({'|'.join(Code.__members__)})\b(?:: (.{{1,500}}))?")
+_MAX_LISTED = 100
+
+
+class Pending(Result, frozen=True):
+    """Not yet: the same shall be asked again later."""
+
+
+class _Ending(Result, frozen=True):
+    code: str
+    detail: str = ""
+    artifacts: tuple[str, ...] = ()
+    """The references at fault, where it is about artifacts; at most 100 of them."""
+
+
+class Refused(_Ending, frozen=True):
+    """What was handed in is at fault."""
+
+
+class Failed(_Ending, frozen=True):
+    """Anything else is at fault."""
+
+
+Ending = Refused | Failed
 
 
 class Ended(Exception):  # noqa: N818 - control flow within an orchestration, not an error
-    """The orchestration ends here, with ``outcome``."""
+    """The orchestration ends here."""
 
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome["outcome"])
-        self.outcome = outcome
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.code)
+        self.ending = ending
 
 
-def ending(code: Code, detail: str = "") -> Outcome:
-    """The outcome for ``code``: refused where what was handed in is at fault, failed otherwise."""
+def ending(code: Code, detail: str = "", artifacts: Sequence[str] = ()) -> Ending:
+    """How it ends for ``code``: refused where what was handed in is at fault, failed otherwise."""
     is_about_input = any(code.exit_code in kind.exit_codes for kind in (UntrustedInputError, PolicyRefusal))
-    is_refusal = (is_about_input or code in _ABOUT_THE_ORDER) and code not in _ABOUT_OUR_STORAGE
-    return {"outcome": REFUSED if is_refusal else FAILED, "code": code.name, "detail": detail[:500]}
+    is_refusal = (is_about_input or code in _ABOUT_THE_ORDER) and code not in _ABOUT_OURSELVES
+    kind = Refused if is_refusal else Failed
+    return kind(code=code.name, detail=detail[:500], artifacts=tuple(artifacts[:_MAX_LISTED]))
 
 
-def has_ended(outcome: Mapping[str, Any]) -> bool:
-    """Whether a step came back with a permanent failure."""
-    return outcome["outcome"] in {REFUSED, FAILED}
+def read_ending(outcome: Mapping[str, Any]) -> Ending | None:
+    """The refusal or failure that an outcome is; ``None`` if it is neither."""
+    match outcome.get("outcome"):
+        case "refused":
+            return read(outcome, Refused)
+        case "failed":
+            return read(outcome, Failed)
+    return None
 
 
-def run_step(step: Callable[[P, Any], Outcome], ports: Callable[[], P], order: Any) -> Outcome:
+def run_step(
+    step: Callable[[P, O], msgspec.Struct], ports: Callable[[], P], order_type: type[O], raw: Any
+) -> Outcome:
     """Run a step, as an activity does.
 
     Args:
         step: what to do; idempotent.
         ports: gives the ports; its refusal of a setting is an outcome too.
-        order: the activity's input.
+        order_type: what the step takes.
+        raw: the activity's input.
 
     Raises:
         ServiceError: a retryable one, so that the activity's retry policy applies.
     """
     try:
-        return step(ports(), order)
+        return dump(step(ports(), read(raw, order_type)))
     except AirgapError as error:
         if isinstance(error, ServiceError) and error.code.is_retryable:
             raise
-        return ending(error.code, error.detail)
+        return dump(ending(error.code, error.detail))
 
 
-def end_of(error: Exception) -> Outcome:
-    """The outcome of an orchestration whose step raised ``error``.
+def end_of(error: Exception) -> Ending:
+    """How an orchestration ends whose step raised ``error``.
 
     The Durable SDK reports a failed activity as a plain :class:`Exception` with the activity's text in it;
     the code is found there. Any other type is a fault of ours and is raised again.
     """
     if isinstance(error, Ended):
-        return error.outcome
+        return error.ending
+    if isinstance(error, AirgapError):  # a message of another version
+        return ending(error.code, error.detail)
     if type(error) is not Exception:
         raise error
     match = _NAMED_CODE.search(str(error))

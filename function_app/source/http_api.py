@@ -3,6 +3,7 @@
 Each function asks the durable client and nothing else; what takes time is the orchestration's business.
 """
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -13,9 +14,12 @@ import azure.functions as func
 
 from airgap.errors import Code, OperatorError
 from airgap.fields import TRANSFER_ID
-from function_app.azure.wiring import source_settings
-from function_app.durable.flow import Blueprint
+from function_app.azure.wiring import source_settings, source_side
+from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import Instance, find_instance, newest_instances
+from function_app.durable.stopping import stop
+from function_app.messages import dump
+from function_app.source.planning import REQUEST
 from function_app.source.problems import problem, respond
 from function_app.source.transfer_request import (
     FieldError,
@@ -24,6 +28,8 @@ from function_app.source.transfer_request import (
     transfer_id_for,
 )
 from function_app.source.transfer_status import ENDED, STATUSES, describe, links_of, status_of, summarize
+from function_app.source.wire import RequestDocument, TransferOrder
+from function_app.storage.work_folder import WorkFolder
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -48,8 +54,7 @@ async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestration
         return problem(status, refusal.code, refusal.detail, refusal.errors)
     except OperatorError as error:
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, error.code, error.detail)
-    order = {"schema": 1, "transferId": transfer_id, "requestSha256": request.sha256, **request.to_json()}
-    found = await _find(client, transfer_id) or await _start(client, transfer_id, order)
+    found = await _find(client, transfer_id) or await _start(client, transfer_id, request)
     if found is not None and found.order.get("requestSha256") != request.sha256:
         return problem(
             HTTPStatus.CONFLICT, Code.CONFLICT, "this Idempotency-Key was used for another request"
@@ -106,6 +111,7 @@ async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestration
         return _unknown(transfer_id)
     if (status := status_of(found)) in ENDED:
         return problem(HTTPStatus.CONFLICT, Code.CONFLICT, f"the transfer has ended: {status}")
+    await asyncio.to_thread(stop, source_side().blobs, transfer_id)
     await client.terminate(transfer_id, "cancelled by request")
     body = {"transferId": transfer_id, "status": "cancelled", "links": links_of(transfer_id)}
     return respond(HTTPStatus.ACCEPTED, body)
@@ -119,10 +125,28 @@ async def _find(client: Any, transfer_id: str) -> Instance | None:
     return found if found is not None and found.name == _ORCHESTRATION else None
 
 
-async def _start(client: Any, transfer_id: str, order: dict[str, Any]) -> Instance | None:
+async def _start(client: Any, transfer_id: str, request: TransferRequest) -> Instance | None:
     """Start it; what is there instead, if a request with the same key was faster."""
+    side = source_side()
+    document = RequestDocument(
+        artifacts=request.artifacts,
+        channel=request.channel,
+        audience=request.audience,
+        expires_in_seconds=request.expires_in_s,
+    )
+    order = TransferOrder(
+        transfer_id=transfer_id,
+        request_sha256=request.sha256,
+        artifacts=len(request.artifacts),
+        channel=request.channel,
+        audience=request.audience,
+        expires_in_seconds=request.expires_in_s,
+        runs_at_once=side.settings.pipeline_runs_at_once,
+        hashes_at_once=side.settings.hashes_at_once,
+    )
+    await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
     try:
-        await client.start_new(_ORCHESTRATION, transfer_id, order)
+        await client.start_new(_ORCHESTRATION, transfer_id, dump(order))
     except Exception:  # the SDK raises nothing more precise
         found = await _find(client, transfer_id)
         if found is None:

@@ -1,16 +1,17 @@
 """Source, first steps: resolve references, refuse what cannot cross, add referrers, split into batches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from airgap.errors import Code, PolicyRefusal
 from airgap.manifest import MAX_ARTIFACTS, Artifact
 from airgap.parts import blob_name
 from airgap.pipeline_runs import batch
-from function_app.durable.outcomes import Outcome, ending
+from function_app.durable.outcomes import Failed, Refused, ending
+from function_app.durable.stopping import require_going
+from function_app.messages import Item
 from function_app.oci import Descriptor, find_obstacle, list_manifests
 from function_app.ports import RegistryReader, SourceSide
+from function_app.source.wire import Batch, Planned, RequestDocument, Resolution, Resolved, Transfer
 from function_app.storage.work_folder import WorkFolder
 
 _MAX_DEPTH = 8
@@ -19,7 +20,8 @@ _COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 
 https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
 """
-_MAX_LISTED = 100
+REQUEST = "request"
+"""Name of the document with what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,44 +101,41 @@ class Scan:
         return found
 
 
-def resolve_artifacts(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
-    """Resolve one group of the order's references; the result lies in the work folder.
-
-    ``{"transferId", "group", "artifacts"}`` → ``resolved``.
-    """
+def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
+    """Resolve one group of the request's references; what is found lies in the work folder."""
+    require_going(side.blobs, order.owner)
+    work = WorkFolder(side.blobs, order.owner)
+    references = batch(work.get(REQUEST, RequestDocument).artifacts)[order.number]
     scan = Scan(side.registry)
     missing: list[str] = []
     obstacles: list[str] = []
-    for reference in order["artifacts"]:
+    for reference in references:
         try:
             if not scan.add(reference):
                 missing.append(reference)
         except PolicyRefusal as refusal:
             obstacles.append(refusal.detail)
-    WorkFolder(side.blobs, order["transferId"]).put(
-        f"resolved/{order['group']:06d}",
-        {
-            "artifacts": [artifact.to_json() for artifact in scan.artifacts.values()],
-            "missing": missing,
-            "obstacles": obstacles,
-        },
+    resolution = Resolution(
+        artifacts=tuple(artifact.to_json() for artifact in scan.artifacts.values()),
+        missing=tuple(missing),
+        obstacles=tuple(obstacles),
     )
-    return {"outcome": "resolved"}
+    work.put(f"resolved/{order.number:06d}", resolution)
+    return Resolved()
 
 
-def plan_transfer(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
+def plan_transfer(side: SourceSide, order: Transfer) -> Planned | Refused | Failed:
     """Put the groups together and split them into batches, one transfer blob each.
 
-    ``{"transferId"}`` → ``planned`` with ``blobs`` (how many) and ``artifacts`` (how many), or the refusal of
-    everything that cannot cross, before anything is exported.
+    Everything that cannot cross is refused here, before anything is exported.
     """
-    work = WorkFolder(side.blobs, order["transferId"])
-    groups = list(work.all("resolved/"))
-    if missing := [reference for group in groups for reference in group["missing"]]:
-        return ending(Code.ARTIFACT_NOT_FOUND, _shorten(missing)) | {"artifacts": missing[:_MAX_LISTED]}
-    if obstacles := [text for group in groups for text in group["obstacles"]]:
-        return ending(Code.ARTIFACT_REFUSED, _shorten(obstacles)) | {"artifacts": obstacles[:_MAX_LISTED]}
-    artifacts = {artifact["reference"]: artifact for group in groups for artifact in group["artifacts"]}
+    work = WorkFolder(side.blobs, order.transfer_id)
+    groups = list(work.all("resolved/", Resolution))
+    if missing := [reference for group in groups for reference in group.missing]:
+        return ending(Code.ARTIFACT_NOT_FOUND, _shorten(missing), missing)
+    if obstacles := [text for group in groups for text in group.obstacles]:
+        return ending(Code.ARTIFACT_REFUSED, _shorten(obstacles), obstacles)
+    artifacts = {artifact["reference"]: artifact for group in groups for artifact in group.artifacts}
     if len(artifacts) > MAX_ARTIFACTS:
         return ending(
             Code.REQUEST_INVALID,
@@ -144,8 +143,8 @@ def plan_transfer(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
         )
     batches = batch(list(artifacts.values()))
     for number, members in enumerate(batches, start=1):
-        work.create(batch_document(blob_name(number), attempt=1), members)
-    return {"outcome": "planned", "blobs": len(batches), "artifacts": len(artifacts)}
+        work.create(batch_document(blob_name(number), attempt=1), Batch(artifacts=tuple(members)))
+    return Planned(blobs=len(batches), artifacts=len(artifacts))
 
 
 def batch_document(blob: str, *, attempt: int) -> str:

@@ -1,18 +1,20 @@
 """Source, last step: take a number, sign the bundle manifest, publish it last."""
 
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
 from airgap.fields import format_time, parse_time
 from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, TransferBlob, manifest_digest
-from function_app.durable.outcomes import Outcome
+from function_app.durable.stopping import require_going
+from function_app.part_groups import Digests
 from function_app.ports import BlobStore, SourceSide
 from function_app.settings import TOOL
-from function_app.source.planning import batch_document
+from function_app.source.hashing import DIVISION
+from function_app.source.planning import REQUEST, batch_document
+from function_app.source.wire import Batch, DividedBlob, Division, RequestDocument, Sealed, Sealing
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import TRANSFER, WORK, blob_path, manifest_path
 from function_app.storage.work_folder import WorkFolder
@@ -20,29 +22,44 @@ from function_app.storage.work_folder import WorkFolder
 _MAX_CONTENDERS = 100
 
 
-def seal_bundle(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
-    """Turn the exported blobs into a bundle: ``sealed`` with where its manifest is and what it says.
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """What is sealed: known before its number is."""
 
-    ``{"transferId", "channel", "audience", "expiresInSeconds", "createdAt", "blobs"}``. May run any number of
-    times, also at once: the transfer takes one number only, and the envelope that was stored first stays.
+    transfer_id: str
+    request: RequestDocument
+    created_at: datetime
+    blobs: tuple[TransferBlob, ...]
+
+    @property
+    def channel(self) -> str:
+        return self.request.channel
+
+
+def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
+    """Turn the exported blobs into a bundle: where its manifest is and what it says.
+
+    May run any number of times, also at once: the transfer takes one number only, and the envelope that was
+    stored first stays.
     """
+    require_going(side.blobs, order.transfer_id)
     ledger = Ledger(side.blobs)
+    channel = WorkFolder(side.blobs, order.transfer_id).get(REQUEST, RequestDocument).channel
     # Listed once: were it listed again, a number that another execution of this very step has taken meanwhile
     # could be skipped, and the transfer would take two.
-    highest = max(ledger.numbers(order["channel"]), default=0)
-    entry = _taken_number(side.blobs, ledger, order, highest)
+    highest = max(ledger.numbers(channel), default=0)
+    entry = _taken_number(side.blobs, ledger, order.transfer_id, channel, highest)
     if entry is None:
-        entry = _take_number(side, ledger, order, highest)
+        entry = _take_number(side, ledger, _gather(side, order), highest)
     envelope = ledger.envelope(entry.manifest_sha256)
-    path = manifest_path(order["transferId"])
+    path = manifest_path(order.transfer_id)
     if not side.blobs.create(TRANSFER, path, envelope):
         present = side.blobs.read(TRANSFER, path, max_bytes=len(envelope))
         if present != envelope:
             raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} holds something else")
     manifest = BundleManifest.from_bytes(Envelope.from_bytes(envelope).payload)
-    return {
-        "outcome": "sealed",
-        "bundle": {
+    return Sealed(
+        bundle={
             "manifest": f"{TRANSFER}/{path}",
             "manifestDigest": f"sha256:{entry.manifest_sha256}",
             "sequence": manifest.sequence,
@@ -51,101 +68,107 @@ def seal_bundle(side: SourceSide, order: Mapping[str, Any]) -> Outcome:
             "blobs": len(manifest.blobs),
             "artifacts": len(manifest.artifacts),
             "expiresAt": format_time(manifest.expires_at),
-        },
-    }
+        }
+    )
+
+
+def _gather(side: SourceSide, order: Sealing) -> _Bundle:
+    work = WorkFolder(side.blobs, order.transfer_id)
+    return _Bundle(
+        transfer_id=order.transfer_id,
+        request=work.get(REQUEST, RequestDocument),
+        created_at=parse_time(order.created_at),
+        blobs=tuple(
+            _transfer_blob(side, work, order.transfer_id, blob) for blob in work.get(DIVISION, Division).blobs
+        ),
+    )
 
 
 def _taken_number(
-    blobs: BlobStore, ledger: Ledger, order: Mapping[str, Any], highest: int
+    blobs: BlobStore, ledger: Ledger, transfer_id: str, channel: str, highest: int
 ) -> LedgerEntry | None:
     """The number that an earlier execution of this step has taken for this transfer, if any.
 
     The first execution notes the number that was free when it began. Numbers have no gaps, so whatever the
     transfer took lies there or above, and the search is as long as the channel grew meanwhile.
     """
-    note = f"sealing/{order['transferId']}/first.json"
+    note = f"sealing/{transfer_id}/first.json"
     if blobs.create(WORK, note, str(highest + 1).encode()):
         return None
     first = int(blobs.read(WORK, note, max_bytes=20) or b"1")
     for number in range(first, highest + 1):
-        entry = ledger.find(order["channel"], number)
-        if entry is not None and entry.transfer_id == order["transferId"]:
+        entry = ledger.find(channel, number)
+        if entry is not None and entry.transfer_id == transfer_id:
             return entry
     return None
 
 
-def _take_number(side: SourceSide, ledger: Ledger, order: Mapping[str, Any], highest: int) -> LedgerEntry:
+def _take_number(side: SourceSide, ledger: Ledger, bundle: _Bundle, highest: int) -> LedgerEntry:
     """Take the number after ``highest`` for a manifest that carries it, or the next that is still free."""
-    blobs = tuple(_transfer_blob(side, order["transferId"], blob) for blob in order["blobs"])
-    sequence = highest + 1
     signers = side.signing.signers()
-    for _ in range(_MAX_CONTENDERS):
-        previous = ledger.find(order["channel"], sequence - 1) if sequence > 1 else None
-        payload = _build_manifest(side, order, sequence, previous, blobs).to_bytes()
+    for sequence in range(highest + 1, highest + 1 + _MAX_CONTENDERS):
+        previous = ledger.find(bundle.channel, sequence - 1) if sequence > 1 else None
+        payload = _build_manifest(side, bundle, sequence, previous).to_bytes()
         BundleManifest.from_bytes(payload)  # never sign what the far side would refuse to read
         digest = manifest_digest(payload)
         ledger.keep_envelope(digest, Envelope.sign(payload, signers).to_bytes())
         holder = ledger.take(
             LedgerEntry(
-                channel=order["channel"],
+                channel=bundle.channel,
                 sequence=sequence,
                 manifest_sha256=digest,
-                transfer_id=order["transferId"],
-                owner=order["transferId"],
-                taken_at=parse_time(order["createdAt"]),
+                transfer_id=bundle.transfer_id,
+                owner=bundle.transfer_id,
+                taken_at=bundle.created_at,
             )
         )
-        if holder.transfer_id == order["transferId"]:
+        if holder.transfer_id == bundle.transfer_id:
             return holder
-        sequence += 1
     raise ServiceError(
-        Code.SERVICE_THROTTLED, f"channel {order['channel']}: too many transfers are being sealed"
+        Code.SERVICE_THROTTLED, f"channel {bundle.channel}: too many transfers are being sealed"
     )
 
 
 def _build_manifest(
-    side: SourceSide,
-    order: Mapping[str, Any],
-    sequence: int,
-    previous: LedgerEntry | None,
-    blobs: tuple[TransferBlob, ...],
+    side: SourceSide, bundle: _Bundle, sequence: int, previous: LedgerEntry | None
 ) -> BundleManifest:
-    created_at = parse_time(order["createdAt"])
     return BundleManifest(
-        transfer_id=order["transferId"],
-        channel=order["channel"],
+        transfer_id=bundle.transfer_id,
+        channel=bundle.channel,
         sequence=sequence,
         previous_sha256=None if previous is None else previous.manifest_sha256,
-        created_at=created_at,
-        expires_at=created_at + timedelta(seconds=order["expiresInSeconds"]),
+        created_at=bundle.created_at,
+        expires_at=bundle.created_at + timedelta(seconds=bundle.request.expires_in_seconds),
         source=Source(
             cloud=side.settings.cloud_name,
             registry=side.settings.registry_login_server,
             export_pipeline=side.settings.pipeline,
         ),
-        audience=tuple(order["audience"]),
-        blobs=blobs,
+        audience=bundle.request.audience,
+        blobs=bundle.blobs,
         tool=TOOL,
     )
 
 
-def _transfer_blob(side: SourceSide, transfer_id: str, exported: Mapping[str, Any]) -> TransferBlob:
+def _transfer_blob(
+    side: SourceSide, work: WorkFolder, transfer_id: str, divided: DividedBlob
+) -> TransferBlob:
     """One blob with its digests; refused if it was written to since it was hashed."""
-    work = WorkFolder(side.blobs, transfer_id)
-    name = exported["name"]
-    found = side.blobs.stat(TRANSFER, blob_path(transfer_id, name))
-    if found is None or found.etag != exported["etag"]:
-        raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{blob_path(transfer_id, name)} was written to since")
-    digests = [digest for group in work.all(f"digests/{name}/") for digest in group]
-    members = work.get(batch_document(name, attempt=exported["attempt"]))
+    exported = divided.exported
+    path = blob_path(transfer_id, exported.name)
+    found = side.blobs.stat(TRANSFER, path)
+    if found is None or found.etag != exported.etag:
+        raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} was written to since")
+    groups = work.all(f"digests/{exported.name}/", Digests)
+    members = work.get(batch_document(exported.name, attempt=exported.attempt), Batch).artifacts
     return TransferBlob(
-        name=name,
-        size_bytes=exported["sizeBytes"],
-        part_size_bytes=exported["partSizeBytes"],
-        part_sha256=tuple(digests),
-        content_md5=exported["contentMd5"],
-        metadata=exported["metadata"],
-        catalog_digest=exported["catalogDigest"],
-        pipeline_run=exported["run"],
+        name=exported.name,
+        size_bytes=exported.size_bytes,
+        part_size_bytes=divided.part_size_bytes,
+        part_sha256=tuple(digest for group in groups for digest in group.sha256),
+        content_md5=exported.content_md5,
+        metadata=exported.metadata,
+        catalog_digest=exported.catalog_digest,
+        pipeline_run=exported.run,
         artifacts=tuple(Artifact.from_json(member) for member in members),
     )

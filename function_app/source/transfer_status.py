@@ -7,6 +7,7 @@ from airgap.errors import Code
 from airgap.fields import format_time
 from function_app.durable.instances import Instance
 from function_app.durable.outcomes import ending
+from function_app.messages import dump
 
 PHASES = ("planning", "exporting", "hashing", "sealing")
 ENDED = ("sealed", "failed", "refused", "cancelled")
@@ -34,7 +35,7 @@ def describe(instance: Instance) -> dict[str, Any]:
         **summarize(instance),
         "progress": instance.progress,
         "request": {
-            "artifacts": len(order.get("artifacts", ())),
+            "artifacts": order.get("artifacts"),
             **{name: order.get(name) for name in ("channel", "audience", "expiresInSeconds")},
         },
         "links": links_of(instance.instance_id),
@@ -67,11 +68,11 @@ def _describe_error(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """Code, detail and remedy of a transfer that did not succeed."""
     code = Code.__members__.get(str(outcome.get("code")), Code.SERVICE_UNEXPECTED)
     error = {"code": code.name, "detail": outcome.get("detail", ""), "remedy": code.remedy}
-    return error | ({"artifacts": outcome["artifacts"]} if "artifacts" in outcome else {})
+    return error | ({"artifacts": outcome["artifacts"]} if outcome.get("artifacts") else {})
 
 
 def _outcome(instance: Instance) -> dict[str, Any]:
     """What the orchestration returned; a fault of ours where it ended with an exception."""
     if "outcome" in instance.outcome:
         return instance.outcome
-    return ending(Code.SERVICE_UNEXPECTED, "the orchestration ended unexpectedly; see the app's log")
+    return dump(ending(Code.SERVICE_UNEXPECTED, "the orchestration ended unexpectedly; see the app's log"))

@@ -22,6 +22,20 @@ def manifest_path(folder: str) -> str:
     return f"{folder}/{ENVELOPE_NAME}"
 
 
+def claim_path(transfer_id: str) -> str:
+    """Where it says which orchestration has its turn with the upload of a transfer, in ``work``."""
+    return f"importing/{transfer_id}/owner"
+
+
+CLOSING = "closing/"
+"""In ``work``: the imports that were decided and are not closed yet."""
+
+
+def closing_path(instance: str) -> str:
+    """Where it is noted that an orchestration's decision is still to be closed."""
+    return f"{CLOSING}{instance}.json"
+
+
 def is_safe_name(name: str) -> bool:
     """Whether a blob's name means the same in a URL: dot segments would be resolved (RFC 3986 §5.2.4).
 

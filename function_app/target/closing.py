@@ -1,8 +1,8 @@
-"""Target, last steps: quarantine what was refused, sign the receipt, clean up."""
+"""Target, last steps: record the decision, quarantine what was refused, sign the receipt, clean up."""
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+
+import msgspec
 
 from airgap.damage import Damage
 from airgap.envelope import Envelope
@@ -10,7 +10,7 @@ from airgap.errors import Code, UntrustedInputError
 from airgap.fields import FieldReader, parse_time
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
 from airgap.verify import Signer
-from function_app.durable.outcomes import Outcome
+from function_app.durable.outcomes import Pending
 from function_app.ports import TargetSide
 from function_app.settings import TOOL
 from function_app.storage.ledger import Ledger
@@ -20,43 +20,71 @@ from function_app.storage.paths import (
     RECEIPTS,
     TRANSFER,
     WORK,
+    claim_path,
+    closing_path,
     is_safe_name,
     manifest_path,
 )
+from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import MISSING_SEQUENCES, claim_name, turn_name
+from function_app.target.acceptance import MISSING_NUMBERS
+from function_app.target.admission import VERDICT
 from function_app.target.importing import PROOFS
+from function_app.target.verifying import DAMAGE
+from function_app.target.wire import (
+    Cleaned,
+    Closing,
+    DamageNote,
+    Decided,
+    Issued,
+    MissingNumbers,
+    Proofs,
+    Quarantined,
+    VerdictNote,
+)
 
 _READ = FieldReader(Code.RECEIPT_MALFORMED)
 _MAX_OWNER_BYTES = 256
-_MOVES_AT_ONCE = 200
+_BLOBS_AT_ONCE = 200
+_NOTHING_KNOWN = VerdictNote(transfer_id=None, channel=None, sequence=None, manifest_sha256=None, signers=())
 
 
-def quarantine_upload(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
-    """Move a refused upload out of the way, by the storage itself: ``quarantined``, or ``pending``.
+def record_decision(side: TargetSide, order: Closing) -> Decided:
+    """Note what is to be closed, so that it is closed even if this orchestration dies; give the turn back.
 
-    ``{"incoming", "manifestEtag", "instance"}``. All its blobs go; only the bundle manifest where another
-    orchestration is at work on the same transfer, so that nobody can disturb an import by uploading a forgery
-    or a copy beside it.
+    The turn is not kept for the receipt: a vault that is away must not hold up the channel.
     """
-    folder, instance = order["incoming"], order["instance"]
+    side.blobs.create(WORK, closing_path(order.instance), msgspec.json.encode(order))
+    verdict = WorkFolder(side.blobs, order.instance).find(VERDICT, VerdictNote)
+    if verdict is not None and verdict.channel is not None:
+        Turns(side.blobs, verdict.channel).leave(order.instance)
+    return Decided()
+
+
+def quarantine_upload(side: TargetSide, order: Closing) -> Quarantined | Pending:
+    """Move a refused upload out of the way, by the storage itself, some blobs at a time.
+
+    All its blobs go; only the bundle manifest where another orchestration is at work on the same transfer, so
+    that nobody can disturb an import by uploading a forgery or a copy beside it.
+    """
+    folder, instance = order.incoming, order.instance
     manifest = manifest_path(folder)
     names: list[str] = []
     if _owner(side, folder) in (None, instance):
         listed = side.blobs.list_names(INCOMING, f"{folder}/")
         rest = (name for name in listed if name != manifest and is_safe_name(name))
-        names = list(itertools.islice(rest, _MOVES_AT_ONCE))
+        names = list(itertools.islice(rest, _BLOBS_AT_ONCE))
     # The manifest goes last: as long as it is there, the upload has not been moved.
     for name in names or [manifest]:
-        etag = order["manifestEtag"] if name == manifest else None
+        etag = order.manifest_etag if name == manifest else None
         if not _move(side, name, f"{folder}/{instance}/{name.removeprefix(folder + '/')}", etag=etag):
-            return {"outcome": "pending"}
-    return {"outcome": "pending" if names else "quarantined"}
+            return Pending()
+    return Pending() if names else Quarantined()
 
 
 def _owner(side: TargetSide, folder: str) -> str | None:
     """The orchestration that works on an upload."""
-    raw = side.blobs.read(WORK, claim_name(folder), max_bytes=_MAX_OWNER_BYTES)
+    raw = side.blobs.read(WORK, claim_path(folder), max_bytes=_MAX_OWNER_BYTES)
     return None if raw is None else raw.decode()
 
 
@@ -77,85 +105,87 @@ def _move(side: TargetSide, name: str, target: str, *, etag: str | None) -> bool
     return True
 
 
-def issue_receipt(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
-    """Sign the decision: ``issued`` with the receipt's name.
-
-    ``{"incoming", "envelopeSha256", "instance", "decidedAt", "code", "detail"}``; ``code`` is ``null`` for an
-    import. One orchestration issues one receipt: the first that was written stays.
-    """
-    work = WorkFolder(side.blobs, order["instance"])
-    noted = work.find("verdict") or {}
+def issue_receipt(side: TargetSide, order: Closing) -> Issued:
+    """Sign the decision. One orchestration issues one receipt: the first that was written stays."""
+    work = WorkFolder(side.blobs, order.instance)
+    verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
     damages, damage_count = _damages(work)
+    proofs = work.find(PROOFS, Proofs)
+    missing = work.find(MISSING_NUMBERS, MissingNumbers)
     receipt = Receipt(
-        envelope_sha256=order["envelopeSha256"],
-        incoming=manifest_path(order["incoming"]),
+        envelope_sha256=order.envelope_sha256,
+        incoming=manifest_path(order.incoming),
         target=side.settings.registry_login_server,
-        decided_at=parse_time(order["decidedAt"]),
-        code=None if order["code"] is None else Code[order["code"]],
-        detail=order["detail"],
-        transfer_id=noted.get("transferId"),
-        channel=noted.get("channel"),
-        sequence=noted.get("sequence"),
-        manifest_sha256=noted.get("manifestSha256") if noted.get("transferId") else None,
-        signers=tuple(Signer(**signer) for signer in noted.get("signers", ())),
-        artifacts=tuple(ArtifactProof.from_json(proof, "proof") for proof in work.find(PROOFS) or ()),
+        decided_at=parse_time(order.decided_at),
+        code=None if order.code is None else Code[order.code],
+        detail=order.detail,
+        transfer_id=verdict.transfer_id,
+        channel=verdict.channel,
+        sequence=verdict.sequence,
+        manifest_sha256=verdict.manifest_sha256 if verdict.transfer_id else None,
+        signers=tuple(Signer(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers),
+        artifacts=tuple(
+            ArtifactProof.from_json(proof, "proof") for proof in (proofs.proofs if proofs else ())
+        ),
         damages=damages,
         damage_count=damage_count,
-        missing_sequences=tuple(work.find(MISSING_SEQUENCES) or ()),
+        missing_sequences=missing.sequences if missing else (),
         tool=TOOL,
     )
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
     folder = receipt.transfer_id or receipt.envelope_sha256[:32]
-    name = f"{folder}/{order['instance']}.dsse.json"
+    name = f"{folder}/{order.instance}.dsse.json"
     side.blobs.create(RECEIPTS, name, envelope.to_bytes())
-    return {"outcome": "issued", "receipt": f"{RECEIPTS}/{name}"}
+    return Issued(receipt=f"{RECEIPTS}/{name}")
 
 
 def _damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
     """What was found, as much of it as a receipt holds, and how much there was."""
     found: list[Damage] = []
     count = 0
-    for note in work.all("damage/"):
-        count += note["count"]
+    for note in work.all(DAMAGE, DamageNote):
+        count += note.count
         room = MAX_DAMAGES - len(found)
-        found += [Damage.from_json(damage, "damage", _READ) for damage in note["damages"][:room]]
+        found += [Damage.from_json(damage, "damage", _READ) for damage in note.damages[:room]]
     return tuple(found), count
 
 
-def clean_up(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
-    """Remove what is needed no more: ``cleaned``.
+def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
+    """Remove what is needed no more, some blobs at a time.
 
-    ``{"incoming", "manifestEtag", "instance", "isImported"}``. The upload of an import; the promoted copies
-    if it was this orchestration that took the bundle's number; its working documents, its claim on the
-    transfer and, last, its turn with the channel.
+    The upload of an import; the promoted copies if it was this orchestration that took the bundle's number;
+    its claim on the transfer, its working documents, and last the note that it is to be closed.
     """
-    folder, instance = order["incoming"], order["instance"]
+    folder, instance = order.incoming, order.instance
     work = WorkFolder(side.blobs, instance)
-    if order["isImported"]:
+    if order.is_imported:
         # Another manifest than the imported one is a new upload, with an event of its own.
-        side.blobs.delete(INCOMING, manifest_path(folder), etag=order["manifestEtag"])
-        _delete_all(side, INCOMING, f"{folder}/", keep=manifest_path(folder))
-    if _has_number(side, work, instance):
-        _delete_all(side, TRANSFER, f"{folder}/")
+        side.blobs.delete(INCOMING, manifest_path(folder), etag=order.manifest_etag)
+        if not _delete_some(side, INCOMING, f"{folder}/", keep=manifest_path(folder)):
+            return Pending()
+    if _has_number(side, work, instance) and not _delete_some(side, TRANSFER, f"{folder}/"):
+        return Pending()
     if _owner(side, folder) == instance:
-        side.blobs.delete(WORK, claim_name(folder))
-    channel = (work.find("verdict") or {}).get("channel")
-    work.remove(keep="verdict")
-    if channel and side.blobs.read(WORK, turn_name(channel), max_bytes=_MAX_OWNER_BYTES) == instance.encode():
-        side.blobs.delete(WORK, turn_name(channel))
+        side.blobs.delete(WORK, claim_path(folder))
+    if not work.remove(keep=VERDICT):
+        return Pending()
     work.remove()
-    return {"outcome": "cleaned"}
+    side.blobs.delete(WORK, closing_path(instance))
+    return Cleaned()
 
 
 def _has_number(side: TargetSide, work: WorkFolder, instance: str) -> bool:
-    noted = work.find("verdict") or {}
-    if not noted.get("transferId"):
+    verdict = work.find(VERDICT, VerdictNote)
+    if verdict is None or verdict.channel is None or verdict.sequence is None:
         return False
-    entry = Ledger(side.blobs).find(noted["channel"], noted["sequence"])
+    entry = Ledger(side.blobs).find(verdict.channel, verdict.sequence)
     return entry is not None and entry.owner == instance
 
 
-def _delete_all(side: TargetSide, container: str, prefix: str, *, keep: str | None = None) -> None:
-    for name in list(side.blobs.list_names(container, prefix)):
-        if name != keep and is_safe_name(name):
-            side.blobs.delete(container, name)
+def _delete_some(side: TargetSide, container: str, prefix: str, *, keep: str | None = None) -> bool:
+    """Delete some of the blobs; whether none is left to delete."""
+    listed = side.blobs.list_names(container, prefix)
+    names = list(itertools.islice((n for n in listed if n != keep and is_safe_name(n)), _BLOBS_AT_ONCE + 1))
+    for name in names[:_BLOBS_AT_ONCE]:
+        side.blobs.delete(container, name)
+    return len(names) <= _BLOBS_AT_ONCE

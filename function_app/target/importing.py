@@ -1,69 +1,73 @@
 """Target, middle steps: promote, import, prove."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from airgap.errors import Code, ServiceError
 from airgap.manifest import Artifact
 from airgap.pipeline_runs import missing_imports, run_name
 from airgap.receipt import ArtifactProof
-from function_app.durable.outcomes import Outcome, ending
-from function_app.pipeline_runs import started
+from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from function_app.durable.stopping import require_going
+from function_app.messages import Item
+from function_app.pipeline_runs import Started, started
 from function_app.ports import TargetSide
 from function_app.storage.paths import INCOMING, TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import admitted_manifest
+from function_app.target.verifying import INSPECTION
+from function_app.target.wire import Inspection, Promoted, Proofs, Proven, Upload
 
 PROOFS = "proofs"
 
 
-def promote_blob(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
-    """Copy a verified blob to where the import pipeline may read.
+def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
+    """Copy a verified blob to where the import pipeline may read; ``pending`` while the storage copies.
 
-    ``{"incoming", "envelopeSha256", "instance", "blob", "etag"}`` → ``promoted``, or ``pending`` while the
-    storage copies. The copy is pinned to the ETag that was hashed, and gets the signed metadata and MD5.
+    The copy is pinned to the ETag that was hashed, and gets the signed metadata and MD5.
     """
-    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
-    blob = next(blob for blob in manifest.blobs if blob.name == order["blob"])
-    path = blob_path(manifest.transfer_id, blob.name)
-    is_complete = side.blobs.copy(
-        (INCOMING, path), (TRANSFER, path), etag=order["etag"], metadata=blob.metadata
-    )
+    require_going(side.blobs, order.owner)
+    inspection = WorkFolder(side.blobs, order.owner).get(INSPECTION, Inspection)
+    blob = inspection.blobs[order.number]
+    path = blob_path(inspection.upload.incoming, blob.name)
+    is_complete = side.blobs.copy((INCOMING, path), (TRANSFER, path), etag=blob.etag, metadata=blob.metadata)
     if not is_complete:
-        return {"outcome": "pending"}
+        return Pending()
     found = side.blobs.stat(TRANSFER, path)
     if found is None or found.size_bytes != blob.size_bytes:
         raise ServiceError(Code.SERVICE_UNEXPECTED, f"{TRANSFER}/{path} is not the copy that was made")
     if blob.content_md5 is not None and found.content_md5 != blob.content_md5:
         side.blobs.set_content_md5(TRANSFER, path, blob.content_md5)
-    return {"outcome": "promoted"}
+    return Promoted()
 
 
-def start_import_run(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
-    """Start the import of one promoted blob: ``{"incoming", "instance", "blob"}`` → ``started``."""
-    run = run_name("i", order["instance"], order["blob"])
+def start_import_run(side: TargetSide, order: Item) -> Started:
+    """Start the import of one promoted blob."""
+    require_going(side.blobs, order.owner)
+    inspection = WorkFolder(side.blobs, order.owner).get(INSPECTION, Inspection)
+    name = inspection.blobs[order.number].name
+    run = run_name("i", order.owner, name)
     side.pipelines.put_run(
         run,
         {
             "pipelineResourceId": side.settings.pipeline_resource_id,
-            "source": {"type": "AzureStorageBlob", "name": blob_path(order["incoming"], order["blob"])},
+            "source": {"type": "AzureStorageBlob", "name": blob_path(inspection.upload.incoming, name)},
         },
     )
-    return started(side.settings.pipeline_run_poll_s, side.settings.pipeline_run_timeout_s, run)
+    return started(side, run)
 
 
-def prove_artifacts(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
-    """Ask the registry for every digest and tag of the bundle.
+def prove_artifacts(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
+    """Ask the registry for every digest and tag of the bundle; ``IMPORT_INCOMPLETE`` if one is not there.
 
-    ``{"envelopeSha256", "instance"}`` → ``proven``, or ``IMPORT_INCOMPLETE``. The registry's answer decides;
-    what the runs themselves report as imported is compared too, and put on record where it falls short.
+    The registry's answer decides; what the runs themselves report as imported is compared too, and put on
+    record where it falls short.
     """
-    manifest = admitted_manifest(side.blobs, order["envelopeSha256"])
+    manifest = admitted_manifest(side.blobs, order.envelope_sha256)
     proofs = [_prove(side, artifact) for artifact in manifest.artifacts]
-    WorkFolder(side.blobs, order["instance"]).put(PROOFS, [proof.to_json() for proof in proofs])
+    WorkFolder(side.blobs, order.instance).put(
+        PROOFS, Proofs(proofs=tuple(proof.to_json() for proof in proofs))
+    )
     unreported = 0
     for blob in manifest.blobs:
-        properties = side.pipelines.get_run(run_name("i", order["instance"], blob.name)) or {}
+        properties = side.pipelines.get_run(run_name("i", order.instance, blob.name)) or {}
         imported = (properties.get("response") or {}).get("importedArtifacts") or []
         expected = [artifact.reference for artifact in blob.artifacts]
         unreported += len(missing_imports(expected, [str(reference) for reference in imported]))
@@ -73,7 +77,7 @@ def prove_artifacts(side: TargetSide, order: Mapping[str, Any]) -> Outcome:
             Code.IMPORT_INCOMPLETE,
             f"{len(lacking)} of {len(proofs)} artifacts are not as signed, such as {lacking[0]}{remark}",
         )
-    return {"outcome": "proven", "detail": f"{len(proofs)} artifacts{remark}"}
+    return Proven(detail=f"{len(proofs)} artifacts{remark}")
 
 
 def _prove(side: TargetSide, artifact: Artifact) -> ArtifactProof:

@@ -10,10 +10,12 @@ import azure.functions as func
 
 from airgap.manifest import ENVELOPE_NAME
 from function_app.azure.wiring import target_side
-from function_app.durable.flow import Blueprint
+from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
-from function_app.ports import BlobStore
+from function_app.messages import dump
+from function_app.ports import TargetSide
 from function_app.storage.paths import INCOMING, is_safe_name, manifest_path
+from function_app.target.wire import ImportOrder
 
 bp = Blueprint()
 
@@ -33,10 +35,10 @@ async def bundle_arrived(manifest: func.InputStream, client: df.DurableOrchestra
     path = str(manifest.name).removeprefix(f"{INCOMING}/")
     sha256 = await asyncio.to_thread(lambda: hashlib.sha256(manifest.read()).hexdigest())
     folder = path.removesuffix(f"/{ENVELOPE_NAME}")
-    await start_import(client, target_side().blobs, folder=folder, envelope_sha256=sha256)
+    await start_import(client, target_side(), folder=folder, envelope_sha256=sha256)
 
 
-async def start_import(client: Any, blobs: BlobStore, *, folder: str, envelope_sha256: str) -> str | None:
+async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_sha256: str) -> str | None:
     """Start the import of an upload, unless it is a late or repeated event; returns the instance started.
 
     The instance id is derived from the manifest's bytes. ``start_new`` would *replace* a finished instance,
@@ -48,20 +50,27 @@ async def start_import(client: Any, blobs: BlobStore, *, folder: str, envelope_s
     if not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER:
         _LOG.warning("a bundle manifest arrived under a name that no bundle can have; it is left alone")
         return None
-    found = await asyncio.to_thread(blobs.stat, INCOMING, manifest_path(folder))
+    found = await asyncio.to_thread(side.blobs.stat, INCOMING, manifest_path(folder))
     if found is None:
         return None
     instance = f"import{envelope_sha256[:32]}"
     earlier = await find_instance(client, instance, show_input=True)
     if earlier is not None:
-        if earlier.order.get("etag") == found.etag:
+        if earlier.order.get("manifestEtag") == found.etag:
             return None
         instance += hashlib.sha256(found.etag.encode()).hexdigest()[:8]
         if await find_instance(client, instance) is not None:
             return None
-    order = {"schema": 1, "incoming": folder, "etag": found.etag, "envelopeSha256": envelope_sha256}
+    settings = side.settings
+    order = ImportOrder(
+        incoming=folder,
+        manifest_etag=found.etag,
+        envelope_sha256=envelope_sha256,
+        runs_at_once=settings.pipeline_runs_at_once,
+        hashes_at_once=settings.hashes_at_once,
+    )
     try:
-        await client.start_new(_ORCHESTRATION, instance, order)
+        await client.start_new(_ORCHESTRATION, instance, dump(order))
     except Exception:  # the SDK raises nothing more precise
         if await find_instance(client, instance) is None:
             raise

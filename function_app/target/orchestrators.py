@@ -2,111 +2,128 @@
 
 from typing import Any
 
+import msgspec
+
 from airgap.fields import format_time
-from function_app.durable.flow import (
-    PARALLEL_HASHES,
-    PARALLEL_RUNS,
-    Blueprint,
-    Flow,
-    hash_groups,
-    persistently,
-    pipeline_run,
-    repeated,
-    replay_clock,
-    step,
-    steps,
-    sub_flows,
-)
-from function_app.durable.outcomes import Outcome, end_of
+from function_app.durable.blueprint import Blueprint
+from function_app.durable.flow import PENDING, Flow, Patience, awaited, for_each, replay_clock, step
+from function_app.durable.outcomes import Ending, Outcome, end_of
+from function_app.messages import Item, dump, read
+from function_app.pipeline_runs import run_succeeded
+from function_app.target import wire
 
 bp = Blueprint()
 
-_BLOBS_HASHED_AT_ONCE = 2
+CLOSE_IMPORT = "close_import"
+_TURN = Patience(pause_s=5, longest_pause_s=60)
+"""Nobody is given up for waiting: whoever has the turn ends, and else the reconciler frees it."""
+
+_RECEIPT = Patience(pause_s=30, longest_pause_s=3600, at_most_s=10 * 24 * 3600, insists=True)
+
+
+def closing_instance(instance: str) -> str:
+    """The orchestration that closes the import of ``instance``."""
+    return f"{instance}-closing"
 
 
 @bp.orchestration_trigger(context_name="context")
 def import_bundle(context: Any) -> Flow[Outcome]:
-    """One upload, from the arrival of its bundle manifest to the receipt.
-
-    Whatever it comes to: the upload is put away, and the decision is signed and stored, in this order.
-    """
-    received = context.get_input()
-    order = {**received, "instance": context.instance_id, "manifestEtag": received["etag"]}
-    order["now"] = format_time(replay_clock(context))
+    """One upload, from the arrival of its bundle manifest to the decision, and then to its closing."""
+    order = read(context.get_input(), wire.ImportOrder)
+    upload = wire.Upload(
+        incoming=order.incoming,
+        manifest_etag=order.manifest_etag,
+        envelope_sha256=order.envelope_sha256,
+        instance=context.instance_id,
+    )
+    ending: Ending | None = None
+    detail = ""
     try:
-        end = yield from _verify_and_import(context, order)
+        admitted = yield from step(context, wire.ADMIT_BUNDLE, _judging(context, upload))
+        if not admitted.is_current:
+            return {"outcome": "superseded"}
+        detail = yield from _verify_and_import(context, upload, order)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
-        end = end_of(error)
-    if end["outcome"] == "superseded":
-        return end
-    is_imported = end["outcome"] == "imported"
-    decided = {
-        "decidedAt": format_time(replay_clock(context)),
-        "code": end.get("code"),
-        "detail": end["detail"],
-    }
-    context.set_custom_status({"phase": "closing"})
-    if not is_imported:
-        moved = yield from _settled(repeated(context, "quarantine_upload", order))
-        end = {**end, "quarantine": moved["outcome"]}
-    # What it is made from is removed only afterwards: a vault that is away for a week costs no receipt.
-    issued = yield from _settled(persistently(context, "issue_receipt", {**order, **decided}))
-    if issued["outcome"] != "issued":
-        return {**end, "receipt": None, "cleanUp": "put off", "receiptError": issued["code"]}
-    cleaned = yield from _settled(repeated(context, "clean_up", {**order, "isImported": is_imported}))
-    return {**end, "receipt": issued["receipt"], "cleanUp": cleaned["outcome"]}
-
-
-def _verify_and_import(context: Any, order: dict[str, Any]) -> Flow[Outcome]:
-    """``imported`` or ``superseded``; raises for anything else."""
-    context.set_custom_status({"phase": "admitting"})
-    admitted = yield from step(context, "admit_bundle", order)
-    if admitted["outcome"] == "superseded":
-        return admitted
-    context.set_custom_status({"phase": "waiting"})
-    yield from repeated(context, "take_turn", order)
-    inspected = yield from step(context, "inspect_blobs", order)
-    blobs = [{**order, **blob} for blob in inspected["blobs"]]
-    yield from sub_flows(context, "hash_incoming_blob", blobs, at_once=_BLOBS_HASHED_AT_ONCE, phase="hashing")
-    yield from step(context, "accept_bundle", order)
-    yield from sub_flows(context, "import_blob", blobs, at_once=PARALLEL_RUNS, phase="importing")
-    context.set_custom_status({"phase": "proving"})
-    proven = yield from step(context, "prove_artifacts", order)
-    return {"outcome": "imported", "detail": proven["detail"]}
-
-
-@bp.orchestration_trigger(context_name="context")
-def hash_incoming_blob(context: Any) -> Flow[Outcome]:
-    """Every part of one uploaded blob against its signed digest."""
-    order = context.get_input()
-    groups = [
-        {**order, "first": first, "count": count}
-        for first, count in hash_groups(order["parts"], order["partSizeBytes"])
-    ]
+        ending = end_of(error)
+        detail = ending.detail
+    closing = wire.Closing(
+        **msgspec.structs.asdict(upload),
+        decided_at=format_time(replay_clock(context)),
+        code=None if ending is None else ending.code,
+        detail=detail,
+    )
+    end: Outcome = {"outcome": "imported", "detail": detail} if ending is None else dump(ending)
     try:
-        yield from steps(context, "hash_incoming_parts", groups, at_once=PARALLEL_HASHES)
+        yield from step(context, wire.RECORD_DECISION, closing)
+        closed: Outcome = yield context.call_sub_orchestrator(
+            CLOSE_IMPORT, dump(closing), closing_instance(upload.instance)
+        )
     except Exception as error:  # noqa: BLE001 - as above
-        return end_of(error)
-    return {"outcome": "hashed"}
+        closed = {"closing": "put off", "closingError": end_of(error).code}
+    return {**end, **closed}
+
+
+def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrder) -> Flow[str]:
+    """What was proven; raises for anything but a proven import."""
+    owner = upload.instance
+    yield from awaited(context, wire.TAKE_TURN, upload, _TURN)
+    inspected = yield from step(context, wire.INSPECT_BLOBS, upload)
+    yield from for_each(
+        context, wire.HASH_INCOMING_PARTS, owner=owner, count=inspected.groups, at_once=order.hashes_at_once
+    )
+    yield from step(context, wire.ACCEPT_BUNDLE, _judging(context, upload))
+    yield from for_each(
+        context, wire.PROMOTE_BLOB, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
+    )
+    yield from for_each(
+        context, "import_blob", owner=owner, count=inspected.blobs, at_once=order.runs_at_once
+    )
+    proven = yield from step(context, wire.PROVE_ARTIFACTS, upload)
+    return proven.detail
+
+
+def _judging(context: Any, upload: wire.Upload) -> wire.Judging:
+    return wire.Judging(**msgspec.structs.asdict(upload), now=format_time(replay_clock(context)))
 
 
 @bp.orchestration_trigger(context_name="context")
 def import_blob(context: Any) -> Flow[Outcome]:
-    """One verified blob: promote it, run its import."""
-    order = context.get_input()
+    """One promoted blob: run its import."""
     try:
-        yield from repeated(context, "promote_blob", order)
-        started = yield from step(context, "start_import_run", order)
-        yield from pipeline_run(context, started["run"], started)
-    except Exception as error:  # noqa: BLE001 - as above
-        return end_of(error)
+        run = yield from step(context, wire.START_IMPORT_RUN, read(context.get_input(), Item))
+        yield from run_succeeded(context, run)
+    except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
+        return dump(end_of(error))
     return {"outcome": "imported"}
 
 
-def _settled(flow: Flow[Outcome]) -> Flow[Outcome]:
+@bp.orchestration_trigger(context_name="context")
+def close_import(context: Any) -> Flow[Outcome]:
+    """Put the upload away, sign the decision, clean up; without the channel's turn, however long it takes.
+
+    What it is made from is removed only after the receipt is out: a vault that is away for a week costs no
+    receipt. What could not be done is put off: the reconciler starts this orchestration again.
+    """
+    closing = read(context.get_input(), wire.Closing)
+    done: Outcome = {"receipt": None, "closing": "put off"}
+    try:
+        if not closing.is_imported:
+            moved = yield from _settled(awaited(context, wire.QUARANTINE_UPLOAD, closing, PENDING))
+            done["quarantine"] = moved["outcome"]
+        issued = yield from awaited(context, wire.ISSUE_RECEIPT, closing, _RECEIPT)
+        done["receipt"] = issued.receipt
+        if done.get("quarantine", "quarantined") == "quarantined":
+            yield from awaited(context, wire.CLEAN_UP, closing, PENDING)
+            done["closing"] = "closed"
+    except Exception as error:  # noqa: BLE001 - as above
+        done["closingError"] = end_of(error).code
+    return done
+
+
+def _settled(flow: Flow[Any]) -> Flow[Outcome]:
     """How ``flow`` ended, as a value: its failure must not keep the next step from its turn."""
     try:
         result = yield from flow
     except Exception as error:  # noqa: BLE001 - as above
-        return end_of(error)
-    return result
+        return dump(end_of(error))
+    return dump(result)

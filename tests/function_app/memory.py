@@ -19,14 +19,15 @@ os.environ.setdefault("TRANSFER_ROLE", "source")
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.parts import MIN_PART_SIZE_BYTES
-from function_app import pipeline_runs
+from function_app.durable import lanes, waiting
+from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
 from function_app.oci import Descriptor
 from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
 from function_app.settings import SourceSettings, TargetSettings
-from function_app.source import exporting, planning, sealing
+from function_app.source import activities as source_activities
 from function_app.source import orchestrators as source_orchestrators
-from function_app.target import admission, closing, importing
+from function_app.target import activities as target_activities
 from function_app.target import orchestrators as target_orchestrators
 from tests.bundles import AUDIENCE, SigningKey, default_key, new_key
 from tests.function_app.memory_projection import MemoryProjection
@@ -281,38 +282,22 @@ def make_target(policy_json: bytes, *, key: SigningKey | None = None) -> tuple[T
     return side, blobs
 
 
-STEPS: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
-    step.__name__: step
-    for step in (
-        planning.resolve_artifacts,
-        planning.plan_transfer,
-        exporting.start_export_run,
-        pipeline_runs.read_pipeline_run,
-        exporting.confirm_export,
-        exporting.choose_part_size,
-        exporting.hash_parts,
-        sealing.seal_bundle,
-        admission.admit_bundle,
-        admission.take_turn,
-        admission.inspect_blobs,
-        admission.hash_incoming_parts,
-        admission.accept_bundle,
-        importing.promote_blob,
-        importing.start_import_run,
-        importing.prove_artifacts,
-        closing.quarantine_upload,
-        closing.issue_receipt,
-        closing.clean_up,
-    )
+STEPS: Mapping[str, tuple[Activity[Any, Any], Callable[[Any, Any], Any]]] = {
+    activity.name: (activity, step)
+    for table in (source_activities.STEPS, target_activities.STEPS)
+    for activity, step in table.items()
 }
 FLOWS: Mapping[str, Callable[[Any], Any]] = {
     name: getattr(module, name)._function.get_user_function().orchestrator_function
     for module, names in (
-        (source_orchestrators, ("export_transfer", "export_blob", "hash_blob")),
-        (target_orchestrators, ("import_bundle", "hash_incoming_blob", "import_blob")),
+        (waiting, ("await_outcome",)),
+        (lanes, ("run_lane",)),
+        (source_orchestrators, ("export_transfer", "export_blob")),
+        (target_orchestrators, ("import_bundle", "import_blob", "close_import")),
     )
     for name in names
 }
+_MAX_PAYLOAD_BYTES = 64 * 1024
 
 
 class Host:
@@ -328,16 +313,25 @@ class Host:
         self.before: dict[str, Callable[[], None]] = {}
         self.broken: dict[str, int] = {}
         self.called: list[str] = []
-        self.statuses: list[Any] = []
 
     def run(self, name: str, order: Mapping[str, Any], instance_id: str = "instance1") -> dict[str, Any]:
-        flow = FLOWS[name](_Context(self, dict(order), instance_id))
+        current = dict(order)
+        for _ in range(10_000):
+            context = _Context(self, current, instance_id)
+            end = self._generation(name, context)
+            if context.next_input is None:
+                return json.loads(small_json(end))  # type: ignore[no-any-return]  # an outcome
+            current = context.next_input
+        raise AssertionError(f"{name} continues as new for ever")
+
+    def _generation(self, name: str, context: "_Context") -> Any:
+        flow = FLOWS[name](context)
         result, error = None, None
         while True:
             try:
                 awaited = flow.throw(error) if error else flow.send(result)
             except StopIteration as end:
-                return json.loads(json.dumps(end.value))  # type: ignore[no-any-return]  # an outcome
+                return end.value
             try:
                 result, error = awaited(), None
             except Exception as failure:  # noqa: BLE001 - as the Durable SDK: whatever it was, thrown in
@@ -346,16 +340,24 @@ class Host:
     def activity(self, name: str, attempts: int, order: Any) -> Any:
         self.called.append(name)
         self.before.pop(name, lambda: None)()
+        activity, step = STEPS[name]
         for _ in range(attempts):
             if self.broken.get(name, 0):
                 self.broken[name] -= 1
                 continue
-            wire = json.loads(json.dumps(order))
-            run_step(STEPS[name], lambda: self.side, wire)
-            return json.loads(json.dumps(run_step(STEPS[name], lambda: self.side, wire)))
+            wire = json.loads(small_json(order))
+            run_step(step, lambda: self.side, activity.order, wire)
+            return json.loads(small_json(run_step(step, lambda: self.side, activity.order, wire)))
         raise Exception(  # noqa: TRY002 - what the SDK raises
             f"Activity function '{name}' failed:  ServiceError: SERVICE_UNREACHABLE: blob storage\n at …"
         )
+
+
+def small_json(value: Any) -> str:
+    """What travels through a history, and must stay small there."""
+    text = json.dumps(value)
+    assert len(text) <= _MAX_PAYLOAD_BYTES
+    return text
 
 
 class _Context:
@@ -363,6 +365,7 @@ class _Context:
         self._host = host
         self._order = order
         self.instance_id = instance_id
+        self.next_input: dict[str, Any] | None = None
 
     @property
     def current_utc_datetime(self) -> datetime:
@@ -371,15 +374,20 @@ class _Context:
     def get_input(self) -> dict[str, Any]:
         return dict(self._order)
 
+    def continue_as_new(self, order: dict[str, Any]) -> None:
+        self.next_input = json.loads(small_json(order))
+
     def set_custom_status(self, status: Any) -> None:
         assert len(json.dumps(status)) < 8 * 1024
-        self._host.statuses.append(status)
 
     def call_activity_with_retry(self, name: str, retry: Any, order: Any) -> Callable[[], Any]:
         return lambda: self._host.activity(name, retry.max_number_of_attempts, order)
 
-    def call_sub_orchestrator(self, name: str, order: Any) -> Callable[[], Any]:
-        return lambda: self._host.run(name, order, f"{self.instance_id}:{name}")
+    def call_sub_orchestrator(
+        self, name: str, order: Any, instance_id: str | None = None
+    ) -> Callable[[], Any]:
+        wire = json.loads(small_json(order))
+        return lambda: self._host.run(name, wire, instance_id or f"{self.instance_id}:{name}")
 
     def task_all(self, tasks: Sequence[Callable[[], Any]]) -> Callable[[], list[Any]]:
         assert len(tasks) <= 8

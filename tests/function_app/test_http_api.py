@@ -12,7 +12,7 @@ from function_app.azure.wiring import source_settings
 from function_app.source import http_api
 from function_app.source.transfer_request import MAX_BODY_BYTES
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import ENVIRONMENT
+from tests.function_app.memory import ENVIRONMENT, make_source
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,8 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The app's settings, as the source has them."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    side, _, _ = make_source()
+    monkeypatch.setattr(http_api, "source_side", lambda: side)
     source_settings.cache_clear()
     yield
     source_settings.cache_clear()
@@ -209,7 +211,7 @@ REFUSED = {"outcome": "refused", "code": "ARTIFACT_NOT_FOUND", "detail": "a:1", 
 )
 def test_state_of_a_transfer(state: RuntimeStatus, custom: Any, output: Any, expected: str) -> None:
     client = DurableClient()
-    order = GOOD | {"audience": ["target.azurecr.io"], "expiresInSeconds": 60}
+    order = GOOD | {"artifacts": 1, "audience": ["target.azurecr.io"], "expiresInSeconds": 60}
     client.add(ID, state=state, custom_status=custom, output=output, order=json.dumps(order))
     response, body = call("get_transfer", client, transfer_id=ID)
     assert response.status_code == 200

@@ -14,7 +14,9 @@ from airgap.manifest import ENVELOPE_NAME
 from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, verify_receipt
+from function_app.messages import dump
 from function_app.ports import BlobStat
+from function_app.target.wire import ImportOrder
 from tests.bundles import (
     CHANNEL,
     TRANSFER_ID,
@@ -72,13 +74,14 @@ class Target:
     def run(self, raw: bytes, *, folder: str = TRANSFER_ID, instance: str | None = None) -> dict[str, Any]:
         self.instances += 1
         found = self.blobs.stat("incoming", f"{folder}/{ENVELOPE_NAME}")
-        order = {
-            "schema": 1,
-            "incoming": folder,
-            "etag": found.etag if found else "gone",
-            "envelopeSha256": hashlib.sha256(raw).hexdigest(),
-        }
-        return self.host.run("import_bundle", order, instance or f"import{self.instances}")
+        order = ImportOrder(
+            incoming=folder,
+            manifest_etag=found.etag if found else "gone",
+            envelope_sha256=hashlib.sha256(raw).hexdigest(),
+            runs_at_once=5,
+            hashes_at_once=8,
+        )
+        return self.host.run("import_bundle", dump(order), instance or f"import{self.instances}")
 
     def receive(self, bundle: Bundle, **more: Any) -> dict[str, Any]:
         folder = more.get("folder") or bundle.transfer_id
@@ -117,7 +120,7 @@ def test_bundle_is_imported_proven_and_answered_by_a_signed_receipt() -> None:
         f"{TRANSFER_ID}/001",
         f"{TRANSFER_ID}/002",
     ]
-    assert outcome["cleanUp"] == "cleaned"
+    assert outcome["closing"] == "closed"
     assert target.blobs.names("incoming") == target.blobs.names("transfer") == []
     assert [name.split("/")[0] for name in target.blobs.names("ledger")] == ["envelopes", CHANNEL]
 
@@ -370,17 +373,17 @@ def test_storage_that_is_away_for_a_while_is_waited_for(activity: str) -> None:
 
 def test_lasting_outage_ends_with_its_code_and_a_receipt() -> None:
     target, bundle = Target(), bundle_of()
-    target.host.broken["inspect_blobs"] = 1000
+    target.host.broken["inspect_blobs"] = 10**9
     target.assert_refused(target.receive(bundle), Code.SERVICE_UNREACHABLE)
     assert target.numbers() == []
 
 
 def test_vault_that_is_away_for_days_costs_no_receipt() -> None:
     target = Target()
-    target.host.broken["issue_receipt"] = 1500
+    target.host.broken["issue_receipt"] = 600
     outcome = target.receive(bundle_of())
     assert target.receipt(outcome).is_imported
-    assert target.host.now - START > timedelta(hours=12)
+    assert target.host.now - START > timedelta(days=7)
 
 
 def test_receipt_that_can_never_be_signed_ends_with_a_code_and_leaves_what_it_is_made_from() -> None:
@@ -389,7 +392,7 @@ def test_receipt_that_can_never_be_signed_ends_with_a_code_and_leaves_what_it_is
     outcome = target.receive(bundle_of())
     assert outcome["outcome"] == "imported"
     assert outcome["receipt"] is None
-    assert outcome["receiptError"] == Code.SERVICE_UNREACHABLE.name
+    assert outcome["closingError"] == Code.SERVICE_UNREACHABLE.name
     assert any(name.startswith("plans/") for name in target.blobs.names("work"))
 
 

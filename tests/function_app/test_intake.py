@@ -2,17 +2,20 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from airgap.manifest import ENVELOPE_NAME
 from function_app.target.intake import start_import
+from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import MemoryBlobs
+from tests.function_app.memory import MemoryBlobs, make_target
 
 FOLDER = "transfer01"
 CONTENT = b"an envelope"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SIDE, _ = make_target(make_policy([default_key()]))
 FIRST = f"import{SHA256[:32]}"
 
 
@@ -21,7 +24,9 @@ def upload(blobs: MemoryBlobs) -> None:
 
 
 def event(client: DurableClient, blobs: MemoryBlobs) -> str | None:
-    return asyncio.run(start_import(client, blobs, folder=FOLDER, envelope_sha256=SHA256))
+    return asyncio.run(
+        start_import(client, replace(SIDE, blobs=blobs), folder=FOLDER, envelope_sha256=SHA256)
+    )
 
 
 def end(client: DurableClient, instance: str) -> None:
@@ -35,7 +40,14 @@ def test_first_event_starts_the_import_with_the_path_and_never_the_content() -> 
     order = client.instances[FIRST].input_
     found = blobs.stat("incoming", f"{FOLDER}/{ENVELOPE_NAME}")
     assert found
-    assert order == {"schema": 1, "incoming": FOLDER, "etag": found.etag, "envelopeSha256": SHA256}
+    assert order == {
+        "schema": 1,
+        "incoming": FOLDER,
+        "manifestEtag": found.etag,
+        "envelopeSha256": SHA256,
+        "runsAtOnce": 5,
+        "hashesAtOnce": 8,
+    }
 
 
 @pytest.mark.parametrize("state", [RuntimeStatus.Running, RuntimeStatus.Pending])
@@ -107,5 +119,8 @@ def test_new_upload_while_the_first_is_at_work_is_not_lost() -> None:
 def test_names_that_no_bundle_can_have_start_nothing(folder: str) -> None:
     client, blobs = DurableClient(), MemoryBlobs()
     blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", CONTENT)
-    assert asyncio.run(start_import(client, blobs, folder=folder, envelope_sha256=SHA256)) is None
+    assert (
+        asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=folder, envelope_sha256=SHA256))
+        is None
+    )
     assert not client.instances

@@ -1,9 +1,11 @@
 import pytest
 
 from airgap.errors import Code, OperatorError, PolicyRefusal, ServiceError, UntrustedInputError
-from function_app.durable.flow import hash_groups
 from function_app.durable.outcomes import Ended, end_of, ending, run_step
+from function_app.messages import Item, dump
 from function_app.source.planning import split_reference
+
+ORDER: dict[str, object] = {"schema": 1, "owner": "transfer01", "number": 1}
 
 
 @pytest.mark.parametrize(
@@ -18,7 +20,7 @@ from function_app.source.planning import split_reference
     ],
 )
 def test_refused_is_about_what_was_handed_in(code: Code, word: str) -> None:
-    assert ending(code)["outcome"] == word
+    assert dump(ending(code))["outcome"] == word
 
 
 @pytest.mark.parametrize(
@@ -31,18 +33,37 @@ def test_refused_is_about_what_was_handed_in(code: Code, word: str) -> None:
     ],
 )
 def test_what_no_retry_can_cure_comes_back_as_a_value(error: Exception) -> None:
-    def step(_: None, __: object) -> dict[str, object]:
+    def step(_: None, __: Item) -> Item:
         raise error
 
-    assert run_step(step, lambda: None, {})["code"] == getattr(error, "code").name  # noqa: B009 - typed wider
+    assert run_step(step, lambda: None, Item, ORDER)["code"] == getattr(error, "code").name  # noqa: B009 - typed wider
 
 
 def test_what_a_retry_may_cure_is_raised() -> None:
-    def step(_: None, __: object) -> dict[str, object]:
+    def step(_: None, __: Item) -> Item:
         raise ServiceError(Code.SERVICE_THROTTLED)
 
     with pytest.raises(ServiceError):
-        run_step(step, lambda: None, {})
+        run_step(step, lambda: None, Item, ORDER)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": 2}, {"schema": None}, {"surprise": 1}, {"number": "1"}, {"number": True}],
+    ids=["newer schema", "no schema", "unknown member", "other type", "boolean for a number"],
+)
+def test_order_of_another_version_is_refused_and_not_guessed_at(change: dict[str, object]) -> None:
+    ran: list[Item] = []
+
+    def step(_: None, order: Item) -> Item:
+        ran.append(order)
+        return order
+
+    raw = {name: value for name, value in (ORDER | change).items() if value is not None}
+    outcome = run_step(step, lambda: None, Item, raw)
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "NEWER_FORMAT")
+    assert ran == []
+    assert run_step(step, lambda: None, Item, ORDER) == ORDER
 
 
 @pytest.mark.parametrize(
@@ -63,22 +84,14 @@ def test_what_a_retry_may_cure_is_raised() -> None:
 )
 def test_code_is_found_in_what_the_sdk_throws(text: str, code: str, detail: str) -> None:
     outcome = end_of(Exception(text))
-    assert (outcome["code"], outcome["detail"]) == (code, detail)
+    assert (outcome.code, outcome.detail) == (code, detail)
 
 
 def test_fault_of_ours_is_not_dressed_up() -> None:
     with pytest.raises(KeyError):
         end_of(KeyError("blobs"))
-    outcome = {"outcome": "refused", "code": "EXPIRED", "detail": ""}
+    outcome = ending(Code.EXPIRED)
     assert end_of(Ended(outcome)) == outcome
-
-
-@pytest.mark.parametrize("count", [0, 1, 16, 17, 8192, 8193, 50_000])
-def test_hash_groups_cover_each_part_once_in_a_bounded_number(count: int) -> None:
-    groups = hash_groups(count, 64 * 1024**2)
-    numbers = [number for first, size in groups for number in range(first, first + size)]
-    assert numbers == list(range(1, count + 1))
-    assert len(groups) <= 512
 
 
 @pytest.mark.parametrize(

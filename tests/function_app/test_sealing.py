@@ -5,12 +5,14 @@ from typing import Any
 from airgap.envelope import Envelope
 from airgap.ledger import LedgerEntry, entry_name
 from airgap.manifest import BundleManifest
+from function_app.messages import dump, read
 from function_app.ports import SourceSide
 from function_app.source.sealing import seal_bundle
+from function_app.source.wire import Sealed, Sealing
 from function_app.storage.paths import LEDGER
 from tests.bundles import CHANNEL
 from tests.function_app.memory import START, Host, MemoryBlobs, make_source
-from tests.function_app.test_export import order
+from tests.function_app.test_export import run
 
 
 def entries(blobs: MemoryBlobs) -> list[LedgerEntry]:
@@ -31,7 +33,7 @@ def manifests(blobs: MemoryBlobs) -> list[BundleManifest]:
 
 
 def transfer(side: SourceSide, number: int, host: Host | None = None) -> dict[str, Any]:
-    return (host or Host(side)).run("export_transfer", order("team/app:v1", transfer_id=f"{number:032d}"))
+    return run(host or Host(side), "team/app:v1", transfer_id=f"{number:032d}")
 
 
 def ready_source() -> tuple[SourceSide, MemoryBlobs]:
@@ -66,33 +68,33 @@ def test_two_transfers_that_seal_at_once_get_different_numbers() -> None:
     assert manifests(blobs)[1].previous_sha256 == entries(blobs)[0].manifest_sha256
 
 
-def sealing_order(side: SourceSide) -> tuple[Host, dict[str, Any]]:
+def sealing_order(side: SourceSide) -> Sealing:
     """The order of the last step of a transfer that got as far as that."""
     host = Host(side)
-    caught: dict[str, Any] = {}
+    caught: list[Sealing] = []
     original = host.activity
 
     def catching(name: str, attempts: int, order: Any) -> Any:
         if name == "seal_bundle":
-            caught.update(order)
-            return {"outcome": "sealed"}
+            caught.append(read(order, Sealing))
+            return dump(Sealed(bundle={}))
         return original(name, attempts, order)
 
     host.activity = catching  # type: ignore[method-assign]  # a probe
     transfer(side, 0, host)
-    return host, caught
+    return caught[0]
 
 
 def test_killed_after_taking_its_number_it_publishes_the_stored_envelope() -> None:
     side, blobs = ready_source()
-    _, last = sealing_order(side)
+    last = sealing_order(side)
     seal_bundle(side, last)
     first = dict(blobs.containers["transfer"])
     path = next(name for name in first if name.endswith(".json"))
     blobs.delete("transfer", path)  # as if it had been killed just before it wrote the manifest
     transfer(side, 5)
     again = seal_bundle(side, last)
-    assert again["bundle"]["sequence"] == 1
+    assert again.bundle["sequence"] == 1
     assert blobs.containers["transfer"][path].content == first[path].content
     assert [entry.sequence for entry in entries(blobs)] == [1, 2]
 
@@ -107,8 +109,8 @@ def test_bundle_says_when_it_was_made_by_the_orchestrators_clock() -> None:
 
 def test_two_executions_of_one_sealing_take_one_number_however_they_interleave() -> None:
     side, blobs = ready_source()
-    _, last = sealing_order(side)
-    blobs.put("work", f"sealing/{last['transferId']}/first.json", b"1")  # the faster one has begun
+    last = sealing_order(side)
+    blobs.put("work", f"sealing/{last.transfer_id}/first.json", b"1")  # the faster one has begun
     list_names, faster = blobs.list_names, iter([last])
 
     def overtaken_while_listing(container: str, prefix: str) -> Any:
@@ -118,5 +120,5 @@ def test_two_executions_of_one_sealing_take_one_number_however_they_interleave()
         return iter(names)
 
     blobs.list_names = overtaken_while_listing  # type: ignore[method-assign]  # to interfere
-    assert seal_bundle(side, last)["bundle"]["sequence"] == 1
+    assert seal_bundle(side, last).bundle["sequence"] == 1
     assert [entry.sequence for entry in entries(blobs)] == [1]

@@ -1,0 +1,40 @@
+"""``run_lane``: many items one after the other, as one of several lanes side by side."""
+
+from typing import Any
+
+from function_app.durable.blueprint import Blueprint
+from function_app.durable.flow import PENDING, RUN_LANE, Flow, Lane, attempt, waited
+from function_app.durable.outcomes import Outcome, end_of, read_ending
+from function_app.durable.stopping import STOP_WORK, Stop
+from function_app.messages import Item, dump, read
+
+bp = Blueprint()
+
+_ITEMS = 40
+"""At most 1,600 events even if an outage meets every item, then the history begins anew."""
+
+
+@bp.function_name(RUN_LANE)
+@bp.orchestration_trigger(context_name="context")
+def run_lane(context: Any) -> Flow[Outcome | None]:
+    """Every ``stride``-th item, in order; the first that is refused or fails ends all lanes of its owner."""
+    lane = read(context.get_input(), Lane)
+    numbers = range(lane.next, lane.count, lane.stride)
+    for number in numbers[:_ITEMS]:
+        order = dump(Item(owner=lane.owner, number=number))
+        if lane.is_orchestration:
+            try:
+                outcome: Outcome = yield context.call_sub_orchestrator(lane.calls, order)
+            except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
+                outcome = dump(end_of(error))
+        else:
+            outcome = yield from attempt(context, lane.calls, order)
+            if outcome["outcome"] == "pending":
+                outcome = yield from waited(context, lane.calls, order, PENDING)
+        if read_ending(outcome) is not None:
+            yield from attempt(context, STOP_WORK.name, dump(Stop(owner=lane.owner)))
+            return outcome
+    if len(numbers) > _ITEMS:
+        context.continue_as_new({**dump(lane), "next": numbers[_ITEMS]})
+        return None
+    return {"outcome": "done"}

@@ -1,0 +1,47 @@
+"""Work that many activities share is called off by a note, since nothing ends an orchestration's children.
+
+Terminating an orchestration leaves its sub-orchestrations running; so does a failed sibling.
+https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-instance-management#terminate-instances
+"""
+
+from airgap.errors import Code, PolicyRefusal
+from function_app.durable.blueprint import Activity
+from function_app.messages import Message, Result
+from function_app.ports import BlobStore, Ports
+from function_app.storage.work_folder import WorkFolder
+
+_NOTE = "stopped"
+
+
+class Stop(Message, frozen=True):
+    """Whose work is called off."""
+
+    owner: str
+
+
+class Stopped(Result, frozen=True):
+    """It is."""
+
+
+STOP_WORK = Activity("stop_work", Stop, Stopped)
+
+
+def stop_work(side: Ports, order: Stop) -> Stopped:
+    """Let no further item of this owner begin; what is under way ends by itself."""
+    stop(side.blobs, order.owner)
+    return Stopped()
+
+
+def stop(blobs: BlobStore, owner: str) -> None:
+    """Write the note."""
+    WorkFolder(blobs, owner).create(_NOTE, Stop(owner=owner))
+
+
+def require_going(blobs: BlobStore, owner: str) -> None:
+    """Nothing, if the work of this owner goes on.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED`` if it was called off.
+    """
+    if WorkFolder(blobs, owner).find(_NOTE, Stop) is not None:
+        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"the work of {owner} was called off")

@@ -1,0 +1,52 @@
+"""``await_outcome``: the one place where an orchestration waits."""
+
+from datetime import timedelta
+from typing import Any
+
+from airgap.errors import Code
+from airgap.fields import parse_time
+from function_app.durable.blueprint import Blueprint
+from function_app.durable.flow import AWAIT_OUTCOME, OUTAGES, RETRY, Flow, Wait, replay_clock
+from function_app.durable.outcomes import Outcome, end_of, ending, read_ending
+from function_app.messages import dump, read
+
+bp = Blueprint()
+
+_ROUNDS = 50
+"""400 events, or 1,400 in an outage; then the history begins anew."""
+
+
+@bp.function_name(AWAIT_OUTCOME)
+@bp.orchestration_trigger(context_name="context")
+def await_outcome(context: Any) -> Flow[Outcome | None]:
+    """Ask an activity until it has an outcome that counts, with growing pauses, over any length of time.
+
+    ``pending`` and what only a later attempt can cure do not count; nor do refusals and failures where the
+    order insists. When the deadline has passed, the last refusal or failure is the outcome, else ``late``.
+    """
+    wait = read(context.get_input(), Wait)
+    pause_s = wait.pause_s
+    for _ in range(_ROUNDS):
+        outcome, is_final = yield from _ask(context, wait)
+        now = replay_clock(context)
+        if is_final:
+            return outcome
+        if wait.deadline is not None and now >= parse_time(wait.deadline):
+            is_answer = read_ending(outcome) is not None
+            return outcome if is_answer else dump(ending(Code[wait.late], f"{wait.activity} did not finish"))
+        yield context.create_timer(now + timedelta(seconds=pause_s))
+        pause_s = min(pause_s * 2, wait.longest_pause_s)
+    context.continue_as_new({**dump(wait), "pauseS": pause_s})
+    return None
+
+
+def _ask(context: Any, wait: Wait) -> Flow[tuple[Outcome, bool]]:
+    """What the activity says now, and whether that is what is waited for."""
+    try:
+        outcome: Outcome = yield context.call_activity_with_retry(wait.activity, RETRY, wait.order)
+    except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
+        found = end_of(error)
+        return dump(found), not (wait.insists or Code[found.code] in OUTAGES)
+    if outcome["outcome"] == "pending":
+        return outcome, False
+    return outcome, not (wait.insists and read_ending(outcome) is not None)

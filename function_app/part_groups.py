@@ -1,0 +1,102 @@
+"""Parts in groups, one activity each: bounded by bytes and by number, and digested from the storage."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from airgap.errors import Code, UntrustedInputError
+from airgap.parts import PartRange, part_count, plan_parts
+from function_app.messages import Message
+from function_app.ports import BlobStore
+
+PARTS_PER_GROUP = 16
+BYTES_PER_GROUP = 2 * 1024**3
+"""An activity reads no more, unless a single part is larger: so it ends well within the function timeout."""
+
+
+class Digests(Message, frozen=True):
+    """Hex SHA-256 of consecutive parts, as a working document."""
+
+    sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartGroup:
+    """Consecutive parts of one blob: the number of the first, from 1, and how many."""
+
+    blob: int
+    """The blob's place in the list that was divided, from 0."""
+    number: int
+    """The group's place in its blob, from 0."""
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartedBlob:
+    """How many parts of which size a blob has; all but the last are of full size."""
+
+    parts: int
+    part_size_bytes: int
+
+    @property
+    def group_size(self) -> int:
+        """How many parts a group of this blob has, but for the last group."""
+        return max(1, min(PARTS_PER_GROUP, BYTES_PER_GROUP // self.part_size_bytes))
+
+    @property
+    def groups(self) -> int:
+        """How many groups the blob has."""
+        return -(-self.parts // self.group_size)
+
+
+def count_groups(blobs: Iterable[PartedBlob]) -> int:
+    """How many groups the blobs have together."""
+    return sum(blob.groups for blob in blobs)
+
+
+def find_group(blobs: Sequence[PartedBlob], number: int) -> PartGroup:
+    """The ``number``-th group, from 0, of all groups of all blobs in order.
+
+    Raises:
+        IndexError: there are not so many.
+    """
+    for index, blob in enumerate(blobs):
+        if number < blob.groups:
+            first = number * blob.group_size + 1
+            count = min(blob.group_size, blob.parts - first + 1)
+            return PartGroup(blob=index, number=number, first=first, count=count)
+        number -= blob.groups
+    raise IndexError(number)
+
+
+def parts_of(blob: str, *, size_bytes: int, part_size_bytes: int, group: PartGroup) -> Iterator[PartRange]:
+    """The parts of a group."""
+    planned = plan_parts(blob, size_bytes=size_bytes, part_size_bytes=part_size_bytes)
+    return itertools.islice(planned, group.first - 1, group.first - 1 + group.count)
+
+
+def parted(size_bytes: int, part_size_bytes: int) -> PartedBlob:
+    """A blob of ``size_bytes``, whole."""
+    return PartedBlob(parts=part_count(size_bytes, part_size_bytes), part_size_bytes=part_size_bytes)
+
+
+def hash_part(blobs: BlobStore, container: str, name: str, *, etag: str, part: PartRange) -> str:
+    """Hex SHA-256 of a part, as the blob was at ``etag``; each byte is read once, a chunk at a time.
+
+    Raises:
+        UntrustedInputError: ``BLOB_CHANGED`` if it has another ETag, is gone, or ends too early.
+    """
+    digest = hashlib.sha256()
+    size_bytes = 0
+    for chunk in blobs.read_range(
+        container, name, etag=etag, offset_bytes=part.offset_bytes, size_bytes=part.size_bytes
+    ):
+        digest.update(chunk)
+        size_bytes += len(chunk)
+    if size_bytes != part.size_bytes:
+        raise UntrustedInputError(
+            Code.BLOB_CHANGED, f"{name}: {size_bytes} bytes came for part {part.name} of {part.size_bytes}"
+        )
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Source: the exported blobs divided into parts, and the parts digested in groups."""
+
+from airgap.errors import Code
+from airgap.parts import MAX_PART_SIZE_BYTES, fitting_part_size, part_count
+from function_app.durable.outcomes import Failed, Refused, ending
+from function_app.durable.stopping import require_going
+from function_app.messages import Item
+from function_app.part_groups import (
+    Digests,
+    PartedBlob,
+    count_groups,
+    find_group,
+    hash_part,
+    parted,
+    parts_of,
+)
+from function_app.ports import SourceSide
+from function_app.source.wire import Divided, DividedBlob, Division, ExportedBlob, Hashed, Transfer
+from function_app.storage.paths import TRANSFER, blob_path
+from function_app.storage.work_folder import WorkFolder
+
+DIVISION = "division"
+_MAX_PARTS = 100_000
+"""Parts of a transfer: their digests, with 5000 artifacts, fit into a statement."""
+
+
+def divide_blobs(side: SourceSide, order: Transfer) -> Divided | Refused | Failed:
+    """Choose the part size of each blob and say into how many groups all parts go.
+
+    The configured size, doubled until no blob has over 50,000 parts and the transfer has at most 100,000.
+    """
+    work = WorkFolder(side.blobs, order.transfer_id)
+    exported = list(work.all("exported/", ExportedBlob))
+    wished = side.settings.part_size_bytes
+    while (
+        sum(part_count(blob.size_bytes, wished) for blob in exported) > _MAX_PARTS
+        and wished < MAX_PART_SIZE_BYTES
+    ):
+        wished = min(wished * 2, MAX_PART_SIZE_BYTES)
+    try:
+        blobs = tuple(
+            DividedBlob(exported=blob, part_size_bytes=fitting_part_size(blob.size_bytes, wished))
+            for blob in exported
+        )
+    except ValueError as error:
+        return ending(Code.ARTIFACT_REFUSED, str(error))
+    division = Division(blobs=blobs)
+    work.create(DIVISION, division)
+    return Divided(groups=count_groups(_parted(blob) for blob in work.get(DIVISION, Division).blobs))
+
+
+def hash_parts(side: SourceSide, order: Item) -> Hashed:
+    """Digest a group of parts of a blob, as it was when the export was confirmed.
+
+    The digests lie in the work folder. A blob that was written to meanwhile is ``BLOB_CHANGED``.
+    """
+    require_going(side.blobs, order.owner)
+    work = WorkFolder(side.blobs, order.owner)
+    blobs = work.get(DIVISION, Division).blobs
+    group = find_group([_parted(blob) for blob in blobs], order.number)
+    blob = blobs[group.blob]
+    exported = blob.exported
+    path = blob_path(order.owner, exported.name)
+    parts = parts_of(
+        exported.name, size_bytes=exported.size_bytes, part_size_bytes=blob.part_size_bytes, group=group
+    )
+    digests = [hash_part(side.blobs, TRANSFER, path, etag=exported.etag, part=part) for part in parts]
+    work.put(f"digests/{exported.name}/{group.number:06d}", Digests(sha256=tuple(digests)))
+    return Hashed()
+
+
+def _parted(blob: DividedBlob) -> PartedBlob:
+    return parted(blob.exported.size_bytes, blob.part_size_bytes)

@@ -1,0 +1,80 @@
+"""The turns of a channel at the target: one bundle at a time, the lowest sequence number next.
+
+From its turn until its decision a bundle has the channel to itself: two that are pushed one after the other
+are imported in this order, however large they are, and no number is judged while another is being taken
+(``docs/adr/0005-one-bundle-of-a-channel-at-a-time.md``). Whoever is admitted gets a place in the queue,
+a blob ``work/channels/<channel>/waiting/<sequence>-<instance>``; whoever has the turn is named in
+``work/channels/<channel>/turn``. Nobody is given up for waiting. An orchestration that ended without giving
+its turn or its place back is taken out by the reconciler.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from airgap.errors import Code, PolicyRefusal
+from function_app.ports import BlobStore
+from function_app.storage.paths import WORK
+
+_MAX_OWNER_BYTES = 256
+_TURN = re.compile(r"channels/[a-z0-9-]{1,63}/turn")
+_PLACE = re.compile(r"channels/[a-z0-9-]{1,63}/waiting/[0-9]{16}-([A-Za-z0-9-]{1,200})")
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The queue of one channel, and whose turn it is. Instances are orchestrations' ids."""
+
+    blobs: BlobStore
+    channel: str
+
+    @property
+    def _turn(self) -> str:
+        return f"channels/{self.channel}/turn"
+
+    @property
+    def _waiting(self) -> str:
+        return f"channels/{self.channel}/waiting/"
+
+    def enter(self, sequence: int, instance: str) -> None:
+        """Stand in the queue; a repeat changes nothing."""
+        self.blobs.create(WORK, f"{self._waiting}{sequence:016d}-{instance}", b"")
+
+    def take(self, instance: str) -> bool:
+        """Whether the turn is this instance's now: nobody has it, and nobody waits with a lower number.
+
+        Raises:
+            PolicyRefusal: ``TRANSITION_REFUSED``: it neither has the turn nor waits for it any more.
+        """
+        holder = self.blobs.read(WORK, self._turn, max_bytes=_MAX_OWNER_BYTES)
+        if holder == instance.encode():
+            return True
+        places = list(self.blobs.list_names(WORK, self._waiting))
+        if not any(place.endswith(f"-{instance}") for place in places):
+            raise PolicyRefusal(
+                Code.TRANSITION_REFUSED, f"{instance} waits for the turn of {self.channel} no more"
+            )
+        is_next = places[0].endswith(f"-{instance}")
+        return holder is None and is_next and self.blobs.create(WORK, self._turn, instance.encode())
+
+    def leave(self, instance: str) -> None:
+        """Give the turn back, and the place in the queue; the turn of another stays."""
+        for place in list(self.blobs.list_names(WORK, self._waiting)):
+            if place.endswith(f"-{instance}"):
+                self.blobs.delete(WORK, place)
+        found = self.blobs.stat(WORK, self._turn)
+        if found is None:
+            return
+        if self.blobs.read(WORK, self._turn, max_bytes=_MAX_OWNER_BYTES) == instance.encode():
+            self.blobs.delete(WORK, self._turn, etag=found.etag)
+
+
+def held_places(blobs: BlobStore) -> Iterator[tuple[str, str]]:
+    """Every turn and every place in a queue, of all channels: the blob's name and whose it is."""
+    for name in list(blobs.list_names(WORK, "channels/")):
+        if (place := _PLACE.fullmatch(name)) is not None:
+            yield name, place[1]
+        elif _TURN.fullmatch(name):
+            holder = blobs.read(WORK, name, max_bytes=_MAX_OWNER_BYTES)
+            if holder is not None:
+                yield name, holder.decode()
