@@ -159,6 +159,15 @@ def for_each(
         raise Ended(ending)
 
 
+def settled(flow: Flow[R] | Flow[None]) -> Flow[Outcome]:
+    """How ``flow`` ended, as a value: its failure must not keep the next step from its turn."""
+    try:
+        result = yield from flow
+    except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
+        return dump(end_of(error))
+    return {"outcome": "done"} if result is None else dump(result)
+
+
 def require(outcome: Outcome, kind: type[R]) -> R:
     """An outcome that is neither a refusal nor a failure.
 

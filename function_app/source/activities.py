@@ -3,6 +3,7 @@
 from function_app.azure.wiring import source_side
 from function_app.durable.blueprint import Table, declare_activities
 from function_app.durable.stopping import STOP_WORK, stop_work
+from function_app.journal.recording import RECORD_STATE, record_state
 from function_app.pipeline_runs import READ_PIPELINE_RUN, read_pipeline_run
 from function_app.ports import SourceSide
 from function_app.source import exporting, hashing, planning, sealing, wire
@@ -17,6 +18,7 @@ STEPS: Table[SourceSide] = {
     wire.HASH_PARTS: hashing.hash_parts,
     wire.SEAL_BUNDLE: sealing.seal_bundle,
     STOP_WORK: stop_work,
+    RECORD_STATE: record_state,
 }
 
 bp = declare_activities(STEPS, source_side)

@@ -6,6 +6,7 @@ Each function asks the durable client and nothing else; what takes time is the o
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,10 +15,12 @@ import azure.functions as func
 
 from airgap.errors import Code, OperatorError
 from airgap.fields import TRANSFER_ID
+from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import Instance, find_instance, newest_instances
 from function_app.durable.stopping import stop
+from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.source.planning import REQUEST
 from function_app.source.problems import problem, respond
@@ -145,6 +148,21 @@ async def _start(client: Any, transfer_id: str, request: TransferRequest) -> Ins
         hashes_at_once=side.settings.hashes_at_once,
     )
     await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
+    facts = {
+        "requestSha256": request.sha256,
+        "channel": request.channel,
+        "audience": list(request.audience),
+        "artifacts": len(request.artifacts),
+        "expiresInSeconds": request.expires_in_s,
+    }
+    await asyncio.to_thread(
+        partial(
+            JournalStore(side.blobs, side.projection).record,
+            *(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts),
+            by="caller",
+            at=datetime.now(UTC),
+        )
+    )
     try:
         await client.start_new(_ORCHESTRATION, transfer_id, dump(order))
     except Exception:  # the SDK raises nothing more precise

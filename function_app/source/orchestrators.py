@@ -5,9 +5,11 @@ from typing import Any
 from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.parts import blob_name
+from airgap.states import Kind, State
 from function_app.durable.blueprint import Blueprint
-from function_app.durable.flow import Flow, for_each, replay_clock, step
-from function_app.durable.outcomes import Outcome, end_of, ending
+from function_app.durable.flow import Flow, for_each, replay_clock, settled, step
+from function_app.durable.outcomes import Outcome, Refused, end_of, ending
+from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
 from function_app.pipeline_runs import run_succeeded
 from function_app.source import wire
@@ -20,29 +22,38 @@ REFERENCES_PER_GROUP = 50
 
 @bp.orchestration_trigger(context_name="context")
 def export_transfer(context: Any) -> Flow[Outcome]:
-    """One transfer, from its order to the sealed bundle."""
+    """One transfer, from its order to the sealed bundle; where it stands is in its journal."""
+    order = read(context.get_input(), wire.TransferOrder)
     try:
-        order = read(context.get_input(), wire.TransferOrder)
-        owner, transfer = order.transfer_id, wire.Transfer(transfer_id=order.transfer_id)
-        context.set_custom_status({"phase": "planning"})
-        groups = -(-order.artifacts // REFERENCES_PER_GROUP)
-        yield from for_each(
-            context, wire.RESOLVE_ARTIFACTS, owner=owner, count=groups, at_once=order.runs_at_once
-        )
-        plan = yield from step(context, wire.PLAN_TRANSFER, transfer)
-        context.set_custom_status({"phase": "exporting"})
-        yield from for_each(context, "export_blob", owner=owner, count=plan.blobs, at_once=order.runs_at_once)
-        context.set_custom_status({"phase": "hashing"})
-        division = yield from step(context, wire.DIVIDE_BLOBS, transfer)
-        yield from for_each(
-            context, wire.HASH_PARTS, owner=owner, count=division.groups, at_once=order.hashes_at_once
-        )
-        context.set_custom_status({"phase": "sealing"})
-        sealing = wire.Sealing(transfer_id=owner, created_at=format_time(replay_clock(context)))
-        sealed = yield from step(context, wire.SEAL_BUNDLE, sealing)
+        sealed = yield from _export(context, order)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
-        return dump(end_of(error))
+        end = end_of(error)
+        state = State.REFUSED if isinstance(end, Refused) else State.FAILED
+        facts = {"code": end.code, "detail": end.detail, "artifacts": list(end.artifacts)}
+        yield from settled(recorded(context, Kind.TRANSFERS, order.transfer_id, state, facts))
+        return dump(end)
     return dump(sealed)
+
+
+def _export(context: Any, order: wire.TransferOrder) -> Flow[wire.Sealed]:
+    """Raises for anything but a sealed bundle."""
+    owner, transfer = order.transfer_id, wire.Transfer(transfer_id=order.transfer_id)
+    groups = -(-order.artifacts // REFERENCES_PER_GROUP)
+    yield from for_each(
+        context, wire.RESOLVE_ARTIFACTS, owner=owner, count=groups, at_once=order.runs_at_once
+    )
+    plan = yield from step(context, wire.PLAN_TRANSFER, transfer)
+    facts = {"blobs": plan.blobs, "artifacts": plan.artifacts}
+    yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)
+    yield from recorded(context, Kind.TRANSFERS, owner, State.EXPORTING)
+    yield from for_each(context, "export_blob", owner=owner, count=plan.blobs, at_once=order.runs_at_once)
+    division = yield from step(context, wire.DIVIDE_BLOBS, transfer)
+    yield from recorded(context, Kind.TRANSFERS, owner, State.HASHING, {"groups": division.groups})
+    yield from for_each(
+        context, wire.HASH_PARTS, owner=owner, count=division.groups, at_once=order.hashes_at_once
+    )
+    sealing = wire.Sealing(transfer_id=owner, created_at=format_time(replay_clock(context)))
+    return (yield from step(context, wire.SEAL_BUNDLE, sealing))
 
 
 @bp.orchestration_trigger(context_name="context")

@@ -8,7 +8,10 @@ from airgap.errors import Code, ServiceError
 from airgap.fields import format_time, parse_time
 from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, TransferBlob, manifest_digest
+from airgap.states import Kind, State
 from function_app.durable.stopping import require_going
+from function_app.journal.recording import BY_APP
+from function_app.journal.store import JournalStore
 from function_app.part_groups import Digests
 from function_app.ports import BlobStore, SourceSide
 from function_app.settings import TOOL
@@ -53,23 +56,31 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
         entry = _take_number(side, ledger, _gather(side, order), highest)
     envelope = ledger.envelope(entry.manifest_sha256)
     path = manifest_path(order.transfer_id)
+    manifest = BundleManifest.from_bytes(Envelope.from_bytes(envelope).payload)
+    bundle = {
+        "manifest": f"{TRANSFER}/{path}",
+        "manifestDigest": f"sha256:{entry.manifest_sha256}",
+        "sequence": manifest.sequence,
+        "sizeBytes": manifest.size_bytes,
+        "parts": manifest.part_count,
+        "blobs": len(manifest.blobs),
+        "artifacts": len(manifest.artifacts),
+        "expiresAt": format_time(manifest.expires_at),
+    }
+    # First on record, then in the open: a transfer that was cancelled in this moment is not published.
+    JournalStore(side.blobs, side.projection).record(
+        Kind.TRANSFERS,
+        order.transfer_id,
+        State.SEALED,
+        {"bundle": bundle},
+        by=BY_APP,
+        at=parse_time(order.created_at),
+    )
     if not side.blobs.create(TRANSFER, path, envelope):
         present = side.blobs.read(TRANSFER, path, max_bytes=len(envelope))
         if present != envelope:
             raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} holds something else")
-    manifest = BundleManifest.from_bytes(Envelope.from_bytes(envelope).payload)
-    return Sealed(
-        bundle={
-            "manifest": f"{TRANSFER}/{path}",
-            "manifestDigest": f"sha256:{entry.manifest_sha256}",
-            "sequence": manifest.sequence,
-            "sizeBytes": manifest.size_bytes,
-            "parts": manifest.part_count,
-            "blobs": len(manifest.blobs),
-            "artifacts": len(manifest.artifacts),
-            "expiresAt": format_time(manifest.expires_at),
-        }
-    )
+    return Sealed(bundle=bundle)
 
 
 def _gather(side: SourceSide, order: Sealing) -> _Bundle:

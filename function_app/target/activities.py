@@ -3,6 +3,7 @@
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Table, declare_activities
 from function_app.durable.stopping import STOP_WORK, stop_work
+from function_app.journal.recording import RECORD_STATE, record_state
 from function_app.pipeline_runs import READ_PIPELINE_RUN, read_pipeline_run
 from function_app.ports import TargetSide
 from function_app.target import acceptance, admission, closing, importing, verifying, wire
@@ -21,7 +22,9 @@ STEPS: Table[TargetSide] = {
     wire.QUARANTINE_UPLOAD: closing.quarantine_upload,
     wire.ISSUE_RECEIPT: closing.issue_receipt,
     wire.CLEAN_UP: closing.clean_up,
+    wire.FORGET_CLOSING: closing.forget_closing,
     STOP_WORK: stop_work,
+    RECORD_STATE: record_state,
 }
 
 bp = declare_activities(STEPS, target_side)

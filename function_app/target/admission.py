@@ -8,8 +8,11 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import parse_time
 from airgap.ledger import judge_taken
 from airgap.manifest import BundleManifest, TransferBlob
+from airgap.states import Kind, State
 from airgap.verify import Verdict, verify_bundle
 from function_app.durable.outcomes import Failed, Refused, ending
+from function_app.journal.recording import BY_APP
+from function_app.journal.store import JournalStore
 from function_app.part_groups import Digests, parted
 from function_app.ports import BlobStore, TargetSide
 from function_app.storage.ledger import Ledger
@@ -51,6 +54,15 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted | Refused | Faile
     Ledger(side.blobs).keep_envelope(order.envelope_sha256, raw)
     _note_expected(WorkFolder(side.blobs, order.instance), manifest)
     Turns(side.blobs, manifest.channel).enter(manifest.sequence, order.instance)
+    facts = {
+        "transferId": manifest.transfer_id,
+        "channel": manifest.channel,
+        "sequence": manifest.sequence,
+        "manifestSha256": verdict.manifest_sha256,
+        "keyids": [signer.keyid for signer in verdict.signers],
+    }
+    journals = JournalStore(side.blobs, side.projection)
+    journals.record(Kind.IMPORTS, order.instance, State.ADMITTED, facts, by=BY_APP, at=parse_time(order.now))
     return Admitted()
 
 

@@ -1,16 +1,20 @@
 """Target, last steps: record the decision, quarantine what was refused, sign the receipt, clean up."""
 
 import itertools
+from contextlib import suppress
 
 import msgspec
 
 from airgap.damage import Damage
 from airgap.envelope import Envelope
-from airgap.errors import Code, UntrustedInputError
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import FieldReader, parse_time
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
+from airgap.states import Kind, State
 from airgap.verify import Signer
 from function_app.durable.outcomes import Pending
+from function_app.journal.recording import BY_APP
+from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.settings import TOOL
 from function_app.storage.ledger import Ledger
@@ -36,6 +40,7 @@ from function_app.target.wire import (
     Closing,
     DamageNote,
     Decided,
+    Forgotten,
     Issued,
     MissingNumbers,
     Proofs,
@@ -55,10 +60,28 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     The turn is not kept for the receipt: a vault that is away must not hold up the channel.
     """
     side.blobs.create(WORK, closing_path(order.instance), msgspec.json.encode(order))
-    verdict = WorkFolder(side.blobs, order.instance).find(VERDICT, VerdictNote)
+    work = WorkFolder(side.blobs, order.instance)
+    # Where the journal has ended otherwise, its end stays.
+    with suppress(PolicyRefusal):
+        JournalStore(side.blobs, side.projection).record(
+            Kind.IMPORTS,
+            order.instance,
+            _decided_state(work, order),
+            {"detail": order.detail} | ({} if order.code is None else {"code": order.code}),
+            by=BY_APP,
+            at=parse_time(order.decided_at),
+        )
+    verdict = work.find(VERDICT, VerdictNote)
     if verdict is not None and verdict.channel is not None:
         Turns(side.blobs, verdict.channel).leave(order.instance)
     return Decided()
+
+
+def _decided_state(work: WorkFolder, order: Closing) -> State:
+    """What the import has come to: damage is told apart, since it can be mended by carrying parts again."""
+    if order.outcome == "refused" and any(work.names(DAMAGE)):
+        return State.DAMAGED
+    return {"imported": State.PROVEN, "refused": State.REFUSED}.get(order.outcome, State.FAILED)
 
 
 def quarantine_upload(side: TargetSide, order: Closing) -> Quarantined | Pending:
@@ -154,7 +177,7 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
     """Remove what is needed no more, some blobs at a time.
 
     The upload of an import; the promoted copies if it was this orchestration that took the bundle's number;
-    its claim on the transfer, its working documents, and last the note that it is to be closed.
+    its claim on the transfer and its working documents.
     """
     folder, instance = order.incoming, order.instance
     work = WorkFolder(side.blobs, instance)
@@ -170,8 +193,13 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
     if not work.remove(keep=VERDICT):
         return Pending()
     work.remove()
-    side.blobs.delete(WORK, closing_path(instance))
     return Cleaned()
+
+
+def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
+    """Remove the note of :func:`record_decision`: all is done."""
+    side.blobs.delete(WORK, closing_path(order.instance))
+    return Forgotten()
 
 
 def _has_number(side: TargetSide, work: WorkFolder, instance: str) -> bool:

@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 
 from airgap.fields import format_time
+from airgap.states import Kind, State
 from function_app.durable.blueprint import Blueprint
-from function_app.durable.flow import PENDING, Flow, Patience, awaited, for_each, replay_clock, step
+from function_app.durable.flow import PENDING, Flow, Patience, awaited, for_each, replay_clock, settled, step
 from function_app.durable.outcomes import Ending, Outcome, end_of
+from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
 from function_app.pipeline_runs import run_succeeded
 from function_app.target import wire
@@ -39,20 +41,24 @@ def import_bundle(context: Any) -> Flow[Outcome]:
     ending: Ending | None = None
     detail = ""
     try:
+        facts = {"incoming": upload.incoming, "envelopeSha256": upload.envelope_sha256}
+        yield from recorded(context, Kind.IMPORTS, upload.instance, State.RECEIVED, facts)
         admitted = yield from step(context, wire.ADMIT_BUNDLE, _judging(context, upload))
         if not admitted.is_current:
+            yield from recorded(context, Kind.IMPORTS, upload.instance, State.SUPERSEDED)
             return {"outcome": "superseded"}
         detail = yield from _verify_and_import(context, upload, order)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
         ending = end_of(error)
         detail = ending.detail
+    end: Outcome = {"outcome": "imported", "detail": detail} if ending is None else dump(ending)
     closing = wire.Closing(
         **msgspec.structs.asdict(upload),
         decided_at=format_time(replay_clock(context)),
+        outcome=end["outcome"],
         code=None if ending is None else ending.code,
         detail=detail,
     )
-    end: Outcome = {"outcome": "imported", "detail": detail} if ending is None else dump(ending)
     try:
         yield from step(context, wire.RECORD_DECISION, closing)
         closed: Outcome = yield context.call_sub_orchestrator(
@@ -66,15 +72,19 @@ def import_bundle(context: Any) -> Flow[Outcome]:
 def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrder) -> Flow[str]:
     """What was proven; raises for anything but a proven import."""
     owner = upload.instance
+    yield from recorded(context, Kind.IMPORTS, owner, State.WAITING)
     yield from awaited(context, wire.TAKE_TURN, upload, _TURN)
     inspected = yield from step(context, wire.INSPECT_BLOBS, upload)
     yield from for_each(
         context, wire.HASH_INCOMING_PARTS, owner=owner, count=inspected.groups, at_once=order.hashes_at_once
     )
     yield from step(context, wire.ACCEPT_BUNDLE, _judging(context, upload))
+    yield from recorded(context, Kind.IMPORTS, owner, State.VERIFIED)
+    yield from recorded(context, Kind.IMPORTS, owner, State.PROMOTING)
     yield from for_each(
         context, wire.PROMOTE_BLOB, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
     )
+    yield from recorded(context, Kind.IMPORTS, owner, State.IMPORTING)
     yield from for_each(
         context, "import_blob", owner=owner, count=inspected.blobs, at_once=order.runs_at_once
     )
@@ -108,22 +118,17 @@ def close_import(context: Any) -> Flow[Outcome]:
     done: Outcome = {"receipt": None, "closing": "put off"}
     try:
         if not closing.is_imported:
-            moved = yield from _settled(awaited(context, wire.QUARANTINE_UPLOAD, closing, PENDING))
+            moved = yield from settled(awaited(context, wire.QUARANTINE_UPLOAD, closing, PENDING))
             done["quarantine"] = moved["outcome"]
         issued = yield from awaited(context, wire.ISSUE_RECEIPT, closing, _RECEIPT)
         done["receipt"] = issued.receipt
         if done.get("quarantine", "quarantined") == "quarantined":
             yield from awaited(context, wire.CLEAN_UP, closing, PENDING)
+            state = State.CLOSED if closing.is_imported else State.QUARANTINED
+            facts = {"receipt": issued.receipt}
+            yield from settled(recorded(context, Kind.IMPORTS, closing.instance, state, facts))
+            yield from step(context, wire.FORGET_CLOSING, closing)
             done["closing"] = "closed"
     except Exception as error:  # noqa: BLE001 - as above
         done["closingError"] = end_of(error).code
     return done
-
-
-def _settled(flow: Flow[Any]) -> Flow[Outcome]:
-    """How ``flow`` ended, as a value: its failure must not keep the next step from its turn."""
-    try:
-        result = yield from flow
-    except Exception as error:  # noqa: BLE001 - as above
-        return dump(end_of(error))
-    return dump(result)

@@ -1,6 +1,6 @@
 """What the target's orchestrators and activities say to each other, and the documents that they share."""
 
-from typing import Any
+from typing import Any, Literal
 
 from function_app.durable.blueprint import Activity
 from function_app.messages import Item, Message, Result
@@ -37,6 +37,7 @@ class Closing(Upload, frozen=True):
     """The input of ``close_import``: what an upload came to."""
 
     decided_at: str
+    outcome: Literal["imported", "refused", "failed"]
     code: str | None
     """Code of the refusal or failure; ``None`` for an import."""
     detail: str
@@ -44,7 +45,7 @@ class Closing(Upload, frozen=True):
     @property
     def is_imported(self) -> bool:
         """Whether it was imported, and proven."""
-        return self.code is None
+        return self.outcome == "imported"
 
 
 class Admitted(Result, frozen=True):
@@ -99,6 +100,10 @@ class Issued(Result, frozen=True):
 
 class Cleaned(Result, frozen=True):
     """Nothing is left of the work."""
+
+
+class Forgotten(Result, frozen=True):
+    """Nothing is left to be closed."""
 
 
 class SignerNote(Message, frozen=True):
@@ -177,3 +182,4 @@ RECORD_DECISION = Activity("record_decision", Closing, Decided)
 QUARANTINE_UPLOAD = Activity("quarantine_upload", Closing, Quarantined)
 ISSUE_RECEIPT = Activity("issue_receipt", Closing, Issued)
 CLEAN_UP = Activity("clean_up", Closing, Cleaned)
+FORGET_CLOSING = Activity("forget_closing", Closing, Forgotten)

@@ -8,7 +8,9 @@ from airgap.envelope import Envelope
 from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.policy import TrustPolicy
+from airgap.states import Kind, State
 from airgap.verify import verify_bundle
+from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import SourceSide
 from function_app.source.planning import REQUEST
@@ -36,6 +38,9 @@ def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID) -> dict[str
         artifacts=artifacts, channel="prod", audience=tuple(AUDIENCE), expires_in_seconds=3600
     )
     WorkFolder(host.side.blobs, transfer_id).create(REQUEST, request)
+    facts = {"channel": request.channel}
+    journals = JournalStore(host.side.blobs, host.side.projection)
+    journals.record(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts, by="test", at=START)
     order = TransferOrder(
         transfer_id=transfer_id,
         request_sha256="",

@@ -81,7 +81,7 @@ class Target:
             runs_at_once=5,
             hashes_at_once=8,
         )
-        return self.host.run("import_bundle", dump(order), instance or f"import{self.instances}")
+        return self.host.run("import_bundle", dump(order), instance or f"import{self.instances:04d}")
 
     def receive(self, bundle: Bundle, **more: Any) -> dict[str, Any]:
         folder = more.get("folder") or bundle.transfer_id
@@ -317,12 +317,12 @@ def test_forgery_beside_a_running_import_is_put_away_alone() -> None:
 
     def attack() -> None:
         target.blobs.upload("incoming", f"{TRANSFER_ID}/{ENVELOPE_NAME}", forged)
-        outcome = target.run(forged, instance="attack")
+        outcome = target.run(forged, instance="theattack")
         assert outcome["code"] == "SIGNER_UNKNOWN"
-        assert target.blobs.names("quarantine") == [f"{TRANSFER_ID}/attack/{ENVELOPE_NAME}"]
+        assert target.blobs.names("quarantine") == [f"{TRANSFER_ID}/theattack/{ENVELOPE_NAME}"]
 
     target.host.before["hash_incoming_parts"] = attack
-    assert target.run(raw, instance="honest")["outcome"] == "imported"
+    assert target.run(raw, instance="thehonestone")["outcome"] == "imported"
 
 
 def test_copy_beside_a_running_import_is_refused_and_does_not_disturb_it() -> None:
@@ -331,10 +331,10 @@ def test_copy_beside_a_running_import_is_refused_and_does_not_disturb_it() -> No
 
     def push_again() -> None:
         target.blobs.upload("incoming", f"{TRANSFER_ID}/{ENVELOPE_NAME}", raw)
-        assert target.run(raw, instance="copy")["code"] == "REPLAYED"
+        assert target.run(raw, instance="thesecond")["code"] == "REPLAYED"
 
     target.host.before["start_import_run"] = push_again
-    assert target.run(raw, instance="first")["outcome"] == "imported"
+    assert target.run(raw, instance="thefirst")["outcome"] == "imported"
 
 
 def test_failed_import_run_is_a_refusal_and_its_number_stays_used() -> None:

@@ -100,7 +100,7 @@ def test_each_role_has_its_own_functions() -> None:
         role: {function.get_function_name() for function in build_app(role).get_functions()}
         for role in (read_role({"TRANSFER_ROLE": "source"}), read_role({"TRANSFER_ROLE": "target"}))
     }
-    shared = {"read_pipeline_run", "await_outcome", "run_lane", "stop_work"}
+    shared = {"read_pipeline_run", "await_outcome", "run_lane", "stop_work", "record_state"}
     assert names["source"] & names["target"] == shared
     assert {"create_transfer", "export_transfer", "seal_bundle"} <= names["source"]
     assert {"bundle_arrived", "import_bundle", "issue_receipt"} <= names["target"]
