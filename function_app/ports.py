@@ -131,7 +131,8 @@ class SigningKeys(Protocol):
     def signers(self) -> Sequence[Signer]:
         """One signer for each configured key, in order; looked up anew, so that a rotated key is seen.
 
-        Each signer's ``sign`` raises ``SIGNING_FAILED`` when the vault cannot or will not sign.
+        A signer's ``sign`` raises a ServiceError when the vault does not sign: ``SERVICE_DENIED`` without the
+        permission, ``SIGNING_FAILED`` when it refuses the request itself.
         """
 
 

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -212,6 +213,7 @@ class MemoryPipelines:
         self.looks: dict[str, int] = {}
         self.polls = 1
         self.work = work
+        self._putting = threading.Lock()
 
     def get_run(self, name: str) -> Mapping[str, Any] | None:
         if name not in self.requests:
@@ -222,9 +224,10 @@ class MemoryPipelines:
         return self.responses[name]
 
     def put_run(self, name: str, request: Mapping[str, Any]) -> None:
-        if name not in self.requests:
-            self.requests[name] = request
-            self.responses[name] = self.work(request)
+        with self._putting:
+            if name not in self.requests:
+                self.responses[name] = self.work(request)
+                self.requests[name] = request
 
 
 def succeeded(**response: Any) -> dict[str, Any]:

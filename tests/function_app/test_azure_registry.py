@@ -1,15 +1,20 @@
 """The registry port against both of the local cloud's registries: tokens, manifests, referrers."""
 
+import asyncio
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from azure.core.credentials import AccessToken
 
 from airgap.errors import Code, ServiceError
 from function_app.azure.registry import AzureRegistry
+from local_cloud.pki import CertificateAuthority
+from local_cloud.web import serve
 from tests.local_cloud.registry_harness import (
     BACKENDS,
     INDEX,
@@ -146,3 +151,94 @@ def test_identity_without_a_role_is_denied_and_its_token_not_repeated(harness: H
         registry.close()
 
     harness.run(use)
+
+
+class LyingRegistry:
+    """Answers every manifest with the bytes that it is told to; takes every token for one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = CertificateAuthority.create(folder)
+        self.content = b""
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        if request.path.startswith("/oauth2/"):
+            return web.json_response({"refresh_token": "r", "access_token": "a"})
+        return web.Response(body=self.content, content_type=MANIFEST)
+
+    def get_token(self, *_: str, **__: Any) -> AccessToken:
+        return AccessToken("entra", int(time.time()) + 3000)
+
+    def run(self, use: Callable[[AzureRegistry], None]) -> None:
+        async def scenario() -> None:
+            app = web.Application()
+            app.router.add_route("*", "/{path:.*}", self._answer)
+            server = await serve(app, ssl_context=self.ca.server_context("registry"))
+            registry = AzureRegistry(server.url.removeprefix("https://"), scope=SCOPE, credential=self)
+            try:
+                await asyncio.to_thread(use, registry)
+            finally:
+                registry.close()
+                await server.close()
+
+        asyncio.run(scenario())
+
+
+@pytest.fixture
+def liar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LyingRegistry:
+    made = LyingRegistry(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(made.ca.ca_file))
+    return made
+
+
+def of_size(size: int) -> bytes:
+    """A JSON object of so many bytes."""
+    return b'{"x":"' + b"y" * (size - 8) + b'"}'
+
+
+_LARGEST = 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("content", "described"),
+    [
+        (b'{"layers":[]}', b'{"layers":[1]}'),
+        (b"", b'{"layers":[]}'),
+        (b"[]", b"[]"),
+        (b"<html>", b"<html>"),
+        (b'"text"', b'"text"'),
+        (b"\xff", b"\xff"),
+        (b"[" * 100_000, b"[" * 100_000),
+        (of_size(_LARGEST + 1), of_size(_LARGEST + 1)),
+    ],
+    ids=["other bytes", "no bytes", "array", "page", "text", "not utf-8", "deep", "larger than 4 MiB"],
+)
+def test_registry_that_sends_anything_but_the_manifest_is_not_believed(
+    liar: LyingRegistry, content: bytes, described: bytes
+) -> None:
+    liar.content = content
+
+    def use(registry: AzureRegistry) -> None:
+        with pytest.raises(ServiceError) as caught:
+            registry.manifest("team/app", digest_of(described))
+        assert caught.value.code is Code.SERVICE_UNEXPECTED
+
+    liar.run(use)
+
+
+def test_manifest_of_just_4_mib_is_read(liar: LyingRegistry) -> None:
+    liar.content = of_size(_LARGEST)
+    liar.run(lambda registry: check_read(registry, liar.content))
+
+
+def check_read(registry: AzureRegistry, content: bytes) -> None:
+    assert registry.manifest("team/app", digest_of(content)) == json.loads(content)
+
+
+def test_digest_is_taken_from_the_answer_and_must_be_one(liar: LyingRegistry) -> None:
+    liar.content = b"{}"  # and no Docker-Content-Digest
+
+    def use(registry: AzureRegistry) -> None:
+        with pytest.raises(ServiceError, match="SERVICE_UNEXPECTED"):
+            registry.resolve("team/app", "v1")
+
+    liar.run(use)

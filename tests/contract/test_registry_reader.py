@@ -1,0 +1,203 @@
+"""One suite for the registry port: the double, and both of the local cloud's registries."""
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from azure.core.credentials import AccessToken
+
+from airgap.errors import ServiceError
+from function_app.azure.registry import AzureRegistry
+from function_app.ports import RegistryReader
+from local_cloud.registry import Registry
+from tests.contract.loop import running_loop
+from tests.function_app.memory import MemoryRegistry
+from tests.local_cloud.registry_harness import BACKENDS, INDEX, MANIFEST, Harness, digest_of
+
+PRINCIPAL = "11111111-2222-3333-4444-555555555555"
+SCOPE = "https://containerregistry.azure.net/.default"
+UNKNOWN = f"sha256:{'0' * 64}"
+_CONFIG = b'{"architecture":"amd64","os":"linux"}'
+
+
+class Shelf(Protocol):
+    """A registry that tests put manifests into, and the port on it."""
+
+    @property
+    def reader(self) -> RegistryReader: ...
+
+    @property
+    def has_referrers_api(self) -> bool: ...
+
+    def put(
+        self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST
+    ) -> str:
+        """Store a manifest under its digest and its tags; returns the digest."""
+
+
+class MemoryShelf:
+    def __init__(self, *, has_referrers_api: bool) -> None:
+        self.has_referrers_api = has_referrers_api
+        self.reader = MemoryRegistry()
+        self.reader.has_referrers_api = has_referrers_api
+
+    def put(
+        self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST
+    ) -> str:
+        return self.reader.push(repository, manifest, *tags, media_type=media_type)
+
+
+class RealShelf:
+    """A registry of the local cloud, with what every manifest refers to."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+        self._seen: set[str] = set()
+        self.has_referrers_api = harness.backend == "builtin"  # Debian's docker-registry is older than that
+        self.reader = AzureRegistry(harness.registry.login_server, scope=SCOPE, credential=self)
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        assert scopes == (SCOPE,)
+        token = self._harness.tokens.mint(PRINCIPAL, SCOPE.removesuffix("/.default"))
+        return AccessToken(token, int(time.time()) + 3000)
+
+    def put(
+        self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST
+    ) -> str:
+        if repository not in self._seen:
+            assert self._harness.push_blob(repository, _CONFIG).status_code == 201
+            self._seen.add(repository)
+        raw = json.dumps(manifest).encode()
+        for reference in (digest_of(raw), *tags):
+            answer = self._harness.put_manifest(repository, reference, raw, media_type=media_type)
+            assert answer.status_code == 201, answer.text
+        return digest_of(raw)
+
+
+@pytest.fixture(scope="module", params=["memory", "memory, older", *BACKENDS])
+def shelf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    if request.param.startswith("memory"):
+        yield MemoryShelf(has_referrers_api="older" not in request.param)
+        return
+    folder: Path = tmp_path_factory.mktemp("registry")
+    harness = Harness(folder, request.param)
+    with pytest.MonkeyPatch.context() as patch, running_loop() as loop:
+        patch.setenv("REQUESTS_CA_BUNDLE", str(harness.ca.ca_file))
+        harness.registry = loop.run(
+            Registry.start(
+                name="srcreg",
+                folder=folder / "registry",
+                ca=harness.ca,
+                tokens=harness.tokens,
+                backend=harness.backend,
+                clock=harness.clock,
+            )
+        )
+        harness.registry.grant(PRINCIPAL, "AcrPull")
+        real = RealShelf(harness)
+        yield real
+        real.reader.close()
+        loop.run(harness.registry.close())
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def repository() -> str:
+    """One of its own for each test: the registry is shared."""
+    return f"team/{uuid.uuid4().hex}"
+
+
+def image(**more: Any) -> dict[str, Any]:
+    """An image without layers."""
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": digest_of(_CONFIG),
+        "size": len(_CONFIG),
+    }
+    return {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [], **more}
+
+
+def annotated(text: str) -> dict[str, Any]:
+    return image(annotations={"text": text})
+
+
+def test_tag_and_digest_stand_for_the_manifest_with_its_media_type(shelf: Shelf, repository: str) -> None:
+    digest = shelf.put(repository, image(), "v1", "latest")
+    for reference in ("v1", "latest", digest):
+        found = shelf.reader.resolve(repository, reference)
+        assert found is not None
+        assert (found.digest, found.media_type) == (digest, MANIFEST)
+
+
+def test_tag_stands_for_what_it_points_to_now(shelf: Shelf, repository: str) -> None:
+    first = shelf.put(repository, annotated("first"), "v1")
+    second = shelf.put(repository, annotated("second"), "v1")
+    found, still = shelf.reader.resolve(repository, "v1"), shelf.reader.resolve(repository, first)
+    assert found is not None
+    assert found.digest == second != first
+    assert still is not None
+
+
+def test_what_the_registry_does_not_have_is_none(shelf: Shelf, repository: str) -> None:
+    digest = shelf.put(repository, image(), "v1")
+    assert shelf.reader.resolve(repository, "v2") is None
+    assert shelf.reader.resolve(repository, UNKNOWN) is None
+    assert shelf.reader.resolve(f"{repository}/other", "v1") is None
+    assert shelf.reader.resolve(f"{repository}/other", digest) is None
+
+
+def test_manifest_that_is_not_there_is_not_found(shelf: Shelf, repository: str) -> None:
+    digest = shelf.put(repository, image(), "v1")
+    for where, what in ((repository, UNKNOWN), (f"{repository}/other", digest)):
+        with pytest.raises(ServiceError, match="NOT_FOUND"):
+            shelf.reader.manifest(where, what)
+
+
+def test_manifest_is_read_whole(shelf: Shelf, repository: str) -> None:
+    manifest = annotated("Grüße, 世界")
+    digest = shelf.put(repository, manifest)
+    assert shelf.reader.manifest(repository, digest) == manifest
+
+
+def test_manifest_of_almost_4_mib_is_read(shelf: Shelf, repository: str) -> None:
+    manifest = annotated("x" * (4 * 2**20 - 1000))
+    digest = shelf.put(repository, manifest)
+    assert shelf.reader.manifest(repository, digest) == manifest
+
+
+def test_index_is_read_and_told_apart(shelf: Shelf, repository: str) -> None:
+    child = shelf.put(repository, image())
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [{"mediaType": MANIFEST, "digest": child, "size": len(json.dumps(image()))}],
+    }
+    digest = shelf.put(repository, index, "v1", media_type=INDEX)
+    found = shelf.reader.resolve(repository, "v1")
+    assert found is not None
+    assert (found.digest, found.media_type) == (digest, INDEX)
+    assert shelf.reader.manifest(repository, digest) == index
+
+
+def test_referrers_are_those_of_that_subject_or_there_is_no_such_api(shelf: Shelf, repository: str) -> None:
+    subject, other = shelf.put(repository, image(), "v1"), shelf.put(repository, annotated("other"))
+
+    def of(digest: str, text: str) -> str:
+        target = {"mediaType": MANIFEST, "digest": digest, "size": 1}
+        return shelf.put(repository, image(subject=target, annotations={"text": text}))
+
+    signatures = {of(subject, "signature"), of(subject, "sbom")}
+    of(other, "signature of another")
+    listed = shelf.reader.referrers(repository, subject)
+    if not shelf.has_referrers_api:
+        assert listed is None
+        return
+    assert listed is not None
+    assert {one.digest for one in listed} == signatures
+    assert {one.media_type for one in listed} == {MANIFEST}
+    assert shelf.reader.referrers(repository, next(iter(signatures))) == []
