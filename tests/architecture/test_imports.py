@@ -55,6 +55,7 @@ OFFENDERS = {
         ("function_app.source.planning", "azure"),
         ("function_app.target.admission", "azure"),
         ("function_app.ports", "azure"),
+        ("offline_mover.commands.push", "azure"),
         ("airgap.verify", "azure"),
         ("portable.tree", "azure"),
     ],
