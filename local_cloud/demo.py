@@ -226,8 +226,8 @@ class Demo:
         """The state of a transfer once it is sealed, as the API tells it; ``None`` while it is not."""
         answer = requests.get(f"{self.source.api_url}/api/transfers/{transfer_id}", timeout=30)
         state: dict[str, Any] = answer.json()
-        expect(state.get("status") not in {"failed", "refused", "cancelled"}, f"the transfer failed: {state}")
-        return state if state.get("status") == "sealed" else None
+        expect(state.get("state") not in {"failed", "refused", "cancelled"}, f"the transfer failed: {state}")
+        return state if state.get("state") == "sealed" else None
 
     # what the security officer sees
 

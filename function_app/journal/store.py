@@ -90,16 +90,16 @@ class JournalStore:
 
 
 def row_of(journal: Journal) -> JournalRow:
-    """The row of a journal that is not empty; its channel is the last that an entry tells."""
+    """The row of a journal that is not empty."""
     first, last = journal.entries[0], journal.entries[-1]
-    channels = [entry.facts["channel"] for entry in journal.entries if "channel" in entry.facts]
+    channel = next((entry.facts["channel"] for entry in journal.entries if "channel" in entry.facts), None)
     code = last.facts.get("code")
     return JournalRow(
         kind=journal.kind,
         about=journal.about,
         number=last.number,
         state=last.state,
-        channel=str(channels[-1]) if channels else None,
+        channel=None if channel is None else str(channel),
         code=None if code is None else str(code),
         created_at=first.at,
         updated_at=last.at,

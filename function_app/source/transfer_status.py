@@ -1,61 +1,55 @@
-"""What an orchestration's state means to those who ordered the transfer."""
+"""What the journal of a transfer says to those who ordered it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from airgap.errors import Code
 from airgap.fields import format_time
-from function_app.durable.instances import Instance
-from function_app.durable.outcomes import ending
-from function_app.messages import dump
+from airgap.journal import Journal, JournalEntry
+from airgap.states import State
+from function_app.ports import JournalRow
 
-PHASES = ("planning", "exporting", "hashing", "sealing")
-ENDED = ("sealed", "failed", "refused", "cancelled")
-STATUSES = ("accepted", *PHASES, *ENDED)
-
-
-def status_of(instance: Instance) -> str:
-    """One of :data:`STATUSES`."""
-    match instance.runtime_status:
-        case "Completed":
-            outcome = _outcome(instance)["outcome"]
-            return outcome if outcome in ENDED else "failed"
-        case "Terminated" | "Canceled":
-            return "cancelled"
-        case "Failed":
-            return "failed"
-    phase = instance.progress.get("phase")
-    return phase if phase in PHASES else "accepted"
+_TERMS = ("artifacts", "channel", "audience", "expiresInSeconds")
+_WITH_CODE = frozenset({State.REFUSED, State.FAILED})
 
 
-def describe(instance: Instance) -> dict[str, Any]:
-    """The body of ``GET /api/transfers/{id}``."""
-    order = instance.order
+def describe(journal: Journal) -> dict[str, Any]:
+    """The body of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
+
+    The journal must not be empty.
+    """
+    first, last = journal.entries[0], journal.entries[-1]
     body: dict[str, Any] = {
-        **summarize(instance),
-        "progress": instance.progress,
-        "request": {
-            "artifacts": order.get("artifacts"),
-            **{name: order.get(name) for name in ("channel", "audience", "expiresInSeconds")},
-        },
-        "links": links_of(instance.instance_id),
+        "transferId": journal.about,
+        "state": last.state.value,
+        "createdAt": format_time(first.at),
+        "updatedAt": format_time(last.at),
+        "request": {name: first.facts.get(name) for name in _TERMS},
+        "history": [
+            {"state": entry.state.value, "at": format_time(entry.at), "by": entry.by}
+            for entry in journal.entries
+        ],
+        "links": links_of(journal.about),
     }
-    match body["status"]:
-        case "sealed":
-            body["bundle"] = _outcome(instance)["bundle"]
-        case "failed" | "refused":
-            body["error"] = _describe_error(_outcome(instance))
+    if (sealed := journal.newest(State.SEALED)) is not None:
+        body["bundle"] = sealed.facts.get("bundle")
+    if "receipt" in last.facts:
+        body["receipt"] = last.facts["receipt"]
+    if last.state in _WITH_CODE:
+        body["error"] = _describe_error(last)
     return body
 
 
-def summarize(instance: Instance) -> dict[str, Any]:
+def summarize(row: JournalRow) -> dict[str, Any]:
     """One line of the list of transfers."""
-    return {
-        "transferId": instance.instance_id,
-        "status": status_of(instance),
-        "createdAt": format_time(instance.created_at),
-        "updatedAt": format_time(instance.updated_at),
+    line = {
+        "transferId": row.about,
+        "state": row.state.value,
+        "channel": row.channel,
+        "createdAt": format_time(row.created_at),
+        "updatedAt": format_time(row.updated_at),
+        "links": {"self": links_of(row.about)["self"]},
     }
+    return line if row.code is None else {**line, "code": row.code}
 
 
 def links_of(transfer_id: str) -> dict[str, str]:
@@ -64,15 +58,14 @@ def links_of(transfer_id: str) -> dict[str, str]:
     return {"self": path, "cancel": path}
 
 
-def _describe_error(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Code, detail and remedy of a transfer that did not succeed."""
-    code = Code.__members__.get(str(outcome.get("code")), Code.SERVICE_UNEXPECTED)
-    error = {"code": code.name, "detail": outcome.get("detail", ""), "remedy": code.remedy}
-    return error | ({"artifacts": outcome["artifacts"]} if outcome.get("artifacts") else {})
-
-
-def _outcome(instance: Instance) -> dict[str, Any]:
-    """What the orchestration returned; a fault of ours where it ended with an exception."""
-    if "outcome" in instance.outcome:
-        return instance.outcome
-    return dump(ending(Code.SERVICE_UNEXPECTED, "the orchestration ended unexpectedly; see the app's log"))
+def _describe_error(entry: JournalEntry) -> dict[str, Any]:
+    """Code, detail and remedy of a transfer that did not succeed; the references at fault, where known."""
+    name = str(entry.facts.get("code"))
+    code = Code.__members__.get(name)
+    error = {
+        "code": name,
+        "detail": entry.facts.get("detail", ""),
+        "remedy": Code.NEWER_FORMAT.remedy if code is None else code.remedy,
+    }
+    artifacts = entry.facts.get("artifacts")
+    return {**error, "artifacts": artifacts} if artifacts else error

@@ -11,12 +11,8 @@ class TransferOrder(Message, frozen=True):
     """The input of ``export_transfer``; what was asked for lies in the document ``request``."""
 
     transfer_id: str
-    request_sha256: str
     artifacts: int
     """How many references the request names."""
-    channel: str
-    audience: tuple[str, ...]
-    expires_in_seconds: int
     runs_at_once: int
     hashes_at_once: int
 

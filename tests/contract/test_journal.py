@@ -109,6 +109,37 @@ def test_one_of_two_decisions_at_once_prevails_for_both(journals: JournalStore) 
         assert {row.about: row.state for row in rows(journals)}[about] is state
 
 
+class OvertakenBlobs(MemoryBlobs):
+    """Somebody else writes just before the first that is asked for."""
+
+    faster: tuple[str, ...] = ("cancelled",)
+
+    def create(self, container: str, name: str, content: bytes) -> bool:
+        states, self.faster = self.faster, ()
+        if name.endswith("1.json"):
+            self.faster = states
+        else:
+            note(JournalStore(self, MemoryProjection()), *states)
+        return super().create(container, name, content)
+
+
+def test_what_was_overtaken_is_judged_by_what_was_faster() -> None:
+    journals = JournalStore(OvertakenBlobs(), MemoryProjection())
+    note(journals, "requested")
+    with pytest.raises(PolicyRefusal, match="planned cannot follow cancelled"):
+        note(journals, "planned")
+    assert states_of(journals.read(Kind.TRANSFERS, ID)) == ["requested", "cancelled"]
+
+
+def test_same_step_that_was_faster_elsewhere_counts_for_both() -> None:
+    blobs = OvertakenBlobs()
+    blobs.faster = ("planned", "exporting")
+    journals = JournalStore(blobs, MemoryProjection())
+    note(journals, "requested")
+    assert states_of(note(journals, "planned")) == ["requested", "planned", "exporting"]
+    assert [row.number for row in rows(journals)] == [3]
+
+
 def test_many_writers_of_one_life_make_one_chain(journals: JournalStore) -> None:
     life = ("requested", "planned", "exporting", "hashing", "sealed")
 

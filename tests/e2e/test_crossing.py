@@ -157,7 +157,7 @@ def test_artifact_that_does_not_exist_ends_before_anything_is_exported(crossing:
         state: dict[str, Any] = requests.get(
             f"{demo.source.api_url}/api/transfers/{transfer_id}", timeout=10
         ).json()
-        return state if state["status"] in {"failed", "refused", "sealed"} else None
+        return state if state["state"] in {"failed", "refused", "sealed"} else None
 
     state = crossing.run(until("the refusal", ended))
     assert state["error"]["code"] == Code.ARTIFACT_NOT_FOUND.name

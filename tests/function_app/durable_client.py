@@ -1,7 +1,6 @@
 """A durable client in memory: what the HTTP API and the intake ask of the real one."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -22,32 +21,25 @@ class Status:
     name: str | None = None
     runtime_status: RuntimeStatus | None = None
     input_: Any = None
-    output: Any = None
-    custom_status: Any = None
-    created_time: datetime | None = None
-    last_updated_time: datetime | None = None
 
 
 @dataclass
 class DurableClient:
-    """Keeps instances; ``is_racing`` makes the next start fail, as when another was faster."""
+    """Keeps instances; ``racing`` makes the next start fail, as when another was faster.
+
+    While it ``is_away``, it answers as a host that is gone.
+    """
 
     instances: dict[str, Status] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     racing: Status | None = None
-    queries: int = 0
+    is_away: bool = False
 
     async def get_status(self, instance_id: str, *, show_input: bool = False) -> Status:
         del show_input
+        if self.is_away:
+            raise ConnectionError
         return self.instances.get(instance_id, Status())
-
-    async def get_status_by(self, *, created_time_from: datetime, created_time_to: datetime) -> list[Status]:
-        self.queries += 1
-        return [
-            status
-            for status in self.instances.values()
-            if status.created_time and created_time_from <= status.created_time <= created_time_to
-        ][:100]
 
     async def start_new(self, name: str, instance_id: str, order: Any) -> str:
         if self.racing is not None:
@@ -68,12 +60,6 @@ class DurableClient:
         state: RuntimeStatus,
         name: str = "export_transfer",
         order: Any = None,
-        output: Any = None,
-        custom_status: Any = None,
-        age: timedelta = timedelta(),
     ) -> Status:
-        moment = datetime.now(UTC) - age
-        self.instances[instance_id] = Status(
-            instance_id, name, state, order, output, custom_status, moment, moment
-        )
+        self.instances[instance_id] = Status(instance_id, name, state, order)
         return self.instances[instance_id]

@@ -6,13 +6,14 @@ import pytest
 
 from airgap.envelope import Envelope
 from airgap.errors import Code
+from airgap.journal import Journal
 from airgap.manifest import BundleManifest
 from airgap.policy import TrustPolicy
 from airgap.states import Kind, State
 from airgap.verify import verify_bundle
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
-from function_app.ports import SourceSide
+from function_app.ports import Ports, SourceSide
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument, TransferOrder
 from function_app.storage.work_folder import WorkFolder
@@ -37,21 +38,25 @@ def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID) -> dict[str
     request = RequestDocument(
         artifacts=artifacts, channel="prod", audience=tuple(AUDIENCE), expires_in_seconds=3600
     )
+    journals(host.side).record(
+        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {"channel": "prod"}), by="caller", at=START
+    )
     WorkFolder(host.side.blobs, transfer_id).create(REQUEST, request)
-    facts = {"channel": request.channel}
-    journals = JournalStore(host.side.blobs, host.side.projection)
-    journals.record(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts, by="test", at=START)
     order = TransferOrder(
         transfer_id=transfer_id,
-        request_sha256="",
         artifacts=len(artifacts),
-        channel=request.channel,
-        audience=request.audience,
-        expires_in_seconds=request.expires_in_seconds,
         runs_at_once=5,
         hashes_at_once=8,
     )
     return host.run("export_transfer", dump(order), transfer_id)
+
+
+def journals(side: Ports) -> JournalStore:
+    return JournalStore(side.blobs, side.projection)
+
+
+def journal_of(side: Ports, transfer_id: str = TRANSFER_ID) -> Journal:
+    return journals(side).read(Kind.TRANSFERS, transfer_id)
 
 
 def export(side: SourceSide, *artifacts: str) -> dict[str, Any]:
@@ -82,6 +87,52 @@ def test_transfer_ends_as_a_bundle_that_the_target_accepts() -> None:
     assert [(a.reference, a.digest, a.tags) for a in manifest.artifacts] == [("team/app:v1", digest, ("v1",))]
     assert manifest.part_count == 2
     assert manifest.blobs[0].metadata == {"category": "acr-transfer-blob"}
+
+
+def test_journal_tells_each_step_and_what_was_sealed() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    outcome = export(side, "team/app:v1")
+    journal = journal_of(side)
+    states = [entry.state.value for entry in journal.entries]
+    assert states == ["requested", "planned", "exporting", "hashing", "sealed"]
+    assert {entry.by for entry in journal.entries[1:]} == {"app"}
+    assert journal.entries[1].facts == {"blobs": 1, "artifacts": 1}
+    assert journal.entries[-1].facts == {"bundle": outcome["bundle"]}
+
+
+def test_journal_tells_why_a_transfer_ended() -> None:
+    side, _, _ = make_source()
+    outcome = export(side, "team/gone:v1")
+    journal = journal_of(side)
+    assert [entry.state.value for entry in journal.entries] == ["requested", "refused"]
+    assert journal.entries[-1].facts == {
+        "code": "ARTIFACT_NOT_FOUND",
+        "detail": outcome["detail"],
+        "artifacts": ["team/gone:v1"],
+    }
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).work = lambda _: failed("quota")
+    export(side, "team/app:v1")
+    last = journal_of(side).entries[-1]
+    assert (last.state, last.facts["code"]) == (State.FAILED, "PIPELINE_RUN_FAILED")
+
+
+@pytest.mark.parametrize("step", ["plan_transfer", "start_export_run", "divide_blobs", "seal_bundle"])
+def test_transfer_that_was_cancelled_is_never_published(step: str) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+
+    def cancel() -> None:
+        journals(side).record(Kind.TRANSFERS, TRANSFER_ID, State.CANCELLED, {}, by="caller", at=START)
+
+    host.before[step] = cancel
+    outcome = run(host, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "TRANSITION_REFUSED")
+    assert journal_of(side).state is State.CANCELLED
+    assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
 
 
 def test_every_unknown_reference_is_named_and_nothing_is_exported() -> None:

@@ -1,39 +1,45 @@
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import azure.functions as func
 import pytest
 
-from airgap.fields import parse_time
+from airgap.errors import Code, PolicyRefusal
+from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings
+from function_app.journal.store import JournalStore
+from function_app.ports import SourceSide
 from function_app.source import http_api
 from function_app.source.transfer_request import MAX_BODY_BYTES
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import ENVIRONMENT, make_source
+from tests.function_app.memory_projection import MemoryProjection
 
 
 @pytest.fixture(autouse=True)
-def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The app's settings, as the source has them."""
+def side(monkeypatch: pytest.MonkeyPatch) -> Iterator[SourceSide]:
+    """The app's settings, as the source has them, and its ports in memory."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    side, _, _ = make_source()
-    monkeypatch.setattr(http_api, "source_side", lambda: side)
     source_settings.cache_clear()
-    yield
+    made, _, _ = make_source()
+    monkeypatch.setattr(http_api, "source_side", lambda: made)
+    yield made
     source_settings.cache_clear()
 
 
 GOOD = {"artifacts": ["team/app:v1"], "channel": "prod", "audience": "target.azurecr.io"}
 ID = "0123456789abcdef0123456789abcdef"
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
 
 def call(
     name: str,
-    client: DurableClient,
+    client: DurableClient | None,
     *,
     body: Any = None,
     transfer_id: str = "",
@@ -49,8 +55,9 @@ def call(
         route_params={"transferId": transfer_id},
         body=raw,
     )
-    function = getattr(http_api, name)._function.get_user_function().client_function
-    response = asyncio.run(function(req=request, client=client))
+    function = getattr(http_api, name)._function.get_user_function()
+    work = function(req=request) if client is None else function.client_function(req=request, client=client)
+    response = asyncio.run(work)
     return response, json.loads(response.get_body())
 
 
@@ -67,11 +74,10 @@ def test_transfer_is_accepted_with_where_to_look() -> None:
     assert response.status_code == 202
     assert response.headers["Location"] == f"/api/transfers/{body['transferId']}"
     assert int(response.headers["Retry-After"]) > 0
-    assert body["status"] == "accepted"
+    assert body["state"] == "requested"
     assert set(body["links"]) == {"self", "cancel"}
     order = client.instances[body["transferId"]].input_
-    assert order["audience"] == ["target.azurecr.io"]
-    assert order["expiresInSeconds"] == 30 * 24 * 3600
+    assert order["artifacts"] == 1
 
 
 @pytest.mark.parametrize(
@@ -189,98 +195,246 @@ def test_invalid_idempotency_key_is_named(key: str) -> None:
     assert body["errors"][0]["field"] == "Idempotency-Key"
 
 
-SEALED = {"outcome": "sealed", "bundle": {"sequence": 7}}
-REFUSED = {"outcome": "refused", "code": "ARTIFACT_NOT_FOUND", "detail": "a:1", "artifacts": ["a:1"]}
+BUNDLE = {"sequence": 7}
+LIFE = ("requested", "planned", "exporting", "hashing", "sealed")
+REFUSED = {"code": "ARTIFACT_NOT_FOUND", "detail": "a:1", "artifacts": ["a:1"]}
 
 
-@pytest.mark.parametrize(
-    ("state", "custom", "output", "expected"),
-    [
-        (RuntimeStatus.Pending, None, None, "accepted"),
-        (RuntimeStatus.Running, None, None, "accepted"),
-        (RuntimeStatus.Running, {"phase": "hashing"}, None, "hashing"),
-        (RuntimeStatus.Running, {"phase": "no such"}, None, "accepted"),
-        (RuntimeStatus.Completed, {"phase": "sealing"}, SEALED, "sealed"),
-        (RuntimeStatus.Completed, None, json.dumps(SEALED), "sealed"),
-        (RuntimeStatus.Completed, None, REFUSED, "refused"),
-        (RuntimeStatus.Completed, None, {"outcome": "failed", "code": "CONFLICT", "detail": ""}, "failed"),
-        (RuntimeStatus.Completed, None, None, "failed"),
-        (RuntimeStatus.Failed, None, "Orchestrator function failed: Traceback …", "failed"),
-        (RuntimeStatus.Terminated, None, "cancelled by request", "cancelled"),
-    ],
-)
-def test_state_of_a_transfer(state: RuntimeStatus, custom: Any, output: Any, expected: str) -> None:
-    client = DurableClient()
-    order = GOOD | {"artifacts": 1, "audience": ["target.azurecr.io"], "expiresInSeconds": 60}
-    client.add(ID, state=state, custom_status=custom, output=output, order=json.dumps(order))
-    response, body = call("get_transfer", client, transfer_id=ID)
+def note(
+    side: SourceSide,
+    *states: str,
+    transfer_id: str = ID,
+    facts: Mapping[str, Any] | None = None,
+    age: timedelta = timedelta(),
+) -> None:
+    """What has become of a transfer; ``facts`` go with the last state."""
+    for number, state in enumerate(states, start=1):
+        requested = {"artifacts": 1, "channel": "prod", "audience": ["a.azurecr.io"], "expiresInSeconds": 60}
+        own: Mapping[str, Any] = requested if state == "requested" else {}
+        JournalStore(side.blobs, side.projection).record(
+            *(Kind.TRANSFERS, transfer_id, State(state), facts if facts and number == len(states) else own),
+            by="app",
+            at=NOW - age,
+        )
+
+
+@pytest.mark.parametrize("states", [LIFE[:count] for count in range(1, 6)], ids=lambda states: states[-1])
+def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[str, ...]) -> None:
+    note(side, *states, facts={"bundle": BUNDLE} if states[-1] == "sealed" else None)
+    response, body = call("get_transfer", None, transfer_id=ID)
     assert response.status_code == 200
-    assert body["status"] == expected
-    assert body["request"]["artifacts"] == 1
-    assert parse_time(body["createdAt"]) <= datetime.now(UTC)
-    assert ("bundle" in body) == (expected == "sealed")
-    assert ("error" in body) == (expected in {"failed", "refused"})
-    assert "Traceback" not in json.dumps(body)
+    assert body["state"] == states[-1]
+    assert [entry["state"] for entry in body["history"]] == list(states)
+    assert body["history"][0] == {"state": "requested", "at": "2026-11-23T08:00:00Z", "by": "app"}
+    assert body["request"] == {
+        "artifacts": 1,
+        "channel": "prod",
+        "audience": ["a.azurecr.io"],
+        "expiresInSeconds": 60,
+    }
+    assert body["createdAt"] == body["updatedAt"] == "2026-11-23T08:00:00Z"
+    assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
+    assert ("Retry-After" in response.headers) == (states[-1] != "sealed")
+    assert "error" not in body
 
 
-def test_refusal_names_code_remedy_and_artifacts() -> None:
-    client = DurableClient()
-    client.add(ID, state=RuntimeStatus.Completed, output=REFUSED)
-    _, body = call("get_transfer", client, transfer_id=ID)
-    assert body["error"]["code"] == "ARTIFACT_NOT_FOUND"
-    assert body["error"]["artifacts"] == ["a:1"]
-    assert body["error"]["remedy"]
+@pytest.mark.parametrize("state", ["refused", "failed"])
+def test_refusal_names_code_remedy_and_artifacts(side: SourceSide, state: str) -> None:
+    note(side, "requested", state, facts=REFUSED)
+    response, body = call("get_transfer", None, transfer_id=ID)
+    assert body["error"] == REFUSED | {"remedy": Code.ARTIFACT_NOT_FOUND.remedy}
+    assert "Retry-After" not in response.headers
+
+
+def test_code_that_a_newer_version_wrote_is_told_as_it_is(side: SourceSide) -> None:
+    note(side, "requested", "failed", facts={"code": "BRAND_NEW"})
+    _, body = call("get_transfer", None, transfer_id=ID)
+    assert body["error"]["code"] == "BRAND_NEW"
+    assert body["error"]["remedy"] == Code.NEWER_FORMAT.remedy
 
 
 @pytest.mark.parametrize("function", ["get_transfer", "cancel_transfer"])
-@pytest.mark.parametrize("transfer_id", ["unknown00", "../x", "", "x" * 300, "sub00001"])
-def test_unknown_transfer_is_404_and_so_is_what_is_no_transfer(function: str, transfer_id: str) -> None:
-    client = DurableClient()
-    client.add("sub00001", name="hash_blob", state=RuntimeStatus.Running)
+@pytest.mark.parametrize("transfer_id", ["unknown00", "../x", "", "x" * 300, "receipts"])
+def test_what_is_no_transfer_is_404(function: str, transfer_id: str) -> None:
+    client = None if function == "get_transfer" else DurableClient()
     response, body = call(function, client, transfer_id=transfer_id)
     assert (response.status_code, body["code"]) == (404, "NOT_FOUND")
 
 
-def test_list_is_newest_first_filtered_and_bounded() -> None:
-    client = DurableClient()
-    client.add("old00000", state=RuntimeStatus.Completed, output=SEALED, age=timedelta(days=300))
-    client.add("new00000", state=RuntimeStatus.Completed, output=SEALED, age=timedelta(minutes=5))
-    client.add("run00000", state=RuntimeStatus.Running, age=timedelta(days=2))
-    client.add("sub00000", name="export_blob", state=RuntimeStatus.Running, age=timedelta(days=1))
-    _, body = call("list_transfers", client)
-    assert [line["transferId"] for line in body["transfers"]] == ["new00000", "run00000", "old00000"]
-    _, body = call("list_transfers", client, params={"status": "sealed", "limit": "1"})
-    assert [line["transferId"] for line in body["transfers"]] == ["new00000"]
-    assert body["isComplete"] is False
+def test_broken_journal_is_told_and_decides_nothing(side: SourceSide) -> None:
+    note(side, "requested", "planned")
+    side.blobs.delete("journal", f"transfers/{ID}/00000001.json")
+    for function, client in (("get_transfer", None), ("cancel_transfer", DurableClient())):
+        response, body = call(function, client, transfer_id=ID)
+        assert (response.status_code, body["code"]) == (500, "JOURNAL_BROKEN")
 
 
-def test_list_finds_all_of_many_though_the_host_gives_a_hundred_at_a_time() -> None:
-    client = DurableClient()
-    for number in range(450):
-        client.add(f"{number:08d}", state=RuntimeStatus.Running, age=timedelta(minutes=7 * number))
-        client.add(
-            f"sub{number}", name="export_blob", state=RuntimeStatus.Running, age=timedelta(minutes=number)
-        )
-    _, body = call("list_transfers", client, params={"limit": "500"})
-    assert [line["transferId"] for line in body["transfers"]] == [f"{number:08d}" for number in range(450)]
-    assert body["isComplete"] is True
-    assert client.queries < 60
+def listed(**params: str) -> tuple[list[str], str | None]:
+    """The ids of one page, and the cursor of the page after."""
+    response, body = call("list_transfers", None, params=params)
+    assert response.status_code == 200
+    cursor = parse_qs(urlsplit(body["next"]).query)["cursor"][0] if body["next"] else None
+    return [line["transferId"] for line in body["transfers"]], cursor
 
 
-@pytest.mark.parametrize("params", [{"status": "x"}, {"limit": "0"}, {"limit": "501"}, {"limit": "²"}])
+def test_list_is_newest_first_and_filtered(side: SourceSide) -> None:
+    note(side, *LIFE, transfer_id="old00000", age=timedelta(days=300))
+    note(side, *LIFE, transfer_id="new00000", age=timedelta(minutes=5))
+    note(side, "requested", transfer_id="run00000", age=timedelta(days=2))
+    note(side, "requested", "refused", transfer_id="ref00000", age=timedelta(days=1), facts=REFUSED)
+    assert listed() == (["new00000", "ref00000", "run00000", "old00000"], None)
+    assert listed(state="sealed") == (["new00000", "old00000"], None)
+    assert listed(state="sealed", channel="other") == ([], None)
+    assert listed(
+        channel="prod", createdFrom="2026-11-21T08:00:00Z", createdBefore="2026-11-23T00:00:00Z"
+    ) == (
+        ["ref00000", "run00000"],
+        None,
+    )
+    _, body = call("list_transfers", None, params={"state": "refused"})
+    assert body["transfers"] == [
+        {
+            "transferId": "ref00000",
+            "state": "refused",
+            "channel": "prod",
+            "createdAt": "2026-11-22T08:00:00Z",
+            "updatedAt": "2026-11-22T08:00:00Z",
+            "code": "ARTIFACT_NOT_FOUND",
+            "links": {"self": "/api/transfers/ref00000"},
+        }
+    ]
+
+
+def test_next_link_leads_through_all_pages_with_the_same_filters(side: SourceSide) -> None:
+    for number in range(7):
+        note(side, "requested", transfer_id=f"{number:08d}", age=timedelta(hours=number))
+    note(side, *LIFE, transfer_id="sealed00")
+    _, body = call("list_transfers", None, params={"state": "requested", "limit": "3"})
+    assert set(parse_qs(urlsplit(body["next"]).query)) == {"state", "limit", "cursor"}
+    found, cursor = listed(state="requested", limit="3")
+    while cursor is not None:
+        page, cursor = listed(state="requested", limit="3", cursor=cursor)
+        found += page
+    assert found == [f"{number:08d}" for number in range(7)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"state": "x"},
+        {"state": "received"},
+        {"channel": "../x"},
+        {"limit": "0"},
+        {"limit": "501"},
+        {"limit": "²"},
+        {"createdFrom": "yesterday"},
+        {"createdBefore": "2026-13-01T00:00:00Z"},
+        {"cursor": "forged"},
+    ],
+    ids=str,
+)
 def test_invalid_query_is_named(params: dict[str, str]) -> None:
-    response, body = call("list_transfers", DurableClient(), params=params)
+    response, body = call("list_transfers", None, params=params)
     assert response.status_code == 400
     assert body["errors"][0]["field"] in params
 
 
-def test_transfer_is_cancelled_once() -> None:
+def test_lists_that_are_away_are_told_as_passing_while_a_transfer_is_still_found(side: SourceSide) -> None:
+    note(side, "requested")
+    assert isinstance(side.projection, MemoryProjection)
+    side.projection.is_away = True
+    response, body = call("list_transfers", None)
+    assert (response.status_code, body["code"]) == (503, "SERVICE_UNREACHABLE")
+    assert call("get_transfer", None, transfer_id=ID)[0].status_code == 200
+    assert post(GOOD)[0].status_code == 202
+
+
+def test_transfer_is_cancelled_for_good(side: SourceSide) -> None:
     client = DurableClient()
-    client.add(ID, state=RuntimeStatus.Running)
-    response, body = call("cancel_transfer", client, transfer_id=ID)
-    assert (response.status_code, body["status"]) == (202, "cancelled")
-    response, body = call("cancel_transfer", client, transfer_id=ID)
+    _, ordered = post(GOOD, client, "nightly-1")
+    transfer_id = ordered["transferId"]
+    response, body = call("cancel_transfer", client, transfer_id=transfer_id)
+    assert (response.status_code, body["state"]) == (200, "cancelled")
+    assert client.instances[transfer_id].runtime_status is RuntimeStatus.Terminated
+    assert "Retry-After" not in response.headers
+    response, body = call("cancel_transfer", client, transfer_id=transfer_id)
+    assert (response.status_code, body["code"]) == (409, "TRANSITION_REFUSED")
+    with pytest.raises(PolicyRefusal, match="TRANSITION_REFUSED"):
+        note(side, "planned", transfer_id=transfer_id)
+    response, body = post(GOOD, client, "nightly-1")
+    assert (response.status_code, body["state"]) == (200, "cancelled")
+    assert client.started == [transfer_id]
+
+
+@pytest.mark.parametrize("states", [LIFE, ("requested", "failed"), (*LIFE, "delivered")], ids=str)
+def test_what_is_sealed_or_ended_is_not_cancelled(side: SourceSide, states: tuple[str, ...]) -> None:
+    note(side, *states)
+    response, body = call("cancel_transfer", DurableClient(), transfer_id=ID)
+    assert (response.status_code, body["code"]) == (409, "TRANSITION_REFUSED")
+    assert states[-1] in body["detail"]
+
+
+def test_cancellation_needs_no_orchestration(side: SourceSide) -> None:
+    note(side, "requested")
+    response, body = call("cancel_transfer", DurableClient(), transfer_id=ID)
+    assert (response.status_code, body["state"]) == (200, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("states", "facts"),
+    [
+        (("refused",), REFUSED),
+        (("failed",), {"code": "PIPELINE_RUN_FAILED", "detail": "quota"}),
+        (LIFE[1:], {"bundle": BUNDLE}),
+        ((*LIFE[1:], "delivered"), {"receipt": "receipts/x"}),
+    ],
+    ids=["refused", "failed", "sealed", "delivered"],
+)
+def test_repeat_of_what_has_ended_is_told_so_and_not_to_wait(
+    side: SourceSide, states: tuple[str, ...], facts: dict[str, Any]
+) -> None:
+    client = DurableClient()
+    _, first = post(GOOD, client, "nightly-1")
+    note(side, *states, transfer_id=first["transferId"], facts=facts)
+    response, body = post(GOOD, client, "nightly-1")
+    assert (response.status_code, body["state"]) == (200, states[-1])
+    assert "Retry-After" not in response.headers
+    assert body["transferId"] == first["transferId"]
+    assert ("error" in body) == (states[-1] in {"refused", "failed"})
+    assert len(client.started) == 1
+
+
+def test_order_whose_app_died_before_starting_it_is_started_by_the_repeat() -> None:
+    dying = DurableClient(is_away=True)
+    with pytest.raises(ConnectionError):
+        post(GOOD, dying, "nightly-1")
+    client = DurableClient()
+    response, body = post(GOOD, client, "nightly-1")
+    assert (response.status_code, body["state"]) == (202, "requested")
+    assert client.started == [body["transferId"]]
+    post(GOOD, client, "nightly-1")
+    assert client.started == [body["transferId"]]
+
+
+def test_another_request_does_not_take_the_place_of_one_that_was_never_started() -> None:
+    with pytest.raises(ConnectionError):
+        post(GOOD, DurableClient(is_away=True), "nightly-1")
+    client = DurableClient()
+    response, body = post(GOOD | {"channel": "other"}, client, "nightly-1")
     assert (response.status_code, body["code"]) == (409, "CONFLICT")
+    assert client.started == []
+
+
+def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
+    _, body = post(GOOD)
+    (entry,) = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, body["transferId"]).entries
+    assert entry.by == "caller"
+    assert {name: entry.facts[name] for name in entry.facts if name != "requestSha256"} == {
+        "artifacts": 1,
+        "channel": "prod",
+        "audience": ["target.azurecr.io"],
+        "expiresInSeconds": 30 * 24 * 3600,
+    }
 
 
 def test_missing_setting_is_named_to_the_caller_instead_of_a_stack_trace(
