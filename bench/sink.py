@@ -1,4 +1,4 @@
-"""nginx in the place of a blob service, with TLS: takes every block, keeps none, and gives one blob.
+"""A stand-in for a blob service, nginx with TLS: it takes every block, keeps none, and gives one blob.
 
 It reads a body whole into memory before it answers, as a storage does; a range of the blob is read from a
 file, by way of an inner server, since ``x-ms-range`` must become ``Range``.

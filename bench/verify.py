@@ -105,7 +105,7 @@ def _pulled_volume(folder: Path, size_bytes: int) -> Path:
 
 
 def _one_core(size_bytes: int) -> float:
-    """MB/s."""
+    """How fast one core digests, in MB/s."""
     buffer = bytes(_BUFFER_BYTES)
     digest = hashlib.sha256()
     rounds = max(1, size_bytes // _BUFFER_BYTES)

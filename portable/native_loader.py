@@ -53,7 +53,7 @@ class NativeFinder:
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As the import system asks for it.
+        """The spec of a module of ``native.json``, as the import system asks for it; ``None`` for any other.
 
         Raises:
             SystemExit: the tree carries nothing for this Python or platform, or is damaged; one line was
@@ -139,7 +139,7 @@ def files_for(key: str, app: str, read: Read) -> Mapping[str, Sequence[str]]:
 
 
 def read_packed(path: str, read: Read) -> bytes:
-    """A file of the tree.
+    """The bytes of a file of the tree.
 
     Raises:
         SystemExit: it is missing or cannot be read.
@@ -153,7 +153,7 @@ def read_packed(path: str, read: Read) -> bytes:
 
 
 def read_checked(path: str, sha256: str, read: Read) -> bytes:
-    """A file of the tree whose SHA-256 is right.
+    """The bytes of a file of the tree, once their SHA-256 (hex) was found right.
 
     Raises:
         SystemExit: it is not, or the file cannot be read.
@@ -190,7 +190,7 @@ def in_memory(content: bytes, path: str) -> Iterator[str]:
 
 @contextmanager
 def in_tree(_content: bytes, path: str) -> Iterator[str]:
-    """The file where it lies.
+    """The path of the file where it lies.
 
     Raises:
         OSError: it lies inside a zip.
@@ -224,7 +224,7 @@ def in_temporary_folder(content: bytes, path: str) -> Iterator[str]:
 
 
 def remove_stale_folders(temporary: str) -> None:
-    """Remove what earlier runs on Windows could not."""
+    """Remove the temporary folders that earlier runs on Windows could not remove."""
     import shutil  # noqa: PLC0415 - most systems do without
     import time  # noqa: PLC0415 - as above
 
@@ -239,14 +239,14 @@ def remove_stale_folders(temporary: str) -> None:
 
 
 def damaged(what: str) -> NoReturn:
-    """End: this copy of the tool is not what was packed."""
+    """End the program with TOOL_DAMAGED: this copy of the tool is not what was packed."""
     from airgap.errors import Code  # noqa: PLC0415 - --help does without
 
     refuse(Code.TOOL_DAMAGED.exit_code, f"{what}. {Code.TOOL_DAMAGED.remedy}", Code.TOOL_DAMAGED.name)
 
 
 def refuse(exit_code: int, message: str, prefix: str = "offline-mover") -> NoReturn:
-    """End with one line; past every ``except Exception`` on the way out of an import."""
+    """End the program with one line; past every ``except Exception`` on the way out of an import."""
     line = "".join(c if c.isprintable() else "?" for c in f"{prefix}: {message}")
     sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii") + "\n")
     raise SystemExit(exit_code)

@@ -14,7 +14,7 @@ WHEEL_PLATFORMS: Mapping[str, str] = {
 """What uv calls each platform; manylinux2014 means glibc 2.17 or later."""
 
 MINORS = (11, 12, 13, 14)
-"""Of CPython 3."""
+"""The minor versions of CPython 3 that the packed mover runs on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +26,17 @@ class Target:
 
     @property
     def key(self) -> str:
-        """As :func:`portable.native_loader.target_key` finds it at run time."""
+        """The target's name, as :func:`portable.native_loader.target_key` finds it at run time."""
         return f"{self.platform}-cp3{self.minor}"
 
     @property
     def wheel_platform(self) -> str:
-        """As uv names it."""
+        """The platform's name for uv."""
         return WHEEL_PLATFORMS[self.platform]
 
     @property
     def python_version(self) -> str:
-        """``3.11``."""
+        """The version of Python, such as ``3.11``."""
         return f"3.{self.minor}"
 
 

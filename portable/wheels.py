@@ -52,13 +52,13 @@ class PackError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Licence:
-    """Under what terms a carried distribution may be passed on."""
+    """The terms under which a carried distribution may be passed on."""
 
     name: str
     version: str
     terms: str
     texts: tuple[tuple[str, str], ...]
-    """File name and text."""
+    """The licence's files: name and text of each."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Carried:
             raise PackError(f"{name} is not the same for every platform and Python")
 
     def table(self) -> bytes:
-        """``native.json``."""
+        """The content of ``native.json``: file name and SHA-256 (hex) by target and module."""
         rows = {
             key: {
                 module: [name, hashlib.sha256(self.files[name]).hexdigest()]

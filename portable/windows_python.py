@@ -60,10 +60,10 @@ def _unpack(content: bytes) -> dict[str, bytes]:
 
 
 def _require_fitting(files: dict[str, bytes], path: Path) -> None:
-    """Its processor and its version are right.
+    """Refuse a Python for another processor or of another version than we pack for.
 
     Raises:
-        PackError: they are not.
+        PackError: it is such a one.
     """
     if _machine(files.get(EXECUTABLE, b"")) != _AMD64:
         raise PackError(f"{path}: no {EXECUTABLE} for amd64 in it")

@@ -34,7 +34,7 @@ class Authorship:
     modified_s: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return ``systemData``."""
+        """Return the member ``systemData`` of an ARM resource."""
         return {
             "createdBy": self.created_by,
             "createdByType": "Application",

@@ -40,7 +40,7 @@ class Function:
 
     @property
     def is_async(self) -> bool:
-        """The code is a coroutine function and runs on the event loop."""
+        """Whether the code is a coroutine function, which runs on the event loop."""
         return inspect.iscoroutinefunction(self.code)
 
     @property

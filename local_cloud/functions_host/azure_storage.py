@@ -50,7 +50,7 @@ class AzureBlobStorage:
         self._service = service
 
     def list_page(self, container: str, prefix: str, marker: str | None) -> Page:
-        """See `BlobStorage`."""
+        """See the port."""
         client = self._service.get_container_client(container)
         pages = client.list_blobs(name_starts_with=prefix or None, results_per_page=_PAGE).by_page(marker)
         try:
@@ -62,7 +62,12 @@ class AzureBlobStorage:
         return Page(blobs=tuple(blobs), marker=pages.continuation_token or None)  # type: ignore[attr-defined] # PageIterator
 
     def read(self, container: str, name: str) -> Blob | None:
-        """See `BlobStorage`; more than 128 MiB are refused, as they would have to be held in memory."""
+        """The blob with its content, which is held in memory: at most 128 MiB.
+
+        Raises:
+            BlobTooLargeError: It is larger.
+            StorageOutageError: Any other trouble.
+        """
         client = self._service.get_blob_client(container, name)
         try:
             stream = client.download_blob(max_concurrency=1)

@@ -84,7 +84,7 @@ class Blob:
 
 
 class BlobStorage(Protocol):
-    """One storage account. Called from a worker thread, one call at a time for each trigger."""
+    """The port to one storage account. Called from a worker thread, one call at a time for each trigger."""
 
     def list_page(self, container: str, prefix: str, marker: str | None) -> Page:
         """The blobs under `prefix`, from `marker` on; a missing container is an empty page.
@@ -130,7 +130,7 @@ class BlobPattern:
         return cls(container=container, prefix=pieces[0], regex=re.compile(regex, re.DOTALL))
 
     def matches(self, name: str) -> bool:
-        """The blob of that name is one of ours."""
+        """Whether the blob of that name fits the pattern."""
         return self.regex.fullmatch(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""When a timer function is due: NCRONTAB expressions and intervals, as the timer extension reads them.
+"""The schedules of timer functions: NCRONTAB expressions and intervals, as the timer extension reads them.
 
 Written here and not taken from a cron library, because each of those speaks another dialect: a day *or* a
 weekday where NCRONTAB wants both, `L`, `#` and `?`, Sunday as 7, names cut to three letters. A schedule that
@@ -32,11 +32,11 @@ class ScheduleError(ValueError):
 
 
 class Schedule(Protocol):
-    """The moments at which a timer function is due, in epoch seconds."""
+    """A port: the moments at which a timer function is due, in epoch seconds."""
 
     @property
     def follows_the_calendar(self) -> bool:
-        """The schedule names times of day; an interval does not."""
+        """Whether the schedule names times of day; an interval does not."""
 
     def next_after(self, moment: float) -> float:
         """The first due moment that is later than `moment`."""
@@ -59,7 +59,7 @@ def parse_schedule(text: str) -> Schedule:
 
 
 def is_frequent(schedule: Schedule, now: float) -> bool:
-    """The next two due moments are less than a minute apart: Azure keeps no status for such timers."""
+    """Whether two due moments are less than a minute apart: Azure keeps no status for such timers."""
     first = schedule.next_after(now)
     return schedule.next_after(first) - first < _MINUTE_S
 
@@ -72,11 +72,11 @@ class Interval:
 
     @property
     def follows_the_calendar(self) -> bool:
-        """See `Schedule`."""
+        """See the port."""
         return False
 
     def next_after(self, moment: float) -> float:
-        """See `Schedule`."""
+        """See the port."""
         return moment + self.seconds
 
 
@@ -93,11 +93,14 @@ class Cron:
 
     @property
     def follows_the_calendar(self) -> bool:
-        """See `Schedule`."""
+        """See the port."""
         return True
 
     def next_after(self, moment: float) -> float:
-        """See `Schedule`; the search ends because `parse_schedule` refuses dates that no year has."""
+        """The first due moment that is later than `moment`, in epoch seconds.
+
+        The search ends because `parse_schedule` refuses dates that no year has.
+        """
         start = dt.datetime.fromtimestamp(math.floor(moment) + 1, dt.UTC)
         day, earliest = start.date(), (start.hour, start.minute, start.second)
         while True:

@@ -69,7 +69,7 @@ class Instance:
 
     @property
     def is_finished(self) -> bool:
-        """No further step will be taken."""
+        """Whether no further step will be taken."""
         return self.status in FINISHED
 
 
@@ -123,7 +123,7 @@ class Step:
 
 
 class Store:
-    """Not thread-safe: all calls come from the event loop's thread."""
+    """The SQLite file. It is not thread-safe: all calls come from the event loop's thread."""
 
     def __init__(self, path: Path | str) -> None:
         """Opens or creates the file.
@@ -150,7 +150,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing."""
+        """Run the body of the `with` as one transaction: all of it becomes true, or nothing."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -221,7 +221,7 @@ class Store:
         return [row["instance_id"] for row in rows]
 
     def next_due(self, now: float) -> float | None:
-        """When the next message falls due after `now`."""
+        """The epoch seconds at which the next message after `now` falls due; None if there is none."""
         row = self._db.execute("SELECT MIN(due_at) AS due FROM message WHERE due_at > ?", (now,)).fetchone()
         return None if row["due"] is None else float(row["due"])
 
