@@ -50,12 +50,12 @@ class Item(Message, frozen=True):
 
 
 def dump(message: msgspec.Struct) -> dict[str, Any]:
-    """A message as plain JSON values."""
+    """The message as plain JSON values."""
     return cast("dict[str, Any]", msgspec.json.decode(msgspec.json.encode(message)))
 
 
 def read(raw: Any, kind: type[T]) -> T:
-    """A message of ``kind`` from plain JSON values.
+    """Read a message of ``kind`` from plain JSON values.
 
     Raises:
         UntrustedInputError: ``NEWER_FORMAT`` if it is of another schema, or shaped as this version does not

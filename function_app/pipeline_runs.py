@@ -12,7 +12,7 @@ from function_app.ports import Ports
 
 
 class Started(Result, frozen=True):
-    """A run was started, or had been."""
+    """A run was started, or had been; it is looked at every ``poll_s``, for ``timeout_s`` at most."""
 
     run: str
     poll_s: int
@@ -20,13 +20,13 @@ class Started(Result, frozen=True):
 
 
 class Run(Message, frozen=True):
-    """Which run is meant."""
+    """The input of ``read_pipeline_run``: the name of the run that is meant."""
 
     run: str
 
 
 class Succeeded(Result, frozen=True):
-    """By all signals that the service gives."""
+    """The run succeeded, by all signals that the service gives."""
 
 
 READ_PIPELINE_RUN = Activity("read_pipeline_run", Run, Succeeded)
@@ -39,7 +39,7 @@ def started(side: Ports, run: str) -> Started:
 
 
 def read_pipeline_run(side: Ports, order: Run) -> Succeeded | Pending | Refused | Failed:
-    """State of a run; ``PIPELINE_RUN_FAILED`` if any of its signals says so."""
+    """How a run stands: it goes on, has succeeded, or any of its signals says ``PIPELINE_RUN_FAILED``."""
     properties = side.pipelines.get_run(order.run)
     state, why = (RunState.ACTIVE, "") if properties is None else judge_run(properties)
     if state is RunState.FAILED:

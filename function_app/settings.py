@@ -32,12 +32,21 @@ _DAY_S = 24 * 3600
 
 
 def refuse(name: str, why: str) -> NoReturn:
-    """Raise ``SETTING_INVALID`` naming the setting."""
+    """Refuse a setting by its name.
+
+    Raises:
+        OperatorError: ``SETTING_INVALID``, with the name and ``why``; the value is not shown unless ``why``
+            quotes it.
+    """
     raise OperatorError(Code.SETTING_INVALID, f"{name}: {why}")
 
 
 def read_role(environment: Mapping[str, str]) -> Role:
-    """``TRANSFER_ROLE``: the only setting that is looked at while the app is indexed."""
+    """The side that ``TRANSFER_ROLE`` names: the only setting that is looked at while the app is indexed.
+
+    Raises:
+        OperatorError: ``SETTING_INVALID``: it is neither ``source`` nor ``target``.
+    """
     match environment.get("TRANSFER_ROLE", ""):
         case "source":
             return "source"
@@ -48,7 +57,7 @@ def read_role(environment: Mapping[str, str]) -> Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What both sides need."""
+    """The settings that both sides have: addresses, names and limits, all checked."""
 
     blob_service_url: str
     table_service_url: str
@@ -65,7 +74,7 @@ class Settings:
     pipeline_run_timeout_s: int
     pipeline_runs_at_once: int
     hashes_at_once: int
-    """Groups of parts that are digested side by side, over all workers."""
+    """How many groups of parts of one transfer are digested side by side, over all workers."""
 
     pipeline_kind: ClassVar[str]
     """The ARM resource type of this side's pipeline."""

@@ -56,8 +56,8 @@ class AzurePipelines:
             return _properties(response)
 
     def put_run(self, name: str, request: Mapping[str, Any]) -> None:
-        """See the port. The name is derived from the work, so an existing run is this very work."""
-        if self.get_run(name) is not None:
+        """See the port."""
+        if self.get_run(name) is not None:  # the name is derived from the work: it is this very work
             return
         body = {"properties": {"request": dict(request)}}
         with service_errors(f"pipeline run {name}", http_400=Code.PIPELINE_RUN_FAILED):

@@ -130,11 +130,7 @@ class AzureBlobs:
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
     ) -> bool:
-        """See the port.
-
-        Copy Blob: within one account the token of the request also authorises the source.
-        https://learn.microsoft.com/rest/api/storageservices/copy-blob
-        """
+        """See the port."""
         with service_errors(f"blob {'/'.join(target)}"):
             found = self._properties(*target)
         if found is not None and (found.metadata or {}).get(_COPIED_FROM) == etag:
@@ -143,6 +139,8 @@ class AzureBlobs:
                     return True
                 case "pending":
                     return False
+        # Copy Blob: within one account the token of the request also authorises the source.
+        # https://learn.microsoft.com/rest/api/storageservices/copy-blob
         with _blob_errors(*source):
             started = self._client(*target).start_copy_from_url(
                 self._client(*source).url,
@@ -174,7 +172,7 @@ class AzureBlobs:
 
 @contextmanager
 def _blob_errors(container: str, name: str) -> Iterator[None]:
-    """As :func:`service_errors`, but a blob that is gone or has another ETag is ``BLOB_CHANGED``."""
+    """Turn errors as :func:`service_errors` does; a blob gone, or of another ETag, is ``BLOB_CHANGED``."""
     with service_errors(f"blob {container}/{name}"):
         try:
             yield
@@ -189,7 +187,7 @@ def _changed(container: str, name: str) -> UntrustedInputError:
 
 
 def _is_missing_blob(error: HttpResponseError) -> bool:
-    """A missing container is 404 as well, but it is a fault of the deployment."""
+    """Whether a blob is missing. A missing container is 404 too, but it is a fault of the deployment."""
     return error.status_code == _HTTP_NOT_FOUND and _error_code(error) != "ContainerNotFound"
 
 

@@ -158,7 +158,7 @@ def _row(entity: Mapping[str, Any]) -> JournalRow:
 
 
 def _age_key(moment: datetime, *, less_s: int = 0) -> str:
-    """Sorts the later moment first. ``less_s`` seconds before it, where given."""
+    """Twelve digits that sort the later moment first; ``less_s`` moves it back by seconds."""
     return f"{_LAST_SECOND - int(moment.timestamp()) + less_s:012d}"
 
 
@@ -203,5 +203,5 @@ def _bad_token() -> OperatorError:
 
 
 def _is_missing_table(error: HttpResponseError) -> bool:
-    """A missing table is 404 as well, but it is a fault of the deployment."""
+    """Whether it is the table that is missing: 404 as well, but it is a fault of the deployment."""
     return getattr(error, "error_code", None) == "TableNotFound"

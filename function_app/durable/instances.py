@@ -16,7 +16,7 @@ class Instance:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the orchestration has not ended, in whatever way."""
         return self.runtime_status in _ACTIVE
 
 

@@ -24,7 +24,7 @@ _MAX_LISTED = 100
 
 
 class Pending(Result, frozen=True):
-    """Not yet: the same shall be asked again later."""
+    """The activity cannot tell yet: the same shall be asked again later."""
 
 
 class _Ending(Result, frozen=True):
@@ -35,18 +35,18 @@ class _Ending(Result, frozen=True):
 
 
 class Refused(_Ending, frozen=True):
-    """What was handed in is at fault."""
+    """The activity refuses: what was handed in is at fault."""
 
 
 class Failed(_Ending, frozen=True):
-    """Anything else is at fault."""
+    """The activity failed: a service, the deployment or the app itself is at fault."""
 
 
 Ending = Refused | Failed
 
 
 class Ended(Exception):  # noqa: N818 - control flow within an orchestration, not an error
-    """The orchestration ends here."""
+    """The orchestration ends here, with the refusal or failure ``ending``."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.code)

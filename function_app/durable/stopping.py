@@ -14,13 +14,13 @@ _NOTE = "stopped"
 
 
 class Stop(Message, frozen=True):
-    """Whose work is called off."""
+    """Order to call off the work of ``owner``, an orchestration's id."""
 
     owner: str
 
 
 class Stopped(Result, frozen=True):
-    """It is."""
+    """The work is called off."""
 
 
 STOP_WORK = Activity("stop_work", Stop, Stopped)
@@ -33,15 +33,15 @@ def stop_work(side: Ports, order: Stop) -> Stopped:
 
 
 def stop(blobs: BlobStore, owner: str) -> None:
-    """Write the note."""
+    """Call the work of ``owner`` off by a note in its work folder; a repeat changes nothing."""
     WorkFolder(blobs, owner).create(_NOTE, Stop(owner=owner))
 
 
 def require_going(blobs: BlobStore, owner: str) -> None:
-    """Nothing, if the work of this owner goes on.
+    """Refuse to go on with the work of ``owner`` once it was called off.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED`` if it was called off.
+        PolicyRefusal: ``TRANSITION_REFUSED``: it was called off.
     """
     if WorkFolder(blobs, owner).find(_NOTE, Stop) is not None:
         raise PolicyRefusal(Code.TRANSITION_REFUSED, f"the work of {owner} was called off")

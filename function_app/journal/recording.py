@@ -14,7 +14,7 @@ BY_APP = "app"
 
 
 class Record(Message, frozen=True):
-    """What a transfer or an import has come to."""
+    """Order to record what a transfer or an import has come to; ``at``: RFC 3339, UTC."""
 
     kind: Kind
     about: str
@@ -24,14 +24,14 @@ class Record(Message, frozen=True):
 
 
 class Recorded(Result, frozen=True):
-    """It is in the journal."""
+    """The entry is in the journal."""
 
 
 RECORD_STATE = Activity("record_state", Record, Recorded)
 
 
 def record_state(side: Ports, order: Record) -> Recorded:
-    """Write the entry, unless it was written before.
+    """Write the journal entry that the order asks for, unless it was written before.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: it has come to something else meanwhile, such as cancelled.
@@ -47,7 +47,7 @@ def recorded(
     """Say in the journal that ``about`` has come to ``state``, at the time of this step.
 
     Raises:
-        Ended: it has come to something else meanwhile.
+        Ended: ``about`` has come to something else meanwhile, such as cancelled.
     """
     record = Record(
         kind=kind, about=about, state=state, facts=facts or {}, at=format_time(replay_clock(context))

@@ -32,7 +32,8 @@ class JournalStore:
         """The journal of ``about``, whole and checked; empty if there is none. One listing, a read per entry.
 
         Raises:
-            UntrustedInputError: ``JOURNAL_BROKEN``, ``NEWER_FORMAT``, ``TOO_LARGE``.
+            UntrustedInputError: ``JOURNAL_BROKEN``: an entry is missing, malformed or does not follow the
+                one before; ``NEWER_FORMAT``: a newer version of the app wrote it; ``TOO_LARGE``.
         """
         contents = []
         for number, name in enumerate(self.blobs.list_names(JOURNAL, f"{kind}/{about}/"), start=1):

@@ -79,7 +79,7 @@ class Scan:
             self._include_tagged(repository, digest.replace(":", "-") + suffix)
 
     def _referrers(self, repository: str, digest: str) -> list[Descriptor]:
-        """From the referrers API; where there is none, from the index under the referrers tag.
+        """What refers to ``digest``: by the referrers API, or by the index under the referrers tag.
 
         That tag travels as well, or the far side would not find its referrers.
         OCI distribution-spec 1.1 §Listing Referrers, §Referrers Tag Schema.
@@ -162,7 +162,7 @@ def split_reference(reference: str) -> tuple[str, str, str]:
 
 
 def _shorten(texts: list[str]) -> str:
-    """As many as fit in a detail."""
+    """The texts in one line, as many as fit in an error's detail, and how many more there are."""
     shown: list[str] = []
     for text in texts:
         if sum(len(one) + 2 for one in shown) + len(text) > 450:  # noqa: PLR2004 - a detail has 500

@@ -40,10 +40,15 @@ class _Bundle:
 
 
 def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
-    """Turn the exported blobs into a bundle: where its manifest is and what it says.
+    """Turn the exported blobs into a bundle: number it, sign its manifest, and publish that last.
 
     May run any number of times, also at once: the transfer takes one number only, and the envelope that was
     stored first stays.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled.
+        ServiceError: ``CONFLICT``: a blob was written to since it was hashed, or something else lies under
+            the manifest's name; ``SERVICE_THROTTLED``: too many transfers of the channel are being sealed.
     """
     require_going(side.blobs, order.transfer_id)
     ledger = Ledger(side.blobs)

@@ -26,7 +26,7 @@ _OPTIONAL = ("expiresInSeconds",)
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with which field."""
+    """One field of a request body, by its path, and what is wrong with it."""
 
     field: str
     message: str
@@ -59,7 +59,8 @@ class TransferRequest:
         """Read a request body.
 
         Raises:
-            RequestRefusedError: naming every field at fault.
+            RequestRefusedError: ``REQUEST_INVALID``, naming every field at fault; ``is_too_large`` where the
+                body has more than 1 MiB (``TOO_LARGE`` of the strict reader).
         """
         try:
             raw = load_strict(body, max_bytes=MAX_BODY_BYTES, code=Code.MANIFEST_MALFORMED)
@@ -104,7 +105,7 @@ class TransferRequest:
 
     @property
     def sha256(self) -> str:
-        """Tells requests apart, whatever their spelling."""
+        """Hex SHA-256 of the canonical request: equal for the same request, whatever its spelling."""
         return hashlib.sha256(dump_canonical(self.to_json())).hexdigest()
 
 

@@ -18,7 +18,7 @@ class TransferOrder(Message, frozen=True):
 
 
 class Transfer(Message, frozen=True):
-    """Which transfer is meant."""
+    """The input of ``plan_transfer`` and ``divide_blobs``: the transfer that is meant."""
 
     transfer_id: str
 
@@ -43,14 +43,14 @@ class Resolved(Result, frozen=True):
 
 
 class Planned(Result, frozen=True):
-    """The batches lie in ``batches/<blob>-1``."""
+    """The transfer is planned; the artifacts of each blob lie in ``batches/<blob>-1``."""
 
     blobs: int
     artifacts: int
 
 
 class Confirmed(Result, frozen=True):
-    """The run was looked at."""
+    """What a run wrote was looked at, and whether its tags have moved."""
 
     moved: str | None = None
     """A reference whose tag moved meanwhile: the batch for the next attempt lies in

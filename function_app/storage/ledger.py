@@ -24,14 +24,19 @@ class Ledger:
         return [number for name in names if (number := sequence_of(name)) is not None]
 
     def find(self, channel: str, sequence: int) -> LedgerEntry | None:
-        """The entry of a number, checked to speak of this very number."""
+        """The entry of a number, checked to speak of this very number; ``None`` while the number is free."""
         raw = self.blobs.read(LEDGER, entry_name(channel, sequence), max_bytes=MAX_ENTRY_BYTES)
         if raw is None:
             return None
         return require_entry(LedgerEntry.from_bytes(raw), channel=channel, sequence=sequence)
 
     def take(self, entry: LedgerEntry) -> LedgerEntry:
-        """The entry that holds the number now: ``entry``, or the one that was faster."""
+        """The entry that holds the number now: ``entry``, or the one that was faster.
+
+        Raises:
+            ServiceError: ``SERVICE_UNEXPECTED``: an entry was there and is gone; nobody may delete any.
+            UntrustedInputError: the entry that is there is malformed or speaks of another number.
+        """
         if self.blobs.create(LEDGER, entry.name, entry.to_bytes()):
             return entry
         holder = self.find(entry.channel, entry.sequence)
@@ -47,10 +52,10 @@ class Ledger:
         return self.envelope(sha256)
 
     def envelope(self, sha256: str) -> bytes:
-        """A stored envelope.
+        """The envelope that was stored under ``sha256``. Its bytes are not compared with that name.
 
         Raises:
-            ServiceError: ``NOT_FOUND``.
+            ServiceError: ``NOT_FOUND``: there is none.
         """
         name = f"envelopes/{sha256}.dsse.json"
         raw = self.blobs.read(LEDGER, name, max_bytes=MAX_ENVELOPE_BYTES)

@@ -23,7 +23,7 @@ def manifest_path(folder: str) -> str:
 
 
 def claim_path(transfer_id: str) -> str:
-    """Where it says which orchestration has its turn with the upload of a transfer, in ``work``."""
+    """Name in ``work`` of the note that says which orchestration works on the upload of a transfer."""
     return f"importing/{transfer_id}/owner"
 
 
@@ -32,7 +32,7 @@ CLOSING = "closing/"
 
 
 def closing_path(instance: str) -> str:
-    """Where it is noted that an orchestration's decision is still to be closed."""
+    """Name in ``work`` of the note that an orchestration's decision is still to be closed."""
     return f"{CLOSING}{instance}.json"
 
 

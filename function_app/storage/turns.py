@@ -37,7 +37,7 @@ class Turns:
         return f"channels/{self.channel}/waiting/"
 
     def enter(self, sequence: int, instance: str) -> None:
-        """Stand in the queue; a repeat changes nothing."""
+        """Give ``instance`` its place in the queue, by its sequence number; a repeat changes nothing."""
         self.blobs.create(WORK, f"{self._waiting}{sequence:016d}-{instance}", b"")
 
     def take(self, instance: str) -> bool:

@@ -31,7 +31,7 @@ class WorkFolder:
         return f"plans/{self.owner}/{name}.json"
 
     def put(self, name: str, document: Message) -> None:
-        """Write a document."""
+        """Write a document, in the place of one of this name."""
         self.blobs.put(WORK, self._name(name), msgspec.json.encode(document))
 
     def create(self, name: str, document: Message) -> None:
@@ -39,7 +39,7 @@ class WorkFolder:
         self.blobs.create(WORK, self._name(name), msgspec.json.encode(document))
 
     def find(self, name: str, kind: type[M]) -> M | None:
-        """A document, or ``None``."""
+        """The document of that name; ``None`` if there is none."""
         raw = self.blobs.read(WORK, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
         return None if raw is None else read(msgspec.json.decode(raw), kind)
 

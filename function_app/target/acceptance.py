@@ -18,7 +18,7 @@ MISSING_NUMBERS = "missing-sequences"
 
 
 def take_turn(side: TargetSide, order: Upload) -> Turn | Pending | Refused | Failed:
-    """Wait for the channel, then judge replay and order.
+    """Take the channel's turn, or be ``pending``; then judge replay and order.
 
     One bundle of a channel at a time, from here until its decision.
     """
@@ -33,7 +33,7 @@ def take_turn(side: TargetSide, order: Upload) -> Turn | Pending | Refused | Fai
 
 
 def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Failed:
-    """With every part hashed: refuse for any damage, or else take the manifest's number.
+    """Refuse the bundle for any damage, or take its number: asked once every part was hashed.
 
     From here on this number is used up, whatever becomes of the import: only this orchestration may still act
     on it.

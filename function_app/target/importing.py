@@ -22,6 +22,11 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     """Copy a verified blob to where the import pipeline may read; ``pending`` while the storage copies.
 
     The copy is pinned to the ETag that was hashed, and gets the signed metadata and MD5.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        UntrustedInputError: ``BLOB_CHANGED``: the uploaded blob was written to since it was hashed.
+        ServiceError: ``SERVICE_UNEXPECTED``: what lies there afterwards is not the copy.
     """
     require_going(side.blobs, order.owner)
     inspection = WorkFolder(side.blobs, order.owner).get(INSPECTION, Inspection)

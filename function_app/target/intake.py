@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 )
 @bp.durable_client_input(client_name="client")
 async def bundle_arrived(manifest: func.InputStream, client: df.DurableOrchestrationClient) -> None:
-    """Events come at least once, late, and again for a file that was uploaded again."""
+    """Start the import of a bundle manifest that was uploaded: events come at least once, and late."""
     path = str(manifest.name).removeprefix(f"{INCOMING}/")
     sha256 = await asyncio.to_thread(lambda: hashlib.sha256(manifest.read()).hexdigest())
     folder = path.removesuffix(f"/{ENVELOPE_NAME}")

@@ -98,7 +98,7 @@ def _judging(context: Any, upload: wire.Upload) -> wire.Judging:
 
 @bp.orchestration_trigger(context_name="context")
 def import_blob(context: Any) -> Flow[Outcome]:
-    """One promoted blob: run its import."""
+    """Run the import of one promoted blob, and wait for its end."""
     try:
         run = yield from step(context, wire.START_IMPORT_RUN, read(context.get_input(), Item))
         yield from run_succeeded(context, run)

@@ -19,7 +19,7 @@ class ImportOrder(Message, frozen=True):
 
 
 class Upload(Message, frozen=True):
-    """What one orchestration works on."""
+    """The upload that one orchestration (``instance``) works on: its folder, and which manifest."""
 
     incoming: str
     manifest_etag: str
@@ -60,7 +60,7 @@ class Turn(Result, frozen=True):
 
 
 class Inspected(Result, frozen=True):
-    """What can be hashed is described in ``inspection``."""
+    """The uploaded sizes were compared with the signed ones; what to hash lies in ``inspection``."""
 
     groups: int
     blobs: int
@@ -99,11 +99,11 @@ class Issued(Result, frozen=True):
 
 
 class Cleaned(Result, frozen=True):
-    """Nothing is left of the work."""
+    """The working documents, the copies and, after an import, the upload are removed."""
 
 
 class Forgotten(Result, frozen=True):
-    """Nothing is left to be closed."""
+    """The note that the decision is still to be closed is removed."""
 
 
 class SignerNote(Message, frozen=True):
