@@ -55,6 +55,35 @@ def test_dead_links_and_names_are_seen(tmp_path: Path) -> None:
     assert dead_references(page, tmp_path) == ["link ../gone.md", "name airgap/gone.py"]
 
 
+MAP = ROOT / "docs" / "README.md"
+
+
+def pages_not_on(the_map: str, pages: list[Path]) -> list[str]:
+    """The pages that no link of the map leads to, by their names from the root of the project."""
+    listed = {(MAP.parent / link).resolve() for link in _LINK.findall(the_map)}
+    return [str(page.relative_to(ROOT)) for page in pages if page != MAP and page not in listed]
+
+
+def test_every_page_and_every_decision_is_on_the_map() -> None:
+    assert pages_not_on(MAP.read_text(encoding="utf-8"), PAGES) == []
+
+
+def test_page_that_is_not_on_the_map_is_seen() -> None:
+    decided = ROOT / "docs" / "adr" / "0099-newly-decided.md"
+    assert pages_not_on("[errors](errors.md)", [ROOT / "docs" / "errors.md", decided]) == [
+        "docs/adr/0099-newly-decided.md"
+    ]
+
+
+def test_map_calls_each_decision_by_its_title() -> None:
+    text = MAP.read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs" / "adr").glob("*.md")):
+        heading = page.read_text(encoding="utf-8").split("\n", 1)[0]
+        number, _, title = heading.removeprefix("# ").partition(". ")
+        assert page.name.startswith(f"{int(number):04d}-")
+        assert f"- [{int(number):04d}](adr/{page.name}): {title}\n" in text
+
+
 @pytest.mark.parametrize("page", ["README.md", "launchers/README.txt"])
 def test_a_damaged_copy_of_the_tool_ends_with_the_exit_code_that_its_papers_promise(page: str) -> None:
     promised = re.findall(r"exit code (\d+)", (ROOT / "portable" / page).read_text(encoding="utf-8"))
