@@ -33,6 +33,7 @@ from airgap.custody_event import (
     EventBody,
     Head,
     SeenLog,
+    UnknownAction,
     VolumeMark,
     line_sha256,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "LoggedEvent",
     "Resumption",
     "SeenLog",
+    "UnknownAction",
     "VolumeMark",
     "chain",
     "line_sha256",
@@ -79,6 +81,8 @@ class Fault(Enum):
     HEAD_MISSING = "headMissing"
     HEAD_MALFORMED = "headMalformed"
     TOO_LARGE = "tooLarge"
+    NEWER = "newer"
+    """A newer tool wrote lines: what they say is not all known here; their places in the chain are judged."""
     REPLACED = "replaced"
     """A neighbour volume knows another log of this volume."""
     STRAY = "stray"
@@ -90,8 +94,8 @@ class Fault(Enum):
 
     @property
     def is_tampering(self) -> bool:
-        """Whether no crash of ours explains it."""
-        return self not in {Fault.TORN, Fault.UNREADABLE}
+        """Whether neither a crash of ours nor a newer tool explains it."""
+        return self not in {Fault.TORN, Fault.UNREADABLE, Fault.NEWER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,7 @@ class LogCheck:
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing was found that a crash does not explain."""
+        """Whether nothing was found that neither a crash nor a newer tool explains."""
         return not any(finding.fault.is_tampering for finding in self.findings)
 
 
@@ -159,6 +163,10 @@ def verify_log(raw: bytes, *, head: Head | None = None, start: Head = GENESIS) -
         findings.append(CustodyFinding(fault=Fault.TORN, line=count + 1, detail=detail))
         with suppress(UntrustedInputError):  # of a line that lost nothing but its end, the event counts
             entries.append(_read_line(count + 1, torn + b"\n"))
+    if newer := [entry.line for entry in entries if entry.event.is_newer]:
+        # One finding for all: however many there are, they must not crowd out what was tampered with.
+        detail = f"{len(newer)} written by a newer tool; this one can't tell all that they say"
+        findings.append(CustodyFinding(fault=Fault.NEWER, line=newer[0], detail=detail))
     ordered, misplaced = _put_in_order(entries, start)
     findings += misplaced + _broken_links(ordered, malformed, start)
     if head is not None:
@@ -324,11 +332,9 @@ def chain(body: EventBody, at: Head, *, seen: tuple[SeenLog, ...] = ()) -> bytes
     """The line that records ``body`` after ``at``.
 
     Raises:
-        UntrustedInputError: ``CUSTODY_BROKEN``: a member of ``body`` is not allowed in a log.
+        UntrustedInputError: ``CUSTODY_BROKEN``: the line would be too long, or the log has too many.
     """
-    line = CustodyEvent(number=at.count + 1, previous_sha256=at.sha256, body=body, seen=seen).to_line()
-    CustodyEvent.from_line(line)
-    return line
+    return CustodyEvent(number=at.count + 1, previous_sha256=at.sha256, body=body, seen=seen).to_line()
 
 
 def rechain(entry: LoggedEvent, at: Head) -> bytes:

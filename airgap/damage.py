@@ -7,36 +7,36 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from airgap import fields
-from airgap.errors import Code
+from airgap.errors import CODE_NAME, Code, UnknownCode, code_named
 
-_KINDS = {
-    code.name: code
-    for code in (
-        Code.PART_MISSING,
-        Code.PART_TRUNCATED,
-        Code.PART_CORRUPT,
-        Code.UNDECLARED_FILE,
-        Code.UNSAFE_NAME,
-        Code.BAG_MALFORMED,
-        Code.MEDIA_UNREADABLE,
-        Code.BLOB_CHANGED,
-        Code.BLOB_MISMATCH,
-    )
-}
+_READ = fields.FieldReader(Code.RECEIPT_MALFORMED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
     """One finding: ``code`` says which kind, ``name`` which part or file, ``detail`` what exactly.
 
-    ``offset_bytes`` and ``size_bytes`` locate the part within its transfer blob; ``None`` for other files.
+    ``offset_bytes`` and ``size_bytes`` locate the part within its transfer blob; ``None`` for other files. A
+    code that this version does not have stands in a receipt that a newer tool wrote.
+
+    Raises:
+        UntrustedInputError: ``RECEIPT_MALFORMED``: no receipt could carry the finding.
     """
 
-    code: Code
+    code: Code | UnknownCode
     name: str
     detail: str = ""
     offset_bytes: int | None = None
     size_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        _READ.text(self.code.name, "code", pattern=CODE_NAME)
+        _READ.text(self.name, "name")
+        _READ.note(self.detail, "detail")
+        if self.offset_bytes is not None:
+            _READ.integer(self.offset_bytes, "offset")
+        if self.size_bytes is not None:
+            _READ.integer(self.size_bytes, "size")
 
     def to_json(self) -> dict[str, Any]:
         """``{"code", "name", "detail", "offset", "size"}``."""
@@ -49,25 +49,21 @@ class Damage:
         }
 
     @classmethod
-    def from_json(cls, raw: Any, where: str, read: fields.FieldReader) -> Self:
+    def from_json(cls, raw: Any, where: str) -> Self:
         """Read one finding of a receipt."""
-        value = read.members(raw, where, "code", "name", "detail", "offset", "size")
-        code = _KINDS.get(read.text(value["code"], f"{where}.code"))
-        if code is None:
-            read.refuse(f"{where}.code", "not a kind of damage")
-        if type(value["detail"]) is not str:
-            read.refuse(f"{where}.detail", "not a string")
-        return cls(
-            code=code,
-            name=read.text(value["name"], f"{where}.name"),
-            detail=value["detail"],
-            offset_bytes=None
-            if value["offset"] is None
-            else read.integer(value["offset"], f"{where}.offset"),
-            size_bytes=None if value["size"] is None else read.integer(value["size"], f"{where}.size"),
-        )
+        value = _READ.members(raw, where, "code", "name", "detail", "offset", "size")
+        with _READ.within(where):
+            return cls(
+                code=code_named(_READ.text(value["code"], "code", pattern=CODE_NAME)),
+                name=value["name"],
+                detail=value["detail"],
+                offset_bytes=value["offset"],
+                size_bytes=value["size"],
+            )
 
 
 def gravest(damages: Iterable[Damage]) -> Code | None:
     """The one code that stands for all, the lowest exit code of them; ``None`` when nothing is damaged."""
-    return min((damage.code for damage in damages), key=lambda code: code.exit_code, default=None)
+    codes = (damage.code for damage in damages)
+    known = (code if isinstance(code, Code) else Code.NEWER_FORMAT for code in codes)
+    return min(known, key=lambda code: code.exit_code, default=None)

@@ -138,10 +138,18 @@ def _read_signature(raw: Any, where: str) -> tuple[str, bytes]:
 
 
 def _decode(raw: Any, where: str) -> bytes:
-    """Standard base64 only: DSSE allows the URL-safe alphabet too, our writers never use it."""
+    """Standard base64 in its one canonical form (RFC 4648 §3.5): DSSE allows more, our writers never use it.
+
+    Decoders pass over the unused bits of the last character, and some over what follows the padding, so that
+    one signature could be written in many ways.
+    """
     if type(raw) is not str or not raw:
         _READ.refuse(where, "not a base64 string")
     try:
-        return base64.b64decode(raw.encode("ascii"), validate=True)
+        encoded = raw.encode("ascii")
+        decoded = base64.b64decode(encoded, validate=True)
     except (UnicodeEncodeError, binascii.Error):
         _READ.refuse(where, "not a base64 string")
+    if base64.b64encode(decoded) != encoded:
+        _READ.refuse(where, "not canonical base64")
+    return decoded

@@ -15,6 +15,8 @@ Exit 0 is success, 1 a bug, 130 an interruption. An unknown exit code must be tr
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from enum import Enum, unique
 
 _DETAIL_LIMIT = 500
@@ -117,6 +119,11 @@ class Code(Enum):
         False,
         "Nothing to do: the transfer or import has come to something else meanwhile; look at its state.",
     )
+    KEY_REVOKED = (
+        54,
+        False,
+        "Do not use this: the key that signed it is revoked; have it made anew with a key in force.",
+    )
 
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")
@@ -186,6 +193,40 @@ class Code(Enum):
     def remedy(self) -> str:
         """One line: what the reader should do next."""
         return self.value[2]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownCode:
+    """The code that a newer tool wrote into a receipt: its name, kept as it stood there.
+
+    Only what tells about the past may hold one; nothing is raised with it.
+    """
+
+    name: str
+
+    @property
+    def exit_code(self) -> int:
+        """That of ``NEWER_FORMAT``: what the code means is not known here."""
+        return Code.NEWER_FORMAT.exit_code
+
+    @property
+    def is_retryable(self) -> bool:
+        """Not known, hence not."""
+        return False
+
+    @property
+    def remedy(self) -> str:
+        """That of ``NEWER_FORMAT``."""
+        return Code.NEWER_FORMAT.remedy
+
+
+CODE_NAME = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+"""The form of every code's name, those of later versions too."""
+
+
+def code_named(name: str) -> Code | UnknownCode:
+    """The code of that name; opaque where this version has none."""
+    return Code.__members__.get(name) or UnknownCode(name)
 
 
 class AirgapError(Exception):

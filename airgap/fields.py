@@ -1,13 +1,19 @@
-"""Checks for single fields of untrusted JSON; each returns the value or refuses with the field's name."""
+"""Checks for single fields of our formats; each returns the value or refuses with the field's name.
+
+The constructors of the formats' classes use them, so that an object which exists is one that any reader of
+the format accepts. Reading JSON only takes objects apart and hands the members to the constructors: nothing
+is checked twice.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
-from airgap.errors import Code, error_for
+from airgap.errors import AirgapError, Code, error_for
 from airgap.strict_json import MAX_SAFE_INTEGER
 
 T = TypeVar("T")
@@ -22,6 +28,10 @@ CHANNEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 LOGIN_SERVER = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,253}[a-z0-9])?(?::[0-9]{1,5})?")
+MAX_NOTE_CHARACTERS = 500
+"""Of a text for a person; an error's own text is no longer (:class:`airgap.errors.AirgapError`)."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -38,6 +48,14 @@ class FieldReader:
     def refuse(self, where: str, why: str) -> NoReturn:
         """Raise the error of this format for the field ``where``."""
         raise error_for(self.code, f"{where}: {why}")
+
+    @contextmanager
+    def within(self, where: str) -> Iterator[None]:
+        """Names ``where`` before the field in whatever is refused inside the block."""
+        try:
+            yield
+        except AirgapError as error:
+            raise error_for(error.code, f"{where}.{error.detail}") from None
 
     def members(self, raw: Any, where: str, *required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
         """``raw`` as an object with exactly the ``required`` members and at most the ``optional`` ones."""
@@ -59,9 +77,25 @@ class FieldReader:
             self.refuse(where, f"{raw[:80]!r} is not of the form {pattern.pattern}")
         return raw
 
-    def optional_text(self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None) -> str | None:
+    def optional_text(
+        self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None, limit: int = 1024
+    ) -> str | None:
         """As :meth:`text`, or ``null``."""
-        return None if raw is None else self.text(raw, where, pattern=pattern)
+        return None if raw is None else self.text(raw, where, pattern=pattern, limit=limit)
+
+    def note(self, raw: Any, where: str, *, limit: int = MAX_NOTE_CHARACTERS) -> str:
+        """A string for a person, perhaps empty: whatever JSON can carry, of at most ``limit`` characters."""
+        if type(raw) is not str or len(raw) > limit or _SURROGATE.search(raw):
+            self.refuse(where, f"not a string of at most {limit} characters")
+        return raw
+
+    def sha256(self, raw: Any, where: str) -> str:
+        """A digest written ``sha256:…``; returns its hexadecimal digits."""
+        return self.text(raw, where, pattern=DIGEST).removeprefix("sha256:")
+
+    def optional_sha256(self, raw: Any, where: str) -> str | None:
+        """As :meth:`sha256`, or ``null``."""
+        return None if raw is None else self.sha256(raw, where)
 
     def integer(self, raw: Any, where: str, *, least: int = 0, most: int = MAX_SAFE_INTEGER) -> int:
         """An integer in a closed range; ``true`` is not an integer."""
@@ -82,6 +116,38 @@ class FieldReader:
         if type(raw) is not list or not least <= len(raw) <= most:
             self.refuse(where, f"not an array of {least} to {most} elements")
         return tuple(read(element, f"{where}[{index}]") for index, element in enumerate(raw))
+
+    def array(self, raw: Any, where: str) -> tuple[Any, ...]:
+        """An array, its elements not looked at."""
+        if type(raw) is not list:
+            self.refuse(where, "not an array")
+        return tuple(raw)
+
+    def each(
+        self,
+        values: Any,
+        where: str,
+        check: Callable[[Any, str], object],
+        *,
+        least: int = 0,
+        most: int,
+    ) -> None:
+        """Checks a tuple of ``least`` to ``most`` values, each by ``check(value, where)``."""
+        if type(values) is not tuple or not least <= len(values) <= most:
+            self.refuse(where, f"not {least} to {most} elements")
+        for index, value in enumerate(values):
+            check(value, f"{where}[{index}]")
+
+    def instance(self, value: object, where: str, kind: type) -> None:
+        """A value of a class whose constructor has checked it."""
+        if type(value) is not kind:
+            self.refuse(where, f"not a {kind.__name__}")
+
+    def moment(self, value: Any, where: str) -> datetime:
+        """An aware time in whole seconds, as it stands in a document."""
+        if not isinstance(value, datetime) or value.tzinfo is None or value.microsecond:
+            self.refuse(where, "not a time with a zone, in whole seconds")
+        return value
 
     def time(self, raw: Any, where: str) -> datetime:
         """RFC 3339 in UTC with whole seconds: ``2026-01-31T08:00:00Z``."""

@@ -16,17 +16,25 @@ from airgap import fields
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.manifest import BundleManifest
-from airgap.policy import Order
+from airgap.policy import Channel, OnGap, Order
 from airgap.strict_json import dump_canonical, load_strict
+from airgap.versions import Format
 
 MAX_ENTRY_BYTES = 4096
+MAX_MISSING = 100
+"""Of the lower numbers of a channel that never came, so many are named."""
+
 _ENTRY_NAME = re.compile(r"[a-z0-9-]{1,63}/([0-9]{16})\.json")
 _READ = fields.FieldReader(Code.MANIFEST_MALFORMED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """Who took a sequence number: ``owner`` is the id of the orchestration that did."""
+    """Who took a sequence number: ``owner`` is the id of the orchestration that did.
+
+    Raises:
+        UntrustedInputError: ``MANIFEST_MALFORMED``, naming the field at fault: what exists can be read.
+    """
 
     channel: str
     sequence: int
@@ -34,6 +42,14 @@ class LedgerEntry:
     transfer_id: str
     owner: str
     taken_at: datetime
+
+    def __post_init__(self) -> None:
+        _READ.text(self.channel, "channel", pattern=fields.CHANNEL)
+        _READ.integer(self.sequence, "sequence", least=1)
+        _READ.text(self.manifest_sha256, "manifestDigest", pattern=fields.SHA256_HEX)
+        _READ.text(self.transfer_id, "transferId", pattern=fields.TRANSFER_ID)
+        _READ.text(self.owner, "owner", limit=256)
+        _READ.moment(self.taken_at, "takenAt")
 
     @property
     def name(self) -> str:
@@ -59,24 +75,31 @@ class LedgerEntry:
         """Read an entry.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``MANIFEST_MALFORMED``: somebody wrote into the ledger.
+            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED``: somebody wrote
+                into the ledger.
         """
-        value: Any = _READ.members(
-            load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.MANIFEST_MALFORMED),
-            "ledger entry",
-            *("schema", "channel", "sequence", "manifestDigest", "transferId", "owner", "takenAt"),
-        )
-        if type(value["schema"]) is not int or value["schema"] != 1:
-            _READ.refuse("schema", "this version reads schema 1 only")
-        digest = _READ.text(value["manifestDigest"], "manifestDigest", pattern=fields.DIGEST)
-        return cls(
-            channel=_READ.text(value["channel"], "channel", pattern=fields.CHANNEL),
-            sequence=_READ.integer(value["sequence"], "sequence", least=1),
-            manifest_sha256=digest.removeprefix("sha256:"),
-            transfer_id=_READ.text(value["transferId"], "transferId", pattern=fields.TRANSFER_ID),
-            owner=_READ.text(value["owner"], "owner", limit=256),
-            taken_at=_READ.time(value["takenAt"], "takenAt"),
-        )
+        value = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.MANIFEST_MALFORMED)
+        return cls(**_FORMAT.of_document(value)(value))
+
+
+def _read_v1(raw: Any) -> dict[str, Any]:
+    """The arguments of :class:`LedgerEntry`; its constructor checks them."""
+    value = _READ.members(
+        raw,
+        "ledger entry",
+        *("schema", "channel", "sequence", "manifestDigest", "transferId", "owner", "takenAt"),
+    )
+    return {
+        "channel": value["channel"],
+        "sequence": value["sequence"],
+        "manifest_sha256": _READ.sha256(value["manifestDigest"], "manifestDigest"),
+        "transfer_id": value["transferId"],
+        "owner": value["owner"],
+        "taken_at": _READ.time(value["takenAt"], "takenAt"),
+    }
+
+
+_FORMAT = Format(name="ledger entry", read=_READ, readers={1: _read_v1})
 
 
 def entry_name(channel: str, sequence: int) -> str:
@@ -90,25 +113,33 @@ def sequence_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def judge_sequence(manifest: BundleManifest, order: Order, taken: Iterable[int]) -> tuple[int, ...]:
+def judge_sequence(manifest: BundleManifest, channel: Channel, taken: Iterable[int]) -> tuple[int, ...]:
     """Whether the channel may take the manifest's number, given the numbers ``taken`` by *other* bundles.
+
+    Numbers that the manifest calls void are not missing: the source that signed it gave them up for good.
 
     Returns:
         The numbers below it that are missing, ascending, at most 100 of them; for the record.
 
     Raises:
-        PolicyRefusal: ``OUT_OF_ORDER`` or ``SEQUENCE_GAP``. A number that is taken itself is not judged here:
-            see :func:`judge_taken`.
+        PolicyRefusal: ``OUT_OF_ORDER``; or ``SEQUENCE_GAP`` where the channel does not let gaps pass, be it
+            for good (``refuse``) or until the missing ones came (``hold``). A number that is taken itself is
+            not judged here: see :func:`judge_taken`.
     """
     known = set(taken)
     highest = max(known, default=0)
-    if order is not Order.ONCE and manifest.sequence <= highest:
+    if channel.order is Order.RISING and manifest.sequence <= highest:
         raise PolicyRefusal(
             Code.OUT_OF_ORDER, f"sequence {manifest.sequence}, after {highest} of channel {manifest.channel}"
         )
-    if order is Order.CONTIGUOUS and manifest.sequence != highest + 1:
-        raise PolicyRefusal(Code.SEQUENCE_GAP, f"sequence {manifest.sequence}, next would be {highest + 1}")
-    first = max(1, manifest.sequence - 100)
+    known |= {void.sequence for void in manifest.voids}
+    if channel.on_gap is not OnGap.RECORD:
+        following = highest + 1
+        while following in known and following < manifest.sequence:
+            following += 1
+        if manifest.sequence != following:
+            raise PolicyRefusal(Code.SEQUENCE_GAP, f"sequence {manifest.sequence}, next would be {following}")
+    first = max(1, manifest.sequence - MAX_MISSING)
     return tuple(number for number in range(first, manifest.sequence) if number not in known)
 
 

@@ -17,7 +17,8 @@ from typing import Any, Self
 from airgap import fields, parts
 from airgap.errors import Code
 from airgap.fields import format_time
-from airgap.statement import Statement, Subject, parse_statement
+from airgap.statement import MAX_SUBJECTS, Statement, Subject, parse_statement
+from airgap.versions import Format
 
 PREDICATE_TYPE = "urn:acr-airgap-transfer:bundle:v1"
 ENVELOPE_NAME = "bundle-manifest.dsse.json"
@@ -25,6 +26,12 @@ ENVELOPE_NAME = "bundle-manifest.dsse.json"
 
 MAX_ARTIFACTS = 5000
 MAX_AUDIENCE = 100
+MAX_TAGS = 1000
+"""Of one artifact."""
+
+MAX_VOIDS = 1000
+_MAX_METADATA = 64  # far more than ACR sets, far less than the 8 KiB of a blob
+_MAX_TOOL_CHARACTERS = 64
 _MAX_BLOB_BYTES = parts.MAX_PART_SIZE_BYTES * parts.MAX_PARTS_PER_BLOB
 _READ = fields.FieldReader(Code.MANIFEST_MALFORMED)
 _BASE64_MD5 = re.compile(r"[A-Za-z0-9+/]{22}==")
@@ -51,6 +58,14 @@ class Artifact:
     media_type: str
     tags: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _READ.text(self.reference, "reference", pattern=REFERENCE)
+        _READ.text(self.digest, "digest", pattern=fields.DIGEST)
+        _READ.text(self.media_type, "mediaType", limit=255)
+        _READ.each(self.tags, "tags", _check_tag, most=MAX_TAGS)
+        if "@" in self.reference and not self.reference.endswith("@" + self.digest):
+            _READ.refuse("digest", "not the digest of the reference")
+
     @property
     def repository(self) -> str:
         """The repository in both registries."""
@@ -60,17 +75,13 @@ class Artifact:
     def from_json(cls, raw: Any, where: str = "artifact") -> Self:
         """Read one element of ``blobs[].artifacts``; refuses with ``MANIFEST_MALFORMED``."""
         value = _READ.members(raw, where, "reference", "digest", "mediaType", "tags")
-        artifact = cls(
-            reference=_READ.text(value["reference"], f"{where}.reference", pattern=REFERENCE),
-            digest=_READ.text(value["digest"], f"{where}.digest", pattern=fields.DIGEST),
-            media_type=_READ.text(value["mediaType"], f"{where}.mediaType", limit=255),
-            tags=_READ.items(
-                value["tags"], f"{where}.tags", lambda tag, at: _READ.text(tag, at, pattern=TAG), most=1000
-            ),
-        )
-        if "@" in artifact.reference and not artifact.reference.endswith("@" + artifact.digest):
-            _READ.refuse(f"{where}.digest", "not the digest of the reference")
-        return artifact
+        with _READ.within(where):
+            return cls(
+                reference=value["reference"],
+                digest=value["digest"],
+                media_type=value["mediaType"],
+                tags=_READ.array(value["tags"], "tags"),
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``docs/format.md`` §3."""
@@ -97,8 +108,21 @@ class TransferBlob:
     artifacts: tuple[Artifact, ...]
 
     def __post_init__(self) -> None:
-        if len(self.part_sha256) != parts.part_count(self.size_bytes, self.part_size_bytes):
-            _READ.refuse(f"blob {self.name}", "the number of parts does not follow from size and part size")
+        _READ.text(self.name, "name", pattern=parts.BLOB_NAME)
+        _check_size(self.size_bytes, self.part_size_bytes)
+        if type(self.part_sha256) is not tuple or len(self.part_sha256) != parts.part_count(
+            self.size_bytes, self.part_size_bytes
+        ):
+            _READ.refuse("subject", "the number of parts does not follow from size and part size")
+        is_digest = fields.SHA256_HEX.fullmatch
+        for number, sha256 in enumerate(self.part_sha256, start=1):
+            if type(sha256) is not str or not is_digest(sha256):
+                _READ.refuse("subject", f"the digest of part {number} is not 64 lower-case hex digits")
+        _READ.optional_text(self.content_md5, "contentMd5", pattern=_BASE64_MD5)
+        _check_metadata(self.metadata)
+        _READ.optional_text(self.catalog_digest, "catalogDigest", pattern=fields.DIGEST)
+        _READ.text(self.pipeline_run, "pipelineRun", limit=64)
+        _READ.each(self.artifacts, "artifacts", _check_artifact, least=1, most=MAX_ARTIFACTS)
 
     def parts(self) -> Iterator[tuple[parts.PartRange, str]]:
         """Each part with its hex SHA-256, in order."""
@@ -127,29 +151,93 @@ class Source:
     registry: str
     export_pipeline: str
 
+    def __post_init__(self) -> None:
+        _READ.text(self.cloud, "source.cloud", limit=64)
+        _READ.text(self.registry, "source.registry", pattern=fields.LOGIN_SERVER)
+        _READ.text(self.export_pipeline, "source.exportPipeline", limit=64)
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """Read ``{"cloud", "registry", "exportPipeline"}``."""
+        value = _READ.members(raw, "source", "cloud", "registry", "exportPipeline")
+        return cls(cloud=value["cloud"], registry=value["registry"], export_pipeline=value["exportPipeline"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of ``docs/format.md`` §3."""
+        return {"cloud": self.cloud, "registry": self.registry, "exportPipeline": self.export_pipeline}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """Which program wrote a statement."""
+    """Which program wrote a document: name and version, 1 to 64 printable characters each.
+
+    Raises:
+        ValueError: a name or a version that no document may have.
+    """
 
     name: str
     version: str
 
+    def __post_init__(self) -> None:
+        for text in (self.name, self.version):
+            if type(text) is not str or not 1 <= len(text) <= _MAX_TOOL_CHARACTERS or not text.isprintable():
+                raise ValueError(f"not 1 to {_MAX_TOOL_CHARACTERS} printable characters: {text!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"name", "version"}``."""
+        return {"name": self.name, "version": self.version}
+
     @classmethod
     def from_json(cls, raw: Any, where: str, read: fields.FieldReader) -> Self:
-        """Read ``{"name", "version"}``."""
+        """Read ``{"name", "version"}``; refuses with the code of ``read``."""
         value = read.members(raw, where, "name", "version")
-        return cls(
-            name=read.text(value["name"], f"{where}.name", limit=64),
-            version=read.text(value["version"], f"{where}.version", limit=64),
-        )
+        try:
+            return cls(name=value["name"], version=value["version"])
+        except ValueError as error:
+            read.refuse(where, str(error))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Void:
+    """A number of the channel that the source gave up for good: no bundle will ever carry it.
+
+    Args:
+        sequence: the number.
+        reason: a few words for whoever asks why it never came, at most 200 printable characters.
+        who: the person or the program that gave it up.
+    """
+
+    sequence: int
+    reason: str
+    who: str
+
+    def __post_init__(self) -> None:
+        _READ.integer(self.sequence, "sequence", least=1)
+        _READ.text(self.reason, "reason", limit=200)
+        _READ.text(self.who, "who", limit=128)
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of ``voids``; refuses with ``MANIFEST_MALFORMED``."""
+        value = _READ.members(raw, where, "sequence", "reason", "who")
+        with _READ.within(where):
+            return cls(sequence=value["sequence"], reason=value["reason"], who=value["who"])
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"sequence", "reason", "who"}``."""
+        return {"sequence": self.sequence, "reason": self.reason, "who": self.who}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleManifest:
-    """The content of a bundle manifest, checked; times are aware and in UTC.
+    """The content of a bundle manifest; times are aware and in whole seconds.
 
     ``previous_sha256`` is the manifest digest of the channel's preceding number, ``None`` for the first.
+    ``voids`` are lower numbers of the channel that were given up, ascending.
+
+    Raises:
+        UntrustedInputError: ``MANIFEST_MALFORMED``, naming the first field at fault: what exists can be read.
+
     Not checked here: signatures, expiry, audience, order (:mod:`airgap.verify`, :mod:`airgap.ledger`).
     """
 
@@ -163,6 +251,40 @@ class BundleManifest:
     audience: tuple[str, ...]
     blobs: tuple[TransferBlob, ...]
     tool: Tool
+    voids: tuple[Void, ...] = ()
+
+    def __post_init__(self) -> None:
+        _READ.text(self.transfer_id, "transferId", pattern=fields.TRANSFER_ID)
+        _READ.text(self.channel, "channel", pattern=fields.CHANNEL)
+        _READ.integer(self.sequence, "sequence", least=1)
+        _READ.optional_text(self.previous_sha256, "previous.sha256", pattern=fields.SHA256_HEX)
+        if (self.sequence == 1) != (self.previous_sha256 is None):
+            _READ.refuse("previous", "null for sequence 1 and only there")
+        _READ.moment(self.created_at, "createdAt")
+        if _READ.moment(self.expires_at, "expiresAt") <= self.created_at:
+            _READ.refuse("expiresAt", "not after createdAt")
+        _READ.instance(self.source, "source", Source)
+        _READ.each(self.audience, "audience", _check_login_server, least=1, most=MAX_AUDIENCE)
+        _READ.each(self.blobs, "blobs", _check_blob, least=1, most=parts.MAX_BLOBS)
+        self._check_blobs()
+        _READ.instance(self.tool, "tool", Tool)
+        _READ.each(self.voids, "voids", _check_void, most=MAX_VOIDS)
+        numbers = [void.sequence for void in self.voids]
+        if any(one >= other for one, other in itertools.pairwise([*numbers, self.sequence])):
+            _READ.refuse("voids", "not ascending, or not below the number of this bundle")
+
+    def _check_blobs(self) -> None:
+        """What holds of all blobs together: numbered without a gap, bounded, no artifact twice."""
+        for number, blob in enumerate(self.blobs, start=1):
+            if blob.name != parts.blob_name(number):
+                _READ.refuse(f"blobs[{number - 1}].name", f"not {parts.blob_name(number)}")
+        if self.part_count > MAX_SUBJECTS:
+            _READ.refuse("blobs", f"more than {MAX_SUBJECTS} parts")
+        references = [artifact.reference for artifact in self.artifacts]
+        if len(references) > MAX_ARTIFACTS:
+            _READ.refuse("blobs", f"more than {MAX_ARTIFACTS} artifacts")
+        if len(set(references)) != len(references):
+            _READ.refuse("blobs", "a reference occurs twice")
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -184,7 +306,7 @@ class BundleManifest:
         return itertools.chain.from_iterable(blob.parts() for blob in self.blobs)
 
     def to_bytes(self) -> bytes:
-        """The canonical statement: what gets signed."""
+        """The canonical statement: what gets signed; ``TOO_LARGE`` when no reader would take it."""
         predicate = {
             "transferId": self.transfer_id,
             "channel": self.channel,
@@ -192,14 +314,11 @@ class BundleManifest:
             "previous": None if self.previous_sha256 is None else {"sha256": self.previous_sha256},
             "createdAt": format_time(self.created_at),
             "expiresAt": format_time(self.expires_at),
-            "source": {
-                "cloud": self.source.cloud,
-                "registry": self.source.registry,
-                "exportPipeline": self.source.export_pipeline,
-            },
+            "source": self.source.to_json(),
             "audience": list(self.audience),
             "blobs": [blob.to_json() for blob in self.blobs],
-            "tool": {"name": self.tool.name, "version": self.tool.version},
+            "tool": self.tool.to_json(),
+            "voids": [void.to_json() for void in self.voids],
         }
         subjects = tuple(Subject(name=part.name, sha256=sha256) for part, sha256 in self.parts())
         return Statement(subjects=subjects, predicate_type=PREDICATE_TYPE, predicate=predicate).to_bytes()
@@ -209,38 +328,11 @@ class BundleManifest:
         """Read the payload of a verified envelope.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``MANIFEST_MALFORMED``, naming the first field at fault.
+            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED`` naming the first
+                field at fault.
         """
-        statement = parse_statement(raw, predicate_type=PREDICATE_TYPE, code=Code.MANIFEST_MALFORMED)
-        value = _READ.members(
-            statement.predicate,
-            "predicate",
-            *("transferId", "channel", "sequence", "previous", "createdAt", "expiresAt"),
-            *("source", "audience", "blobs", "tool"),
-        )
-        manifest = cls(
-            transfer_id=_READ.text(value["transferId"], "transferId", pattern=fields.TRANSFER_ID),
-            channel=_READ.text(value["channel"], "channel", pattern=fields.CHANNEL),
-            sequence=_READ.integer(value["sequence"], "sequence", least=1),
-            previous_sha256=_read_previous(value["previous"]),
-            created_at=_READ.time(value["createdAt"], "createdAt"),
-            expires_at=_READ.time(value["expiresAt"], "expiresAt"),
-            source=_read_source(value["source"]),
-            audience=_READ.items(
-                value["audience"],
-                "audience",
-                lambda name, at: _READ.text(name, at, pattern=fields.LOGIN_SERVER),
-                least=1,
-                most=MAX_AUDIENCE,
-            ),
-            blobs=_read_blobs(value["blobs"], statement.subjects),
-            tool=Tool.from_json(value["tool"], "tool", _READ),
-        )
-        if manifest.expires_at <= manifest.created_at:
-            _READ.refuse("expiresAt", "not after createdAt")
-        if (manifest.sequence == 1) != (manifest.previous_sha256 is None):
-            _READ.refuse("previous", "null for sequence 1 and only there")
-        return manifest
+        statement = parse_statement(raw, code=Code.MANIFEST_MALFORMED)
+        return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
 
 
 def manifest_digest(payload: bytes) -> str:
@@ -256,106 +348,116 @@ def _read_previous(raw: Any) -> str | None:
     )
 
 
-def _read_source(raw: Any) -> Source:
-    value = _READ.members(raw, "source", "cloud", "registry", "exportPipeline")
-    return Source(
-        cloud=_READ.text(value["cloud"], "source.cloud", limit=64),
-        registry=_READ.text(value["registry"], "source.registry", pattern=fields.LOGIN_SERVER),
-        export_pipeline=_READ.text(value["exportPipeline"], "source.exportPipeline", limit=64),
+def _read_v1(statement: Statement) -> dict[str, Any]:
+    """The arguments of :class:`BundleManifest`; its constructor checks them."""
+    value = _READ.members(
+        statement.predicate,
+        "predicate",
+        *("transferId", "channel", "sequence", "previous", "createdAt", "expiresAt"),
+        *("source", "audience", "blobs", "tool", "voids"),
     )
+    return {
+        "transfer_id": value["transferId"],
+        "channel": value["channel"],
+        "sequence": value["sequence"],
+        "previous_sha256": _read_previous(value["previous"]),
+        "created_at": _READ.time(value["createdAt"], "createdAt"),
+        "expires_at": _READ.time(value["expiresAt"], "expiresAt"),
+        "source": Source.from_json(value["source"]),
+        "audience": _READ.array(value["audience"], "audience"),
+        "blobs": _read_blobs(value["blobs"], statement.subjects),
+        "tool": Tool.from_json(value["tool"], "tool", _READ),
+        "voids": _READ.items(value["voids"], "voids", Void.from_json, most=MAX_VOIDS),
+    }
+
+
+_FORMAT = Format(name="bundle", read=_READ, readers={1: _read_v1})
 
 
 def _read_blobs(raw: Any, subjects: tuple[Subject, ...]) -> tuple[TransferBlob, ...]:
-    """The blobs, numbered 001, 002, … without a gap, with the subjects dealt out to them in order."""
+    """The blobs, with the subjects dealt out to them in order."""
     sizes = _READ.items(raw, "blobs", _read_blob_size, least=1, most=parts.MAX_BLOBS)
     if sum(parts.part_count(*size) for size in sizes) != len(subjects):
         _READ.refuse("subject", "the number of subjects does not follow from the blobs")
     blobs: list[TransferBlob] = []
     rest = iter(subjects)
-    for index, (size_bytes, part_size_bytes) in enumerate(sizes):
+    for index, size in enumerate(sizes):
         name = parts.blob_name(index + 1)
         digests = []
-        for part in parts.plan_parts(name, size_bytes=size_bytes, part_size_bytes=part_size_bytes):
-            subject = next(rest)
-            if subject.name != part.name:
-                _READ.refuse("subject", f"{subject.name[:80]!r} stands where {part.name} belongs")
+        for number, subject in enumerate(itertools.islice(rest, parts.part_count(*size)), start=1):
+            if subject.name != (expected := parts.part_name(name, number)):
+                _READ.refuse("subject", f"{subject.name[:80]!r} stands where {expected} belongs")
             digests.append(subject.sha256)
-        blobs.append(
-            _read_blob(
-                raw[index],
-                f"blobs[{index}]",
-                name=name,
-                size_bytes=size_bytes,
-                part_size_bytes=part_size_bytes,
-                part_sha256=tuple(digests),
-            )
-        )
-    if sum(len(blob.artifacts) for blob in blobs) > MAX_ARTIFACTS:
-        _READ.refuse("blobs", f"more than {MAX_ARTIFACTS} artifacts")
-    references = [artifact.reference for blob in blobs for artifact in blob.artifacts]
-    if len(set(references)) != len(references):
-        _READ.refuse("blobs", "a reference occurs twice")
+        with _READ.within(f"blobs[{index}]"):
+            blobs.append(_read_blob(raw[index], tuple(digests)))
     return tuple(blobs)
 
 
 def _read_blob_size(raw: Any, where: str) -> tuple[int, int]:
-    """Size and part size, looked at before anything is planned from them."""
+    """Size and part size, looked at before subjects are counted by them."""
     value = _READ.members(
         raw,
         where,
         *("name", "size", "partSize", "contentMd5", "metadata"),
         *("catalogDigest", "pipelineRun", "artifacts"),
     )
-    size = _READ.integer(value["size"], f"{where}.size", least=1, most=_MAX_BLOB_BYTES)
-    part_size = _READ.integer(
-        value["partSize"],
-        f"{where}.partSize",
-        least=parts.MIN_PART_SIZE_BYTES,
-        most=parts.MAX_PART_SIZE_BYTES,
-    )
-    if parts.part_count(size, part_size) > parts.MAX_PARTS_PER_BLOB:
-        _READ.refuse(f"{where}.partSize", f"more than {parts.MAX_PARTS_PER_BLOB} parts")
-    return size, part_size
+    with _READ.within(where):
+        _check_size(value["size"], value["partSize"])
+    return value["size"], value["partSize"]
 
 
-def _read_blob(
-    value: dict[str, Any],
-    where: str,
-    *,
-    name: str,
-    size_bytes: int,
-    part_size_bytes: int,
-    part_sha256: tuple[str, ...],
-) -> TransferBlob:
-    if value["name"] != name:
-        _READ.refuse(f"{where}.name", f"not {name}")
+def _read_blob(value: dict[str, Any], part_sha256: tuple[str, ...]) -> TransferBlob:
     return TransferBlob(
-        name=name,
-        size_bytes=size_bytes,
-        part_size_bytes=part_size_bytes,
+        name=value["name"],
+        size_bytes=value["size"],
+        part_size_bytes=value["partSize"],
         part_sha256=part_sha256,
-        content_md5=_READ.optional_text(value["contentMd5"], f"{where}.contentMd5", pattern=_BASE64_MD5),
-        metadata=_read_metadata(value["metadata"], f"{where}.metadata"),
-        catalog_digest=_READ.optional_text(
-            value["catalogDigest"], f"{where}.catalogDigest", pattern=fields.DIGEST
-        ),
-        pipeline_run=_READ.text(value["pipelineRun"], f"{where}.pipelineRun", limit=64),
+        content_md5=value["contentMd5"],
+        metadata=value["metadata"],
+        catalog_digest=value["catalogDigest"],
+        pipeline_run=value["pipelineRun"],
         artifacts=_READ.items(
-            value["artifacts"], f"{where}.artifacts", Artifact.from_json, least=1, most=MAX_ARTIFACTS
+            value["artifacts"], "artifacts", Artifact.from_json, least=1, most=MAX_ARTIFACTS
         ),
     )
 
 
-def _read_metadata(raw: Any, where: str) -> dict[str, str]:
+def _check_size(size_bytes: int, part_size_bytes: int) -> None:
+    _READ.integer(size_bytes, "size", least=1, most=_MAX_BLOB_BYTES)
+    _READ.integer(
+        part_size_bytes, "partSize", least=parts.MIN_PART_SIZE_BYTES, most=parts.MAX_PART_SIZE_BYTES
+    )
+    if parts.part_count(size_bytes, part_size_bytes) > parts.MAX_PARTS_PER_BLOB:
+        _READ.refuse("partSize", f"more than {parts.MAX_PARTS_PER_BLOB} parts")
+
+
+def _check_metadata(metadata: Any) -> None:
     """Blob metadata travels in HTTP headers: ASCII only, few and short."""
-    if type(raw) is not dict or len(raw) > 64:  # noqa: PLR2004 - far more than ACR sets, far less than 8 KiB
-        _READ.refuse(where, "not an object of at most 64 members")
-    return {
-        _READ.text(name, where, pattern=_METADATA_NAME): _READ.text(
-            value, f"{where}.{name}", pattern=_METADATA_VALUE
-        )
-        for name, value in raw.items()
-    }
+    if not isinstance(metadata, Mapping) or len(metadata) > _MAX_METADATA:
+        _READ.refuse("metadata", f"not an object of at most {_MAX_METADATA} members")
+    for name, value in metadata.items():
+        _READ.text(name, "metadata", pattern=_METADATA_NAME)
+        _READ.text(value, f"metadata.{name}", pattern=_METADATA_VALUE)
+
+
+def _check_tag(tag: Any, where: str) -> None:
+    _READ.text(tag, where, pattern=TAG)
+
+
+def _check_login_server(name: Any, where: str) -> None:
+    _READ.text(name, where, pattern=fields.LOGIN_SERVER)
+
+
+def _check_artifact(value: Any, where: str) -> None:
+    _READ.instance(value, where, Artifact)
+
+
+def _check_blob(value: Any, where: str) -> None:
+    _READ.instance(value, where, TransferBlob)
+
+
+def _check_void(value: Any, where: str) -> None:
+    _READ.instance(value, where, Void)
 
 
 __all__ = [
@@ -367,5 +469,6 @@ __all__ = [
     "Source",
     "Tool",
     "TransferBlob",
+    "Void",
     "manifest_digest",
 ]

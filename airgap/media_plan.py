@@ -7,6 +7,7 @@ directory) are limits here too. What does not fit is named, never squeezed.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -20,6 +21,7 @@ from airgap.parity import MAX_PARITY_SHARDS, SHARD_NAME, ParityLayout
 from airgap.parts import PART_NAME
 from airgap.statement import MAX_SUBJECTS
 from airgap.strict_json import dump_canonical, load_strict
+from airgap.versions import Format
 
 SLACK_BYTES = 1024 * 1024
 """Kept free on every volume: the custody log grows, and folders take their clusters."""
@@ -169,12 +171,24 @@ class SavedPlan:
     It is the operator's own file: it decides where a signed part goes, never what is accepted. ``volumes``
     has the payload names of each volume; ``layout`` is that of the parity shards, as it stands in their tag
     file.
+
+    Raises:
+        OperatorError: ``USAGE``, naming the field at fault: what exists can be read.
     """
 
     transfer_id: str
     manifest_sha256: str
     volumes: tuple[tuple[str, ...], ...]
     layout: ParityLayout | None
+
+    def __post_init__(self) -> None:
+        _READ.text(self.transfer_id, "transferId", pattern=fields.TRANSFER_ID)
+        _READ.text(self.manifest_sha256, "manifestDigest", pattern=fields.SHA256_HEX)
+        _READ.each(self.volumes, "volumes", _check_volume, least=1, most=MAX_VOLUMES)
+        if len(set(itertools.chain(*self.volumes))) != sum(map(len, self.volumes)):
+            _READ.refuse("volumes", "a part is on two volumes")
+        if self.layout is not None:
+            _READ.instance(self.layout, "parity", ParityLayout)
 
     def to_bytes(self) -> bytes:
         """The canonical JSON that ``plan --save`` writes."""
@@ -198,40 +212,42 @@ class SavedPlan:
         """Read a saved plan.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``.
+            UntrustedInputError: ``TOO_LARGE`` or ``NEWER_FORMAT``.
             OperatorError: ``USAGE``, naming the field at fault.
         """
-        value = _READ.members(
-            load_strict(raw, max_bytes=MAX_PLAN_BYTES, code=Code.USAGE),
-            "plan",
-            *("schema", "transferId", "manifestDigest", "volumes", "parity"),
-        )
-        _READ.integer(value["schema"], "schema", least=1, most=1)
-        digest = _READ.text(value["manifestDigest"], "manifestDigest", pattern=fields.DIGEST)
-        volumes = _READ.items(value["volumes"], "volumes", _read_volume, least=1, most=MAX_VOLUMES)
-        if [number for number, _ in volumes] != list(range(1, len(volumes) + 1)):
-            _READ.refuse("volumes", "not numbered from 1 on")
-        names = [name for _, names in volumes for name in names]
-        if len(set(names)) != len(names):
-            _READ.refuse("volumes", "a part is on two volumes")
-        return cls(
-            transfer_id=_READ.text(value["transferId"], "transferId", pattern=fields.TRANSFER_ID),
-            manifest_sha256=digest.removeprefix("sha256:"),
-            volumes=tuple(names for _, names in volumes),
-            layout=None if value["parity"] is None else _read_layout(value["parity"]),
-        )
+        value = load_strict(raw, max_bytes=MAX_PLAN_BYTES, code=Code.USAGE)
+        return cls(**_FORMAT.of_document(value)(value))
+
+
+def _read_v1(raw: Any) -> dict[str, Any]:
+    """The arguments of :class:`SavedPlan`; its constructor checks them."""
+    value = _READ.members(raw, "plan", "schema", "transferId", "manifestDigest", "volumes", "parity")
+    volumes = _READ.items(value["volumes"], "volumes", _read_volume, least=1, most=MAX_VOLUMES)
+    if [number for number, _ in volumes] != list(range(1, len(volumes) + 1)):
+        _READ.refuse("volumes", "not numbered from 1 on")
+    return {
+        "transfer_id": value["transferId"],
+        "manifest_sha256": _READ.sha256(value["manifestDigest"], "manifestDigest"),
+        "volumes": tuple(names for _, names in volumes),
+        "layout": None if value["parity"] is None else _read_layout(value["parity"]),
+    }
+
+
+_FORMAT = Format(name="plan", read=_READ, readers={1: _read_v1})
 
 
 def _read_volume(raw: Any, where: str) -> tuple[int, tuple[str, ...]]:
     value = _READ.members(raw, where, "number", "files")
     number = _READ.integer(value["number"], f"{where}.number", least=1, most=MAX_VOLUMES)
-    names = _READ.items(
-        value["files"],
-        f"{where}.files",
-        lambda name, at: _READ.text(name, at, pattern=_PAYLOAD_NAME),
-        most=MAX_SUBJECTS,
-    )
-    return number, names
+    return number, _READ.array(value["files"], f"{where}.files")
+
+
+def _check_volume(names: Any, where: str) -> None:
+    _READ.each(names, where, _check_name, most=MAX_SUBJECTS)
+
+
+def _check_name(name: Any, where: str) -> None:
+    _READ.text(name, where, pattern=_PAYLOAD_NAME)
 
 
 def _read_layout(raw: Any) -> ParityLayout:

@@ -22,7 +22,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from airgap import fields
 from airgap.erasure import MAX_SHARDS, PACKETS, UNIT_BYTES, Combination, ErasureCode
@@ -30,6 +30,7 @@ from airgap.errors import Code, OperatorError
 from airgap.manifest import BundleManifest
 from airgap.parts import PartRange
 from airgap.strict_json import dump_canonical, load_strict
+from airgap.versions import Format
 
 LAYOUT_NAME = "parity.json"
 """Tag file of a bag that says how its parity shards were made."""
@@ -214,27 +215,31 @@ class ParityLayout:
         """Read the content of :data:`LAYOUT_NAME`; unsigned, see the module.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, or ``BAG_MALFORMED``: it is malformed, of another bundle, or
-                does not suit one of ``part_count`` parts.
+            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``BAG_MALFORMED``: it is malformed, of
+                another bundle, or does not suit one of ``part_count`` parts.
         """
-        value = _READ.members(
-            load_strict(raw, max_bytes=MAX_LAYOUT_BYTES, code=Code.BAG_MALFORMED),
-            LAYOUT_NAME,
-            *("schema", "manifestDigest", "stripes", "parityShards"),
-        )
-        _READ.integer(value["schema"], "schema", least=1, most=1)
-        digest = _READ.text(value["manifestDigest"], "manifestDigest", pattern=fields.DIGEST)
-        if digest != f"sha256:{manifest_sha256}":
+        value = load_strict(raw, max_bytes=MAX_LAYOUT_BYTES, code=Code.BAG_MALFORMED)
+        sha256, numbers = _FORMAT.of_document(value)(value)
+        if sha256 != manifest_sha256:
             _READ.refuse("manifestDigest", "the parity of another bundle")
-        layout = cls(
-            stripes=_READ.integer(value["stripes"], "stripes", least=1, most=_MAX_STRIPES),
-            parity_shards=_READ.integer(
-                value["parityShards"], "parityShards", least=1, most=MAX_PARITY_SHARDS
-            ),
-        )
+        layout = cls(**numbers)
         if why := layout.misfit(part_count):
             _READ.refuse(LAYOUT_NAME, why)
         return layout
+
+
+def _read_v1(raw: Any) -> tuple[str, dict[str, int]]:
+    """The hex digest of the bundle manifest, and the numbers of the layout in their ranges."""
+    value = _READ.members(raw, LAYOUT_NAME, "schema", "manifestDigest", "stripes", "parityShards")
+    return _READ.sha256(value["manifestDigest"], "manifestDigest"), {
+        "stripes": _READ.integer(value["stripes"], "stripes", least=1, most=_MAX_STRIPES),
+        "parity_shards": _READ.integer(
+            value["parityShards"], "parityShards", least=1, most=MAX_PARITY_SHARDS
+        ),
+    }
+
+
+_FORMAT = Format(name="parity layout", read=_READ, readers={1: _read_v1})
 
 
 def shard_name(stripe: int, row: int) -> str:

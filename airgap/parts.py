@@ -38,7 +38,7 @@ class PartRange:
     @property
     def name(self) -> str:
         """The part's name in the bundle manifest and below ``data/`` on a volume: ``001/00000001.part``."""
-        return f"{self.blob}/{self.number:08d}.part"
+        return part_name(self.blob, self.number)
 
 
 def blob_name(number: int) -> str:
@@ -46,6 +46,11 @@ def blob_name(number: int) -> str:
     if not 1 <= number <= MAX_BLOBS:
         raise ValueError(f"a transfer has 1 to {MAX_BLOBS} blobs, not {number}")
     return f"{number:03d}"
+
+
+def part_name(blob: str, number: int) -> str:
+    """The name of the ``number``-th part of a blob, counted from 1: ``001/00000001.part``."""
+    return f"{blob}/{number:08d}.part"
 
 
 def part_count(size_bytes: int, part_size_bytes: int) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import Enum
-from typing import Any, Self
+from datetime import datetime, timedelta
+from enum import Enum, unique
+from typing import Any, Self, TypeVar
 
 from securesystemslib.signer import SSlibKey
 
@@ -19,23 +19,39 @@ from airgap import fields
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.keys import SCHEMES, public_key_from_pem
 from airgap.strict_json import load_strict
+from airgap.versions import Format
 
 MAX_POLICY_BYTES = 256 * 1024
+MAX_KEYS = 100
 MAX_SKEW_S = 24 * 3600
+_MAX_AUDIENCE = 100
+_MAX_ALGORITHMS = 10
 _MAX_AGE_S = 20 * 366 * 24 * 3600
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _READ = fields.FieldReader(Code.POLICY_MALFORMED)
+E = TypeVar("E", bound=Enum)
 
 
+@unique
 class Order(Enum):
-    """Which sequence numbers of a channel are accepted, given those accepted before."""
+    """Whether a channel takes a number after a higher one was taken; each number only once in any case."""
 
-    ONCE = "once"
-    """Each number once, in any order."""
-    INCREASING = "increasing"
-    """Only numbers above the highest; gaps are put on record."""
-    CONTIGUOUS = "contiguous"
-    """Only the next number."""
+    ANY = "any"
+    """The numbers of a channel may come in any order."""
+    RISING = "rising"
+    """Only a number above all that were taken."""
+
+
+@unique
+class OnGap(Enum):
+    """What becomes of a bundle before whose number another one is missing."""
+
+    RECORD = "record"
+    """It is taken, and its receipt names the missing numbers."""
+    HOLD = "hold"
+    """It waits until they came or were given up; where nothing can wait it is refused."""
+    REFUSE = "refuse"
+    """It is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +61,145 @@ class Role:
     threshold: int
     keyids: frozenset[str]
 
+    def __post_init__(self) -> None:
+        if type(self.keyids) is not frozenset or not 1 <= len(self.keyids) <= MAX_KEYS:
+            _READ.refuse("keyids", f"not 1 to {MAX_KEYS} key ids")
+        for keyid in self.keyids:
+            _READ.text(keyid, "keyids", pattern=fields.SHA256_HEX)
+        if _READ.integer(self.threshold, "threshold", least=1) > len(self.keyids):
+            _READ.refuse("threshold", "more than there are keys")
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read ``{"threshold", "keyids"}``."""
+        value = _READ.members(raw, where, "threshold", "keyids")
+        with _READ.within(where):
+            return cls(
+                threshold=value["threshold"],
+                keyids=frozenset(_READ.items(value["keyids"], "keyids", _READ.text, most=MAX_KEYS)),
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """The conditions of one channel."""
+    """The conditions of one channel.
+
+    ``bundle_roles`` sign bundle manifests, ``receipt_roles`` receipts; ``release_roles`` must release a
+    verified bundle at the target before it is imported.
+    """
 
     audience: frozenset[str]
     bundle_roles: Mapping[str, Role]
     receipt_roles: Mapping[str, Role]
+    release_roles: Mapping[str, Role]
     required_algorithms: frozenset[str]
     max_age: timedelta
     clock_skew: timedelta
     order: Order
+    on_gap: OnGap
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.audience) <= _MAX_AUDIENCE:
+            _READ.refuse("audience", f"not 1 to {_MAX_AUDIENCE} login servers")
+        for name in self.audience:
+            _READ.text(name, "audience", pattern=fields.LOGIN_SERVER)
+        if not self.bundle_roles:
+            _READ.refuse("bundleRoles", "empty: such a channel could accept nothing")
+        _check_roles(self.bundle_roles, "bundleRoles")
+        _check_roles(self.receipt_roles, "receiptRoles")
+        _check_roles(self.release_roles, "releaseRoles")
+        if not self.required_algorithms <= SCHEMES:
+            _READ.refuse("requiredAlgorithms", f"not among {', '.join(sorted(SCHEMES))}")
+        _check_seconds(self.max_age, "maxAgeSeconds", least=1, most=_MAX_AGE_S)
+        _check_seconds(self.clock_skew, "clockSkewSeconds", least=0, most=MAX_SKEW_S)
+        _READ.instance(self.order, "order", Order)
+        _READ.instance(self.on_gap, "onGap", OnGap)
+        if self.order is Order.ANY and self.on_gap is not OnGap.RECORD:
+            _READ.refuse("onGap", "only record where numbers may come in any order")
+
+    @property
+    def keyids(self) -> frozenset[str]:
+        """All keys that any role of the channel names."""
+        return _keyids_of(self.bundle_roles, self.receipt_roles, self.release_roles)
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one member of ``channels``; refuses with ``POLICY_MALFORMED``."""
+        value = _READ.members(
+            raw,
+            where,
+            *("audience", "bundleRoles", "maxAgeSeconds", "clockSkewSeconds", "order", "onGap"),
+            optional=("receiptRoles", "releaseRoles", "requiredAlgorithms"),
+        )
+        with _READ.within(where):
+            return cls(
+                audience=_read_set(value["audience"], "audience", most=_MAX_AUDIENCE),
+                bundle_roles=_read_roles(value["bundleRoles"], "bundleRoles"),
+                receipt_roles=_read_roles(value.get("receiptRoles", {}), "receiptRoles"),
+                release_roles=_read_roles(value.get("releaseRoles", {}), "releaseRoles"),
+                required_algorithms=_read_set(
+                    value.get("requiredAlgorithms", []), "requiredAlgorithms", most=_MAX_ALGORITHMS
+                ),
+                max_age=_read_seconds(value["maxAgeSeconds"], "maxAgeSeconds", most=_MAX_AGE_S),
+                clock_skew=_read_seconds(value["clockSkewSeconds"], "clockSkewSeconds", most=MAX_SKEW_S),
+                order=_read_choice(value["order"], "order", Order),
+                on_gap=_read_choice(value["onGap"], "onGap", OnGap),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPolicy:
-    """Keys by key id and channels by name."""
+    """Keys by key id and channels by name.
 
+    Args:
+        version: of this policy's content, from 1; the next policy has a higher one. Only its form is checked
+            here: that a lower one never follows a higher one is for whoever keeps the policy.
+        keys: every key that any role names.
+        revoked: from when a key counts no more, by key id.
+        policy_roles: who may sign the next version; empty where the policy is pinned by hand.
+        channels: at least one.
+
+    Raises:
+        PolicyRefusal: ``POLICY_MALFORMED``, naming the field: also for a policy that could accept nothing.
+    """
+
+    version: int
     keys: Mapping[str, SSlibKey]
+    revoked: Mapping[str, datetime]
+    policy_roles: Mapping[str, Role]
     channels: Mapping[str, Channel]
+
+    def __post_init__(self) -> None:
+        _READ.integer(self.version, "version", least=1)
+        if not 1 <= len(self.keys) <= MAX_KEYS:
+            _READ.refuse("keys", f"not 1 to {MAX_KEYS} keys")
+        for keyid, moment in self.revoked.items():
+            if keyid not in self.keys:
+                _READ.refuse("revoked", f"{str(keyid)[:80]} is not among the keys")
+            _READ.moment(moment, "revoked.from")
+        _check_roles(self.policy_roles, "policyRoles")
+        if not self.channels:
+            _READ.refuse("channels", "empty: such a policy could accept nothing")
+        named = _keyids_of(self.policy_roles)
+        for name, channel in self.channels.items():
+            _READ.text(name, "channels", pattern=fields.CHANNEL)
+            _READ.instance(channel, f"channels.{name}", Channel)
+            named |= channel.keyids
+        if unknown := sorted(named - self.keys.keys()):
+            _READ.refuse("keyids", f"{unknown[0]} is not among the keys")
+
+    def keys_in_force(self, now: datetime) -> Mapping[str, SSlibKey]:
+        """The keys that count at ``now``.
+
+        The time in a signed document is what its signer wrote there, so whoever has a stolen key dates back
+        as he likes. Hence not the document's time is compared but the present one: from its time on a revoked
+        key counts for nothing at all, what it signed before included, and no clock skew is allowed for.
+        """
+        return {
+            keyid: key
+            for keyid, key in self.keys.items()
+            if keyid not in self.revoked or now < self.revoked[keyid]
+        }
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
@@ -72,28 +207,38 @@ class TrustPolicy:
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``, naming the field; also for an empty policy.
+            UntrustedInputError: ``NEWER_FORMAT``.
         """
         try:
-            value = load_strict(raw, max_bytes=MAX_POLICY_BYTES, code=Code.MANIFEST_MALFORMED)
-        except UntrustedInputError as error:
+            value = load_strict(raw, max_bytes=MAX_POLICY_BYTES, code=Code.POLICY_MALFORMED)
+        except UntrustedInputError as error:  # too large
             raise PolicyRefusal(Code.POLICY_MALFORMED, error.detail) from None
-        members = _READ.members(value, "policy", "schema", "keys", "channels")
-        if members["schema"] != 1 or type(members["schema"]) is not int:
-            _READ.refuse("schema", "this version reads schema 1 only")
-        pems = _READ.items(members["keys"], "keys", _read_key, least=1, most=100)
-        keys = {key.keyid: key for key in pems}
-        channels = members["channels"]
-        if type(channels) is not dict or not channels:
-            _READ.refuse("channels", "empty: such a policy could accept nothing")
-        return cls(
-            keys=keys,
-            channels={
-                _READ.text(name, "channels", pattern=fields.CHANNEL): _read_channel(
-                    channel, f"channels.{name}", keys
-                )
-                for name, channel in channels.items()
-            },
-        )
+        return cls(**_FORMAT.of_document(value)(value))
+
+
+def _read_v1(raw: Any) -> dict[str, Any]:
+    """The arguments of :class:`TrustPolicy`; its constructor checks them."""
+    value = _READ.members(
+        raw, "policy", "schema", "version", "keys", "channels", optional=("policyRoles", "revoked")
+    )
+    if type(value["channels"]) is not dict:
+        _READ.refuse("channels", "not an object")
+    revoked = _READ.items(value.get("revoked", []), "revoked", _read_revoked, most=MAX_KEYS)
+    if len(dict(revoked)) != len(revoked):
+        _READ.refuse("revoked", "a key occurs twice")
+    return {
+        "version": value["version"],
+        "keys": {key.keyid: key for key in _READ.items(value["keys"], "keys", _read_key, most=MAX_KEYS)},
+        "revoked": dict(revoked),
+        "policy_roles": _read_roles(value.get("policyRoles", {}), "policyRoles"),
+        "channels": {
+            name: Channel.from_json(channel, f"channels.{name}")
+            for name, channel in value["channels"].items()
+        },
+    }
+
+
+_FORMAT = Format(name="trust policy", read=_READ, readers={1: _read_v1})
 
 
 def _read_key(raw: Any, where: str) -> SSlibKey:
@@ -102,69 +247,45 @@ def _read_key(raw: Any, where: str) -> SSlibKey:
     return public_key_from_pem(raw)
 
 
-def _read_channel(raw: Any, where: str, keys: Mapping[str, SSlibKey]) -> Channel:
-    value = _READ.members(
-        raw,
-        where,
-        *("audience", "bundleRoles", "maxAgeSeconds", "clockSkewSeconds", "sequence"),
-        optional=("receiptRoles", "requiredAlgorithms"),
-    )
-    bundle_roles = _read_roles(value["bundleRoles"], f"{where}.bundleRoles", keys)
-    if not bundle_roles:
-        _READ.refuse(f"{where}.bundleRoles", "empty: such a channel could accept nothing")
-    algorithms = frozenset(
-        _READ.items(value.get("requiredAlgorithms", []), f"{where}.requiredAlgorithms", _READ.text, most=10)
-    )
-    if not algorithms <= SCHEMES:
-        _READ.refuse(f"{where}.requiredAlgorithms", f"not among {', '.join(sorted(SCHEMES))}")
-    try:
-        order = Order(value["sequence"])
-    except ValueError:
-        _READ.refuse(f"{where}.sequence", f"not one of {', '.join(o.value for o in Order)}")
-    return Channel(
-        audience=frozenset(
-            _READ.items(
-                value["audience"],
-                f"{where}.audience",
-                lambda name, at: _READ.text(name, at, pattern=fields.LOGIN_SERVER),
-                least=1,
-                most=100,
-            )
-        ),
-        bundle_roles=bundle_roles,
-        receipt_roles=_read_roles(value.get("receiptRoles", {}), f"{where}.receiptRoles", keys),
-        required_algorithms=algorithms,
-        max_age=timedelta(
-            seconds=_READ.integer(value["maxAgeSeconds"], f"{where}.maxAgeSeconds", least=1, most=_MAX_AGE_S)
-        ),
-        clock_skew=timedelta(
-            seconds=_READ.integer(value["clockSkewSeconds"], f"{where}.clockSkewSeconds", most=MAX_SKEW_S)
-        ),
-        order=order,
-    )
+def _read_revoked(raw: Any, where: str) -> tuple[str, datetime]:
+    value = _READ.members(raw, where, "keyid", "from")
+    return _READ.text(value["keyid"], f"{where}.keyid"), _READ.time(value["from"], f"{where}.from")
 
 
-def _read_roles(raw: Any, where: str, keys: Mapping[str, SSlibKey]) -> dict[str, Role]:
-    """Roles with disjoint keys: one person's key must not speak for two."""
+def _read_roles(raw: Any, where: str) -> dict[str, Role]:
     if type(raw) is not dict:
         _READ.refuse(where, "not an object")
-    roles = {
-        _READ.text(name, where, pattern=_ROLE): _read_role(role, f"{where}.{name}", keys)
-        for name, role in raw.items()
-    }
-    if sum(len(role.keyids) for role in roles.values()) != len(
-        frozenset().union(*(role.keyids for role in roles.values()))
-    ):
+    return {name: Role.from_json(role, f"{where}.{name}") for name, role in raw.items()}
+
+
+def _check_roles(roles: Mapping[str, Role], where: str) -> None:
+    """Roles with disjoint keys: one person's key must not speak for two."""
+    for name, role in roles.items():
+        _READ.text(name, where, pattern=_ROLE)
+        _READ.instance(role, f"{where}.{name}", Role)
+    if sum(len(role.keyids) for role in roles.values()) != len(_keyids_of(roles)):
         _READ.refuse(where, "a key stands in two roles")
-    return roles
 
 
-def _read_role(raw: Any, where: str, keys: Mapping[str, SSlibKey]) -> Role:
-    value = _READ.members(raw, where, "threshold", "keyids")
-    keyids = frozenset(_READ.items(value["keyids"], f"{where}.keyids", _READ.text, least=1, most=100))
-    if unknown := sorted(keyids - keys.keys()):
-        _READ.refuse(f"{where}.keyids", f"{unknown[0][:80]} is not among the keys")
-    threshold = _READ.integer(value["threshold"], f"{where}.threshold", least=1, most=100)
-    if threshold > len(keyids):
-        _READ.refuse(f"{where}.threshold", "more than there are keys")
-    return Role(threshold=threshold, keyids=keyids)
+def _keyids_of(*groups: Mapping[str, Role]) -> frozenset[str]:
+    return frozenset(keyid for roles in groups for role in roles.values() for keyid in role.keyids)
+
+
+def _read_set(raw: Any, where: str, *, most: int) -> frozenset[str]:
+    return frozenset(_READ.items(raw, where, _READ.text, most=most))
+
+
+def _read_choice(raw: Any, where: str, kind: type[E]) -> E:
+    try:
+        return kind(raw)
+    except ValueError:
+        _READ.refuse(where, f"not one of {', '.join(choice.value for choice in kind)}")
+
+
+def _read_seconds(raw: Any, where: str, *, most: int) -> timedelta:
+    return timedelta(seconds=_READ.integer(raw, where, most=most))
+
+
+def _check_seconds(value: timedelta, where: str, *, least: int, most: int) -> None:
+    seconds = value / timedelta(seconds=1)
+    _READ.integer(int(seconds) if seconds.is_integer() else None, where, least=least, most=most)

@@ -22,6 +22,7 @@ from airgap.parts import MAX_PART_SIZE_BYTES, PART_NAME, PartRange
 from airgap.receipt import Receipt
 from airgap.statement import MAX_SUBJECTS
 from airgap.strict_json import dump_canonical, load_strict
+from airgap.versions import Format
 
 REQUEST_NAME = "recarry.json"
 MAX_REASON_CHARACTERS = 200
@@ -44,15 +45,17 @@ class WantedPart:
     sha256: str
     size_bytes: int
 
+    def __post_init__(self) -> None:
+        _READ.text(self.name, "name", pattern=PART_NAME)
+        _READ.text(self.sha256, "sha256", pattern=fields.SHA256_HEX)
+        _READ.integer(self.size_bytes, "size", least=1, most=MAX_PART_SIZE_BYTES)
+
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read one element of ``parts``; refuses with ``RECARRY_MALFORMED``."""
         value = _READ.members(raw, where, "name", "sha256", "size")
-        return cls(
-            name=_READ.text(value["name"], f"{where}.name", pattern=PART_NAME),
-            sha256=_READ.text(value["sha256"], f"{where}.sha256", pattern=fields.SHA256_HEX),
-            size_bytes=_READ.integer(value["size"], f"{where}.size", least=1, most=MAX_PART_SIZE_BYTES),
-        )
+        with _READ.within(where):
+            return cls(name=value["name"], sha256=value["sha256"], size_bytes=value["size"])
 
     def to_json(self) -> dict[str, Any]:
         """``{"name", "sha256", "size"}``."""
@@ -63,7 +66,10 @@ class WantedPart:
 class RecarryRequest:
     """At least one part of the bundle ``manifest_sha256`` (hex), in the order of the bundle manifest.
 
-    Not checked by reading one: whether there is such a bundle (:meth:`require_matches`), and who wrote it.
+    Raises:
+        UntrustedInputError: ``RECARRY_MALFORMED``, naming the first field at fault: what exists can be read.
+
+    Not checked here: whether there is such a bundle (:meth:`require_matches`), and who wrote the request.
     """
 
     transfer_id: str
@@ -72,6 +78,16 @@ class RecarryRequest:
     requested_at: datetime
     parts: tuple[WantedPart, ...]
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        _READ.text(self.transfer_id, "transferId", pattern=fields.TRANSFER_ID)
+        _READ.text(self.manifest_sha256, "manifestDigest", pattern=fields.SHA256_HEX)
+        _READ.text(self.channel, "channel", pattern=fields.CHANNEL)
+        _READ.moment(self.requested_at, "requestedAt")
+        _READ.each(self.parts, "parts", _check_part, least=1, most=MAX_SUBJECTS)
+        if any(part.name >= following.name for part, following in itertools.pairwise(self.parts)):
+            _READ.refuse("parts", "not in the order of the bundle, or one occurs twice")
+        _READ.optional_text(self.reason, "reason", limit=MAX_REASON_CHARACTERS)
 
     @property
     def size_bytes(self) -> int:
@@ -109,15 +125,13 @@ class RecarryRequest:
         )
         if unknown := wanted - {part.name for part in parts}:
             _READ.refuse("parts", f"the bundle manifest has no {min(unknown)[:80]!r}")
-        if not parts:
-            _READ.refuse("parts", "nothing is asked for")
         return cls(
             transfer_id=manifest.transfer_id,
             manifest_sha256=manifest_sha256,
             channel=manifest.channel,
             requested_at=requested_at.replace(microsecond=0),
             parts=parts,
-            reason=None if reason is None else _read_reason(reason),
+            reason=reason,
         )
 
     def to_bytes(self) -> bytes:
@@ -141,7 +155,8 @@ class RecarryRequest:
         """Read a request from anybody.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``RECARRY_MALFORMED``, naming the first field at fault.
+            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``RECARRY_MALFORMED`` naming the first
+                field at fault.
         """
         # Nobody vouches for these bytes, and a parser makes objects of many times their size from short
         # members; a request has few of them for its length.
@@ -149,32 +164,8 @@ class RecarryRequest:
             raw.count(b"{") + raw.count(b"[") > _MAX_BRACKETS or raw.count(b",") > _MAX_COMMAS
         ):
             _READ.refuse("request", "more members than any request has")
-        value = _READ.members(
-            load_strict(raw, max_bytes=MAX_REQUEST_BYTES, code=Code.RECARRY_MALFORMED),
-            "request",
-            *("schema", "transferId", "manifestDigest", "channel"),
-            *("requestedAt", "partCount", "byteCount", "parts"),
-            optional=("reason",),
-        )
-        if value["schema"] != 1 or type(value["schema"]) is not int:
-            _READ.refuse("schema", "this version reads schema 1 only")
-        digest = _READ.text(value["manifestDigest"], "manifestDigest", pattern=fields.DIGEST)
-        request = cls(
-            transfer_id=_READ.text(value["transferId"], "transferId", pattern=fields.TRANSFER_ID),
-            manifest_sha256=digest.removeprefix("sha256:"),
-            channel=_READ.text(value["channel"], "channel", pattern=fields.CHANNEL),
-            requested_at=_READ.time(value["requestedAt"], "requestedAt"),
-            parts=_READ.items(value["parts"], "parts", WantedPart.from_json, least=1, most=MAX_SUBJECTS),
-            reason=_read_reason(value["reason"]) if "reason" in value else None,
-        )
-        names = [part.name for part in request.parts]
-        if any(name >= following for name, following in itertools.pairwise(names)):
-            _READ.refuse("parts", "not in the order of the bundle, or one occurs twice")
-        if _READ.integer(value["partCount"], "partCount") != len(request.parts):
-            _READ.refuse("partCount", f"not {len(request.parts)}, the number of parts")
-        if _READ.integer(value["byteCount"], "byteCount") != request.size_bytes:
-            _READ.refuse("byteCount", f"not {request.size_bytes}, the bytes of the parts")
-        return request
+        value = load_strict(raw, max_bytes=MAX_REQUEST_BYTES, code=Code.RECARRY_MALFORMED)
+        return cls(**_FORMAT.of_document(value)(value))
 
     def require_matches(
         self, manifest: BundleManifest, manifest_sha256: str
@@ -205,6 +196,37 @@ class RecarryRequest:
         if wanted:
             _READ.refuse(min(wanted), "not a part of the bundle manifest")
         return tuple(found)
+
+
+def _read_v1(raw: Any) -> dict[str, Any]:
+    """The arguments of :class:`RecarryRequest`; its constructor checks them."""
+    value = _READ.members(
+        raw,
+        "request",
+        *("schema", "transferId", "manifestDigest", "channel"),
+        *("requestedAt", "partCount", "byteCount", "parts"),
+        optional=("reason",),
+    )
+    parts = _READ.items(value["parts"], "parts", WantedPart.from_json, least=1, most=MAX_SUBJECTS)
+    if _READ.integer(value["partCount"], "partCount") != len(parts):
+        _READ.refuse("partCount", f"not {len(parts)}, the number of parts")
+    if _READ.integer(value["byteCount"], "byteCount") != sum(part.size_bytes for part in parts):
+        _READ.refuse("byteCount", "not the bytes of the parts")
+    return {
+        "transfer_id": value["transferId"],
+        "manifest_sha256": _READ.sha256(value["manifestDigest"], "manifestDigest"),
+        "channel": value["channel"],
+        "requested_at": _READ.time(value["requestedAt"], "requestedAt"),
+        "parts": parts,
+        "reason": _READ.text(value["reason"], "reason") if "reason" in value else None,
+    }
+
+
+_FORMAT = Format(name="re-carry request", read=_READ, readers={1: _read_v1})
+
+
+def _check_part(value: Any, where: str) -> None:
+    _READ.instance(value, where, WantedPart)
 
 
 def recarry_from_receipt(
@@ -257,7 +279,3 @@ def describe_parts(names: Iterable[str], *, most: int = 8) -> str:
 def _follows(stem: str, following: str) -> bool:
     blob, number = stem.split("/")
     return following == f"{blob}/{int(number) + 1:08d}"
-
-
-def _read_reason(raw: Any) -> str:
-    return _READ.text(raw, "reason", limit=MAX_REASON_CHARACTERS)

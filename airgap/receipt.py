@@ -2,32 +2,53 @@
 
 An in-toto Statement whose one subject is the envelope as it was received; ``docs/format.md`` §6. Signed by
 the target; verified wherever the trust policy names receipt roles for the channel.
+
+A receipt tells of the past and decides nothing by itself, so a code that this version does not know is kept
+as it stands (:class:`airgap.errors.UnknownCode`): the verdict beside it is known all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, unique
+from functools import partial
 from typing import Any, Self
-
-from securesystemslib.signer import SSlibKey
 
 from airgap import fields
 from airgap.damage import Damage
-from airgap.envelope import Envelope, SignatureCheck
-from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.envelope import Envelope
+from airgap.errors import CODE_NAME, Code, PolicyRefusal, UnknownCode, code_named
 from airgap.fields import format_time
-from airgap.manifest import ENVELOPE_NAME, MAX_ARTIFACTS, REFERENCE, TAG, Tool
+from airgap.ledger import MAX_MISSING, LedgerEntry, entry_name, sequence_of
+from airgap.manifest import ENVELOPE_NAME, MAX_ARTIFACTS, MAX_TAGS, REFERENCE, TAG, Tool
 from airgap.policy import TrustPolicy
 from airgap.statement import Statement, Subject, parse_statement
-from airgap.verify import Signer, count_roles
+from airgap.verify import Signer, count_roles, valid_keys
+from airgap.versions import Format
 
 PREDICATE_TYPE = "urn:acr-airgap-transfer:receipt:v1"
 MAX_DAMAGES = 1000
 """A receipt names at most so many findings; ``damageCount`` says how many there were."""
 
+MAX_CHECKS = 100
+_MAX_SIGNERS = 100
 _READ = fields.FieldReader(Code.RECEIPT_MALFORMED)
+
+
+@unique
+class ReceiptVerdict(Enum):
+    """What became of a bundle; another one would be another version of the format."""
+
+    IMPORTED = "imported"
+    """Imported whole, and every artifact found in the target registry."""
+    REFUSED = "refused"
+    """Not imported: ``code`` says why."""
+    DAMAGED = "damaged"
+    """Not imported, and its number not used up: parts are damaged or missing and may be brought again."""
+    PARTIAL = "partial"
+    """Its number is used up and the import did not end whole; ``artifacts`` say what the registry holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +63,12 @@ class ArtifactProof:
     digest: str
     found: str | None
     missing_tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _READ.text(self.reference, "reference", pattern=REFERENCE)
+        _READ.text(self.digest, "digest", pattern=fields.DIGEST)
+        _READ.optional_text(self.found, "found", pattern=fields.DIGEST)
+        _READ.each(self.missing_tags, "missingTags", _check_tag, most=MAX_TAGS)
 
     @property
     def is_proven(self) -> bool:
@@ -61,53 +88,211 @@ class ArtifactProof:
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read one element of ``artifacts``; refuses with ``RECEIPT_MALFORMED``."""
         value = _READ.members(raw, where, "reference", "digest", "found", "missingTags")
-        return cls(
-            reference=_READ.text(value["reference"], f"{where}.reference", pattern=REFERENCE),
-            digest=_READ.text(value["digest"], f"{where}.digest", pattern=fields.DIGEST),
-            found=_READ.optional_text(value["found"], f"{where}.found", pattern=fields.DIGEST),
-            missing_tags=_READ.items(
-                value["missingTags"],
-                f"{where}.missingTags",
-                lambda tag, at: _READ.text(tag, at, pattern=TAG),
-                most=1000,
-            ),
-        )
+        with _READ.within(where):
+            return cls(
+                reference=value["reference"],
+                digest=value["digest"],
+                found=value["found"],
+                missing_tags=_READ.array(value["missingTags"], "missingTags"),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerPosition:
+    """The entry by which the target took the bundle's number: its name, and the hex SHA-256 of its bytes."""
+
+    name: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if sequence_of(_READ.text(self.name, "ledger.name")) is None:
+            _READ.refuse("ledger.name", "not the name of a ledger entry")
+        _READ.text(self.sha256, "ledger.digest", pattern=fields.SHA256_HEX)
+
+    @classmethod
+    def of(cls, entry: LedgerEntry) -> Self:
+        """The position that an entry marks."""
+        return cls(name=entry.name, sha256=hashlib.sha256(entry.to_bytes()).hexdigest())
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"name", "digest"}``."""
+        return {"name": self.name, "digest": f"sha256:{self.sha256}"}
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """Read ``ledger``."""
+        value = _READ.members(raw, "ledger", "name", "digest")
+        return cls(name=value["name"], sha256=_READ.sha256(value["digest"], "ledger.digest"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What one check said that the target ran on the verified bundle before it was imported.
+
+    Args:
+        name: of the check, as the target's settings call it.
+        passed: whether it had no objection.
+        detail: for a person, at most 500 characters.
+        checked_at: when it ended.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    checked_at: datetime
+
+    def __post_init__(self) -> None:
+        _READ.text(self.name, "name", limit=64)
+        _READ.flag(self.passed, "passed")
+        _READ.note(self.detail, "detail")
+        _READ.moment(self.checked_at, "checkedAt")
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"name", "passed", "detail", "checkedAt"}``."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "detail": self.detail,
+            "checkedAt": format_time(self.checked_at),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of ``checks``."""
+        value = _READ.members(raw, where, "name", "passed", "detail", "checkedAt")
+        with _READ.within(where):
+            return cls(
+                name=value["name"],
+                passed=value["passed"],
+                detail=value["detail"],
+                checked_at=_READ.time(value["checkedAt"], "checkedAt"),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Who released the bundle at the target: one key of a release role of the channel, and when it did."""
+
+    keyid: str
+    role: str
+    scheme: str
+    released_at: datetime
+
+    def __post_init__(self) -> None:
+        _check_key(self.keyid, self.role, self.scheme)
+        _READ.moment(self.released_at, "releasedAt")
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"keyid", "role", "scheme", "releasedAt"}``."""
+        return {
+            "keyid": self.keyid,
+            "role": self.role,
+            "scheme": self.scheme,
+            "releasedAt": format_time(self.released_at),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of ``releases``."""
+        value = _READ.members(raw, where, "keyid", "role", "scheme", "releasedAt")
+        with _READ.within(where):
+            return cls(
+                keyid=value["keyid"],
+                role=value["role"],
+                scheme=value["scheme"],
+                released_at=_READ.time(value["releasedAt"], "releasedAt"),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """A decision of the target. ``code`` is ``None`` exactly when the bundle was imported and proven.
 
-    ``transfer_id``, ``channel``, ``sequence`` and ``manifest_sha256`` are ``None`` when the envelope was
-    refused before a trusted signature vouched for them. ``incoming`` is the path it was received under.
+    ``transfer_id``, ``channel``, ``sequence`` and ``manifest_sha256`` are ``None``, all of them, when the
+    envelope was refused before a trusted signature vouched for them. ``incoming`` is the path it was received
+    under. ``policy_version`` is that of the trust policy that judged, ``None`` where none did; ``ledger`` is
+    ``None`` where this decision did not take the bundle's number.
+
+    Raises:
+        UntrustedInputError: ``RECEIPT_MALFORMED``, naming the first field at fault: what exists can be read.
     """
 
     envelope_sha256: str
     incoming: str
     target: str
     decided_at: datetime
-    code: Code | None
+    verdict: ReceiptVerdict
+    code: Code | UnknownCode | None
     detail: str
     transfer_id: str | None
     channel: str | None
     sequence: int | None
     manifest_sha256: str | None
+    policy_version: int | None
+    ledger: LedgerPosition | None
     signers: tuple[Signer, ...]
+    checks: tuple[CheckResult, ...] = ()
+    releases: tuple[Release, ...] = ()
     artifacts: tuple[ArtifactProof, ...]
     damages: tuple[Damage, ...]
     damage_count: int
     missing_sequences: tuple[int, ...]
     tool: Tool
 
+    def __post_init__(self) -> None:
+        _READ.text(self.envelope_sha256, "subject", pattern=fields.SHA256_HEX)
+        _READ.text(self.incoming, "incoming")
+        _READ.text(self.target, "target", pattern=fields.LOGIN_SERVER)
+        _READ.moment(self.decided_at, "decidedAt")
+        _READ.instance(self.verdict, "verdict", ReceiptVerdict)
+        if (self.verdict is ReceiptVerdict.IMPORTED) != (self.code is None):
+            _READ.refuse("verdict", "imported without a code, or another one with one")
+        if self.code is not None:
+            _READ.text(self.code.name, "code", pattern=CODE_NAME)
+        _READ.note(self.detail, "detail")
+        self._check_bundle()
+        for name, kind, most in (
+            ("signers", Signer, _MAX_SIGNERS),
+            ("checks", CheckResult, MAX_CHECKS),
+            ("releases", Release, _MAX_SIGNERS),
+            ("artifacts", ArtifactProof, MAX_ARTIFACTS),
+            ("damages", Damage, MAX_DAMAGES),
+        ):
+            _READ.each(getattr(self, name), name, partial(_check_instance, kind=kind), most=most)
+        if _READ.integer(self.damage_count, "damageCount") < len(self.damages):
+            _READ.refuse("damageCount", "less than are listed")
+        if self.verdict is ReceiptVerdict.DAMAGED and not self.damage_count:
+            _READ.refuse("damageCount", "none in a receipt for a damaged bundle")
+        _READ.each(self.missing_sequences, "missingSequences", _check_number, most=MAX_MISSING)
+        _READ.instance(self.tool, "tool", Tool)
+
+    def _check_bundle(self) -> None:
+        """What names the bundle is known wholly or not at all; only a named one has a place in a ledger."""
+        named = (self.transfer_id, self.channel, self.sequence, self.manifest_sha256)
+        if self.transfer_id is None:
+            if any(value is not None for value in named) or self.ledger is not None:
+                _READ.refuse("transferId", "null, but not all that names the bundle is")
+            if self.verdict is not ReceiptVerdict.REFUSED:
+                _READ.refuse("transferId", "null, but not in a refusal")
+        else:
+            _READ.text(self.transfer_id, "transferId", pattern=fields.TRANSFER_ID)
+            channel = _READ.text(self.channel, "channel", pattern=fields.CHANNEL)
+            sequence = _READ.integer(self.sequence, "sequence", least=1)
+            _READ.text(self.manifest_sha256, "manifestDigest", pattern=fields.SHA256_HEX)
+            if self.ledger is not None and self.ledger.name != entry_name(channel, sequence):
+                _READ.refuse("ledger.name", "not that of the bundle's number")
+        if self.policy_version is not None:
+            _READ.integer(self.policy_version, "policyVersion", least=1)
+
     @property
     def is_imported(self) -> bool:
         """Whether the bundle was imported and every artifact found in the target registry."""
-        return self.code is None
+        return self.verdict is ReceiptVerdict.IMPORTED
 
     def to_bytes(self) -> bytes:
-        """The canonical statement: what gets signed."""
+        """The canonical statement: what gets signed; ``TOO_LARGE`` when no reader would take it."""
         predicate = {
-            "verdict": "imported" if self.is_imported else "refused",
+            "verdict": self.verdict.value,
             "code": None if self.code is None else self.code.name,
             "detail": self.detail,
             "decidedAt": format_time(self.decided_at),
@@ -117,12 +302,16 @@ class Receipt:
             "channel": self.channel,
             "sequence": self.sequence,
             "manifestDigest": None if self.manifest_sha256 is None else f"sha256:{self.manifest_sha256}",
+            "policyVersion": self.policy_version,
+            "ledger": None if self.ledger is None else self.ledger.to_json(),
             "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
+            "checks": [check.to_json() for check in self.checks],
+            "releases": [release.to_json() for release in self.releases],
             "artifacts": [proof.to_json() for proof in self.artifacts],
-            "damage": [damage.to_json() for damage in self.damages[:MAX_DAMAGES]],
+            "damage": [damage.to_json() for damage in self.damages],
             "damageCount": self.damage_count,
             "missingSequences": list(self.missing_sequences),
-            "tool": {"name": self.tool.name, "version": self.tool.version},
+            "tool": self.tool.to_json(),
         }
         subject = Subject(name=ENVELOPE_NAME, sha256=self.envelope_sha256)
         return Statement(subjects=(subject,), predicate_type=PREDICATE_TYPE, predicate=predicate).to_bytes()
@@ -132,95 +321,113 @@ class Receipt:
         """Read the payload of a verified receipt.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``RECEIPT_MALFORMED``.
+            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT`` or ``RECEIPT_MALFORMED``.
         """
-        statement = parse_statement(raw, predicate_type=PREDICATE_TYPE, code=Code.RECEIPT_MALFORMED)
-        value = _READ.members(
-            statement.predicate,
-            "predicate",
-            *("verdict", "code", "detail", "decidedAt", "target", "incoming", "transferId", "channel"),
-            *("sequence", "manifestDigest", "signers", "artifacts", "damage", "damageCount"),
-            *("missingSequences", "tool"),
-        )
-        if len(statement.subjects) != 1 or statement.subjects[0].name != ENVELOPE_NAME:
-            _READ.refuse("subject", f"not exactly one named {ENVELOPE_NAME}")
-        digest = _READ.optional_text(value["manifestDigest"], "manifestDigest", pattern=fields.DIGEST)
-        return cls(
-            envelope_sha256=statement.subjects[0].sha256,
-            incoming=_READ.text(value["incoming"], "incoming"),
-            target=_READ.text(value["target"], "target", pattern=fields.LOGIN_SERVER),
-            decided_at=_READ.time(value["decidedAt"], "decidedAt"),
-            code=_read_code(value["verdict"], value["code"]),
-            detail=value["detail"]
-            if type(value["detail"]) is str
-            else _READ.refuse("detail", "not a string"),
-            transfer_id=_READ.optional_text(value["transferId"], "transferId", pattern=fields.TRANSFER_ID),
-            channel=_READ.optional_text(value["channel"], "channel", pattern=fields.CHANNEL),
-            sequence=None
-            if value["sequence"] is None
-            else _READ.integer(value["sequence"], "sequence", least=1),
-            manifest_sha256=None if digest is None else digest.removeprefix("sha256:"),
-            signers=_READ.items(value["signers"], "signers", _read_signer, most=100),
-            artifacts=_READ.items(
-                value["artifacts"], "artifacts", ArtifactProof.from_json, most=MAX_ARTIFACTS
-            ),
-            damages=_READ.items(
-                value["damage"], "damage", lambda d, at: Damage.from_json(d, at, _READ), most=MAX_DAMAGES
-            ),
-            damage_count=_READ.integer(value["damageCount"], "damageCount"),
-            missing_sequences=_READ.items(
-                value["missingSequences"],
-                "missingSequences",
-                lambda n, at: _READ.integer(n, at, least=1),
-                most=100,
-            ),
-            tool=Tool.from_json(value["tool"], "tool", _READ),
-        )
+        statement = parse_statement(raw, code=Code.RECEIPT_MALFORMED)
+        return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
 
 
-def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str) -> Receipt:
+def _read_v1(statement: Statement) -> dict[str, Any]:
+    """The arguments of :class:`Receipt`; its constructor checks them."""
+    value = _READ.members(
+        statement.predicate,
+        "predicate",
+        *("verdict", "code", "detail", "decidedAt", "target", "incoming", "transferId", "channel"),
+        *("sequence", "manifestDigest", "policyVersion", "ledger", "signers", "checks", "releases"),
+        *("artifacts", "damage", "damageCount", "missingSequences", "tool"),
+    )
+    if len(statement.subjects) != 1 or statement.subjects[0].name != ENVELOPE_NAME:
+        _READ.refuse("subject", f"not exactly one named {ENVELOPE_NAME}")
+    return {
+        "envelope_sha256": statement.subjects[0].sha256,
+        "incoming": value["incoming"],
+        "target": value["target"],
+        "decided_at": _READ.time(value["decidedAt"], "decidedAt"),
+        "verdict": _read_verdict(value["verdict"]),
+        "code": None
+        if value["code"] is None
+        else code_named(_READ.text(value["code"], "code", pattern=CODE_NAME)),
+        "detail": value["detail"],
+        "transfer_id": value["transferId"],
+        "channel": value["channel"],
+        "sequence": value["sequence"],
+        "manifest_sha256": _READ.optional_sha256(value["manifestDigest"], "manifestDigest"),
+        "policy_version": value["policyVersion"],
+        "ledger": None if value["ledger"] is None else LedgerPosition.from_json(value["ledger"]),
+        "signers": _READ.items(value["signers"], "signers", _read_signer, most=_MAX_SIGNERS),
+        "checks": _READ.items(value["checks"], "checks", CheckResult.from_json, most=MAX_CHECKS),
+        "releases": _READ.items(value["releases"], "releases", Release.from_json, most=_MAX_SIGNERS),
+        "artifacts": _READ.items(
+            value["artifacts"], "artifacts", ArtifactProof.from_json, most=MAX_ARTIFACTS
+        ),
+        "damages": _READ.items(value["damage"], "damage", Damage.from_json, most=MAX_DAMAGES),
+        "damage_count": value["damageCount"],
+        "missing_sequences": _READ.array(value["missingSequences"], "missingSequences"),
+        "tool": Tool.from_json(value["tool"], "tool", _READ),
+    }
+
+
+_FORMAT = Format(name="receipt", read=_READ, readers={1: _read_v1})
+
+
+def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str, now: datetime) -> Receipt:
     """Read a receipt that the channel's receipt roles signed.
 
+    Args:
+        envelope_bytes: the receipt's envelope, whole.
+        policy: the pinned trust policy.
+        channel: whose receipt roles must have signed.
+        now: the current time, aware: a key that is revoked by then does not count, whenever it signed.
+
     Raises:
-        UntrustedInputError: forged, unknown, uncheckable or malformed.
-        PolicyRefusal: ``CHANNEL_UNKNOWN``, or ``THRESHOLD_NOT_MET`` also where there is no receipt role.
+        UntrustedInputError: forged, unknown (also where there is no receipt role), uncheckable, malformed, or
+            ``NEWER_FORMAT``.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``, ``KEY_REVOKED`` or ``THRESHOLD_NOT_MET``.
 
     Not checked: whether the receipt speaks of the manifest the caller has in mind, and its age.
     """
     if channel not in policy.channels:
         raise PolicyRefusal(Code.CHANNEL_UNKNOWN, channel)
     roles = policy.channels[channel].receipt_roles
-    trusted = {keyid for role in roles.values() for keyid in role.keyids}
-    keys: Mapping[str, SSlibKey] = {keyid: policy.keys[keyid] for keyid in trusted}
+    keyids = {keyid for role in roles.values() for keyid in role.keyids}
     envelope = Envelope.from_bytes(envelope_bytes)
-    checks = envelope.check_signatures(keys.values())
-    for keyid, check in checks.items():
-        if check is SignatureCheck.FORGED:
-            raise UntrustedInputError(Code.SIGNATURE_INVALID, f"key {keyid}")
-        if check is SignatureCheck.UNCHECKABLE:
-            raise UntrustedInputError(Code.SIGNATURE_UNCHECKABLE, f"key {keyid}")
-    valid = {keyid: keys[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
-    if not valid:
-        raise UntrustedInputError(Code.SIGNER_UNKNOWN, "no receipt key of the channel signed it")
-    count_roles(valid, roles)
+    count_roles(valid_keys(envelope, policy, now, keyids), roles)
     return Receipt.from_bytes(envelope.payload)
 
 
-def _read_code(verdict: Any, code: Any) -> Code | None:
-    if (verdict == "imported") != (code is None) or (code is not None and verdict != "refused"):
-        _READ.refuse("verdict", "imported without a code or refused with one")
-    if code is None:
-        return None
-    name = _READ.text(code, "code", limit=64)
-    if name not in Code.__members__:
-        _READ.refuse("code", "unknown")
-    return Code[name]
+def _read_verdict(raw: Any) -> ReceiptVerdict:
+    name = _READ.text(raw, "verdict", limit=32)
+    if name not in _VERDICTS:
+        _READ.refuse("verdict", f"not one of {', '.join(_VERDICTS)}")
+    return _VERDICTS[name]
+
+
+_VERDICTS = {verdict.value: verdict for verdict in ReceiptVerdict}
 
 
 def _read_signer(raw: Any, where: str) -> Signer:
     value = _READ.members(raw, where, "keyid", "role", "scheme")
-    return Signer(
-        keyid=_READ.text(value["keyid"], f"{where}.keyid", pattern=fields.SHA256_HEX),
-        role=_READ.text(value["role"], f"{where}.role", limit=32),
-        scheme=_READ.text(value["scheme"], f"{where}.scheme", limit=64),
-    )
+    with _READ.within(where):
+        _check_key(value["keyid"], value["role"], value["scheme"])
+    return Signer(keyid=value["keyid"], role=value["role"], scheme=value["scheme"])
+
+
+def _check_key(keyid: Any, role: Any, scheme: Any) -> None:
+    """A key that a receipt names; its scheme may be one that this version does not know."""
+    _READ.text(keyid, "keyid", pattern=fields.SHA256_HEX)
+    _READ.text(role, "role", limit=32)
+    _READ.text(scheme, "scheme", limit=64)
+
+
+def _check_tag(tag: Any, where: str) -> None:
+    _READ.text(tag, where, pattern=TAG)
+
+
+def _check_number(number: Any, where: str) -> None:
+    _READ.integer(number, where, least=1)
+
+
+def _check_instance(value: Any, where: str, *, kind: type) -> None:
+    _READ.instance(value, where, kind)
+    if kind is Signer:
+        _check_key(value.keyid, value.role, value.scheme)

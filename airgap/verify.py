@@ -4,7 +4,8 @@
 
 0. The envelope is no larger than any valid one.
 1. It is a strict DSSE envelope with the in-toto payload type.
-2. At least one signature in it is valid under a key of the trust policy. *Only now is the payload parsed.*
+2. At least one signature in it is valid under a key of the trust policy that is not revoked. *Only now is
+   the payload parsed.*
 3. No signature in the name of a key of the policy is forged; none was uncheckable.
 4. The payload is a well-formed bundle manifest.
 5. Its channel is in the trust policy.
@@ -14,6 +15,8 @@
 9. It was not made in the future, beyond the allowed clock skew.
 10. It has not expired.
 11. It is not older than the channel allows.
+12. At the target: no role of the channel must release it first. Releases are not taken yet, so a channel with
+    ``releaseRoles`` imports nothing.
 
 The caller MUST then: check replay and order against the ledger (:mod:`airgap.ledger`), hash every part
 against :meth:`BundleManifest.parts`, and look every artifact up in the target registry. None of that is
@@ -22,7 +25,7 @@ checked here, nor is the trust policy itself: whoever can change it decides what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -89,7 +92,7 @@ def verify_bundle(
     signers: tuple[Signer, ...] = ()
     try:
         envelope = Envelope.from_bytes(envelope_bytes)  # 0, 1
-        valid = _valid_keys(envelope, policy.keys)  # 2, 3
+        valid = valid_keys(envelope, policy, now, policy.keys)  # 2, 3
         digest = manifest_digest(envelope.payload)
         manifest = BundleManifest.from_bytes(envelope.payload)  # 4
         channel = policy.channels.get(manifest.channel)
@@ -99,6 +102,8 @@ def verify_bundle(
         _require_algorithms(signers, channel)  # 7
         _require_audience(manifest, channel, target)  # 8
         _require_time(manifest, channel, now)  # 9, 10, 11
+        if target is not None and channel.release_roles:
+            count_roles({}, channel.release_roles)  # 12
     except AirgapError as refusal:
         return Verdict(
             code=refusal.code,
@@ -110,17 +115,32 @@ def verify_bundle(
     return Verdict(code=None, detail="", manifest=manifest, manifest_sha256=digest, signers=signers)
 
 
-def _valid_keys(envelope: Envelope, keys: Mapping[str, SSlibKey]) -> dict[str, SSlibKey]:
-    """The keys with a valid signature, at least one; a bad signature in a trusted name refuses the whole."""
-    checks = envelope.check_signatures(keys.values())
+def valid_keys(
+    envelope: Envelope, policy: TrustPolicy, now: datetime, keyids: Collection[str]
+) -> dict[str, SSlibKey]:
+    """The keys among ``keyids`` with a valid signature, at least one, none of them revoked.
+
+    Raises:
+        UntrustedInputError: ``SIGNATURE_INVALID`` or ``SIGNATURE_UNCHECKABLE``: one bad signature in the name
+            of a key in force refuses the whole; ``SIGNER_UNKNOWN``.
+        PolicyRefusal: ``KEY_REVOKED``: no key in force signed it, but a revoked one did.
+    """
+    in_force = policy.keys_in_force(now)
+    checks = envelope.check_signatures(in_force[keyid] for keyid in keyids if keyid in in_force)
     for bad, code in (
         (SignatureCheck.FORGED, Code.SIGNATURE_INVALID),
         (SignatureCheck.UNCHECKABLE, Code.SIGNATURE_UNCHECKABLE),
     ):
         if culprits := [keyid for keyid, check in checks.items() if check is bad]:
             raise UntrustedInputError(code, f"key {culprits[0]}")
-    valid = {keyid: keys[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
+    valid = {keyid: in_force[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
     if not valid:
+        revoked = [policy.keys[keyid] for keyid in keyids if keyid not in in_force]
+        for keyid, check in envelope.check_signatures(revoked).items():
+            if check is SignatureCheck.VALID:
+                raise PolicyRefusal(
+                    Code.KEY_REVOKED, f"key {keyid}, revoked from {format_time(policy.revoked[keyid])} on"
+                )
         raise UntrustedInputError(Code.SIGNER_UNKNOWN, f"signed by key {next(iter(checks))}")
     return valid
 

@@ -85,9 +85,10 @@ def seal(folder: Path, blob: TransferBlob) -> None:
         "bundleRoles": {"source": {"threshold": 1, "keyids": [signer.public_key.keyid]}},
         "maxAgeSeconds": 86_400 * 30,
         "clockSkewSeconds": 300,
-        "sequence": "once",
+        "order": "any",
+        "onGap": "record",
     }
-    policy = {"schema": 1, "keys": [public_pem], "channels": {"bench": channel}}
+    policy = {"schema": 1, "version": 1, "keys": [public_pem], "channels": {"bench": channel}}
     (folder / "policy.json").write_text(json.dumps(policy))
 
 

@@ -175,9 +175,10 @@ class Demo:
             "requiredAlgorithms": ["ecdsa-sha2-nistp384"],
             "maxAgeSeconds": 30 * 24 * 3600,
             "clockSkewSeconds": 300,
-            "sequence": "increasing",
+            "order": "rising",
+            "onGap": "record",
         }
-        policy = {"schema": 1, "keys": keys, "channels": {CHANNEL: channel}}
+        policy = {"schema": 1, "version": 1, "keys": keys, "channels": {CHANNEL: channel}}
         self.policy_file.write_text(json.dumps(policy, indent=1) + "\n")
 
     async def close(self) -> None:
@@ -249,7 +250,7 @@ class Demo:
         """All receipts of the target, each verified under the trust policy."""
         policy = TrustPolicy.from_bytes(self.policy_file.read_bytes())
         return {
-            name: verify_receipt(raw, policy=policy, channel=CHANNEL)
+            name: verify_receipt(raw, policy=policy, channel=CHANNEL, now=datetime.now(UTC))
             for name, raw in self.blobs("receipts").items()
         }
 

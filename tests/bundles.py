@@ -187,7 +187,7 @@ def make_policy(
     channel: str = CHANNEL,
     audience: Sequence[str] = AUDIENCE,
     threshold: int | None = None,
-    order: str = "once",
+    order: str = "any",
     max_age: timedelta = timedelta(days=90),
     receipt_keys: Sequence[SigningKey] = (),
 ) -> bytes:
@@ -199,12 +199,15 @@ def make_policy(
         },
         "maxAgeSeconds": int(max_age.total_seconds()),
         "clockSkewSeconds": 300,
-        "sequence": order,
+        "order": order,
+        "onGap": "record",
     }
     if receipt_keys:
         rules["receiptRoles"] = {"target": {"threshold": 1, "keyids": [key.keyid for key in receipt_keys]}}
     pems = {key.keyid: key.public_pem for key in (*keys, *receipt_keys)}
-    return json.dumps({"schema": 1, "keys": list(pems.values()), "channels": {channel: rules}}).encode()
+    return json.dumps(
+        {"schema": 1, "version": 1, "keys": list(pems.values()), "channels": {channel: rules}}
+    ).encode()
 
 
 def _describe_blob(

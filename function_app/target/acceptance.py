@@ -79,6 +79,4 @@ def _judge_ledger(
     others = [number for number in ledger.numbers(manifest.channel) if number != manifest.sequence]
     if entry is not None:  # ours, from an earlier execution: the order was judged then
         return ()
-    return tuple(
-        judge_sequence(manifest, side.settings.trust_policy.channels[manifest.channel].order, others)
-    )
+    return tuple(judge_sequence(manifest, side.settings.trust_policy.channels[manifest.channel], others))

@@ -99,6 +99,7 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict) -> None:
             channel=None if manifest is None else manifest.channel,
             sequence=None if manifest is None else manifest.sequence,
             manifest_sha256=verdict.manifest_sha256,
+            policy_version=side.settings.trust_policy.version,
             signers=tuple(
                 SignerNote(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
             ),

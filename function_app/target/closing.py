@@ -8,8 +8,9 @@ import msgspec
 from airgap.damage import Damage
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
-from airgap.fields import FieldReader, parse_time
-from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt
+from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
+from airgap.ledger import LedgerEntry
+from airgap.receipt import MAX_DAMAGES, ArtifactProof, LedgerPosition, Receipt, ReceiptVerdict
 from airgap.states import Kind, State
 from airgap.verify import Signer
 from function_app.durable.outcomes import Pending
@@ -48,10 +49,11 @@ from function_app.target.wire import (
     VerdictNote,
 )
 
-_READ = FieldReader(Code.RECEIPT_MALFORMED)
 _MAX_OWNER_BYTES = 256
 _BLOBS_AT_ONCE = 200
-_NOTHING_KNOWN = VerdictNote(transfer_id=None, channel=None, sequence=None, manifest_sha256=None, signers=())
+_NOTHING_KNOWN = VerdictNote(
+    transfer_id=None, channel=None, sequence=None, manifest_sha256=None, policy_version=None, signers=()
+)
 
 
 def record_decision(side: TargetSide, order: Closing) -> Decided:
@@ -135,17 +137,21 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     damages, damage_count = _damages(work)
     proofs = work.find(PROOFS, Proofs)
     missing = work.find(MISSING_NUMBERS, MissingNumbers)
+    entry = _number_taken(side, verdict, order.instance)
     receipt = Receipt(
         envelope_sha256=order.envelope_sha256,
         incoming=manifest_path(order.incoming),
         target=side.settings.registry_login_server,
         decided_at=parse_time(order.decided_at),
+        verdict=_verdict(order.code, is_damaged=damage_count > 0, has_number=entry is not None),
         code=None if order.code is None else Code[order.code],
-        detail=order.detail,
+        detail=order.detail[:MAX_NOTE_CHARACTERS],
         transfer_id=verdict.transfer_id,
         channel=verdict.channel,
         sequence=verdict.sequence,
         manifest_sha256=verdict.manifest_sha256 if verdict.transfer_id else None,
+        policy_version=verdict.policy_version,
+        ledger=None if entry is None else LedgerPosition.of(entry),
         signers=tuple(Signer(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers),
         artifacts=tuple(
             ArtifactProof.from_json(proof, "proof") for proof in (proofs.proofs if proofs else ())
@@ -162,6 +168,15 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     return Issued(receipt=f"{RECEIPTS}/{name}")
 
 
+def _verdict(code: str | None, *, is_damaged: bool, has_number: bool) -> ReceiptVerdict:
+    """Damage is found before a number is taken, and from then on an import has begun."""
+    if code is None:
+        return ReceiptVerdict.IMPORTED
+    if has_number:
+        return ReceiptVerdict.PARTIAL
+    return ReceiptVerdict.DAMAGED if is_damaged else ReceiptVerdict.REFUSED
+
+
 def _damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
     """What was found, as much of it as a receipt holds, and how much there was."""
     found: list[Damage] = []
@@ -169,7 +184,7 @@ def _damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
     for note in work.all(DAMAGE, DamageNote):
         count += note.count
         room = MAX_DAMAGES - len(found)
-        found += [Damage.from_json(damage, "damage", _READ) for damage in note.damages[:room]]
+        found += [Damage.from_json(damage, "damage") for damage in note.damages[:room]]
     return tuple(found), count
 
 
@@ -186,7 +201,9 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
         side.blobs.delete(INCOMING, manifest_path(folder), etag=order.manifest_etag)
         if not _delete_some(side, INCOMING, f"{folder}/", keep=manifest_path(folder)):
             return Pending()
-    if _has_number(side, work, instance) and not _delete_some(side, TRANSFER, f"{folder}/"):
+    noted = work.find(VERDICT, VerdictNote)
+    has_number = noted is not None and _number_taken(side, noted, instance) is not None
+    if has_number and not _delete_some(side, TRANSFER, f"{folder}/"):
         return Pending()
     if _owner(side, folder) == instance:
         side.blobs.delete(WORK, claim_path(folder))
@@ -202,12 +219,12 @@ def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
     return Forgotten()
 
 
-def _has_number(side: TargetSide, work: WorkFolder, instance: str) -> bool:
-    verdict = work.find(VERDICT, VerdictNote)
-    if verdict is None or verdict.channel is None or verdict.sequence is None:
-        return False
+def _number_taken(side: TargetSide, verdict: VerdictNote, instance: str) -> LedgerEntry | None:
+    """The ledger entry by which this orchestration took the bundle's number, if it did."""
+    if verdict.channel is None or verdict.sequence is None:
+        return None
     entry = Ledger(side.blobs).find(verdict.channel, verdict.sequence)
-    return entry is not None and entry.owner == instance
+    return entry if entry is not None and entry.owner == instance else None
 
 
 def _delete_some(side: TargetSide, container: str, prefix: str, *, keep: str | None = None) -> bool:

@@ -121,6 +121,7 @@ class VerdictNote(Message, frozen=True):
     channel: str | None
     sequence: int | None
     manifest_sha256: str | None
+    policy_version: int | None
     signers: tuple[SignerNote, ...]
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from airgap.damage import Damage, gravest
-from airgap.errors import Code, UntrustedInputError
+from airgap.errors import Code, UnknownCode, UntrustedInputError
 from airgap.manifest import BundleManifest
 from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
@@ -217,7 +217,7 @@ def _settle(
     group: BagGroup, findings: list[Finding], whole_on: dict[str, Bag], whole_shards: dict[str, Bag]
 ) -> Inspection:
     """Judge the parts over all volumes."""
-    kinds: dict[str, set[Code]] = {}
+    kinds: dict[str, set[Code | UnknownCode]] = {}
     for finding in findings:
         if finding.damage.offset_bytes is not None:
             kinds.setdefault(finding.damage.name, set()).add(finding.damage.code)

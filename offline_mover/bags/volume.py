@@ -15,7 +15,7 @@ from pathlib import Path
 from airgap import fields
 from airgap.damage import Damage
 from airgap.envelope import MAX_ENVELOPE_BYTES
-from airgap.errors import AirgapError, Code, MediaError, UntrustedInputError
+from airgap.errors import AirgapError, Code, MediaError, UnknownCode, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.parity import LAYOUT_NAME, ParityLayout
 from airgap.parts import PartRange
@@ -223,7 +223,8 @@ def _read_layout(
             part_count=manifest.part_count,
         )
     except UntrustedInputError as error:
-        return None, [Damage(code=Code.BAG_MALFORMED, name=LAYOUT_NAME, detail=error.detail)]
+        code = error.code if error.code is Code.NEWER_FORMAT else Code.BAG_MALFORMED
+        return None, [Damage(code=code, name=LAYOUT_NAME, detail=error.detail)]
     return layout, []
 
 
@@ -299,7 +300,7 @@ def size_damage(part: PartRange, stock: Stock) -> Damage | None:
     return None
 
 
-def part_damage(code: Code, part: PartRange, detail: str = "") -> Damage:
+def part_damage(code: Code | UnknownCode, part: PartRange, detail: str = "") -> Damage:
     """A finding about a part, located in its blob."""
     return Damage(
         code=code,

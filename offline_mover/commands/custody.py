@@ -172,12 +172,18 @@ def _judge(histories: Sequence[VolumeHistory]) -> tuple[Code | None, str]:
     if empty:
         return Code.CUSTODY_MISSING, f"without a custody log: {', '.join(empty)}"
     count = sum(len(history.log.entries) for history in histories)
-    return None, f"{count} entries on {len(histories)} volumes form unbroken chains{_torn(faults)}"
+    remarks = _torn(faults) + _newer(histories)
+    return None, f"{count} entries on {len(histories)} volumes form unbroken chains{remarks}"
 
 
 def _torn(faults: Sequence[Fault]) -> str:
     count = faults.count(Fault.TORN)
     return f"; {count} end in a line that was being written when the power went" if count else ""
+
+
+def _newer(histories: Sequence[VolumeHistory]) -> str:
+    count = sum(entry.event.is_newer for history in histories for entry in history.log.entries)
+    return f"; {count} were written by a newer tool, which can tell more of them" if count else ""
 
 
 def _event_line(entry: LoggedEvent) -> str:
@@ -196,6 +202,7 @@ def _event_line(entry: LoggedEvent) -> str:
         f"transfer {body.transfer_id}" if body.transfer_id else "",
         counts,
         f"{body.tool.name} {body.tool.version}",
+        "written by a newer tool" if event.is_newer else "",
     ]
     return "  ".join(part for part in told if part)
 

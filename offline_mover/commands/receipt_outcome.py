@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airgap.damage import Damage, gravest
-from airgap.errors import Code
+from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
@@ -51,7 +51,7 @@ def receipt_members(receipt: Receipt, name: str, fate: Fate) -> dict[str, Any]:
         "manifestDigest": receipt.manifest_sha256 and f"sha256:{receipt.manifest_sha256}",
         "target": receipt.target,
         "decidedAt": format_time(receipt.decided_at),
-        "verdict": "imported" if receipt.is_imported else "refused",
+        "verdict": receipt.verdict.value,
         "refusal": None if receipt.code is None else receipt.code.name,
         "artifacts": len(receipt.artifacts),
         "provenArtifacts": _proven(receipt),
@@ -71,7 +71,9 @@ def receipt_line(receipt: Receipt) -> str:
     if receipt.code is None:
         return f"{what}: imported {decided}, {proven}"
     detail = f" ({receipt.detail[:_DETAIL_CHARACTERS]})" if receipt.detail else ""
-    words = [f"{what}: refused {decided}: {receipt.code.name}{detail}"]
+    words = [f"{what}: {receipt.verdict.value} {decided}: {receipt.code.name}{detail}"]
+    if isinstance(receipt.code, UnknownCode):
+        words.append("the code is a newer tool's, take one to see what it means")
     if receipt.artifacts:
         words.append(proven)
     if receipt.damage_count:
@@ -171,6 +173,8 @@ def _outcome(
             **{fate.value: sum(result.fate is fate for result in results) for fate in Fate},
             "imports": verdicts["imported"],
             "refusals": verdicts["refused"],
+            "damaged": verdicts["damaged"],
+            "partial": verdicts["partial"],
         },
         findings=tuple(Finding(damage=damage, volume=volume) for damage in damages),
         facts={"receiptList": told, **facts},

@@ -53,7 +53,7 @@ class _Run:
         self.volume = volume
         self.policy = policy
         self.meter = meter
-        self._now = now
+        self.now = now
         self._bundles: dict[str, tuple[str, str] | None] = {}
 
     def judge_bag(self, transfer_id: str) -> tuple[bytes, Verdict] | None:
@@ -62,7 +62,7 @@ class _Run:
             envelope = volumes.read_envelope(self.volume / transfer_id)
         except AirgapError:
             return None
-        verdict = verify_bundle(envelope, policy=self.policy, now=self._now)
+        verdict = verify_bundle(envelope, policy=self.policy, now=self.now)
         if verdict.manifest is None or verdict.manifest.transfer_id != transfer_id:
             return None
         return envelope, verdict
@@ -158,7 +158,7 @@ def receipts_push(
 # --- one receipt -------------------------------------------------------------------------------------------
 
 
-def verified_receipt(raw: bytes, policy: TrustPolicy) -> Receipt:
+def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:
     """Read a receipt that its own channel's receipt roles signed.
 
     Which channel that is stands in the payload, and the payload is not read before a signature covers it. So
@@ -167,9 +167,9 @@ def verified_receipt(raw: bytes, policy: TrustPolicy) -> Receipt:
     accepted from any channel's receipt roles: it speaks of no transfer, only of the bytes of an envelope.
 
     Raises:
-        UntrustedInputError: forged, unknown, uncheckable or malformed.
-        PolicyRefusal: ``THRESHOLD_NOT_MET``, or ``CHANNEL_UNKNOWN`` when its signers may not speak for the
-            channel that it names.
+        UntrustedInputError: forged, unknown, uncheckable, malformed or of a newer version.
+        PolicyRefusal: ``THRESHOLD_NOT_MET``, ``KEY_REVOKED``, or ``CHANNEL_UNKNOWN`` when its signers may not
+            speak for the channel that it names.
     """
     keyids = Envelope.from_bytes(raw).signatures.keys()
     refusal: AirgapError = UntrustedInputError(Code.SIGNER_UNKNOWN, "no receipt key of any channel signed it")
@@ -177,7 +177,7 @@ def verified_receipt(raw: bytes, policy: TrustPolicy) -> Receipt:
         if not any(role.keyids & keyids for role in channel.receipt_roles.values()):
             continue
         try:
-            receipt = verify_receipt(raw, policy=policy, channel=name)
+            receipt = verify_receipt(raw, policy=policy, channel=name, now=now)
         except AirgapError as error:
             refusal = error
             continue
@@ -201,7 +201,7 @@ def _require_nameless(receipt: Receipt) -> Receipt:
 
 def _judge(run: _Run, name: str, raw: bytes) -> Receipt:
     """A receipt that the policy accepts, that stands under its own name and is for the bag's own bundle."""
-    receipt = verified_receipt(raw, run.policy)
+    receipt = verified_receipt(raw, run.policy, run.now)
     if _folder_of(name) != (receipt.transfer_id or receipt.envelope_sha256[:32]):
         raise UntrustedInputError(
             Code.RECEIPT_MALFORMED, f"it is for {receipt.transfer_id or receipt.envelope_sha256}"

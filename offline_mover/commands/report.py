@@ -101,7 +101,11 @@ def _inspected(
     group = inspection.group
     paths = [bag.volume for bag in group.bags]
     history = custody.verify(paths, side_dir=side_dir)
-    found = [fact for bag in group.bags for fact in _receipts(bag.volume, bag.verdict, bag.envelope, policy)]
+    found = [
+        fact
+        for bag in group.bags
+        for fact in _receipts(bag.volume, bag.verdict, bag.envelope, policy=policy, now=now)
+    ]
     outcome = _with_custody(outcome_of(inspection, command="report"), history)
     if inspection.lost and not outcome.facts["isRepairable"]:
         outcome = replace(outcome, next_step=f"{outcome.next_step} (verify writes recarry.json.)")
@@ -140,7 +144,7 @@ def _refused(
             envelope = volumes.read_envelope(path / transfer_id)
             verdict = verify_bundle(envelope, policy=policy, now=now)
             verdicts.append(verdict)
-            carried += _receipts(path, verdict, envelope, policy)
+            carried += _receipts(path, verdict, envelope, policy=policy, now=now)
             if verdict.manifest is not None:
                 facts = replace(facts, manifest_sha256=verdict.manifest_sha256)
             volumes.open_bag(path, transfer_id, policy=policy, now=now)
@@ -207,7 +211,7 @@ def _notes(history: CustodyView, outcome: Outcome, carried: Sequence[ReceiptFact
     told = [fact.receipt for fact in carried if fact.receipt]
     if told:
         newest = max(told, key=lambda receipt: receipt.decided_at)
-        word = "imported" if newest.code is None else f"refused it: {newest.code.name}"
+        word = "imported" if newest.code is None else f"not imported it whole: {newest.code.name}"
         notes.append(f"Receipts: {newest.target} has {word}{'' if newest.code else ' this bundle'}.")
     return tuple(notes)
 
@@ -236,7 +240,9 @@ def _volume_facts(bag: Bag, inspection: Inspection) -> VolumeFacts:
 # --- receipts ----------------------------------------------------------------------------------------------
 
 
-def _receipts(volume: Path, verdict: Verdict, envelope: bytes, policy: TrustPolicy) -> list[ReceiptFacts]:
+def _receipts(
+    volume: Path, verdict: Verdict, envelope: bytes, *, policy: TrustPolicy, now: datetime
+) -> list[ReceiptFacts]:
     """Every receipt on a volume for the transfer: under its id, or under its envelope's digest."""
     envelope_sha256 = hashlib.sha256(envelope).hexdigest()
     folders = [envelope_sha256[:32]]
@@ -250,7 +256,7 @@ def _receipts(volume: Path, verdict: Verdict, envelope: bytes, policy: TrustPoli
                 raw = media_fs.read_capped(
                     volume / receipts.FOLDER / name, shown, max_bytes=MAX_ENVELOPE_BYTES
                 )
-                receipt = receipts.verified_receipt(raw, policy)
+                receipt = receipts.verified_receipt(raw, policy, now)
                 if receipt.envelope_sha256 != envelope_sha256 and (
                     receipt.manifest_sha256 is None or receipt.manifest_sha256 != verdict.manifest_sha256
                 ):

@@ -67,7 +67,7 @@ def event_body(
     is_numbered = volume_number is not None or volume_count is not None
     return EventBody(
         action=action,
-        at=at,
+        at=at.replace(microsecond=0),
         who=media_identity.who({"OFFLINE_MOVER_WHO": who} if who else os.environ),
         host=media_identity.host(),
         volume=VolumeMark(number=volume_number, of=volume_count) if is_numbered else None,

@@ -105,7 +105,7 @@ class ReceiptFacts:
             "receipt": None
             if receipt is None
             else {
-                "verdict": "imported" if receipt.is_imported else "refused",
+                "verdict": receipt.verdict.value,
                 "code": None if receipt.code is None else receipt.code.name,
                 "target": receipt.target,
                 "decidedAt": format_time(receipt.decided_at),

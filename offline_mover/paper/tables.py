@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from airgap.custody import LoggedEvent
-from airgap.errors import Code
+from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
 from offline_mover.outcome import Finding
 from offline_mover.paper.facts import ReportFacts, newest_events
@@ -60,11 +60,11 @@ def section(name: str, title: str, *content: str) -> Markup:
     return element("section", heading, *content, aria_labelledby=f"h-{name}", class_=name)
 
 
-def state(code: Code | str | None, good: str = "OK") -> Markup:
+def state(code: Code | UnknownCode | str | None, good: str = "OK") -> Markup:
     """``✓ OK`` or ``✗ PART_CORRUPT``."""
     if code is None:
         return element("span", good, class_="state good")
-    return element("span", code.name if isinstance(code, Code) else code, class_="state bad")
+    return element("span", code if isinstance(code, str) else code.name, class_="state bad")
 
 
 def mark(index: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from airgap.damage import gravest
 from airgap.errors import Code, MediaError, OperatorError, UntrustedInputError
 from airgap.media_plan import PayloadFile
 from airgap.parity import LAYOUT_NAME, ParityLayout
@@ -92,7 +93,8 @@ def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> 
             f"--to {to}: volume {found.place} of the transfer; give an empty one, or repair in place",
         )
     if foreign := found.stock.damages:
-        raise UntrustedInputError(foreign[0].code, f"{to}: {foreign[0].name}: {foreign[0].detail}")
+        code = gravest(foreign[:1]) or Code.UNDECLARED_FILE
+        raise UntrustedInputError(code, f"{to}: {foreign[0].name}: {foreign[0].detail}")
     (whole,) = whole_files([found], concurrency=concurrency, meter=meter)
     listed = found.reading.listed or {}
     signed = {part.name: sha256 for part, sha256 in found.manifest.parts()}

@@ -27,10 +27,10 @@ from airgap.custody import (
     VolumeMark,
     line_sha256,
 )
-from airgap.errors import AirgapError, Code
+from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.manifest import Tool
 from airgap.strict_json import dump_canonical
-from tests.vectors.generate import NOW
+from tests.vectors.generate import NOW, chained
 
 BODY = EventBody(
     action=Action.VERIFIED,
@@ -121,15 +121,17 @@ def test_event_survives_the_medium(action: Action, *, is_bare: bool) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 0},
         {"schema": True},
+        {"schema": 2, "who": ""},
+        {"schema": 2, "number": 0},
         {"number": 0},
         {"number": 10**9 + 1},
         {"previous": "0" * 63},
         {"previous": "A" * 64},
         {"at": "2026-01-31T08:00:00+00:00"},
         {"at": "2026-02-31T08:00:00Z"},
-        {"event": "exploded"},
+        {"event": "Exploded"},
         {"who": ""},
         {"who": "a\nb"},
         {"who": "\u202e"},
@@ -188,6 +190,80 @@ def test_line_that_no_event_needs_is_refused_unread() -> None:
 def test_event_that_could_not_be_read_again_is_not_written() -> None:
     with pytest.raises(AirgapError):
         custody.chain(replace(BODY, who="two\nlines"), GENESIS)
+
+
+# --- written by a newer tool -------------------------------------------------------------------------------
+
+
+NEWER: dict[str, dict[str, Any]] = {
+    "action": {"event": "teleported"},
+    "code": {"code": "QUANTUM_BROKEN"},
+    "schema": {"schema": 2, "witness": {"who": "eve"}, "counts": "many"},
+}
+
+
+def newer_log(change: dict[str, Any], place: int) -> list[bytes]:
+    """The log with one line changed and all after it chained anew, as by the tool that wrote it."""
+    events = [json.loads(line) for line in LINES]
+    events[place] |= change
+    return chained(events)
+
+
+@pytest.mark.parametrize("change", NEWER.values(), ids=NEWER)
+@pytest.mark.parametrize("place", [0, 2, LENGTH - 1])
+def test_line_of_a_newer_tool_is_told_and_is_no_tampering(change: dict[str, Any], place: int) -> None:
+    lines = newer_log(change, place)
+    check = custody.verify_log(b"".join(lines), head=Head(count=LENGTH, sha256=line_sha256(lines[-1])))
+    assert faults(check) == [(Fault.NEWER, place + 1)]
+    assert check.is_intact
+    event = check.entries[place].event
+    assert event.is_newer
+    assert (event.number, event.body.who, event.to_line()) == (place + 1, BODY.who, lines[place])
+
+
+@pytest.mark.parametrize("change", NEWER.values(), ids=NEWER)
+def test_line_made_a_newer_tools_afterwards_is_found(change: dict[str, Any]) -> None:
+    lines = list(LINES)
+    lines[2] = newer_log(change, 2)[2]
+    assert (Fault.ALTERED, 3) in faults(custody.verify_log(b"".join(lines), head=HEAD))
+
+
+@pytest.mark.parametrize("change", NEWER.values(), ids=NEWER)
+def test_line_of_a_newer_tool_put_for_a_removed_one_is_found(change: dict[str, Any]) -> None:
+    lines = list(LINES)
+    lines[1:3] = [newer_log(change, 1)[1]]
+    check = custody.verify_log(b"".join(lines), head=HEAD)
+    assert not check.is_intact
+
+
+def test_many_lines_of_a_newer_tool_do_not_crowd_out_tampering() -> None:
+    events = [{**json.loads(LINES[0]), "event": "teleported", "number": n} for n in range(1, 1502)]
+    for event in events:
+        event.pop("seen", None)
+    lines = chained(events)
+    check = custody.verify_log(b"".join((*lines[:1500], lines[1500].replace(BODY.who.encode(), b"eve"))))
+    assert check.is_intact, "the last line has nobody after it"
+    lines[1400] = lines[1400].replace(BODY.who.encode(), b"eve")
+    check = custody.verify_log(b"".join(lines))
+    assert faults(check) == [(Fault.NEWER, 1), (Fault.ALTERED, 1401)]
+
+
+def test_word_in_the_head_file_does_not_hide_that_the_end_was_cut_off() -> None:
+    newer = dump_canonical(json.loads(HEAD.to_bytes()) | {"schema": 2, "signed": False}) + b"\n"
+    head = Head.from_bytes(newer)
+    assert head == HEAD
+    assert (Fault.CUT, LENGTH) in faults(custody.verify_log(b"".join(LINES[:-1]), head=head))
+    with pytest.raises(UntrustedInputError):
+        Head.from_bytes(b'{"schema":2}')
+
+
+@pytest.mark.parametrize("change", NEWER.values(), ids=NEWER)
+def test_line_of_a_newer_tool_is_chained_anew_with_all_that_it_says(change: dict[str, Any]) -> None:
+    (entry,) = custody.verify_log(newer_log(change, 0)[0]).entries
+    moved = json.loads(custody.rechain(entry, HEAD))
+    expected = json.loads(entry.event.to_line())
+    expected |= {"number": LENGTH + 1, "previous": HEAD.sha256, "recordedAs": entry.sha256}
+    assert moved == expected
 
 
 # --- a whole log -------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import pytest
 
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.ledger import LedgerEntry, entry_name, judge_sequence, judge_taken, require_entry, sequence_of
-from airgap.manifest import BundleManifest
-from airgap.policy import Order
+from airgap.manifest import BundleManifest, Void
+from airgap.policy import OnGap, Order, TrustPolicy
 from airgap.strict_json import dump_canonical
-from tests.vectors.generate import NOW, minimal_manifest
+from tests.vectors.generate import NOW, minimal_manifest, policy_json
 
 ENTRY = LedgerEntry(
     channel="prod",
@@ -26,31 +26,59 @@ def manifest(sequence: int) -> BundleManifest:
     return replace(minimal_manifest(), sequence=sequence, previous_sha256=None if sequence == 1 else "0" * 64)
 
 
+RULES = TrustPolicy.from_bytes(dump_canonical(policy_json())).channels["test"]
+
+
 @pytest.mark.parametrize(
-    ("order", "sequence", "taken", "outcome"),
+    ("order", "on_gap", "sequence", "taken", "outcome"),
     [
-        (Order.ONCE, 5, [6, 7], (1, 2, 3, 4)),
-        (Order.INCREASING, 8, [6, 7], (1, 2, 3, 4, 5)),
-        (Order.INCREASING, 7, [6, 7], Code.OUT_OF_ORDER),
-        (Order.INCREASING, 5, [6, 7], Code.OUT_OF_ORDER),
-        (Order.INCREASING, 1, [], ()),
-        (Order.CONTIGUOUS, 1, [], ()),
-        (Order.CONTIGUOUS, 8, [6, 7], (1, 2, 3, 4, 5)),
-        (Order.CONTIGUOUS, 9, [6, 7], Code.SEQUENCE_GAP),
-        (Order.CONTIGUOUS, 7, [6, 7], Code.OUT_OF_ORDER),
+        (Order.ANY, OnGap.RECORD, 5, [6, 7], (1, 2, 3, 4)),
+        (Order.RISING, OnGap.RECORD, 8, [6, 7], (1, 2, 3, 4, 5)),
+        (Order.RISING, OnGap.RECORD, 7, [6, 7], Code.OUT_OF_ORDER),
+        (Order.RISING, OnGap.RECORD, 5, [6, 7], Code.OUT_OF_ORDER),
+        (Order.RISING, OnGap.RECORD, 1, [], ()),
+        (Order.RISING, OnGap.REFUSE, 1, [], ()),
+        (Order.RISING, OnGap.REFUSE, 2, [], Code.SEQUENCE_GAP),
+        (Order.RISING, OnGap.REFUSE, 8, [6, 7], (1, 2, 3, 4, 5)),
+        (Order.RISING, OnGap.REFUSE, 9, [6, 7], Code.SEQUENCE_GAP),
+        (Order.RISING, OnGap.REFUSE, 7, [6, 7], Code.OUT_OF_ORDER),
+        (Order.RISING, OnGap.HOLD, 8, [7], (1, 2, 3, 4, 5, 6)),
+        (Order.RISING, OnGap.HOLD, 9, [7], Code.SEQUENCE_GAP),
     ],
 )
-def test_order(order: Order, sequence: int, taken: list[int], outcome: Code | tuple[int, ...]) -> None:
+def test_order(
+    order: Order, on_gap: OnGap, sequence: int, taken: list[int], outcome: Code | tuple[int, ...]
+) -> None:
+    channel = replace(RULES, order=order, on_gap=on_gap)
     if isinstance(outcome, tuple):
-        assert judge_sequence(manifest(sequence), order, taken) == outcome
+        assert judge_sequence(manifest(sequence), channel, taken) == outcome
         return
     with pytest.raises(PolicyRefusal) as refusal:
-        judge_sequence(manifest(sequence), order, taken)
+        judge_sequence(manifest(sequence), channel, taken)
     assert refusal.value.code is outcome
 
 
+@pytest.mark.parametrize(
+    ("voids", "outcome"), [((8, 9), ()), ((9,), Code.SEQUENCE_GAP), ((8,), Code.SEQUENCE_GAP)]
+)
+def test_number_that_the_source_gave_up_is_not_missing(
+    voids: tuple[int, ...], outcome: Code | tuple[int, ...]
+) -> None:
+    channel = replace(RULES, order=Order.RISING, on_gap=OnGap.REFUSE)
+    given_up = tuple(Void(sequence=number, reason="cancelled", who="olga") for number in voids)
+    bundle = replace(manifest(10), voids=given_up)
+    taken = range(1, 8)
+    if isinstance(outcome, tuple):
+        assert judge_sequence(bundle, channel, taken) == outcome
+        return
+    with pytest.raises(PolicyRefusal) as refusal:
+        judge_sequence(bundle, channel, taken)
+    assert refusal.value.code is outcome
+    assert "next would be" in refusal.value.detail
+
+
 def test_gaps_on_record_are_bounded() -> None:
-    assert len(judge_sequence(manifest(10**9), Order.ONCE, [])) == 100
+    assert len(judge_sequence(manifest(10**9), RULES, [])) == 100
 
 
 def test_retry_of_the_same_owner_goes_on() -> None:
@@ -118,7 +146,16 @@ def test_entry_is_at_most_4_kib() -> None:
         LedgerEntry.from_bytes(ENTRY.to_bytes().ljust(4097))
 
 
-@pytest.mark.parametrize("change", [b'"schema":2', b'"schema":true', b'"schema":null'])
-def test_entry_of_another_schema_is_refused(change: bytes) -> None:
-    with pytest.raises(UntrustedInputError):
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (b'"schema":2', Code.NEWER_FORMAT),
+        (b'"schema":0', Code.MANIFEST_MALFORMED),
+        (b'"schema":true', Code.MANIFEST_MALFORMED),
+        (b'"schema":null', Code.MANIFEST_MALFORMED),
+    ],
+)
+def test_entry_of_another_schema_is_refused(change: bytes, code: Code) -> None:
+    with pytest.raises(UntrustedInputError) as refusal:
         LedgerEntry.from_bytes(ENTRY.to_bytes().replace(b'"schema":1', change))
+    assert refusal.value.code is code

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from airgap import parts
 from airgap.errors import Code, UntrustedInputError
-from airgap.manifest import BundleManifest, TransferBlob
+from airgap.manifest import BundleManifest, TransferBlob, Void
 from airgap.parts import MIB
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import NOW, full_manifest, minimal_manifest
@@ -35,7 +36,7 @@ def artifact(change: Change) -> Change:
 INVALID: dict[str, tuple[Change, str]] = {
     "other statement type": (lambda s: s.update(_type="https://in-toto.io/Statement/v0.1"), "_type"),
     "other predicate type": (
-        lambda s: s.update(predicateType="urn:acr-airgap-transfer:bundle:v2"),
+        lambda s: s.update(predicateType="urn:acr-airgap-transfer:receipt:v1"),
         "predicateType",
     ),
     "unknown member": (predicate(lambda p: p.update(notBefore="x")), "notBefore"),
@@ -80,6 +81,11 @@ INVALID: dict[str, tuple[Change, str]] = {
     "subject twice": (lambda s: s["subject"].append(dict(s["subject"][0])), "subject"),
     "subject with md5 too": (lambda s: s["subject"][0]["digest"].update(md5="0" * 32), "digest"),
     "digest upper-case": (lambda s: s["subject"][0]["digest"].update(sha256="A" * 64), "digest"),
+    "void without a reason": (predicate(lambda p: p.update(voids=[{"sequence": 1, "who": "x"}])), "reason"),
+    "void of its own number": (
+        predicate(lambda p: p.update(voids=[{"sequence": 1, "reason": "x", "who": "x"}])),
+        "voids",
+    ),
     "null byte in text": (predicate(lambda p: p["source"].update(cloud="a\0b")), "cloud"),
 }
 
@@ -93,6 +99,28 @@ def test_invalid_manifest_is_refused_by_the_name_of_the_field(name: str) -> None
         BundleManifest.from_bytes(dump_canonical(statement))
     assert refusal.value.code is Code.MANIFEST_MALFORMED
     assert field in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"predicateType": "urn:acr-airgap-transfer:bundle:v2", "predicate": {}},
+        {"_type": "https://in-toto.io/Statement/v2", "subject": {}},
+    ],
+    ids=["bundle", "statement"],
+)
+def test_manifest_of_a_later_version_is_a_newer_tools(change: dict[str, Any]) -> None:
+    statement = json.loads(minimal_manifest().to_bytes()) | change
+    with pytest.raises(UntrustedInputError) as refusal:
+        BundleManifest.from_bytes(dump_canonical(statement))
+    assert refusal.value.code is Code.NEWER_FORMAT
+
+
+@pytest.mark.parametrize("numbers", [(3, 2), (2, 2), (2, 5)])
+def test_voids_are_lower_numbers_in_their_order(numbers: tuple[int, ...]) -> None:
+    voids = tuple(Void(sequence=number, reason="x", who="x") for number in numbers)
+    with pytest.raises(UntrustedInputError, match="voids"):
+        replace(full_manifest(), voids=voids)
 
 
 def test_part_digests_swapped_between_blobs_are_another_manifest() -> None:

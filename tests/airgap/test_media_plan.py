@@ -108,7 +108,7 @@ def test_saved_plan_reads_back() -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b'"schema":1', b'"schema":2'),
+        (b'"schema":1', b'"schema":0'),
         (b'"number":2', b'"number":3'),
         (b"001/00000002.part", b"001/00000001.part"),
         (b"001/00000002.part", b"../etc/passwd"),

@@ -387,7 +387,7 @@ INVALID = {
     "not an object": b"[4, 2]",
     "key twice": b'{"schema":1,"schema":1}',
     "too deep": b"[" * 1000,
-    "other schema": layout_json(schema=2),
+    "earlier schema": layout_json(schema=0),
     "schema true": layout_json(schema=True),
     "another bundle's": layout_json(manifestDigest="sha256:" + "cd" * 32),
     "digest without algorithm": layout_json(manifestDigest=DIGEST),

@@ -1,6 +1,7 @@
 """The trust policy: it can only restrict."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
 from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope, SignatureCheck
-from airgap.errors import Code, OperatorError, PolicyRefusal
+from airgap.errors import Code, OperatorError, PolicyRefusal, UntrustedInputError
 from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
-from airgap.policy import Order, TrustPolicy
+from airgap.policy import OnGap, Order, TrustPolicy
 from airgap.strict_json import dump_canonical
-from tests.vectors.generate import P256, P384, policy_json, public_pem
+from tests.vectors.generate import NOW, P256, P384, RETIRING, REVOKED, policy_json, public_pem
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -28,7 +29,7 @@ def channel(change: Change) -> Change:
 INVALID: dict[str, Change] = {
     "no keys": lambda p: p.update(keys=[]),
     "no channels": lambda p: p.update(channels={}),
-    "later schema": lambda p: p.update(schema=2),
+    "earlier schema": lambda p: p.update(schema=0),
     "schema true": lambda p: p.update(schema=True),
     "unknown member": lambda p: p.update(allow="*"),
     "channel name": lambda p: p["channels"].update({"a/b": p["channels"]["test"]}),
@@ -43,7 +44,19 @@ INVALID: dict[str, Change] = {
     "empty audience": channel(lambda c: c.update(audience=[])),
     "wildcard audience": channel(lambda c: c.update(audience=["*"])),
     "unknown algorithm": channel(lambda c: c.update(requiredAlgorithms=["rsa-pkcs1v15-sha256"])),
-    "unknown order": channel(lambda c: c.update(sequence="any")),
+    "unknown order": channel(lambda c: c.update(order="falling")),
+    "unknown rule for gaps": channel(lambda c: c.update(onGap="ignore")),
+    "waiting for what may come in any order": channel(lambda c: c.update(onGap="hold")),
+    "no version": lambda p: p.pop("version"),
+    "version zero": lambda p: p.update(version=0),
+    "policy role without keys": lambda p: p["policyRoles"]["officer"].update(keyids=[]),
+    "policy role of an unknown key": lambda p: p["policyRoles"]["officer"].update(keyids=["0" * 64]),
+    "release role of an unknown key": channel(
+        lambda c: c.update(releaseRoles={"officer": {"threshold": 1, "keyids": ["0" * 64]}})
+    ),
+    "unknown key revoked": lambda p: p["revoked"][0].update(keyid="0" * 64),
+    "key revoked twice": lambda p: p["revoked"].append(p["revoked"][0]),
+    "revoked without a time": lambda p: p["revoked"][0].pop("from"),
     "no maximum age": channel(lambda c: c.pop("maxAgeSeconds")),
     "age zero": channel(lambda c: c.update(maxAgeSeconds=0)),
     "skew of a year": channel(lambda c: c.update(clockSkewSeconds=31_536_000)),
@@ -72,14 +85,19 @@ def source_role(**fields: Any) -> Change:
     return channel(lambda c: c["bundleRoles"]["source"].update(fields))
 
 
+def only(policy: dict[str, Any], keys: list[str]) -> None:
+    """The channel ``test`` alone, with these keys."""
+    policy.update(keys=keys, channels={"test": policy["channels"]["test"]}, policyRoles={}, revoked=[])
+
+
 def hundred_keys(policy: dict[str, Any], *, threshold: int) -> None:
-    policy.update(keys=[public_pem(signer) for signer in MANY], channels={"test": policy["channels"]["test"]})
+    only(policy, [public_pem(signer) for signer in MANY])
     keyids = [signer.public_key.keyid for signer in MANY]
     policy["channels"]["test"]["bundleRoles"] = {"source": {"threshold": threshold, "keyids": keyids}}
 
 
 def one_key(policy: dict[str, Any], count: int) -> None:
-    policy.update(keys=[public_pem(P384)] * count, channels={"test": policy["channels"]["test"]})
+    only(policy, [public_pem(P384)] * count)
 
 
 BOUNDS: dict[str, tuple[Callable[[int], Change], int, int]] = {
@@ -134,9 +152,28 @@ def test_empty_policy_accepts_nothing(raw: bytes) -> None:
 
 def test_policy_is_read() -> None:
     policy = TrustPolicy.from_bytes(dump_canonical(policy_json()))
-    assert policy.channels["prod"].order is Order.INCREASING
+    assert policy.version == 3
+    assert policy.channels["prod"].order is Order.RISING
+    assert policy.channels["guarded"].on_gap is OnGap.HOLD
+    assert policy.channels["guarded"].release_roles["officer"].threshold == 1
     assert policy.channels["prod"].bundle_roles["source"].threshold == 2
     assert policy.channels["test"].receipt_roles == {}
+
+
+def test_policy_of_a_later_schema_is_a_newer_tools() -> None:
+    with pytest.raises(UntrustedInputError) as refusal:
+        TrustPolicy.from_bytes(dump_canonical(policy_json() | {"schema": 2, "expires": "2030"}))
+    assert refusal.value.code is Code.NEWER_FORMAT
+
+
+def test_revoked_key_counts_until_its_time_and_never_after() -> None:
+    policy = TrustPolicy.from_bytes(dump_canonical(policy_json()))
+    revoked, retiring = REVOKED.public_key.keyid, RETIRING.public_key.keyid
+    second = timedelta(seconds=1)
+    assert revoked in policy.keys_in_force(NOW - second)
+    assert policy.keys.keys() - policy.keys_in_force(NOW).keys() == {revoked}
+    assert retiring in policy.keys_in_force(NOW + timedelta(days=1) - second)
+    assert policy.keys.keys() - policy.keys_in_force(NOW + timedelta(days=1)).keys() == {revoked, retiring}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_parts_of_no_manifest_cannot_be_asked_for(names: list[str]) -> None:
 
 
 INVALID: dict[str, Callable[[dict[str, Any]], object]] = {
-    "other schema": lambda r: r.update(schema=2),
+    "earlier schema": lambda r: r.update(schema=0),
     "schema true": lambda r: r.update(schema=True),
     "unknown member": lambda r: r.update(command="format"),
     "no digest": lambda r: r.pop("manifestDigest"),
@@ -156,10 +156,11 @@ def largest_manifest() -> BundleManifest:
     blobs = tuple(
         replace(
             blob,
-            name=f"99{index}",
+            name=f"{index + 1:03d}",
             size_bytes=40_000 * size,
             part_size_bytes=size,
             part_sha256=("f" * 64,) * 40_000,
+            artifacts=(replace(MANIFEST.artifacts[0], reference=f"app{index}:1"),),
         )
         for index in range(3)
     )

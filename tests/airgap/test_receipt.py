@@ -3,20 +3,24 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from airgap.envelope import Envelope
-from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
+from airgap.errors import AirgapError, Code, PolicyRefusal, UnknownCode, UntrustedInputError
 from airgap.policy import TrustPolicy
-from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt, verify_receipt
+from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt, ReceiptVerdict, verify_receipt
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (
+    NOW,
     P256,
     P384,
+    REVOKED,
     STRANGER,
     TARGET_KEY,
+    damaged_receipt,
     imported_receipt,
     policy_json,
     refused_receipt,
@@ -27,7 +31,7 @@ POLICY = TrustPolicy.from_bytes(dump_canonical(policy_json()))
 
 def test_receipt_of_the_target_is_accepted() -> None:
     raw = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY]).to_bytes()
-    receipt = verify_receipt(raw, policy=POLICY, channel="prod")
+    receipt = verify_receipt(raw, policy=POLICY, channel="prod", now=NOW)
     assert receipt == imported_receipt()
     assert receipt.is_imported
     assert all(proof.is_proven for proof in receipt.artifacts)
@@ -35,7 +39,7 @@ def test_receipt_of_the_target_is_accepted() -> None:
 
 def test_refusal_is_a_receipt_too() -> None:
     receipt = Receipt.from_bytes(refused_receipt().to_bytes())
-    assert receipt.code is Code.PART_CORRUPT
+    assert receipt.code is Code.SIGNER_UNKNOWN
     assert not receipt.is_imported
 
 
@@ -52,7 +56,7 @@ def test_refusal_is_a_receipt_too() -> None:
 def test_receipt_by_anybody_else_is_refused(signer: Any, channel: str, code: Code) -> None:
     raw = Envelope.sign(imported_receipt().to_bytes(), [signer]).to_bytes()
     with pytest.raises(AirgapError) as refusal:
-        verify_receipt(raw, policy=POLICY, channel=channel)
+        verify_receipt(raw, policy=POLICY, channel=channel, now=NOW)
     assert refusal.value.code is code
 
 
@@ -63,17 +67,17 @@ def test_receipt_needs_the_threshold_of_its_role() -> None:
     policy = TrustPolicy.from_bytes(dump_canonical(raw))
     alone = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY]).to_bytes()
     with pytest.raises(PolicyRefusal) as refusal:
-        verify_receipt(alone, policy=policy, channel="prod")
+        verify_receipt(alone, policy=policy, channel="prod", now=NOW)
     assert refusal.value.code is Code.THRESHOLD_NOT_MET
     both = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY, P256]).to_bytes()
-    assert verify_receipt(both, policy=policy, channel="prod").is_imported
+    assert verify_receipt(both, policy=policy, channel="prod", now=NOW).is_imported
 
 
 def test_verdict_exchanged_under_the_targets_signature() -> None:
     envelope = Envelope.sign(refused_receipt().to_bytes(), [TARGET_KEY])
     forged = Envelope(payload=imported_receipt().to_bytes(), signatures=envelope.signatures)
     with pytest.raises(UntrustedInputError) as refusal:
-        verify_receipt(forged.to_bytes(), policy=POLICY, channel="prod")
+        verify_receipt(forged.to_bytes(), policy=POLICY, channel="prod", now=NOW)
     assert refusal.value.code is Code.SIGNATURE_INVALID
 
 
@@ -81,11 +85,24 @@ INVALID: dict[str, Callable[[dict[str, Any]], object]] = {
     "imported with a code": lambda p: p.update(code="EXPIRED"),
     "refused without a code": lambda p: p.update(verdict="refused"),
     "third verdict": lambda p: p.update(verdict="maybe"),
-    "unknown code": lambda p: p.update(verdict="refused", code="FINE"),
+    "code that is no code": lambda p: p.update(verdict="refused", code="fine"),
     "unknown member": lambda p: p.update(extra=1),
-    "damage of no kind": lambda p: p.update(
-        damage=[{"code": "EXPIRED", "name": "x", "detail": "", "offset": None, "size": None}]
+    "damage of no code": lambda p: p.update(
+        damage=[{"code": "worn", "name": "x", "detail": "", "offset": None, "size": None}], damageCount=1
     ),
+    "more damage listed than counted": lambda p: p.update(
+        damage=[{"code": "PART_CORRUPT", "name": "x", "detail": "", "offset": None, "size": None}]
+    ),
+    "damaged without damage": lambda p: p.update(verdict="damaged", code="PART_CORRUPT"),
+    "import that names no transfer": lambda p: p.update(
+        transferId=None, channel=None, sequence=None, manifestDigest=None, ledger=None
+    ),
+    "transfer without its bundle": lambda p: p.update(manifestDigest=None),
+    "position of another number": lambda p: p["ledger"].update(name="prod/0000000000000006.json"),
+    "position that is no entry": lambda p: p["ledger"].update(name="prod/6.json"),
+    "policy version zero": lambda p: p.update(policyVersion=0),
+    "check that is neither passed nor not": lambda p: p["checks"][0].update(passed="yes"),
+    "release at no time": lambda p: p["releases"][0].update(releasedAt=None),
     "negative count": lambda p: p.update(damageCount=-1),
     "detail not text": lambda p: p.update(detail=None),
     "found not a digest": lambda p: p["artifacts"][0].update(found="yes"),
@@ -110,8 +127,30 @@ def test_proof_needs_the_digest_and_every_tag() -> None:
 
 
 def test_damage_beyond_the_limit_is_counted_not_listed() -> None:
-    receipt = refused_receipt()
-    many = replace(receipt, damages=receipt.damages * 600, damage_count=1200)
+    receipt = damaged_receipt()
+    many = replace(receipt, damages=receipt.damages * (MAX_DAMAGES // 2), damage_count=1200)
     again = Receipt.from_bytes(many.to_bytes())
     assert len(again.damages) == MAX_DAMAGES
     assert again.damage_count == 1200
+    with pytest.raises(UntrustedInputError):
+        replace(receipt, damages=receipt.damages * (MAX_DAMAGES // 2 + 1), damage_count=1200)
+
+
+def test_code_of_a_newer_tool_is_kept_and_not_called_malformed() -> None:
+    statement = json.loads(refused_receipt().to_bytes())
+    statement["predicate"]["code"] = "QUANTUM_BROKEN"
+    raw = dump_canonical(statement)
+    receipt = Receipt.from_bytes(raw)
+    assert receipt.code == UnknownCode("QUANTUM_BROKEN")
+    assert receipt.code.remedy == Code.NEWER_FORMAT.remedy
+    assert receipt.verdict is ReceiptVerdict.REFUSED
+    assert receipt.to_bytes() == raw
+
+
+def test_receipt_by_a_key_that_is_revoked_by_now_is_refused() -> None:
+    raw = Envelope.sign(imported_receipt().to_bytes(), [REVOKED]).to_bytes()
+    before = NOW - timedelta(seconds=1)
+    assert verify_receipt(raw, policy=POLICY, channel="guarded", now=before).is_imported
+    with pytest.raises(PolicyRefusal) as refusal:
+        verify_receipt(raw, policy=POLICY, channel="guarded", now=NOW)
+    assert refusal.value.code is Code.KEY_REVOKED

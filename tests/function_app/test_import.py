@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,7 +37,7 @@ from tests.function_app.memory import (
 )
 
 RECEIPT_KEY = new_key()
-POLICY = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], order="increasing")
+POLICY = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], order="rising")
 
 
 def bundle_of(**more: Any) -> Bundle:
@@ -93,6 +93,7 @@ class Target:
             self.blobs.containers["receipts"][name].content,
             policy=TrustPolicy.from_bytes(self.policy_json),
             channel=CHANNEL,
+            now=datetime.now(UTC),
         )
 
     def numbers(self) -> list[str]:

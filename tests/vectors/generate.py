@@ -1,30 +1,54 @@
 """The golden vectors of ``docs/format.md``: fixed keys, fixed times, byte-exact files.
 
-``python -m tests.vectors.generate`` writes them. Payloads and policies come out the same every time;
-signatures of ECDSA and ML-DSA are random, so an envelope is written only where none verifies yet.
+``./dev vectors`` makes them anew and compares; ``./dev vectors --write`` writes them. Files in ``newer/`` are
+what a newer tool may write and this one must read as far as it can; a file in ``refused/CODE/`` is refused
+with that code. ECDSA and ML-DSA signatures are random, so a recorded envelope stays as long as it holds the
+payload of today under valid signatures of these keys, in this order.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Callable
-from datetime import UTC, datetime
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
+from airgap.custody_event import (
+    GENESIS,
+    Action,
+    CustodyEvent,
+    EventBody,
+    Head,
+    SeenLog,
+    VolumeMark,
+    line_sha256,
+)
 from airgap.damage import Damage
-from airgap.envelope import Envelope
+from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code
+from airgap.fields import format_time
+from airgap.journal import Journal
 from airgap.keys import signer_from_pem
-from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob
-from airgap.policy import TrustPolicy
-from airgap.receipt import ArtifactProof, Receipt
+from airgap.ledger import LedgerEntry
+from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
+from airgap.media_plan import SavedPlan
+from airgap.parity import ParityLayout
+from airgap.recarry import RecarryRequest, recarry_from_receipt
+from airgap.receipt import ArtifactProof, CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
+from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
-from airgap.verify import Signer, verify_bundle
+from airgap.verify import Signer
 
 FOLDER = Path(__file__).parent
 NOW = datetime(2026, 1, 31, 8, 0, 0, tzinfo=UTC)
@@ -42,6 +66,14 @@ ED25519 = _signer(ed25519.Ed25519PrivateKey.from_private_bytes(b"\x03" * 32))
 MLDSA87 = _signer(mldsa.MLDSA87PrivateKey.from_seed_bytes(b"\x04" * 32))
 STRANGER = _signer(ec.derive_private_key(0x1005, ec.SECP384R1()))
 TARGET_KEY = _signer(ec.derive_private_key(0x1006, ec.SECP384R1()))
+OFFICER = _signer(ec.derive_private_key(0x1007, ec.SECP384R1()))
+REVOKED = _signer(ec.derive_private_key(0x1008, ec.SECP384R1()))
+"""Counts no more, from :data:`NOW` on."""
+
+RETIRING = _signer(ec.derive_private_key(0x1009, ec.SECP384R1()))
+"""Counts for another day."""
+
+TOOL = Tool(name="acr-airgap-transfer", version="0.1.0")
 
 
 def public_pem(signer: CryptoSigner) -> str:
@@ -54,7 +86,15 @@ def policy_json() -> dict[str, object]:
     """A policy with a hybrid channel of two roles and a plain one."""
     return {
         "schema": 1,
-        "keys": [public_pem(s) for s in (P256, P384, ED25519, MLDSA87, TARGET_KEY)],
+        "version": 3,
+        "keys": [
+            public_pem(s) for s in (P256, P384, ED25519, MLDSA87, TARGET_KEY, OFFICER, REVOKED, RETIRING)
+        ],
+        "policyRoles": {"officer": {"threshold": 1, "keyids": [OFFICER.public_key.keyid]}},
+        "revoked": [
+            {"keyid": REVOKED.public_key.keyid, "from": format_time(NOW)},
+            {"keyid": RETIRING.public_key.keyid, "from": format_time(NOW + timedelta(days=1))},
+        ],
         "channels": {
             "prod": {
                 "audience": [TARGET],
@@ -69,14 +109,31 @@ def policy_json() -> dict[str, object]:
                 "requiredAlgorithms": ["ecdsa-sha2-nistp384", "ml-dsa-87/1"],
                 "maxAgeSeconds": 30 * 24 * 3600,
                 "clockSkewSeconds": 300,
-                "sequence": "increasing",
+                "order": "rising",
+                "onGap": "record",
             },
             "test": {
                 "audience": [TARGET, "127.0.0.1:5001"],
                 "bundleRoles": {"source": {"threshold": 1, "keyids": [P384.public_key.keyid]}},
                 "maxAgeSeconds": 30 * 24 * 3600,
                 "clockSkewSeconds": 300,
-                "sequence": "once",
+                "order": "any",
+                "onGap": "record",
+            },
+            "guarded": {
+                "audience": [TARGET],
+                "bundleRoles": {
+                    "source": {
+                        "threshold": 1,
+                        "keyids": [s.public_key.keyid for s in (P384, REVOKED, RETIRING)],
+                    }
+                },
+                "receiptRoles": {"target": {"threshold": 1, "keyids": [REVOKED.public_key.keyid]}},
+                "releaseRoles": {"officer": {"threshold": 1, "keyids": [OFFICER.public_key.keyid]}},
+                "maxAgeSeconds": 24 * 3600,
+                "clockSkewSeconds": 0,
+                "order": "rising",
+                "onGap": "hold",
             },
         },
     }
@@ -117,7 +174,7 @@ def minimal_manifest() -> BundleManifest:
                 ),
             ),
         ),
-        tool=Tool(name="acr-airgap-transfer", version="0.1.0"),
+        tool=TOOL,
     )
 
 
@@ -128,7 +185,7 @@ def full_manifest() -> BundleManifest:
     return BundleManifest(
         transfer_id="fedcba9876543210fedcba9876543210",
         channel="prod",
-        sequence=2,
+        sequence=5,
         previous_sha256=_hex("previous"),
         created_at=NOW,
         expires_at=datetime(2026, 2, 14, 8, 0, 0, tzinfo=UTC),
@@ -177,27 +234,43 @@ def full_manifest() -> BundleManifest:
                 ),
             ),
         ),
-        tool=Tool(name="acr-airgap-transfer", version="0.1.0"),
+        tool=TOOL,
+        voids=(
+            Void(sequence=2, reason="cancelled before it was sealed", who="caller: release-bot"),
+            Void(sequence=3, reason="lost with its volume: Lübeck", who="olga"),
+        ),
     )
 
 
 def imported_receipt() -> Receipt:
-    """The target imported and proved the full manifest."""
+    """The target imported and proved the full manifest, after a check and a release."""
     payload = full_manifest().to_bytes()
     return Receipt(
         envelope_sha256=_hex("envelope"),
         incoming="fedcba9876543210fedcba9876543210/bundle-manifest.dsse.json",
         target=TARGET,
         decided_at=NOW,
+        verdict=ReceiptVerdict.IMPORTED,
         code=None,
         detail="",
         transfer_id="fedcba9876543210fedcba9876543210",
         channel="prod",
-        sequence=2,
+        sequence=5,
         manifest_sha256=hashlib.sha256(payload).hexdigest(),
+        policy_version=3,
+        ledger=LedgerPosition.of(ledger_entry()),
         signers=(
             Signer(keyid=P384.public_key.keyid, role="source", scheme="ecdsa-sha2-nistp384"),
             Signer(keyid=MLDSA87.public_key.keyid, role="source", scheme="ml-dsa-87/1"),
+        ),
+        checks=(CheckResult(name="scan", passed=True, detail="0 findings", checked_at=NOW),),
+        releases=(
+            Release(
+                keyid=OFFICER.public_key.keyid,
+                role="officer",
+                scheme="ecdsa-sha2-nistp384",
+                released_at=NOW,
+            ),
         ),
         artifacts=tuple(
             ArtifactProof(reference=a.reference, digest=a.digest, found=a.digest)
@@ -206,33 +279,174 @@ def imported_receipt() -> Receipt:
         damages=(),
         damage_count=0,
         missing_sequences=(1,),
-        tool=Tool(name="acr-airgap-transfer", version="0.1.0"),
+        tool=TOOL,
     )
 
 
 def refused_receipt() -> Receipt:
-    """The target refused a damaged upload before anything else was known of it."""
-    return Receipt(
-        envelope_sha256=_hex("envelope"),
-        incoming="fedcba9876543210fedcba9876543210/bundle-manifest.dsse.json",
-        target=TARGET,
-        decided_at=NOW,
-        code=Code.PART_CORRUPT,
-        detail="1 part",
+    """The target refused an envelope before anything of it could be believed."""
+    return replace(
+        imported_receipt(),
+        verdict=ReceiptVerdict.REFUSED,
+        code=Code.SIGNER_UNKNOWN,
+        detail=f"signed by key {STRANGER.public_key.keyid}",
         transfer_id=None,
         channel=None,
         sequence=None,
         manifest_sha256=None,
+        ledger=None,
         signers=(),
+        checks=(),
+        releases=(),
+        artifacts=(),
+        missing_sequences=(),
+    )
+
+
+def damaged_receipt() -> Receipt:
+    """Parts of the full manifest came damaged; its number is not used up."""
+    return replace(
+        imported_receipt(),
+        verdict=ReceiptVerdict.DAMAGED,
+        code=Code.PART_CORRUPT,
+        detail="2 of 4 parts are damaged or missing",
+        ledger=None,
+        checks=(),
+        releases=(),
         artifacts=(),
         damages=(
-            Damage(code=Code.PART_CORRUPT, name="001/00000001.part", offset_bytes=0, size_bytes=11),
-            Damage(code=Code.UNDECLARED_FILE, name="003", detail="not in the bundle manifest"),
+            Damage(code=Code.PART_CORRUPT, name="001/00000001.part", offset_bytes=0, size_bytes=4194304),
+            Damage(code=Code.PART_MISSING, name="002/00000001.part", offset_bytes=0, size_bytes=4194304),
         ),
         damage_count=2,
-        missing_sequences=(),
-        tool=Tool(name="acr-airgap-transfer", version="0.1.0"),
     )
+
+
+def partial_receipt() -> Receipt:
+    """The import broke off: one artifact is not there, one lacks a tag."""
+    found = imported_receipt().artifacts
+    return replace(
+        imported_receipt(),
+        verdict=ReceiptVerdict.PARTIAL,
+        code=Code.IMPORT_INCOMPLETE,
+        detail="2 of 3 artifacts are not as signed, such as charts/hello:0.1.0",
+        artifacts=(replace(found[0], missing_tags=("latest",)), found[1], replace(found[2], found=None)),
+    )
+
+
+def ledger_entry() -> LedgerEntry:
+    """The target took the full manifest's number."""
+    return LedgerEntry(
+        channel="prod",
+        sequence=5,
+        manifest_sha256=manifest_digest(full_manifest().to_bytes()),
+        transfer_id="fedcba9876543210fedcba9876543210",
+        owner="fedcba9876543210fedcba9876543210a1",
+        taken_at=NOW,
+    )
+
+
+def recarry_request() -> RecarryRequest:
+    """What the damaged receipt asks for."""
+    manifest = full_manifest()
+    request = recarry_from_receipt(damaged_receipt(), manifest, manifest_digest(manifest.to_bytes()))
+    assert request is not None
+    return request
+
+
+def parity_layout() -> bytes:
+    """Two stripes of two parts and one parity shard each, for the full manifest."""
+    return ParityLayout(stripes=2, parity_shards=1).to_bytes(manifest_digest(full_manifest().to_bytes()))
+
+
+def saved_plan() -> SavedPlan:
+    """The full manifest on two volumes, parity on the second."""
+    names = [part.name for part, _ in full_manifest().parts()]
+    return SavedPlan(
+        transfer_id="fedcba9876543210fedcba9876543210",
+        manifest_sha256=manifest_digest(full_manifest().to_bytes()),
+        volumes=(tuple(names), ("parity/00000000-00.parity", "parity/00000001-00.parity")),
+        layout=ParityLayout(stripes=2, parity_shards=1),
+    )
+
+
+def custody_lines() -> list[bytes]:
+    """Pulled, verified with a neighbour, and brought over from a side file."""
+    mark = VolumeMark(label="BLÅ 1", serial="1A2B-3C4D", number=1, of=2)
+    pulled = EventBody(
+        action=Action.PULLED,
+        at=NOW,
+        who="olga",
+        host="laptop-7",
+        volume=mark,
+        transfer_id="fedcba9876543210fedcba9876543210",
+        manifest_sha256=manifest_digest(full_manifest().to_bytes()),
+        counts={"parts": 4, "bytes": 12582913},
+        tool=Tool(name="offline-mover", version="0.1.0"),
+    )
+    verified = replace(
+        pulled, action=Action.VERIFIED, at=NOW + timedelta(hours=1), code="PART_CORRUPT", counts={}
+    )
+    merged = replace(verified, action=Action.MERGED, at=NOW + timedelta(hours=2), code=None, volume=None)
+    seen = SeenLog(
+        log_sha256=_hex("first line of the neighbour"),
+        head=Head(count=7, sha256=_hex("its last line")),
+        volume=replace(mark, label="BLÅ 2", number=2),
+    )
+    events = (
+        CustodyEvent(number=1, previous_sha256=GENESIS.sha256, body=pulled),
+        CustodyEvent(number=2, previous_sha256=GENESIS.sha256, body=verified, seen=(seen,)),
+        CustodyEvent(number=3, previous_sha256=GENESIS.sha256, body=merged, recorded_as=_hex("aside")),
+    )
+    return chained([event.to_json() for event in events])
+
+
+def chained(events: Iterable[dict[str, Any]]) -> list[bytes]:
+    """Events as the lines of a log, each with the digest of the one before."""
+    lines: list[bytes] = []
+    previous = GENESIS.sha256
+    for event in events:
+        lines.append(dump_canonical({**event, "previous": previous}) + b"\n")
+        previous = line_sha256(lines[-1])
+    return lines
+
+
+def custody_head(lines: Sequence[bytes]) -> Head:
+    """The head file of a log."""
+    return Head(count=len(lines), sha256=line_sha256(lines[-1]))
+
+
+def _changed_lines(**changes: Any) -> list[bytes]:
+    """The custody log with its second event changed, and chained as a newer tool would have."""
+    events = [json.loads(line) for line in custody_lines()]
+    events[1] |= changes
+    return chained(events)
+
+
+def journal() -> list[bytes]:
+    """The first two entries of a transfer's journal."""
+    entries = Journal(kind=Kind.TRANSFERS, about="fedcba9876543210fedcba9876543210")
+    for state, facts in ((State.REQUESTED, {"channel": "prod"}), (State.PLANNED, {"batches": 2})):
+        entry = entries.next(state, facts, by="caller:release-bot", at=NOW)
+        assert entry is not None
+        entries = entries.extended(entry)
+    return [entry.to_bytes() for entry in entries.entries]
+
+
+def changed(raw: bytes, predicate: dict[str, Any] | None = None, **members: Any) -> bytes:
+    """A JSON document with other or further members, of itself or of its predicate."""
+    document = json.loads(raw) | members
+    if predicate:
+        document["predicate"] |= predicate
+    return dump_canonical(document)
+
+
+def respelled(text: str, how: Callable[[str], str]) -> bytes:
+    """The recorded Ed25519 envelope with its signature's base64 spelled in another way."""
+    envelope = json.loads((FOLDER / text).read_bytes())
+    signature = envelope["signatures"][0]
+    signature["sig"] = how(signature["sig"])
+    return dump_canonical(envelope) + b"\n"
 
 
 def pae_vectors() -> bytes:
@@ -260,27 +474,159 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "manifest-full.json": lambda: full_manifest().to_bytes(),
     "receipt-imported.json": lambda: imported_receipt().to_bytes(),
     "receipt-refused.json": lambda: refused_receipt().to_bytes(),
+    "receipt-damaged.json": lambda: damaged_receipt().to_bytes(),
+    "receipt-partial.json": lambda: partial_receipt().to_bytes(),
     "policy.json": lambda: dump_canonical(policy_json()),
     "pae.json": pae_vectors,
+    "ledger-entry.json": lambda: ledger_entry().to_bytes(),
+    "recarry.json": lambda: recarry_request().to_bytes(),
+    "parity.json": parity_layout,
+    "plan.json": lambda: saved_plan().to_bytes(),
+    "custody-log.jsonl": lambda: b"".join(custody_lines()),
+    "custody-head.json": lambda: custody_head(custody_lines()).to_bytes(),
+    "journal-1.json": lambda: journal()[0],
+    "journal-2.json": lambda: journal()[1],
+    # what a newer tool may write and this one reads as far as it can
+    "newer/receipt-code.json": lambda: changed(
+        refused_receipt().to_bytes(), predicate={"code": "QUANTUM_BROKEN"}
+    ),
+    "newer/custody-log-action.jsonl": lambda: b"".join(_changed_lines(event="teleported")),
+    "newer/custody-log-code.jsonl": lambda: b"".join(_changed_lines(code="QUANTUM_BROKEN")),
+    "newer/custody-log-schema.jsonl": lambda: b"".join(_changed_lines(schema=2, witness={"who": "eve"})),
+    "newer/custody-head.json": lambda: (
+        changed(custody_head(_changed_lines(schema=2, witness={"who": "eve"})).to_bytes(), schema=2, size=1)
+        + b"\n"
+    ),
+    # what is refused, by the code
+    **{
+        f"refused/NEWER_FORMAT/{name}": make
+        for name, make in {
+            "statement.json": lambda: changed(
+                minimal_manifest().to_bytes(), _type="https://in-toto.io/Statement/v2"
+            ),
+            "manifest.json": lambda: changed(
+                minimal_manifest().to_bytes(), predicateType="urn:acr-airgap-transfer:bundle:v2"
+            ),
+            "receipt.json": lambda: changed(
+                refused_receipt().to_bytes(), predicateType="urn:acr-airgap-transfer:receipt:v2"
+            ),
+            "policy.json": lambda: changed(dump_canonical(policy_json()), schema=2, expires="2030"),
+            "ledger-entry.json": lambda: changed(ledger_entry().to_bytes(), schema=2),
+            "recarry.json": lambda: changed(recarry_request().to_bytes(), schema=2),
+            "parity.json": lambda: changed(parity_layout(), schema=2),
+            "plan.json": lambda: changed(saved_plan().to_bytes(), schema=2),
+            "journal.json": lambda: changed(journal()[0], schema=2),
+        }.items()
+    },
+    "refused/MANIFEST_MALFORMED/manifest-member.json": lambda: changed(
+        minimal_manifest().to_bytes(), predicate={"notBefore": "2026-01-31T08:00:00Z"}
+    ),
+    "refused/MANIFEST_MALFORMED/ledger-entry-member.json": lambda: changed(
+        ledger_entry().to_bytes(), note="x"
+    ),
+    "refused/POLICY_MALFORMED/policy-member.json": lambda: changed(dump_canonical(policy_json()), allow="*"),
+    "refused/RECEIPT_MALFORMED/receipt-member.json": lambda: changed(
+        refused_receipt().to_bytes(), predicate={"but": "held"}
+    ),
+    "refused/RECEIPT_MALFORMED/receipt-verdict.json": lambda: changed(
+        refused_receipt().to_bytes(), predicate={"verdict": "held"}
+    ),
+    "refused/RECARRY_MALFORMED/recarry-member.json": lambda: changed(recarry_request().to_bytes(), note="x"),
+    "refused/BAG_MALFORMED/parity-member.json": lambda: changed(parity_layout(), note="x"),
+    "refused/USAGE/plan-member.json": lambda: changed(saved_plan().to_bytes(), note="x"),
+    "refused/CUSTODY_BROKEN/custody-log-altered.jsonl": lambda: (
+        custody_lines()[0] + _changed_lines(event="teleported")[1] + custody_lines()[2]
+    ),
+    "refused/JOURNAL_BROKEN/journal-member.json": lambda: changed(journal()[0], note="x"),
+    "refused/ENVELOPE_MALFORMED/envelope-padding.dsse.json": lambda: respelled(
+        "envelope-ed25519.dsse.json", lambda sig: sig + "="
+    ),
+    "refused/ENVELOPE_MALFORMED/envelope-unused-bits.dsse.json": lambda: respelled(
+        "envelope-ed25519.dsse.json", lambda sig: sig[:-3] + chr(ord(sig[-3]) + 1) + sig[-2:]
+    ),
 }
 
 ENVELOPES: dict[str, tuple[Callable[[], BundleManifest], tuple[CryptoSigner, ...]]] = {
+    "envelope-ed25519.dsse.json": (minimal_manifest, (ED25519,)),
     "envelope-p384.dsse.json": (minimal_manifest, (P384,)),
     "envelope-hybrid.dsse.json": (full_manifest, (P384, MLDSA87, ED25519, P256)),
 }
 
 
-def main() -> None:
-    """Write every vector."""
-    for name, payload in PAYLOADS.items():
-        (FOLDER / name).write_bytes(payload())
-    policy = TrustPolicy.from_bytes((FOLDER / "policy.json").read_bytes())
+def write(folder: Path) -> None:
+    """Write every vector into ``folder``, recorded envelopes that still hold as they are."""
     for name, (manifest, signers) in ENVELOPES.items():
-        path = FOLDER / name
-        if path.exists() and verify_bundle(path.read_bytes(), policy=policy, now=NOW).is_accepted:
-            continue
-        path.write_bytes(Envelope.sign(manifest().to_bytes(), signers).to_bytes())
+        payload = manifest().to_bytes()
+        recorded = FOLDER / name
+        is_kept = recorded.exists() and holds(recorded.read_bytes(), payload, signers)
+        raw = recorded.read_bytes() if is_kept else Envelope.sign(payload, signers).to_bytes()
+        _write(folder / name, raw)
+    for name, make in PAYLOADS.items():
+        _write(folder / name, make())
+
+
+def holds(raw: bytes, payload: bytes, signers: Sequence[CryptoSigner]) -> bool:
+    """Whether an envelope is what :meth:`Envelope.sign` makes, but for the randomness of signatures."""
+    envelope = Envelope.from_bytes(raw)
+    checks = envelope.check_signatures([signer.public_key for signer in signers])
+    return (
+        (envelope.payload, envelope.to_bytes()) == (payload, raw)
+        and list(envelope.signatures) == [signer.public_key.keyid for signer in signers]
+        and set(checks.values()) == {SignatureCheck.VALID}
+    )
+
+
+def differences(folder: Path) -> list[str]:
+    """What is not as recorded between ``folder`` and the recorded vectors, byte for byte, as a diff."""
+    lines: list[str] = []
+    for name in sorted({*names(FOLDER), *names(folder)}):
+        recorded, made = _read(FOLDER / name), _read(folder / name)
+        if recorded != made:
+            lines.append(f"{name} is not as recorded")
+            lines += difflib.unified_diff(
+                recorded.decode("utf-8", "backslashreplace").splitlines(),
+                made.decode("utf-8", "backslashreplace").splitlines(),
+                f"recorded/{name}",
+                f"made/{name}",
+                lineterm="",
+            )
+    return lines
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def names(folder: Path) -> set[str]:
+    """The vectors in a folder, by their path below it."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix in {".json", ".jsonl"}
+    }
+
+
+def _write(path: Path, raw: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare the recorded vectors with what is made today, or write them; 1 when they differ."""
+    if arguments == ["--write"]:
+        for name in names(FOLDER) - {*PAYLOADS, *ENVELOPES}:
+            (FOLDER / name).unlink()
+        write(FOLDER)
+        return 0
+    if arguments:
+        sys.stderr.write("usage: vectors [--write]\n")
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        found = differences(Path(folder))
+    sys.stdout.writelines(f"{line}\n" for line in found)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -13,11 +13,12 @@ import pytest
 
 from airgap.damage import Damage
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
-from airgap.errors import AirgapError, Code, MediaError, ServiceError, UntrustedInputError
+from airgap.errors import AirgapError, Code, MediaError, ServiceError, UnknownCode, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, Tool
 from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
-from airgap.receipt import ArtifactProof, Receipt
+from airgap.receipt import ArtifactProof, Receipt, ReceiptVerdict
+from airgap.strict_json import dump_canonical
 from offline_mover.bags.volume import transfers_on
 from offline_mover.commands.receipts import MAX_RECEIPTS, receipts_pull, receipts_push, verified_receipt
 from offline_mover.medium import medium_read
@@ -61,12 +62,15 @@ def imported(bundle: Bundle, **changes: Any) -> Receipt:
         incoming=f"{bundle.transfer_id}/{ENVELOPE_NAME}",
         target="target.azurecr.io",
         decided_at=NOW,
+        verdict=ReceiptVerdict.IMPORTED,
         code=None,
         detail="",
         transfer_id=bundle.transfer_id,
         channel=bundle.manifest.channel,
         sequence=1,
         manifest_sha256=bundle.manifest_sha256,
+        policy_version=1,
+        ledger=None,
         signers=(),
         artifacts=tuple(
             ArtifactProof(reference=a.reference, digest=a.digest, found=a.digest)
@@ -83,7 +87,8 @@ def imported(bundle: Bundle, **changes: Any) -> Receipt:
 def refused(bundle: Bundle, *names: str, **changes: Any) -> Receipt:
     damages = tuple(Damage(code=Code.PART_CORRUPT, name=name) for name in names)
     changes = {"damages": damages, "damage_count": len(damages), "artifacts": ()} | changes
-    return imported(bundle, **({"code": Code.PART_CORRUPT} | changes))
+    verdict = ReceiptVerdict.DAMAGED if damages else ReceiptVerdict.REFUSED
+    return imported(bundle, **({"verdict": verdict, "code": Code.PART_CORRUPT} | changes))
 
 
 def unread(**changes: Any) -> Receipt:
@@ -125,7 +130,7 @@ def files(volume: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def codes(outcome: Outcome) -> list[Code]:
+def codes(outcome: Outcome) -> list[Code | UnknownCode]:
     return [damage.code for damage in outcome.damages]
 
 
@@ -192,38 +197,42 @@ def test_volume_without_transfers_needs_to_be_told_which(storage: Container, tmp
     assert pull(storage, tmp_path, every=True).counts["written"] == 1
 
 
-FORGERIES: dict[str, tuple[Callable[[], Receipt], Callable[[], SigningKey], Code]] = {
-    "signed by nobody known": (lambda: imported(prod()), new_key, Code.SIGNER_UNKNOWN),
-    "signed by the source": (lambda: imported(prod()), lambda: prod().keys[0], Code.SIGNER_UNKNOWN),
+FORGERIES: dict[str, tuple[dict[str, Any], Callable[[], SigningKey], Code]] = {
+    "signed by nobody known": ({}, new_key, Code.SIGNER_UNKNOWN),
+    "signed by the source": ({}, lambda: prod().keys[0], Code.SIGNER_UNKNOWN),
     "for another bundle of the same name": (
-        lambda: imported(prod(), manifest_sha256="0" * 64),
+        {"manifestDigest": f"sha256:{'0' * 64}"},
         target_key,
         Code.VOLUME_CONFLICT,
     ),
     "for a transfer without saying which bundle": (
-        lambda: imported(prod(), manifest_sha256=None),
-        target_key,
-        Code.VOLUME_CONFLICT,
-    ),
-    "for a channel that the policy does not have": (
-        lambda: imported(prod(), channel="elsewhere"),
-        target_key,
-        Code.CHANNEL_UNKNOWN,
-    ),
-    "naming a bundle but no channel": (
-        lambda: imported(prod(), channel=None),
+        {"manifestDigest": None},
         target_key,
         Code.RECEIPT_MALFORMED,
     ),
+    "for a channel that the policy does not have": (
+        {"channel": "elsewhere"},
+        target_key,
+        Code.CHANNEL_UNKNOWN,
+    ),
+    "naming a bundle but no channel": ({"channel": None}, target_key, Code.RECEIPT_MALFORMED),
 }
+
+
+def forged(receipt: Receipt, changes: dict[str, Any], key: SigningKey) -> bytes:
+    """A receipt with other members, under a signature of that key."""
+    statement = json.loads(receipt.to_bytes())
+    statement["predicate"] |= changes
+    return Envelope.sign(dump_canonical(statement), [key.signer]).to_bytes()
 
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_unacceptable_receipt_is_reported_and_not_written(
     storage: Container, volume: Path, name: str
 ) -> None:
-    receipt, key, code = FORGERIES[name]
-    blob = storage.hold(receipt(), key())
+    changes, key, code = FORGERIES[name]
+    blob = storage.hold(imported(prod()))
+    storage.blobs[blob] = HeldBlob(content=forged(imported(prod()), changes, key()))
     outcome = pull(storage, volume)
     assert (codes(outcome), outcome.code, outcome.damages[0].name) == ([code], code, blob)
     assert not (volume / "receipts").exists()
@@ -232,10 +241,10 @@ def test_unacceptable_receipt_is_reported_and_not_written(
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_unacceptable_receipt_on_the_volume_is_not_sent(volume: Path, name: str) -> None:
-    receipt, key, code = FORGERIES[name]
+    changes, key, code = FORGERIES[name]
     path = volume / "receipts" / prod().transfer_id / f"{INSTANCE}.dsse.json"
     path.parent.mkdir(parents=True)
-    path.write_bytes(signed(receipt(), key()))
+    path.write_bytes(forged(imported(prod()), changes, key()))
     source = Container()
     outcome = push(volume, source)
     assert (codes(outcome), source.blobs) == ([code], {})
@@ -484,38 +493,43 @@ def two_channels() -> tuple[TrustPolicy, SigningKey, SigningKey]:
 def test_receipt_is_judged_by_the_channel_it_names_under_signature() -> None:
     policy, prod_key, test_key = two_channels()
     in_test = imported(prod(), channel="test")
-    assert verified_receipt(signed(imported(prod()), prod_key), policy).channel == "prod"
-    assert verified_receipt(signed(in_test, test_key), policy).channel == "test"
+    assert verified_receipt(signed(imported(prod()), prod_key), policy, NOW).channel == "prod"
+    assert verified_receipt(signed(in_test, test_key), policy, NOW).channel == "test"
     for receipt, key in ((imported(prod()), test_key), (in_test, prod_key)):
         with pytest.raises(AirgapError) as refusal:
-            verified_receipt(signed(receipt, key), policy)
+            verified_receipt(signed(receipt, key), policy, NOW)
         assert refusal.value.code is Code.CHANNEL_UNKNOWN
 
 
 def test_receipt_without_a_channel_is_accepted_from_any_channels_target() -> None:
     policy, prod_key, test_key = two_channels()
     for key in (prod_key, test_key):
-        assert verified_receipt(signed(unread(), key), policy).code is Code.ENVELOPE_MALFORMED
+        assert verified_receipt(signed(unread(), key), policy, NOW).code is Code.ENVELOPE_MALFORMED
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"transfer_id": "k3v9x2m7q1"}, {"manifest_sha256": "0" * 64}, {"code": None}],
-    ids=["transfer", "bundle", "import"],
+    [
+        {"transferId": "k3v9x2m7q1"},
+        {"manifestDigest": f"sha256:{'0' * 64}"},
+        {"verdict": "imported", "code": None},
+        {"verdict": "damaged", "damageCount": 1},
+    ],
+    ids=["transfer", "bundle", "import", "damage"],
 )
 def test_receipt_without_a_channel_may_not_speak_of_a_transfer(changes: dict[str, Any]) -> None:
     policy, _, test_key = two_channels()
     with pytest.raises(UntrustedInputError) as refusal:
-        verified_receipt(signed(unread(**changes), test_key), policy)
+        verified_receipt(forged(unread(), changes, test_key), policy, NOW)
     assert refusal.value.code is Code.RECEIPT_MALFORMED
 
 
 def test_forged_signature_in_a_trusted_name_is_called_forged() -> None:
     policy, prod_key, _ = two_channels()
     honest = Envelope.from_bytes(signed(refused(prod()), prod_key))
-    forged = Envelope(payload=imported(prod()).to_bytes(), signatures=honest.signatures)
+    exchanged = Envelope(payload=imported(prod()).to_bytes(), signatures=honest.signatures)
     with pytest.raises(UntrustedInputError) as refusal:
-        verified_receipt(forged.to_bytes(), policy)
+        verified_receipt(exchanged.to_bytes(), policy, NOW)
     assert refusal.value.code is Code.SIGNATURE_INVALID
 
 

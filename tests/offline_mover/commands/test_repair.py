@@ -269,7 +269,7 @@ def test_part_that_ends_before_the_poison_begins_comes_back(single: ParityDesk) 
         {"parityShards": 17},
         {"parityShards": 10**30},
         {"manifestDigest": "sha256:" + "0" * 64},
-        {"schema": 2},
+        {"schema": 0},
         {"more": 1},
     ],
 )
@@ -285,6 +285,16 @@ def test_hostile_layout_is_damage_and_the_shards_still_serve_with_no_other(
     assert outcome.code is Code.PART_MISSING
     assert (Code.BAG_MALFORMED, LAYOUT_NAME) in {(f.damage.code, f.damage.name) for f in outcome.findings}
     assert not single.patched(names[0]).exists()
+
+
+def test_layout_of_a_newer_tool_is_called_that(single: ParityDesk) -> None:
+    single.lose(0)
+    folder = single.bag_of(single.volumes[0])
+    layout = json.loads((folder / LAYOUT_NAME).read_text())
+    (folder / LAYOUT_NAME).write_text(json.dumps(layout | {"schema": 2}))
+    seal_texts(folder)
+    found = {(f.damage.code, f.damage.name) for f in single.repair().findings}
+    assert (Code.NEWER_FORMAT, LAYOUT_NAME) in found
 
 
 @pytest.mark.parametrize("numbers", [(1, 2), (1, 16), (2, 1), (3, 2), (7, 1)])
