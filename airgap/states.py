@@ -80,7 +80,8 @@ TRANSFERS: Table = {
     # A receipt travels for days: an import in time may be told after the bundle has expired.
     State.EXPIRED: frozenset(_TOLD),
     State.DELIVERED: _NOTHING,
-    State.REFUSED: _NOTHING,
+    # What the target refused once, it may have imported after all: a key was added to its policy meanwhile.
+    State.REFUSED: frozenset({State.DELIVERED}),
     State.VOIDED: _NOTHING,
     State.FAILED: _NOTHING,
     State.CANCELLED: _NOTHING,
@@ -115,16 +116,21 @@ IMPORTS: Table = {
 }
 """The life of an import: which states may follow a state."""
 
+
+def _ends(table: Table) -> frozenset[State]:
+    return frozenset(state for state, following in table.items() if not following)
+
+
 TRANSITIONS: Mapping[Kind, Table] = {Kind.TRANSFERS: TRANSFERS, Kind.IMPORTS: IMPORTS}
 
 FIRST: Mapping[Kind, State] = {Kind.TRANSFERS: State.REQUESTED, Kind.IMPORTS: State.RECEIVED}
 """The state that a journal begins with."""
 
 FINAL: Mapping[Kind, frozenset[State]] = {
-    kind: frozenset(state for state, following in table.items() if not following)
-    for kind, table in TRANSITIONS.items()
+    Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED},
+    Kind.IMPORTS: _ends(IMPORTS),
 }
-"""The states that nothing follows."""
+"""The states that are told as the end: nothing follows them but a receipt that says better of a refusal."""
 
 RESTING: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: frozenset({State.SEALED, State.DAMAGED, State.EXPIRED}),

@@ -122,6 +122,8 @@ class SourceSettings(Settings):
 
     cloud_name: str
     part_size_bytes: int
+    trust_policy: TrustPolicy
+    """Whose receipts count."""
 
     pipeline_kind: ClassVar[str] = "exportPipelines"
 
@@ -133,6 +135,7 @@ class SourceSettings(Settings):
             "pipeline": read.text("EXPORT_PIPELINE", _PIPELINE),
             "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
+            "trust_policy": read.policy("TRUST_POLICY"),
         }
 
 

@@ -160,9 +160,10 @@ class Demo:
         ):
             self.sas_file(cloud).touch(mode=0o600)
             self.sas_file(cloud).write_text(cloud.sas(container, permissions))
+        policy = {"TRUST_POLICY": self.policy_file.read_text()}
         await asyncio.gather(
-            self.source.start_app({"PART_SIZE_MIB": "16"}),
-            self.target.start_app({"TRUST_POLICY": self.policy_file.read_text()}),
+            self.source.start_app({"PART_SIZE_MIB": "16", **policy}),
+            self.target.start_app(policy),
         )
 
     def _write_policy(self) -> None:

@@ -26,6 +26,10 @@ class Blueprint(df.Blueprint):
         """Declare an activity."""
         return cast("Declare", super().activity_trigger(*args, **kwargs))
 
+    def timer_trigger(self, *args: Any, **kwargs: Any) -> Declare:
+        """Declare a function that runs by a schedule, one at a time over all workers."""
+        return cast("Declare", super().timer_trigger(*args, **kwargs))
+
     def durable_client_input(self, *args: Any, **kwargs: Any) -> Declare:
         """Bind a durable client."""
         return cast("Declare", super().durable_client_input(*args, **kwargs))

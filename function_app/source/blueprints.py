@@ -1,6 +1,15 @@
 """Every function of the source."""
 
 from function_app.durable import lanes, waiting
-from function_app.source import activities, http_api, orchestrators
+from function_app.durable.blueprint import Blueprint
+from function_app.source import activities, http_api, orchestrators, receiving, reconciling
 
-BLUEPRINTS = (http_api.bp, orchestrators.bp, activities.bp, waiting.bp, lanes.bp)
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    http_api.bp,
+    receiving.bp,
+    reconciling.bp,
+    orchestrators.bp,
+    activities.bp,
+    waiting.bp,
+    lanes.bp,
+)

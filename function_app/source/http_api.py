@@ -24,10 +24,10 @@ from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.journal.store import JournalStore
-from function_app.messages import dump
 from function_app.ports import RowFilter
 from function_app.source.planning import REQUEST
 from function_app.source.problems import problem, respond
+from function_app.source.starting import start_transfer
 from function_app.source.transfer_request import (
     FieldError,
     RequestRefusedError,
@@ -35,12 +35,11 @@ from function_app.source.transfer_request import (
     transfer_id_for,
 )
 from function_app.source.transfer_status import describe, links_of, summarize
-from function_app.source.wire import RequestDocument, TransferOrder
+from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
-_ORCHESTRATION = "export_transfer"
 _POLL_S = "5"
 _DEFAULT_LIMIT = 50
 _MAX_LIMIT = 500
@@ -76,7 +75,15 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         return respond(HTTPStatus.OK, describe(journal), {"Location": links_of(transfer_id)["self"]})
     # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
     if await find_instance(client, transfer_id) is None:
-        await _start(client, transfer_id, request)
+        side = source_side()
+        document = RequestDocument(
+            artifacts=request.artifacts,
+            channel=request.channel,
+            audience=request.audience,
+            expires_in_seconds=request.expires_in_s,
+        )
+        await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
+        await start_transfer(client, side, transfer_id)
     headers = {"Location": links_of(transfer_id)["self"], "Retry-After": _POLL_S}
     return respond(HTTPStatus.ACCEPTED, describe(journal), headers)
 
@@ -182,29 +189,6 @@ async def _find(transfer_id: str) -> Journal | None:
         return None
     journal = await asyncio.to_thread(_journals().read, Kind.TRANSFERS, transfer_id)
     return journal if journal.entries else None
-
-
-async def _start(client: Any, transfer_id: str, request: TransferRequest) -> None:
-    """Start the orchestration, unless a request with the same key was faster."""
-    side = source_side()
-    document = RequestDocument(
-        artifacts=request.artifacts,
-        channel=request.channel,
-        audience=request.audience,
-        expires_in_seconds=request.expires_in_s,
-    )
-    order = TransferOrder(
-        transfer_id=transfer_id,
-        artifacts=len(request.artifacts),
-        runs_at_once=side.settings.pipeline_runs_at_once,
-        hashes_at_once=side.settings.hashes_at_once,
-    )
-    await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
-    try:
-        await client.start_new(_ORCHESTRATION, transfer_id, dump(order))
-    except Exception:  # the SDK raises nothing more precise
-        if await find_instance(client, transfer_id) is None:
-            raise
 
 
 def _read_filter(params: Mapping[str, str]) -> RowFilter:

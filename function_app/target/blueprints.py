@@ -1,6 +1,14 @@
 """Every function of the target."""
 
 from function_app.durable import lanes, waiting
-from function_app.target import activities, intake, orchestrators
+from function_app.durable.blueprint import Blueprint
+from function_app.target import activities, intake, orchestrators, reconciling
 
-BLUEPRINTS = (intake.bp, orchestrators.bp, activities.bp, waiting.bp, lanes.bp)
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    intake.bp,
+    reconciling.bp,
+    orchestrators.bp,
+    activities.bp,
+    waiting.bp,
+    lanes.bp,
+)

@@ -30,7 +30,7 @@ from function_app.source import activities as source_activities
 from function_app.source import orchestrators as source_orchestrators
 from function_app.target import activities as target_activities
 from function_app.target import orchestrators as target_orchestrators
-from tests.bundles import AUDIENCE, SigningKey, default_key, new_key
+from tests.bundles import AUDIENCE, SigningKey, default_key, make_policy, new_key
 from tests.function_app.memory_projection import MemoryProjection
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -47,6 +47,7 @@ ENVIRONMENT = {
     "EXPORT_PIPELINE": "export01",
     "IMPORT_PIPELINE": "import01",
     "CLOUD_NAME": "AzureCloud",
+    "TRUST_POLICY": make_policy([default_key()], receipt_keys=[new_key()]).decode(),
     "PART_SIZE_MIB": str(MIN_PART_SIZE_BYTES // 1024**2),
     "PIPELINE_RUN_POLL_S": "15",
     "PIPELINE_RUN_TIMEOUT_S": "600",

@@ -38,9 +38,8 @@ def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID) -> dict[str
     request = RequestDocument(
         artifacts=artifacts, channel="prod", audience=tuple(AUDIENCE), expires_in_seconds=3600
     )
-    journals(host.side).record(
-        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {"channel": "prod"}), by="caller", at=START
-    )
+    facts = {"channel": "prod", "audience": list(AUDIENCE)}
+    journals(host.side).record(*(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts), by="caller", at=START)
     WorkFolder(host.side.blobs, transfer_id).create(REQUEST, request)
     order = TransferOrder(
         transfer_id=transfer_id,

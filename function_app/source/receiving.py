@@ -1,0 +1,107 @@
+"""The source: receipts that come back say what became of a transfer.
+
+A receipt lies in ``receipts/<transferId>/``, put there by whoever carried it. That name says in which
+journal to look for the channel; nothing else is believed before the channel's receipt roles have signed it.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import azure.functions as func
+
+from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
+from airgap.fields import format_time
+from airgap.journal import Journal, is_journal_id
+from airgap.receipt import Receipt, verify_receipt
+from airgap.states import Kind, State
+from function_app.azure.wiring import source_side
+from function_app.durable.blueprint import Blueprint
+from function_app.journal.store import JournalStore
+from function_app.ports import SourceSide
+from function_app.storage.paths import RECEIPTS, is_safe_name
+
+bp = Blueprint()
+
+_LOG = logging.getLogger(__name__)
+_BY = "receipt"
+
+
+@bp.blob_trigger(arg_name="receipt", path=f"{RECEIPTS}/{{transferId}}/{{name}}", connection="TransferStorage")
+async def receipt_arrived(receipt: func.InputStream) -> None:
+    """Events come at least once and late; a receipt that is not to be believed is left where it is."""
+    name = str(receipt.name).removeprefix(f"{RECEIPTS}/")
+    await asyncio.to_thread(receive, source_side(), name, now=datetime.now(UTC))
+
+
+def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
+    """What a transfer has come to by the receipt of that name; ``None`` if it decides nothing.
+
+    Raises:
+        ServiceError: the storage cannot be read now; it is asked again.
+    """
+    about = name.partition("/")[0]
+    if not is_safe_name(name) or not is_journal_id(Kind.TRANSFERS, about):
+        _LOG.warning("a receipt lies under a name that no transfer can have; it is left alone")
+        return None
+    journals = JournalStore(side.blobs, side.projection)
+    try:
+        journal = journals.read(Kind.TRANSFERS, about)
+        receipt = _read(side, name, journal)
+        if receipt is None:
+            return None
+        state = what_it_says(receipt, journal)
+        if state is not None:
+            journals.record(Kind.TRANSFERS, about, state, _facts(name, receipt), by=_BY, at=now)
+    except ServiceError:
+        raise
+    except AirgapError as error:
+        _LOG.warning("receipt %s decides nothing: %s", name, error)
+        return None
+    return state
+
+
+def _read(side: SourceSide, name: str, journal: Journal) -> Receipt | None:
+    """The receipt, if the receipt roles of the transfer's channel signed it; ``None`` if it is gone."""
+    if journal.first is None:
+        raise UntrustedInputError(Code.BLOB_MISMATCH, "there is no such transfer here")
+    raw = side.blobs.read(RECEIPTS, name, max_bytes=MAX_ENVELOPE_BYTES)
+    if raw is None:
+        return None
+    return verify_receipt(raw, policy=side.settings.trust_policy, channel=journal.first.facts["channel"])
+
+
+def what_it_says(receipt: Receipt, journal: Journal) -> State | None:
+    """What the transfer has come to, going by a receipt whose signatures were verified.
+
+    ``None`` for a refusal as a replay: the decision that came first has a receipt of its own.
+
+    Raises:
+        UntrustedInputError: ``BLOB_MISMATCH``: it speaks of another bundle than the one that was sealed.
+        PolicyRefusal: ``AUDIENCE_MISMATCH``: it comes from a registry that the bundle was not made for.
+    """
+    first, sealed = journal.first, journal.newest(State.SEALED)
+    if first is None or sealed is None or receipt.transfer_id != journal.about:
+        raise UntrustedInputError(Code.BLOB_MISMATCH, "it speaks of another transfer, or of one not sealed")
+    if f"sha256:{receipt.manifest_sha256}" != sealed.facts["bundle"]["manifestDigest"]:
+        raise UntrustedInputError(Code.BLOB_MISMATCH, "it speaks of another bundle manifest")
+    if receipt.target not in first.facts["audience"]:
+        raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"the bundle was not made for {receipt.target}")
+    if receipt.is_imported:
+        return State.DELIVERED
+    if receipt.code is Code.REPLAYED:
+        return None
+    return State.DAMAGED if receipt.damage_count else State.REFUSED
+
+
+def _facts(name: str, receipt: Receipt) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "receipt": f"{RECEIPTS}/{name}",
+        "target": receipt.target,
+        "decidedAt": format_time(receipt.decided_at),
+    }
+    if receipt.code is not None:
+        facts |= {"code": receipt.code.name, "detail": receipt.detail, "damaged": receipt.damage_count}
+    return facts

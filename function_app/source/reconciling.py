@@ -1,0 +1,84 @@
+"""The source's reconciler: by timer, orders without an orchestration, and orchestrations without an end."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from airgap.errors import AirgapError, Code, ServiceError
+from airgap.journal import Journal
+from airgap.states import Kind, State
+from function_app.azure.wiring import source_side
+from function_app.durable.blueprint import Blueprint
+from function_app.durable.instances import find_instance
+from function_app.durable.stopping import stop
+from function_app.journal.neglected import neglected_journals
+from function_app.journal.recording import BY_APP
+from function_app.journal.store import JournalStore
+from function_app.ports import SourceSide
+from function_app.source.starting import start_transfer
+
+bp = Blueprint()
+
+_LOG = logging.getLogger(__name__)
+_AT_ONCE = 100
+_QUIET = timedelta(minutes=10)
+"""How long a journal must have said nothing before its orchestration is asked for."""
+
+
+@bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
+@bp.durable_client_input(client_name="client")
+async def reconcile_transfers(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+    """Every five minutes; a round that is late is simply the next."""
+    del tick
+    await Reconciler(source_side(), client, datetime.now(UTC)).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """One round, at ``now``."""
+
+    side: SourceSide
+    client: Any
+    now: datetime
+
+    async def run(self) -> None:
+        """Look after every transfer that should be at work and has said nothing for a while."""
+        neglected = await asyncio.to_thread(
+            lambda: list(neglected_journals(self.side, Kind.TRANSFERS, self.now - _QUIET, at_most=_AT_ONCE))
+        )
+        for journal in neglected:
+            try:
+                await self._look_after(journal)
+            except AirgapError as error:
+                _LOG.warning("transfer %s: %s", journal.about, error)
+
+    async def _look_after(self, journal: Journal) -> None:
+        instance = await find_instance(self.client, journal.about)
+        if instance is not None and instance.is_active:
+            return
+        if instance is None and journal.state is State.REQUESTED:
+            try:
+                await start_transfer(self.client, self.side, journal.about)
+            except ServiceError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
+                await self._fail(journal, "it was never started, and its request is lost")
+        else:
+            how = "is gone" if instance is None else f"ended: {instance.runtime_status}"
+            await self._fail(journal, f"its orchestration {how}")
+
+    async def _fail(self, journal: Journal, detail: str) -> None:
+        """An orchestration ends its transfer by itself; one that somebody terminated or purged does not."""
+        await asyncio.to_thread(
+            JournalStore(self.side.blobs, self.side.projection).record,
+            *(Kind.TRANSFERS, journal.about, State.FAILED),
+            {"code": Code.SERVICE_UNEXPECTED.name, "detail": detail},
+            by=BY_APP,
+            at=self.now,
+        )
+        await asyncio.to_thread(stop, self.side.blobs, journal.about)

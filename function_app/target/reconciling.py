@@ -1,0 +1,148 @@
+"""The target's reconciler: by timer, what events missed and orchestrations left behind is taken up again.
+
+Nothing here decides about a bundle. Each round is bounded; what it does not get to waits for the next.
+"""
+
+import asyncio
+import hashlib
+import itertools
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+import msgspec
+
+from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.errors import AirgapError, Code, UntrustedInputError
+from airgap.fields import format_time
+from airgap.manifest import ENVELOPE_NAME
+from airgap.pipeline_runs import batch
+from airgap.states import Kind, State
+from function_app.azure.wiring import target_side
+from function_app.durable.blueprint import Blueprint
+from function_app.durable.instances import find_instance
+from function_app.journal.neglected import neglected_journals
+from function_app.messages import dump, read
+from function_app.ports import TargetSide
+from function_app.storage.paths import CLOSING, INCOMING, WORK
+from function_app.storage.turns import held_places
+from function_app.target.closing import record_decision
+from function_app.target.intake import start_import
+from function_app.target.orchestrators import CLOSE_IMPORT, closing_instance
+from function_app.target.wire import Closing
+
+bp = Blueprint()
+
+_LOG = logging.getLogger(__name__)
+_AT_ONCE = 100
+"""Of each kind of thing, in one round."""
+_MANIFESTS_AT_ONCE = 20
+_MAX_LISTED = 10_000
+_MAX_NOTE_BYTES = 64 * 1024
+_QUIET = timedelta(minutes=10)
+"""How long a journal must have said nothing before its orchestration is asked for."""
+
+
+@bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
+@bp.durable_client_input(client_name="client")
+async def reconcile_imports(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+    """Every five minutes; a round that is late is simply the next."""
+    del tick
+    await Reconciler(target_side(), client, datetime.now(UTC)).run()
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """One round, at ``now``."""
+
+    side: TargetSide
+    client: Any
+    now: datetime
+
+    async def run(self) -> None:
+        """Do all that is to be done; what fails is logged and keeps nothing else from being done."""
+        for work in (self.free_places, self.end_orphans, self.resume_closings, self.start_missed):
+            try:
+                await work()
+            except AirgapError as error:
+                _LOG.warning("%s: %s", work.__name__, error)
+
+    async def free_places(self) -> None:
+        """Take turns, and places in queues, from orchestrations that have ended."""
+        places = await asyncio.to_thread(self._places)
+        for name, instance in places:
+            found = await asyncio.to_thread(self.side.blobs.stat, WORK, name)
+            if found is not None and await self._is_gone(instance):
+                # With the ETag: whoever took the turn meanwhile keeps it.
+                await asyncio.to_thread(self.side.blobs.delete, WORK, name, etag=found.etag)
+                _LOG.warning("%s was held by %s, which has ended: freed", name, instance)
+
+    async def end_orphans(self) -> None:
+        """Decide for imports whose orchestration ended without a decision: they have failed."""
+        for journal in await asyncio.to_thread(
+            lambda: list(neglected_journals(self.side, Kind.IMPORTS, self.now - _QUIET, at_most=_AT_ONCE))
+        ):
+            received = journal.first
+            undecided = journal.state not in {State.PROVEN, State.REFUSED, State.FAILED, State.DAMAGED}
+            if received is None or not undecided or not await self._is_gone(journal.about):
+                continue
+            closing = Closing(
+                incoming=received.facts["incoming"],
+                manifest_etag=received.facts["manifestEtag"],
+                envelope_sha256=received.facts["envelopeSha256"],
+                instance=journal.about,
+                decided_at=format_time(self.now),
+                outcome="failed",
+                code=Code.SERVICE_UNEXPECTED.name,
+                detail="its orchestration ended without a decision",
+            )
+            await asyncio.to_thread(record_decision, self.side, closing)
+
+    async def resume_closings(self) -> None:
+        """Close what was decided and not closed, whoever decided it."""
+        names = await asyncio.to_thread(
+            lambda: list(itertools.islice(self.side.blobs.list_names(WORK, CLOSING), _AT_ONCE))
+        )
+        for name in names:
+            raw = await asyncio.to_thread(self.side.blobs.read, WORK, name, max_bytes=_MAX_NOTE_BYTES)
+            if raw is None:
+                continue
+            closing = read(msgspec.json.decode(raw), Closing)
+            instance = closing_instance(closing.instance)
+            if await self._is_gone(closing.instance) and await self._is_gone(instance):
+                await self.client.start_new(CLOSE_IMPORT, instance, dump(closing))
+
+    async def start_missed(self) -> None:
+        """Start the imports of bundle manifests whose event never came."""
+        names = await asyncio.to_thread(self._manifests)
+        batches = batch(names, _MANIFESTS_AT_ONCE)
+        if not batches:
+            return
+        # Another part of them each round, so that the first do not stand before the others for ever.
+        turn = int(self.now.timestamp() // 300) % len(batches)
+        for name in batches[turn]:
+            try:
+                raw = await asyncio.to_thread(
+                    self.side.blobs.read, INCOMING, name, max_bytes=MAX_ENVELOPE_BYTES
+                )
+            except UntrustedInputError as error:  # too large for any manifest: the event's own business
+                _LOG.warning("%s", error)
+                continue
+            if raw is not None:
+                folder = name.removesuffix(f"/{ENVELOPE_NAME}")
+                sha256 = hashlib.sha256(raw).hexdigest()
+                await start_import(self.client, self.side, folder=folder, envelope_sha256=sha256)
+
+    def _places(self) -> list[tuple[str, str]]:
+        return list(itertools.islice(held_places(self.side.blobs), _AT_ONCE))
+
+    def _manifests(self) -> list[str]:
+        listed = itertools.islice(self.side.blobs.list_names(INCOMING, ""), _MAX_LISTED)
+        return [name for name in listed if name.endswith(f"/{ENVELOPE_NAME}")]
+
+    async def _is_gone(self, instance_id: str) -> bool:
+        instance = await find_instance(self.client, instance_id)
+        return instance is None or not instance.is_active

@@ -1,0 +1,190 @@
+"""Receipts that come back to the source: what they close, and what they must not.
+
+Each transfer here is exported, carried and imported by the real steps of both sides, in memory.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from airgap.envelope import Envelope
+from airgap.errors import Code, ServiceError
+from airgap.journal import Journal
+from airgap.manifest import ENVELOPE_NAME, BundleManifest
+from airgap.policy import TrustPolicy
+from airgap.states import Kind, State
+from function_app.journal.store import JournalStore
+from function_app.messages import dump
+from function_app.settings import SourceSettings
+from function_app.source.receiving import receive
+from function_app.target.wire import ImportOrder
+from tests.bundles import default_key, make_policy, new_key
+from tests.function_app.memory import (
+    ENVIRONMENT,
+    START,
+    Host,
+    MemoryBlobs,
+    MemoryRegistry,
+    make_source,
+    make_target,
+)
+from tests.function_app.test_export import TRANSFER_ID, run
+
+RECEIPT_KEY = new_key()
+POLICY = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], order="increasing")
+LATER = START + timedelta(days=3)
+
+
+class Gap:
+    """A source with one sealed transfer, a target, and the person who carries between them."""
+
+    def __init__(self) -> None:
+        side, self.source_blobs, registry = make_source()
+        settings = SourceSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()})
+        self.source = replace(side, settings=settings)
+        self.target, self.target_blobs = make_target(POLICY, key=RECEIPT_KEY)
+        registry.push_image("team/app", "v1")
+        assert run(Host(self.source), "team/app:v1")["outcome"] == "sealed"
+        self.imports = 0
+
+    def carry(self, spoil: Callable[[MemoryBlobs], None] = lambda _: None) -> str:
+        """Carry the bundle over, have it imported, carry the receipt back; returns the receipt's name."""
+        for name, blob in self.source_blobs.containers["transfer"].items():
+            self.target_blobs.upload("incoming", name, blob.content)
+        raw = self.target_blobs.containers["incoming"][f"{TRANSFER_ID}/{ENVELOPE_NAME}"].content
+        manifest = BundleManifest.from_bytes(Envelope.from_bytes(raw).payload)
+        assert isinstance(self.target.registry, MemoryRegistry)
+        for artifact in manifest.artifacts:
+            self.target.registry.manifests[artifact.repository, artifact.digest] = (artifact.media_type, {})
+            for tag in artifact.tags:
+                self.target.registry.tags[artifact.repository, tag] = artifact.digest
+        spoil(self.target_blobs)
+        found = self.target_blobs.stat("incoming", f"{TRANSFER_ID}/{ENVELOPE_NAME}")
+        assert found
+        order = ImportOrder(
+            incoming=TRANSFER_ID,
+            manifest_etag=found.etag,
+            envelope_sha256=hashlib.sha256(raw).hexdigest(),
+            runs_at_once=5,
+            hashes_at_once=8,
+        )
+        self.imports += 1
+        host = Host(self.target, start=START + timedelta(minutes=5 * self.imports))
+        outcome = host.run("import_bundle", dump(order), f"import{self.imports:04d}")
+        name = str(outcome["receipt"]).removeprefix("receipts/")
+        self.source_blobs.put("receipts", name, self.target_blobs.containers["receipts"][name].content)
+        return name
+
+    def receive(self, name: str) -> State | None:
+        return receive(self.source, name, now=LATER)
+
+    @property
+    def journal(self) -> Journal:
+        return JournalStore(self.source_blobs, self.source.projection).read(Kind.TRANSFERS, TRANSFER_ID)
+
+
+def flip_first_byte(blobs: MemoryBlobs) -> None:
+    content = blobs.containers["incoming"][f"{TRANSFER_ID}/001"].content
+    blobs.upload("incoming", f"{TRANSFER_ID}/001", bytes([content[0] ^ 0xFF]) + content[1:])
+
+
+def test_receipt_of_an_import_closes_the_transfer_as_delivered() -> None:
+    gap = Gap()
+    name = gap.carry()
+    assert gap.receive(name) is State.DELIVERED
+    last = gap.journal.last
+    assert last is not None
+    assert last.facts["receipt"] == f"receipts/{name}"
+    assert gap.journal.is_final
+    assert gap.receive(name) is State.DELIVERED  # the event comes again
+    assert len([entry for entry in gap.journal.entries if entry.state is State.DELIVERED]) == 1
+
+
+def test_damage_is_told_and_the_transfer_is_delivered_after_it_was_mended() -> None:
+    gap = Gap()
+    damaged = gap.carry(flip_first_byte)
+    assert gap.receive(damaged) is State.DAMAGED
+    assert not gap.journal.is_final
+    assert gap.receive(gap.carry()) is State.DELIVERED
+    assert gap.receive(damaged) is State.DAMAGED  # late: what came after it stays
+    assert gap.journal.state is State.DELIVERED
+
+
+def test_refusal_is_told_and_an_import_after_all_as_well() -> None:
+    gap = Gap()
+    for_another = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], audience=["other.azurecr.io"])
+    settings = gap.target.settings
+    gap.target = replace(
+        gap.target, settings=replace(settings, trust_policy=TrustPolicy.from_bytes(for_another))
+    )
+    assert gap.receive(gap.carry()) is State.REFUSED
+    last = gap.journal.last
+    assert last is not None
+    assert last.facts["code"] == Code.AUDIENCE_MISMATCH.name
+    assert gap.journal.is_final
+    gap.target = replace(gap.target, settings=settings)
+    assert gap.receive(gap.carry()) is State.DELIVERED
+
+
+def test_second_push_of_an_imported_bundle_does_not_turn_the_transfer_into_a_refused_one() -> None:
+    gap = Gap()
+    gap.carry()
+    replay = gap.carry()
+    assert gap.receive(replay) is None
+    assert gap.journal.state is State.SEALED
+
+
+def test_receipt_forged_altered_or_of_an_unknown_key_closes_nothing() -> None:
+    gap = Gap()
+    name = gap.carry()
+    envelope = Envelope.from_bytes(gap.source_blobs.containers["receipts"][name].content)
+    forgeries = {
+        "foreign": Envelope.sign(envelope.payload, [new_key().signer]).to_bytes(),
+        "junk": b"{}",
+        "payload": replace(envelope, payload=envelope.payload.replace(b"target", b"tarpet")).to_bytes(),
+    }
+    for forged, content in forgeries.items():
+        gap.source_blobs.put("receipts", f"{TRANSFER_ID}/{forged}.dsse.json", content)
+        assert gap.receive(f"{TRANSFER_ID}/{forged}.dsse.json") is None
+    assert gap.journal.state is State.SEALED
+
+
+def test_receipt_of_another_transfer_under_this_ones_name_closes_nothing() -> None:
+    gap = Gap()
+    name = gap.carry()
+    other = "fedcba9876543210fedcba9876543210"
+    run(Host(gap.source), "team/app:v1", transfer_id=other)
+    content = gap.source_blobs.containers["receipts"][name].content
+    gap.source_blobs.put("receipts", f"{other}/planted.dsse.json", content)
+    assert gap.receive(f"{other}/planted.dsse.json") is None
+    journals = JournalStore(gap.source_blobs, gap.source.projection)
+    assert journals.read(Kind.TRANSFERS, other).state is State.SEALED
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.dsse.json", "UPPER000/x", "unknown00000/x.dsse.json", f"{TRANSFER_ID}/../x", "x"]
+)
+def test_receipt_under_a_name_of_no_transfer_is_left_alone(name: str) -> None:
+    gap = Gap()
+    gap.source_blobs.upload("receipts", name, b"x")
+    assert gap.receive(name) is None
+
+
+def test_receipt_that_is_gone_again_decides_nothing() -> None:
+    gap = Gap()
+    assert gap.receive(f"{TRANSFER_ID}/gone.dsse.json") is None
+
+
+def test_storage_that_is_away_is_not_taken_for_a_bad_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    gap = Gap()
+    name = gap.carry()
+
+    def away(*_: object, **__: object) -> bytes:
+        raise ServiceError(Code.SERVICE_UNREACHABLE, "blob storage")
+
+    monkeypatch.setattr(gap.source_blobs, "read", away)
+    with pytest.raises(ServiceError):
+        gap.receive(name)

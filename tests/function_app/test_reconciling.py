@@ -1,0 +1,268 @@
+"""What orchestrations left behind: each case is made by the real steps, and taken up by one round."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airgap.errors import Code, ServiceError
+from airgap.manifest import ENVELOPE_NAME
+from airgap.states import Kind, State
+from function_app.journal.store import JournalStore, row_of
+from function_app.ports import RowFilter
+from function_app.source import reconciling as source_reconciling
+from function_app.source.planning import REQUEST
+from function_app.source.wire import RequestDocument
+from function_app.storage.turns import Turns
+from function_app.storage.work_folder import WorkFolder
+from function_app.target import reconciling as target_reconciling
+from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID
+from tests.function_app.durable_client import DurableClient, RuntimeStatus
+from tests.function_app.memory import START, Host, MemoryBlobs, make_source
+from tests.function_app.test_import import Target, bundle_of
+
+ENDED = (RuntimeStatus.Completed, RuntimeStatus.Failed, RuntimeStatus.Terminated)
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class TargetRound:
+    """A target, and rounds of its reconciler against a durable client."""
+
+    target: Target = field(default_factory=Target)
+    client: DurableClient = field(default_factory=DurableClient)
+
+    @property
+    def blobs(self) -> MemoryBlobs:
+        return self.target.blobs
+
+    def run(self, now: datetime = NOON) -> None:
+        asyncio.run(target_reconciling.Reconciler(self.target.side, self.client, now).run())
+
+    def journal_state(self, instance: str) -> State | None:
+        journals = JournalStore(self.blobs, self.target.side.projection)
+        return journals.read(Kind.IMPORTS, instance).state
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_turn_and_place_of_an_orchestration_that_ended_are_freed(state: RuntimeStatus) -> None:
+    scene = TargetRound()
+    turns = Turns(scene.blobs, CHANNEL)
+    turns.enter(1, "import0001")
+    turns.enter(2, "import0002")
+    assert turns.take("import0001")
+    scene.client.add("import0001", state=state)
+    scene.client.add("import0002", state=RuntimeStatus.Running)
+    assert not turns.take("import0002")
+    scene.run()
+    assert turns.take("import0002")
+
+
+def test_turn_of_a_running_orchestration_is_left_alone() -> None:
+    scene = TargetRound()
+    turns = Turns(scene.blobs, CHANNEL)
+    turns.enter(1, "import0001")
+    assert turns.take("import0001")
+    scene.client.add("import0001", state=RuntimeStatus.Running)
+    before = scene.blobs.names("work")
+    scene.run()
+    assert scene.blobs.names("work") == before
+
+
+def test_turn_that_was_taken_by_another_meanwhile_is_not_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = TargetRound()
+    turn = f"channels/{CHANNEL}/turn"
+    scene.blobs.put("work", turn, b"import0001")
+    stat = scene.blobs.stat
+
+    def overtaken(container: str, name: str) -> Any:
+        found = stat(container, name)
+        scene.blobs.put("work", turn, b"import0002")
+        return found
+
+    monkeypatch.setattr(scene.blobs, "stat", overtaken)
+    scene.run()
+    assert scene.blobs.read("work", turn, max_bytes=100) == b"import0002"
+
+
+def killed_while(scene: TargetRound, activity: str) -> None:
+    """An import whose orchestration was terminated as it was about to run ``activity``."""
+
+    class KilledError(BaseException):
+        pass
+
+    def kill() -> None:
+        raise KilledError
+
+    bundle = bundle_of()
+    raw = scene.target.upload(bundle)
+    scene.target.host.before[activity] = kill
+    with pytest.raises(KilledError):
+        scene.target.run(raw, instance="import0001")
+    scene.client.add("import0001", state=RuntimeStatus.Terminated)
+
+
+@pytest.mark.parametrize(
+    "activity", ["admit_bundle", "take_turn", "hash_incoming_parts", "promote_blob", "prove_artifacts"]
+)
+def test_import_that_was_terminated_is_decided_as_failed_closed_and_told_by_a_receipt(activity: str) -> None:
+    scene = TargetRound()
+    killed_while(scene, activity)
+    scene.run()
+    assert scene.journal_state("import0001") is State.FAILED
+    closing = scene.client.instances["import0001-closing"]
+    outcome = scene.target.host.run("close_import", closing.input_, "import0001-closing")
+    assert outcome["closing"] == "closed"
+    receipt = scene.target.receipt(outcome)
+    assert receipt.code is Code.SERVICE_UNEXPECTED
+    assert scene.journal_state("import0001") is State.QUARANTINED
+    assert scene.blobs.names("incoming") == scene.blobs.names("transfer") == []
+    assert [name for name in scene.blobs.names("work") if "importing" in name or "closing" in name] == []
+
+
+def test_import_that_said_something_just_now_is_not_given_up() -> None:
+    scene = TargetRound()
+    killed_while(scene, "take_turn")
+    scene.run(now=scene.target.host.now + timedelta(minutes=5))
+    assert scene.journal_state("import0001") is State.WAITING
+
+
+def test_closing_that_was_put_off_is_done_later() -> None:
+    scene = TargetRound()
+    scene.target.host.broken["issue_receipt"] = 10**9
+    assert scene.target.receive(bundle_of())["closing"] == "put off"
+    scene.client.add("import0001", state=RuntimeStatus.Completed)
+    scene.client.add("import0001-closing", state=RuntimeStatus.Completed)
+    scene.target.host.broken.clear()
+    scene.run()
+    order = scene.client.instances["import0001-closing"].input_
+    outcome = scene.target.host.run("close_import", order, "import0001-closing")
+    assert scene.target.receipt(outcome).is_imported
+    assert scene.blobs.names("work") == []
+    assert scene.journal_state("import0001") is State.CLOSED
+    started = len(scene.client.started)
+    scene.run()
+    assert len(scene.client.started) == started  # nothing is left to be done
+
+
+def test_closing_that_is_under_way_is_not_started_again() -> None:
+    scene = TargetRound()
+    scene.target.host.broken["issue_receipt"] = 10**9
+    scene.target.receive(bundle_of())
+    scene.client.add("import0001", state=RuntimeStatus.Completed)
+    scene.client.add("import0001-closing", state=RuntimeStatus.Running)
+    scene.run()
+    assert "import0001-closing" not in scene.client.started
+
+
+def test_manifest_whose_event_never_came_is_imported_and_only_once() -> None:
+    scene = TargetRound()
+    raw = scene.target.upload(bundle_of())
+    scene.run()
+    instance = f"import{hashlib.sha256(raw).hexdigest()[:32]}"
+    assert scene.client.started == [instance]
+    scene.run(NOON + timedelta(minutes=5))
+    assert scene.client.started == [instance]
+
+
+def test_of_many_waiting_manifests_each_gets_its_round() -> None:
+    scene = TargetRound()
+    for number in range(45):
+        scene.blobs.upload("incoming", f"transfer{number:04d}/{ENVELOPE_NAME}", str(number).encode())
+    for tick in range(3):
+        scene.run(NOON + timedelta(minutes=5 * tick))
+    assert len(scene.client.started) == 45
+
+
+def test_one_part_of_a_round_that_fails_keeps_no_other_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = TargetRound()
+    scene.target.upload(bundle_of())
+    list_names = scene.blobs.list_names
+
+    def away(container: str, prefix: str) -> Any:
+        if container == "work":
+            raise ServiceError(Code.SERVICE_UNREACHABLE, "work")
+        return list_names(container, prefix)
+
+    monkeypatch.setattr(scene.blobs, "list_names", away)
+    scene.run()
+    assert len(scene.client.started) == 1
+
+
+# --- the source --------------------------------------------------------------------------------------------
+
+
+class SourceRound:
+    """A source with one recorded order."""
+
+    def __init__(self, *, with_request: bool = True) -> None:
+        self.side, self.blobs, registry = make_source()
+        registry.push_image("team/app", "v1")
+        self.client = DurableClient()
+        self.journals = JournalStore(self.side.blobs, self.side.projection)
+        facts = {"channel": CHANNEL, "audience": list(AUDIENCE)}
+        self.journals.record(*(Kind.TRANSFERS, TRANSFER_ID, State.REQUESTED, facts), by="caller", at=START)
+        if with_request:
+            request = RequestDocument(
+                artifacts=("team/app:v1",), channel=CHANNEL, audience=tuple(AUDIENCE), expires_in_seconds=3600
+            )
+            WorkFolder(self.blobs, TRANSFER_ID).create(REQUEST, request)
+
+    def run(self, now: datetime = NOON) -> None:
+        asyncio.run(source_reconciling.Reconciler(self.side, self.client, now).run())
+
+    @property
+    def state(self) -> State | None:
+        return self.journals.read(Kind.TRANSFERS, TRANSFER_ID).state
+
+
+def test_order_that_was_recorded_and_never_started_is_started() -> None:
+    scene = SourceRound()
+    scene.run()
+    assert scene.client.started == [TRANSFER_ID]
+    order = scene.client.instances[TRANSFER_ID].input_
+    assert Host(scene.side).run("export_transfer", order, TRANSFER_ID)["outcome"] == "sealed"
+
+
+def test_order_of_a_moment_ago_is_left_to_whoever_is_starting_it() -> None:
+    scene = SourceRound()
+    scene.run(START + timedelta(minutes=9))
+    assert scene.client.started == []
+
+
+def test_order_whose_request_was_never_written_is_told_as_failed() -> None:
+    scene = SourceRound(with_request=False)
+    scene.run()
+    assert scene.state is State.FAILED
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_transfer_whose_orchestration_ended_without_a_word_has_failed(state: RuntimeStatus) -> None:
+    scene = SourceRound()
+    scene.client.add(TRANSFER_ID, state=state)
+    scene.run()
+    assert scene.state is State.FAILED
+    assert scene.client.started == []
+
+
+def test_running_transfer_is_left_alone() -> None:
+    scene = SourceRound()
+    scene.client.add(TRANSFER_ID, state=RuntimeStatus.Running)
+    scene.run()
+    assert scene.state is State.REQUESTED
+
+
+def test_projection_that_is_behind_is_brought_up_to_date_and_decides_nothing() -> None:
+    scene = SourceRound()
+    behind = row_of(scene.journals.read(Kind.TRANSFERS, TRANSFER_ID))
+    scene.journals.record(Kind.TRANSFERS, TRANSFER_ID, State.CANCELLED, {}, by="caller", at=START)
+    scene.side.projection.rows.clear()  # type: ignore[attr-defined]  # the double's
+    scene.side.projection.put(behind)
+    scene.run()
+    assert scene.state is State.CANCELLED
+    assert scene.client.started == []
+    rows, _ = scene.side.projection.page(Kind.TRANSFERS, where=RowFilter(), limit=10)
+    assert [row.state for row in rows] == [State.CANCELLED]
