@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airgap.parts import MAX_PART_SIZE_BYTES, MAX_PARTS_PER_BLOB, MIN_PART_SIZE_BYTES
@@ -21,6 +21,7 @@ BLOBS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(BLOBS)
 def test_groups_cover_each_part_of_each_blob_once_and_in_order(blobs: list[PartedBlob]) -> None:
     groups = [find_group(blobs, number) for number in range(count_groups(blobs))]
@@ -30,6 +31,7 @@ def test_groups_cover_each_part_of_each_blob_once_and_in_order(blobs: list[Parte
     assert covered == [(index, part + 1) for index, blob in enumerate(blobs) for part in range(blob.parts)]
 
 
+@settings(deadline=None)
 @given(st.integers(1, MAX_PARTS_PER_BLOB), st.integers(MIN_PART_SIZE_BYTES, MAX_PART_SIZE_BYTES))
 def test_activity_reads_at_most_two_gib_unless_one_part_is_larger(parts: int, part_size_bytes: int) -> None:
     blob = parted(parts * part_size_bytes, part_size_bytes)
