@@ -63,6 +63,7 @@ OFFENDERS = {
         ("function_app.ports", "function_app.azure.blob"),
         ("airgap.errors", "airgap.verify"),
         ("bench.measuring", "bench.storage"),
+        ("local_cloud.acr_transfer.service", "local_cloud.acr_transfer.arm"),
     ],
 }
 """By the contract's name in the file: pairs of a module and what it must not import."""

@@ -1,8 +1,11 @@
-"""Runs the host as users do, in a process of its own, and talks HTTP to it."""
+"""Runs the host in a process of its own, and talks HTTP to it.
+
+The process is forked from one that has imported the host and the SDK already: that is most of a start.
+"""
 
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
 import urllib.error
@@ -10,12 +13,18 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from local_cloud.functions_host.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 SAMPLE_APP = Path(__file__).parent / "sample_app"
 _FINAL = {"Completed", "Failed", "Terminated"}
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["local_cloud.functions_host.__main__"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +41,36 @@ class Answer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostProcess:
     url: str
-    process: subprocess.Popen[str]
+    process: ForkServerProcess
     journal: Path
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self.process.kill()
+        self.process.join(10)
+
+    def terminate(self) -> int | None:
+        """Asks for an orderly end by SIGTERM; gives the exit code, or None if there is none in 10 s."""
+        self.process.terminate()
+        self.process.join(10)
+        return self.process.exitcode
 
     def lines(self) -> list[str]:
         """What activities noted so far."""
         return self.journal.read_text(encoding="utf-8").splitlines() if self.journal.exists() else []
 
-    def until_noted(self, line: str, count: int = 1, timeout_s: float = 15) -> None:
+    def until_noted(self, line: str, count: int = 1) -> None:
         """Waits until activities have noted `line` that often."""
+        self._until_lines(lambda lines: lines.count(line) >= count)
+
+    def until_notes(self, count: int) -> None:
+        """Waits until activities have noted that many lines, whatever they are."""
+        self._until_lines(lambda lines: len(lines) >= count)
+
+    def _until_lines(self, reached: Callable[[list[str]], bool], timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
-        while self.lines().count(line) < count:
-            assert time.monotonic() < deadline, self.lines()
+        while not reached(lines := self.lines()):
+            assert time.monotonic() < deadline, lines
             time.sleep(0.01)
 
     def call(
@@ -105,21 +132,54 @@ def running_host(
     folder: Path, *flags: str, app: Path = SAMPLE_APP, environment: dict[str, str] | None = None
 ) -> Iterator[HostProcess]:
     """A host with its file and its journal in `folder`; killed without mercy at the end."""
-    command: Sequence[str] = (
-        *(sys.executable, "-m", "local_cloud.functions_host", "--app", str(app)),
-        *("--db", str(folder / "state.db"), "--scan-interval-s", "0.05", *flags),
-    )
-    journal = folder / "journal"
-    env = {**os.environ, "SAMPLE_JOURNAL": str(journal), **(environment or {})}
-    with (folder / "log").open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
+    with _started(folder, flags, app, environment) as (process, stdout):
+        ready = stdout.readline()
         assert ready, (folder / "log").read_text(encoding="utf-8")
-        yield HostProcess(url=json.loads(ready)["url"], process=process, journal=journal)
+        yield HostProcess(url=json.loads(ready)["url"], process=process, journal=folder / "journal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What a host that did not stay left behind."""
+
+    code: int | None
+    stdout: str
+    stderr: str
+
+
+def start_in_vain(folder: Path, *flags: str, app: Path = SAMPLE_APP) -> Ended:
+    """Starts a host that is expected to end by itself."""
+    log = folder / "log"
+    before = log.stat().st_size if log.exists() else 0
+    with _started(folder, flags, app, None) as (process, stdout):
+        text = stdout.read()
+        process.join(10)
+        return Ended(code=process.exitcode, stdout=text, stderr=log.read_text(encoding="utf-8")[before:])
+
+
+@contextmanager
+def _started(
+    folder: Path, flags: Sequence[str], app: Path, environment: dict[str, str] | None
+) -> Iterator[tuple[ForkServerProcess, TextIO]]:
+    arguments = ("--app", str(app), "--db", str(folder / "state.db"), "--scan-interval-s", "0.05", *flags)
+    env = {**os.environ, "SAMPLE_JOURNAL": str(folder / "journal"), **(environment or {})}
+    reader, writer = _FORKS.Pipe(duplex=False)
+    process = _FORKS.Process(target=_serve, args=(arguments, env, str(folder / "log"), writer), daemon=True)
+    process.start()
+    writer.close()  # so that what is read ends with the process
+    try:
+        with reader, open(reader.fileno(), encoding="utf-8", closefd=False) as stdout:
+            yield process, stdout
     finally:
         process.kill()
-        process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
+        process.join(10)
+        process.close()
+
+
+def _serve(arguments: Sequence[str], environment: dict[str, str], log: str, stdout: Connection) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(stdout.fileno(), 1)
+    stdout.close()
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    sys.exit(main(list(arguments)))

@@ -4,7 +4,6 @@
 # mypy: disable-error-code="untyped-decorator"
 
 import asyncio
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -278,8 +277,7 @@ def test_run_that_was_killed_comes_again_and_one_that_ended_does_not(tmp_path: P
     with running_host(tmp_path, environment=TIMERS) as host:
         host.until_noted("swept True", 2)
         host.until_noted("swept to the end")
-        host.process.send_signal(signal.SIGTERM)
-        assert host.process.wait(10) == 0
+        assert host.terminate() == 0
     with running_host(tmp_path, environment=TIMERS) as host:
         host.result("chain", {"n": 1})  # whatever was past due has begun by now
         assert host.lines().count("swept True") == 2
