@@ -6,6 +6,7 @@ journal to look for the channel; nothing else is believed before the channel's r
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.fields import format_time
 from airgap.journal import Journal, is_journal_id
-from airgap.receipt import Receipt, verify_receipt
+from airgap.receipt import Receipt, ReceiptVerdict, verify_receipt
 from airgap.states import Kind, State
 from function_app.azure.wiring import source_side
 from function_app.durable.blueprint import Blueprint
@@ -27,6 +28,12 @@ bp = Blueprint()
 
 _LOG = logging.getLogger(__name__)
 _BY = "receipt"
+_STATES: Mapping[ReceiptVerdict, State] = {
+    ReceiptVerdict.IMPORTED: State.DELIVERED,
+    ReceiptVerdict.REFUSED: State.REFUSED,
+    ReceiptVerdict.PARTIAL: State.REFUSED,  # the number is used up, and what came over is not the bundle
+    ReceiptVerdict.DAMAGED: State.DAMAGED,
+}
 
 
 @bp.blob_trigger(arg_name="receipt", path=f"{RECEIPTS}/{{transferId}}/{{name}}", connection="TransferStorage")
@@ -49,7 +56,7 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
     journals = JournalStore(side.blobs, side.projection)
     try:
         journal = journals.read(Kind.TRANSFERS, about)
-        receipt = _read(side, name, journal)
+        receipt = _read(side, name, journal, now)
         if receipt is None:
             return None
         state = what_it_says(receipt, journal)
@@ -63,14 +70,15 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
     return state
 
 
-def _read(side: SourceSide, name: str, journal: Journal) -> Receipt | None:
+def _read(side: SourceSide, name: str, journal: Journal, now: datetime) -> Receipt | None:
     """The receipt, if the receipt roles of the transfer's channel signed it; ``None`` if it is gone."""
     if journal.first is None:
         raise UntrustedInputError(Code.BLOB_MISMATCH, "there is no such transfer here")
     raw = side.blobs.read(RECEIPTS, name, max_bytes=MAX_ENVELOPE_BYTES)
     if raw is None:
         return None
-    return verify_receipt(raw, policy=side.settings.trust_policy, channel=journal.first.facts["channel"])
+    channel = journal.first.facts["channel"]
+    return verify_receipt(raw, policy=side.settings.trust_policy, channel=channel, now=now)
 
 
 def what_it_says(receipt: Receipt, journal: Journal) -> State | None:
@@ -89,16 +97,15 @@ def what_it_says(receipt: Receipt, journal: Journal) -> State | None:
         raise UntrustedInputError(Code.BLOB_MISMATCH, "it speaks of another bundle manifest")
     if receipt.target not in first.facts["audience"]:
         raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"the bundle was not made for {receipt.target}")
-    if receipt.is_imported:
-        return State.DELIVERED
     if receipt.code is Code.REPLAYED:
         return None
-    return State.DAMAGED if receipt.damage_count else State.REFUSED
+    return _STATES[receipt.verdict]
 
 
 def _facts(name: str, receipt: Receipt) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "receipt": f"{RECEIPTS}/{name}",
+        "verdict": receipt.verdict.value,
         "target": receipt.target,
         "decidedAt": format_time(receipt.decided_at),
     }

@@ -34,7 +34,7 @@ from tests.function_app.memory import (
 from tests.function_app.test_export import TRANSFER_ID, run
 
 RECEIPT_KEY = new_key()
-POLICY = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], order="increasing")
+POLICY = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], order="rising")
 LATER = START + timedelta(days=3)
 
 
