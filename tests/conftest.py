@@ -1,3 +1,4 @@
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -6,12 +7,22 @@ from tests.required import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["pytest_collection_modifyitems", "pytest_make_collect_report", "pytest_runtest_makereport"]
 
-LONGEST_FIRST = ("e2e", "portable", "faults", "functions_host", "offline_mover", "local_cloud")
-"""Folders whose files take longest: begun last, one of them would keep one process busy after all others."""
+LONG = ("e2e", "portable", "faults", "functions_host", "offline_mover", "local_cloud")
+"""Folders whose files take long: begun last, one of them would keep one process busy after all others."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long folders first, a file of each in turn: those of one folder wait for what they share."""
     here = Path(__file__).parent
-    rank = {name: number for number, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.relative_to(here).parts[0], len(rank)))
+    files: dict[str, dict[Path, int]] = defaultdict(dict)
+    for item in items:
+        seen = files[item.path.relative_to(here).parts[0]]
+        seen.setdefault(item.path, len(seen))
+
+    def order(item: pytest.Item) -> tuple[int, int]:
+        folder = item.path.relative_to(here).parts[0]
+        return (files[folder][item.path], LONG.index(folder)) if folder in LONG else (last, 0)
+
+    last = len(items)
+    items.sort(key=order)

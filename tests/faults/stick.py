@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+_SECTOR_BYTES = 512
 _DEADLINE_S = 20.0
 _POLL_S = 0.02
 
@@ -138,8 +139,10 @@ class Stick:
     def flip(self, content: bytes) -> None:
         """One bit of the only place that holds these bytes; not while it is plugged in."""
         held = bytearray(self.image.read_bytes())
-        assert held.count(content) == 1
-        held[held.index(content) + len(content) // 2] ^= 0x10
+        # What was written beside other files lies in pieces: only a sector is sure to be in one.
+        sector = content[:_SECTOR_BYTES]
+        assert held.count(sector) == 1
+        held[held.index(sector) + len(sector) // 2] ^= 0x10
         self.image.write_bytes(held)
 
     def _is_dead(self) -> bool:

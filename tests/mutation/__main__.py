@@ -40,6 +40,13 @@ LIBRARIES = (
     "cryptography.hazmat.primitives.asymmetric.rsa",
     "cryptography.hazmat.primitives.serialization",
     "securesystemslib.signer",
+    "msgspec",
+    "azure.durable_functions",
+    "azure.data.tables",
+    "azure.keyvault.keys.crypto",
+    "azure.keyvault.secrets",
+    "azure.mgmt.containerregistry",
+    "azure.storage.blob",
 )
 TIME_LIMIT_S = 60
 """For the tests of one mutant; a change that makes a loop endless is noticed by that."""
@@ -48,8 +55,14 @@ _OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of libraries that are loaded before
 )
-TESTS: Mapping[str, tuple[str, ...]] = {}
-"""The concerned tests of a module, where they are not in the file of its name below ``tests/``."""
+TESTS: Mapping[str, tuple[str, ...]] = {
+    "function_app/source": (
+        *("tests/function_app/test_export.py", "tests/function_app/test_http_api.py"),
+        "tests/function_app/test_sealing.py",
+    ),
+    "function_app/target": ("tests/function_app/test_import.py", "tests/function_app/test_intake.py"),
+}
+"""The concerned tests of a folder's modules, where they are not in a file of the module's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,7 @@ class MutantLoader(MetaPathFinder, Loader):
 def tests_of(module: str) -> tuple[str, ...]:
     """The files with the tests that must notice a change of the module."""
     path = Path(module)
-    return TESTS.get(module, (f"tests/{path.parent}/test_{path.name}",))
+    return TESTS.get(path.parent.as_posix(), (f"tests/{path.parent}/test_{path.name}",))
 
 
 def judge(module: str, mutant: Mutant) -> None:
