@@ -34,7 +34,7 @@ from function_app.source.transfer_request import (
     TransferRequest,
     transfer_id_for,
 )
-from function_app.source.transfer_status import describe, links_of, summarize
+from function_app.source.transfer_status import describe, links_of, progress_of, summarize
 from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
@@ -98,7 +98,10 @@ async def _get(transfer_id: str) -> func.HttpResponse:
     journal = await _find(transfer_id)
     if journal is None:
         return _unknown(transfer_id)
-    return respond(HTTPStatus.OK, describe(journal), {"Retry-After": _POLL_S} if journal.is_active else {})
+    work = WorkFolder(source_side().blobs, transfer_id)
+    progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else None
+    body = describe(journal) | ({} if progress is None else {"progress": progress})
+    return respond(HTTPStatus.OK, body, {"Retry-After": _POLL_S} if journal.is_active else {})
 
 
 @bp.route(route="transfers", methods=["GET"])

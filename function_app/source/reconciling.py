@@ -1,6 +1,7 @@
-"""The source's reconciler: by timer, orders without an orchestration, and orchestrations without an end."""
+"""The source's reconciler: by timer, what was not started, did not end, or came back unnoticed."""
 
 import asyncio
+import itertools
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import azure.functions as func
 
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.journal import Journal
-from airgap.states import Kind, State
+from airgap.states import RESTING, Kind, State
 from function_app.azure.wiring import source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
@@ -19,13 +20,16 @@ from function_app.durable.stopping import stop
 from function_app.journal.neglected import neglected_journals
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
-from function_app.ports import SourceSide
+from function_app.ports import RowFilter, SourceSide
+from function_app.source.receiving import receive
 from function_app.source.starting import start_transfer
+from function_app.storage.paths import RECEIPTS
 
 bp = Blueprint()
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 100
+_RECEIPTS_AT_ONCE = 20
 _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
 
@@ -56,6 +60,20 @@ class Reconciler:
                 await self._look_after(journal)
             except AirgapError as error:
                 _LOG.warning("transfer %s: %s", journal.about, error)
+        try:
+            await asyncio.to_thread(self._read_receipts)
+        except AirgapError as error:
+            _LOG.warning("receipts: %s", error)
+
+    def _read_receipts(self) -> None:
+        """Read the receipts whose event was missed: those of the newest transfers that wait for one."""
+        for state in RESTING[Kind.TRANSFERS]:
+            rows, _ = self.side.projection.page(Kind.TRANSFERS, where=RowFilter(state=state), limit=_AT_ONCE)
+            for row in rows:
+                for name in itertools.islice(
+                    self.side.blobs.list_names(RECEIPTS, f"{row.about}/"), _RECEIPTS_AT_ONCE
+                ):
+                    receive(self.side, name, now=self.now)
 
     async def _look_after(self, journal: Journal) -> None:
         instance = await find_instance(self.client, journal.about)

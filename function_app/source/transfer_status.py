@@ -7,6 +7,7 @@ from airgap.fields import format_time
 from airgap.journal import Journal, JournalEntry
 from airgap.states import State
 from function_app.ports import JournalRow
+from function_app.storage.work_folder import WorkFolder
 
 _TERMS = ("artifacts", "channel", "audience", "expiresInSeconds")
 _WITH_CODE = frozenset({State.REFUSED, State.FAILED})
@@ -37,6 +38,22 @@ def describe(journal: Journal) -> dict[str, Any]:
     if last.state in _WITH_CODE:
         body["error"] = _describe_error(last)
     return body
+
+
+def progress_of(journal: Journal, work: WorkFolder) -> dict[str, Any] | None:
+    """How much of the state it is in is done: ``{"done", "of", "unit"}``; ``None`` where nothing is counted.
+
+    Counted from what the steps have left in the working documents; it decides nothing.
+    """
+    match journal.last:
+        case JournalEntry(state=State.EXPORTING):
+            planned = journal.newest(State.PLANNED)
+            done, of, unit = "exported/", planned and planned.facts.get("blobs"), "blobs"
+        case JournalEntry(state=State.HASHING, facts={"groups": of}):
+            done, unit = "digests/", "groups of parts"
+        case _:
+            return None
+    return {"done": sum(1 for _ in work.names(done)), "of": of, "unit": unit}
 
 
 def summarize(row: JournalRow) -> dict[str, Any]:

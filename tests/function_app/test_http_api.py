@@ -15,9 +15,11 @@ from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.source import http_api
 from function_app.source.transfer_request import MAX_BODY_BYTES
+from function_app.storage.work_folder import WorkFolder
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import ENVIRONMENT, make_source
+from tests.function_app.memory import ENVIRONMENT, Host, MemoryRegistry, make_source
 from tests.function_app.memory_projection import MemoryProjection
+from tests.function_app.test_export import run
 
 
 @pytest.fixture(autouse=True)
@@ -236,6 +238,28 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
     assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
     assert ("Retry-After" in response.headers) == (states[-1] != "sealed")
     assert "error" not in body
+
+
+def test_progress_is_counted_while_it_exports_and_hashes(side: SourceSide) -> None:
+    work = WorkFolder(side.blobs, ID)
+    host = Host(side)
+    seen: list[dict[str, Any] | None] = []
+
+    def look() -> None:
+        _, body = call("get_transfer", None, transfer_id=ID)
+        seen.append(body.get("progress"))
+
+    assert isinstance(side.registry, MemoryRegistry)
+    side.registry.push_image("team/app", "v1")
+    host.before |= {"start_export_run": look, "hash_parts": look}
+    assert run(host, "team/app:v1", transfer_id=ID)["outcome"] == "sealed"
+    assert seen == [
+        {"done": 0, "of": 1, "unit": "blobs"},
+        {"done": 0, "of": 1, "unit": "groups of parts"},
+    ]
+    _, body = call("get_transfer", None, transfer_id=ID)
+    assert "progress" not in body
+    assert len(list(work.names("digests/"))) == 1
 
 
 @pytest.mark.parametrize("state", ["refused", "failed"])

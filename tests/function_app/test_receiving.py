@@ -3,6 +3,7 @@
 Each transfer here is exported, carried and imported by the real steps of both sides, in memory.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +21,10 @@ from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.settings import SourceSettings
 from function_app.source.receiving import receive
+from function_app.source.reconciling import Reconciler
 from function_app.target.wire import ImportOrder
 from tests.bundles import default_key, make_policy, new_key
+from tests.function_app.durable_client import DurableClient
 from tests.function_app.memory import (
     ENVIRONMENT,
     START,
@@ -101,6 +104,13 @@ def test_receipt_of_an_import_closes_the_transfer_as_delivered() -> None:
     assert gap.journal.is_final
     assert gap.receive(name) is State.DELIVERED  # the event comes again
     assert len([entry for entry in gap.journal.entries if entry.state is State.DELIVERED]) == 1
+
+
+def test_receipt_whose_event_was_missed_is_read_by_the_reconciler() -> None:
+    gap = Gap()
+    gap.carry()
+    asyncio.run(Reconciler(gap.source, DurableClient(), LATER).run())
+    assert gap.journal.state is State.DELIVERED
 
 
 def test_damage_is_told_and_the_transfer_is_delivered_after_it_was_mended() -> None:
