@@ -1,6 +1,7 @@
 """Every supported pattern through the real SDK, over HTTP, in a host of its own process."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,22 +62,26 @@ def test_event_beats_timer_and_ends_the_instance_at_once(host: HostProcess) -> N
     assert host.finish(instance_id)["output"] == {"approved": {"by": "me"}}
 
 
-def test_forgotten_timer_keeps_the_instance_running(host: HostProcess) -> None:
-    instance_id = host.start("approval", {"seconds": 0.6, "forget": True})
-    host.hook("POST", f"instances/{instance_id}/raiseEvent/approved", 1)
-    host.call("POST", f"/api/client/status/{instance_id}")  # the event has been taken in by now
-    assert host.status(instance_id)["runtimeStatus"] == "Running"
-    assert host.finish(instance_id)["output"] == {"approved": 1}
-
-
-def test_event_before_anybody_waits(host: HostProcess) -> None:
-    instance_id = host.start("late_listener")
+def test_event_before_anybody_waits(host: HostProcess, tmp_path: Path) -> None:
+    instance_id = host.start("late_listener", {"until": str(tmp_path / "go")})
     host.hook("POST", f"instances/{instance_id}/raiseEvent/early", [1])
+    until_taken(host, instance_id, 1)
+    (tmp_path / "go").touch()
     assert host.finish(instance_id)["output"] == [1]
 
 
+def until_taken(host: HostProcess, instance_id: str, count: int) -> None:
+    """Waits until so many events are in the history."""
+
+    def taken(_: object) -> bool:
+        history = host.hook("GET", f"instances/{instance_id}?showHistory=true").json["historyEvents"]
+        return [line["EventType"] for line in history].count("EventRaised") == count
+
+    host.until(instance_id, taken)
+
+
 def test_event_through_the_client_arrives_as_json_text(host: HostProcess) -> None:
-    instance_id = host.start("late_listener")
+    instance_id = host.start("late_listener", {})
     host.call("POST", f"/api/client/raise_event/{instance_id}?event=early", {"by": "me"})
     assert host.finish(instance_id)["output"] == '{"by": "me"}'
 
@@ -87,10 +92,14 @@ def test_event_that_beat_a_cancelled_timer_comes_again_as_in_azure(host: HostPro
     assert host.finish(instance_id)["output"] == "the same event, five times"
 
 
-def test_events_before_the_first_wait_all_become_the_last_as_in_azure(host: HostProcess) -> None:
-    instance_id = host.start("three_waits")
+def test_events_before_the_first_wait_all_become_the_last_as_in_azure(
+    host: HostProcess, tmp_path: Path
+) -> None:
+    instance_id = host.start("three_waits", {"until": str(tmp_path / "go")})
     for number in range(3):
         host.hook("POST", f"instances/{instance_id}/raiseEvent/tick", number)
+    until_taken(host, instance_id, 3)
+    (tmp_path / "go").touch()
     assert host.finish(instance_id)["output"] == [2, 2, 2]
 
 

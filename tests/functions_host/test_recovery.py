@@ -14,15 +14,19 @@ from tests.functions_host.host_process import ROOT, SAMPLE_APP, running_host, st
 
 def test_running_patterns_survive_kill_9(tmp_path: Path) -> None:
     with running_host(tmp_path) as host:
-        slow = host.start("slow_chain", {"tag": "s", "count": 4, "seconds": 0.2})
+        gate = tmp_path / "gate"
+        slow = host.start("slow_chain", {"tag": "s", "count": 4, "until": str(gate)})
         waiting = host.start("approval", {"seconds": 600})
         sleeping = host.start("timer", {"seconds": 1})
         suspended = host.start("approval", {"seconds": 600})
         host.hook("POST", f"instances/{suspended}/suspend")
         host.until(suspended, lambda status: status["runtimeStatus"] == "Suspended")
         host.hook("POST", f"instances/{suspended}/raiseEvent/approved", "kept")
-        host.until(slow, lambda _: len(host.lines()) == 2)
+        Path(f"{gate}.0").touch()
+        host.until_noted("s:1")
         host.kill()
+    for number in (1, 2, 3):
+        Path(f"{gate}.{number}").touch()
     with running_host(tmp_path) as host:
         assert host.finish(slow)["output"] == ["s:0", "s:1", "s:2", "s:3"]
         assert host.finish(sleeping)["output"] >= 1
@@ -72,7 +76,7 @@ def test_every_activity_delivered_twice_counts_once(tmp_path: Path) -> None:
 def test_sigterm_ends_cleanly_and_what_was_running_goes_on_later(tmp_path: Path) -> None:
     with running_host(tmp_path) as host:
         instance_id = host.start("slow_chain", {"tag": "q", "count": 2, "seconds": 0.3})
-        host.until(instance_id, lambda _: len(host.lines()) == 1)
+        host.until_noted("q:0")
         assert host.terminate() == 0
     assert "Traceback" not in (tmp_path / "log").read_text(encoding="utf-8")
     with running_host(tmp_path) as host:

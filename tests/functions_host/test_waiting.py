@@ -44,7 +44,15 @@ class Work:
         self.running = self.most_at_once = 0
         app: Any = df.DFApp()
         app.activity_trigger(input_name="number")(self._activity())
-        for orchestrator in (await_outcome, asks, window, one, window_with_deadlines, cancels_one_and_waits):
+        for orchestrator in (
+            await_outcome,
+            asks,
+            window,
+            one,
+            window_with_deadlines,
+            cancels_one_and_waits,
+            forgets_a_timer,
+        ):
             app.orchestration_trigger(context_name="context")(orchestrator)
         self.app: App = index(app, HostSettings(max_activities=50))
 
@@ -128,6 +136,18 @@ def cancels_one_and_waits(context: Any) -> Steps:
     early.cancel()
     yield context.create_timer(begin + timedelta(days=3))
     return (context.current_utc_datetime - begin).total_seconds()
+
+
+def forgets_a_timer(context: Any) -> Steps:
+    deadline = context.create_timer(context.current_utc_datetime + timedelta(days=1))
+    done = yield context.task_any([context.call_activity("work", 1), deadline])
+    return done != deadline
+
+
+ORCHESTRATORS = (
+    *(await_outcome, asks, window, one),
+    *(window_with_deadlines, cancels_one_and_waits, forgets_a_timer),
+)
 
 
 def order(**fields: object) -> str:
@@ -272,5 +292,19 @@ def test_cancelled_timer_is_not_taken_for_the_one_that_is_waited_for(tmp_path: P
             assert not (await settle(host, instance_id, lambda _: True)).is_finished
             await fire_next_timer(host, clock, instance_id)
         assert (await ended(host, instance_id)).output == str(3 * 24 * HOUR_S)
+
+    on_host(tmp_path, Work().app, scenario)
+
+
+def test_forgotten_timer_keeps_the_instance_running_until_it_fires(tmp_path: Path) -> None:
+    async def scenario(host: Host, clock: Clock) -> None:
+        instance_id = host.engine.start("forgets_a_timer")
+        taken = await settle(
+            host, instance_id, lambda _: has_taken(host, instance_id, EventType.TASK_COMPLETED)
+        )
+        assert taken.status == "Running"
+        await fire_next_timer(host, clock, instance_id)
+        end = await ended(host, instance_id)
+        assert (end.output, end.updated_at) == ("true", NOON + 24 * HOUR_S)
 
     on_host(tmp_path, Work().app, scenario)

@@ -43,8 +43,11 @@ async def greet(name: str) -> str:
 
 @app.activity_trigger(input_name="order")
 def note(order: dict) -> str:  # type: ignore[type-arg] # the worker refuses dict[str, Any]
+    """Notes that it runs, and ends after some seconds or when a file exists."""
     _journal(f"{order['tag']}:{order['n']}")
     time.sleep(order.get("seconds", 0))
+    while "until" in order and not Path(order["until"]).exists():
+        time.sleep(0.01)
     return f"{order['tag']}:{order['n']}"
 
 
@@ -138,7 +141,7 @@ def approval(context: Context) -> Steps:
 @app.orchestration_trigger(context_name="context")
 def late_listener(context: Context) -> Steps:
     """The event arrives while nobody waits."""
-    yield context.call_activity("note", {"tag": "late", "n": 0, "seconds": 0.2})
+    yield context.call_activity("note", {"tag": "late", "n": 0, **context.get_input()})
     return (yield context.wait_for_external_event("early"))
 
 
@@ -205,7 +208,7 @@ def redelivered(context: Context) -> Steps:
 @app.orchestration_trigger(context_name="context")
 def three_waits(context: Context) -> Steps:
     """The SDK's trap (issue 507): several events of one name before the first wait."""
-    yield context.call_activity("note", {"tag": "three", "n": 0, "seconds": 0.3})
+    yield context.call_activity("note", {"tag": "three", "n": 0, **context.get_input()})
     first = yield context.wait_for_external_event("tick")
     second = yield context.wait_for_external_event("tick")
     third = yield context.wait_for_external_event("tick")
@@ -260,7 +263,9 @@ def slow_chain(context: Context) -> Steps:
     order = context.get_input()
     results = []
     for n in range(order["count"]):
-        step = {"tag": order["tag"], "n": n, "seconds": order["seconds"]}
+        step = {"tag": order["tag"], "n": n, "seconds": order.get("seconds", 0)}
+        if "until" in order:
+            step["until"] = f"{order['until']}.{n}"
         results.append((yield context.call_activity("note", step)))
     return results
 
