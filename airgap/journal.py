@@ -24,6 +24,7 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.states import ACTIVE, FINAL, FIRST, TRANSITIONS, Kind, State
 from airgap.strict_json import dump_canonical, load_strict
+from airgap.versions import Format
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -121,26 +122,33 @@ class JournalEntry:
                 ``JOURNAL_BROKEN`` if it is not the one canonical form of an entry: somebody else wrote into
                 the journal.
         """
-        parsed = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.JOURNAL_BROKEN)
-        _require_schema(parsed)
-        value = _READ.members(
-            parsed,
-            "journal entry",
-            *("schema", "kind", "id", "number", "state", "at", "by", "facts", "previousSha256"),
-        )
-        entry = cls(
-            kind=_member(Kind, value["kind"], "kind"),
-            about=value["id"],
-            number=value["number"],
-            state=_member(State, value["state"], "state"),
-            at=_READ.time(value["at"], "at"),
-            by=value["by"],
-            facts=value["facts"],
-            previous_sha256=value["previousSha256"],
-        )
+        value = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.JOURNAL_BROKEN)
+        entry = cls(**_FORMAT.of_document(value)(value))
         if entry.to_bytes() != raw:
             _READ.refuse("journal entry", "not in its canonical form")
         return entry
+
+
+def _read_v1(raw: Any) -> dict[str, Any]:
+    """The arguments of :class:`JournalEntry`; its constructor checks them."""
+    value = _READ.members(
+        raw,
+        "journal entry",
+        *("schema", "kind", "id", "number", "state", "at", "by", "facts", "previousSha256"),
+    )
+    return {
+        "kind": _member(Kind, value["kind"], "kind"),
+        "about": value["id"],
+        "number": value["number"],
+        "state": _member(State, value["state"], "state"),
+        "at": _READ.time(value["at"], "at"),
+        "by": value["by"],
+        "facts": value["facts"],
+        "previous_sha256": value["previousSha256"],
+    }
+
+
+_FORMAT = Format(name="journal entry", read=_READ, readers={SCHEMA: _read_v1})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,15 +290,6 @@ def plain_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
         _READ.refuse("facts", f"not JSON: {error}")
     plain: dict[str, Any] = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.JOURNAL_BROKEN)
     return plain
-
-
-def _require_schema(parsed: Any) -> None:
-    """Refuse another schema before anything else is looked at: a newer one may have other members."""
-    schema = parsed.get("schema") if type(parsed) is dict else None
-    if type(schema) is int and schema > SCHEMA:
-        raise UntrustedInputError(Code.NEWER_FORMAT, f"journal entry of schema {schema}")
-    if type(schema) is not int or schema != SCHEMA:
-        _READ.refuse("schema", f"not {SCHEMA}")
 
 
 def _following(kind: Kind, entry: JournalEntry | None) -> frozenset[State]:

@@ -24,6 +24,8 @@ from tests.vectors.generate import (
     NOW,
     P256,
     P384,
+    RETIRING,
+    REVOKED,
     STRANGER,
     TARGET,
     TARGET_KEY,
@@ -118,6 +120,77 @@ def test_receipt_key_cannot_sign_bundles() -> None:
 )
 def test_threshold_of_each_role_must_be_met(signers: tuple[CryptoSigner, ...]) -> None:
     assert judge(signed(full_manifest(), *signers)).code is Code.THRESHOLD_NOT_MET
+
+
+def guarded() -> BundleManifest:
+    return replace(minimal_manifest(), channel="guarded")
+
+
+def test_stolen_key_that_was_revoked_signs_nothing_however_it_dates_back() -> None:
+    long_ago = replace(guarded(), created_at=NOW - timedelta(hours=20), expires_at=NOW + timedelta(days=1))
+    before = NOW - timedelta(seconds=1)
+    assert judge(signed(long_ago, REVOKED), now=before, target=None).is_accepted
+    verdict = judge(signed(long_ago, REVOKED), target=None)
+    assert (verdict.code, verdict.manifest) == (Code.KEY_REVOKED, None)
+
+
+def test_key_that_retires_tomorrow_counts_today() -> None:
+    assert judge(signed(guarded(), RETIRING), target=None).is_accepted
+    tomorrow = NOW + timedelta(days=1)
+    assert judge(signed(guarded(), RETIRING), target=None, now=tomorrow).code is Code.KEY_REVOKED
+
+
+def test_revoked_key_beside_a_key_in_force_does_not_fill_up_the_threshold() -> None:
+    raw: dict[str, Any] = policy_json()
+    raw["channels"]["guarded"]["bundleRoles"]["source"]["threshold"] = 2
+    policy = TrustPolicy.from_bytes(dump_canonical(raw))
+    both = signed(guarded(), P384, REVOKED)
+    assert judge(both, policy=policy, target=None, now=NOW - timedelta(seconds=1)).code is Code.NOT_YET_VALID
+    assert judge(both, policy=policy, target=None).code is Code.THRESHOLD_NOT_MET
+
+
+def test_forgery_in_the_name_of_a_revoked_key_is_told_as_nobody_known() -> None:
+    envelope = Envelope.from_bytes(signed(full_manifest(), REVOKED))
+    forged = Envelope(payload=guarded().to_bytes(), signatures=envelope.signatures).to_bytes()
+    assert judge(forged).code is Code.SIGNER_UNKNOWN
+
+
+def test_bundle_that_nobody_released_is_not_imported() -> None:
+    assert judge(signed(guarded()), target=None).is_accepted
+    verdict = judge(signed(guarded()), target=TARGET)
+    assert verdict.code is Code.THRESHOLD_NOT_MET
+    assert "officer" in verdict.detail
+
+
+def test_newer_bundle_manifest_is_not_called_malformed() -> None:
+    payload = json.loads(minimal_manifest().to_bytes()) | {
+        "predicateType": "urn:acr-airgap-transfer:bundle:v2",
+        "predicate": {"everything": "else"},
+    }
+    verdict = judge(Envelope.sign(dump_canonical(payload), [P384]).to_bytes())
+    assert (verdict.code, verdict.manifest) == (Code.NEWER_FORMAT, None)
+
+
+@pytest.mark.parametrize("member", ["payload", "sig"])
+@pytest.mark.parametrize("how", ["padding", "unused bits", "spaces"])
+def test_signature_spelled_in_another_way_is_not_a_second_envelope(member: str, how: str) -> None:
+    manifest = minimal_manifest()
+    while len(manifest.to_bytes()) % 3 != 1:
+        manifest = replace(manifest, tool=replace(manifest.tool, version=manifest.tool.version + "0"))
+
+    def respell(value: dict[str, Any]) -> None:
+        holder = value if member == "payload" else value["signatures"][0]
+        text = holder[member]
+        assert text.endswith("==")
+        last = chr(ord(text[-3]) + 1)
+        other = {"padding": text + "=", "unused bits": text[:-3] + last + "==", "spaces": text + "\n"}
+        holder[member] = other[how]
+
+    raw = signed(manifest, ED25519)
+    assert judge(raw).code is Code.THRESHOLD_NOT_MET, "the spelling that counts"
+    verdict = judge(with_json(raw, respell))
+    assert verdict.code is Code.ENVELOPE_MALFORMED
+    assert member in verdict.detail
 
 
 def test_nobody_is_trusted_where_there_is_no_role() -> None:

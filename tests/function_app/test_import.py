@@ -13,7 +13,7 @@ from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
 from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy import TrustPolicy
-from airgap.receipt import Receipt, verify_receipt
+from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict, verify_receipt
 from function_app.messages import dump
 from function_app.ports import BlobStat
 from function_app.target.wire import ImportOrder
@@ -116,6 +116,10 @@ def test_bundle_is_imported_proven_and_answered_by_a_signed_receipt() -> None:
     receipt = target.receipt(outcome)
     assert receipt.is_imported
     assert receipt.manifest_sha256 == bundle.manifest_sha256
+    assert receipt.policy_version == 1
+    (number,) = target.numbers()
+    entry = target.blobs.containers["ledger"][number].content
+    assert receipt.ledger == LedgerPosition(name=number, sha256=hashlib.sha256(entry).hexdigest())
     assert all(proof.is_proven for proof in receipt.artifacts)
     assert [request["source"]["name"] for request in target.pipelines.requests.values()] == [
         f"{TRANSFER_ID}/001",
@@ -249,6 +253,7 @@ def test_all_damage_is_listed_and_the_same_bundle_is_imported_after_a_new_push()
         ("002/00000001.part", Code.PART_MISSING),
     }
     assert receipt.damage_count == 2
+    assert (receipt.verdict, receipt.ledger) == (ReceiptVerdict.DAMAGED, None)
     assert target.numbers() == []
     assert target.receive(bundle)["outcome"] == "imported"
 
@@ -344,7 +349,11 @@ def test_failed_import_run_is_a_refusal_and_its_number_stays_used() -> None:
     receipt = target.assert_refused(target.receive(bundle), Code.PIPELINE_RUN_FAILED)
     assert "tag is locked" in receipt.detail
     assert target.numbers() == [f"{CHANNEL}/0000000000000001.json"]
-    target.assert_refused(target.receive(bundle), Code.REPLAYED)
+    assert receipt.verdict is ReceiptVerdict.PARTIAL
+    assert receipt.ledger is not None
+    assert receipt.ledger.name == f"{CHANNEL}/0000000000000001.json"
+    replay = target.assert_refused(target.receive(bundle), Code.REPLAYED)
+    assert (replay.verdict, replay.ledger) == (ReceiptVerdict.REFUSED, None)
 
 
 def test_run_that_succeeds_without_importing_everything_is_found_out() -> None:
