@@ -22,11 +22,12 @@ def take_turn(side: TargetSide, order: Upload) -> Turn | Pending | Refused | Fai
 
     One bundle of a channel at a time, from here until its decision.
     """
-    manifest = admitted_manifest(side.blobs, order.envelope_sha256)
-    if not Turns(side.blobs, manifest.channel).take(order.instance):
-        return Pending()
-    side.blobs.put(WORK, claim_path(manifest.transfer_id), order.instance.encode())
     work = WorkFolder(side.blobs, order.instance)
+    # From the note, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
+    if not Turns(side.blobs, str(work.get(VERDICT, VerdictNote).channel)).take(order.instance):
+        return Pending()
+    manifest = admitted_manifest(side.blobs, order.envelope_sha256)
+    side.blobs.put(WORK, claim_path(manifest.transfer_id), order.instance.encode())
     missing = _judge_ledger(side, order.instance, manifest, _manifest_sha256(work))
     work.create(MISSING_NUMBERS, MissingNumbers(sequences=missing))
     return Turn()

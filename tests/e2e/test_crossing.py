@@ -115,6 +115,21 @@ def test_events_come_twice_and_the_host_is_killed_yet_there_is_one_import_and_on
     assert len(import_runs(demo)) == 1
     assert len(demo.receipts()) == 1
     crossing.run(until("clean-up", lambda: not demo.blobs("incoming", f"{receipt.transfer_id}/")))
+    carry_receipts_back(demo)
+    crossing.run(until("delivery", lambda: transfer_state(demo, sealed["transferId"]) == "delivered"))
+
+
+def carry_receipts_back(demo: Demo) -> None:
+    with BlobServiceClient.from_connection_string(
+        demo.source.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
+    ) as service:
+        for name, raw in demo.blobs("receipts").items():
+            service.get_blob_client("receipts", name).upload_blob(raw)
+
+
+def transfer_state(demo: Demo, transfer_id: str) -> str:
+    answer = requests.get(f"{demo.source.api_url}/api/transfers/{transfer_id}", timeout=10)
+    return str(answer.json()["state"])
 
 
 def test_fifty_one_artifacts_are_split_over_two_runs(crossing: Crossing) -> None:
