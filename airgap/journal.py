@@ -203,7 +203,7 @@ class Journal:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can follow any more."""
+        """Whether it has come to an end; see :data:`airgap.states.FINAL`."""
         return self.state in FINAL[self.kind]
 
     @property

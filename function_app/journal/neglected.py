@@ -1,13 +1,16 @@
 """Journals that say an orchestration is at work, and have said nothing for a while."""
 
+import itertools
 from collections.abc import Iterator
 from datetime import datetime
 
 from airgap.errors import UntrustedInputError
 from airgap.journal import Journal
-from airgap.states import ACTIVE, Kind
+from airgap.states import ACTIVE, Kind, State
 from function_app.journal.store import JournalStore, row_of
-from function_app.ports import Ports, RowFilter
+from function_app.ports import JournalRow, Ports, RowFilter
+
+_PAGE = 100
 
 
 def neglected_journals(side: Ports, kind: Kind, before: datetime, *, at_most: int) -> Iterator[Journal]:
@@ -17,16 +20,31 @@ def neglected_journals(side: Ports, kind: Kind, before: datetime, *, at_most: in
     date on the way; a journal that is broken is left to whoever rebuilds the projection, who is told of it.
     """
     journals = JournalStore(side.blobs, side.projection)
-    for state in sorted(ACTIVE[kind]):
-        rows, _ = side.projection.page(kind, where=RowFilter(state=state), limit=at_most)
-        for row in rows:
-            if row.updated_at >= before:
-                continue
-            try:
-                journal = journals.read(kind, row.about)
-            except UntrustedInputError:
-                continue
-            if journal.is_active and journal.last is not None and journal.last.at < before:
-                yield journal
-            elif journal.last is not None and journal.last.number > row.number:
-                side.projection.put(row_of(journal))
+    rows = (row for state in sorted(ACTIVE[kind]) for row in _quiet_rows(side, kind, state, before))
+    found = (journal for row in rows if (journal := _neglected(journals, row, before)) is not None)
+    return itertools.islice(found, at_most)
+
+
+def _quiet_rows(side: Ports, kind: Kind, state: State, before: datetime) -> Iterator[JournalRow]:
+    """Every row of a state that was last written before, on any page: those at work may fill the first."""
+    token: str | None = None
+    while True:
+        where = RowFilter(state=state, created_before=before)
+        rows, token = side.projection.page(kind, where=where, limit=_PAGE, token=token)
+        yield from (row for row in rows if row.updated_at < before)
+        if token is None:
+            return
+
+
+def _neglected(journals: JournalStore, row: JournalRow, before: datetime) -> Journal | None:
+    try:
+        journal = journals.read(row.kind, row.about)
+    except UntrustedInputError:
+        return None
+    if journal.last is None:
+        return None
+    if journal.is_active and journal.last.at < before:
+        return journal
+    if journal.last.number > row.number:
+        journals.projection.put(row_of(journal))
+    return None
