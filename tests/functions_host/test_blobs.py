@@ -1,7 +1,6 @@
 """Blob triggers: what is found, how often it runs, and what a storage in trouble does."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import azure.functions as func
 import pytest
+from azure.identity import ManagedIdentityCredential
+from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
 from local_cloud.functions_host.app import App, AppError, HostSettings, index
 from local_cloud.functions_host.azure_storage import connect
@@ -257,9 +258,10 @@ def test_connection_that_is_not_set_is_refused_without_repeating_it(settings: di
 
 
 def test_connection_by_identity_or_connection_string() -> None:
-    by_identity = connect("Sample", {"Sample__blobServiceUri": "https://127.0.0.1:1/account"})
-    by_key = connect(
-        "Sample", {"Sample": json.loads('"DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0"')}
-    )
-    for storage in (by_identity, by_key):
-        assert storage.list_page is not None
+    uri = "https://127.0.0.1:1/account"
+    identity = {"Sample__blobServiceUri": uri, "Sample__clientId": "me", "Sample": "not looked at"}
+    key = {"Sample": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0"}
+    by_identity, by_key = (connect("Sample", settings)._service for settings in (identity, key))
+    assert (by_identity.url.rstrip("/"), type(by_identity.credential)) == (uri, ManagedIdentityCredential)
+    assert by_key.url == "https://a.blob.core.windows.net/"
+    assert type(by_key.credential) is SharedKeyCredentialPolicy
