@@ -71,7 +71,7 @@ class UnknownAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeMark:
-    """By what a volume was known when the event happened.
+    """What a volume was known by when the event happened.
 
     Args:
         label: as given when the file system was made.
@@ -93,12 +93,12 @@ class VolumeMark:
                 _READ.integer(getattr(self, name), name, least=1, most=9999)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"label", "serial", "number", "of"}``."""
+        """The object ``{"label", "serial", "number", "of"}``."""
         return {"label": self.label, "serial": self.serial, "number": self.number, "of": self.of}
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read ``volume``."""
+        """Read the member ``volume`` of an event."""
         value = _READ.members(raw, where, "label", "serial", "number", "of")
         with _READ.within(where):
             return cls(**value)
@@ -121,7 +121,7 @@ class Head:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read ``custody-head.json``.
+        """Read the content of ``custody-head.json``.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE`` or ``CUSTODY_BROKEN``.
@@ -168,7 +168,7 @@ class SeenLog:
             _READ.instance(self.volume, "volume", VolumeMark)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"log", "count", "sha256", "volume"}``."""
+        """The object ``{"log", "count", "sha256", "volume"}``."""
         return {
             "log": self.log_sha256,
             "count": self.head.count,
@@ -366,7 +366,7 @@ def _read_v1(raw: Any) -> dict[str, Any]:
 
 
 def _read_newer(raw: Any) -> dict[str, Any]:
-    """As :func:`_read_v1`, of what every schema has; the rest is kept as it stands."""
+    """The arguments of :class:`CustodyEvent` that every schema has; the rest is kept as it stands."""
     for name in _FRAME:
         if name not in raw:
             _READ.refuse(f"event.{name}", "missing")

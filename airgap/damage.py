@@ -39,7 +39,7 @@ class Damage:
             _READ.integer(self.size_bytes, "size")
 
     def to_json(self) -> dict[str, Any]:
-        """``{"code", "name", "detail", "offset", "size"}``."""
+        """The object ``{"code", "name", "detail", "offset", "size"}``."""
         return {
             "code": self.code.name,
             "name": self.name,

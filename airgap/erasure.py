@@ -45,7 +45,7 @@ _NON_ZERO = 255
 
 
 def _powers_of_two() -> bytes:
-    """Twice over, so that a sum of two logarithms needs no remainder."""
+    """The powers of two of the field, twice over, so that a sum of two logarithms needs no remainder."""
     powers = [1]
     while len(powers) < _NON_ZERO:
         double = powers[-1] << 1
@@ -68,7 +68,7 @@ def _invert(element: int) -> int:
 
 
 def _add_scaled(target: _Row, source: _Row, factor: int) -> None:
-    """``target += factor · source``."""
+    """Add a multiple to a row: ``target += factor · source``."""
     if factor:
         target[:] = [left ^ _multiply(factor, right) for left, right in zip(target, source, strict=True)]
 
@@ -92,11 +92,11 @@ class ErasureCode:
 
     @property
     def shards(self) -> int:
-        """All shards, k + m."""
+        """How many shards there are, k + m."""
         return self.data_shards + self.parity_shards
 
     def coefficient(self, parity_row: int, data_shard: int) -> int:
-        """c(i, j) of the module's formula."""
+        """The coefficient c(i, j) of the module's formula."""
         return _multiply(255 ^ data_shard, _invert(255 ^ parity_row ^ data_shard))
 
     def encoding(self) -> Combination:
@@ -172,7 +172,7 @@ class Combination:
     rows: tuple[bytes, ...]
 
     def portion(self, shards: Collection[int]) -> Combination:
-        """Only what ``shards`` contribute: for inputs that are at hand on different days.
+        """The combination of what ``shards`` alone contribute: for inputs that are at hand on different days.
 
         The outputs are then sums that are not finished; hand them on as ``begun`` to the next portion.
         """
@@ -184,7 +184,7 @@ class Combination:
         )
 
     def only(self, shards: Collection[int]) -> Combination:
-        """Only those outputs that are in ``shards``."""
+        """The combination with only those outputs that are in ``shards``."""
         places = [place for place, shard in enumerate(self.outputs) if shard in shards]
         return Combination(
             inputs=self.inputs,
@@ -208,7 +208,7 @@ class Combination:
     def apply(
         self, pieces: Iterable[tuple[int, bytes]], size_bytes: int, begun: Mapping[int, bytes] | None = None
     ) -> dict[int, bytes]:
-        """From (shard, piece) of every input, in any order, the piece of each output; see :meth:`start`.
+        """The piece of each output, from (shard, piece) of every input in any order; see :meth:`start`.
 
         Raises:
             ValueError: a piece is too long, comes twice, is missing or is no input.
@@ -268,7 +268,7 @@ class Accumulator:
         }
 
     def _packet_sizes(self) -> list[int]:
-        """In bytes, for each unit of the piece."""
+        """The size of a packet in bytes, for each unit of the piece."""
         return [
             min(UNIT_BYTES, self._size_bytes - offset) // PACKETS
             for offset in range(0, self._size_bytes, UNIT_BYTES)

@@ -181,7 +181,7 @@ class Code(Enum):
 
     @property
     def exit_code(self) -> int:
-        """Process exit code; several codes share one only where it is 2 (usage)."""
+        """The exit code of the process; several codes share one only where it is 2 (usage)."""
         return self.value[0]
 
     @property
@@ -206,17 +206,17 @@ class UnknownCode:
 
     @property
     def exit_code(self) -> int:
-        """That of ``NEWER_FORMAT``: what the code means is not known here."""
+        """The exit code of ``NEWER_FORMAT``: what the code means is not known here."""
         return Code.NEWER_FORMAT.exit_code
 
     @property
     def is_retryable(self) -> bool:
-        """Not known, hence not."""
+        """Never true: whether a retry helps is not known here."""
         return False
 
     @property
     def remedy(self) -> str:
-        """That of ``NEWER_FORMAT``."""
+        """The remedy of ``NEWER_FORMAT``: take a newer version of the tool."""
         return Code.NEWER_FORMAT.remedy
 
 
@@ -225,7 +225,7 @@ CODE_NAME = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 
 
 def code_named(name: str) -> Code | UnknownCode:
-    """The code of that name; opaque where this version has none."""
+    """The code of that name; an :class:`UnknownCode` where this version has none."""
     return Code.__members__.get(name) or UnknownCode(name)
 
 
@@ -252,7 +252,7 @@ class AirgapError(Exception):
 
 
 class OperatorError(AirgapError):
-    """It was called wrongly: arguments, settings, request body."""
+    """The tool or the app was called wrongly: arguments, settings, request body."""
 
     exit_codes = range(2, 3)
 

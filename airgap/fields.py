@@ -58,7 +58,7 @@ class FieldReader:
             raise error_for(error.code, f"{where}.{error.detail}") from None
 
     def members(self, raw: Any, where: str, *required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
-        """``raw`` as an object with exactly the ``required`` members and at most the ``optional`` ones."""
+        """The object ``raw``, with exactly the ``required`` members and at most the ``optional`` ones."""
         if type(raw) is not dict:
             self.refuse(where, "not an object")
         for name in required:
@@ -80,7 +80,7 @@ class FieldReader:
     def optional_text(
         self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None, limit: int = 1024
     ) -> str | None:
-        """As :meth:`text`, or ``null``."""
+        """A string that :meth:`text` accepts, or ``null``."""
         return None if raw is None else self.text(raw, where, pattern=pattern, limit=limit)
 
     def note(self, raw: Any, where: str, *, limit: int = MAX_NOTE_CHARACTERS) -> str:
@@ -94,7 +94,7 @@ class FieldReader:
         return self.text(raw, where, pattern=DIGEST).removeprefix("sha256:")
 
     def optional_sha256(self, raw: Any, where: str) -> str | None:
-        """As :meth:`sha256`, or ``null``."""
+        """The digits of a digest that :meth:`sha256` accepts, or ``null``."""
         return None if raw is None else self.sha256(raw, where)
 
     def integer(self, raw: Any, where: str, *, least: int = 0, most: int = MAX_SAFE_INTEGER) -> int:
@@ -104,7 +104,7 @@ class FieldReader:
         return raw
 
     def flag(self, raw: Any, where: str) -> bool:
-        """``true`` or ``false``."""
+        """A boolean: ``true`` or ``false``, no number."""
         if type(raw) is not bool:
             self.refuse(where, "neither true nor false")
         return raw
@@ -150,7 +150,7 @@ class FieldReader:
         return value
 
     def time(self, raw: Any, where: str) -> datetime:
-        """RFC 3339 in UTC with whole seconds: ``2026-01-31T08:00:00Z``."""
+        """A moment from RFC 3339 in UTC with whole seconds: ``2026-01-31T08:00:00Z``."""
         try:
             return parse_time(self.text(raw, where, pattern=_TIME))
         except ValueError:

@@ -89,7 +89,7 @@ class JournalEntry:
 
     @property
     def name(self) -> str:
-        """Blob name; zero-padded, so that a listing comes in order."""
+        """The blob's name, zero-padded, so that a listing comes in order."""
         return entry_name(self.kind, self.about, self.number)
 
     @property
@@ -188,12 +188,12 @@ class Journal:
 
     @property
     def first(self) -> JournalEntry | None:
-        """How it began."""
+        """The first entry: the order or the arrival; ``None`` if nothing is known."""
         return self.entries[0] if self.entries else None
 
     @property
     def last(self) -> JournalEntry | None:
-        """Where it stands."""
+        """The last entry, which says where it stands; ``None`` if nothing is known."""
         return self.entries[-1] if self.entries else None
 
     @property
@@ -259,7 +259,7 @@ class Journal:
 
 
 def entry_name(kind: Kind, about: str, number: int) -> str:
-    """``transfers/0123456789abcdef/00000001.json``."""
+    """The blob's name of an entry, such as ``transfers/0123456789abcdef/00000001.json``."""
     return f"{kind}/{about}/{number:08d}.json"
 
 

@@ -53,7 +53,7 @@ class LedgerEntry:
 
     @property
     def name(self) -> str:
-        """Blob name; zero-padded, so that a listing comes in order of sequence."""
+        """The blob's name, zero-padded, so that a listing comes in order of sequence."""
         return entry_name(self.channel, self.sequence)
 
     def to_bytes(self) -> bytes:
@@ -103,7 +103,7 @@ _FORMAT = Format(name="ledger entry", read=_READ, readers={1: _read_v1})
 
 
 def entry_name(channel: str, sequence: int) -> str:
-    """``<channel>/0000000000000007.json``."""
+    """The blob's name of an entry, such as ``<channel>/0000000000000007.json``."""
     return f"{channel}/{sequence:016d}.json"
 
 

@@ -158,7 +158,7 @@ class Source:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        """Read ``{"cloud", "registry", "exportPipeline"}``."""
+        """Read the member ``source``; refuses with ``MANIFEST_MALFORMED``."""
         value = _READ.members(raw, "source", "cloud", "registry", "exportPipeline")
         return cls(cloud=value["cloud"], registry=value["registry"], export_pipeline=value["exportPipeline"])
 
@@ -184,7 +184,7 @@ class Tool:
                 raise ValueError(f"not 1 to {_MAX_TOOL_CHARACTERS} printable characters: {text!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """``{"name", "version"}``."""
+        """The object ``{"name", "version"}``."""
         return {"name": self.name, "version": self.version}
 
     @classmethod
@@ -224,7 +224,7 @@ class Void:
             return cls(sequence=value["sequence"], reason=value["reason"], who=value["who"])
 
     def to_json(self) -> dict[str, Any]:
-        """``{"sequence", "reason", "who"}``."""
+        """The object ``{"sequence", "reason", "who"}``."""
         return {"sequence": self.sequence, "reason": self.reason, "who": self.who}
 
 
@@ -432,7 +432,7 @@ def _check_size(size_bytes: int, part_size_bytes: int) -> None:
 
 
 def _check_metadata(metadata: Any) -> None:
-    """Blob metadata travels in HTTP headers: ASCII only, few and short."""
+    """Refuse metadata that HTTP headers could not carry: ASCII only, few and short."""
     if not isinstance(metadata, Mapping) or len(metadata) > _MAX_METADATA:
         _READ.refuse("metadata", f"not an object of at most {_MAX_METADATA} members")
     for name, value in metadata.items():

@@ -49,7 +49,7 @@ class Capacity:
     max_files: int | None = None
 
     def stored_bytes(self, size_bytes: int) -> int:
-        """What a file of ``size_bytes`` takes away."""
+        """The bytes that a file of ``size_bytes`` takes away."""
         return -(-max(size_bytes, 1) // self.cluster_bytes) * self.cluster_bytes
 
 
@@ -94,7 +94,7 @@ class MediaPlan:
 
     @property
     def lacking_bytes(self) -> int:
-        """What another volume would have to take."""
+        """The bytes that another volume would have to take."""
         return sum(file.size_bytes for file in self.unplaced)
 
 

@@ -78,7 +78,7 @@ class Stripe:
 
     @property
     def size_bytes(self) -> int:
-        """Of each parity shard; parts are as long or shorter."""
+        """The size of each parity shard in bytes; parts are as long or shorter."""
         return self.shards[-1].size_bytes
 
     @property
@@ -175,7 +175,7 @@ class ParityLayout:
         return Stripe(number=number, shards=(*members, *parity), parity_shards=self.parity_shards)
 
     def shard_size_bytes(self, stripe: int, parts: Sequence[PartRange]) -> int:
-        """Of each parity shard: the stripe's largest part, rounded up to what an erasure code asks for."""
+        """The bytes of a stripe's parity shards: its largest part, rounded up for the erasure code."""
         largest = max(parts[ordinal].size_bytes for ordinal in self.ordinals(stripe, len(parts)))
         return -(-largest // PACKETS) * PACKETS
 

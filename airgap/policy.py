@@ -71,7 +71,7 @@ class Role:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read ``{"threshold", "keyids"}``."""
+        """Read the object ``{"threshold", "keyids"}``; refuses with ``POLICY_MALFORMED``."""
         value = _READ.members(raw, where, "threshold", "keyids")
         with _READ.within(where):
             return cls(

@@ -58,13 +58,13 @@ class WantedPart:
             return cls(name=value["name"], sha256=value["sha256"], size_bytes=value["size"])
 
     def to_json(self) -> dict[str, Any]:
-        """``{"name", "sha256", "size"}``."""
+        """The object ``{"name", "sha256", "size"}``."""
         return {"name": self.name, "sha256": self.sha256, "size": self.size_bytes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecarryRequest:
-    """At least one part of the bundle ``manifest_sha256`` (hex), in the order of the bundle manifest.
+    """The parts wanted of the bundle ``manifest_sha256`` (hex), at least one, in the manifest's order.
 
     Raises:
         UntrustedInputError: ``RECARRY_MALFORMED``, naming the first field at fault: what exists can be read.

@@ -76,7 +76,7 @@ class ArtifactProof:
         return self.found == self.digest and not self.missing_tags
 
     def to_json(self) -> dict[str, Any]:
-        """``{"reference", "digest", "found", "missingTags"}``."""
+        """The object ``{"reference", "digest", "found", "missingTags"}``."""
         return {
             "reference": self.reference,
             "digest": self.digest,
@@ -115,12 +115,12 @@ class LedgerPosition:
         return cls(name=entry.name, sha256=hashlib.sha256(entry.to_bytes()).hexdigest())
 
     def to_json(self) -> dict[str, Any]:
-        """``{"name", "digest"}``."""
+        """The object ``{"name", "digest"}``."""
         return {"name": self.name, "digest": f"sha256:{self.sha256}"}
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        """Read ``ledger``."""
+        """Read the member ``ledger``; refuses with ``RECEIPT_MALFORMED``."""
         value = _READ.members(raw, "ledger", "name", "digest")
         return cls(name=value["name"], sha256=_READ.sha256(value["digest"], "ledger.digest"))
 
@@ -148,7 +148,7 @@ class CheckResult:
         _READ.moment(self.checked_at, "checkedAt")
 
     def to_json(self) -> dict[str, Any]:
-        """``{"name", "passed", "detail", "checkedAt"}``."""
+        """The object ``{"name", "passed", "detail", "checkedAt"}``."""
         return {
             "name": self.name,
             "passed": self.passed,
@@ -183,7 +183,7 @@ class Release:
         _READ.moment(self.released_at, "releasedAt")
 
     def to_json(self) -> dict[str, Any]:
-        """``{"keyid", "role", "scheme", "releasedAt"}``."""
+        """The object ``{"keyid", "role", "scheme", "releasedAt"}``."""
         return {
             "keyid": self.keyid,
             "role": self.role,

@@ -1,4 +1,4 @@
-"""in-toto Statement v1, as far as our formats use it.
+"""Statements of in-toto, version 1, as far as our formats use it.
 
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 """

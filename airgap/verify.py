@@ -67,7 +67,12 @@ class Verdict:
         return self.code is None
 
     def require(self) -> BundleManifest:
-        """The accepted manifest; raises the refusal as the exception of its code."""
+        """The accepted manifest.
+
+        Raises:
+            AirgapError: the refusal, of the class that its code belongs to; ``MANIFEST_MALFORMED`` for a
+                verdict that names neither a code nor a manifest.
+        """
         if self.code is not None or self.manifest is None:
             raise error_for(self.code or Code.MANIFEST_MALFORMED, self.detail)
         return self.manifest
