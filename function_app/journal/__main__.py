@@ -43,7 +43,7 @@ def report(journals: JournalStore) -> int:
         broken += 1
         exit_code = exit_code or finding.error.code.exit_code
         sys.stderr.write(f"{finding.kind}/{finding.about}: {finding.error}\n")
-    sys.stdout.write(f"{whole + broken} journals read, {broken} of them broken\n")
+    sys.stdout.write(f"journals read: {whole + broken}, broken: {broken}\n")
     return exit_code
 
 

@@ -212,7 +212,7 @@ def test_rebuilt_projection_is_the_one_that_grew(
         assert report(rebuilt) == 0
         for kind in Kind:
             assert rows(rebuilt, kind) == rows(journals, kind)
-    assert "7 journals read, 0 of them broken" in capsys.readouterr().out
+    assert "journals read: 7, broken: 0" in capsys.readouterr().out
 
 
 def test_rebuilding_mends_rows_that_are_behind(journals: JournalStore) -> None:
@@ -236,7 +236,7 @@ def test_rebuilding_tells_each_broken_journal_and_does_the_others(
     assert [row.about for row in rows(rebuilt)] == ["aaaaaaaa", "cccccccc"]
     said = capsys.readouterr()
     assert said.err.startswith("transfers/bbbbbbbb: JOURNAL_BROKEN")
-    assert "3 journals read, 1 of them broken" in said.out
+    assert "journals read: 3, broken: 1" in said.out
 
 
 def test_last_entry_that_was_removed_is_found_by_its_row(
