@@ -28,7 +28,7 @@ import concurrent.futures, os, re, sys, time
 from azure.core.credentials import AccessToken
 from airgap.parts import plan_parts
 from function_app.azure.blob import AzureBlobs
-from function_app.hashing import hash_part
+from function_app.part_groups import hash_part
 
 class Credential:
     def get_token(self, *scopes, **options):
