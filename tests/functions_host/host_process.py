@@ -47,12 +47,12 @@ class HostProcess:
     def kill(self) -> None:
         """As `kill -9` does."""
         self.process.kill()
-        self.process.join(10)
+        self.process.join(30)
 
     def terminate(self) -> int | None:
-        """Asks for an orderly end by SIGTERM; gives the exit code, or None if there is none in 10 s."""
+        """Asks for an orderly end by SIGTERM; gives the exit code, or None if there is none in 30 s."""
         self.process.terminate()
-        self.process.join(10)
+        self.process.join(30)
         return self.process.exitcode
 
     def lines(self) -> list[str]:
@@ -153,7 +153,7 @@ def start_in_vain(folder: Path, *flags: str, app: Path = SAMPLE_APP) -> Ended:
     before = log.stat().st_size if log.exists() else 0
     with _started(folder, flags, app, None) as (process, stdout):
         text = stdout.read()
-        process.join(10)
+        process.join(30)
         return Ended(code=process.exitcode, stdout=text, stderr=log.read_text(encoding="utf-8")[before:])
 
 
@@ -172,7 +172,7 @@ def _started(
             yield process, stdout
     finally:
         process.kill()
-        process.join(10)
+        process.join(30)
         process.close()
 
 
