@@ -316,6 +316,23 @@ def test_manifest_exchanged_after_its_admission_changes_nothing() -> None:
     assert target.run(raw)["outcome"] == "imported"
 
 
+@pytest.mark.parametrize("activity", ["take_turn", "inspect_blobs", "accept_bundle", "prove_artifacts"])
+def test_kept_manifest_exchanged_for_another_that_is_signed_as_well_is_not_acted_on(activity: str) -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    kept = f"envelopes/{hashlib.sha256(raw).hexdigest()}.dsse.json"
+    other = bundle_of(blob_sizes=(5000,)).envelope
+
+    def exchange() -> None:
+        assert target.blobs.read("ledger", kept, max_bytes=len(raw)) == raw
+        target.blobs.put("ledger", kept, other)
+
+    target.host.before[activity] = exchange
+    outcome = target.run(raw)
+    assert (outcome["outcome"], outcome["code"]) == ("failed", Code.BLOB_CHANGED.name)
+    assert bool(target.pipelines.requests) == (activity == "prove_artifacts")
+
+
 def test_forgery_beside_a_running_import_is_put_away_alone() -> None:
     target, bundle = Target(), bundle_of()
     raw = target.upload(bundle)
