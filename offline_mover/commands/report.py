@@ -204,6 +204,10 @@ def _notes(history: CustodyView, outcome: Outcome, carried: Sequence[ReceiptFact
     faults = {finding.fault for volume in history.volumes for finding in volume.findings}
     if Fault.TORN in faults:
         notes.append("Custody: the last line of a log was being written when the power went; nothing else.")
+    if Fault.NEWER in faults:
+        notes.append(
+            "Custody: a newer tool wrote lines that this one can't tell all of; their chain was judged."
+        )
     if history.absent_logs:
         notes.append(f"Custody: logs that these know of and that were not seen: {history.absent_logs}.")
     bad = sorted({fact.code.name for fact in carried if fact.code})

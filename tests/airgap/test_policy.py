@@ -1,6 +1,7 @@
 """The trust policy: it can only restrict."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -57,6 +58,14 @@ INVALID: dict[str, Change] = {
     "unknown key revoked": lambda p: p["revoked"][0].update(keyid="0" * 64),
     "key revoked twice": lambda p: p["revoked"].append(p["revoked"][0]),
     "revoked without a time": lambda p: p["revoked"][0].pop("from"),
+    "one receipt key in two roles": channel(
+        lambda c: c.update(receiptRoles=dict.fromkeys(("one", "two"), c["bundleRoles"]["source"]))
+    ),
+    "one release key in two roles": channel(
+        lambda c: c.update(releaseRoles=dict.fromkeys(("one", "two"), c["bundleRoles"]["source"]))
+    ),
+    "one policy key in two roles": lambda p: p["policyRoles"].update(other=p["policyRoles"]["officer"]),
+    "skew of more seconds than can be counted": channel(lambda c: c.update(clockSkewSeconds=2**53 - 1)),
     "no maximum age": channel(lambda c: c.pop("maxAgeSeconds")),
     "age zero": channel(lambda c: c.update(maxAgeSeconds=0)),
     "skew of a year": channel(lambda c: c.update(clockSkewSeconds=31_536_000)),
@@ -101,6 +110,7 @@ def one_key(policy: dict[str, Any], count: int) -> None:
 
 
 BOUNDS: dict[str, tuple[Callable[[int], Change], int, int]] = {
+    "version, from below": (lambda n: lambda p: p.update(version=n), 1, 0),
     "keys, from below": (lambda n: lambda p: one_key(p, n), 1, 0),
     "keys": (lambda n: lambda p: p["keys"].extend([p["keys"][0]] * (n - len(p["keys"]))), 100, 101),
     "algorithms": (lambda n: channel(lambda c: c.update(requiredAlgorithms=["ed25519"] * n)), 10, 11),
@@ -127,6 +137,31 @@ def test_bound_is_where_the_format_says(name: str) -> None:
     change(first)(refused)
     with pytest.raises(PolicyRefusal, match="POLICY_MALFORMED"):
         TrustPolicy.from_bytes(dump_canonical(refused))
+
+
+READ = TrustPolicy.from_bytes(dump_canonical(policy_json()))
+PROD = READ.channels["prod"]
+SOURCE = PROD.bundle_roles["source"]
+UNBUILDABLE: dict[str, tuple[Any, dict[str, Any]]] = {
+    "role without keys": (SOURCE, {"keyids": frozenset()}),
+    "role that asks for too many": (SOURCE, {"threshold": 3}),
+    "role that is none": (PROD, {"bundle_roles": {"source": None}}),
+    "channel without roles": (PROD, {"bundle_roles": {}}),
+    "skew into the past": (PROD, {"clock_skew": timedelta(seconds=-1)}),
+    "skew of more than a day": (PROD, {"clock_skew": timedelta(days=1, seconds=1)}),
+    "skew of half a second": (PROD, {"clock_skew": timedelta(milliseconds=500)}),
+    "order by a word": (PROD, {"order": "rising"}),
+    "gaps by a word": (PROD, {"on_gap": "record"}),
+    "channel that is none": (READ, {"channels": {"prod": None}}),
+    "revoked at no certain time": (READ, {"revoked": {REVOKED.public_key.keyid: NOW.replace(tzinfo=None)}}),
+}
+
+
+@pytest.mark.parametrize("name", UNBUILDABLE)
+def test_invalid_policy_cannot_be_built(name: str) -> None:
+    value, changes = UNBUILDABLE[name]
+    with pytest.raises(PolicyRefusal):
+        replace(value, **changes)
 
 
 def test_policy_is_at_most_256_kib() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from airgap.custody import GENESIS, Action, CustodyEvent, Fault, Head, SeenLog, chain, line_sha256
 from airgap.errors import Code, MediaError
+from airgap.strict_json import dump_canonical
 from offline_mover.commands import custody
 from offline_mover.commands.custody import CustodyView
 from offline_mover.custody.log import HEAD_NAME, LOG_NAME, event_body, record
@@ -174,6 +175,20 @@ def test_torn_line_is_told_but_is_no_tampering(shelf: Shelf) -> None:
     assert view.code is None
     assert "when the power went" in view.verdict
     assert faults(view) == [[(Fault.TORN, 4)], [], []]
+
+
+def test_line_of_a_newer_tool_is_told_but_is_no_tampering(shelf: Shelf) -> None:
+    log, head = shelf.volumes[0] / LOG_NAME, shelf.volumes[0] / HEAD_NAME
+    lines = log.read_bytes().splitlines(keepends=True)
+    event = json.loads(lines[-1]) | {"number": 4, "previous": line_sha256(lines[-1]), "event": "teleported"}
+    lines.append(dump_canonical(event) + b"\n")
+    log.write_bytes(b"".join(lines))
+    head.write_bytes(Head(count=4, sha256=line_sha256(lines[-1])).to_bytes())
+    view = shelf.verify()
+    assert (view.code, faults(view)) == (None, [[(Fault.NEWER, 4)], [], []])
+    assert "1 were written by a newer tool" in view.verdict
+    told = "\n".join(custody.show(shelf.volumes, side_dir=shelf.side_dir).lines())
+    assert "teleported" in told
 
 
 def test_log_that_cannot_be_read_is_not_called_tampered_with(

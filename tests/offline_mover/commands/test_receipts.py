@@ -250,6 +250,17 @@ def test_unacceptable_receipt_on_the_volume_is_not_sent(volume: Path, name: str)
     assert (codes(outcome), source.blobs) == ([code], {})
 
 
+def test_receipt_with_a_code_of_a_newer_tool_is_carried_and_told(storage: Container, volume: Path) -> None:
+    blob = storage.hold(imported(prod()))
+    newer = forged(refused(prod()), {"code": "QUANTUM_BROKEN"}, target_key())
+    storage.blobs[blob] = HeldBlob(content=newer)
+    outcome = pull(storage, volume)
+    assert (outcome.code, outcome.counts["written"], outcome.counts["refusals"]) == (None, 1, 1)
+    (line,) = outcome.lines
+    assert "QUANTUM_BROKEN" in line
+    assert "a newer tool's" in line
+
+
 def test_one_bad_receipt_does_not_hold_up_the_others(storage: Container, volume: Path) -> None:
     storage.hold(imported(prod()))
     bad = storage.hold(imported(prod()), new_key(), name=f"{prod().transfer_id}/{INSTANCE}bad.dsse.json")
