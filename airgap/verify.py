@@ -140,8 +140,8 @@ def valid_keys(
             raise UntrustedInputError(code, f"key {culprits[0]}")
     valid = {keyid: in_force[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
     if not valid:
-        revoked = [policy.keys[keyid] for keyid in keyids if keyid not in in_force]
-        for keyid, check in envelope.check_signatures(revoked).items():
+        # None in force signed it, so whoever did is revoked.
+        for keyid, check in envelope.check_signatures(policy.keys[keyid] for keyid in keyids).items():
             if check is SignatureCheck.VALID:
                 raise PolicyRefusal(
                     Code.KEY_REVOKED, f"key {keyid}, revoked from {format_time(policy.revoked[keyid])} on"
