@@ -32,7 +32,7 @@ def main():  # type: ignore[no-untyped-def]  # Python 2 cannot read annotations
     except Exception as error:
         # Most often a copy that was broken off.
         sys.stderr.write("offline-mover: this copy is incomplete or damaged (%s); use another.\n" % (error,))
-        return 59  # TOOL_DAMAGED of airgap/errors.py, which may be what is missing
+        return 79  # TOOL_DAMAGED of airgap/errors.py, which may be what is missing
     return run()
 
 
