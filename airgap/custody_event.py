@@ -124,7 +124,7 @@ class Head:
         """Read the content of ``custody-head.json``.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``CUSTODY_BROKEN``.
+            UntrustedInputError: ``TOO_LARGE``, or ``CUSTODY_BROKEN``: it is malformed.
         """
         value = load_strict(raw, max_bytes=MAX_HEAD_BYTES, code=Code.CUSTODY_BROKEN)
         return cls(**_HEAD_FORMAT.of_document(value)(value))

@@ -54,7 +54,8 @@ class Envelope:
         """Read an envelope from outside; the payload stays unparsed.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``ENVELOPE_MALFORMED``.
+            UntrustedInputError: ``TOO_LARGE``: larger than any valid one; ``ENVELOPE_MALFORMED``: no strict
+                DSSE envelope with the in-toto payload type.
         """
         if len(raw) <= MAX_ENVELOPE_BYTES:
             _refuse_costly(raw)

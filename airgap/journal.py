@@ -182,7 +182,8 @@ class Journal:
         """The journal of ``about`` from the bytes of all its entries, in order of their names.
 
         Raises:
-            UntrustedInputError: ``JOURNAL_BROKEN``, ``TOO_LARGE``.
+            UntrustedInputError: ``JOURNAL_BROKEN``: an entry is malformed or does not follow the one before;
+                ``TOO_LARGE``: an entry is larger than any that is written.
         """
         return cls(kind=kind, about=about, entries=tuple(JournalEntry.from_bytes(raw) for raw in entries))
 

@@ -162,7 +162,7 @@ def require_entry(entry: LedgerEntry, *, channel: str, sequence: int) -> LedgerE
     """``entry`` if it says what its name says; a moved entry is refused.
 
     Raises:
-        UntrustedInputError: ``MANIFEST_MALFORMED``.
+        UntrustedInputError: ``MANIFEST_MALFORMED``: it speaks of another channel or number.
     """
     if (entry.channel, entry.sequence) != (channel, sequence):
         raise UntrustedInputError(

@@ -212,7 +212,7 @@ class SavedPlan:
         """Read a saved plan.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` or ``NEWER_FORMAT``.
+            UntrustedInputError: ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool wrote it.
             OperatorError: ``USAGE``, naming the field at fault.
         """
         value = load_strict(raw, max_bytes=MAX_PLAN_BYTES, code=Code.USAGE)

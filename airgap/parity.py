@@ -288,7 +288,7 @@ class ParityWish:
         """Read ``2%``, ``0.5%``, ``1-volume`` or ``2-volumes``.
 
         Raises:
-            OperatorError: ``USAGE``.
+            OperatorError: ``USAGE``: it is of no such form.
         """
         if match := _SHARE.fullmatch(text):
             return cls(share=int(match[1]) * (_MILLION // 100) + int((match[2] or "").ljust(4, "0")))

@@ -200,7 +200,7 @@ class TrustPolicy:
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``, naming the field; also for an empty policy.
-            UntrustedInputError: ``NEWER_FORMAT``.
+            UntrustedInputError: ``NEWER_FORMAT``: a newer tool wrote it.
         """
         try:
             value = load_strict(raw, max_bytes=MAX_POLICY_BYTES, code=Code.POLICY_MALFORMED)

@@ -321,7 +321,8 @@ class Receipt:
         """Read the payload of a verified receipt.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT`` or ``RECEIPT_MALFORMED``.
+            UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``: a newer tool wrote it; ``RECEIPT_MALFORMED``
+                naming the first field at fault.
         """
         statement = parse_statement(raw, code=Code.RECEIPT_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
@@ -382,7 +383,8 @@ def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str, 
     Raises:
         UntrustedInputError: forged, unknown (also where there is no receipt role), uncheckable, malformed, or
             ``NEWER_FORMAT``.
-        PolicyRefusal: ``CHANNEL_UNKNOWN``, ``KEY_REVOKED`` or ``THRESHOLD_NOT_MET``.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not name the channel; ``KEY_REVOKED``: a signer
+            counts no more; ``THRESHOLD_NOT_MET``: too few keys of a role signed.
 
     Not checked: whether the receipt speaks of the manifest the caller has in mind, and its age.
     """

@@ -27,7 +27,7 @@ def load_strict(raw: bytes, *, max_bytes: int, code: Code) -> Any:
         code: the code to refuse with.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE``.
+        UntrustedInputError: ``TOO_LARGE``: it is longer than ``max_bytes``.
         AirgapError: of ``code``, for anything that is not strict JSON.
     """
     if len(raw) > max_bytes:

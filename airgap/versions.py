@@ -40,7 +40,7 @@ class Format(Generic[R]):
         """The reader for a document, by its member ``schema``.
 
         Raises:
-            UntrustedInputError: ``NEWER_FORMAT``.
+            UntrustedInputError: ``NEWER_FORMAT``: its version is higher than all that are known.
             AirgapError: of the format's code, when it is no object with a known or a later ``schema``.
         """
         if type(raw) is not dict or type(raw.get("schema")) is not int:

@@ -80,7 +80,7 @@ class AccessControl:
         """Returns a refresh token for the Entra access token in `form` (``POST /oauth2/exchange``).
 
         Raises:
-            RegistryError: UNAUTHORIZED.
+            RegistryError: UNAUTHORIZED: the credentials or the form are not accepted.
         """
         if form.get("grant_type") != "access_token" or form.get("service") != self.service:
             raise _unauthorized("grant_type access_token for this registry's service is expected")
@@ -98,7 +98,7 @@ class AccessControl:
         """Returns an access token for a refresh token or a password (``POST /oauth2/token``).
 
         Raises:
-            RegistryError: UNAUTHORIZED.
+            RegistryError: UNAUTHORIZED: the credentials or the form are not accepted.
         """
         match form.get("grant_type"):
             case "refresh_token":
@@ -113,7 +113,7 @@ class AccessControl:
         """Returns an access token for HTTP Basic credentials (``GET /oauth2/token``).
 
         Raises:
-            RegistryError: UNAUTHORIZED.
+            RegistryError: UNAUTHORIZED: the credentials or the form are not accepted.
         """
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "basic":

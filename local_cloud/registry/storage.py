@@ -93,7 +93,7 @@ class Storage:
         """Makes the upload a blob if its content has `digest`; drops it otherwise.
 
         Raises:
-            RegistryError: DIGEST_INVALID.
+            RegistryError: DIGEST_INVALID: it has another digest.
         """
         if f"sha256:{upload.sha256.hexdigest()}" != digest:
             self.drop_upload(upload)
@@ -141,7 +141,7 @@ class Storage:
         """Returns digest, media type and content of a tag or digest.
 
         Raises:
-            RegistryError: MANIFEST_UNKNOWN.
+            RegistryError: MANIFEST_UNKNOWN: the repository has no such manifest.
         """
         try:
             digest = self.resolve(name, reference)
@@ -161,7 +161,7 @@ class Storage:
         """Removes a tag; or, by digest, a manifest with the tags that stand for it. Content stays on disk.
 
         Raises:
-            RegistryError: MANIFEST_UNKNOWN.
+            RegistryError: MANIFEST_UNKNOWN: the repository has no such manifest.
         """
         digest, _, content = self.manifest(name, reference)
         tags = self._repositories / name / "_tags"
@@ -180,7 +180,7 @@ class Storage:
         """Returns the repository's tags in ASCII order.
 
         Raises:
-            RegistryError: NAME_UNKNOWN.
+            RegistryError: NAME_UNKNOWN: there is no such repository.
         """
         if not (self._repositories / name / "_manifests").exists():
             raise RegistryError("NAME_UNKNOWN", "repository unknown to the registry")

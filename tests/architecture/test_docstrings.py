@@ -2,8 +2,8 @@
 
 The guard reads syntax trees. What it can hold without false alarms: every public module, class and function
 has a docstring; its first line begins like a sentence and ends like one, not like the middle of one ("Of …",
-"By …"); a code that a public function raises in its own body stands in its ``Raises:`` section. Whether the
-sentence is true and plain is for the reader.
+"By …"); a code that a public function raises in its own body stands in its ``Raises:`` section, with
+its meaning. Whether the sentence is true and plain is for the reader.
 """
 
 import ast
@@ -96,6 +96,18 @@ def faults_of_first_line(docstring: str) -> Iterator[str]:
         yield "says nothing but code"
 
 
+def codes_without_meaning(docstring: str) -> list[str]:
+    """The lines of a ``Raises:`` section that name codes and do not say what they mean there."""
+    lines = [line.strip() for line in docstring.partition("Raises:")[2].splitlines()]
+    return [line for line in lines if re.match(r"\w+(?:Error|Refusal): ", line) and not _meaning(line)]
+
+
+def _meaning(line: str) -> str:
+    """What a line says besides the error's class and codes."""
+    said = line.partition(": ")[2]
+    return re.sub(r"\b(?:[A-Z][A-Z_]+|or|and)\b|[^\w]", "", said) if said.endswith(".") else said
+
+
 def faults(source: str) -> list[str]:
     """What is wrong with the docstrings of a module, each by the name of what it belongs to."""
     found = []
@@ -108,6 +120,7 @@ def faults(source: str) -> list[str]:
         if docstring == SEE_THE_PORT:
             continue
         found += [f"{name} {fault}" for fault in faults_of_first_line(docstring)]
+        found += [f"{name} does not say what it means: {line}" for line in codes_without_meaning(docstring)]
         if is_public and isinstance(node, FUNCTIONS):
             raises = docstring.partition("Raises:")[2]
             missing = {code for code in codes_raised(node) if not re.search(rf"\b{code}\b", raises)}
@@ -144,6 +157,10 @@ def test_docstrings_are_at_the_bar(package: str) -> None:
         ("def size():\n    '''See the port, too.'''", "size begins like the middle of a sentence: See"),
         ("def _size():\n    '''As :meth:`other`.'''", "_size begins like the middle of a sentence: As"),
         ("def size():\n    '''``{'name', 'size'}``.'''", "size says nothing but code"),
+        (
+            "def size():\n    '''The size.\n\n    Raises:\n        IOError: ``GONE``, ``CUT``.\n    '''",
+            "size does not say what it means: IOError: ``GONE``, ``CUT``.",
+        ),
         (
             "def size():\n    '''The size in bytes; TOO_LARGE is a code.'''\n    raise Error(Code.TOO_LARGE)",
             "size raises TOO_LARGE and does not say so",
