@@ -280,7 +280,7 @@ def _check_choice(value: Any, where: str, kind: type[Enum]) -> None:
 
 def _read_seconds(raw: Any, where: str) -> timedelta:
     """Some seconds, few enough for a :class:`timedelta`; the constructor knows how many are allowed."""
-    return timedelta(seconds=_READ.integer(raw, where, most=_MAX_AGE_S + 1))
+    return timedelta(seconds=_READ.integer(raw, where, most=_MAX_AGE_S))
 
 
 def _check_seconds(value: timedelta, where: str, *, least: int, most: int) -> None:
