@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from airgap import fields
 from airgap.errors import CODE_NAME, Code, UnknownCode, code_named
+from airgap.parts import PartRange
 
 _READ = fields.FieldReader(Code.RECEIPT_MALFORMED)
 
@@ -37,6 +38,17 @@ class Damage:
             _READ.integer(self.offset_bytes, "offset")
         if self.size_bytes is not None:
             _READ.integer(self.size_bytes, "size")
+
+    @classmethod
+    def of_part(cls, code: Code | UnknownCode, part: PartRange, detail: str = "") -> Self:
+        """A finding about a part of the bundle, located in its transfer blob."""
+        return cls(
+            code=code,
+            name=part.name,
+            detail=detail,
+            offset_bytes=part.offset_bytes,
+            size_bytes=part.size_bytes,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The object ``{"code", "name", "detail", "offset", "size"}``."""

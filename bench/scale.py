@@ -28,17 +28,17 @@ from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
 from airgap.verify import verify_bundle
 from bench.bundle import BLOB_NAME, TRANSFER_ID, seal, transfer_blob
-from offline_mover.bags import bag_writing
-from offline_mover.bags import volume as volumes
-from offline_mover.bags.bag import Contents, Place, payload_name
+from offline_mover.bags import bag_writing, checking
+from offline_mover.bags.bag import inspect_bag
 from offline_mover.bags.bag_group import inspect, open_group
+from offline_mover.bags.bag_texts import Contents, Place, payload_name
 from offline_mover.bags.placement import VolumeOutlook
 from offline_mover.commands.plan import plan
 from offline_mover.commands.pull import pull
 from offline_mover.commands.verify import recarry_request
 from offline_mover.medium import media_fs
 from offline_mover.progress import Meter
-from offline_mover.pulling.targets import PullOrder
+from offline_mover.pulling.destinations import PullOrder
 from offline_mover.storage.ports import StoredBlob
 
 COUNTS = (1250, 2500, 5000, 10_000, 20_000)
@@ -116,14 +116,14 @@ def _steps(folder: Path, count: int) -> dict[str, float]:
     signed = {part.name: sha256 for part, sha256 in manifest.parts()}
     for number, (path, names) in enumerate(zip(paths, saved.volumes, strict=True), start=1):
         path.mkdir()
-        found = volumes.inspect_bag(path, envelope, verdict, manifest)
+        found = inspect_bag(path, envelope, verdict, manifest)
         bag_writing.prepare(found, keep=())
         bag_writing.make_payload_folders(found, names)
         for name in names:
             _write_sparse(found.folder / payload_name(name), size)
         files = {name: (signed[name], size) for name in names}
         bag_writing.complete(found, Contents(place=Place(number=number, of=_VOLUMES), files=files), now=now)
-    with mock.patch.object(volumes, "check_file", _believe):
+    with mock.patch.object(checking, "check_file", _believe):
         times["verify"], inspection = _timed(
             lambda: inspect(open_group(paths, None, policy=policy, now=now), concurrency=2, meter=Meter())
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,6 +35,11 @@ class Finding:
             "volume": None if self.volume is None else str(self.volume),
             "isReplaced": self.is_replaced,
         }
+
+
+def by_name(findings: Iterable[Finding | None]) -> list[Finding]:
+    """Those of ``findings`` that are any, in the order of the names they are about."""
+    return sorted((finding for finding in findings if finding), key=lambda finding: finding.damage.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import msgspec
 
+from airgap.carried_receipt import receipt_folder
 from airgap.damage import Damage
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
@@ -162,7 +163,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         tool=TOOL,
     )
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
-    folder = receipt.transfer_id or receipt.envelope_sha256[:32]
+    folder = receipt_folder(receipt.transfer_id, receipt.envelope_sha256)
     name = f"{folder}/{order.instance}.dsse.json"
     side.blobs.create(RECEIPTS, name, envelope.to_bytes())
     return Issued(receipt=f"{RECEIPTS}/{name}")

@@ -1,264 +1,296 @@
-"""The texts of a bag, written and read: RFC 8493, the BagIt File Packaging Format.
+"""A bag on a volume: found, its envelope judged, taken stock of, its parts and tag files checked.
 
-A transfer may be spread over several volumes; each holds one bag of the group, with the parts that are on
-it. The texts let any BagIt tool, or ``sha256sum -c manifest-sha256.txt``, check a volume. They prove nothing
-about who made it: that is the envelope's part. Checks here are pure: texts in, findings out.
+Nothing on a volume is trusted, not even its names: every file is looked at without following links, every
+read has a limit, and what the signed bundle manifest does not declare is reported, never used.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
-from airgap import __version__
 from airgap.damage import Damage
-from airgap.errors import Code
+from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
+from airgap.errors import Code, MediaError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
-from airgap.parity import LAYOUT_NAME, SHARD_NAME, ParityLayout
-from airgap.statement import MAX_SUBJECTS
+from airgap.parity import LAYOUT_NAME, ParityLayout
+from airgap.parts import PartRange
+from airgap.policy import TrustPolicy
+from airgap.verify import Verdict
+from offline_mover.bags.accepted_bundle import AcceptedBundle
+from offline_mover.bags.bag_texts import (
+    MAX_TEXT_BYTES,
+    OPTIONAL_TAG_FILES,
+    PAYLOAD_FOLDER,
+    TAG_FILES,
+    BagTexts,
+    Place,
+    is_parity,
+    payload_name,
+    read_texts,
+)
+from offline_mover.medium import media_fs
+from offline_mover.medium.media_fs import Kind
 
-PAYLOAD_FOLDER = "data"
-DECLARATION = "bagit.txt"
-BAG_INFO = "bag-info.txt"
-PAYLOAD_MANIFEST = "manifest-sha256.txt"
-TAG_MANIFEST = "tagmanifest-sha256.txt"
-TEXT_FILES = (DECLARATION, BAG_INFO, PAYLOAD_MANIFEST, TAG_MANIFEST)
-OPTIONAL_TAG_FILES = (LAYOUT_NAME,)
-TAG_FILES = (*TEXT_FILES, ENVELOPE_NAME)
-"""In the order they are written: with the envelope, last, the bag is complete."""
-
-MAX_TEXT_BYTES = 16 * 1024 * 1024
-"""A manifest line has 95 bytes, a bundle at most 120,000 parts."""
-
-MANIFEST_LINE_BYTES = 100
-_MAX_LINES = 2 * MAX_SUBJECTS
-"""Of any text: parts and parity shards together are fewer. Counted before a text is split."""
-
-_DECLARATION_TEXT = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
-_MANIFEST_LINE = re.compile(r"([0-9A-Fa-f]{64})[ \t]+\*?(\S.*)")
-_BAG_COUNT = re.compile(r"([1-9][0-9]{0,3}) of ([1-9][0-9]{0,3}|\?)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Which bag of its group this is: ``2 of 3``; ``of`` is ``None`` for one of re-carried parts."""
-
-    number: int
-    of: int | None
-
-    def __str__(self) -> str:
-        return f"{self.number} of {'?' if self.of is None else self.of}"
+_PAYLOAD = f"{PAYLOAD_FOLDER}/"
+MAX_UNDECLARED = 1000
+"""Findings of one kind are listed up to here; a volume full of other files must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """What one bag holds: hex SHA-256 and size of each payload file, by its name below ``data/``."""
+class Stock:
+    """What is in a bag's folder: declared files with their sizes, by bag-relative name, and the rest.
 
-    place: Place
-    files: Mapping[str, tuple[str, int]]
-    layout: bytes | None = None
-    """The tag file with the layout of the parity shards, where there are any."""
+    ``spellings`` has the names that the file system shows in another case; they are opened as it shows them.
+    """
+
+    sizes: Mapping[str, int]
+    spellings: Mapping[str, str]
+    damages: tuple[Damage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bag:
+    """A bag whose envelope the trust policy accepts, and what is there of it; parts are yet to be checked."""
+
+    volume: Path
+    bundle: AcceptedBundle
+    stock: Stock
+    texts: BagTexts
 
     @property
-    def oxum(self) -> str:
-        """``octets.files`` (RFC 8493 §2.2.2)."""
-        return f"{sum(size for _, size in self.files.values())}.{len(self.files)}"
+    def folder(self) -> Path:
+        """Where the bag stands on the volume."""
+        return self.volume / self.manifest.transfer_id
+
+    @property
+    def envelope(self) -> bytes:
+        """The bundle's envelope, byte by byte."""
+        return self.bundle.envelope
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the trust policy on the envelope."""
+        return self.bundle.verdict
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """The signed bundle manifest."""
+        return self.bundle.manifest
+
+    @property
+    def place(self) -> Place | None:
+        """Which bag of its group it says it is."""
+        return self.texts.place
+
+    @property
+    def payload_sizes(self) -> Mapping[str, int]:
+        """Sizes of the parts and parity shards that are there, by name below ``data/``."""
+        return payload_sizes(self.stock)
+
+    def claims(self, part: PartRange) -> bool:
+        """Whether the part should be on this volume: its texts say so, or it is there."""
+        listed = self.texts.listed
+        return payload_name(part.name) in self.stock.sizes or (listed is not None and part.name in listed)
+
+    def path_of(self, name: str) -> Path:
+        """Where the file of a payload name (``001/00000001.part``) stands."""
+        full = payload_name(name)
+        return self.folder / self.stock.spellings.get(full, full)
+
+    def part_damage(self, part: PartRange) -> Damage | None:
+        """What the part's size alone says: missing, too short, too long, or nothing wrong yet."""
+        return size_damage(part, self.stock)
 
 
-def is_parity(name: str) -> bool:
-    """Whether a payload name is a parity shard's."""
-    return bool(SHARD_NAME.fullmatch(name))
-
-
-def payload_name(part_name: str) -> str:
-    """Where a part stands in the bag: ``data/001/00000001.part``."""
-    return f"{PAYLOAD_FOLDER}/{part_name}"
-
-
-def bag_texts(
-    manifest: BundleManifest, envelope: bytes, contents: Contents, *, now: datetime
-) -> dict[str, bytes]:
-    """The content of each tag file but the envelope, by name, in the order of writing."""
-    texts = {
-        DECLARATION: _DECLARATION_TEXT,
-        BAG_INFO: _info_text(manifest, contents, now),
-        PAYLOAD_MANIFEST: "".join(
-            f"{sha256}  {payload_name(name)}\n" for name, (sha256, _) in contents.files.items()
-        ),
+def payload_sizes(stock: Stock) -> dict[str, int]:
+    """Sizes of the parts and parity shards in ``stock``, by name below ``data/``."""
+    return {
+        name.removeprefix(_PAYLOAD): size for name, size in stock.sizes.items() if name.startswith(_PAYLOAD)
     }
-    written = {name: text.encode("utf-8") for name, text in texts.items()}
-    if contents.layout is not None:
-        written[LAYOUT_NAME] = contents.layout
-    tagged = written | {ENVELOPE_NAME: envelope}
-    written[TAG_MANIFEST] = "".join(
-        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(tagged.items())
-    ).encode("utf-8")
-    return written
 
 
-def _info_text(manifest: BundleManifest, contents: Contents, now: datetime) -> str:
-    return (
-        f"Source-Organization: {manifest.source.registry}\n"
-        f"Bagging-Date: {now:%Y-%m-%d}\n"
-        f"Bag-Group-Identifier: {manifest.transfer_id}\n"
-        f"Bag-Count: {contents.place}\n"
-        f"Payload-Oxum: {contents.oxum}\n"
-        f"Bag-Software-Agent: offline-mover {__version__}\n"
-    )
+def read_envelope(folder: Path) -> bytes:
+    """The envelope of the bag ``folder``, unjudged.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What a bag's texts say. ``listed`` and ``place`` are ``None`` where they could not be read."""
-
-    listed: Mapping[str, str] | None
-    """Hex SHA-256 by payload name below ``data/``, in the order of the lines: what the volume should hold."""
-    place: Place | None
-    damages: tuple[Damage, ...]
-    layout: ParityLayout | None = None
-    """Of the parity shards, if the bag says how they were made."""
-
-
-def read_texts(manifest: BundleManifest, contents: Mapping[str, bytes], held: Mapping[str, int]) -> Reading:
-    """Read the tag files and find what is wrong with them, one finding a file.
-
-    Args:
-        manifest: the trusted bundle manifest.
-        contents: the bytes of each tag file that could be read; the others are not judged here.
-        held: size of each payload file that is on the volume, by its name below ``data/``.
+    Raises:
+        UntrustedInputError: ``BAG_MALFORMED`` when it is missing, ``TOO_LARGE``, ``UNSAFE_NAME``.
+        MediaError: it could not be read.
     """
-    listed = _listed_payload(contents.get(PAYLOAD_MANIFEST))
-    checks: dict[str, Callable[[str], str]] = {
-        DECLARATION: _check_declaration,
-        BAG_INFO: lambda text: _check_info(text, manifest, listed, held),
-        PAYLOAD_MANIFEST: lambda _: _check_payload_manifest(listed, manifest, held),
-        TAG_MANIFEST: lambda text: _check_tag_manifest(text, contents),
-    }
-    found: dict[str, str] = {}
-    for name, check in checks.items():
-        if name in contents:
-            text = _decode(contents[name])
-            why = "not UTF-8 text, or far too many lines" if text is None else check(text)
-            if why:
-                found[name] = why
-    if TAG_MANIFEST in contents and TAG_MANIFEST not in found:
-        for name, sha256 in (_read_manifest(contents[TAG_MANIFEST].decode("utf-8")) or {}).items():
-            if name in contents and hashlib.sha256(contents[name]).hexdigest() != sha256:
-                found.setdefault(name, f"not what {TAG_MANIFEST} says")
-    return Reading(
-        listed=None if PAYLOAD_MANIFEST in found else listed,
-        place=_read_place(contents.get(BAG_INFO)),
-        damages=tuple(Damage(code=Code.BAG_MALFORMED, name=name, detail=why) for name, why in found.items()),
+    path = folder / ENVELOPE_NAME
+    if not os.path.lexists(path):
+        raise UntrustedInputError(
+            Code.BAG_MALFORMED, f"{folder.name}/{ENVELOPE_NAME} is missing: the pull did not finish"
+        )
+    return media_fs.read_capped(path, ENVELOPE_NAME, max_bytes=MAX_ENVELOPE_BYTES)
+
+
+def open_bag(volume: Path, transfer_id: str, *, policy: TrustPolicy, now: datetime) -> Bag:
+    """Read and judge the envelope of a bag, then take stock of it and read its texts.
+
+    Raises:
+        UntrustedInputError: the envelope is missing (``BAG_MALFORMED``), malformed, forged or of another
+            transfer.
+        PolicyRefusal: the trust policy does not accept it.
+        MediaError: it could not be read.
+    """
+    folder = volume / transfer_id
+    bundle = AcceptedBundle.judge(read_envelope(folder), policy=policy, now=now)
+    if bundle.manifest.transfer_id != folder.name:
+        raise UntrustedInputError(
+            Code.BAG_MALFORMED, f"the folder {folder.name} holds the bundle of {bundle.manifest.transfer_id}"
+        )
+    return inspect_bag(volume, bundle)
+
+
+def inspect_own_bag(volume: Path, bundle: AcceptedBundle) -> Bag:
+    """What a volume that is going to be written to holds of the bundle already.
+
+    Raises:
+        UntrustedInputError: ``VOLUME_CONFLICT`` where it holds another bundle of this transfer.
+        MediaError: ``MEDIA_UNREADABLE``.
+    """
+    folder = volume / bundle.manifest.transfer_id
+    try:
+        held = read_envelope(folder)
+        is_other = Envelope.from_bytes(held).payload != Envelope.from_bytes(bundle.envelope).payload
+    except UntrustedInputError:
+        is_other = False  # there is none, or a broken one, which is replaced
+    if is_other:
+        raise UntrustedInputError(Code.VOLUME_CONFLICT, str(folder))
+    # A file that a killed run left half written is no finding: it is removed before anything is fetched.
+    return inspect_bag(volume, bundle, passes_partials=True)
+
+
+def inspect_bag(volume: Path, bundle: AcceptedBundle, *, passes_partials: bool = False) -> Bag:
+    """Take stock of a bag of a bundle that is known and accepted; the folder need not be there yet.
+
+    With ``passes_partials`` what a killed run left half written is no finding.
+
+    Raises:
+        MediaError: ``MEDIA_UNREADABLE``.
+    """
+    manifest = bundle.manifest
+    folder = volume / manifest.transfer_id
+    stock = _NOTHING
+    if os.path.lexists(folder):
+        stock = take_stock(folder, manifest, passes_partials=passes_partials)
+    contents, unreadable = _read_tag_files(folder, stock)
+    texts = read_texts(manifest, contents, payload_sizes(stock))
+    layout, layout_damages = _read_layout(contents, bundle)
+    damages = (*unreadable, *texts.damages, *layout_damages)
+    return Bag(
+        volume=volume, bundle=bundle, stock=stock, texts=replace(texts, damages=damages, layout=layout)
     )
 
 
-def read_place(info: bytes) -> Place | None:
-    """The place that ``bag-info.txt`` claims; ``None`` if it names none."""
-    return _read_place(info)
-
-
-def _decode(content: bytes) -> str | None:
-    """The text, if it is one that is worth splitting into lines."""
-    if content.count(b"\n") + content.count(b"\r") > 2 * _MAX_LINES:  # a line may end in both
-        return None
+def _read_layout(
+    contents: Mapping[str, bytes], bundle: AcceptedBundle
+) -> tuple[ParityLayout | None, list[Damage]]:
+    if LAYOUT_NAME not in contents:
+        return None, []
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+        layout = ParityLayout.from_bytes(
+            contents[LAYOUT_NAME],
+            manifest_sha256=bundle.manifest_sha256,
+            part_count=bundle.manifest.part_count,
+        )
+    except UntrustedInputError as error:
+        code = error.code if error.code is Code.NEWER_FORMAT else Code.BAG_MALFORMED
+        return None, [Damage(code=code, name=LAYOUT_NAME, detail=error.detail)]
+    return layout, []
 
 
-def _lines(text: str) -> list[str]:
-    """Lines ended by LF, CR or CRLF (RFC 8493 §2.1.1), and by nothing else."""
-    return re.split(r"\r\n|\r|\n", text.removesuffix("\n").removesuffix("\r"))
+_NOTHING = Stock(sizes={}, spellings={}, damages=())
 
 
-def _check_declaration(text: str) -> str:
-    return "" if _lines(text) == _lines(_DECLARATION_TEXT) else "not the declaration of BagIt 1.0 in UTF-8"
+def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool = False) -> Stock:
+    """Names and sizes of everything in a bag's folder.
+
+    Operating systems' litter is passed over. Everything else that neither the bundle manifest declares nor
+    the bag's layout knows is damage: ``UNDECLARED_FILE``, or ``UNSAFE_NAME`` for links, devices and a name
+    that stands there twice, in two spellings.
+
+    Raises:
+        UntrustedInputError: ``UNSAFE_NAME`` when the folder itself is none.
+        MediaError: ``MEDIA_UNREADABLE``.
+    """
+    if not media_fs.is_real_folder(folder):
+        raise UntrustedInputError(Code.UNSAFE_NAME, f"{folder.name}: not a folder")
+    declared = declared_names(manifest)
+    sizes: dict[str, int] = {}
+    spellings: dict[str, str] = {}
+    damages: list[Damage] = []
+    for entry in media_fs.walk(folder):
+        if entry.kind is Kind.LITTER or (passes_partials and is_partial(entry, declared)):
+            continue
+        # Only ASCII letters are folded: no other letter may ever turn into one of a declared name.
+        name = entry.name.lower() if entry.name.isascii() else entry.name
+        is_ours = entry.kind is Kind.FILE and (name in declared or is_parity(name.removeprefix(_PAYLOAD)))
+        if is_ours and name not in sizes:
+            sizes[name] = entry.size_bytes
+            if name != entry.name:
+                spellings[name] = entry.name
+            continue
+        if len(damages) >= MAX_UNDECLARED:
+            break
+        damages.append(_undeclared(entry, is_twin=is_ours))
+    damages.sort(key=lambda damage: damage.name)
+    return Stock(sizes=sizes, spellings=spellings, damages=tuple(damages))
 
 
-def _elements(text: str) -> dict[str, str] | None:
-    elements: dict[str, str] = {}
-    for line in _lines(text):
-        label, colon, value = line.partition(":")
-        if not colon:
-            return None
-        elements[label.strip().casefold()] = value.strip()
-    return elements
+def declared_names(manifest: BundleManifest) -> set[str]:
+    """Bag-relative names of every part and tag file; parity shards are known by their form."""
+    parts = {payload_name(part.name) for part, _ in manifest.parts()}
+    return parts | {*TAG_FILES, *OPTIONAL_TAG_FILES}
 
 
-def _check_info(
-    text: str, manifest: BundleManifest, listed: Mapping[str, str] | None, held: Mapping[str, int]
-) -> str:
-    elements = _elements(text)
-    if elements is None:
-        return "a line is not of the form label: value"
-    if elements.get("bag-group-identifier") != manifest.transfer_id:
-        return f"Bag-Group-Identifier is not {manifest.transfer_id}"
-    if not _BAG_COUNT.fullmatch(elements.get("bag-count", "")):
-        return "Bag-Count is not of the form 1 of 3"
-    if listed is not None and listed.keys() <= held.keys():
-        oxum = f"{sum(_signed_sizes(manifest, listed, held))}.{len(listed)}"
-        if elements.get("payload-oxum") != oxum:
-            return f"Payload-Oxum is not {oxum}"
-    return ""
+def is_partial(entry: media_fs.Entry, declared: Collection[str]) -> bool:
+    """Whether it is a declared file that is being written, or was when its writer was killed."""
+    name = entry.name.removesuffix(media_fs.PARTIAL_SUFFIX)
+    is_ours = name in declared or is_parity(name.removeprefix(_PAYLOAD))
+    return entry.kind is Kind.FILE and name != entry.name and is_ours
 
 
-def _signed_sizes(manifest: BundleManifest, listed: Mapping[str, str], held: Mapping[str, int]) -> list[int]:
-    """Of each listed file; the signed size, where there is one: a part cut short is a finding of its own."""
-    signed = {part.name: part.size_bytes for part, _ in manifest.parts()}
-    return [signed.get(name, held[name]) for name in listed]
+def _undeclared(entry: media_fs.Entry, *, is_twin: bool) -> Damage:
+    name = media_fs.printable(entry.name)
+    if is_twin:
+        return Damage(code=Code.UNSAFE_NAME, name=name, detail="there twice, in upper and lower case")
+    if entry.kind is Kind.ODD:
+        return Damage(code=Code.UNSAFE_NAME, name=name, detail="a link, a device or nested too deep")
+    if name != entry.name or "\\" in name:
+        return Damage(code=Code.UNSAFE_NAME, name=name, detail="unprintable or with \\")
+    return Damage(code=Code.UNDECLARED_FILE, name=name, detail=f"{entry.size_bytes} bytes")
 
 
-def _read_place(info: bytes | None) -> Place | None:
-    elements = _elements((None if info is None else _decode(info)) or "")
-    match = _BAG_COUNT.fullmatch((elements or {}).get("bag-count", ""))
-    if match is None:
-        return None
-    place = Place(number=int(match[1]), of=None if match[2] == "?" else int(match[2]))
-    return place if place.of is None or place.number <= place.of else None
+def size_damage(part: PartRange, stock: Stock) -> Damage | None:
+    """What the part's size alone says: missing, too short, too long, or nothing wrong yet."""
+    found = stock.sizes.get(payload_name(part.name))
+    if found is None:
+        return Damage.of_part(Code.PART_MISSING, part)
+    if found != part.size_bytes:
+        return Damage.of_part(Code.PART_TRUNCATED, part, f"{found} bytes, not {part.size_bytes}")
+    return None
 
 
-def _listed_payload(content: bytes | None) -> dict[str, str] | None:
-    """The lines of ``manifest-sha256.txt``; a bag without payload has an empty one."""
-    text = None if content is None else _decode(content)
-    listed = {} if text == "" else None if text is None else _read_manifest(text)
-    if listed is None or not all(name.startswith(f"{PAYLOAD_FOLDER}/") for name in listed):
-        return None
-    return {name.removeprefix(f"{PAYLOAD_FOLDER}/"): sha256 for name, sha256 in listed.items()}
-
-
-def _check_payload_manifest(
-    listed: Mapping[str, str] | None, manifest: BundleManifest, held: Mapping[str, int]
-) -> str:
-    if listed is None:
-        return "a line is not of the form digest and data/ name, or a name occurs twice"
-    signed = {part.name: sha256 for part, sha256 in manifest.parts()}
-    for name, sha256 in listed.items():
-        if name not in signed and not is_parity(name):
-            return "names a file that the bundle manifest does not"
-        if signed.get(name, sha256) != sha256:
-            return "not the digests of the bundle manifest"
-    if held.keys() - listed.keys():
-        return "does not list every part on the volume"
-    return ""
-
-
-def _check_tag_manifest(text: str, contents: Mapping[str, bytes]) -> str:
-    listed = _read_manifest(text)
-    if listed is None:
-        return "a line is not of the form digest and name, or a name occurs twice"
-    needed = set(TAG_FILES) - {TAG_MANIFEST}
-    optional = {name for name in OPTIONAL_TAG_FILES if name in contents}
-    if not needed | optional <= listed.keys() <= needed | set(OPTIONAL_TAG_FILES):
-        return "does not list every tag file"
-    return ""
-
-
-def _read_manifest(text: str) -> dict[str, str] | None:
-    """Digest by name, the digests in lower case; ``None`` unless every line is well formed."""
-    matches = [_MANIFEST_LINE.fullmatch(line) for line in _lines(text)]
-    listed = {match[2]: match[1].lower() for match in matches if match}
-    return listed if len(listed) == len(matches) else None
+def _read_tag_files(folder: Path, stock: Stock) -> tuple[dict[str, bytes], list[Damage]]:
+    """The bag's texts and envelope, each read with a limit, and what could not be read."""
+    contents: dict[str, bytes] = {}
+    damages: list[Damage] = []
+    for name in (*TAG_FILES, *OPTIONAL_TAG_FILES):
+        if name not in stock.sizes:
+            if name in TAG_FILES:
+                damages.append(Damage(code=Code.BAG_MALFORMED, name=name, detail="missing"))
+            continue
+        path = folder / stock.spellings.get(name, name)
+        limit = MAX_ENVELOPE_BYTES if name == ENVELOPE_NAME else MAX_TEXT_BYTES
+        try:
+            contents[name] = media_fs.read_capped(path, name, max_bytes=limit)
+        except MediaError as error:
+            damages.append(Damage(code=error.code, name=name, detail=error.detail))
+        except UntrustedInputError as error:
+            damages.append(Damage(code=Code.BAG_MALFORMED, name=name, detail=error.detail))
+    return contents, damages

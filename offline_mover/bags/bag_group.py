@@ -19,8 +19,9 @@ from airgap.manifest import BundleManifest
 from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
 from airgap.verify import Verdict
-from offline_mover.bags import volume as volumes
-from offline_mover.bags.volume import Bag
+from offline_mover.bags import checking
+from offline_mover.bags.bag import Bag, open_bag
+from offline_mover.bags.volumes import choose_transfer
 from offline_mover.outcome import Finding
 from offline_mover.parallel import in_parallel
 from offline_mover.progress import Meter
@@ -60,12 +61,12 @@ def open_group(
 
     Raises:
         UntrustedInputError: ``VOLUME_CONFLICT`` when two of them hold different bundles; else as
-            :func:`offline_mover.bags.volume.open_bag`.
+            :func:`offline_mover.bags.bag.open_bag`.
         PolicyRefusal: the trust policy does not accept it.
         MediaError: a volume, or the transfer on it, is not there or cannot be read.
     """
-    chosen = volumes.choose_transfer(paths, transfer_id)
-    bags = tuple(volumes.open_bag(path, chosen, policy=policy, now=now) for path in paths)
+    chosen = choose_transfer(paths, transfer_id)
+    bags = tuple(open_bag(path, chosen, policy=policy, now=now) for path in paths)
     for other in bags[1:]:
         if other.verdict.manifest_sha256 != bags[0].verdict.manifest_sha256:
             raise UntrustedInputError(
@@ -134,7 +135,7 @@ def inspect(group: BagGroup, *, concurrency: int, meter: Meter) -> Inspection:
     findings = [
         Finding(damage=damage, volume=bag.volume)
         for bag in group.bags
-        for damage in (*bag.stock.damages, *bag.reading.damages)
+        for damage in (*bag.stock.damages, *bag.texts.damages)
     ]
     by_volume = [list(_to_check(bag)) for bag in group.bags]
     findings += [
@@ -178,8 +179,8 @@ class _Check:
         path = self.bag.path_of(self.name)
         gauge = meter.lane(str(self.bag.volume), self.name)
         if self.part is not None:
-            return volumes.check_part(path, self.part, self.sha256, gauge)
-        return volumes.check_file(path, self.name, self.sha256, self.size_bytes, gauge)
+            return checking.check_part(path, self.part, self.sha256, gauge)
+        return checking.check_file(path, self.name, self.sha256, self.size_bytes, gauge)
 
 
 def _to_check(bag: Bag) -> Iterator[_Check]:
@@ -195,7 +196,7 @@ def _to_check(bag: Bag) -> Iterator[_Check]:
                 damage=bag.part_damage(part),
             )
     signed = {part.name for part, _ in bag.manifest.parts()}
-    for name, sha256 in (bag.reading.listed or {}).items():
+    for name, sha256 in (bag.texts.listed or {}).items():
         if name not in signed:
             missing = Damage(code=Code.PART_MISSING, name=name, detail="a parity shard")
             yield _Check(
@@ -233,7 +234,7 @@ def _settle(
             states[part.name] = PartState.NOT_SEEN
         else:
             states[part.name] = PartState.MISSING
-            damage = volumes.part_damage(Code.PART_MISSING, part, "on no volume")
+            damage = Damage.of_part(Code.PART_MISSING, part, "on no volume")
             findings.append(Finding(damage=damage, volume=None))
     settled = [
         replace(finding, is_replaced=states.get(finding.damage.name) is PartState.WHOLE)

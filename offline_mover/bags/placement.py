@@ -12,7 +12,7 @@ from airgap.errors import Code, OperatorError
 from airgap.manifest import BundleManifest
 from airgap.media_plan import Capacity, MediaPlan, PayloadFile, plan_volumes
 from airgap.parity import ParityLayout, ParityWish, shard_place
-from offline_mover.bags import bag
+from offline_mover.bags.bag_texts import MANIFEST_LINE_BYTES, is_parity
 from offline_mover.medium import media_fs, media_identity
 from offline_mover.medium.media_identity import MediaIdentity
 
@@ -146,7 +146,7 @@ def place(
     With ``parity`` as a share of the parts, parity shards follow the parts; with whole volumes, they have the
     last volumes for themselves.
     """
-    overhead = envelope_bytes + _BAG_TEXTS_BYTES + bag.MANIFEST_LINE_BYTES * manifest.part_count
+    overhead = envelope_bytes + _BAG_TEXTS_BYTES + MANIFEST_LINE_BYTES * manifest.part_count
     spare = parity.lost_volumes if parity is not None else 0
     if spare and spare >= len(outlooks):
         raise OperatorError(Code.USAGE, f"--parity {parity}: give more volumes than may be lost")
@@ -157,7 +157,7 @@ def place(
     layout = None
     if parity is not None:
         parts = [
-            sum(1 for file in load.files if not bag.is_parity(file.name)) + _held_parts(outlook)
+            sum(1 for file in load.files if not is_parity(file.name)) + _held_parts(outlook)
             for load, outlook in zip(plan.loads, data, strict=True)
         ]
         layout = parity.layout(part_count=manifest.part_count, largest_volume_parts=max(parts))
@@ -204,7 +204,7 @@ def _joined(first: MediaPlan, second: MediaPlan) -> MediaPlan:
 
 
 def _held_parts(outlook: VolumeOutlook) -> int:
-    return sum(1 for name in outlook.held if not bag.is_parity(name))
+    return sum(1 for name in outlook.held if not is_parity(name))
 
 
 def _held_counts(outlook: VolumeOutlook) -> Mapping[str, int]:

@@ -44,16 +44,6 @@ def declare(parser: Parser) -> None:
 def run(options: argparse.Namespace, _session: Session) -> Outcome:
     """Show or verify."""
     from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
-    from offline_mover.outcome import Outcome  # noqa: PLC0415 - as above
 
     ask = custody.show if options.view == "show" else custody.verify
-    view = ask(options.volumes, side_dir=options.custody_dir)
-    told = view.to_json()
-    return Outcome(
-        command=view.command,
-        code=view.code,
-        verdict=view.verdict,
-        next_step=view.next_step,
-        facts={name: told[name] for name in ("volumes", "absentLogs")},
-        lines=tuple(view.lines()),
-    )
+    return ask(options.volumes, side_dir=options.custody_dir)

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, session: Session) -> Outcome:
     from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest  # noqa: PLC0415 - as above
     from offline_mover.cli.plan import read_parity  # noqa: PLC0415 - as above
     from offline_mover.commands.pull import pull  # noqa: PLC0415 - as above
-    from offline_mover.pulling.targets import PullOrder  # noqa: PLC0415 - as above
+    from offline_mover.pulling.destinations import PullOrder  # noqa: PLC0415 - as above
     from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
     address = TransferAddress.source(options.source)

@@ -22,7 +22,7 @@ from offline_mover.progress import Display, Meter, Progress
 from offline_mover.storage.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
 
 if TYPE_CHECKING:
-    from offline_mover.storage.ports import TargetContainer
+    from offline_mover.storage.ports import WritableContainer
 
 
 class Session:
@@ -46,7 +46,7 @@ class Session:
         """The trust policy of ``--trust``."""
         return TrustPolicy.from_bytes(self.read_file(self._options.trust, "--trust", MAX_POLICY_BYTES))
 
-    def container(self, address: TransferAddress) -> AbstractContextManager[TargetContainer]:
+    def container(self, address: TransferAddress) -> AbstractContextManager[WritableContainer]:
         """The storage container at ``address``, signed in to as the options say."""
         from offline_mover.storage.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
 

@@ -10,21 +10,23 @@ from airgap.errors import Code
 from airgap.media_plan import PayloadFile, SavedPlan, estimated_seconds
 from airgap.parity import ParityWish
 from airgap.policy import TrustPolicy
-from offline_mover.bags import bag, placement, volume
+from offline_mover.bags import placement
+from offline_mover.bags.accepted_bundle import AcceptedBundle
+from offline_mover.bags.bag import inspect_bag
+from offline_mover.bags.bag_texts import is_parity
 from offline_mover.bags.placement import Placement, VolumeOutlook
 from offline_mover.outcome import Outcome
 from offline_mover.parallel import in_parallel
 from offline_mover.progress import Meter
-from offline_mover.pulling.fetching import source_etag
-from offline_mover.pulling.targets import Bundle, accepted_bundle
-from offline_mover.storage.ports import SourceContainer
+from offline_mover.pulling.fetching import fetch_bundle, source_etag
+from offline_mover.storage.ports import ReadableContainer
 
 SAMPLE_BYTES = 32 * 1024 * 1024
 """So much is fetched, and thrown away, to measure the source's rate."""
 
 
 def plan(
-    source: SourceContainer,
+    source: ReadableContainer,
     outlooks: Sequence[VolumeOutlook],
     *,
     transfer_id: str,
@@ -47,14 +49,14 @@ def plan(
     Raises:
         AirgapError: the bundle is not accepted, or the storage refused.
     """
-    bundle = accepted_bundle(source, transfer_id, policy=policy, now=now)
+    bundle = fetch_bundle(source, transfer_id, policy=policy, now=now)
     outlooks = [_with_held(outlook, bundle) for outlook in outlooks]
     wanted = [PayloadFile(name=part.name, size_bytes=part.size_bytes) for part, _ in bundle.manifest.parts()]
     decided = placement.place(
         bundle.manifest, outlooks, wanted, envelope_bytes=len(bundle.envelope), parity=parity
     )
     to_fetch = sum(
-        file.size_bytes for load in decided.plan.loads for file in load.files if not bag.is_parity(file.name)
+        file.size_bytes for load in decided.plan.loads for file in load.files if not is_parity(file.name)
     )
     measured = _measured_rate(source, bundle, concurrency, meter, clock) if to_fetch else 0.0
     rate = min(measured, rate_bytes_per_s or measured)
@@ -63,7 +65,7 @@ def plan(
     )
     saved = SavedPlan(
         transfer_id=transfer_id,
-        manifest_sha256=bundle.verdict.manifest_sha256 or "",
+        manifest_sha256=bundle.manifest_sha256,
         volumes=_used(decided),
         layout=decided.layout,
     )
@@ -78,19 +80,21 @@ def _used(decided: Placement) -> tuple[tuple[str, ...], ...]:
     return tuple(names)
 
 
-def _with_held(outlook: VolumeOutlook, bundle: Bundle) -> VolumeOutlook:
+def _with_held(outlook: VolumeOutlook, bundle: AcceptedBundle) -> VolumeOutlook:
     """A mounted volume with what is on it already, by name and size; pull looks at the digests too."""
     if outlook.path is None:
         return outlook
-    held = volume.inspect_bag(
-        outlook.path, bundle.envelope, bundle.verdict, bundle.manifest, passes_partials=True
-    )
+    held = inspect_bag(outlook.path, bundle, passes_partials=True)
     names = {part.name for part, _ in bundle.manifest.parts() if held.part_damage(part) is None}
     return placement.mounted(outlook.path, names)
 
 
 def _measured_rate(
-    source: SourceContainer, bundle: Bundle, concurrency: int, meter: Meter, clock: Callable[[], float]
+    source: ReadableContainer,
+    bundle: AcceptedBundle,
+    concurrency: int,
+    meter: Meter,
+    clock: Callable[[], float],
 ) -> float:
     """Bytes a second that the source gives now, over a sample from the beginning of the first blob."""
     blob = bundle.manifest.blobs[0]
@@ -114,7 +118,7 @@ def _measured_rate(
 
 
 def _outcome(
-    bundle: Bundle, outlooks: Sequence[VolumeOutlook], decided: Placement, rate: float, seconds: int
+    bundle: AcceptedBundle, outlooks: Sequence[VolumeOutlook], decided: Placement, rate: float, seconds: int
 ) -> Outcome:
     manifest = bundle.manifest
     loads = decided.plan.loads

@@ -15,27 +15,29 @@ from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
-from offline_mover.bags import bag, bag_writing
-from offline_mover.bags import volume as volumes
+from offline_mover.bags import bag_writing
+from offline_mover.bags.accepted_bundle import AcceptedBundle
+from offline_mover.bags.bag import inspect_own_bag
+from offline_mover.bags.bag_texts import Contents, is_parity
+from offline_mover.bags.checking import whole_files
+from offline_mover.bags.volumes import require_volume
+from offline_mover.medium import medium_read
 from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
 from offline_mover.outcome import Finding, Outcome
 from offline_mover.progress import Meter
 from offline_mover.pulling import shards as parity_writing
-from offline_mover.pulling.fetching import fetch_parts, read_back
-from offline_mover.pulling.targets import (
-    Bundle,
+from offline_mover.pulling.destinations import (
+    Destination,
     PullOrder,
-    Target,
-    accepted_bundle,
-    choose_targets,
-    inspect_volume,
-    whole_files,
+    choose_destinations,
 )
-from offline_mover.storage.ports import SourceContainer
+from offline_mover.pulling.fetching import fetch_bundle, fetch_parts
+from offline_mover.pulling.read_back import read_back
+from offline_mover.storage.ports import ReadableContainer
 
 
 def pull(
-    source: SourceContainer,
+    source: ReadableContainer,
     order: PullOrder,
     *,
     transfer_id: str,
@@ -51,88 +53,96 @@ def pull(
             then is kept for the next run. ``MEDIA_FULL`` is raised before anything is written.
     """
     for volume in order.volumes:
-        volumes.require_volume(volume)
-    bundle = accepted_bundle(source, transfer_id, policy=policy, now=now)
-    bags = [inspect_volume(bundle, volume) for volume in order.volumes]
+        require_volume(volume)
+    bundle = fetch_bundle(source, transfer_id, policy=policy, now=now)
+    bags = [inspect_own_bag(volume, bundle) for volume in order.volumes]
     undeclared = [Finding(damage=damage, volume=b.volume) for b in bags for damage in b.stock.damages]
     if undeclared:
         return _outcome(bundle, "other files are in the transfer's folder, nothing was fetched", undeclared)
     whole = whole_files(bags, concurrency=concurrency, meter=meter)
-    targets, layout = choose_targets(bundle, order, bags, whole)
-    for target in targets:
-        bag_writing.prepare(target.bag, keep=target.kept)
-        bag_writing.make_payload_folders(target.bag, target.names)
-    if findings := fetch_parts(source, targets, concurrency=concurrency, meter=meter):
+    destinations, layout = choose_destinations(bundle, order, bags, whole)
+    for destination in destinations:
+        bag_writing.prepare(destination.bag, keep=destination.kept)
+        bag_writing.make_payload_folders(destination.bag, destination.names)
+    if findings := fetch_parts(source, destinations, concurrency=concurrency, meter=meter):
         return _outcome(
-            bundle, f"parts in the storage that are not what was signed: {len(findings)}", findings, targets
+            bundle,
+            f"parts in the storage that are not what was signed: {len(findings)}",
+            findings,
+            destinations,
         )
-    shards = parity_writing.write(targets, layout, source, concurrency=concurrency, meter=meter)
+    shards = parity_writing.write(destinations, layout, source, concurrency=concurrency, meter=meter)
     if findings := [
         *shards.findings,
-        *read_back(targets, shards, concurrency=concurrency, meter=meter),
+        *read_back(destinations, shards, concurrency=concurrency, meter=meter),
     ]:
         lied = all(finding.damage.code is Code.PART_CORRUPT for finding in findings)
         return _outcome(
             bundle,
             f"files that read back differently from what was written: {len(findings)}",
             findings,
-            targets,
+            destinations,
             code=Code.MEDIA_LIED if lied else None,
         )
-    for target in targets:
-        contents = _contents(bundle.manifest, target, layout, shards)
-        bag_writing.complete(target.bag, contents, now=now)
-    return _finished(bundle, targets)
+    for destination in destinations:
+        contents = _contents(bundle.manifest, destination, layout, shards)
+        bag_writing.complete(destination.bag, contents, now=now)
+    return _finished(bundle, destinations)
 
 
 def _contents(
-    manifest: BundleManifest, target: Target, layout: ParityLayout | None, shards: parity_writing.Written
-) -> bag.Contents:
+    manifest: BundleManifest,
+    destination: Destination,
+    layout: ParityLayout | None,
+    shards: parity_writing.Written,
+) -> Contents:
     files = {
-        part.name: (sha256, part.size_bytes) for part, sha256 in manifest.parts() if part.name in target.names
+        part.name: (sha256, part.size_bytes)
+        for part, sha256 in manifest.parts()
+        if part.name in destination.names
     }
-    listed, sizes = target.bag.reading.listed or {}, target.bag.payload_sizes
-    kept = {name: (listed[name], sizes[name]) for name in sorted(target.kept) if bag.is_parity(name)}
-    return bag.Contents(
-        place=target.place,
-        files={**files, **kept, **shards.on(target.bag)},
-        layout=None if layout is None else layout.to_bytes(target.bag.verdict.manifest_sha256 or ""),
+    listed, sizes = destination.bag.texts.listed or {}, destination.bag.payload_sizes
+    kept = {name: (listed[name], sizes[name]) for name in sorted(destination.kept) if is_parity(name)}
+    return Contents(
+        place=destination.place,
+        files={**files, **kept, **shards.on(destination.bag)},
+        layout=None if layout is None else layout.to_bytes(destination.bag.verdict.manifest_sha256 or ""),
     )
 
 
 # --- telling ------------------------------------------------------------------------------------------------
 
 
-def _finished(bundle: Bundle, targets: Sequence[Target]) -> Outcome:
+def _finished(bundle: AcceptedBundle, destinations: Sequence[Destination]) -> Outcome:
     """Look at every volume once more, then tell."""
     findings = [
-        Finding(damage=damage, volume=target.bag.volume)
-        for target in targets
-        for damage in bag_writing.recheck(target.bag, target.names)
+        Finding(damage=damage, volume=destination.bag.volume)
+        for destination in destinations
+        for damage in bag_writing.recheck(destination.bag, destination.names)
     ]
     if findings:
         return _outcome(
-            bundle, "a volume does not hold what was written", findings, targets, code=Code.MEDIA_LIED
+            bundle, "a volume does not hold what was written", findings, destinations, code=Code.MEDIA_LIED
         )
-    fetched = sum(len(target.missing) for target in targets)
-    here = len({name for target in targets for name in target.names if not bag.is_parity(name)})
-    shards = sum(bag.is_parity(name) for target in targets for name in target.names)
+    fetched = sum(len(destination.missing) for destination in destinations)
+    here = len({name for destination in destinations for name in destination.names if not is_parity(name)})
+    shards = sum(is_parity(name) for destination in destinations for name in destination.names)
     held = f"{here} of {bundle.manifest.part_count} parts{f' and {shards} parity shards' if shards else ''}"
-    where = ", ".join(str(target.bag.volume) for target in targets)
+    where = ", ".join(str(destination.bag.volume) for destination in destinations)
     return _outcome(
         bundle,
         f"transfer {bundle.manifest.transfer_id}: {held} are on {where}; "
         f"{fetched} fetched, {here - fetched} were there, all read back and right",
         [],
-        targets,
+        destinations,
     )
 
 
 def _outcome(
-    bundle: Bundle,
+    bundle: AcceptedBundle,
     verdict: str,
     findings: Sequence[Finding],
-    targets: Sequence[Target] = (),
+    destinations: Sequence[Destination] = (),
     *,
     code: Code | None = None,
 ) -> Outcome:
@@ -142,10 +152,14 @@ def _outcome(
         None: "Carry the volumes; verify them wherever they change hands.",
         Code.BLOB_MISMATCH: "Start a new transfer: the stored blob is not the one that was signed.",
     }
-    here = {name for target in targets for name in target.names if not bag.is_parity(name)}
-    fetched = sum(len(target.missing) for target in targets)
-    written = [] if findings else [(target, min(target.names)) for target in targets if target.names]
-    way = bag_writing.read_back_way((target.path_of(name), name) for target, name in written)
+    here = {name for destination in destinations for name in destination.names if not is_parity(name)}
+    fetched = sum(len(destination.missing) for destination in destinations)
+    written = (
+        []
+        if findings
+        else [(destination, min(destination.names)) for destination in destinations if destination.names]
+    )
+    way = medium_read.read_back_way((destination.path_of(name), name) for destination, name in written)
     if way is CacheBypass.NONE:
         steps[None] = f"{UNPLUG_FIRST} {steps[None]}"
     return Outcome(
@@ -166,7 +180,7 @@ def _outcome(
         facts={
             "volumes": [
                 {"path": str(t.bag.volume), "number": t.place.number, "of": t.place.of, "files": len(t.names)}
-                for t in targets
+                for t in destinations
             ],
             "readBack": None if way is None else way.value,
         },

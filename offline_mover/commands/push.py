@@ -21,15 +21,15 @@ from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
 from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
-from offline_mover.bags import volume as volumes
+from offline_mover.bags import checking
+from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import BagGroup, Signed, numbered, open_group
-from offline_mover.bags.volume import Bag
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Finding, Outcome
 from offline_mover.parallel import in_lanes
 from offline_mover.progress import Meter
 from offline_mover.storage.part_stream import PartDamagedError, PartStream
-from offline_mover.storage.ports import Block, StoredBlob, TargetContainer
+from offline_mover.storage.ports import Block, StoredBlob, WritableContainer
 
 CUSTODY_FOLDER = "custody"
 """In the target container, beside the transfers; no bundle manifest is ever looked for there."""
@@ -39,7 +39,7 @@ CUSTODY_FOLDER = "custody"
 class _Run:
     """What the steps of one push have in common."""
 
-    target: TargetContainer
+    target: WritableContainer
     group: BagGroup
     concurrency: int
     meter: Meter
@@ -66,7 +66,7 @@ class _Sent:
 
 
 def push(
-    target: TargetContainer,
+    target: WritableContainer,
     paths: Sequence[Path],
     *,
     transfer_id: str | None,
@@ -106,7 +106,7 @@ def push(
 
 
 def push_custody(
-    target: TargetContainer, paths: Sequence[Path], transfer_id: str, side_dir: Path | None
+    target: WritableContainer, paths: Sequence[Path], transfer_id: str, side_dir: Path | None
 ) -> list[str]:
     """Give the target a copy of each volume's custody log, side files of read-only media merged in.
 
@@ -253,7 +253,7 @@ def _send_from(run: _Run, bag: Bag, name: str, part: PartRange, sha256: str) -> 
             with PartStream.open(path, part, sha256, gauge) as stream:
                 run.target.stage(name, block_id(part, sha256), stream)
         except PartDamagedError as error:
-            found = volumes.check_part(path, part, sha256, gauge, from_medium=True)
+            found = checking.check_part(path, part, sha256, gauge, from_medium=True)
             if found is not None:
                 return found
             last = error.damage

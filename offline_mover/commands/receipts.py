@@ -10,20 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from airgap.carried_receipt import (
+    RECEIPTS_FOLDER,
+    folder_in,
+    receipt_folder,
+    receipt_folders,
+    verified_receipt,
+)
 from airgap.damage import Damage
-from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
+from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, MediaError, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.policy import TrustPolicy
 from airgap.recarry import REQUEST_NAME, recarry_from_receipt
-from airgap.receipt import Receipt, verify_receipt
+from airgap.receipt import Receipt
 from airgap.verify import Verdict, verify_bundle
-from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag import read_envelope
+from offline_mover.bags.volumes import require_volume, transfers_on
 from offline_mover.commands.receipt_outcome import (
     NOT_A_RECEIPT,
     CarriedReceipt,
@@ -36,14 +43,10 @@ from offline_mover.commands.receipt_outcome import (
 from offline_mover.medium import media_fs, medium_read
 from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.storage.ports import SourceContainer, TargetContainer
+from offline_mover.storage.ports import ReadableContainer, WritableContainer
 
-FOLDER = "receipts"
 MAX_RECEIPTS = 1000
 """Of one run; ``--transfer`` takes a part of more."""
-
-_NAME = re.compile(r"([a-z0-9]{8,40})/[a-z0-9]{8,80}\.dsse\.json")
-"""Without a dot in it, and longer than any name that Windows reserves."""
 
 
 class _Run:
@@ -59,7 +62,7 @@ class _Run:
     def judge_bag(self, transfer_id: str) -> tuple[bytes, Verdict] | None:
         """The envelope of the transfer's bag on the volume; ``None`` unless a trusted key signed it."""
         try:
-            envelope = volumes.read_envelope(self.volume / transfer_id)
+            envelope = read_envelope(self.volume / transfer_id)
         except AirgapError:
             return None
         verdict = verify_bundle(envelope, policy=self.policy, now=self.now)
@@ -82,7 +85,7 @@ class _Run:
 
 
 def receipts_pull(
-    source: SourceContainer,
+    source: ReadableContainer,
     volume: Path,
     *,
     policy: TrustPolicy,
@@ -109,9 +112,9 @@ def receipts_pull(
         ServiceError: the storage refused; what is written by then stays, a second run goes on.
         MediaError: the volume is not there, full, write-protected or failing, or has no transfer on it.
     """
-    volumes.require_volume(volume)
+    require_volume(volume)
     run = _Run(volume, policy, now, meter)
-    asked = [] if every else [transfer_id] if transfer_id else volumes.transfers_on(volume)
+    asked = [] if every else [transfer_id] if transfer_id else transfers_on(volume)
     if not asked and not every:
         raise MediaError(
             Code.VOLUME_EMPTY, f"{volume}: no transfer on it; --all or --transfer ID brings receipts without"
@@ -127,7 +130,7 @@ def receipts_pull(
 
 def receipts_push(
     volume: Path,
-    target: TargetContainer,
+    target: WritableContainer,
     *,
     policy: TrustPolicy,
     now: datetime,
@@ -144,7 +147,7 @@ def receipts_push(
         ServiceError: the storage refused; a second run goes on.
         MediaError: ``VOLUME_EMPTY`` when there are none; the volume is not there or cannot be read.
     """
-    volumes.require_volume(volume)
+    require_volume(volume)
     run = _Run(volume, policy, now, meter)
     wanted = None if transfer_id is None else set(_folders(run, transfer_id))
     names, strangers = _held(volume, wanted)
@@ -158,51 +161,10 @@ def receipts_push(
 # --- one receipt -------------------------------------------------------------------------------------------
 
 
-def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:
-    """Read a receipt that its own channel's receipt roles signed.
-
-    Which channel that is stands in the payload, and the payload is not read before a signature covers it. So
-    the channels whose receipt keys the signatures name are tried; one counts only if what it accepts names
-    that very channel. A receipt that names none (the envelope was refused before any signature counted) is
-    accepted from any channel's receipt roles: it speaks of no transfer, only of the bytes of an envelope.
-
-    Raises:
-        UntrustedInputError: forged, unknown, uncheckable, malformed or of a newer version.
-        PolicyRefusal: ``THRESHOLD_NOT_MET``, ``KEY_REVOKED``, or ``CHANNEL_UNKNOWN`` when its signers may not
-            speak for the channel that it names.
-    """
-    keyids = Envelope.from_bytes(raw).signatures.keys()
-    refusal: AirgapError = UntrustedInputError(Code.SIGNER_UNKNOWN, "no receipt key of any channel signed it")
-    for name, channel in sorted(policy.channels.items()):
-        if not any(role.keyids & keyids for role in channel.receipt_roles.values()):
-            continue
-        try:
-            receipt = verify_receipt(raw, policy=policy, channel=name, now=now)
-        except AirgapError as error:
-            refusal = error
-            continue
-        if receipt.channel is None:
-            return _require_nameless(receipt)
-        if receipt.channel == name:
-            return receipt
-        if refusal.code is Code.SIGNER_UNKNOWN:
-            refusal = PolicyRefusal(
-                Code.CHANNEL_UNKNOWN, f"its signers may not speak for the channel {receipt.channel}"
-            )
-    raise refusal
-
-
-def _require_nameless(receipt: Receipt) -> Receipt:
-    """A receipt without a channel must not speak of a transfer: any channel's keys may have signed it."""
-    if receipt.is_imported or receipt.transfer_id or receipt.manifest_sha256 or receipt.artifacts:
-        raise UntrustedInputError(Code.RECEIPT_MALFORMED, "it names a bundle but no channel")
-    return receipt
-
-
 def _judge(run: _Run, name: str, raw: bytes) -> Receipt:
     """A receipt that the policy accepts, that stands under its own name and is for the bag's own bundle."""
     receipt = verified_receipt(raw, run.policy, run.now)
-    if _folder_of(name) != (receipt.transfer_id or receipt.envelope_sha256[:32]):
+    if _folder_of(name) != receipt_folder(receipt.transfer_id, receipt.envelope_sha256):
         raise UntrustedInputError(
             Code.RECEIPT_MALFORMED, f"it is for {receipt.transfer_id or receipt.envelope_sha256}"
         )
@@ -230,16 +192,16 @@ def _carried(run: _Run, name: str, carry: Callable[[], tuple[Fate, Receipt]]) ->
     )
 
 
-def _pull_one(run: _Run, source: SourceContainer, name: str) -> tuple[Fate, Receipt]:
+def _pull_one(run: _Run, source: ReadableContainer, name: str) -> tuple[Fate, Receipt]:
     folder = _folder_of(name)
     raw = source.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
     if raw is None:
         raise UntrustedInputError(Code.BLOB_CHANGED, "gone since it was listed")
     run.meter.advance(len(raw))
     receipt = _judge(run, name, raw)
-    media_fs.make_folder(run.volume / FOLDER, FOLDER)
-    media_fs.make_folder(run.volume / FOLDER / folder, f"{FOLDER}/{folder}")
-    path = run.volume / FOLDER / name
+    media_fs.make_folder(run.volume / RECEIPTS_FOLDER, RECEIPTS_FOLDER)
+    media_fs.make_folder(run.volume / RECEIPTS_FOLDER / folder, f"{RECEIPTS_FOLDER}/{folder}")
+    path = run.volume / RECEIPTS_FOLDER / name
     if os.path.lexists(path):
         if media_fs.read_capped(path, name, max_bytes=MAX_ENVELOPE_BYTES) != raw:
             raise UntrustedInputError(Code.VOLUME_CONFLICT, "the volume has another one under this name")
@@ -247,12 +209,14 @@ def _pull_one(run: _Run, source: SourceContainer, name: str) -> tuple[Fate, Rece
     media_fs.write_durably(path, name, raw)
     found = medium_read.hash_file(path, name, run.meter.advance, from_medium=True)
     if found != hashlib.sha256(raw).hexdigest():
-        raise MediaError(Code.MEDIA_LIED, f"{FOLDER}/{name} reads back differently from what was written")
+        raise MediaError(
+            Code.MEDIA_LIED, f"{RECEIPTS_FOLDER}/{name} reads back differently from what was written"
+        )
     return Fate.WRITTEN, receipt
 
 
-def _push_one(run: _Run, target: TargetContainer, name: str) -> tuple[Fate, Receipt]:
-    raw = media_fs.read_capped(run.volume / FOLDER / name, name, max_bytes=MAX_ENVELOPE_BYTES)
+def _push_one(run: _Run, target: WritableContainer, name: str) -> tuple[Fate, Receipt]:
+    raw = media_fs.read_capped(run.volume / RECEIPTS_FOLDER / name, name, max_bytes=MAX_ENVELOPE_BYTES)
     receipt = _judge(run, name, raw)
     try:
         target.create_small(name, raw)
@@ -273,19 +237,19 @@ def _push_one(run: _Run, target: TargetContainer, name: str) -> tuple[Fate, Rece
 
 def _folder_of(name: str) -> str:
     """The folder in a receipt's name, which becomes a path: nothing but the one form is let through."""
-    match = _NAME.fullmatch(name)
-    if match is None:
+    folder = folder_in(name)
+    if folder is None:
         raise UntrustedInputError(Code.UNSAFE_NAME, NOT_A_RECEIPT)
-    return match[1]
+    return folder
 
 
 def _folders(run: _Run, transfer_id: str) -> list[str]:
     """Where a transfer's receipts may stand: under its id or, if it was not known, its envelope's digest."""
     bundle = run.bundle(transfer_id)
-    return [transfer_id] if bundle is None else [transfer_id, bundle[1][:32]]
+    return receipt_folders(transfer_id, None if bundle is None else bundle[1])
 
 
-def _listed(source: SourceContainer, prefixes: Iterable[str]) -> list[str]:
+def _listed(source: ReadableContainer, prefixes: Iterable[str]) -> list[str]:
     names: list[str] = []
     for prefix in prefixes:
         names += source.list_names(prefix, most=MAX_RECEIPTS + 1 - len(names))
@@ -300,11 +264,11 @@ def _require_few(names: list[str]) -> None:
 
 def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[CarriedReceipt]]:
     """Names of the receipts on a volume, in order, and findings for what else lies among them."""
-    root = volume / FOLDER
+    root = volume / RECEIPTS_FOLDER
     if not os.path.lexists(root):
         return [], []
     if not media_fs.is_real_folder(root):
-        raise UntrustedInputError(Code.UNSAFE_NAME, f"{FOLDER}: not a folder")
+        raise UntrustedInputError(Code.UNSAFE_NAME, f"{RECEIPTS_FOLDER}: not a folder")
     names: list[str] = []
     strangers: list[CarriedReceipt] = []
     for entry in media_fs.walk(root):
@@ -312,11 +276,11 @@ def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[Carri
         is_ours = rest == REQUEST_NAME or rest.endswith(media_fs.PARTIAL_SUFFIX)
         if entry.kind is media_fs.Kind.LITTER or (folders is not None and folder not in folders):
             continue
-        if entry.kind is media_fs.Kind.FILE and _NAME.fullmatch(entry.name):
+        if entry.kind is media_fs.Kind.FILE and folder_in(entry.name):
             names.append(entry.name)
             _require_few(names)
         elif not (entry.kind is media_fs.Kind.FILE and is_ours) and len(strangers) < MAX_RECEIPTS:
-            name = media_fs.printable(f"{FOLDER}/{entry.name}")
+            name = media_fs.printable(f"{RECEIPTS_FOLDER}/{entry.name}")
             damage = Damage(code=Code.UNSAFE_NAME, name=name, detail=NOT_A_RECEIPT)
             strangers.append(CarriedReceipt(name=entry.name, fate=Fate.LEFT_OUT, damage=damage))
     return sorted(names), strangers
@@ -341,8 +305,10 @@ def _write_requests(run: _Run, results: Iterable[CarriedReceipt]) -> list[str]:
 
 def _write_request(run: _Run, transfer_id: str, result: CarriedReceipt) -> str | None:
     """Write the request of a receipt that is on the volume now; an older request that fell due is removed."""
-    name = f"{FOLDER}/{transfer_id}/{REQUEST_NAME}"
-    raw = media_fs.read_capped(run.volume / FOLDER / result.name, result.name, max_bytes=MAX_ENVELOPE_BYTES)
+    name = f"{RECEIPTS_FOLDER}/{transfer_id}/{REQUEST_NAME}"
+    raw = media_fs.read_capped(
+        run.volume / RECEIPTS_FOLDER / result.name, result.name, max_bytes=MAX_ENVELOPE_BYTES
+    )
     judged = run.judge_bag(transfer_id)
     request = None
     if judged is not None and judged[1].is_accepted:

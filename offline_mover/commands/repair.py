@@ -13,20 +13,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from airgap.damage import gravest
+from airgap.damage import Damage, gravest
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
-from offline_mover.bags import bag, bag_writing
-from offline_mover.bags import volume as volumes
+from offline_mover.bags import bag_writing, checking
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.bags.bag_texts import is_parity
+from offline_mover.medium import medium_read
 from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
 from offline_mover.outcome import Finding, Outcome
 from offline_mover.parallel import in_lanes
-from offline_mover.parity import repair_targets, repairing
-from offline_mover.parity.repair_targets import RepairTarget
+from offline_mover.parity import repair_destinations, repairing
+from offline_mover.parity.repair_destinations import RepairDestination
 from offline_mover.parity.repairing import Rebuilt
-from offline_mover.parity.stripe_coding import Reading, Writing, file_reader, members, threads_for
+from offline_mover.parity.stripe_coding import ShardInput, ShardOutput, file_reader, members, threads_for
 from offline_mover.progress import Meter
 
 
@@ -36,8 +37,8 @@ class _Run:
 
     inspection: Inspection
     layout: ParityLayout | None
-    other: RepairTarget | None
-    targets: Sequence[RepairTarget]
+    other: RepairDestination | None
+    destinations: Sequence[RepairDestination]
     concurrency: int
     meter: Meter
 
@@ -69,30 +70,36 @@ def repair(
             anything is written.
     """
     group = open_group(paths, transfer_id, policy=policy, now=now)
-    other = None if to is None else repair_targets.open_other(group, to, concurrency=concurrency, meter=meter)
+    other = (
+        None
+        if to is None
+        else repair_destinations.open_other(group, to, concurrency=concurrency, meter=meter)
+    )
     inspection = inspect(group, concurrency=concurrency, meter=meter)
     layout = repairing.layout_of(inspection)
     run = _Run(
         inspection=inspection,
         layout=layout,
         other=other,
-        targets=[] if layout is None else _targets(inspection, layout, other, concurrency=concurrency),
+        destinations=[]
+        if layout is None
+        else _destinations(inspection, layout, other, concurrency=concurrency),
         concurrency=concurrency,
         meter=meter,
     )
-    for target in run.targets:
-        target.make_ready()
+    for destination in run.destinations:
+        destination.make_ready()
     rebuilt = _rebuild(run)
     if findings := _read_back(run, rebuilt):
         return _outcome(run, rebuilt, findings)
-    for target in run.targets:
-        target.complete(_files_on(target, rebuilt), now=now)
+    for destination in run.destinations:
+        destination.complete(_files_on(destination, rebuilt), now=now)
     return _outcome(run, rebuilt, _recheck(run, rebuilt))
 
 
-def _targets(
-    inspection: Inspection, layout: ParityLayout, other: RepairTarget | None, *, concurrency: int
-) -> list[RepairTarget]:
+def _destinations(
+    inspection: Inspection, layout: ParityLayout, other: RepairDestination | None, *, concurrency: int
+) -> list[RepairDestination]:
     """What is rebuilt, and where."""
     shards = {
         **repairing.whole_shards(inspection, layout),
@@ -102,8 +109,8 @@ def _targets(
     parts = repairing.repairable_parts(inspection, layout, shards, kept)
     if other is None:
         threads = threads_for(concurrency)
-        return repair_targets.in_place(inspection, layout, frozenset(parts), threads=threads)
-    return [repair_targets.with_wanted(other, parts)] if parts or other.kept else []
+        return repair_destinations.in_place(inspection, layout, frozenset(parts), threads=threads)
+    return [repair_destinations.with_wanted(other, parts)] if parts or other.kept else []
 
 
 # --- rebuilding ---------------------------------------------------------------------------------------------
@@ -117,7 +124,9 @@ def _rebuild(run: _Run) -> Rebuilt:
     parts, shards = _writings(run, run.layout)
     rebuilt = repairing.rebuild_parts(parts, left, concurrency=run.concurrency, meter=run.meter)
     left |= {
-        writing.shard.name: Reading(sha256=writing.sha256, read=file_reader(writing.path, writing.shard.name))
+        writing.shard.name: ShardInput(
+            sha256=writing.sha256, read=file_reader(writing.path, writing.shard.name)
+        )
         for _, writings in parts
         for writing in writings
         if writing.shard.name in rebuilt.written
@@ -133,25 +142,27 @@ def _rebuild(run: _Run) -> Rebuilt:
     return Rebuilt(written={**rebuilt.written, **made.written}, bad={**rebuilt.bad, **made.bad})
 
 
-def _left(inspection: Inspection, layout: ParityLayout, other: RepairTarget | None) -> dict[str, Reading]:
+def _left(
+    inspection: Inspection, layout: ParityLayout, other: RepairDestination | None
+) -> dict[str, ShardInput]:
     """What there is to rebuild from; parity shards that nothing vouches for as well."""
     signed = {part.name: sha256 for part, sha256 in inspection.group.manifest.parts()}
     left = {
-        name: Reading(sha256=None, read=file_reader(held.path_of(name), name))
+        name: ShardInput(sha256=None, read=file_reader(held.path_of(name), name))
         for name, held in repairing.unlisted_shards(inspection, layout).items()
     }
     for name, held in repairing.whole_shards(inspection, layout).items():
-        listed = (held.reading.listed or {})[name]
-        left[name] = Reading(sha256=listed, read=file_reader(held.path_of(name), name))
+        listed = (held.texts.listed or {})[name]
+        left[name] = ShardInput(sha256=listed, read=file_reader(held.path_of(name), name))
     for name, held in inspection.whole_on.items():
-        left[name] = Reading(sha256=signed[name], read=file_reader(held.path_of(name), name))
+        left[name] = ShardInput(sha256=signed[name], read=file_reader(held.path_of(name), name))
     if other is not None:
         for name in other.kept & signed.keys():
-            left[name] = Reading(sha256=signed[name], read=file_reader(other.path_of(name), name))
+            left[name] = ShardInput(sha256=signed[name], read=file_reader(other.path_of(name), name))
     return left
 
 
-_Work = list[tuple[Stripe, list[Writing]]]
+_Work = list[tuple[Stripe, list[ShardOutput]]]
 
 
 def _writings(run: _Run, layout: ParityLayout) -> tuple[_Work, _Work]:
@@ -159,30 +170,30 @@ def _writings(run: _Run, layout: ParityLayout) -> tuple[_Work, _Work]:
     ranges = [part for part, _ in run.inspection.group.manifest.parts()]
     stripe_of = {part.name: layout.stripe_of(ordinal) for ordinal, part in enumerate(ranges)}
     wanted: dict[int, dict[str, tuple[Path, str | None]]] = defaultdict(dict)
-    for target in run.targets:
-        for name, (sha256, _) in target.wanted.items():
+    for destination in run.destinations:
+        for name, (sha256, _) in destination.wanted.items():
             place = shard_place(name)
-            wanted[place[0] if place else stripe_of[name]][name] = (target.path_of(name), sha256)
+            wanted[place[0] if place else stripe_of[name]][name] = (destination.path_of(name), sha256)
     parts: _Work = []
     shards: _Work = []
     for number, places in sorted(wanted.items()):
         stripe = layout.stripe(number, ranges)
         writings = [
-            Writing(shard=shard, path=places[shard.name][0], sha256=places[shard.name][1])
+            ShardOutput(shard=shard, path=places[shard.name][0], sha256=places[shard.name][1])
             for shard in stripe.shards
             if shard.name in places
         ]
-        for work, is_parity in ((parts, False), (shards, True)):
-            if chosen := [w for w in writings if (w.shard.ordinal is None) == is_parity]:
+        for work, takes_shards in ((parts, False), (shards, True)):
+            if chosen := [w for w in writings if (w.shard.ordinal is None) == takes_shards]:
                 work.append((stripe, chosen))
     return parts, shards
 
 
-def _files_on(target: RepairTarget, rebuilt: Rebuilt) -> dict[str, tuple[str, int]]:
+def _files_on(destination: RepairDestination, rebuilt: Rebuilt) -> dict[str, tuple[str, int]]:
     """Hex SHA-256 and size of what was written to a volume."""
     return {
         name: (rebuilt.written[name], size)
-        for name, (_, size) in target.wanted.items()
+        for name, (_, size) in destination.wanted.items()
         if name in rebuilt.written
     }
 
@@ -190,15 +201,20 @@ def _files_on(target: RepairTarget, rebuilt: Rebuilt) -> dict[str, tuple[str, in
 def _read_back(run: _Run, rebuilt: Rebuilt) -> list[Finding]:
     """Hash what was written as the medium gives it back."""
     lanes = [
-        [(target, name, sha256, size) for name, (sha256, size) in _files_on(target, rebuilt).items()]
-        for target in run.targets
+        [
+            (destination, name, sha256, size)
+            for name, (sha256, size) in _files_on(destination, rebuilt).items()
+        ]
+        for destination in run.destinations
     ]
     run.meter.start("reading back", sum(size for lane in lanes for *_, size in lane))
 
-    def check(item: tuple[RepairTarget, str, str, int]) -> Finding | None:
-        target, name, sha256, size = item
-        damage = volumes.check_file(target.path_of(name), name, sha256, size, run.meter, from_medium=True)
-        return None if damage is None else Finding(damage=damage, volume=target.bag.volume)
+    def check(item: tuple[RepairDestination, str, str, int]) -> Finding | None:
+        destination, name, sha256, size = item
+        damage = checking.check_file(
+            destination.path_of(name), name, sha256, size, run.meter, from_medium=True
+        )
+        return None if damage is None else Finding(damage=damage, volume=destination.bag.volume)
 
     results = in_lanes(check, lanes, concurrency=run.concurrency, meter=run.meter)
     return sorted((found for found in results if found), key=lambda finding: finding.damage.name)
@@ -209,9 +225,11 @@ def _recheck(run: _Run, rebuilt: Rebuilt) -> list[Finding]:
     if run.other is None:
         return []
     return [
-        Finding(damage=damage, volume=target.bag.volume)
-        for target in run.targets
-        for damage in bag_writing.recheck(target.bag, target.kept | _files_on(target, rebuilt).keys())
+        Finding(damage=damage, volume=destination.bag.volume)
+        for destination in run.destinations
+        for damage in bag_writing.recheck(
+            destination.bag, destination.kept | _files_on(destination, rebuilt).keys()
+        )
     ]
 
 
@@ -273,16 +291,16 @@ def _accused(run: _Run, rebuilt: Rebuilt) -> Iterator[Finding]:
     for name, damage in sorted(rebuilt.bad.items()):
         home = homes.get(name)
         if name in located:
-            damage = volumes.part_damage(damage.code, located[name], damage.detail)  # noqa: PLW2901 - located
+            damage = Damage.of_part(damage.code, located[name], damage.detail)  # noqa: PLW2901 - located
         yield Finding(damage=damage, volume=None if home is None else home.volume)
 
 
 def _left_over(run: _Run, right: Collection[str]) -> Iterator[Finding]:
     """What the inspection found; in place only as far as it is still so."""
     names = set(run.inspection.states)
-    written = {} if run.other is not None else {t.bag.volume: t.bag for t in run.targets}
+    written = {} if run.other is not None else {t.bag.volume: t.bag for t in run.destinations}
     for finding in run.inspection.findings:
-        is_payload = finding.damage.name in names or bag.is_parity(finding.damage.name)
+        is_payload = finding.damage.name in names or is_parity(finding.damage.name)
         if is_payload and finding.damage.name in right:
             if run.other is not None:
                 yield replace(finding, is_replaced=True)
@@ -317,14 +335,14 @@ def _next_step(run: _Run, code: Code | None, way: CacheBypass | None) -> str:
         more = f"Repair with {numbered(absent)} too; else verify" if absent else "Verify"
         return f"{more} all volumes together, and take the recarry.json that is written to the source."
     first = f"{UNPLUG_FIRST} " if way is CacheBypass.NONE else ""
-    if run.other is not None and run.targets:
+    if run.other is not None and run.destinations:
         return f"{first}Push the volumes together with {run.other.bag.volume}."
     return f"{first}Carry the volumes on, or push them."
 
 
 def _read_back_way(run: _Run, rebuilt: Rebuilt) -> CacheBypass | None:
-    return bag_writing.read_back_way(
-        (target.path_of(name), name)
-        for target in run.targets
-        for name in sorted(_files_on(target, rebuilt))[:1]
+    return medium_read.read_back_way(
+        (destination.path_of(name), name)
+        for destination in run.destinations
+        for name in sorted(_files_on(destination, rebuilt))[:1]
     )

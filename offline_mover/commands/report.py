@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
+from airgap.carried_receipt import RECEIPTS_FOLDER, folder_in, receipt_folders, verified_receipt
 from airgap.custody import Fault
 from airgap.damage import gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.policy import TrustPolicy
 from airgap.verify import Verdict, verify_bundle
-from offline_mover.bags import bag as bags
-from offline_mover.bags import volume as volumes
+from offline_mover.bags.bag import Bag, open_bag, read_envelope
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
-from offline_mover.bags.volume import Bag
-from offline_mover.commands import custody, receipts
-from offline_mover.commands.custody import CustodyView
-from offline_mover.commands.verify import outcome_of
+from offline_mover.bags.bag_texts import is_parity
+from offline_mover.bags.volumes import choose_transfer
+from offline_mover.commands.inspection_outcome import outcome_of
+from offline_mover.custody import view as custody
+from offline_mover.custody.view import CustodyView
 from offline_mover.medium import media_fs, media_identity
 from offline_mover.outcome import Outcome
 from offline_mover.paper.facts import ReceiptFacts, ReportFacts, Status, VolumeFacts
@@ -39,7 +39,6 @@ MAX_RECEIPTS = 50
 """Of one volume and transfer: there is one for each time that the target decided."""
 
 _MOST_ENTRIES = 1000  # of one folder of receipts
-_RECEIPT = re.compile(r"[a-z0-9]{8,80}\.dsse\.json")
 
 
 def report(
@@ -74,7 +73,7 @@ def report(
             cannot be read.
     """
     distinct = _distinct(paths)
-    chosen = volumes.choose_transfer(distinct, transfer_id)
+    chosen = choose_transfer(distinct, transfer_id)
     try:
         group = open_group(distinct, chosen, policy=policy, now=now)
     except AirgapError as error:
@@ -100,7 +99,7 @@ def _inspected(
     """The facts of a bundle that is accepted, and whose parts were looked at."""
     group = inspection.group
     paths = [bag.volume for bag in group.bags]
-    history = custody.verify(paths, side_dir=side_dir)
+    history = custody.judge(paths, side_dir=side_dir)
     found = [
         fact
         for bag in group.bags
@@ -141,18 +140,18 @@ def _refused(
     for path in paths:
         facts = VolumeFacts(path=str(path), identity=media_identity.describe(path))
         try:
-            envelope = volumes.read_envelope(path / transfer_id)
+            envelope = read_envelope(path / transfer_id)
             verdict = verify_bundle(envelope, policy=policy, now=now)
             verdicts.append(verdict)
             carried += _receipts(path, verdict, envelope, policy=policy, now=now)
             if verdict.manifest is not None:
                 facts = replace(facts, manifest_sha256=verdict.manifest_sha256)
-            volumes.open_bag(path, transfer_id, policy=policy, now=now)
+            open_bag(path, transfer_id, policy=policy, now=now)
         except AirgapError as refusal:
             facts = replace(facts, code=refusal.code, detail=refusal.detail)
         found.append(facts)
     agreed = verdicts[0] if len({one.manifest_sha256 for one in verdicts}) == 1 else None
-    history = custody.verify(paths, side_dir=side_dir)
+    history = custody.judge(paths, side_dir=side_dir)
     outcome = Outcome(
         command="report",
         code=error.code,
@@ -236,7 +235,7 @@ def _volume_facts(bag: Bag, inspection: Inspection) -> VolumeFacts:
         code=gravest(finding.damage for finding in findings),
         parts=len(claimed),
         whole_parts=sum(name not in bad and inspection.states[name] is PartState.WHOLE for name in claimed),
-        shards=sum(bags.is_parity(name) for name in sizes),
+        shards=sum(is_parity(name) for name in sizes),
         size_bytes=sum(sizes.values()),
     )
 
@@ -249,18 +248,17 @@ def _receipts(
 ) -> list[ReceiptFacts]:
     """Every receipt on a volume for the transfer: under its id, or under its envelope's digest."""
     envelope_sha256 = hashlib.sha256(envelope).hexdigest()
-    folders = [envelope_sha256[:32]]
-    if verdict.manifest is not None:
-        folders.insert(0, verdict.manifest.transfer_id)
+    manifest = verdict.manifest
+    folders = receipt_folders(None if manifest is None else manifest.transfer_id, envelope_sha256)
     found: list[ReceiptFacts] = []
     for folder in folders:
-        for name in _receipt_names(volume / receipts.FOLDER, folder):
+        for name in _receipt_names(volume / RECEIPTS_FOLDER, folder):
             shown = media_fs.printable(name)
             try:
                 raw = media_fs.read_capped(
-                    volume / receipts.FOLDER / name, shown, max_bytes=MAX_ENVELOPE_BYTES
+                    volume / RECEIPTS_FOLDER / name, shown, max_bytes=MAX_ENVELOPE_BYTES
                 )
-                receipt = receipts.verified_receipt(raw, policy, now)
+                receipt = verified_receipt(raw, policy, now)
                 if receipt.envelope_sha256 != envelope_sha256 and (
                     receipt.manifest_sha256 is None or receipt.manifest_sha256 != verdict.manifest_sha256
                 ):
@@ -282,4 +280,5 @@ def _receipt_names(root: Path, folder: str) -> list[str]:
             names = [entry.name for entry in islice(entries, _MOST_ENTRIES)]
     except OSError:
         return []
-    return [f"{folder}/{name}" for name in sorted(names) if _RECEIPT.fullmatch(name)][:MAX_RECEIPTS]
+    full = (f"{folder}/{name}" for name in sorted(names))
+    return [name for name in full if folder_in(name)][:MAX_RECEIPTS]

@@ -11,11 +11,12 @@ import io
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
+from offline_mover.medium import media_identity
 from offline_mover.medium.media_fs import BUFFER_BYTES, open_regular, open_to_read
 
 
@@ -118,3 +119,16 @@ else:
         except OSError:  # tmpfs before Linux 6.6, many FUSE file systems
             pass
         return CacheBypass.DROPPED if can_drop else CacheBypass.NONE
+
+
+def read_back_way(files: Iterable[tuple[Path, str]]) -> CacheBypass | None:
+    """How the media themselves were read, told from one file of each volume: the weakest way of all.
+
+    Args:
+        files: path and name; none if nothing was read.
+    """
+    ways = [
+        CacheBypass.NONE if media_identity.describe(path.parent).is_user_space else cache_bypass(path, name)
+        for path, name in files
+    ]
+    return max(ways, key=list(CacheBypass).index, default=None)

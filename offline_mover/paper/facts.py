@@ -48,8 +48,8 @@ from airgap.manifest import BundleManifest
 from airgap.receipt import Receipt
 from airgap.strict_json import dump_canonical
 from airgap.verify import Verdict
-from offline_mover.bags.bag import Place
-from offline_mover.commands.custody import CustodyView, VolumeHistory
+from offline_mover.bags.bag_texts import Place
+from offline_mover.custody.view import CustodyView, VolumeHistory
 from offline_mover.medium.media_identity import MediaIdentity
 from offline_mover.outcome import Outcome
 from offline_mover.paper.markup import presentable

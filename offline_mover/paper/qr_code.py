@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offline_mover.bags.bag import Place
+from offline_mover.bags.bag_texts import Place
 from offline_mover.paper.markup import Markup, element
 
 QUIET_ZONE_MODULES = 4

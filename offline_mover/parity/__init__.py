@@ -2,5 +2,5 @@
 
 * :mod:`~offline_mover.parity.stripe_coding` — one stripe, piece by piece
 * :mod:`~offline_mover.parity.repairing` — lost parts rebuilt
-* :mod:`~offline_mover.parity.repair_targets` — the volumes that take what is rebuilt
+* :mod:`~offline_mover.parity.repair_destinations` — the volumes that take what is rebuilt
 """

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from airgap.damage import Damage
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.repair_outlook import judge_repair
-from offline_mover.bags import bag
+from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import Inspection, PartState
-from offline_mover.bags.volume import Bag
+from offline_mover.bags.bag_texts import payload_name
 from offline_mover.parallel import in_parallel
 from offline_mover.parity.stripe_coding import (
-    Reading,
+    ShardInput,
+    ShardOutput,
     StripeError,
-    Writing,
     code_stripe,
     combination_of,
     members,
@@ -79,9 +79,9 @@ def repairable_parts(
 def layout_of(inspection: Inspection) -> ParityLayout | None:
     """The layout that most of the whole parity shards were made for; any, where there is no such shard."""
     votes = Counter(
-        held.reading.layout
+        held.texts.layout
         for held in (*inspection.whole_shards.values(), *inspection.group.bags)
-        if held.reading.layout is not None
+        if held.texts.layout is not None
     )
     return votes.most_common(1)[0][0] if votes else None
 
@@ -95,7 +95,7 @@ def whole_shards(inspection: Inspection, layout: ParityLayout) -> dict[str, Bag]
     return {
         name: held
         for name, held in inspection.whole_shards.items()
-        if _is_of(layout, held) and sizes.get(name) == held.stock.sizes[bag.payload_name(name)]
+        if _is_of(layout, held) and sizes.get(name) == held.stock.sizes[payload_name(name)]
     }
 
 
@@ -105,14 +105,14 @@ def unlisted_shards(inspection: Inspection, layout: ParityLayout) -> dict[str, B
     return {
         name: held
         for held in inspection.group.bags
-        if held.reading.listed is None and _is_of(layout, held)
+        if held.texts.listed is None and _is_of(layout, held)
         for name, size in held.payload_sizes.items()
         if sizes.get(name) == size
     }
 
 
 def _is_of(layout: ParityLayout, held: Bag) -> bool:
-    return held.reading.layout in {None, layout}
+    return held.texts.layout in {None, layout}
 
 
 # --- rebuilding ---------------------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ class Rebuilt:
 
 
 def rebuild_parts(
-    stripes: Sequence[tuple[Stripe, Sequence[Writing]]],
-    left: Mapping[str, Reading],
+    stripes: Sequence[tuple[Stripe, Sequence[ShardOutput]]],
+    left: Mapping[str, ShardInput],
     *,
     concurrency: int,
     meter: Meter,
@@ -148,15 +148,15 @@ def rebuild_parts(
     units = units_for(max((len(writings) for _, writings in stripes), default=1), threads)
     meter.start("rebuilding", sum(len(members(stripe)) * stripe.size_bytes for stripe, _ in stripes))
 
-    def rebuild(item: tuple[Stripe, Sequence[Writing]]) -> Rebuilt:
+    def rebuild(item: tuple[Stripe, Sequence[ShardOutput]]) -> Rebuilt:
         return _StripeRepair(*item, left, units=units, gauge=meter).run()
 
     return _together(in_parallel(rebuild, stripes, concurrency=threads, meter=meter))
 
 
 def rebuild_shards(
-    stripes: Sequence[tuple[Stripe, Sequence[Writing]]],
-    left: Mapping[str, Reading],
+    stripes: Sequence[tuple[Stripe, Sequence[ShardOutput]]],
+    left: Mapping[str, ShardInput],
     *,
     concurrency: int,
     meter: Meter,
@@ -166,7 +166,7 @@ def rebuild_shards(
     units = units_for(max((len(writings) for _, writings in stripes), default=1), threads)
     meter.start("making parity", sum(shard.size_bytes for stripe, _ in stripes for shard in members(stripe)))
 
-    def encode(item: tuple[Stripe, Sequence[Writing]]) -> Rebuilt:
+    def encode(item: tuple[Stripe, Sequence[ShardOutput]]) -> Rebuilt:
         stripe, writings = item
         combination = combination_of(stripe, {writing.shard.name for writing in writings})
         try:
@@ -193,8 +193,8 @@ class _StripeRepair:
     def __init__(
         self,
         stripe: Stripe,
-        writings: Sequence[Writing],
-        left: Mapping[str, Reading],
+        writings: Sequence[ShardOutput],
+        left: Mapping[str, ShardInput],
         *,
         units: int,
         gauge: Gauge,
@@ -251,7 +251,7 @@ class _StripeRepair:
     def _is_usable(self, name: str) -> bool:
         return name in self._left and name not in self._bad
 
-    def _code(self, inputs: set[str], writings: Sequence[Writing]) -> dict[str, str]:
+    def _code(self, inputs: set[str], writings: Sequence[ShardOutput]) -> dict[str, str]:
         wanted = {writing.shard.name for writing in writings}
         names = [shard.name for shard in self._stripe.shards]
         combination = self._stripe.recovery(set(names) - inputs).only(

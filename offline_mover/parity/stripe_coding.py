@@ -37,7 +37,7 @@ ReadPiece = Callable[[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ShardInput:
     """A shard that is read; its hex SHA-256 must be ``sha256``, where anything says what it is."""
 
     sha256: str | None
@@ -45,7 +45,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Writing:
+class ShardOutput:
     """A shard that is written to ``path``; only if its SHA-256 comes to ``sha256``, where that is known."""
 
     shard: Shard
@@ -110,8 +110,8 @@ def units_for(outputs: int, threads: int) -> int:
 def code_stripe(
     stripe: Stripe,
     combination: Combination,
-    readings: Mapping[str, Reading],
-    writings: Sequence[Writing],
+    readings: Mapping[str, ShardInput],
+    writings: Sequence[ShardOutput],
     *,
     units: int,
     gauge: Gauge,
@@ -142,8 +142,8 @@ class _Coding:
         self,
         stripe: Stripe,
         combination: Combination,
-        readings: Mapping[str, Reading],
-        writings: Sequence[Writing],
+        readings: Mapping[str, ShardInput],
+        writings: Sequence[ShardOutput],
         gauge: Gauge,
     ) -> None:
         self._combination = combination

@@ -1,6 +1,9 @@
 """Pulling: from the source storage onto volumes.
 
-* :mod:`~offline_mover.pulling.targets` — which volumes, and what is missing on each
-* :mod:`~offline_mover.pulling.fetching` — parts onto volumes
+A *destination* is a volume that is written to; *target* means the other cloud, here as everywhere.
+
+* :mod:`~offline_mover.pulling.destinations` — which volumes, and what is missing on each
+* :mod:`~offline_mover.pulling.fetching` — the bundle manifest, and parts onto volumes
 * :mod:`~offline_mover.pulling.shards` — parity shards onto volumes
+* :mod:`~offline_mover.pulling.read_back` — what was written, read from the medium itself
 """

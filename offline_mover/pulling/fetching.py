@@ -1,60 +1,85 @@
-"""Fetching parts onto volumes, and reading back from the medium what was written."""
+"""Fetching the bundle manifest, and parts onto volumes."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import datetime
 
+from airgap.damage import Damage
+from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, ServiceError, UntrustedInputError
-from airgap.manifest import BundleManifest, TransferBlob
+from airgap.manifest import ENVELOPE_NAME, BundleManifest, TransferBlob
 from airgap.parts import PartRange
-from offline_mover.bags import bag
-from offline_mover.bags import volume as volumes
+from airgap.policy import TrustPolicy
+from offline_mover.bags.accepted_bundle import AcceptedBundle
+from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import Signed
-from offline_mover.bags.volume import Bag
+from offline_mover.bags.bag_texts import payload_name
 from offline_mover.medium import media_fs
-from offline_mover.outcome import Finding
+from offline_mover.outcome import Finding, by_name
 from offline_mover.parallel import in_lanes
 from offline_mover.progress import Gauge, Meter
-from offline_mover.pulling.targets import Target
-from offline_mover.storage.ports import SourceContainer
-
-if TYPE_CHECKING:
-    from offline_mover.pulling.shards import Written
+from offline_mover.pulling.destinations import Destination
+from offline_mover.storage.ports import ReadableContainer
 
 
 class _WrongBytesError(Exception):
     """The storage sent something else than was signed."""
 
 
+def fetch_bundle(
+    source: ReadableContainer, transfer_id: str, *, policy: TrustPolicy, now: datetime
+) -> AcceptedBundle:
+    """The bundle as the source offers it, accepted by the trust policy: nothing else is ever written.
+
+    Raises:
+        ServiceError: ``NOT_FOUND``.
+        UntrustedInputError: the envelope is not what it should be.
+        PolicyRefusal: the trust policy does not accept it.
+    """
+    name = f"{transfer_id}/{ENVELOPE_NAME}"
+    envelope = source.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
+    if envelope is None:
+        raise ServiceError(Code.NOT_FOUND, f"{name}: no such transfer, or it is not sealed yet")
+    bundle = AcceptedBundle.judge(envelope, policy=policy, now=now)
+    if bundle.manifest.transfer_id != transfer_id:
+        raise UntrustedInputError(
+            Code.MANIFEST_MALFORMED,
+            f"{name} is the bundle manifest of transfer {bundle.manifest.transfer_id}",
+        )
+    return bundle
+
+
 def fetch_parts(
-    source: SourceContainer, targets: Sequence[Target], *, concurrency: int, meter: Meter
+    source: ReadableContainer, destinations: Sequence[Destination], *, concurrency: int, meter: Meter
 ) -> list[Finding]:
     """Fetch parts, each pinned to the version of its blob that was there at the start."""
-    etags = _etags(source, targets, {part.blob for target in targets for part, _ in target.missing})
-    sizes = {str(t.bag.volume): sum(part.size_bytes for part, _ in t.missing) for t in targets}
+    etags = _etags(
+        source, destinations, {part.blob for destination in destinations for part, _ in destination.missing}
+    )
+    sizes = {str(t.bag.volume): sum(part.size_bytes for part, _ in t.missing) for t in destinations}
     meter.start("fetching", sum(sizes.values()), sizes)
 
-    def fetch(item: tuple[Target, Signed]) -> Finding | None:
-        target, (part, sha256) = item
-        gauge = meter.lane(str(target.bag.volume), part.name)
+    def fetch(item: tuple[Destination, Signed]) -> Finding | None:
+        destination, (part, sha256) = item
+        gauge = meter.lane(str(destination.bag.volume), part.name)
         for _ in range(2):  # once more before the storage is accused
-            if _fetch_part(source, target.bag, part, sha256, etag=etags[part.blob], gauge=gauge):
+            if _fetch_part(source, destination.bag, part, sha256, etag=etags[part.blob], gauge=gauge):
                 return None
-        damage = volumes.part_damage(Code.BLOB_MISMATCH, part, "what the storage sent is not what was signed")
+        damage = Damage.of_part(Code.BLOB_MISMATCH, part, "what the storage sent is not what was signed")
         return Finding(damage=damage)
 
-    lanes = [[(target, item) for item in target.missing] for target in targets]
-    return _found(in_lanes(fetch, lanes, concurrency=concurrency, meter=meter))
+    lanes = [[(destination, item) for item in destination.missing] for destination in destinations]
+    return by_name(in_lanes(fetch, lanes, concurrency=concurrency, meter=meter))
 
 
-def _etags(source: SourceContainer, targets: Sequence[Target], blobs: set[str]) -> dict[str, str]:
-    manifest = targets[0].bag.manifest
+def _etags(source: ReadableContainer, destinations: Sequence[Destination], blobs: set[str]) -> dict[str, str]:
+    manifest = destinations[0].bag.manifest
     return {blob.name: source_etag(source, manifest, blob) for blob in manifest.blobs if blob.name in blobs}
 
 
-def source_etag(source: SourceContainer, manifest: BundleManifest, blob: TransferBlob) -> str:
+def source_etag(source: ReadableContainer, manifest: BundleManifest, blob: TransferBlob) -> str:
     """The version of a transfer blob that the storage holds now.
 
     Raises:
@@ -73,11 +98,11 @@ def source_etag(source: SourceContainer, manifest: BundleManifest, blob: Transfe
 
 
 def _fetch_part(
-    source: SourceContainer, target: Bag, part: PartRange, sha256: str, *, etag: str, gauge: Gauge
+    source: ReadableContainer, destination: Bag, part: PartRange, sha256: str, *, etag: str, gauge: Gauge
 ) -> bool:
     """Write one part; whether it was the signed one. If not, or if it failed, nothing of it stays."""
     pieces = source.read_range(
-        f"{target.manifest.transfer_id}/{part.blob}",
+        f"{destination.manifest.transfer_id}/{part.blob}",
         offset_bytes=part.offset_bytes,
         size_bytes=part.size_bytes,
         etag=etag,
@@ -85,7 +110,7 @@ def _fetch_part(
     digest = hashlib.sha256()
     count = 0
     try:
-        with media_fs.new_file(target.folder / bag.payload_name(part.name), part.name) as file:
+        with media_fs.new_file(destination.folder / payload_name(part.name), part.name) as file:
             for piece in pieces:
                 digest.update(piece)
                 media_fs.write_all(file, piece)
@@ -101,39 +126,3 @@ def _fetch_part(
 def _require_signed(is_signed: bool) -> None:
     if not is_signed:
         raise _WrongBytesError
-
-
-def read_back(targets: Sequence[Target], shards: Written, *, concurrency: int, meter: Meter) -> list[Finding]:
-    """Hash what was written as the medium gives it back, not as memory remembers it.
-
-    Parts that were read so already, to make parity shards of them, are not read again.
-    """
-    lanes = [
-        [
-            (target, part.name, sha256, part.size_bytes, part)
-            for part, sha256 in target.missing
-            if (target.bag.volume, part.name) not in shards.read_back
-        ]
-        + [(target, name, sha256, size, None) for name, (sha256, size) in shards.on(target.bag).items()]
-        for target in targets
-    ]
-    sizes = {
-        str(target.bag.volume): sum(size for _, _, _, size, _ in lane)
-        for target, lane in zip(targets, lanes, strict=True)
-    }
-    meter.start("reading back", sum(sizes.values()), sizes)
-
-    def check(item: tuple[Target, str, str, int, PartRange | None]) -> Finding | None:
-        target, name, sha256, size, part = item
-        path = target.bag.folder / bag.payload_name(name)
-        gauge = meter.lane(str(target.bag.volume), name)
-        damage = volumes.check_file(path, name, sha256, size, gauge, from_medium=True)
-        if damage is not None and part is not None:
-            damage = volumes.part_damage(damage.code, part, damage.detail)
-        return None if damage is None else Finding(damage=damage, volume=target.bag.volume)
-
-    return _found(in_lanes(check, lanes, concurrency=concurrency, meter=meter))
-
-
-def _found(results: Iterable[Finding | None]) -> list[Finding]:
-    return sorted((finding for finding in results if finding), key=lambda finding: finding.damage.name)

@@ -11,16 +11,15 @@ from airgap.damage import Damage
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.parts import PartRange
-from offline_mover.bags import bag
-from offline_mover.bags import volume as volumes
-from offline_mover.bags.volume import Bag
+from offline_mover.bags.bag import Bag
+from offline_mover.bags.bag_texts import payload_name
 from offline_mover.outcome import Finding
 from offline_mover.parallel import in_parallel
 from offline_mover.parity.stripe_coding import (
-    Reading,
     ReadPiece,
+    ShardInput,
+    ShardOutput,
     StripeError,
-    Writing,
     code_stripe,
     combination_of,
     file_reader,
@@ -29,9 +28,9 @@ from offline_mover.parity.stripe_coding import (
     units_for,
 )
 from offline_mover.progress import Meter
+from offline_mover.pulling.destinations import Destination
 from offline_mover.pulling.fetching import source_etag
-from offline_mover.pulling.targets import Target
-from offline_mover.storage.ports import SourceContainer
+from offline_mover.storage.ports import ReadableContainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +54,9 @@ class Written:
 
 
 def write(
-    targets: Sequence[Target],
+    destinations: Sequence[Destination],
     layout: ParityLayout | None,
-    source: SourceContainer,
+    source: ReadableContainer,
     *,
     concurrency: int,
     meter: Meter,
@@ -73,19 +72,19 @@ def write(
         ServiceError: the storage refused.
         UntrustedInputError: a blob in the storage is not the one that was signed.
     """
-    wanted = _wanted(targets)
+    wanted = _wanted(destinations)
     if layout is None or not wanted:
         return Written(files={})
-    parts = [part for part, _ in targets[0].bag.manifest.parts()]
+    parts = [part for part, _ in destinations[0].bag.manifest.parts()]
     stripes = [layout.stripe(number, parts) for number in sorted(wanted)]
     threads = threads_for(concurrency)
     units = units_for(max(len(held) for held in wanted.values()), threads)
-    readings = _Readings(targets, source, {shard.name for stripe in stripes for shard in stripe.shards})
+    readings = _Readings(destinations, source, {shard.name for stripe in stripes for shard in stripe.shards})
     meter.start("making parity", sum(shard.size_bytes for stripe in stripes for shard in members(stripe)))
 
     def encode(stripe: Stripe) -> tuple[Stripe, dict[str, str], list[Finding]]:
         outputs = [(held, stripe.parity[row]) for held, row in wanted[stripe.number]]
-        writings = [Writing(shard=s, path=held.folder / bag.payload_name(s.name)) for held, s in outputs]
+        writings = [ShardOutput(shard=s, path=held.folder / payload_name(s.name)) for held, s in outputs]
         combination = combination_of(stripe, {shard.name for _, shard in outputs})
         inputs = {shard.name: readings.of(shard.name) for shard in members(stripe)}
         found: list[Finding] = []
@@ -118,25 +117,27 @@ def write(
     )
 
 
-def _wanted(targets: Sequence[Target]) -> dict[int, list[tuple[Bag, int]]]:
+def _wanted(destinations: Sequence[Destination]) -> dict[int, list[tuple[Bag, int]]]:
     """Bag and row of the parity shards to write, by stripe."""
     wanted: dict[int, list[tuple[Bag, int]]] = defaultdict(list)
-    for target in targets:
-        for name in sorted(target.names - target.kept):
+    for destination in destinations:
+        for name in sorted(destination.names - destination.kept):
             if place := shard_place(name):
                 stripe, row = place
-                wanted[stripe].append((target.bag, row))
+                wanted[stripe].append((destination.bag, row))
     return dict(wanted)
 
 
 class _Readings:
     """Where parts are read: on the volumes of the run, else in the storage."""
 
-    def __init__(self, targets: Sequence[Target], source: SourceContainer, names: Collection[str]) -> None:
+    def __init__(
+        self, destinations: Sequence[Destination], source: ReadableContainer, names: Collection[str]
+    ) -> None:
         self._source = source
-        self._manifest = targets[0].bag.manifest
+        self._manifest = destinations[0].bag.manifest
         self._signed = {part.name: (part, sha256) for part, sha256 in self._manifest.parts()}
-        self._on = {name: target for target in targets for name in target.names}
+        self._on = {name: destination for destination in destinations for name in destination.names}
         absent = {self._signed[name][0].blob for name in self._signed.keys() & names - self._on.keys()}
         self._etags = {
             blob.name: source_etag(source, self._manifest, blob)
@@ -144,13 +145,13 @@ class _Readings:
             if blob.name in absent
         }
 
-    def of(self, name: str) -> Reading:
+    def of(self, name: str) -> ShardInput:
         """How a part is read, and what it has to be."""
         part, sha256 = self._signed[name]
-        target = self._on.get(name)
-        if target is None:
-            return Reading(sha256=sha256, read=self._storage_reader(part))
-        return Reading(sha256=sha256, read=file_reader(target.path_of(name), name, from_medium=True))
+        destination = self._on.get(name)
+        if destination is None:
+            return ShardInput(sha256=sha256, read=self._storage_reader(part))
+        return ShardInput(sha256=sha256, read=file_reader(destination.path_of(name), name, from_medium=True))
 
     def _storage_reader(self, part: PartRange) -> ReadPiece:
         def read(offset_bytes: int, size_bytes: int) -> bytes:
@@ -173,8 +174,8 @@ class _Readings:
     def finding(self, damage: Damage) -> Finding:
         """A part that was not what it should be, and where."""
         part, _ = self._signed[damage.name]
-        target = self._on.get(damage.name)
-        if target is None:
-            return Finding(damage=volumes.part_damage(Code.BLOB_MISMATCH, part, damage.detail))
-        located = volumes.part_damage(damage.code, part, damage.detail)
-        return Finding(damage=located, volume=target.bag.volume)
+        destination = self._on.get(damage.name)
+        if destination is None:
+            return Finding(damage=Damage.of_part(Code.BLOB_MISMATCH, part, damage.detail))
+        located = Damage.of_part(damage.code, part, damage.detail)
+        return Finding(damage=located, volume=destination.bag.volume)

@@ -22,7 +22,7 @@ from airgap.errors import AirgapError, Code, OperatorError, ServiceError, Untrus
 from offline_mover.progress import Meter
 from offline_mover.storage.blob_answers import Refusal, network_meaning
 from offline_mover.storage.blob_wire import NETWORK_ERRORS, Wire, pieces, read_capped
-from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, TargetContainer
+from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
 from offline_mover.storage.retrying import Retrying
 from offline_mover.storage.storage_address import Sas, TransferAddress
 
@@ -60,7 +60,7 @@ def open_container(
     retries: int,
     meter: Meter,
     notice: Callable[[str], None],
-) -> Iterator[TargetContainer]:
+) -> Iterator[WritableContainer]:
     """The container at ``address``, its calls repeated ``retries`` times after what may pass.
 
     See :class:`AzureContainer` and :class:`~offline_mover.storage.retrying.Retrying`.
@@ -108,7 +108,7 @@ class AzureContainer:
     # --- reading ---------------------------------------------------------------------------------------
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         call = _Call(method="GET", name=name, needed="r", success=frozenset({200}))
         try:
             with self._answer(call) as answer:
@@ -122,7 +122,7 @@ class AzureContainer:
             return None
 
     def describe(self, name: str) -> StoredBlob | None:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         call = _Call(method="HEAD", name=name, needed="r", success=frozenset({200}))
         try:
             with self._answer(call) as answer:
@@ -147,7 +147,7 @@ class AzureContainer:
         )
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         call = _Call(
             method="GET",
             name=name,
@@ -173,7 +173,7 @@ class AzureContainer:
             raise self._strange(name, f"{left} of {size_bytes} bytes were not sent")
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         names: list[str] = []
         marker = ""
         while len(names) < most:
@@ -197,11 +197,11 @@ class AzureContainer:
     # --- writing ---------------------------------------------------------------------------------------
 
     def committed_blocks(self, name: str) -> list[Block]:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         return self._blocks(name, "committed", "CommittedBlocks/Block")
 
     def staged_blocks(self, name: str) -> list[Block]:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         return self._blocks(name, "uncommitted", "UncommittedBlocks/Block")
 
     def _blocks(self, name: str, kind: str, path: str) -> list[Block]:
@@ -227,7 +227,7 @@ class AzureContainer:
             raise self._strange(name, "its block list makes no sense") from None
 
     def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         self._write(
             name,
             query={"comp": "block", "blockid": _wire_id(block_id)},
@@ -243,7 +243,7 @@ class AzureContainer:
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         blocks = "".join(f"<Latest>{_wire_id(block_id)}</Latest>" for block_id in block_ids)
         self._write(
             name,
@@ -259,7 +259,7 @@ class AzureContainer:
         )
 
     def create_small(self, name: str, content: bytes) -> None:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         self._write(
             name,
             headers={

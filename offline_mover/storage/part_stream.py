@@ -13,7 +13,6 @@ from typing import NoReturn, Self
 from airgap.damage import Damage
 from airgap.errors import AirgapError, Code
 from airgap.parts import PartRange
-from offline_mover.bags.volume import part_damage
 from offline_mover.medium import media_fs
 from offline_mover.progress import Gauge
 
@@ -56,11 +55,11 @@ class PartStream:
             with media_fs.open_regular(path, part.name) as file:
                 if (size := os.fstat(file.fileno()).st_size) != part.size_bytes:
                     detail = f"{size} bytes, not {part.size_bytes}"
-                    raise PartDamagedError(part_damage(Code.PART_TRUNCATED, part, detail))
+                    raise PartDamagedError(Damage.of_part(Code.PART_TRUNCATED, part, detail))
                 yield cls(file, part, sha256, meter)
         except AirgapError as error:
             if error.code in {Code.MEDIA_UNREADABLE, Code.UNSAFE_NAME}:
-                raise PartDamagedError(part_damage(error.code, part, error.detail)) from None
+                raise PartDamagedError(Damage.of_part(error.code, part, error.detail)) from None
             raise
 
     def __len__(self) -> int:
@@ -108,5 +107,5 @@ class PartStream:
 
     def _refuse(self, code: Code, detail: str) -> NoReturn:
         """Give nothing more until it is sought back."""
-        self._damage = part_damage(code, self._part, detail)
+        self._damage = Damage.of_part(code, self._part, detail)
         raise PartDamagedError(self._damage)

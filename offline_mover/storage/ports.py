@@ -66,7 +66,7 @@ class SeekableStream(Protocol):
         """Bytes in all."""
 
 
-class SourceContainer(Protocol):
+class ReadableContainer(Protocol):
     """Read side."""
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
@@ -92,7 +92,7 @@ class SourceContainer(Protocol):
         """
 
 
-class TargetContainer(SourceContainer, Protocol):
+class WritableContainer(ReadableContainer, Protocol):
     """Write side. Staged blocks stay invisible until they are committed, and are dropped after a week."""
 
     def committed_blocks(self, name: str) -> list[Block]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from airgap.errors import ServiceError
 from offline_mover.progress import Meter
-from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, TargetContainer
+from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _ADVANCE_BYTES = 1024 * 1024
 
 
 class Retrying:
-    """Keeps :class:`~offline_mover.storage.ports.TargetContainer` by way of another one.
+    """Keeps :class:`~offline_mover.storage.ports.WritableContainer` by way of another one.
 
     Args:
         container: does the work.
@@ -45,7 +45,7 @@ class Retrying:
 
     def __init__(
         self,
-        container: TargetContainer,
+        container: WritableContainer,
         *,
         retries: int,
         meter: Meter,
@@ -67,19 +67,19 @@ class Retrying:
     # --- the ports -------------------------------------------------------------------------------------
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         return self._repeat(lambda: self._container.read_small(name, max_bytes=max_bytes))
 
     def describe(self, name: str) -> StoredBlob | None:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         return self._repeat(lambda: self._container.describe(name))
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
-        """See :class:`.SourceContainer`."""
+        """See :class:`.ReadableContainer`."""
         return self._repeat(lambda: self._container.list_names(prefix, most=most))
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
-        """See :class:`.SourceContainer`; a stream that breaks goes on where it broke."""
+        """See :class:`.ReadableContainer`; a stream that breaks goes on where it broke."""
         done = done_when_broken = tries = 0
         while True:
             try:
@@ -100,15 +100,15 @@ class Retrying:
                 return
 
     def committed_blocks(self, name: str) -> list[Block]:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         return self._repeat(lambda: self._container.committed_blocks(name))
 
     def staged_blocks(self, name: str) -> list[Block]:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         return self._repeat(lambda: self._container.staged_blocks(name))
 
     def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
-        """See :class:`.TargetContainer`."""
+        """See :class:`.WritableContainer`."""
         self._repeat(lambda: self._container.stage(name, block_id, body), before_again=lambda: body.seek(0))
 
     def commit(
@@ -119,13 +119,13 @@ class Retrying:
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """See :class:`.TargetContainer`; ``CONFLICT`` may mean our own lost answer."""
+        """See :class:`.WritableContainer`; ``CONFLICT`` may mean our own lost answer."""
         self._repeat(
             lambda: self._container.commit(name, block_ids, content_md5=content_md5, metadata=metadata)
         )
 
     def create_small(self, name: str, content: bytes) -> None:
-        """See :class:`.TargetContainer`; ``CONFLICT`` may mean our own lost answer."""
+        """See :class:`.WritableContainer`; ``CONFLICT`` may mean our own lost answer."""
         self._repeat(lambda: self._container.create_small(name, content))
 
     # --- waiting ---------------------------------------------------------------------------------------

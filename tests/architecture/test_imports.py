@@ -51,7 +51,18 @@ OFFENDERS = {
         ("function_app.source.planning", "function_app.target.admission"),
         ("function_app.target.admission", "function_app.source.planning"),
     ],
+    "verbs": [
+        ("offline_mover.commands.report", "offline_mover.commands.verify"),
+        ("offline_mover.commands.push", "offline_mover.commands.custody"),
+    ],
+    "wings": [
+        ("offline_mover.bags.bag", "offline_mover.commands.verify"),
+        ("offline_mover.pulling.fetching", "offline_mover.paper.page"),
+        ("offline_mover.medium.media_fs", "offline_mover.storage.ports"),
+        ("offline_mover.storage.part_stream", "offline_mover.bags.bag"),
+    ],
     "azure": [
+        ("offline_mover.commands.pull", "azure"),
         ("function_app.source.planning", "azure"),
         ("function_app.target.admission", "azure"),
         ("function_app.ports", "azure"),
@@ -62,6 +73,7 @@ OFFENDERS = {
     "circles": [
         ("function_app.ports", "function_app.azure.blob"),
         ("airgap.errors", "airgap.verify"),
+        ("offline_mover.progress", "offline_mover.cli.session"),
         ("bench.measuring", "bench.storage"),
         ("local_cloud.acr_transfer.service", "local_cloud.acr_transfer.arm"),
     ],

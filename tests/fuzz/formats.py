@@ -27,7 +27,7 @@ from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt, verify_receipt
 from airgap.strict_json import dump_canonical
 from airgap.verify import verify_bundle
-from offline_mover.bags import bag
+from offline_mover.bags.bag_texts import TAG_MANIFEST, TEXT_FILES, Contents, Place, bag_texts, read_texts
 from tests.fuzz.mutations import mutated_json, mutated_lines
 from tests.vectors.generate import (
     ED25519,
@@ -224,23 +224,23 @@ def _check_parity(raw: bytes) -> bool:
 
 _HELD = {part.name: part.size_bytes for part, _ in _MANIFEST.parts()}
 _SIGNED = {part.name: sha256 for part, sha256 in _MANIFEST.parts()}
-_PLACES = bag.Contents(
-    place=bag.Place(number=1, of=2),
+_PLACES = Contents(
+    place=Place(number=1, of=2),
     files={part.name: (sha256, part.size_bytes) for part, sha256 in _MANIFEST.parts()},
     layout=_LAYOUT.to_bytes(_MANIFEST_SHA256),
 )
 _ENVELOPE = _ENVELOPES[1].to_bytes()
-_TEXTS = {**bag.bag_texts(_MANIFEST, _ENVELOPE, _PLACES, now=NOW), ENVELOPE_NAME: _ENVELOPE}
+_TEXTS = {**bag_texts(_MANIFEST, _ENVELOPE, _PLACES, now=NOW), ENVELOPE_NAME: _ENVELOPE}
 
 
 def _check_bag(name: str, raw: bytes) -> bool:
     """A changed text is found, and never vouches for a part with another digest than the signed one."""
-    reading = bag.read_texts(_MANIFEST, {**_TEXTS, name: raw}, _HELD)
+    reading = read_texts(_MANIFEST, {**_TEXTS, name: raw}, _HELD)
     assert all(damage.code is Code.BAG_MALFORMED and damage.name in _TEXTS for damage in reading.damages)
     assert all(isinstance(damage, Damage) for damage in reading.damages)
     for listed, sha256 in (reading.listed or {}).items():
         assert _SIGNED.get(listed) == sha256 or SHARD_NAME.fullmatch(listed)
-    if raw != _TEXTS[name] and name != bag.TAG_MANIFEST:
+    if raw != _TEXTS[name] and name != TAG_MANIFEST:
         assert reading.damages
     return not reading.damages
 
@@ -328,7 +328,7 @@ FORMATS = (
             check=partial(_check_bag, name),
             structured=_BAG_STRUCTURES.get(name, mutated_lines),
         )
-        for name in (*bag.TEXT_FILES, LAYOUT_NAME)
+        for name in (*TEXT_FILES, LAYOUT_NAME)
     ),
     Format(name="custody log", seeds=(_LOG,), check=_check_custody_log, structured=mutated_lines),
     Format(name="custody line", seeds=tuple(_LOG.splitlines(keepends=True)), check=_check_custody_line),

@@ -12,7 +12,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import AirgapError, Code
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest
-from offline_mover.bags import bag
+from offline_mover.bags.bag_texts import MAX_TEXT_BYTES, TEXT_FILES, read_texts
 from tests.vectors.generate import full_manifest
 
 MOST_BYTES = 140 * 1024 * 1024
@@ -79,13 +79,13 @@ _SHARE = 32
 @pytest.mark.parametrize(
     "filler", [b"\n", b"a: b\n", b"0" * 64 + b"  x\n"], ids=["empty", "short", "digests"]
 )
-@pytest.mark.parametrize("name", bag.TEXT_FILES)
+@pytest.mark.parametrize("name", TEXT_FILES)
 def test_bag_text_of_nothing_but_lines(name: str, filler: bytes) -> None:
     share = 1 if len(filler) < 64 else _SHARE
-    raw = filler * (bag.MAX_TEXT_BYTES // len(filler) // share)
+    raw = filler * (MAX_TEXT_BYTES // len(filler) // share)
     manifest = full_manifest()
-    assert peak_bytes(lambda: bag.read_texts(manifest, {name: raw}, {})) < MOST_BYTES // share
-    assert bag.read_texts(manifest, {name: raw}, {}).damages
+    assert peak_bytes(lambda: read_texts(manifest, {name: raw}, {})) < MOST_BYTES // share
+    assert read_texts(manifest, {name: raw}, {}).damages
 
 
 @pytest.mark.parametrize("filler", [b"\n", b"{}\n", b"a"], ids=["empty", "objects", "one line"])

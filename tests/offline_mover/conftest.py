@@ -11,8 +11,8 @@ from offline_mover.commands.push import push
 from offline_mover.commands.verify import verify
 from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.pulling.targets import PullOrder
-from offline_mover.storage.ports import SourceContainer, TargetContainer
+from offline_mover.pulling.destinations import PullOrder
+from offline_mover.storage.ports import ReadableContainer, WritableContainer
 from tests.bundles import Bundle, make_bundle
 from tests.offline_mover.memory_container import MemoryContainer
 
@@ -32,7 +32,7 @@ class Bench:
         """``001/00000001.part`` on the volume."""
         return self.bag / "data" / name
 
-    def pull(self, source: SourceContainer | None = None, *, concurrency: int = 2) -> Outcome:
+    def pull(self, source: ReadableContainer | None = None, *, concurrency: int = 2) -> Outcome:
         return pull(
             source or MemoryContainer.holding(self.bundle),
             PullOrder(volumes=(self.volume,)),
@@ -54,7 +54,7 @@ class Bench:
         )
         return outcome
 
-    def push(self, target: TargetContainer, *, concurrency: int = 2) -> Outcome:
+    def push(self, target: WritableContainer, *, concurrency: int = 2) -> Outcome:
         return push(
             target,
             [self.volume],

@@ -12,15 +12,15 @@ import bagit
 
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
-from offline_mover.bags import bag
 from offline_mover.bags.bag_group import Inspection
+from offline_mover.bags.bag_texts import payload_name
 from offline_mover.commands.pull import pull
 from offline_mover.commands.repair import repair
 from offline_mover.commands.verify import verify
 from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.pulling.targets import PullOrder
-from offline_mover.storage.ports import SourceContainer
+from offline_mover.pulling.destinations import PullOrder
+from offline_mover.storage.ports import ReadableContainer
 from tests.bundles import Bundle
 from tests.offline_mover.memory_container import MemoryContainer
 
@@ -91,7 +91,7 @@ class ParityDesk:
     def pull(
         self,
         *volumes: Path,
-        source: SourceContainer | None = None,
+        source: ReadableContainer | None = None,
         plan: SavedPlan | None = None,
         number: int | None = None,
         meter: Meter | None = None,
@@ -140,11 +140,11 @@ class ParityDesk:
     def file(self, name: str) -> Path:
         """Where the plan puts a payload file."""
         number = next(index for index, names in enumerate(self.plan.volumes) if name in names)
-        return self.bag_of(self.volumes[number]) / bag.payload_name(name)
+        return self.bag_of(self.volumes[number]) / payload_name(name)
 
     def patched(self, name: str) -> Path:
         """A payload file on the patch volume."""
-        return self.bag_of(self.patch) / bag.payload_name(name)
+        return self.bag_of(self.patch) / payload_name(name)
 
     def part_name(self, ordinal: int) -> str:
         return self.bundle.parts[ordinal].name

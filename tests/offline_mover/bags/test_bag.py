@@ -9,7 +9,17 @@ import bagit
 import pytest
 
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover.bags import bag
+from offline_mover.bags.bag_texts import (
+    BAG_INFO,
+    DECLARATION,
+    PAYLOAD_MANIFEST,
+    TAG_MANIFEST,
+    BagTexts,
+    Contents,
+    Place,
+    bag_texts,
+    read_texts,
+)
 from tests.bundles import Bundle
 from tests.offline_mover.conftest import Bench, flip
 
@@ -23,12 +33,12 @@ _NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
     files = {part.name: (sha256, part.size_bytes) for part, sha256 in bundle.manifest.parts()}
-    whole = bag.Contents(place=bag.Place(number=1, of=1), files=files)
-    return bag.bag_texts(bundle.manifest, bundle.envelope, whole, now=_NOW) | {ENVELOPE_NAME: bundle.envelope}
+    whole = Contents(place=Place(number=1, of=1), files=files)
+    return bag_texts(bundle.manifest, bundle.envelope, whole, now=_NOW) | {ENVELOPE_NAME: bundle.envelope}
 
 
-def read(bundle: Bundle, texts: dict[str, bytes]) -> bag.Reading:
-    return bag.read_texts(
+def read(bundle: Bundle, texts: dict[str, bytes]) -> BagTexts:
+    return read_texts(
         bundle.manifest, texts, {part.name: part.size_bytes for part, _ in bundle.manifest.parts()}
     )
 
@@ -52,7 +62,7 @@ def test_library_of_congress_tool_sees_our_damage_too(loaded: Bench) -> None:
         open_bag(loaded.bag).validate()
 
 
-@pytest.mark.parametrize("name", [bag.PAYLOAD_MANIFEST, bag.TAG_MANIFEST])
+@pytest.mark.parametrize("name", [PAYLOAD_MANIFEST, TAG_MANIFEST])
 def test_coreutils_accept_the_manifests(loaded: Bench, name: str) -> None:
     done = subprocess.run(
         ["sha256sum", "--strict", "-c", name],  # noqa: S607 - coreutils, wherever they are
@@ -78,15 +88,15 @@ def test_names_fit_fat32(loaded: Bench) -> None:
 def test_texts_of_ours_have_no_findings(sealed: Bundle) -> None:
     reading = read(sealed, contents(sealed))
     assert reading.damages == ()
-    assert reading.place == bag.Place(number=1, of=1)
+    assert reading.place == Place(number=1, of=1)
     assert reading.listed == {part.name: sha256 for part, sha256 in sealed.manifest.parts()}
 
 
 def test_manifest_rewritten_by_a_windows_tool_is_accepted(sealed: Bundle) -> None:
     texts = contents(sealed)
-    del texts[bag.TAG_MANIFEST]
-    texts[bag.PAYLOAD_MANIFEST] = (
-        (texts[bag.PAYLOAD_MANIFEST].upper().replace(b"DATA", b"data").replace(b".PART", b".part"))
+    del texts[TAG_MANIFEST]
+    texts[PAYLOAD_MANIFEST] = (
+        (texts[PAYLOAD_MANIFEST].upper().replace(b"DATA", b"data").replace(b".PART", b".part"))
         .replace(b"\n", b"\r\n")
         .replace(b"  ", b" *")
     )
@@ -96,16 +106,16 @@ def test_manifest_rewritten_by_a_windows_tool_is_accepted(sealed: Bundle) -> Non
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        (bag.DECLARATION, b"1.0", b"0.97"),
-        (bag.DECLARATION, b"UTF-8", b"UTF-16"),
-        (bag.BAG_INFO, b"k3v9x2m7q1", b"k3v9x2m7q2"),
-        (bag.BAG_INFO, b"Payload-Oxum: 8", b"Payload-Oxum: 9"),
-        (bag.BAG_INFO, b"1 of 1", b"one of one"),
-        (bag.BAG_INFO, b"Bag-Count:", b"Bag-Count"),
-        (bag.PAYLOAD_MANIFEST, b"data/002/", b"data/003/"),
-        (bag.PAYLOAD_MANIFEST, b"  data/002/00000001.part\n", b"  data/002/00000001.part\nx\n"),
-        (bag.TAG_MANIFEST, b"bagit.txt", b"fetch.txt"),
-        (bag.TAG_MANIFEST, b"  bag", b"  ../bag"),
+        (DECLARATION, b"1.0", b"0.97"),
+        (DECLARATION, b"UTF-8", b"UTF-16"),
+        (BAG_INFO, b"k3v9x2m7q1", b"k3v9x2m7q2"),
+        (BAG_INFO, b"Payload-Oxum: 8", b"Payload-Oxum: 9"),
+        (BAG_INFO, b"1 of 1", b"one of one"),
+        (BAG_INFO, b"Bag-Count:", b"Bag-Count"),
+        (PAYLOAD_MANIFEST, b"data/002/", b"data/003/"),
+        (PAYLOAD_MANIFEST, b"  data/002/00000001.part\n", b"  data/002/00000001.part\nx\n"),
+        (TAG_MANIFEST, b"bagit.txt", b"fetch.txt"),
+        (TAG_MANIFEST, b"  bag", b"  ../bag"),
     ],
 )
 def test_text_that_disagrees_is_named(sealed: Bundle, name: str, old: bytes, new: bytes) -> None:

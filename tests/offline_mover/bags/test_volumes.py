@@ -27,8 +27,8 @@ from offline_mover.commands.verify import recarry_request, verify
 from offline_mover.medium import media_fs
 from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
-from offline_mover.pulling.targets import PullOrder
-from offline_mover.storage.ports import SourceContainer, TargetContainer
+from offline_mover.pulling.destinations import PullOrder
+from offline_mover.storage.ports import ReadableContainer, WritableContainer
 from tests.bundles import Bundle, make_bundle
 from tests.offline_mover.conftest import flip
 from tests.offline_mover.memory_container import MemoryContainer
@@ -56,7 +56,7 @@ class Desk:
         self,
         volumes: Sequence[Path] | None = None,
         *,
-        source: SourceContainer | None = None,
+        source: ReadableContainer | None = None,
         saved: SavedPlan | None = None,
         number: int | None = None,
         recarry: RecarryRequest | None = None,
@@ -96,7 +96,7 @@ class Desk:
             meter=Meter(),
         )
 
-    def push(self, target: TargetContainer, *volumes: Path) -> Outcome:
+    def push(self, target: WritableContainer, *volumes: Path) -> Outcome:
         return push(
             target,
             volumes or self.volumes,

@@ -12,7 +12,7 @@ from airgap.manifest import ENVELOPE_NAME
 from offline_mover.commands.pull import pull
 from offline_mover.medium import media_fs
 from offline_mover.progress import Meter
-from offline_mover.pulling.targets import PullOrder
+from offline_mover.pulling.destinations import PullOrder
 from tests.bundles import make_bundle, new_key
 from tests.offline_mover.conftest import Bench, flip
 from tests.offline_mover.memory_container import HeldBlob, MemoryContainer

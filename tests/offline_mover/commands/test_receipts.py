@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airgap.carried_receipt import verified_receipt
 from airgap.damage import Damage
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import AirgapError, Code, MediaError, ServiceError, UnknownCode, UntrustedInputError
@@ -19,8 +20,8 @@ from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import ArtifactProof, Receipt, ReceiptVerdict
 from airgap.strict_json import dump_canonical
-from offline_mover.bags.volume import transfers_on
-from offline_mover.commands.receipts import MAX_RECEIPTS, receipts_pull, receipts_push, verified_receipt
+from offline_mover.bags.volumes import transfers_on
+from offline_mover.commands.receipts import MAX_RECEIPTS, receipts_pull, receipts_push
 from offline_mover.medium import medium_read
 from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter

@@ -16,7 +16,7 @@ from airgap.errors import AirgapError, Code
 from airgap.manifest import ENVELOPE_NAME
 from airgap.parity import LAYOUT_NAME, ParityLayout, shard_name
 from airgap.parts import MIN_PART_SIZE_BYTES as PART
-from offline_mover.bags import bag
+from offline_mover.bags.bag_texts import DECLARATION, PAYLOAD_MANIFEST, TAG_MANIFEST, is_parity
 from offline_mover.commands.push import push
 from offline_mover.medium import media_fs
 from offline_mover.parity import repairing
@@ -80,14 +80,14 @@ def poison(desk: ParityDesk, name: str, offset: int = 0) -> None:
 
 
 def replace_listed(folder: Path, before: str, after: str) -> None:
-    manifest = folder / bag.PAYLOAD_MANIFEST
+    manifest = folder / PAYLOAD_MANIFEST
     manifest.write_text(manifest.read_text().replace(before, after))
     seal_texts(folder)
 
 
 def seal_texts(folder: Path) -> None:
     """Write the tag manifest anew, as anybody can."""
-    tags = folder / bag.TAG_MANIFEST
+    tags = folder / TAG_MANIFEST
     names = [line.split("  ")[1] for line in tags.read_text().splitlines()]
     digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     tags.write_text("".join(f"{sha256}  {name}\n" for name, sha256 in digests.items()))
@@ -128,7 +128,7 @@ def test_any_m_parts_of_a_stripe_come_back_and_originals_stay_untouched(
 
 @pytest.mark.parametrize("number", range(4))
 def test_any_one_volume_may_be_left_out(spread: ParityDesk, number: int) -> None:
-    lost = [name for name in spread.plan.volumes[number] if not bag.is_parity(name)]
+    lost = [name for name in spread.plan.volumes[number] if not is_parity(name)]
     left = [volume for index, volume in enumerate(spread.volumes) if index != number]
     outcome = spread.repair(*left)
     assert (outcome.code, outcome.counts["rebuiltParts"]) == (None, len(lost))
@@ -173,7 +173,7 @@ def test_patch_is_a_bag_and_is_taken_with_the_damaged_volume(single: ParityDesk)
     assert single.repair().code is None
     folder = single.bag_of(single.patch)
     validate_bag(folder)
-    check = ["sha256sum", "--check", "--quiet", bag.PAYLOAD_MANIFEST]
+    check = ["sha256sum", "--check", "--quiet", PAYLOAD_MANIFEST]
     assert subprocess.run(check, cwd=folder, check=False).returncode == 0
     inspection, outcome = single.verify(*single.volumes, single.patch)
     assert not inspection.lost
@@ -231,7 +231,7 @@ def test_volumes_that_are_only_elsewhere_are_asked_for(spread: ParityDesk) -> No
 def test_poisoned_shard_with_adapted_texts_is_left_out(single: ParityDesk) -> None:
     names = single.lose(0)
     poison(single, shard_name(0, 0))
-    assert not [f for f in single.verify()[1].findings if bag.is_parity(f.damage.name)]
+    assert not [f for f in single.verify()[1].findings if is_parity(f.damage.name)]
     outcome = single.repair()
     assert (outcome.code, outcome.counts["rebuiltParts"]) == (None, 1)
     assert_rebuilt(single, names)
@@ -323,7 +323,7 @@ def test_layout_of_one_volume_is_enough(spread: ParityDesk) -> None:
 
 
 def test_parity_volume_whose_list_is_lost_still_serves(spread: ParityDesk) -> None:
-    (spread.bag_of(spread.volumes[3]) / bag.PAYLOAD_MANIFEST).write_bytes(b"\xff")
+    (spread.bag_of(spread.volumes[3]) / PAYLOAD_MANIFEST).write_bytes(b"\xff")
     names = spread.lose(0)
     inspection, _ = spread.verify()
     assert not repairing.can_repair(inspection)
@@ -383,7 +383,7 @@ def test_in_place_has_nowhere_to_put_an_absent_volumes_parts(spread: ParityDesk)
 def test_in_place_mends_the_texts_too(single: ParityDesk) -> None:
     folder = single.bag_of(single.volumes[0])
     single.lose(0)
-    (folder / bag.DECLARATION).write_text("nonsense")
+    (folder / DECLARATION).write_text("nonsense")
     assert single.repair(in_place=True).code is None
     assert single.verify()[1].code is None
 

@@ -12,7 +12,7 @@ from airgap.errors import AirgapError, Code
 from airgap.manifest import ENVELOPE_NAME
 from airgap.parity import LAYOUT_NAME, ParityLayout, shard_name
 from airgap.parts import MIN_PART_SIZE_BYTES as PART
-from offline_mover.bags import bag
+from offline_mover.bags.bag_texts import PAYLOAD_MANIFEST, is_parity
 from offline_mover.parity.stripe_coding import MAX_THREADS, units_for
 from tests.bundles import Bundle, make_bundle
 from tests.offline_mover.conftest import flip
@@ -68,7 +68,7 @@ def test_shards_are_what_the_code_says(bundle: Bundle, tmp_path: Path) -> None:
 def test_every_volume_is_a_bag_also_one_of_parity_shards_only(desk: ParityDesk) -> None:
     for volume in desk.volumes:
         validate_bag(desk.bag_of(volume))
-        check = ["sha256sum", "--check", "--quiet", bag.PAYLOAD_MANIFEST]
+        check = ["sha256sum", "--check", "--quiet", PAYLOAD_MANIFEST]
         assert subprocess.run(check, cwd=desk.bag_of(volume), check=False).returncode == 0
         assert (desk.bag_of(volume) / LAYOUT_NAME).is_file()
     assert {path.parent.name for path in desk.volumes[3].rglob("data/*/*")} == {"parity"}
@@ -168,7 +168,7 @@ def test_plan_whose_layout_does_not_suit_is_refused(
 ) -> None:
     desk = ParityDesk(bundle, tmp_path, TWO_ROWS)
     without_shards = tuple(
-        tuple(name for name in names if not bag.is_parity(name)) for names in desk.plan.volumes
+        tuple(name for name in names if not is_parity(name)) for names in desk.plan.volumes
     )
     plans = [replace(desk.plan, layout=layout)]
     if layout.misfit(bundle.manifest.part_count):

@@ -7,7 +7,7 @@ import pytest
 
 from airgap.errors import AirgapError, Code, MediaError, ServiceError, UntrustedInputError
 from offline_mover.progress import Cancelled, Meter
-from offline_mover.storage.ports import PassingError, TargetContainer
+from offline_mover.storage.ports import PassingError, WritableContainer
 from offline_mover.storage.retrying import MAX_WAIT_S, Retrying
 from tests.offline_mover.memory_container import PIECE_BYTES, HeldBlob, MemoryContainer
 
@@ -21,7 +21,7 @@ def busy(wait_s: float | None = None) -> PassingError:
 class Desk:
     """A container that fails when told to, the wrapper round it, and a clock that only waiting moves."""
 
-    def __init__(self, *, retries: int = 5, container: TargetContainer | None = None) -> None:
+    def __init__(self, *, retries: int = 5, container: WritableContainer | None = None) -> None:
         self.held = MemoryContainer()
         self.meter = Meter()
         self.said: list[str] = []

@@ -11,18 +11,18 @@ from airgap.damage import gravest
 from airgap.errors import Code, MediaError, OperatorError, UntrustedInputError
 from airgap.media_plan import PayloadFile
 from airgap.parity import LAYOUT_NAME, ParityLayout
-from offline_mover.bags import bag, bag_writing, placement
-from offline_mover.bags import volume as volumes
-from offline_mover.bags.bag import Place
+from offline_mover.bags import bag_writing, placement
+from offline_mover.bags.bag import Bag, inspect_own_bag
 from offline_mover.bags.bag_group import BagGroup, Inspection
-from offline_mover.bags.volume import Bag
+from offline_mover.bags.bag_texts import Contents, Place, is_parity, payload_name
+from offline_mover.bags.checking import whole_files
+from offline_mover.bags.volumes import require_volume
 from offline_mover.medium import media_fs
 from offline_mover.progress import Meter
-from offline_mover.pulling.targets import Bundle, inspect_volume, whole_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepairTarget:
+class RepairDestination:
     """A volume that takes what is rebuilt.
 
     Args:
@@ -43,7 +43,7 @@ class RepairTarget:
 
     def path_of(self, name: str) -> Path:
         """Where a payload file stands, or is going to."""
-        return self.bag.path_of(name) if name in self.kept else self.bag.folder / bag.payload_name(name)
+        return self.bag.path_of(name) if name in self.kept else self.bag.folder / payload_name(name)
 
     def make_ready(self) -> None:
         """Make its folders, and remove what a killed run left half written.
@@ -67,13 +67,13 @@ class RepairTarget:
         order = [part.name for part, _ in self.bag.manifest.parts() if part.name in files]
         order += sorted(files.keys() - set(order))
         layout = self.layout and self.layout.to_bytes(self.bag.verdict.manifest_sha256 or "")
-        contents = bag.Contents(
+        contents = Contents(
             place=self.place, files={name: files[name] for name in order}, layout=layout or None
         )
         bag_writing.complete(self.bag, contents, now=now)
 
 
-def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> RepairTarget:
+def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> RepairDestination:
     """The volume ``to``, with what an earlier run rebuilt there; what is wanted there is still to be said.
 
     Raises:
@@ -82,11 +82,10 @@ def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> 
             ``UNDECLARED_FILE``, ``UNSAFE_NAME``: other files are in the transfer's folder.
         MediaError: ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``.
     """
-    volumes.require_volume(to)
+    require_volume(to)
     if any(to.samefile(held.volume) for held in group.bags):
         raise OperatorError(Code.USAGE, f"--to {to}: give another volume than those that are repaired")
-    bundle = Bundle(envelope=group.bags[0].envelope, verdict=group.verdict, manifest=group.manifest)
-    found = inspect_volume(bundle, to)
+    found = inspect_own_bag(to, group.bags[0].bundle)
     if found.place is not None and found.place.of is not None:
         raise OperatorError(
             Code.USAGE,
@@ -96,55 +95,58 @@ def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> 
         code = gravest(foreign[:1]) or Code.UNDECLARED_FILE
         raise UntrustedInputError(code, f"{to}: {foreign[0].name}: {foreign[0].detail}")
     (whole,) = whole_files([found], concurrency=concurrency, meter=meter)
-    listed = found.reading.listed or {}
+    listed = found.texts.listed or {}
     signed = {part.name: sha256 for part, sha256 in found.manifest.parts()}
     sizes = found.payload_sizes
-    return RepairTarget(
+    return RepairDestination(
         bag=found,
         place=found.place or Place(number=1, of=None),
         files={name: (signed.get(name) or listed[name], sizes[name]) for name in whole},
         kept=whole,
-        layout=found.reading.layout,
+        layout=found.texts.layout,
         wanted={},
     )
 
 
-def with_wanted(target: RepairTarget, names: Sequence[str]) -> RepairTarget:
+def with_wanted(destination: RepairDestination, names: Sequence[str]) -> RepairDestination:
     """The same with the parts that are to be rebuilt there.
 
     Raises:
         MediaError: ``MEDIA_FULL``.
     """
-    manifest = target.bag.manifest
+    manifest = destination.bag.manifest
     wanted = set(names)
     signed = {
         part.name: (sha256, part.size_bytes) for part, sha256 in manifest.parts() if part.name in wanted
     }
-    reclaimed = sum(size for name, size in target.bag.payload_sizes.items() if name not in target.kept)
+    reclaimed = sum(
+        size for name, size in destination.bag.payload_sizes.items() if name not in destination.kept
+    )
     decided = placement.place(
         manifest,
-        [placement.mounted(target.bag.volume, target.kept, reclaimed_bytes=reclaimed)],
+        [placement.mounted(destination.bag.volume, destination.kept, reclaimed_bytes=reclaimed)],
         [PayloadFile(name=name, size_bytes=size) for name, (_, size) in signed.items()],
-        envelope_bytes=len(target.bag.envelope),
+        envelope_bytes=len(destination.bag.envelope),
     )
     if not decided.holds:
         raise MediaError(
             Code.MEDIA_FULL,
-            f"{target.bag.volume}: {decided.plan.lacking_bytes} bytes more are needed; nothing was written",
+            f"{destination.bag.volume}: {decided.plan.lacking_bytes} bytes more are needed; "
+            "nothing was written",
         )
-    return replace(target, wanted=signed)
+    return replace(destination, wanted=signed)
 
 
 def in_place(
     inspection: Inspection, layout: ParityLayout, parts: Collection[str], *, threads: int
-) -> list[RepairTarget]:
+) -> list[RepairDestination]:
     """The volumes that say they hold any of the ``parts``, or a parity shard that is not whole.
 
     Raises:
         MediaError: ``MEDIA_FULL``.
     """
     rebuilt: set[str] = set()
-    targets = []
+    destinations = []
     for held in inspection.group.bags:
         wanted: dict[str, tuple[str | None, int]] = {
             part.name: (sha256, part.size_bytes)
@@ -155,14 +157,14 @@ def in_place(
         wanted |= {name: (None, size) for name, size in _bad_shards(inspection, layout, held)}
         if wanted:
             _require_room(held, wanted, threads)
-            targets.append(_as_it_is(held, layout, wanted))
-    return targets
+            destinations.append(_as_it_is(held, layout, wanted))
+    return destinations
 
 
 def _bad_shards(inspection: Inspection, layout: ParityLayout, held: Bag) -> list[tuple[str, int]]:
     """Parity shards of the layout that the bag lists, and that are whole nowhere."""
-    listed = held.reading.listed or {}
-    if held.reading.layout not in {None, layout}:
+    listed = held.texts.listed or {}
+    if held.texts.layout not in {None, layout}:
         return []
     return [
         (name, size)
@@ -185,11 +187,13 @@ def _require_room(held: Bag, wanted: Mapping[str, tuple[str | None, int]], threa
         )
 
 
-def _as_it_is(held: Bag, layout: ParityLayout, wanted: Mapping[str, tuple[str | None, int]]) -> RepairTarget:
+def _as_it_is(
+    held: Bag, layout: ParityLayout, wanted: Mapping[str, tuple[str | None, int]]
+) -> RepairDestination:
     """A damaged volume: everything stays, and its texts go on listing what should be there."""
     signed = {part.name: (sha256, part.size_bytes) for part, sha256 in held.manifest.parts()}
     sizes = held.payload_sizes
-    listed = held.reading.listed
+    listed = held.texts.listed
     files: dict[str, tuple[str, int]] | None = None
     if listed is not None:
         shard_sizes = dict(layout.shards(held.manifest))
@@ -197,14 +201,14 @@ def _as_it_is(held: Bag, layout: ParityLayout, wanted: Mapping[str, tuple[str | 
             name: signed.get(name) or (sha256, sizes.get(name, shard_sizes.get(name, 0)))
             for name, sha256 in listed.items()
         }
-    elif not any(bag.is_parity(name) for name in sizes):
+    elif not any(is_parity(name) for name in sizes):
         files = {name: signed[name] for name in sizes}
-    has_layout = LAYOUT_NAME in held.stock.sizes or any(bag.is_parity(name) for name in sizes)
-    return RepairTarget(
+    has_layout = LAYOUT_NAME in held.stock.sizes or any(is_parity(name) for name in sizes)
+    return RepairDestination(
         bag=held,
         place=held.place,
         files=files,
         kept=frozenset(sizes),
-        layout=(held.reading.layout or layout) if has_layout else None,
+        layout=(held.texts.layout or layout) if has_layout else None,
         wanted=wanted,
     )

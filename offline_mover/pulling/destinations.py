@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
-from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
-from airgap.errors import Code, MediaError, OperatorError, ServiceError, UntrustedInputError
-from airgap.manifest import ENVELOPE_NAME, BundleManifest
+from airgap.errors import Code, MediaError, OperatorError
 from airgap.media_plan import PayloadFile, SavedPlan
 from airgap.parity import ParityLayout, ParityWish, shard_place
-from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
-from airgap.verify import Verdict, verify_bundle
-from offline_mover.bags import bag, placement
-from offline_mover.bags import volume as volumes
-from offline_mover.bags.bag import Place
+from offline_mover.bags import placement
+from offline_mover.bags.accepted_bundle import AcceptedBundle
+from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import Signed
+from offline_mover.bags.bag_texts import Place, is_parity, payload_name
 from offline_mover.bags.placement import VolumeOutlook
-from offline_mover.bags.volume import Bag
-from offline_mover.parallel import in_lanes
-from offline_mover.progress import Meter
-from offline_mover.storage.ports import SourceContainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +40,7 @@ class PullOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """A bundle as the source offers it, accepted by the trust policy."""
-
-    envelope: bytes
-    verdict: Verdict
-    manifest: BundleManifest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Destination:
     """A volume, what it will hold in the end, and what of that is to be written now."""
 
     bag: Bag
@@ -69,86 +52,12 @@ class Target:
 
     def path_of(self, name: str) -> Path:
         """Where the file of a payload name stands, or is going to."""
-        return self.bag.path_of(name) if name in self.kept else self.bag.folder / bag.payload_name(name)
+        return self.bag.path_of(name) if name in self.kept else self.bag.folder / payload_name(name)
 
 
-def accepted_bundle(
-    source: SourceContainer, transfer_id: str, *, policy: TrustPolicy, now: datetime
-) -> Bundle:
-    """The bundle as the source offers it, accepted by the trust policy: nothing else is ever written.
-
-    Raises:
-        ServiceError: ``NOT_FOUND``.
-        UntrustedInputError: the envelope is not what it should be.
-        PolicyRefusal: the trust policy does not accept it.
-    """
-    name = f"{transfer_id}/{ENVELOPE_NAME}"
-    envelope = source.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
-    if envelope is None:
-        raise ServiceError(Code.NOT_FOUND, f"{name}: no such transfer, or it is not sealed yet")
-    verdict = verify_bundle(envelope, policy=policy, now=now)
-    manifest = verdict.require()
-    if manifest.transfer_id != transfer_id:
-        raise UntrustedInputError(
-            Code.MANIFEST_MALFORMED, f"{name} is the bundle manifest of transfer {manifest.transfer_id}"
-        )
-    return Bundle(envelope=envelope, verdict=verdict, manifest=manifest)
-
-
-def inspect_volume(bundle: Bundle, volume: Path) -> Bag:
-    """What is on a volume of this bundle; another bundle under its name refuses."""
-    folder = volume / bundle.manifest.transfer_id
-    try:
-        held = volumes.read_envelope(folder)
-        is_other = Envelope.from_bytes(held).payload != Envelope.from_bytes(bundle.envelope).payload
-    except UntrustedInputError:
-        is_other = False  # there is none, or a broken one, which is replaced
-    if is_other:
-        raise UntrustedInputError(Code.VOLUME_CONFLICT, str(folder))
-    # A file that a killed run left half written is no finding: it is removed before anything is fetched.
-    return volumes.inspect_bag(volume, bundle.envelope, bundle.verdict, bundle.manifest, passes_partials=True)
-
-
-def whole_files(bags: Sequence[Bag], *, concurrency: int, meter: Meter) -> list[frozenset[str]]:
-    """For each volume, the payload names that are on it, whole and right."""
-    checks = [_checks(b) for b in bags]
-    meter.start(
-        "checking what is there",
-        sum(size for lane in checks for *_, size in lane),
-        {str(b.volume): sum(size for *_, size in lane) for b, lane in zip(bags, checks, strict=True)},
-    )
-
-    def check(item: tuple[int, str, str, int]) -> tuple[int, str] | None:
-        number, name, sha256, size = item
-        gauge = meter.lane(str(bags[number].volume), name)
-        damage = volumes.check_file(bags[number].path_of(name), name, sha256, size, gauge)
-        return None if damage else (number, name)
-
-    lanes = [[(number, *item) for item in lane] for number, lane in enumerate(checks)]
-    whole: list[set[str]] = [set() for _ in bags]
-    for found in in_lanes(check, lanes, concurrency=concurrency, meter=meter):
-        if found is not None:
-            whole[found[0]].add(found[1])
-    return [frozenset(names) for names in whole]
-
-
-def _checks(held: Bag) -> list[tuple[str, str, int]]:
-    """Name, expected hex SHA-256 and size of the payload files worth hashing."""
-    sizes = held.payload_sizes
-    checks = [
-        (part.name, sha256, part.size_bytes)
-        for part, sha256 in held.manifest.parts()
-        if sizes.get(part.name) == part.size_bytes
-    ]
-    listed = held.reading.listed or {}
-    return checks + [
-        (name, listed[name], sizes[name]) for name in sizes if bag.is_parity(name) and name in listed
-    ]
-
-
-def choose_targets(
-    bundle: Bundle, order: PullOrder, bags: Sequence[Bag], whole: Sequence[frozenset[str]]
-) -> tuple[list[Target], ParityLayout | None]:
+def choose_destinations(
+    bundle: AcceptedBundle, order: PullOrder, bags: Sequence[Bag], whole: Sequence[frozenset[str]]
+) -> tuple[list[Destination], ParityLayout | None]:
     """Decide what goes where.
 
     Raises:
@@ -173,7 +82,7 @@ def choose_targets(
         bags, whole = [bags[index] for index in used], [whole[index] for index in used]
         names = [decided.names[index] for index in used]
         places = _places(bags, is_patch=order.recarry is not None)
-    targets = []
+    destinations = []
     for held_bag, place, wanted_names, held in zip(bags, places, names, whole, strict=True):
         kept = _kept(held_bag, held, layout)
         wanted_here = kept | frozenset(name for name in wanted_names if _belongs(name, layout))
@@ -182,15 +91,17 @@ def choose_targets(
             for part, sha256 in manifest.parts()
             if part.name in wanted_here and part.name not in kept
         )
-        targets.append(Target(bag=held_bag, place=place, names=wanted_here, kept=kept, missing=missing))
-    return targets, layout
+        destinations.append(
+            Destination(bag=held_bag, place=place, names=wanted_here, kept=kept, missing=missing)
+        )
+    return destinations, layout
 
 
 def _kept(held_bag: Bag, whole: frozenset[str], layout: ParityLayout | None) -> frozenset[str]:
     """What of the whole files stays: parity shards made for another layout are of no use with this one."""
-    if layout is None or held_bag.reading.layout == layout:
+    if layout is None or held_bag.texts.layout == layout:
         return frozenset(name for name in whole if _belongs(name, layout))
-    return frozenset(name for name in whole if not bag.is_parity(name))
+    return frozenset(name for name in whole if not is_parity(name))
 
 
 def _belongs(name: str, layout: ParityLayout | None) -> bool:
@@ -208,10 +119,10 @@ def _outlook(held_bag: Bag, whole: frozenset[str], reserved_bytes: int) -> Volum
     return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed - reserved_bytes)
 
 
-def _wanted(bundle: Bundle, recarry: RecarryRequest | None) -> list[PayloadFile]:
+def _wanted(bundle: AcceptedBundle, recarry: RecarryRequest | None) -> list[PayloadFile]:
     names: Collection[str] | None = None
     if recarry is not None:
-        recarry.require_matches(bundle.manifest, bundle.verdict.manifest_sha256 or "")
+        recarry.require_matches(bundle.manifest, bundle.manifest_sha256)
         names = {part.name for part in recarry.parts}
     return [
         PayloadFile(name=part.name, size_bytes=part.size_bytes)
@@ -230,7 +141,7 @@ def _refuse_full(outlooks: Sequence[VolumeOutlook], lacking_bytes: int) -> None:
 
 
 def _require_room(
-    bundle: Bundle,
+    bundle: AcceptedBundle,
     outlooks: Sequence[VolumeOutlook],
     names: Sequence[frozenset[str]],
     layout: ParityLayout | None,
@@ -247,12 +158,12 @@ def _require_room(
 
 
 def _planned(
-    bundle: Bundle, order: PullOrder, plan: SavedPlan, bags: Sequence[Bag]
+    bundle: AcceptedBundle, order: PullOrder, plan: SavedPlan, bags: Sequence[Bag]
 ) -> tuple[list[frozenset[str]], list[Place]]:
     """Which of the saved plan's volumes each one is."""
-    if plan.manifest_sha256 != bundle.verdict.manifest_sha256:
+    if plan.manifest_sha256 != bundle.manifest_sha256:
         raise OperatorError(Code.USAGE, "the plan was made for another bundle; plan again")
-    shards = [name for names in plan.volumes for name in names if bag.is_parity(name)]
+    shards = [name for names in plan.volumes for name in names if is_parity(name)]
     why = "" if plan.layout is None else plan.layout.misfit(bundle.manifest.part_count)
     if shards and plan.layout is None:
         why = "it has no layout"
@@ -296,4 +207,4 @@ def _places(bags: Sequence[Bag], *, is_patch: bool) -> list[Place]:
 
 def _layout_of(bags: Sequence[Bag]) -> ParityLayout | None:
     """The layout of the parity shards that are there already."""
-    return next((b.reading.layout for b in bags if b.reading.layout is not None), None)
+    return next((b.texts.layout for b in bags if b.texts.layout is not None), None)

@@ -1,0 +1,87 @@
+"""A receipt on its way back: where it stands, and whose signature it must have.
+
+A receipt is carried by people who need not know what it says, so its place comes from what it is about: the
+transfer's id or, where the target could not even tell the transfer, the first 32 digits of the envelope's
+SHA-256. The same place serves the containers ``receipts`` of both clouds and the folder on a volume.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from airgap.envelope import Envelope
+from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
+from airgap.policy import TrustPolicy
+from airgap.receipt import Receipt, verify_receipt
+
+RECEIPTS_FOLDER = "receipts"
+"""On a volume, beside the bags."""
+
+RECEIPT_NAME = re.compile(r"([a-z0-9]{8,40})/[a-z0-9]{8,80}\.dsse\.json")
+"""``<folder>/<name>.dsse.json``: one dot-free name of each, longer than any that Windows reserves."""
+
+_DIGEST_DIGITS = 32
+
+
+def receipt_folder(transfer_id: str | None, envelope_sha256: str) -> str:
+    """The folder that a receipt stands in: the transfer's or, without one, its envelope's."""
+    return transfer_id or envelope_sha256[:_DIGEST_DIGITS]
+
+
+def receipt_folders(transfer_id: str | None, envelope_sha256: str | None) -> list[str]:
+    """Every folder that receipts for a bundle may stand in, its transfer's first.
+
+    Args:
+        transfer_id: of the bundle; ``None`` where no trusted signature vouches for one.
+        envelope_sha256: hex, of its envelope; ``None`` where that is not known.
+    """
+    folders = [] if transfer_id is None else [transfer_id]
+    return folders if envelope_sha256 is None else [*folders, receipt_folder(None, envelope_sha256)]
+
+
+def folder_in(name: str) -> str | None:
+    """The folder in a receipt's name; ``None`` when it is not the name of a receipt, and no path to open."""
+    match = RECEIPT_NAME.fullmatch(name)
+    return None if match is None else match[1]
+
+
+def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:
+    """Read a receipt that its own channel's receipt roles signed.
+
+    Which channel that is stands in the payload, and the payload is not read before a signature covers it. So
+    the channels whose receipt keys the signatures name are tried; one counts only if what it accepts names
+    that very channel. A receipt that names none (the envelope was refused before any signature counted) is
+    accepted from any channel's receipt roles: it speaks of no transfer, only of the bytes of an envelope.
+
+    Raises:
+        UntrustedInputError: forged, unknown, uncheckable, malformed or of a newer version.
+        PolicyRefusal: ``THRESHOLD_NOT_MET``, ``KEY_REVOKED``, or ``CHANNEL_UNKNOWN`` when its signers may not
+            speak for the channel that it names.
+    """
+    keyids = Envelope.from_bytes(raw).signatures.keys()
+    refusal: AirgapError = UntrustedInputError(Code.SIGNER_UNKNOWN, "no receipt key of any channel signed it")
+    for name, channel in sorted(policy.channels.items()):
+        if not any(role.keyids & keyids for role in channel.receipt_roles.values()):
+            continue
+        try:
+            receipt = verify_receipt(raw, policy=policy, channel=name, now=now)
+        except AirgapError as error:
+            refusal = error
+            continue
+        if receipt.channel is None:
+            return _require_nameless(receipt)
+        if receipt.channel == name:
+            return receipt
+        if refusal.code is Code.SIGNER_UNKNOWN:
+            refusal = PolicyRefusal(
+                Code.CHANNEL_UNKNOWN, f"its signers may not speak for the channel {receipt.channel}"
+            )
+    raise refusal
+
+
+def _require_nameless(receipt: Receipt) -> Receipt:
+    """A receipt without a channel must not speak of a transfer: any channel's keys may have signed it."""
+    if receipt.is_imported or receipt.transfer_id or receipt.manifest_sha256 or receipt.artifacts:
+        raise UntrustedInputError(Code.RECEIPT_MALFORMED, "it names a bundle but no channel")
+    return receipt

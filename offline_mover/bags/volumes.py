@@ -1,0 +1,67 @@
+"""Volumes, and which transfers they hold; their bags are not opened yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from airgap import fields
+from airgap.errors import Code, MediaError
+from offline_mover.bags.bag_texts import PAYLOAD_FOLDER, TAG_FILES
+from offline_mover.medium import media_fs
+
+
+def require_volume(volume: Path) -> None:
+    """Refuse a volume that is not there.
+
+    Raises:
+        MediaError: ``VOLUME_NOT_FOUND``.
+    """
+    with media_fs.media_errors(str(volume), is_reading=True):
+        if not volume.is_dir():
+            raise MediaError(Code.VOLUME_NOT_FOUND, f"{volume}: not a folder")
+
+
+def transfers_on(volume: Path) -> list[str]:
+    """The ids of the transfers that have a folder on a volume, in order.
+
+    Raises:
+        MediaError: ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``.
+    """
+    require_volume(volume)
+    with media_fs.media_errors(str(volume), is_reading=True):
+        return sorted(
+            child.name
+            for child in volume.iterdir()
+            if fields.TRANSFER_ID.fullmatch(child.name) and _looks_like_bag(child)
+        )
+
+
+def choose_transfer(volumes: Sequence[Path], transfer_id: str | None) -> str:
+    """The transfer that is asked for, or the only one that all volumes have.
+
+    Raises:
+        MediaError: ``VOLUME_NOT_FOUND``, ``VOLUME_EMPTY``, ``VOLUME_AMBIGUOUS``, ``MEDIA_UNREADABLE``.
+    """
+    found = {volume: transfers_on(volume) for volume in volumes}
+    for volume, ids in found.items():
+        if transfer_id is not None and not media_fs.is_real_folder(volume / transfer_id):
+            raise MediaError(Code.VOLUME_EMPTY, f"{volume}: no transfer {transfer_id}")
+        if transfer_id is None and not ids:
+            is_bag = _looks_like_bag(volume)
+            hint = "; this is the transfer's own folder, name the one above it" if is_bag else ""
+            raise MediaError(Code.VOLUME_EMPTY, f"{volume}{hint}")
+    if transfer_id is not None:
+        return transfer_id
+    shared = set.intersection(*(set(ids) for ids in found.values()))
+    every = sorted(set().union(*found.values()))
+    if len(shared) == 1 and (len(every) == 1 or len(volumes) > 1):
+        return shared.pop()
+    names = ", ".join(str(volume) for volume in volumes)
+    raise MediaError(Code.VOLUME_AMBIGUOUS, f"{names}: --transfer {' or '.join(every[:10])}")
+
+
+def _looks_like_bag(folder: Path) -> bool:
+    names = (PAYLOAD_FOLDER, *TAG_FILES)
+    return media_fs.is_real_folder(folder) and any(os.path.lexists(folder / name) for name in names)
