@@ -124,10 +124,10 @@ class TransferBlob:
         _READ.text(self.pipeline_run, "pipelineRun", limit=64)
         _READ.each(self.artifacts, "artifacts", _check_artifact, least=1, most=MAX_ARTIFACTS)
 
-    def parts(self) -> Iterator[tuple[parts.PartRange, str]]:
-        """Each part with its hex SHA-256, in order."""
+    def parts(self) -> Iterator[parts.SignedPart]:
+        """The parts of the blob, in order."""
         ranges = parts.plan_parts(self.name, size_bytes=self.size_bytes, part_size_bytes=self.part_size_bytes)
-        return zip(ranges, self.part_sha256, strict=True)
+        return map(parts.SignedPart, ranges, self.part_sha256)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``docs/format.md`` §3; the part digests are the statement's subjects."""
@@ -301,8 +301,8 @@ class BundleManifest:
         """Parts of all blobs together."""
         return sum(len(blob.part_sha256) for blob in self.blobs)
 
-    def parts(self) -> Iterator[tuple[parts.PartRange, str]]:
-        """Each part of each blob with its hex SHA-256, in the order of the subjects."""
+    def parts(self) -> Iterator[parts.SignedPart]:
+        """The parts of all blobs, in the order of the subjects."""
         return itertools.chain.from_iterable(blob.parts() for blob in self.blobs)
 
     def to_bytes(self) -> bytes:

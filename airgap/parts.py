@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MIB = 1024 * 1024
 DEFAULT_PART_SIZE_BYTES = 64 * MIB
@@ -39,6 +40,23 @@ class PartRange:
     def name(self) -> str:
         """The part's name in the bundle manifest and below ``data/`` on a volume: ``001/00000001.part``."""
         return part_name(self.blob, self.number)
+
+
+class SignedPart(NamedTuple):
+    """A part, and the hex SHA-256 that the bundle manifest says it has."""
+
+    part: PartRange
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The part's name, as :attr:`PartRange.name`."""
+        return self.part.name
+
+    @property
+    def size_bytes(self) -> int:
+        """The part's length."""
+        return self.part.size_bytes
 
 
 def blob_name(number: int) -> str:

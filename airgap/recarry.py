@@ -18,7 +18,7 @@ from airgap import fields
 from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.manifest import BundleManifest
-from airgap.parts import MAX_PART_SIZE_BYTES, PART_NAME, PartRange
+from airgap.parts import MAX_PART_SIZE_BYTES, PART_NAME, SignedPart
 from airgap.receipt import Receipt
 from airgap.statement import MAX_SUBJECTS
 from airgap.strict_json import dump_canonical, load_strict
@@ -167,9 +167,7 @@ class RecarryRequest:
         value = load_strict(raw, max_bytes=MAX_REQUEST_BYTES, code=Code.RECARRY_MALFORMED)
         return cls(**_FORMAT.of_document(value)(value))
 
-    def require_matches(
-        self, manifest: BundleManifest, manifest_sha256: str
-    ) -> tuple[tuple[PartRange, str], ...]:
+    def require_matches(self, manifest: BundleManifest, manifest_sha256: str) -> tuple[SignedPart, ...]:
         """The wanted parts as the bundle manifest has them, each with its hex SHA-256, in order.
 
         Args:
@@ -185,14 +183,14 @@ class RecarryRequest:
         if (self.transfer_id, self.channel) != (manifest.transfer_id, manifest.channel):
             _READ.refuse("transferId", "not the transfer and the channel of the bundle manifest")
         wanted = {part.name: part for part in self.parts}
-        found: list[tuple[PartRange, str]] = []
+        found: list[SignedPart] = []
         for part, sha256 in manifest.parts():
             asked = wanted.pop(part.name, None)
             if asked is None:
                 continue
             if (asked.sha256, asked.size_bytes) != (sha256, part.size_bytes):
                 _READ.refuse(part.name, "its digest or size is not the signed one")
-            found.append((part, sha256))
+            found.append(SignedPart(part, sha256))
         if wanted:
             _READ.refuse(min(wanted), "not a part of the bundle manifest")
         return tuple(found)

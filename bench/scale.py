@@ -31,7 +31,7 @@ from bench.bundle import BLOB_NAME, TRANSFER_ID, seal, transfer_blob
 from offline_mover.bags import bag_writing, checking
 from offline_mover.bags.bag import inspect_bag
 from offline_mover.bags.bag_group import inspect, open_group
-from offline_mover.bags.bag_texts import Contents, Place, payload_name
+from offline_mover.bags.bag_texts import Contents, ListedFile, Place, payload_name
 from offline_mover.bags.placement import VolumeOutlook
 from offline_mover.commands.plan import plan
 from offline_mover.commands.pull import pull
@@ -121,7 +121,7 @@ def _steps(folder: Path, count: int) -> dict[str, float]:
         bag_writing.make_payload_folders(found, names)
         for name in names:
             _write_sparse(found.folder / payload_name(name), size)
-        files = {name: (signed[name], size) for name in names}
+        files = {name: ListedFile(signed[name], size) for name in names}
         bag_writing.complete(found, Contents(place=Place(number=number, of=_VOLUMES), files=files), now=now)
     with mock.patch.object(checking, "check_file", _believe):
         times["verify"], inspection = _timed(

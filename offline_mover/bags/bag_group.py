@@ -16,18 +16,14 @@ from pathlib import Path
 from airgap.damage import Damage, gravest
 from airgap.errors import Code, UnknownCode, UntrustedInputError
 from airgap.manifest import BundleManifest
-from airgap.parts import PartRange
 from airgap.policy import TrustPolicy
 from airgap.verify import Verdict
-from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag, open_bag
+from offline_mover.bags.checking import ExpectedFile
 from offline_mover.bags.volumes import choose_transfer
 from offline_mover.outcome import Finding
 from offline_mover.parallel import in_parallel
 from offline_mover.progress import Meter
-
-Signed = tuple[PartRange, str]
-"""A part and its signed hex SHA-256."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,20 +143,20 @@ def inspect(group: BagGroup, *, concurrency: int, meter: Meter) -> Inspection:
     pending = [check for check in _side_by_side(by_volume) if check.damage is None]
     sizes = {str(bag.volume): 0 for bag in group.bags}
     for check in pending:
-        sizes[str(check.bag.volume)] += check.size_bytes
+        sizes[str(check.bag.volume)] += check.file.size_bytes
     meter.start("verifying", sum(sizes.values()), sizes)
     whole_on: dict[str, Bag] = {}
     whole_shards: dict[str, Bag] = {}
     results = in_parallel(
-        lambda check: (check, check.run(meter)), pending, concurrency=concurrency, meter=meter
+        lambda check: (check, check.file.check(meter)), pending, concurrency=concurrency, meter=meter
     )
     for check, damage in results:
         if damage is not None:
             findings.append(Finding(damage=damage, volume=check.bag.volume))
-        elif check.part is None:
-            whole_shards.setdefault(check.name, check.bag)
+        elif check.file.part is None:
+            whole_shards.setdefault(check.file.name, check.bag)
         else:
-            whole_on.setdefault(check.name, check.bag)
+            whole_on.setdefault(check.file.name, check.bag)
     return _settle(group, findings, whole_on, whole_shards)
 
 
@@ -169,18 +165,8 @@ class _Check:
     """One file to hash, or what is wrong with it already."""
 
     bag: Bag
-    name: str
-    sha256: str
-    size_bytes: int
-    part: PartRange | None
+    file: ExpectedFile
     damage: Damage | None = None
-
-    def run(self, meter: Meter) -> Damage | None:
-        path = self.bag.path_of(self.name)
-        gauge = meter.lane(str(self.bag.volume), self.name)
-        if self.part is not None:
-            return checking.check_part(path, self.part, self.sha256, gauge)
-        return checking.check_file(path, self.name, self.sha256, self.size_bytes, gauge)
 
 
 def _to_check(bag: Bag) -> Iterator[_Check]:
@@ -189,10 +175,14 @@ def _to_check(bag: Bag) -> Iterator[_Check]:
         if bag.claims(part):
             yield _Check(
                 bag=bag,
-                name=part.name,
-                sha256=sha256,
-                size_bytes=part.size_bytes,
-                part=part,
+                file=ExpectedFile(
+                    volume=bag.volume,
+                    path=bag.path_of(part.name),
+                    name=part.name,
+                    sha256=sha256,
+                    size_bytes=part.size_bytes,
+                    part=part,
+                ),
                 damage=bag.part_damage(part),
             )
     signed = {part.name for part, _ in bag.manifest.parts()}
@@ -201,10 +191,13 @@ def _to_check(bag: Bag) -> Iterator[_Check]:
             missing = Damage(code=Code.PART_MISSING, name=name, detail="a parity shard")
             yield _Check(
                 bag=bag,
-                name=name,
-                sha256=sha256,
-                size_bytes=sizes.get(name, 0),
-                part=None,
+                file=ExpectedFile(
+                    volume=bag.volume,
+                    path=bag.path_of(name),
+                    name=name,
+                    sha256=sha256,
+                    size_bytes=sizes.get(name, 0),
+                ),
                 damage=None if name in sizes else missing,
             )
 

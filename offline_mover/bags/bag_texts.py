@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from airgap import __version__
 from airgap.damage import Damage
@@ -53,12 +54,20 @@ class Place:
         return f"{self.number} of {'?' if self.of is None else self.of}"
 
 
+class ListedFile(NamedTuple):
+    """What a bag's texts say of a payload file: a part as it was signed, or a parity shard as it was made."""
+
+    sha256: str
+    """In hex."""
+    size_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What one bag holds: hex SHA-256 and size of each payload file, by its name below ``data/``."""
+    """What one bag holds: its payload files by their names below ``data/``."""
 
     place: Place
-    files: Mapping[str, tuple[str, int]]
+    files: Mapping[str, ListedFile]
     layout: bytes | None = None
     """The tag file with the layout of the parity shards, where there are any."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from airgap.damage import Damage
@@ -11,6 +13,7 @@ from airgap.parts import PartRange
 from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_texts import is_parity
 from offline_mover.medium import medium_read
+from offline_mover.outcome import Finding, by_name
 from offline_mover.parallel import in_lanes
 from offline_mover.progress import Gauge, Meter
 
@@ -38,38 +41,98 @@ def check_file(
     return Damage(code=Code.PART_CORRUPT, name=name, detail=f"its SHA-256 is {found}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedFile:
+    """A payload file that is on a volume, or should be, and what it has to be.
+
+    Args:
+        volume: on which it is.
+        path: of the file.
+        name: below ``data/``.
+        sha256: in hex; the signed one of a part, the listed one of a parity shard.
+        size_bytes: likewise.
+        part: ``None`` for a parity shard.
+    """
+
+    volume: Path
+    path: Path
+    name: str
+    sha256: str
+    size_bytes: int
+    part: PartRange | None = None
+
+    def check(self, meter: Meter, *, from_medium: bool = False) -> Damage | None:
+        """Hash it, on its volume's lane of the meter; ``None`` when it is right."""
+        gauge = meter.lane(str(self.volume), self.name)
+        if self.part is not None:
+            return check_part(self.path, self.part, self.sha256, gauge, from_medium=from_medium)
+        return check_file(self.path, self.name, self.sha256, self.size_bytes, gauge, from_medium=from_medium)
+
+
+def _start(meter: Meter, title: str, lanes: Sequence[Sequence[ExpectedFile]]) -> None:
+    sizes: Counter[str] = Counter()
+    for lane in lanes:
+        for file in lane:
+            sizes[str(file.volume)] += file.size_bytes
+    meter.start(title, sizes.total(), dict(sizes))
+
+
+def read_back(lanes: Sequence[Sequence[ExpectedFile]], *, concurrency: int, meter: Meter) -> list[Finding]:
+    """Hash files as the media themselves give them back; one lane of files a volume.
+
+    Returns:
+        What is not as it was written, by name.
+    """
+    _start(meter, "reading back", lanes)
+
+    def check(file: ExpectedFile) -> Finding | None:
+        damage = file.check(meter, from_medium=True)
+        return None if damage is None else Finding(damage=damage, volume=file.volume)
+
+    return by_name(in_lanes(check, lanes, concurrency=concurrency, meter=meter))
+
+
 def whole_files(bags: Sequence[Bag], *, concurrency: int, meter: Meter) -> list[frozenset[str]]:
     """For each volume, the payload names that are on it, whole and right."""
-    checks = [_checks(b) for b in bags]
-    meter.start(
-        "checking what is there",
-        sum(size for lane in checks for *_, size in lane),
-        {str(b.volume): sum(size for *_, size in lane) for b, lane in zip(bags, checks, strict=True)},
-    )
+    lanes = [_worth_hashing(bag) for bag in bags]
+    _start(meter, "checking what is there", lanes)
 
-    def check(item: tuple[int, str, str, int]) -> tuple[int, str] | None:
-        number, name, sha256, size = item
-        gauge = meter.lane(str(bags[number].volume), name)
-        damage = check_file(bags[number].path_of(name), name, sha256, size, gauge)
-        return None if damage else (number, name)
+    def check(item: tuple[int, ExpectedFile]) -> tuple[int, str] | None:
+        number, file = item
+        return None if file.check(meter) else (number, file.name)
 
-    lanes = [[(number, *item) for item in lane] for number, lane in enumerate(checks)]
+    numbered = [[(number, file) for file in lane] for number, lane in enumerate(lanes)]
     whole: list[set[str]] = [set() for _ in bags]
-    for found in in_lanes(check, lanes, concurrency=concurrency, meter=meter):
+    for found in in_lanes(check, numbered, concurrency=concurrency, meter=meter):
         if found is not None:
             whole[found[0]].add(found[1])
     return [frozenset(names) for names in whole]
 
 
-def _checks(held: Bag) -> list[tuple[str, str, int]]:
-    """Name, expected hex SHA-256 and size of the payload files worth hashing."""
+def _worth_hashing(held: Bag) -> list[ExpectedFile]:
+    """The parts of the right size, and the parity shards whose digest the bag lists."""
     sizes = held.payload_sizes
-    checks = [
-        (part.name, sha256, part.size_bytes)
+    parts = [
+        ExpectedFile(
+            volume=held.volume,
+            path=held.path_of(part.name),
+            name=part.name,
+            sha256=sha256,
+            size_bytes=part.size_bytes,
+            part=part,
+        )
         for part, sha256 in held.manifest.parts()
         if sizes.get(part.name) == part.size_bytes
     ]
     listed = held.texts.listed or {}
-    return checks + [
-        (name, listed[name], sizes[name]) for name in sizes if is_parity(name) and name in listed
+    return parts + [
+        ExpectedFile(
+            volume=held.volume,
+            path=held.path_of(name),
+            name=name,
+            sha256=listed[name],
+            size_bytes=size,
+        )
+        for name, size in sizes.items()
+        if is_parity(name) and name in listed
     ]

@@ -18,7 +18,7 @@ from airgap.policy import TrustPolicy
 from offline_mover.bags import bag_writing
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import inspect_own_bag
-from offline_mover.bags.bag_texts import Contents, is_parity
+from offline_mover.bags.bag_texts import Contents, ListedFile, is_parity
 from offline_mover.bags.checking import whole_files
 from offline_mover.bags.volumes import require_volume
 from offline_mover.medium import medium_read
@@ -97,12 +97,14 @@ def _contents(
     shards: parity_writing.Written,
 ) -> Contents:
     files = {
-        part.name: (sha256, part.size_bytes)
+        part.name: ListedFile(sha256, part.size_bytes)
         for part, sha256 in manifest.parts()
         if part.name in destination.names
     }
     listed, sizes = destination.bag.texts.listed or {}, destination.bag.payload_sizes
-    kept = {name: (listed[name], sizes[name]) for name in sorted(destination.kept) if is_parity(name)}
+    kept = {
+        name: ListedFile(listed[name], sizes[name]) for name in sorted(destination.kept) if is_parity(name)
+    }
     return Contents(
         place=destination.place,
         files={**files, **kept, **shards.on(destination.bag)},

@@ -19,11 +19,11 @@ from airgap.damage import Damage, gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
-from airgap.parts import PartRange
+from airgap.parts import PartRange, SignedPart
 from airgap.policy import TrustPolicy
 from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
-from offline_mover.bags.bag_group import BagGroup, Signed, numbered, open_group
+from offline_mover.bags.bag_group import BagGroup, numbered, open_group
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Finding, Outcome
 from offline_mover.parallel import in_lanes
@@ -190,11 +190,12 @@ def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
         item for item, block in zip(blob.parts(), _blocks_of(blob), strict=True) if block not in staged
     ]
     done = _Sent(skipped=len(blob.part_sha256) - len(missing))
-    lanes: dict[int, list[Signed]] = {index: [] for index in range(len(run.group.bags))}
-    for part, sha256 in missing:
+    lanes: dict[int, list[SignedPart]] = {index: [] for index in range(len(run.group.bags))}
+    for signed in missing:
+        part = signed.part
         holders = _holders(run.group, part)
         if holders:
-            lanes[holders[0]].append((part, sha256))
+            lanes[holders[0]].append(signed)
         elif any(bag.claims(part) for bag in run.group.bags):
             done.findings += _absences(run.group, part)
         else:
@@ -206,7 +207,7 @@ def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
     }
     run.meter.start(f"sending {blob.name}", sum(sizes.values()), sizes)
 
-    def send(item: Signed) -> tuple[bool, list[Finding]]:
+    def send(item: SignedPart) -> tuple[bool, list[Finding]]:
         return _send_part(run, blob, *item)
 
     for is_sent, findings in in_lanes(

@@ -19,11 +19,11 @@ from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
 from offline_mover.bags import bag_writing, checking
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, numbered, open_group
-from offline_mover.bags.bag_texts import is_parity
+from offline_mover.bags.bag_texts import ListedFile, is_parity
+from offline_mover.bags.checking import ExpectedFile
 from offline_mover.medium import medium_read
 from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
 from offline_mover.outcome import Finding, Outcome
-from offline_mover.parallel import in_lanes
 from offline_mover.parity import repair_destinations, repairing
 from offline_mover.parity.repair_destinations import RepairDestination
 from offline_mover.parity.repairing import Rebuilt
@@ -171,9 +171,9 @@ def _writings(run: _Run, layout: ParityLayout) -> tuple[_Work, _Work]:
     stripe_of = {part.name: layout.stripe_of(ordinal) for ordinal, part in enumerate(ranges)}
     wanted: dict[int, dict[str, tuple[Path, str | None]]] = defaultdict(dict)
     for destination in run.destinations:
-        for name, (sha256, _) in destination.wanted.items():
+        for name, lost in destination.wanted.items():
             place = shard_place(name)
-            wanted[place[0] if place else stripe_of[name]][name] = (destination.path_of(name), sha256)
+            wanted[place[0] if place else stripe_of[name]][name] = (destination.path_of(name), lost.sha256)
     parts: _Work = []
     shards: _Work = []
     for number, places in sorted(wanted.items()):
@@ -189,11 +189,11 @@ def _writings(run: _Run, layout: ParityLayout) -> tuple[_Work, _Work]:
     return parts, shards
 
 
-def _files_on(destination: RepairDestination, rebuilt: Rebuilt) -> dict[str, tuple[str, int]]:
-    """Hex SHA-256 and size of what was written to a volume."""
+def _files_on(destination: RepairDestination, rebuilt: Rebuilt) -> dict[str, ListedFile]:
+    """What was written to a volume, by name."""
     return {
-        name: (rebuilt.written[name], size)
-        for name, (_, size) in destination.wanted.items()
+        name: ListedFile(rebuilt.written[name], lost.size_bytes)
+        for name, lost in destination.wanted.items()
         if name in rebuilt.written
     }
 
@@ -202,22 +202,18 @@ def _read_back(run: _Run, rebuilt: Rebuilt) -> list[Finding]:
     """Hash what was written as the medium gives it back."""
     lanes = [
         [
-            (destination, name, sha256, size)
-            for name, (sha256, size) in _files_on(destination, rebuilt).items()
+            ExpectedFile(
+                volume=destination.bag.volume,
+                path=destination.path_of(name),
+                name=name,
+                sha256=file.sha256,
+                size_bytes=file.size_bytes,
+            )
+            for name, file in _files_on(destination, rebuilt).items()
         ]
         for destination in run.destinations
     ]
-    run.meter.start("reading back", sum(size for lane in lanes for *_, size in lane))
-
-    def check(item: tuple[RepairDestination, str, str, int]) -> Finding | None:
-        destination, name, sha256, size = item
-        damage = checking.check_file(
-            destination.path_of(name), name, sha256, size, run.meter, from_medium=True
-        )
-        return None if damage is None else Finding(damage=damage, volume=destination.bag.volume)
-
-    results = in_lanes(check, lanes, concurrency=run.concurrency, meter=run.meter)
-    return sorted((found for found in results if found), key=lambda finding: finding.damage.name)
+    return checking.read_back(lanes, concurrency=run.concurrency, meter=run.meter)
 
 
 def _recheck(run: _Run, rebuilt: Rebuilt) -> list[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from airgap.damage import gravest
 from airgap.errors import Code, MediaError, OperatorError, UntrustedInputError
@@ -14,11 +15,19 @@ from airgap.parity import LAYOUT_NAME, ParityLayout
 from offline_mover.bags import bag_writing, placement
 from offline_mover.bags.bag import Bag, inspect_own_bag
 from offline_mover.bags.bag_group import BagGroup, Inspection
-from offline_mover.bags.bag_texts import Contents, Place, is_parity, payload_name
+from offline_mover.bags.bag_texts import Contents, ListedFile, Place, is_parity, payload_name
 from offline_mover.bags.checking import whole_files
 from offline_mover.bags.volumes import require_volume
 from offline_mover.medium import media_fs
 from offline_mover.progress import Meter
+
+
+class LostFile(NamedTuple):
+    """A payload file that is to be made anew; nothing signs the digest of a parity shard."""
+
+    sha256: str | None
+    """In hex, where it is known."""
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +37,18 @@ class RepairDestination:
     Args:
         bag: as it is.
         place: what its texts will say; ``None`` when they cannot be written anew.
-        files: hex SHA-256 and size of what its texts will list besides what is rebuilt; ``None`` as above.
+        files: what its texts will list besides what is rebuilt, by name; ``None`` as above.
         kept: payload names that stay.
         layout: whether its texts will say how parity shards are made.
-        wanted: hex SHA-256, where it is known, and size of what is to be rebuilt there, by name.
+        wanted: what is to be rebuilt there, by name.
     """
 
     bag: Bag
     place: Place | None
-    files: Mapping[str, tuple[str, int]] | None
+    files: Mapping[str, ListedFile] | None
     kept: frozenset[str]
     layout: ParityLayout | None
-    wanted: Mapping[str, tuple[str | None, int]]
+    wanted: Mapping[str, LostFile]
 
     def path_of(self, name: str) -> Path:
         """Where a payload file stands, or is going to."""
@@ -55,7 +64,7 @@ class RepairDestination:
         bag_writing.prepare(self.bag, keep=self.kept)
         bag_writing.make_payload_folders(self.bag, self.wanted.keys())
 
-    def complete(self, rebuilt: Mapping[str, tuple[str, int]], *, now: datetime) -> None:
+    def complete(self, rebuilt: Mapping[str, ListedFile], *, now: datetime) -> None:
         """Write the bag's texts and envelope, unless they are right already.
 
         Raises:
@@ -101,7 +110,7 @@ def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> 
     return RepairDestination(
         bag=found,
         place=found.place or Place(number=1, of=None),
-        files={name: (signed.get(name) or listed[name], sizes[name]) for name in whole},
+        files={name: ListedFile(signed.get(name) or listed[name], sizes[name]) for name in whole},
         kept=whole,
         layout=found.texts.layout,
         wanted={},
@@ -117,7 +126,9 @@ def with_wanted(destination: RepairDestination, names: Sequence[str]) -> RepairD
     manifest = destination.bag.manifest
     wanted = set(names)
     signed = {
-        part.name: (sha256, part.size_bytes) for part, sha256 in manifest.parts() if part.name in wanted
+        part.name: LostFile(sha256, part.size_bytes)
+        for part, sha256 in manifest.parts()
+        if part.name in wanted
     }
     reclaimed = sum(
         size for name, size in destination.bag.payload_sizes.items() if name not in destination.kept
@@ -125,7 +136,7 @@ def with_wanted(destination: RepairDestination, names: Sequence[str]) -> RepairD
     decided = placement.place(
         manifest,
         [placement.mounted(destination.bag.volume, destination.kept, reclaimed_bytes=reclaimed)],
-        [PayloadFile(name=name, size_bytes=size) for name, (_, size) in signed.items()],
+        [PayloadFile(name=name, size_bytes=lost.size_bytes) for name, lost in signed.items()],
         envelope_bytes=len(destination.bag.envelope),
     )
     if not decided.holds:
@@ -148,13 +159,13 @@ def in_place(
     rebuilt: set[str] = set()
     destinations = []
     for held in inspection.group.bags:
-        wanted: dict[str, tuple[str | None, int]] = {
-            part.name: (sha256, part.size_bytes)
+        wanted: dict[str, LostFile] = {
+            part.name: LostFile(sha256, part.size_bytes)
             for part, sha256 in held.manifest.parts()
             if part.name in parts and part.name not in rebuilt and held.claims(part)
         }
         rebuilt |= wanted.keys()
-        wanted |= {name: (None, size) for name, size in _bad_shards(inspection, layout, held)}
+        wanted |= {name: LostFile(None, size) for name, size in _bad_shards(inspection, layout, held)}
         if wanted:
             _require_room(held, wanted, threads)
             destinations.append(_as_it_is(held, layout, wanted))
@@ -173,10 +184,10 @@ def _bad_shards(inspection: Inspection, layout: ParityLayout, held: Bag) -> list
     ]
 
 
-def _require_room(held: Bag, wanted: Mapping[str, tuple[str | None, int]], threads: int) -> None:
+def _require_room(held: Bag, wanted: Mapping[str, LostFile], threads: int) -> None:
     """A damaged file is there until the rebuilt one takes its place: both need room, a few at a time."""
     present = held.payload_sizes
-    sizes = {name: size for name, (_, size) in wanted.items()}
+    sizes = {name: lost.size_bytes for name, lost in wanted.items()}
     added = sum(size for name, size in sizes.items() if name not in present)
     beside = sorted((size for name, size in sizes.items() if name in present), reverse=True)
     needed = added + sum(beside[:threads])
@@ -187,18 +198,16 @@ def _require_room(held: Bag, wanted: Mapping[str, tuple[str | None, int]], threa
         )
 
 
-def _as_it_is(
-    held: Bag, layout: ParityLayout, wanted: Mapping[str, tuple[str | None, int]]
-) -> RepairDestination:
+def _as_it_is(held: Bag, layout: ParityLayout, wanted: Mapping[str, LostFile]) -> RepairDestination:
     """A damaged volume: everything stays, and its texts go on listing what should be there."""
-    signed = {part.name: (sha256, part.size_bytes) for part, sha256 in held.manifest.parts()}
+    signed = {part.name: ListedFile(sha256, part.size_bytes) for part, sha256 in held.manifest.parts()}
     sizes = held.payload_sizes
     listed = held.texts.listed
-    files: dict[str, tuple[str, int]] | None = None
+    files: dict[str, ListedFile] | None = None
     if listed is not None:
         shard_sizes = dict(layout.shards(held.manifest))
         files = {
-            name: signed.get(name) or (sha256, sizes.get(name, shard_sizes.get(name, 0)))
+            name: signed.get(name) or ListedFile(sha256, sizes.get(name, shard_sizes.get(name, 0)))
             for name, sha256 in listed.items()
         }
     elif not any(is_parity(name) for name in sizes):

@@ -9,11 +9,11 @@ from pathlib import Path
 from airgap.errors import Code, MediaError, OperatorError
 from airgap.media_plan import PayloadFile, SavedPlan
 from airgap.parity import ParityLayout, ParityWish, shard_place
+from airgap.parts import SignedPart
 from airgap.recarry import RecarryRequest
 from offline_mover.bags import placement
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import Bag
-from offline_mover.bags.bag_group import Signed
 from offline_mover.bags.bag_texts import Place, is_parity, payload_name
 from offline_mover.bags.placement import VolumeOutlook
 
@@ -48,7 +48,7 @@ class Destination:
     names: frozenset[str]
     kept: frozenset[str]
     """Of ``names``, those that are there already, whole and right."""
-    missing: tuple[Signed, ...]
+    missing: tuple[SignedPart, ...]
 
     def path_of(self, name: str) -> Path:
         """Where the file of a payload name stands, or is going to."""
@@ -87,9 +87,7 @@ def choose_destinations(
         kept = _kept(held_bag, held, layout)
         wanted_here = kept | frozenset(name for name in wanted_names if _belongs(name, layout))
         missing = tuple(
-            (part, sha256)
-            for part, sha256 in manifest.parts()
-            if part.name in wanted_here and part.name not in kept
+            signed for signed in manifest.parts() if signed.name in wanted_here and signed.name not in kept
         )
         destinations.append(
             Destination(bag=held_bag, place=place, names=wanted_here, kept=kept, missing=missing)

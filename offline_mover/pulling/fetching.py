@@ -10,11 +10,10 @@ from airgap.damage import Damage
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, BundleManifest, TransferBlob
-from airgap.parts import PartRange
+from airgap.parts import PartRange, SignedPart
 from airgap.policy import TrustPolicy
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import Bag
-from offline_mover.bags.bag_group import Signed
 from offline_mover.bags.bag_texts import payload_name
 from offline_mover.medium import media_fs
 from offline_mover.outcome import Finding, by_name
@@ -61,7 +60,7 @@ def fetch_parts(
     sizes = {str(t.bag.volume): sum(part.size_bytes for part, _ in t.missing) for t in destinations}
     meter.start("fetching", sum(sizes.values()), sizes)
 
-    def fetch(item: tuple[Destination, Signed]) -> Finding | None:
+    def fetch(item: tuple[Destination, SignedPart]) -> Finding | None:
         destination, (part, sha256) = item
         gauge = meter.lane(str(destination.bag.volume), part.name)
         for _ in range(2):  # once more before the storage is accused

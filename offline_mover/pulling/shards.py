@@ -12,7 +12,7 @@ from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.parts import PartRange
 from offline_mover.bags.bag import Bag
-from offline_mover.bags.bag_texts import payload_name
+from offline_mover.bags.bag_texts import ListedFile, payload_name
 from offline_mover.outcome import Finding
 from offline_mover.parallel import in_parallel
 from offline_mover.parity.stripe_coding import (
@@ -38,17 +38,17 @@ class Written:
     """Parity shards that were written now.
 
     Args:
-        files: hex SHA-256 and size in bytes by name, for each volume.
+        files: by name, for each volume.
         read_back: volume and name of the parts that were read from the medium for it; those that were not
             right are among ``findings``.
         findings: parts that are no longer what was fetched; stripes with such a part were not written.
     """
 
-    files: Mapping[Path, Mapping[str, tuple[str, int]]]
+    files: Mapping[Path, Mapping[str, ListedFile]]
     read_back: frozenset[tuple[Path, str]] = frozenset()
     findings: tuple[Finding, ...] = ()
 
-    def on(self, held: Bag) -> Mapping[str, tuple[str, int]]:
+    def on(self, held: Bag) -> Mapping[str, ListedFile]:
         """Those on the volume of a bag."""
         return self.files.get(held.volume, {})
 
@@ -99,7 +99,7 @@ def write(
                 found = [readings.finding(damage) for damage in error.unreadable.values()]
         return stripe, {}, found
 
-    files: dict[Path, dict[str, tuple[str, int]]] = defaultdict(dict)
+    files: dict[Path, dict[str, ListedFile]] = defaultdict(dict)
     read: set[tuple[Path, str]] = set()
     findings: list[Finding] = []
     for stripe, digests, found in in_parallel(encode, stripes, concurrency=threads, meter=meter):
@@ -109,7 +109,7 @@ def write(
             read.update(readings.on_media(stripe))
             for held, row in wanted[stripe.number]:
                 shard = stripe.parity[row]
-                files[held.volume][shard.name] = (digests[shard.name], shard.size_bytes)
+                files[held.volume][shard.name] = ListedFile(digests[shard.name], shard.size_bytes)
     return Written(
         files={volume: dict(sorted(named.items())) for volume, named in files.items()},
         read_back=frozenset(read),

@@ -27,7 +27,15 @@ from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt, verify_receipt
 from airgap.strict_json import dump_canonical
 from airgap.verify import verify_bundle
-from offline_mover.bags.bag_texts import TAG_MANIFEST, TEXT_FILES, Contents, Place, bag_texts, read_texts
+from offline_mover.bags.bag_texts import (
+    TAG_MANIFEST,
+    TEXT_FILES,
+    Contents,
+    ListedFile,
+    Place,
+    bag_texts,
+    read_texts,
+)
 from tests.fuzz.mutations import mutated_json, mutated_lines
 from tests.vectors.generate import (
     ED25519,
@@ -226,7 +234,7 @@ _HELD = {part.name: part.size_bytes for part, _ in _MANIFEST.parts()}
 _SIGNED = {part.name: sha256 for part, sha256 in _MANIFEST.parts()}
 _PLACES = Contents(
     place=Place(number=1, of=2),
-    files={part.name: (sha256, part.size_bytes) for part, sha256 in _MANIFEST.parts()},
+    files={part.name: ListedFile(sha256, part.size_bytes) for part, sha256 in _MANIFEST.parts()},
     layout=_LAYOUT.to_bytes(_MANIFEST_SHA256),
 )
 _ENVELOPE = _ENVELOPES[1].to_bytes()

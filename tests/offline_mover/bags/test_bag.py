@@ -16,6 +16,7 @@ from offline_mover.bags.bag_texts import (
     TAG_MANIFEST,
     BagTexts,
     Contents,
+    ListedFile,
     Place,
     bag_texts,
     read_texts,
@@ -32,7 +33,7 @@ _NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
-    files = {part.name: (sha256, part.size_bytes) for part, sha256 in bundle.manifest.parts()}
+    files = {part.name: ListedFile(sha256, part.size_bytes) for part, sha256 in bundle.manifest.parts()}
     whole = Contents(place=Place(number=1, of=1), files=files)
     return bag_texts(bundle.manifest, bundle.envelope, whole, now=_NOW) | {ENVELOPE_NAME: bundle.envelope}
 
