@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from airgap.custody_event import VolumeMark
 from airgap.damage import Damage
 from airgap.errors import AirgapError, Code
 from airgap.verify import Signer
@@ -58,8 +59,10 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Parts, bytes and the like; keys in lowerCamelCase."""
     findings: tuple[Finding, ...] = ()
+    places: Mapping[Path, VolumeMark] = field(default_factory=dict)
+    """Which volume of how many each folder is, where the command found out."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else ``--json`` tells, ready for JSON; keys in lowerCamelCase."""
+    """What else ``--json`` tells, keys in lowerCamelCase; ready for JSON, and not to be read back."""
     lines: tuple[str, ...] = ()
     """What else a person is told, before the verdict."""
 

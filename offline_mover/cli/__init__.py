@@ -25,34 +25,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or that of the :class:`~airgap.errors.Code`; 1 for a bug, 130 when interrupted.
     """
-    options = parse(arguments)
+    asked = parse(arguments)
     _import_domain()
     from offline_mover.cli.session import Session  # noqa: PLC0415 - brings in the domain; --help does without
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name on a medium may not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
-    session = Session(options)
+    session = Session(asked.output)
     report = session.report
     try:
         with session:
-            outcome = options.verb.run(options, session)
-        session.record(outcome.code, outcome)
+            outcome = asked.request.run(session)
+        session.record(asked.request.custody, outcome.code, outcome)
         return report.outcome(outcome)
     except AirgapError as error:
-        session.record(error.code, None)
-        return report.error(options.command, error)
+        session.record(asked.request.custody, error.code, None)
+        return report.error(asked.command, error)
     except KeyboardInterrupt:
-        report.event(event="result", command=options.command, code="INTERRUPTED", exitCode=INTERRUPTED)
-        report.note(f"Interrupted. {options.verb.AFTER_INTERRUPTION}")
+        report.event(event="result", command=asked.command, code="INTERRUPTED", exitCode=INTERRUPTED)
+        report.note(f"Interrupted. {asked.after_interruption}")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a stack trace
-        if options.debug:
+        if asked.output.shows_traces:
             print(redact(traceback.format_exc()), file=sys.stderr)
-        report.event(event="result", command=options.command, code="BUG", exitCode=1)
+        report.event(event="result", command=asked.command, code="BUG", exitCode=1)
         report.note(f"BUG: {type(error).__name__}; run again with --debug and report what it prints.")
         return 1
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.options import LOCAL_NOTES, Parser, add_output, add_volumes
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -23,7 +25,6 @@ altered is found; given together, volumes vouch for each other's logs.
 """
 NOTES = LOCAL_NOTES
 AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
-ACTION = None
 
 
 def declare(parser: Parser) -> None:
@@ -41,9 +42,31 @@ def declare(parser: Parser) -> None:
         add_output(view)
 
 
-def run(options: argparse.Namespace, _session: Session) -> Outcome:
-    """Show or verify."""
-    from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
+def read(options: argparse.Namespace) -> CustodyRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return CustodyRequest(
+        lists_events=options.view == "show",
+        volumes=tuple(options.volumes),
+        custody_dir=options.custody_dir,
+    )
 
-    ask = custody.show if options.view == "show" else custody.verify
-    return ask(options.volumes, side_dir=options.custody_dir)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustodyRequest:
+    """Which logs are asked about, and whether their events are listed too."""
+
+    lists_events: bool
+    volumes: tuple[Path, ...]
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote | None:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return None
+
+    def run(self, _session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
+
+        ask = custody.show if self.lists_events else custody.verify
+        return ask(self.volumes, side_dir=self.custody_dir)

@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +31,23 @@ TLS roots of your own: REQUESTS_CA_BUNDLE.
 {LOCAL_NOTES}"""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """How a run is told: JSON lines, no moving bar, stack traces of bugs."""
+
+    as_json: bool
+    is_plain: bool
+    shows_traces: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a storage is got at: a file with a SAS, if any, and how often a failed request is repeated."""
+
+    sas_file: Path | None
+    retries: int
 
 
 class _Wide(argparse.RawDescriptionHelpFormatter):
@@ -124,6 +142,11 @@ def add_cloud(parser: Parser) -> None:
     )
 
 
+def read_access(options: argparse.Namespace) -> Access:
+    """What :func:`add_cloud` declares."""
+    return Access(sas_file=options.sas_file, retries=options.retries)
+
+
 def add_concurrency(parser: Parser) -> None:
     """How much at a time."""
     parser.add_option(
@@ -153,6 +176,11 @@ def add_output(parser: Parser) -> None:
     parser.add_switch("json", "JSON lines on stdout: progress now and then, the result last")
     parser.add_switch("plain", "no progress bar: one line every 10 s")
     parser.add_switch("debug", "a stack trace where there is a bug")
+
+
+def read_output(options: argparse.Namespace) -> Output:
+    """What :func:`add_output` declares."""
+    return Output(as_json=options.json, is_plain=options.plain, shows_traces=options.debug)
 
 
 def from_to(least: int, most: int) -> Callable[[str], int]:

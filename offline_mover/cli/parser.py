@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from airgap import __version__
 from offline_mover.cli import custody, plan, pull, push, receipts, repair, report, verify
-from offline_mover.cli.options import CLOUD_NOTES, Parser
+from offline_mover.cli.options import CLOUD_NOTES, Output, Parser, read_output
+from offline_mover.cli.verb import Request, Verb
 
 _DESCRIPTION = """\
 Carry container artifacts across an air gap: from the source storage onto media,
@@ -19,7 +21,7 @@ signed bundle manifest, and the signature against your trust policy.
   offline-mover push   /media/usb https://dst.blob.core.windows.net/incoming --trust policy.json
 """
 
-VERBS = {
+VERBS: Mapping[str, Verb] = {
     "plan": plan,
     "pull": pull,
     "verify": verify,
@@ -31,15 +33,31 @@ VERBS = {
 }
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; exits with 2 for wrong ones, 0 after ``--help``, as argparse does.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the operator typed: which command, its request, and how it is to be told."""
 
-    Returns:
-        The options; ``command`` is the verb's name and ``verb`` its module, which runs it.
-    """
-    options = _parser().parse_args(arguments)
-    options.verb = VERBS[options.command]
-    return options
+    command: str
+    request: Request
+    output: Output
+    after_interruption: str
+
+
+def parse(arguments: Sequence[str] | None) -> Asked:
+    """Read the arguments; exits with 2 for wrong ones, 0 after ``--help``, as argparse does."""
+    options = parse_options(arguments)
+    verb = VERBS[options.command]
+    return Asked(
+        command=options.command,
+        request=verb.read(options),
+        output=read_output(options),
+        after_interruption=verb.AFTER_INTERRUPTION,
+    )
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments as argparse has them, with ``command``, the verb's name; only verbs look into it."""
+    return _parser().parse_args(arguments)
 
 
 def _parser() -> Parser:

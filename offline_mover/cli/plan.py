@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.options import (
     CLOUD_NOTES,
+    Access,
     Parser,
     add_cloud,
     add_concurrency,
     add_output,
     add_trust,
     from_environment,
+    read_access,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -36,7 +40,6 @@ the plan to each pull:
 """
 NOTES = CLOUD_NOTES
 AFTER_INTERRUPTION = "Nothing was written; run the same command again."
-ACTION = None
 
 
 def declare(parser: Parser) -> None:
@@ -66,32 +69,63 @@ def declare(parser: Parser) -> None:
     add_output(parser)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Plan."""
-    from offline_mover.bags.placement import read_rate, require_known  # noqa: PLC0415 - as above
-    from offline_mover.commands.plan import plan  # noqa: PLC0415 - --help does without
-    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+def read(options: argparse.Namespace) -> PlanRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return PlanRequest(
+        source=options.source,
+        volume_texts=tuple(options.volume_texts or (from_environment("volume") or "").split(",")),
+        parity=options.parity,
+        rate=options.rate,
+        save=options.save,
+        trust=options.trust,
+        access=read_access(options),
+        concurrency=options.concurrency,
+    )
 
-    address = TransferAddress.source(options.source)
-    texts = options.volume_texts or (from_environment("volume") or "").split(",")
-    outlooks = [require_known(text) for text in texts]
-    rate = None if options.rate is None else read_rate(options.rate)
-    wish = read_parity(options.parity)
-    with session.container(address) as source:
-        outcome, saved = plan(
-            source,
-            outlooks,
-            transfer_id=address.transfer_id or "",
-            parity=wish,
-            rate_bytes_per_s=rate,
-            policy=session.policy,
-            now=session.now,
-            concurrency=options.concurrency,
-            meter=session.meter,
-        )
-    if options.save is not None and saved is not None:
-        session.write_file(options.save, "--save", saved.to_bytes())
-    return outcome
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """A pull that is to be planned."""
+
+    source: str
+    volume_texts: tuple[str, ...]
+    parity: str | None
+    rate: str | None
+    save: Path | None
+    trust: Path
+    access: Access
+    concurrency: int
+
+    @property
+    def custody(self) -> CustodyNote | None:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return None
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.bags.placement import read_rate, require_known  # noqa: PLC0415 - --help does without
+        from offline_mover.commands.plan import plan  # noqa: PLC0415 - as above
+        from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+        address = TransferAddress.source(self.source)
+        outlooks = [require_known(text) for text in self.volume_texts]
+        rate = None if self.rate is None else read_rate(self.rate)
+        wish = read_parity(self.parity)
+        with session.container(address, self.access) as source:
+            outcome, saved = plan(
+                source,
+                outlooks,
+                transfer_id=address.transfer_id or "",
+                parity=wish,
+                rate_bytes_per_s=rate,
+                policy=session.policy(self.trust),
+                now=session.now,
+                concurrency=self.concurrency,
+                meter=session.meter,
+            )
+        if self.save is not None and saved is not None:
+            session.write_file(self.save, "--save", saved.to_bytes())
+        return outcome
 
 
 def read_parity(text: str | None) -> ParityWish | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.options import (
     CLOUD_NOTES,
+    Access,
     Parser,
     add_cloud,
     add_concurrency,
@@ -16,11 +18,14 @@ from offline_mover.cli.options import (
     add_trust,
     add_volumes,
     from_to,
+    read_access,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
+    from offline_mover.pulling.destinations import PullOrder
 
 SUMMARY = "from the source storage onto one volume or several"
 HELP = """\
@@ -35,7 +40,6 @@ One volume at a time, by a plan:   pull SOURCE /media/usb --plan plan.json --num
 Bring again what was damaged:      pull SOURCE /media/patch --recarry recarry.json …
 So that damage can be repaired:    pull SOURCE /media/usb1 /media/usb2 /media/usb3 --parity 1-volume …
 """
-ACTION = "pulled"
 NOTES = CLOUD_NOTES
 AFTER_INTERRUPTION = (
     "The parts that are whole stay on the volumes; run the same command again, it fetches the rest."
@@ -75,49 +79,112 @@ def declare(parser: Parser) -> None:
     add_output(parser)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Pull."""
-    from airgap.media_plan import MAX_PLAN_BYTES, SavedPlan  # noqa: PLC0415 - --help does without
-    from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest  # noqa: PLC0415 - as above
-    from offline_mover.cli.plan import read_parity  # noqa: PLC0415 - as above
-    from offline_mover.commands.pull import pull  # noqa: PLC0415 - as above
-    from offline_mover.pulling.destinations import PullOrder  # noqa: PLC0415 - as above
+def read(options: argparse.Namespace) -> PullRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return PullRequest(
+        source=options.source,
+        volumes=tuple(options.volumes),
+        plan=options.plan,
+        number=options.number,
+        recarry=options.recarry,
+        parity=options.parity,
+        with_tool=options.with_tool,
+        trust=options.trust,
+        access=read_access(options),
+        concurrency=options.concurrency,
+        who=options.who,
+        custody_dir=options.custody_dir,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullRequest:
+    """A transfer that is to be brought onto volumes."""
+
+    source: str
+    volumes: tuple[Path, ...]
+    plan: Path | None
+    number: int | None
+    recarry: Path | None
+    parity: str | None
+    with_tool: bool
+    trust: Path
+    access: Access
+    concurrency: int
+    who: str | None
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return CustodyNote(
+            action="pulled",
+            volumes=self.volumes,
+            transfer_id=_transfer_in(self.source),
+            who=self.who,
+            side_dir=self.custody_dir,
+        )
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.commands.pull import pull  # noqa: PLC0415 - --help does without
+        from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+        address = TransferAddress.source(self.source)
+        order = self._order(session)
+        policy = session.policy(self.trust)
+        with session.container(address, self.access) as source:
+            outcome = pull(
+                source,
+                order,
+                transfer_id=address.transfer_id or "",
+                policy=policy,
+                now=session.now,
+                concurrency=self.concurrency,
+                meter=session.meter,
+            )
+        if self.with_tool and outcome.code is None:
+            from offline_mover.tool_copy import lay_tool  # noqa: PLC0415 - as above
+
+            for volume in self.volumes:
+                lay_tool(volume)
+        return outcome
+
+    def _order(self, session: Session) -> PullOrder:
+        """The order, with the files that the options name read."""
+        from airgap.media_plan import MAX_PLAN_BYTES, SavedPlan  # noqa: PLC0415 - --help does without
+        from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest  # noqa: PLC0415 - as above
+        from offline_mover.cli.plan import read_parity  # noqa: PLC0415 - as above
+        from offline_mover.pulling.destinations import PullOrder  # noqa: PLC0415 - as above
+
+        plan = recarry = None
+        if self.plan is not None:
+            plan = SavedPlan.from_bytes(session.read_file(self.plan, "--plan", MAX_PLAN_BYTES))
+        if self.recarry is not None:
+            recarry = RecarryRequest.from_bytes(
+                session.read_file(self.recarry, "--recarry", MAX_REQUEST_BYTES)
+            )
+        reserved = 0
+        if self.with_tool:
+            from offline_mover.tool_copy import needed_bytes  # noqa: PLC0415 - as above
+
+            reserved = needed_bytes()
+        return PullOrder(
+            volumes=self.volumes,
+            plan=plan,
+            number=self.number,
+            recarry=recarry,
+            parity=read_parity(self.parity),
+            reserved_bytes=reserved,
+        )
+
+
+def _transfer_in(source: str) -> str | None:
+    """The transfer that an address names; ``None`` for one that names none, which :meth:`run` refuses."""
+    from airgap.errors import OperatorError  # noqa: PLC0415 - --help does without
     from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
-    address = TransferAddress.source(options.source)
-    options.transfer = address.transfer_id
-    plan = recarry = None
-    if options.plan is not None:
-        plan = SavedPlan.from_bytes(session.read_file(options.plan, "--plan", MAX_PLAN_BYTES))
-    if options.recarry is not None:
-        recarry = RecarryRequest.from_bytes(
-            session.read_file(options.recarry, "--recarry", MAX_REQUEST_BYTES)
-        )
-    reserved = 0
-    if options.with_tool:
-        from offline_mover.tool_copy import lay_tool, needed_bytes  # noqa: PLC0415 - as above
-
-        reserved = needed_bytes()
-    order = PullOrder(
-        volumes=tuple(options.volumes),
-        plan=plan,
-        number=options.number,
-        recarry=recarry,
-        parity=read_parity(options.parity),
-        reserved_bytes=reserved,
-    )
-    policy = session.policy
-    with session.container(address) as source:
-        outcome = pull(
-            source,
-            order,
-            transfer_id=address.transfer_id or "",
-            policy=policy,
-            now=session.now,
-            concurrency=options.concurrency,
-            meter=session.meter,
-        )
-    if options.with_tool and outcome.code is None:
-        for volume in options.volumes:
-            lay_tool(volume)
-    return outcome
+    try:
+        return TransferAddress.source(source).transfer_id
+    except OperatorError:
+        return None

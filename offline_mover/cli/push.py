@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.options import (
     CLOUD_NOTES,
+    Access,
     Parser,
     add_cloud,
     add_concurrency,
@@ -15,7 +18,9 @@ from offline_mover.cli.options import (
     add_transfer,
     add_trust,
     add_volumes,
+    read_access,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -33,7 +38,6 @@ and right. After an interruption run the same command again.
 
 The SAS needs the permissions r, c and w on the container.
 """
-ACTION = "pushed"
 NOTES = CLOUD_NOTES
 AFTER_INTERRUPTION = (
     "What was sent stays staged in the storage, unseen, for a week; run the same command again, it sends "
@@ -53,24 +57,62 @@ def declare(parser: Parser) -> None:
     add_output(parser)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Push."""
-    from offline_mover.commands.push import push, push_custody  # noqa: PLC0415 - --help does without
-    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+def read(options: argparse.Namespace) -> PushRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return PushRequest(
+        volumes=tuple(options.volumes),
+        target=options.target,
+        transfer_id=options.transfer,
+        trust=options.trust,
+        access=read_access(options),
+        concurrency=options.concurrency,
+        who=options.who,
+        custody_dir=options.custody_dir,
+    )
 
-    address = TransferAddress.target(options.target)
-    policy = session.policy
-    with session.container(address) as target:
-        outcome = push(
-            target,
-            options.volumes,
-            transfer_id=options.transfer,
-            policy=policy,
-            now=session.now,
-            concurrency=options.concurrency,
-            meter=session.meter,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    """Volumes that are to be sent."""
+
+    volumes: tuple[Path, ...]
+    target: str
+    transfer_id: str | None
+    trust: Path
+    access: Access
+    concurrency: int
+    who: str | None
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return CustodyNote(
+            action="pushed",
+            volumes=self.volumes,
+            transfer_id=self.transfer_id,
+            who=self.who,
+            side_dir=self.custody_dir,
         )
-        session.record(outcome.code, outcome)
-        for note in push_custody(target, options.volumes, outcome.transfer_id, options.custody_dir):
-            session.report.note(note)
-    return outcome
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.commands.push import push, push_custody  # noqa: PLC0415 - --help does without
+        from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+        address = TransferAddress.target(self.target)
+        policy = session.policy(self.trust)
+        with session.container(address, self.access) as target:
+            outcome = push(
+                target,
+                self.volumes,
+                transfer_id=self.transfer_id,
+                policy=policy,
+                now=session.now,
+                concurrency=self.concurrency,
+                meter=session.meter,
+            )
+            session.record(self.custody, outcome.code, outcome)  # first: the log that is sent has it
+            for note in push_custody(target, self.volumes, outcome.transfer_id, self.custody_dir):
+                session.report.note(note)
+        return outcome

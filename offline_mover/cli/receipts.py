@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.options import (
     CLOUD_NOTES,
+    Access,
     Parser,
     add_cloud,
     add_custody,
     add_output,
     add_transfer,
     add_trust,
+    read_access,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -32,7 +36,6 @@ policy, and for the very bundle whose folder is on the volume.
 The SAS needs r and l for pull, r and c for push. Where a refusal names damaged parts,
 receipts/ID/recarry.json on the volume asks for exactly those: take it to the source.
 """
-ACTION = None  # depends on the direction
 NOTES = CLOUD_NOTES
 AFTER_INTERRUPTION = "Receipts that were brought are kept; run the same command again for the rest."
 
@@ -59,34 +62,72 @@ def declare(parser: Parser) -> None:
         add_output(direction)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Carry receipts."""
-    from offline_mover.commands.receipts import (  # noqa: PLC0415 - --help does without
-        receipts_pull,
-        receipts_push,
+def read(options: argparse.Namespace) -> ReceiptsRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return ReceiptsRequest(
+        brings=options.direction == "pull",
+        address=options.address,
+        volume=options.volume,
+        takes_all=options.direction == "pull" and options.all,
+        transfer_id=options.transfer,
+        trust=options.trust,
+        access=read_access(options),
+        who=options.who,
+        custody_dir=options.custody_dir,
     )
-    from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
-    options.volumes = [options.volume]
-    options.action = "receiptsPulled" if options.direction == "pull" else "receiptsPushed"
-    address = TransferAddress.target(options.address)
-    policy = session.policy
-    with session.container(address) as container:
-        if options.direction == "push":
-            return receipts_push(
-                options.volume,
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptsRequest:
+    """Receipts that are to be carried one way or the other."""
+
+    brings: bool
+    address: str
+    volume: Path
+    takes_all: bool
+    transfer_id: str | None
+    trust: Path
+    access: Access
+    who: str | None
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return CustodyNote(
+            action="receiptsPulled" if self.brings else "receiptsPushed",
+            volumes=(self.volume,),
+            transfer_id=self.transfer_id,
+            who=self.who,
+            side_dir=self.custody_dir,
+        )
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.commands.receipts import (  # noqa: PLC0415 - --help does without
+            receipts_pull,
+            receipts_push,
+        )
+        from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+        address = TransferAddress.target(self.address)
+        policy = session.policy(self.trust)
+        with session.container(address, self.access) as container:
+            if not self.brings:
+                return receipts_push(
+                    self.volume,
+                    container,
+                    policy=policy,
+                    now=session.now,
+                    meter=session.meter,
+                    transfer_id=self.transfer_id,
+                )
+            return receipts_pull(
                 container,
+                self.volume,
                 policy=policy,
                 now=session.now,
                 meter=session.meter,
-                transfer_id=options.transfer,
+                transfer_id=self.transfer_id,
+                every=self.takes_all,
             )
-        return receipts_pull(
-            container,
-            options.volume,
-            policy=policy,
-            now=session.now,
-            meter=session.meter,
-            transfer_id=options.transfer,
-            every=options.all,
-        )

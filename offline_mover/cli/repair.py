@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from offline_mover.cli.options import (
     add_trust,
     add_volumes,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -32,7 +34,6 @@ are only read: what is rebuilt goes onto another one, --to, and push takes it fr
 
 A lost volume is simply left out. --in-place writes onto the damaged volumes themselves.
 """
-ACTION = "repaired"
 NOTES = LOCAL_NOTES
 AFTER_INTERRUPTION = (
     "The parts that are rebuilt stay where they are; run the same command again for the rest."
@@ -51,23 +52,58 @@ def declare(parser: Parser) -> None:
     add_output(parser)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Repair."""
-    from airgap.errors import Code, OperatorError  # noqa: PLC0415 - --help does without
-    from offline_mover.commands.repair import repair  # noqa: PLC0415 - as above
-
-    if (options.to is None) != options.in_place:
-        raise OperatorError(Code.USAGE, "give either --to VOLUME or --in-place")
-    volumes = options.volumes
-    if options.to is not None:
-        # The event goes to the volume that is written; those that are only read are left alone.
-        options.volumes = [options.to]
-    return repair(
-        volumes,
+def read(options: argparse.Namespace) -> RepairRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return RepairRequest(
+        volumes=tuple(options.volumes),
         to=options.to,
+        is_in_place=options.in_place,
         transfer_id=options.transfer,
-        policy=session.policy,
-        now=session.now,
+        trust=options.trust,
         concurrency=options.concurrency,
-        meter=session.meter,
+        who=options.who,
+        custody_dir=options.custody_dir,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairRequest:
+    """Volumes whose lost parts are to be rebuilt, and where."""
+
+    volumes: tuple[Path, ...]
+    to: Path | None
+    is_in_place: bool
+    transfer_id: str | None
+    trust: Path
+    concurrency: int
+    who: str | None
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        # The event goes to the volume that is written; those that are only read are left alone.
+        return CustodyNote(
+            action="repaired",
+            volumes=self.volumes if self.to is None else (self.to,),
+            transfer_id=self.transfer_id,
+            who=self.who,
+            side_dir=self.custody_dir,
+        )
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from airgap.errors import Code, OperatorError  # noqa: PLC0415 - --help does without
+        from offline_mover.commands.repair import repair  # noqa: PLC0415 - as above
+
+        if (self.to is None) != self.is_in_place:
+            raise OperatorError(Code.USAGE, "give either --to VOLUME or --in-place")
+        return repair(
+            self.volumes,
+            to=self.to,
+            transfer_id=self.transfer_id,
+            policy=session.policy(self.trust),
+            now=session.now,
+            concurrency=self.concurrency,
+            meter=session.meter,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from offline_mover.cli.options import (
     add_trust,
     add_volumes,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -30,7 +32,6 @@ label with a QR code of the transfer id and the manifest digest. Print it, file 
 
   offline-mover report /media/usb1 /media/usb2 --trust policy.json --to transfer.html
 """
-ACTION = "reported"
 NOTES = LOCAL_NOTES
 AFTER_INTERRUPTION = "No report was written; run the same command again."
 
@@ -53,20 +54,60 @@ def declare(parser: Parser) -> None:
     add_output(parser)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Report."""
-    from offline_mover.commands.report import report  # noqa: PLC0415 - --help does without
-
-    outcome, page, twin = report(
-        options.volumes,
+def read(options: argparse.Namespace) -> ReportRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return ReportRequest(
+        volumes=tuple(options.volumes),
         transfer_id=options.transfer,
-        policy=session.policy,
-        now=session.now,
+        to=options.to,
+        is_read_only=options.read_only,
+        trust=options.trust,
         concurrency=options.concurrency,
-        meter=session.meter,
-        side_dir=options.custody_dir,
+        who=options.who,
+        custody_dir=options.custody_dir,
     )
-    session.write_file(options.to, "--to", page)
-    session.write_file(options.to.with_suffix(".json"), "--to", twin)
-    session.report.note(f"Written: {options.to} and {options.to.with_suffix('.json')}")
-    return outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """Volumes that are to be reported on."""
+
+    volumes: tuple[Path, ...]
+    transfer_id: str | None
+    to: Path
+    is_read_only: bool
+    trust: Path
+    concurrency: int
+    who: str | None
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return CustodyNote(
+            action="reported",
+            volumes=self.volumes,
+            transfer_id=self.transfer_id,
+            who=self.who,
+            side_dir=self.custody_dir,
+            is_read_only=self.is_read_only,
+        )
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.commands.report import report  # noqa: PLC0415 - --help does without
+
+        outcome, page, twin = report(
+            self.volumes,
+            transfer_id=self.transfer_id,
+            policy=session.policy(self.trust),
+            now=session.now,
+            concurrency=self.concurrency,
+            meter=session.meter,
+            side_dir=self.custody_dir,
+        )
+        beside = self.to.with_suffix(".json")
+        session.write_file(self.to, "--to", page)
+        session.write_file(beside, "--to", twin)
+        session.report.note(f"Written: {self.to} and {beside}")
+        return outcome

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +14,8 @@ from airgap.custody_event import Action
 from airgap.errors import Code, OperatorError
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from offline_mover import progress
-from offline_mover.cli.options import PREFIX
+from offline_mover.cli.options import PREFIX, Access, Output
+from offline_mover.cli.verb import CustodyNote
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Outcome, Report
 from offline_mover.progress import Display, Meter, Progress
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 class Session:
     """One run of the command: reads the clock once, owns the display."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
+    def __init__(self, output: Output) -> None:
         self.now = datetime.now(UTC)
-        self.report = Report(as_json=options.json)
-        self.meter = Meter(_display(options, self.report))
+        self.report = Report(as_json=output.as_json)
+        self.meter = Meter(_display(output, self.report))
         self.is_recorded = False
 
     def __enter__(self) -> Self:
@@ -41,54 +40,65 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.meter.close()
 
-    @cached_property
-    def policy(self) -> TrustPolicy:
-        """The trust policy of ``--trust``."""
-        return TrustPolicy.from_bytes(self.read_file(self._options.trust, "--trust", MAX_POLICY_BYTES))
+    def policy(self, path: Path) -> TrustPolicy:
+        """The trust policy of ``--trust``.
 
-    def container(self, address: TransferAddress) -> AbstractContextManager[WritableContainer]:
-        """The storage container at ``address``, signed in to as the options say."""
+        Raises:
+            OperatorError: ``USAGE``: the file cannot be read.
+            UntrustedInputError: it is no trust policy.
+        """
+        return TrustPolicy.from_bytes(self.read_file(path, "--trust", MAX_POLICY_BYTES))
+
+    def container(
+        self, address: TransferAddress, access: Access
+    ) -> AbstractContextManager[WritableContainer]:
+        """The storage container at ``address``, signed in to as ``access`` says."""
         from offline_mover.storage.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
 
         return open_container(
             address,
-            sas=self._read_sas(),
-            renew=self._read_sas if self._options.sas_file is not None else None,
-            retries=self._options.retries,
+            sas=self._read_sas(access.sas_file),
+            renew=None if access.sas_file is None else partial(self._read_sas, access.sas_file),
+            retries=access.retries,
             meter=self.meter,
             notice=self.report.note,
         )
 
-    def record(self, code: Code | None, outcome: Outcome | None) -> None:
-        """Append to the custody log of every volume what was done; its failing changes no verdict."""
-        action = getattr(self._options, "action", self._options.verb.ACTION)
-        if action is None or self.is_recorded:
+    def record(self, note: CustodyNote | None, code: Code | None, outcome: Outcome | None) -> None:
+        """Append to the custody log of every volume what was done, once a run.
+
+        That it fails changes no verdict: the operator is told, and the command ends as it would have.
+
+        Args:
+            note: what is to be put on record; ``None`` for nothing.
+            code: how it ended.
+            outcome: ``None`` where the command did not come that far.
+        """
+        if note is None or self.is_recorded:
             return
         self.is_recorded = True
-        transfer_id = (outcome.transfer_id if outcome else getattr(self._options, "transfer", None)) or None
+        transfer_id = (outcome.transfer_id if outcome else note.transfer_id) or None
+        places = outcome.places if outcome else {}
         bodies = {
             volume: custody_log.event_body(
-                Action(action),
+                Action(note.action),
                 at=self.now,
                 code=code,
-                who=self._options.who,
+                who=note.who,
                 transfer_id=transfer_id,
                 manifest_sha256=outcome.manifest_sha256 if outcome else None,
                 counts=outcome.counts if outcome else None,
-                **_place(outcome, volume),
+                volume_number=places[volume].number if volume in places else None,
+                volume_count=places[volume].of if volume in places else None,
             )
-            for volume in self._options.volumes
+            for volume in note.volumes
             if _is_ours(volume, transfer_id)
         }
-        warnings = custody_log.record(
-            bodies, side_dir=self._options.custody_dir, read_only=getattr(self._options, "read_only", False)
-        )
-        for warning in warnings:
+        for warning in custody_log.record(bodies, side_dir=note.side_dir, read_only=note.is_read_only):
             self.report.note(f"custody log: {warning}")
 
-    def _read_sas(self) -> Sas | None:
+    def _read_sas(self, path: Path | None) -> Sas | None:
         """The SAS from its file, else from the environment, else none."""
-        path: Path | None = self._options.sas_file
         if path is not None:
             try:
                 text = self.read_file(path, "--sas-file", MAX_SAS_BYTES).decode("utf-8-sig")
@@ -130,15 +140,6 @@ class Session:
             raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
 
 
-def _place(outcome: Outcome | None, volume: Path) -> dict[str, int | None]:
-    """Which volume of how many it is, where the command found out."""
-    known = outcome.facts.get("volumes", ()) if outcome else ()
-    for entry in known:
-        if entry.get("path") == str(volume):
-            return {"volume_number": entry.get("number"), "volume_count": entry.get("of")}
-    return {}
-
-
 def _is_ours(volume: Path, transfer_id: str | None) -> bool:
     """Whether a folder is a volume of ours; a wrong path gets no log for having been typed."""
     logs = (custody_log.LOG_NAME, custody_log.HEAD_NAME)
@@ -162,10 +163,10 @@ def _progress_event(state: Progress) -> dict[str, Any]:
     }
 
 
-def _display(options: argparse.Namespace, report: Report) -> Display:
-    if options.json:
+def _display(output: Output, report: Report) -> Display:
+    if output.as_json:
         return progress.PlainDisplay(lambda state: report.event(**_progress_event(state)))
-    if sys.stderr.isatty() and not options.plain and os.environ.get("TERM") != "dumb":
+    if sys.stderr.isatty() and not output.is_plain and os.environ.get("TERM") != "dumb":
         try:
             return progress.RichDisplay()
         except ImportError:  # a carried copy may be without it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from offline_mover.cli.options import (
     add_trust,
     add_volumes,
 )
+from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -33,7 +34,6 @@ would have to be brought again, a request for exactly those is written.
 Nothing in a bag is touched. The one line that verifying adds goes to the custody log
 of the volume; with --read-only, or where the medium is, it is kept on this machine.
 """
-ACTION = "verified"
 NOTES = LOCAL_NOTES
 AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
 
@@ -56,24 +56,66 @@ def declare(parser: Parser) -> None:
     add_output(parser)
 
 
-def run(options: argparse.Namespace, session: Session) -> Outcome:
-    """Verify."""
-    from offline_mover.commands.verify import recarry_request, verify  # noqa: PLC0415 - --help does without
-
-    inspection, outcome = verify(
-        options.volumes,
+def read(options: argparse.Namespace) -> VerifyRequest:
+    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    return VerifyRequest(
+        volumes=tuple(options.volumes),
         transfer_id=options.transfer,
-        policy=session.policy,
-        now=session.now,
+        recarry=options.recarry,
+        is_read_only=options.read_only,
+        trust=options.trust,
         concurrency=options.concurrency,
-        meter=session.meter,
+        who=options.who,
+        custody_dir=options.custody_dir,
     )
-    request = recarry_request(inspection, now=session.now)
-    if request is None:
-        return outcome
-    session.write_file(options.recarry, "--recarry", request.to_bytes())
-    return replace(
-        outcome,
-        facts={**outcome.facts, "recarry": str(options.recarry)},
-        lines=(f"{options.recarry} asks for {len(request.parts)} parts, {request.size_bytes} bytes",),
-    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """Volumes that are to be verified."""
+
+    volumes: tuple[Path, ...]
+    transfer_id: str | None
+    recarry: Path
+    is_read_only: bool
+    trust: Path
+    concurrency: int
+    who: str | None
+    custody_dir: Path | None
+
+    @property
+    def custody(self) -> CustodyNote:
+        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        return CustodyNote(
+            action="verified",
+            volumes=self.volumes,
+            transfer_id=self.transfer_id,
+            who=self.who,
+            side_dir=self.custody_dir,
+            is_read_only=self.is_read_only,
+        )
+
+    def run(self, session: Session) -> Outcome:
+        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        from offline_mover.commands.verify import (  # noqa: PLC0415 - --help does without
+            recarry_request,
+            verify,
+        )
+
+        inspection, outcome = verify(
+            self.volumes,
+            transfer_id=self.transfer_id,
+            policy=session.policy(self.trust),
+            now=session.now,
+            concurrency=self.concurrency,
+            meter=session.meter,
+        )
+        request = recarry_request(inspection, now=session.now)
+        if request is None:
+            return outcome
+        session.write_file(self.recarry, "--recarry", request.to_bytes())
+        return replace(
+            outcome,
+            facts={**outcome.facts, "recarry": str(self.recarry)},
+            lines=(f"{self.recarry} asks for {len(request.parts)} parts, {request.size_bytes} bytes",),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airgap.custody_event import VolumeMark
 from airgap.errors import Code
 from offline_mover.bags.bag_group import Inspection, PartState, numbered
 from offline_mover.outcome import Outcome
@@ -29,6 +30,11 @@ def outcome_of(inspection: Inspection, *, command: str) -> Outcome:
             "notSeenParts": inspection.count(PartState.NOT_SEEN),
         },
         findings=inspection.findings,
+        places={
+            bag.volume: VolumeMark(number=bag.place.number, of=bag.place.of)
+            for bag in group.bags
+            if bag.place
+        },
         facts={
             "volumes": [
                 {
@@ -39,12 +45,13 @@ def outcome_of(inspection: Inspection, *, command: str) -> Outcome:
                 for bag in group.bags
             ],
             "absentVolumes": list(group.absent),
-            "isRepairable": _is_repairable(inspection),
+            "isRepairable": is_repairable(inspection),
         },
     )
 
 
-def _is_repairable(inspection: Inspection) -> bool:
+def is_repairable(inspection: Inspection) -> bool:
+    """Whether parts are lost, and all of them can be rebuilt from what is here."""
     if not inspection.lost:
         return False
     from offline_mover.parity.repairing import can_repair  # noqa: PLC0415 - a bundle that is whole needs no coding
@@ -73,7 +80,7 @@ def _next_step(inspection: Inspection, code: Code | None) -> str:
         return f"Verify it together with {numbered(inspection.group.absent)}, or push what is here first."
     if not inspection.lost:
         return code.remedy
-    if _is_repairable(inspection):
+    if is_repairable(inspection):
         return "Run repair with the same volumes: the parity shards are enough to rebuild what is damaged."
     if inspection.group.absent:
         return (

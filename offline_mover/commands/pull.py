@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from airgap.custody_event import VolumeMark
 from airgap.damage import gravest
 from airgap.errors import Code
 from airgap.manifest import BundleManifest
@@ -179,6 +180,7 @@ def _outcome(
             "keptParts": len(here) - fetched if here else 0,
         },
         findings=tuple(findings),
+        places={t.bag.volume: VolumeMark(number=t.place.number, of=t.place.of) for t in destinations},
         facts={
             "volumes": [
                 {"path": str(t.bag.volume), "number": t.place.number, "of": t.place.of, "files": len(t.names)}

@@ -14,7 +14,9 @@ import pytest
 
 from airgap.errors import Code
 from offline_mover import cli
-from offline_mover.cli.parser import parse
+from offline_mover.cli.options import Access, Output
+from offline_mover.cli.parser import parse, parse_options
+from offline_mover.cli.push import PushRequest
 from offline_mover.commands import verify as verify_command
 from tests.offline_mover.conftest import Bench, flip
 
@@ -109,11 +111,23 @@ def test_environment_mirrors_every_option(monkeypatch: pytest.MonkeyPatch) -> No
         "DEBUG": "0",
     }.items():
         monkeypatch.setenv(f"OFFLINE_MOVER_{name}", value)
-    call = parse(["push", "/x", _TARGET])
-    assert (call.trust, call.concurrency, call.transfer) == (Path("/p"), 7, "k3v9x2m7q1")
-    assert (call.retries, call.sas_file) == (3, Path("/s"))
-    assert (call.json, call.plain, call.debug) == (True, True, False)
-    assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).concurrency == 2
+    asked = parse(["push", "/x", _TARGET])
+    assert asked.request == _push(concurrency=7)
+    assert asked.output == Output(as_json=True, is_plain=True, shows_traces=False)
+    assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).request == _push(concurrency=2)
+
+
+def _push(*, concurrency: int) -> PushRequest:
+    return PushRequest(
+        volumes=(Path("/x"),),
+        target=_TARGET,
+        transfer_id="k3v9x2m7q1",
+        trust=Path("/p"),
+        access=Access(sas_file=Path("/s"), retries=3),
+        concurrency=concurrency,
+        who=None,
+        custody_dir=None,
+    )
 
 
 _WORDS = {
@@ -142,7 +156,7 @@ def test_every_option_has_its_variable(
         text, value = _VALUES.get(name, ("1", True))
         monkeypatch.setenv(f"OFFLINE_MOVER_{name.replace('-', '_').upper()}", text)
         expected[name.replace("-", "_")] = value
-    options = vars(parse(_WORDS[command]))
+    options = vars(parse_options(_WORDS[command]))
     expected.pop("volume", None)  # repeated, and given on the command line here
     found = {name: options[name] for name in expected}
     assert {name: value if name in _VALUES else bool(value) for name, value in found.items()} == expected
