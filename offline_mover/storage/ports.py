@@ -83,6 +83,7 @@ class ReadableContainer(Protocol):
         Raises:
             UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now, ``TOO_LARGE`` when
                 more is sent than was asked for.
+            ServiceError: ``NOT_FOUND`` when the blob is gone; some storages say ``BLOB_CHANGED`` then too.
         """
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
@@ -115,7 +116,12 @@ class WritableContainer(ReadableContainer, Protocol):
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """Put the blob together from staged blocks, atomically; ``CONFLICT`` if there is a blob already."""
+        """Put the blob together from staged blocks, in this order, atomically; other staged blocks go.
+
+        Raises:
+            ServiceError: ``CONFLICT`` if there is a blob already; ``SERVICE_REJECTED`` if one of the blocks
+                is not staged, as when it was dropped meanwhile. The blob is as it was then.
+        """
 
     def create_small(self, name: str, content: bytes) -> None:
         """Write a small blob, atomically; ``CONFLICT`` if there is one already."""

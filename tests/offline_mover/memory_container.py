@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover.storage.ports import Block, SeekableStream, StoredBlob
+from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob
 from tests.bundles import Bundle
 
 PIECE_BYTES = 1024 * 1024
@@ -83,10 +83,14 @@ class MemoryContainer:
         self._call("read_range", name)
         for start in range(offset_bytes, offset_bytes + size_bytes, PIECE_BYTES):
             self.before("read_piece", name)
-            held = self.blobs[name]
+            if (held := self.blobs.get(name)) is None:
+                raise ServiceError(Code.NOT_FOUND, name)
             if held.etag != etag:
                 raise UntrustedInputError(Code.BLOB_CHANGED, name)
-            yield held.content[start : min(start + PIECE_BYTES, offset_bytes + size_bytes)]
+            end = min(start + PIECE_BYTES, offset_bytes + size_bytes)
+            if len(held.content) < end:
+                raise PassingError(Code.SERVICE_UNEXPECTED, f"{name}: ends before byte {end}")
+            yield held.content[start:end]
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
         self._call("list_names", prefix)
@@ -122,8 +126,11 @@ class MemoryContainer:
         self._call("commit", name)
         if name in self.blobs:
             raise ServiceError(Code.CONFLICT, name)
-        staged = self.staged.pop(name)
+        staged = self.staged.get(name, {})
+        if not staged.keys() >= set(block_ids):
+            raise ServiceError(Code.SERVICE_REJECTED, f"{name}: status 400 InvalidBlockList")
         contents = [staged[block_id] for block_id in block_ids]
+        self.staged.pop(name, None)
         self.blobs[name] = HeldBlob(
             content=b"".join(contents),
             content_md5=content_md5,

@@ -192,7 +192,7 @@ FOR_PROGRAMS_ONLY = {
 }
 """Members of the twin that a person does not need, and why."""
 
-ROWS = {
+ROWS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "signers": lambda twin: len(twin["signers"]),
     "volumes": lambda twin: len(twin["volumes"]),
     "findings": lambda twin: len(twin["damage"]),
@@ -265,10 +265,15 @@ def not_said(twin: Mapping[str, Any], page: str) -> list[str]:
     ]
 
 
-def told(bench: Bench, side_dir: Path, **changes: Any) -> tuple[str, dict[str, Any]]:
-    options = {"policy": bench.bundle.policy, "now": datetime.now(UTC)} | changes
+def told(bench: Bench, side_dir: Path) -> tuple[str, dict[str, Any]]:
     _, page, twin = report(
-        [bench.volume], transfer_id=None, concurrency=2, meter=Meter(), side_dir=side_dir, **options
+        [bench.volume],
+        transfer_id=None,
+        policy=bench.bundle.policy,
+        now=datetime.now(UTC),
+        concurrency=2,
+        meter=Meter(),
+        side_dir=side_dir,
     )
     return page.decode(), json.loads(twin)
 
