@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import LOCAL_NOTES, Parser, add_output, add_volumes
-from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import (
     CLOUD_NOTES,
     Access,
@@ -20,7 +21,6 @@ from offline_mover.cli.options import (
     from_to,
     read_access,
 )
-from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import (
     CLOUD_NOTES,
     Access,
@@ -18,7 +19,6 @@ from offline_mover.cli.options import (
     add_trust,
     read_access,
 )
-from offline_mover.cli.verb import CustodyNote
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session

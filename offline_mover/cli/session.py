@@ -14,8 +14,8 @@ from airgap.custody_event import Action
 from airgap.errors import Code, OperatorError
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from offline_mover import progress
+from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import PREFIX, Access, Output
-from offline_mover.cli.verb import CustodyNote
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Outcome, Report
 from offline_mover.progress import Display, Meter, Progress

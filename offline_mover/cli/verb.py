@@ -7,35 +7,13 @@ request of its own with typed members.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from offline_mover.cli.custody_note import CustodyNote
     from offline_mover.cli.options import Parser
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustodyNote:
-    """What the custody logs are to say of a run, besides how it ended.
-
-    Args:
-        action: the word of :class:`airgap.custody_event.Action` for it.
-        volumes: into whose logs it goes; a folder that is no volume of ours gets none.
-        transfer_id: which transfer, as far as it is known before the run; the outcome knows better.
-        who: does it, where the operator says so.
-        side_dir: where events of media that cannot be written are kept; ``None`` for the user's own folder.
-        is_read_only: leave the media alone, and keep the event beside.
-    """
-
-    action: str
-    volumes: tuple[Path, ...]
-    transfer_id: str | None = None
-    who: str | None = None
-    side_dir: Path | None = None
-    is_read_only: bool = False
 
 
 class Request(Protocol):

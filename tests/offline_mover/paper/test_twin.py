@@ -14,14 +14,12 @@ from typing import Any
 import pytest
 
 from airgap.custody_event import Action
-from airgap.manifest import ENVELOPE_NAME, Tool
-from airgap.receipt import ArtifactProof, Receipt
 from offline_mover.commands.report import report
 from offline_mover.custody import log as custody_log
 from offline_mover.paper.page import in_units
 from offline_mover.progress import Meter
-from tests.bundles import Bundle, make_bundle, make_policy, new_key
-from tests.offline_mover.commands.test_receipts import INSTANCE, signed
+from tests.bundles import make_bundle, make_policy, new_key
+from tests.offline_mover.commands.test_receipts import INSTANCE, imported, signed
 from tests.offline_mover.conftest import Bench, flip
 
 Say = Callable[[Any, Mapping[str, Any]], str]
@@ -301,33 +299,9 @@ def eventful(tmp_path: Path) -> tuple[Bench, Path]:
         assert custody_log.record({volume: event}, side_dir=side_dir, read_only=read_only) == []
     folder = volume / "receipts" / bundle.transfer_id
     folder.mkdir(parents=True)
-    (folder / f"{INSTANCE}.dsse.json").write_bytes(signed(decision(bundle), target))
-    (folder / f"{INSTANCE[:-1]}1.dsse.json").write_bytes(signed(decision(bundle), new_key()))
+    (folder / f"{INSTANCE}.dsse.json").write_bytes(signed(imported(bundle), target))
+    (folder / f"{INSTANCE[:-1]}1.dsse.json").write_bytes(signed(imported(bundle), new_key()))
     return bench, side_dir
-
-
-def decision(bundle: Bundle) -> Receipt:
-    return Receipt(
-        envelope_sha256="e" * 64,
-        incoming=f"{bundle.transfer_id}/{ENVELOPE_NAME}",
-        target="target.azurecr.io",
-        decided_at=datetime.now(UTC).replace(microsecond=0),
-        code=None,
-        detail="",
-        transfer_id=bundle.transfer_id,
-        channel=bundle.manifest.channel,
-        sequence=1,
-        manifest_sha256=bundle.manifest_sha256,
-        signers=(),
-        artifacts=tuple(
-            ArtifactProof(reference=artifact.reference, digest=artifact.digest, found=artifact.digest)
-            for artifact in bundle.manifest.artifacts
-        ),
-        damages=(),
-        damage_count=0,
-        missing_sequences=(),
-        tool=Tool(name="tests", version="0"),
-    )
 
 
 def test_page_says_all_of_the_twin_of_an_eventful_volume(eventful: tuple[Bench, Path]) -> None:
