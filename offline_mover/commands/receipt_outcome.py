@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from airgap.damage import Damage, gravest
 from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
-from airgap.receipt import Receipt
+from airgap.receipt import Receipt, ReceiptVerdict
 from offline_mover.outcome import Finding, Outcome
 
 _DETAIL_CHARACTERS = 200
@@ -32,38 +32,72 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptSummary:
+    """What the outcome tells of an acceptable receipt; the receipt itself may be large and is let go.
+
+    Members are as those of :class:`airgap.receipt.Receipt`, lists by their lengths; ``proven`` counts the
+    artifacts that the target registry held as signed, ``line`` is what a person is told.
+    """
+
+    transfer_id: str | None
+    manifest_sha256: str | None
+    target: str
+    decided_at: datetime
+    verdict: ReceiptVerdict
+    code: Code | UnknownCode | None
+    artifacts: int
+    proven: int
+    damage_count: int
+    line: str
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Self:
+        """The summary of a receipt."""
+        return cls(
+            transfer_id=receipt.transfer_id,
+            manifest_sha256=receipt.manifest_sha256,
+            target=receipt.target,
+            decided_at=receipt.decided_at,
+            verdict=receipt.verdict,
+            code=receipt.code,
+            artifacts=len(receipt.artifacts),
+            proven=_proven(receipt),
+            damage_count=receipt.damage_count,
+            line=_line(receipt),
+        )
+
+    def to_json(self, name: str, fate: Fate) -> dict[str, Any]:
+        """One element of ``receiptList``."""
+        return {
+            "name": name,
+            "fate": fate.value,
+            "transferId": self.transfer_id,
+            "manifestDigest": self.manifest_sha256 and f"sha256:{self.manifest_sha256}",
+            "target": self.target,
+            "decidedAt": format_time(self.decided_at),
+            "verdict": self.verdict.value,
+            "refusal": None if self.code is None else self.code.name,
+            "artifacts": self.artifacts,
+            "provenArtifacts": self.proven,
+            "damageCount": self.damage_count,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedReceipt:
-    """One receipt, as far as the outcome tells of it; the receipt itself may be large and is let go."""
+    """One receipt and what became of it: a summary of one that is acceptable, else what is wrong with it."""
 
     name: str
     fate: Fate
+    summary: ReceiptSummary | None = None
     damage: Damage | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
-    line: str = ""
-
-
-def receipt_members(receipt: Receipt, name: str, fate: Fate) -> dict[str, Any]:
-    """What ``--json`` tells of a receipt."""
-    return {
-        "name": name,
-        "fate": fate.value,
-        "transferId": receipt.transfer_id,
-        "manifestDigest": receipt.manifest_sha256 and f"sha256:{receipt.manifest_sha256}",
-        "target": receipt.target,
-        "decidedAt": format_time(receipt.decided_at),
-        "verdict": receipt.verdict.value,
-        "refusal": None if receipt.code is None else receipt.code.name,
-        "artifacts": len(receipt.artifacts),
-        "provenArtifacts": _proven(receipt),
-        "damageCount": receipt.damage_count,
-    }
 
 
 def _proven(receipt: Receipt) -> int:
     return sum(proof.is_proven for proof in receipt.artifacts)
 
 
-def receipt_line(receipt: Receipt) -> str:
+def _line(receipt: Receipt) -> str:
     """What a receipt says, in one line."""
     what = receipt.transfer_id or f"an envelope {receipt.envelope_sha256[:16]}…"
     decided = f"by {receipt.target} at {format_time(receipt.decided_at)}"
@@ -156,27 +190,27 @@ def _outcome(
     if found := gravest(damages):
         is_elsewhere = command == "receipts pull" and {damage.detail for damage in damages} == {NOT_A_RECEIPT}
         code, next_step = found, _OTHER_CONTAINER if is_elsewhere else found.remedy
-    told = [result.told for result in results if result.told]
-    ids = {(members["transferId"], members["manifestDigest"]) for members in told}
-    transfer_id, digest = ids.pop() if len(ids) == 1 else (None, None)
-    verdicts = Counter(members["verdict"] for members in told)
+    told = [(result, result.summary) for result in results if result.summary]
+    ids = {(summary.transfer_id, summary.manifest_sha256) for _, summary in told}
+    transfer_id, manifest_sha256 = ids.pop() if len(ids) == 1 else (None, None)
+    verdicts = Counter(summary.verdict for _, summary in told)
     return Outcome(
         command=command,
         code=code,
         verdict=verdict,
         next_step=next_step,
         transfer_id=transfer_id or "",
-        manifest_sha256=digest and digest.removeprefix("sha256:"),
+        manifest_sha256=manifest_sha256,
         signers=(),
         counts={
             "receipts": len(told),
             **{fate.value: sum(result.fate is fate for result in results) for fate in Fate},
-            "imports": verdicts["imported"],
-            "refusals": verdicts["refused"],
-            "damaged": verdicts["damaged"],
-            "partial": verdicts["partial"],
+            "imports": verdicts[ReceiptVerdict.IMPORTED],
+            "refusals": verdicts[ReceiptVerdict.REFUSED],
+            "damaged": verdicts[ReceiptVerdict.DAMAGED],
+            "partial": verdicts[ReceiptVerdict.PARTIAL],
         },
         findings=tuple(Finding(damage=damage, volume=volume) for damage in damages),
-        facts={"receiptList": told, **facts},
-        lines=tuple(result.line for result in results if result.line),
+        facts={"receiptList": [summary.to_json(one.name, one.fate) for one, summary in told], **facts},
+        lines=tuple(summary.line for _, summary in told),
     )

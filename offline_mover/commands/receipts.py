@@ -35,10 +35,9 @@ from offline_mover.commands.receipt_outcome import (
     NOT_A_RECEIPT,
     CarriedReceipt,
     Fate,
+    ReceiptSummary,
     pull_outcome,
     push_outcome,
-    receipt_line,
-    receipt_members,
 )
 from offline_mover.medium import media_fs, medium_read
 from offline_mover.outcome import Outcome
@@ -123,7 +122,7 @@ def receipts_pull(
     names = _listed(source, prefixes)
     meter.start("fetching receipts", 0)
     results = [_carried(run, name, partial(_pull_one, run, source, name)) for name in names]
-    folders = {result.name.split("/")[0] for result in results if result.told}
+    folders = {result.name.split("/")[0] for result in results if result.summary}
     awaited = [one for one in asked if not folders.intersection(_folders(run, one))]
     return pull_outcome(volume, results, _write_requests(run, results), awaited)
 
@@ -187,9 +186,7 @@ def _carried(run: _Run, name: str, carry: Callable[[], tuple[Fate, Receipt]]) ->
         damage = Damage(code=error.code, name=media_fs.printable(name), detail=error.detail)
         return CarriedReceipt(name=name, fate=Fate.LEFT_OUT, damage=damage)
     run.meter.advance(0)
-    return CarriedReceipt(
-        name=name, fate=fate, told=receipt_members(receipt, name, fate), line=receipt_line(receipt)
-    )
+    return CarriedReceipt(name=name, fate=fate, summary=ReceiptSummary.of(receipt))
 
 
 def _pull_one(run: _Run, source: ReadableContainer, name: str) -> tuple[Fate, Receipt]:
@@ -291,15 +288,18 @@ def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[Carri
 
 def _write_requests(run: _Run, results: Iterable[CarriedReceipt]) -> list[str]:
     """Names of the requests written: where a transfer's newest receipt names damaged parts of its bag."""
-    newest: dict[str, CarriedReceipt] = {}
+    newest: dict[str, tuple[datetime, CarriedReceipt]] = {}
     for result in results:
-        transfer_id = result.told.get("transferId")
-        if transfer_id and run.bundle(transfer_id):
-            known = newest.setdefault(transfer_id, result)
-            if result.told["decidedAt"] >= known.told["decidedAt"]:
-                newest[transfer_id] = result
+        summary = result.summary
+        if summary is None or not summary.transfer_id or not run.bundle(summary.transfer_id):
+            continue
+        decided_at, _ = newest.get(summary.transfer_id, (summary.decided_at, result))
+        if summary.decided_at >= decided_at:
+            newest[summary.transfer_id] = (summary.decided_at, result)
     return [
-        name for transfer_id, result in newest.items() if (name := _write_request(run, transfer_id, result))
+        name
+        for transfer_id, (_, result) in newest.items()
+        if (name := _write_request(run, transfer_id, result))
     ]
 
 
