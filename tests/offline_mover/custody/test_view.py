@@ -188,7 +188,7 @@ def test_line_of_a_newer_tool_is_told_but_is_no_tampering(shelf: Shelf) -> None:
     view = shelf.verify()
     assert (view.code, faults(view)) == (None, [[(Fault.NEWER, 4)], [], []])
     assert "1 were written by a newer tool" in view.verdict
-    told = "\n".join(custody.show(shelf.volumes, side_dir=shelf.side_dir).lines())
+    told = "\n".join(custody.show(shelf.volumes, side_dir=shelf.side_dir).lines)
     assert "teleported" in told
 
 
