@@ -1,4 +1,4 @@
-"""``python -m offline_mover``."""
+"""The command as a module: ``python -m offline_mover``."""
 
 import sys
 

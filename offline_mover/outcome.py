@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """Of the process."""
+        """The exit code of the process: 0 when everything asked for holds."""
         return 0 if self.code is None else self.code.exit_code
 
     def to_json(self) -> dict[str, Any]:

@@ -15,14 +15,14 @@ _WAKE_S = 0.5  # on Windows a wait without end cannot be interrupted by Ctrl-C
 
 
 def in_parallel(work: Callable[[T], R], items: Iterable[T], *, concurrency: int, meter: Meter) -> Iterator[R]:
-    """``work(item)`` for each item, in order of completion; see :func:`in_lanes`."""
+    """The results of ``work(item)`` for each item, in order of completion; see :func:`in_lanes`."""
     return in_lanes(work, [items], concurrency=concurrency, meter=meter)
 
 
 def in_lanes(
     work: Callable[[T], R], lanes: Sequence[Iterable[T]], *, concurrency: int, meter: Meter
 ) -> Iterator[R]:
-    """``work(item)`` for the items of all lanes, in order of completion.
+    """The results of ``work(item)`` for the items of all lanes, in order of completion.
 
     Each lane has threads of its own, an equal share of ``concurrency`` and at least one: a slow device holds
     up nobody else's work. At most twice as many items as threads are taken ahead. An exception of ``work``,

@@ -39,7 +39,7 @@ class Progress:
 
     @property
     def rate_bytes_per_s(self) -> float:
-        """On average since the stretch began; 0 when that is not known yet."""
+        """Bytes a second on average since the stretch began; 0 when that is not known yet."""
         return max(0, self.done_bytes) / self.elapsed_s if self.elapsed_s >= 1 else 0.0
 
     @property
@@ -53,7 +53,7 @@ class Display(Protocol):
     """Shows progress; called from any thread, under the meter's lock, at most once a piece of a part."""
 
     def show(self, progress: Progress) -> None:
-        """``progress.total_bytes`` may be 0."""
+        """Show how far it is; ``progress.total_bytes`` may be 0."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -63,7 +63,7 @@ class Gauge(Protocol):
     """Told bytes done: the meter itself, or one lane of it."""
 
     def advance(self, size_bytes: int) -> None:
-        """See :meth:`Meter.advance`."""
+        """See the port."""
 
 
 class Meter:
@@ -157,11 +157,11 @@ class Lane:
         self.done_bytes = 0
 
     def advance(self, size_bytes: int) -> None:
-        """See :meth:`Meter.advance`."""
+        """See the port."""
         self._meter.advance(size_bytes, self)
 
     def state(self) -> LaneState:
-        """As it is now."""
+        """How far the volume is now."""
         return LaneState(
             name=self._name, part=self.part, done_bytes=self.done_bytes, total_bytes=self._total_bytes
         )

@@ -151,7 +151,7 @@ def inspect_own_bag(volume: Path, bundle: AcceptedBundle) -> Bag:
 
     Raises:
         UntrustedInputError: ``VOLUME_CONFLICT`` where it holds another bundle of this transfer.
-        MediaError: ``MEDIA_UNREADABLE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     folder = volume / bundle.manifest.transfer_id
     try:
@@ -171,7 +171,7 @@ def inspect_bag(volume: Path, bundle: AcceptedBundle, *, passes_partials: bool =
     With ``passes_partials`` what a killed run left half written is no finding.
 
     Raises:
-        MediaError: ``MEDIA_UNREADABLE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     manifest = bundle.manifest
     folder = volume / manifest.transfer_id
@@ -216,7 +216,7 @@ def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool 
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME`` when the folder itself is none.
-        MediaError: ``MEDIA_UNREADABLE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     if not media_fs.is_real_folder(folder):
         raise UntrustedInputError(Code.UNSAFE_NAME, f"{folder.name}: not a folder")

@@ -34,12 +34,12 @@ class BagGroup:
 
     @property
     def manifest(self) -> BundleManifest:
-        """Of them all."""
+        """The bundle manifest of them all."""
         return self.bags[0].manifest
 
     @property
     def verdict(self) -> Verdict:
-        """Of them all."""
+        """The verdict of the trust policy, the same for every bag."""
         return self.bags[0].verdict
 
     @property

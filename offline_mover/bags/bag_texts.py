@@ -73,7 +73,7 @@ class Contents:
 
     @property
     def oxum(self) -> str:
-        """``octets.files`` (RFC 8493 §2.2.2)."""
+        """The member ``Payload-Oxum``: ``octets.files`` (RFC 8493 §2.2.2)."""
         return f"{sum(size for _, size in self.files.values())}.{len(self.files)}"
 
 
@@ -216,7 +216,7 @@ def _check_info(
 
 
 def _signed_sizes(manifest: BundleManifest, listed: Mapping[str, str], held: Mapping[str, int]) -> list[int]:
-    """Of each listed file; the signed size, where there is one: a part cut short is a finding of its own."""
+    """The bytes of each listed file: the signed size, where there is one; a short part is told elsewhere."""
     signed = {part.name: part.size_bytes for part, _ in manifest.parts()}
     return [signed.get(name, held[name]) for name in listed]
 

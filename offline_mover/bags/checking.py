@@ -29,7 +29,7 @@ def check_part(
 def check_file(
     path: Path, name: str, sha256: str, size_bytes: int, gauge: Gauge, *, from_medium: bool = False
 ) -> Damage | None:
-    """As :func:`check_part`, for a file that is not a part of the bundle."""
+    """Hash a file that is not a part of the bundle, as :func:`check_part` does a part."""
     try:
         for is_again in (False, True):
             found = medium_read.hash_file(path, name, gauge.advance, from_medium=from_medium or is_again)
@@ -93,7 +93,7 @@ def read_back(lanes: Sequence[Sequence[ExpectedFile]], *, concurrency: int, mete
 
 
 def whole_files(bags: Sequence[Bag], *, concurrency: int, meter: Meter) -> list[frozenset[str]]:
-    """For each volume, the payload names that are on it, whole and right."""
+    """The payload names that are whole and right on each volume, in the order of the volumes."""
     lanes = [_worth_hashing(bag) for bag in bags]
     _start(meter, "checking what is there", lanes)
 

@@ -96,7 +96,7 @@ def read_rate(text: str) -> float:
     """Bytes a second of ``--rate``: ``20M``.
 
     Raises:
-        OperatorError: ``USAGE``.
+        OperatorError: ``USAGE``: it is of no such form.
     """
     match = _RATE.fullmatch(text)
     if match is None or int(match[1]) == 0:
@@ -108,7 +108,7 @@ def require_known(text: str) -> VolumeOutlook:
     """A volume of ``--volume``: a folder that is there, or a described one.
 
     Raises:
-        OperatorError: ``USAGE``.
+        OperatorError: ``USAGE``: it is of no such form.
     """
     described = nominal(text)
     if described is not None:
@@ -145,6 +145,9 @@ def place(
 
     With ``parity`` as a share of the parts, parity shards follow the parts; with whole volumes, they have the
     last volumes for themselves.
+
+    Raises:
+        OperatorError: ``USAGE``: no more volumes were given than may be lost.
     """
     overhead = envelope_bytes + _BAG_TEXTS_BYTES + MANIFEST_LINE_BYTES * manifest.part_count
     spare = parity.lost_volumes if parity is not None else 0

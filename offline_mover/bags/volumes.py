@@ -16,7 +16,7 @@ def require_volume(volume: Path) -> None:
     """Refuse a volume that is not there.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``.
+        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
     """
     with media_fs.media_errors(str(volume), is_reading=True):
         if not volume.is_dir():
@@ -27,7 +27,8 @@ def transfers_on(volume: Path) -> list[str]:
     """The ids of the transfers that have a folder on a volume, in order.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``.
+        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted;
+            ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     require_volume(volume)
     with media_fs.media_errors(str(volume), is_reading=True):
@@ -42,7 +43,8 @@ def choose_transfer(volumes: Sequence[Path], transfer_id: str | None) -> str:
     """The transfer that is asked for, or the only one that all volumes have.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``, ``VOLUME_EMPTY``, ``VOLUME_AMBIGUOUS``, ``MEDIA_UNREADABLE``.
+        MediaError: ``VOLUME_EMPTY``: a volume does not have it, or has none; ``VOLUME_AMBIGUOUS``: there are
+            several, and none was named; ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE`` as elsewhere.
     """
     found = {volume: transfers_on(volume) for volume in volumes}
     for volume, ids in found.items():

@@ -43,7 +43,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> CustodyRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return CustodyRequest(
         lists_events=options.view == "show",
         volumes=tuple(options.volumes),
@@ -61,11 +61,11 @@ class CustodyRequest:
 
     @property
     def custody(self) -> CustodyNote | None:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return None
 
     def run(self, _session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
 
         ask = custody.show if self.lists_events else custody.verify

@@ -58,13 +58,13 @@ class _Wide(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Does not repeat secrets that were typed where they do not belong."""
+    """A parser that does not repeat secrets that were typed where they do not belong."""
 
     def __init__(self, **members: Any) -> None:
         super().__init__(**{"formatter_class": _Wide, "allow_abbrev": False, **members})
 
     def error(self, message: str) -> NoReturn:
-        """As argparse, redacted."""
+        """End with argparse's message, redacted: exit code 2."""
         super().error(redact(message))
 
     def add_option(
@@ -95,7 +95,7 @@ def _variable(name: str) -> str:
 
 
 def add_volumes(parser: Parser, name: str = "VOLUME") -> None:
-    """One volume or several."""
+    """Declare the volumes: one or several."""
     parser.add_argument(
         "volumes",
         metavar=name,
@@ -106,7 +106,7 @@ def add_volumes(parser: Parser, name: str = "VOLUME") -> None:
 
 
 def add_transfer(parser: Parser) -> None:
-    """Which transfer."""
+    """Declare ``--transfer``: which one, where volumes hold several."""
     parser.add_option(
         "transfer",
         metavar="ID",
@@ -116,7 +116,7 @@ def add_transfer(parser: Parser) -> None:
 
 
 def add_trust(parser: Parser) -> None:
-    """The trust policy."""
+    """Declare ``--trust``: the trust policy."""
     trust = from_environment("trust")
     parser.add_argument(
         "--trust",
@@ -129,7 +129,7 @@ def add_trust(parser: Parser) -> None:
 
 
 def add_cloud(parser: Parser) -> None:
-    """How to get at a storage."""
+    """Declare how to get at a storage: ``--sas-file``, ``--retries``."""
     parser.add_option(
         "sas-file", metavar="FILE", read=Path, text="file with a SAS token: what follows the ? of a SAS URL"
     )
@@ -143,12 +143,12 @@ def add_cloud(parser: Parser) -> None:
 
 
 def read_access(options: argparse.Namespace) -> Access:
-    """What :func:`add_cloud` declares."""
+    """The options that :func:`add_cloud` declares."""
     return Access(sas_file=options.sas_file, retries=options.retries)
 
 
 def add_concurrency(parser: Parser) -> None:
-    """How much at a time."""
+    """Declare ``--concurrency``: how much is done at a time."""
     parser.add_option(
         "concurrency",
         metavar="N",
@@ -159,7 +159,7 @@ def add_concurrency(parser: Parser) -> None:
 
 
 def add_custody(parser: Parser) -> None:
-    """Who does it, and where that is written down."""
+    """Declare ``--who`` and ``--custody-dir``: who does it, and where that is written down."""
     parser.add_option(
         "who", metavar="NAME", read=str, text="who you are, for the custody log (default: the user)"
     )
@@ -172,19 +172,19 @@ def add_custody(parser: Parser) -> None:
 
 
 def add_output(parser: Parser) -> None:
-    """How it is told."""
+    """Declare how a run is told: ``--json``, ``--plain``, ``--debug``."""
     parser.add_switch("json", "JSON lines on stdout: progress now and then, the result last")
     parser.add_switch("plain", "no progress bar: one line every 10 s")
     parser.add_switch("debug", "a stack trace where there is a bug")
 
 
 def read_output(options: argparse.Namespace) -> Output:
-    """What :func:`add_output` declares."""
+    """The options that :func:`add_output` declares."""
     return Output(as_json=options.json, is_plain=options.plain, shows_traces=options.debug)
 
 
 def from_to(least: int, most: int) -> Callable[[str], int]:
-    """A whole number in a closed range."""
+    """A reader of whole numbers in a closed range; anything else is a usage error."""
 
     def number(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
@@ -195,7 +195,7 @@ def from_to(least: int, most: int) -> Callable[[str], int]:
 
 
 def transfer_id(text: str) -> str:
-    """A transfer id."""
+    """A transfer id; anything else is a usage error."""
     if not TRANSFER_ID.fullmatch(text):
         raise argparse.ArgumentTypeError("not a transfer id: 8 to 40 lower-case letters and digits")
     return text

@@ -70,7 +70,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> PlanRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return PlanRequest(
         source=options.source,
         volume_texts=tuple(options.volume_texts or (from_environment("volume") or "").split(",")),
@@ -98,11 +98,11 @@ class PlanRequest:
 
     @property
     def custody(self) -> CustodyNote | None:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return None
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.bags.placement import read_rate, require_known  # noqa: PLC0415 - --help does without
         from offline_mover.commands.plan import plan  # noqa: PLC0415 - as above
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
@@ -129,7 +129,7 @@ class PlanRequest:
 
 
 def read_parity(text: str | None) -> ParityWish | None:
-    """``--parity``, if given."""
+    """The wish of ``--parity``, if it was given."""
     from airgap.parity import ParityWish  # noqa: PLC0415 - --help does without
 
     return None if text is None else ParityWish.from_text(text)

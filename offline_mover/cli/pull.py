@@ -80,7 +80,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> PullRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return PullRequest(
         source=options.source,
         volumes=tuple(options.volumes),
@@ -116,7 +116,7 @@ class PullRequest:
 
     @property
     def custody(self) -> CustodyNote:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return CustodyNote(
             action="pulled",
             volumes=self.volumes,
@@ -126,7 +126,7 @@ class PullRequest:
         )
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.commands.pull import pull  # noqa: PLC0415 - --help does without
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 

@@ -58,7 +58,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> PushRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return PushRequest(
         volumes=tuple(options.volumes),
         target=options.target,
@@ -86,7 +86,7 @@ class PushRequest:
 
     @property
     def custody(self) -> CustodyNote:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return CustodyNote(
             action="pushed",
             volumes=self.volumes,
@@ -96,7 +96,7 @@ class PushRequest:
         )
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.commands.push import push, push_custody  # noqa: PLC0415 - --help does without
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 

@@ -63,7 +63,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> ReceiptsRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return ReceiptsRequest(
         brings=options.direction == "pull",
         address=options.address,
@@ -93,7 +93,7 @@ class ReceiptsRequest:
 
     @property
     def custody(self) -> CustodyNote:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return CustodyNote(
             action="receiptsPulled" if self.brings else "receiptsPushed",
             volumes=(self.volume,),
@@ -103,7 +103,7 @@ class ReceiptsRequest:
         )
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.commands.receipts import (  # noqa: PLC0415 - --help does without
             receipts_pull,
             receipts_push,

@@ -53,7 +53,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> RepairRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return RepairRequest(
         volumes=tuple(options.volumes),
         to=options.to,
@@ -81,7 +81,7 @@ class RepairRequest:
 
     @property
     def custody(self) -> CustodyNote:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         # The event goes to the volume that is written; those that are only read are left alone.
         return CustodyNote(
             action="repaired",
@@ -92,7 +92,7 @@ class RepairRequest:
         )
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from airgap.errors import Code, OperatorError  # noqa: PLC0415 - --help does without
         from offline_mover.commands.repair import repair  # noqa: PLC0415 - as above
 

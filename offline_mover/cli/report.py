@@ -55,7 +55,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> ReportRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return ReportRequest(
         volumes=tuple(options.volumes),
         transfer_id=options.transfer,
@@ -83,7 +83,7 @@ class ReportRequest:
 
     @property
     def custody(self) -> CustodyNote:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return CustodyNote(
             action="reported",
             volumes=self.volumes,
@@ -94,7 +94,7 @@ class ReportRequest:
         )
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.commands.report import report  # noqa: PLC0415 - --help does without
 
         outcome, page, twin = report(

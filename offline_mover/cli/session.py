@@ -112,7 +112,7 @@ class Session:
         """A file of the operator's own: links are followed, size and kind are looked at.
 
         Raises:
-            OperatorError: ``USAGE``.
+            OperatorError: ``USAGE``: it cannot be read, or is larger than ``max_bytes``.
         """
         try:
             with path.open("rb") as file:
@@ -128,7 +128,7 @@ class Session:
         """A file of the operator's own, replaced as a whole.
 
         Raises:
-            OperatorError: ``USAGE``.
+            OperatorError: ``USAGE``: it cannot be written.
         """
         partial = path.with_name(path.name + ".partial")
         try:

@@ -24,7 +24,7 @@ class Request(Protocol):
         """What goes into the custody logs, whichever way the run ends; ``None`` for nothing."""
 
     def run(self, session: Session, /) -> Outcome:
-        """Do it.
+        """Do what was asked for.
 
         Raises:
             AirgapError: it could not be done, or the operator's words do not go together (``USAGE``).

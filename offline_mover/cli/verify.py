@@ -57,7 +57,7 @@ def declare(parser: Parser) -> None:
 
 
 def read(options: argparse.Namespace) -> VerifyRequest:
-    """See :meth:`offline_mover.cli.verb.Verb.read`."""
+    """See the port."""
     return VerifyRequest(
         volumes=tuple(options.volumes),
         transfer_id=options.transfer,
@@ -85,7 +85,7 @@ class VerifyRequest:
 
     @property
     def custody(self) -> CustodyNote:
-        """See :attr:`offline_mover.cli.verb.Request.custody`."""
+        """See the port."""
         return CustodyNote(
             action="verified",
             volumes=self.volumes,
@@ -96,7 +96,7 @@ class VerifyRequest:
         )
 
     def run(self, session: Session) -> Outcome:
-        """See :meth:`offline_mover.cli.verb.Request.run`."""
+        """See the port."""
         from offline_mover.commands.verify import (  # noqa: PLC0415 - --help does without
             recarry_request,
             verify,

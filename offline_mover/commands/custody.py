@@ -13,7 +13,7 @@ def show(volumes: Sequence[Path], *, side_dir: Path | None = None) -> Outcome:
     """Everything the logs say, judged as :func:`verify` does.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``.
+        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
     """
     return _outcome("custody show", view.judge(volumes, side_dir=side_dir), with_entries=True)
 
@@ -22,7 +22,7 @@ def verify(volumes: Sequence[Path], *, side_dir: Path | None = None) -> Outcome:
     """Whether the logs are unbroken, each by itself and by what the others know of it.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``.
+        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
     """
     return _outcome("custody verify", view.judge(volumes, side_dir=side_dir), with_entries=False)
 

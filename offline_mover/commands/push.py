@@ -288,7 +288,7 @@ def _require_same(run: _Run, blob: TransferBlob, stored: StoredBlob) -> None:
     again.
 
     Raises:
-        UntrustedInputError: ``BLOB_MISMATCH``.
+        UntrustedInputError: ``BLOB_MISMATCH``: some of that is otherwise.
     """
     name = run.name_of(blob.name)
     if stored.size_bytes != blob.size_bytes:

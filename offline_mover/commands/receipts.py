@@ -109,7 +109,8 @@ def receipts_pull(
     Raises:
         UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts.
         ServiceError: the storage refused; what is written by then stays, a second run goes on.
-        MediaError: the volume is not there, full, write-protected or failing, or has no transfer on it.
+        MediaError: ``VOLUME_EMPTY``: there is no transfer on the volume; or it is not there, full,
+            write-protected or failing.
     """
     require_volume(volume)
     run = _Run(volume, policy, now, meter)

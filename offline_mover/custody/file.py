@@ -79,7 +79,7 @@ def open_log(path: Path) -> Iterator[OpenLog]:
 
     Raises:
         OSError: it cannot be written, or somebody else writes to it for too long.
-        AirgapError: ``UNSAFE_NAME``, ``TOO_LARGE``.
+        AirgapError: ``UNSAFE_NAME``: a link or a device stands there; ``TOO_LARGE``: larger than any log.
     """
     if path.is_symlink():  # where there is no O_NOFOLLOW
         raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: a symbolic link")
@@ -115,7 +115,8 @@ def read_log(path: Path) -> bytes:
     """The content of a log; empty if there is none.
 
     Raises:
-        AirgapError: ``TOO_LARGE``, ``UNSAFE_NAME``, ``MEDIA_UNREADABLE``.
+        AirgapError: ``TOO_LARGE``: larger than any log; ``UNSAFE_NAME``: a link or a device stands there;
+            ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     if not _exists(path):
         return b""

@@ -251,7 +251,7 @@ class _Pen:
     seen: tuple[SeenLog, ...]
 
     def write(self, body: EventBody, *, read_only: bool) -> list[str]:
-        """To the medium, else to a side file, else say so."""
+        """Write the event to the medium, else to a side file, else say so."""
         reason = "read-only as asked"
         if not read_only:
             try:

@@ -56,7 +56,7 @@ class VolumeHistory:
         return told
 
     def lines(self, *, with_entries: bool) -> list[str]:
-        """For a person: the volume, its entries if asked for, and every finding."""
+        """The lines for a person: the volume, its entries if asked for, and every finding."""
         log = self.log
         known_by = [name for name in (log.mark.label, log.mark.serial) if name]
         name = printable(str(log.volume)) + (f" ({', '.join(known_by)})" if known_by else "")
@@ -91,7 +91,7 @@ def judge(volumes: Sequence[Path], *, side_dir: Path | None = None) -> CustodyVi
     """Judge the logs of the volumes, each by itself and by the others.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``.
+        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
     """
     logs = [custody_log.load(volume, side_dir) for volume in _distinct(volumes)]
     check = _cross_check(logs)

@@ -85,7 +85,7 @@ def open_regular(
         opener: opens it, as ``opener`` of :func:`open` does.
 
     Raises:
-        UntrustedInputError: ``UNSAFE_NAME``.
+        UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there.
         MediaError: ``MEDIA_UNREADABLE``, also for errors while the caller reads.
     """
     with media_errors(name, is_reading=True):
@@ -106,7 +106,7 @@ def read_capped(path: Path, name: str, *, max_bytes: int) -> bytes:
 
     Raises:
         UntrustedInputError: ``TOO_LARGE`` (judged by the size, before reading), ``UNSAFE_NAME``.
-        MediaError: ``MEDIA_UNREADABLE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     with open_regular(path, name) as file:
         size = os.fstat(file.fileno()).st_size
@@ -156,7 +156,7 @@ def walk(root: Path) -> Iterator[Entry]:
     """Every file below ``root``; litter is named but not entered, links are never followed.
 
     Raises:
-        MediaError: ``MEDIA_UNREADABLE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     yield from _walk(root, "", depth=0)
 

@@ -259,7 +259,7 @@ def _kernel32() -> Any:
 
 
 def _describe_windows(path: Path, kernel32: Any) -> MediaIdentity:
-    """By GetVolumePathNameW, GetVolumeInformationW and GetDiskFreeSpaceW."""
+    """What Windows says, by GetVolumePathNameW, GetVolumeInformationW and GetDiskFreeSpaceW."""
     import ctypes  # noqa: PLC0415 - as above
 
     root = ctypes.create_unicode_buffer(32_768)
@@ -293,7 +293,7 @@ def _usage(path: Path) -> tuple[int | None, int | None]:
 
 
 def _describe_mac(path: Path) -> MediaIdentity:
-    """By statvfs, and by statfs(2) for type and mount point; the label is the name below ``/Volumes``."""
+    """What macOS says, by statvfs and statfs(2); the label is the name below ``/Volumes``."""
     numbers = os.statvfs(path)
     kind, point = _mac_mount(path)
     is_volume = point is not None and point.startswith("/Volumes/")

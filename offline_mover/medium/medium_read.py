@@ -63,7 +63,7 @@ def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_med
 
 @contextmanager
 def open_uncached(path: Path, name: str) -> Iterator[io.FileIO]:
-    """As :func:`open_regular`, reading past the cache where the system and the file system can."""
+    """A file opened as by :func:`open_regular`, read past the cache where the systems can."""
     with _opened_uncached(path, name) as (file, _):
         yield file
 

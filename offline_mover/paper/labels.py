@@ -9,7 +9,7 @@ from offline_mover.paper.tables import moment, section
 
 
 def signing_lines() -> Markup:
-    """For the two persons of a handover."""
+    """The lines for the signatures of the two persons of a handover."""
     lines = ("Handed over by: name, date, signature", "Received by: name, date, signature")
     return element("div", joined(element("div", line) for line in lines), class_="sign")
 

@@ -42,7 +42,7 @@ class Cell(Enum):
 
     @property
     def words(self) -> str:
-        """For the legend."""
+        """The cell's words for the legend."""
         return self.value[0]
 
     @property
@@ -52,7 +52,7 @@ class Cell(Enum):
 
     @property
     def css_class(self) -> str:
-        """``cell-damaged``."""
+        """The cell's CSS class, such as ``cell-damaged``."""
         return f"cell-{self.name.lower().replace('_', '-')}"
 
 
@@ -147,7 +147,7 @@ def blob_svg(row: BlobRow, length: int) -> Markup:
 
 
 def told(row: BlobRow) -> str:
-    """``20000 parts: 19998 whole, 2 damaged``."""
+    """The picture in words: ``20000 parts: 19998 whole, 2 damaged``."""
     counts = [(cell, sum(found is cell for found in row.cells)) for cell in Cell]
     listed = ", ".join(f"{count} {cell.words}" for cell, count in counts if count)
     return f"{len(row.cells)} part{'' if len(row.cells) == 1 else 's'}: {listed}"

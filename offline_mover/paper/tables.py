@@ -61,7 +61,7 @@ def section(name: str, title: str, *content: str) -> Markup:
 
 
 def state(code: Code | UnknownCode | str | None, good: str = "OK") -> Markup:
-    """``✓ OK`` or ``✗ PART_CORRUPT``."""
+    """A result with its sign: ``✓ OK`` or ``✗ PART_CORRUPT``."""
     if code is None:
         return element("span", good, class_="state good")
     return element("span", code if isinstance(code, str) else code.name, class_="state bad")
@@ -77,7 +77,7 @@ def mark(index: int) -> str:
 
 
 def moment(at: datetime) -> Markup:
-    """A time in UTC."""
+    """A time in UTC, as tables show it."""
     told = format_time(at)
     return element("time", told.replace("T", " ").replace("Z", " UTC"), datetime=told)
 

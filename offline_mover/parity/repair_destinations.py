@@ -89,7 +89,8 @@ def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> 
         OperatorError: ``USAGE``: it is one of the volumes that are only read.
         UntrustedInputError: ``VOLUME_CONFLICT``: it holds another bundle of this transfer;
             ``UNDECLARED_FILE``, ``UNSAFE_NAME``: other files are in the transfer's folder.
-        MediaError: ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``.
+        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted;
+            ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     require_volume(to)
     if any(to.samefile(held.volume) for held in group.bags):
@@ -121,7 +122,7 @@ def with_wanted(destination: RepairDestination, names: Sequence[str]) -> RepairD
     """The same with the parts that are to be rebuilt there.
 
     Raises:
-        MediaError: ``MEDIA_FULL``.
+        MediaError: ``MEDIA_FULL``: there is not room for all of it.
     """
     manifest = destination.bag.manifest
     wanted = set(names)
@@ -154,7 +155,7 @@ def in_place(
     """The volumes that say they hold any of the ``parts``, or a parity shard that is not whole.
 
     Raises:
-        MediaError: ``MEDIA_FULL``.
+        MediaError: ``MEDIA_FULL``: there is not room for all of it.
     """
     rebuilt: set[str] = set()
     destinations = []

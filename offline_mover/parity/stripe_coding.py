@@ -68,8 +68,8 @@ def file_reader(path: Path, name: str, *, from_medium: bool = False) -> ReadPiec
     """Reads a file on a volume; with ``from_medium`` past the system's cache, as far as that can be done.
 
     The reader raises:
-        UntrustedInputError: ``UNSAFE_NAME``.
-        MediaError: ``MEDIA_UNREADABLE``.
+        UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     opened = medium_read.open_uncached if from_medium else media_fs.open_regular
 
@@ -103,7 +103,7 @@ def threads_for(concurrency: int) -> int:
 
 
 def units_for(outputs: int, threads: int) -> int:
-    """Of a piece, so that the sums of all threads keep to their bound."""
+    """How many units of 256 KiB a piece has, so that the sums of all threads keep to their bound."""
     return max(1, min(_MAX_UNITS, _SUMS_BYTES // (UNIT_BYTES * max(outputs, 1) * threads)))
 
 

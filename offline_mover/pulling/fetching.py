@@ -33,8 +33,9 @@ def fetch_bundle(
     """The bundle as the source offers it, accepted by the trust policy: nothing else is ever written.
 
     Raises:
-        ServiceError: ``NOT_FOUND``.
-        UntrustedInputError: the envelope is not what it should be.
+        ServiceError: ``NOT_FOUND``: there is no such transfer, or it is not sealed yet.
+        UntrustedInputError: the envelope is not what it should be; ``MANIFEST_MALFORMED`` if it is of another
+            transfer.
         PolicyRefusal: the trust policy does not accept it.
     """
     name = f"{transfer_id}/{ENVELOPE_NAME}"
@@ -82,7 +83,7 @@ def source_etag(source: ReadableContainer, manifest: BundleManifest, blob: Trans
     """The version of a transfer blob that the storage holds now.
 
     Raises:
-        ServiceError: ``NOT_FOUND``.
+        ServiceError: ``NOT_FOUND``: it is gone.
         UntrustedInputError: ``BLOB_MISMATCH`` when already its size is not the signed one.
     """
     name = f"{manifest.transfer_id}/{blob.name}"

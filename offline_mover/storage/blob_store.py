@@ -108,7 +108,7 @@ class AzureContainer:
     # --- reading ---------------------------------------------------------------------------------------
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         call = _Call(method="GET", name=name, needed="r", success=frozenset({200}))
         try:
             with self._answer(call) as answer:
@@ -122,7 +122,7 @@ class AzureContainer:
             return None
 
     def describe(self, name: str) -> StoredBlob | None:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         call = _Call(method="HEAD", name=name, needed="r", success=frozenset({200}))
         try:
             with self._answer(call) as answer:
@@ -147,7 +147,7 @@ class AzureContainer:
         )
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         call = _Call(
             method="GET",
             name=name,
@@ -173,7 +173,7 @@ class AzureContainer:
             raise self._strange(name, f"{left} of {size_bytes} bytes were not sent")
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         names: list[str] = []
         marker = ""
         while len(names) < most:
@@ -197,11 +197,11 @@ class AzureContainer:
     # --- writing ---------------------------------------------------------------------------------------
 
     def committed_blocks(self, name: str) -> list[Block]:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         return self._blocks(name, "committed", "CommittedBlocks/Block")
 
     def staged_blocks(self, name: str) -> list[Block]:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         return self._blocks(name, "uncommitted", "UncommittedBlocks/Block")
 
     def _blocks(self, name: str, kind: str, path: str) -> list[Block]:
@@ -227,7 +227,7 @@ class AzureContainer:
             raise self._strange(name, "its block list makes no sense") from None
 
     def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         self._write(
             name,
             query={"comp": "block", "blockid": _wire_id(block_id)},
@@ -243,7 +243,7 @@ class AzureContainer:
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         blocks = "".join(f"<Latest>{_wire_id(block_id)}</Latest>" for block_id in block_ids)
         self._write(
             name,
@@ -259,7 +259,7 @@ class AzureContainer:
         )
 
     def create_small(self, name: str, content: bytes) -> None:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         self._write(
             name,
             headers={
@@ -305,7 +305,7 @@ class AzureContainer:
 
     @contextmanager
     def _found(self, name: str, call: _Call) -> Iterator[HttpResponse]:
-        """As ``_answer``, where a blob that is missing is an error like any other."""
+        """The answer as by ``_answer``, where a blob that is missing is an error like any other."""
         try:
             with self._answer(call) as answer:
                 yield answer

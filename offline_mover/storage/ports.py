@@ -54,7 +54,7 @@ class SeekableStream(Protocol):
     """Bytes to send; sought back to 0 before they are sent again."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes, empty at the end."""
+        """The next bytes, at most ``size``; empty at the end."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go to a position."""
@@ -67,7 +67,7 @@ class SeekableStream(Protocol):
 
 
 class ReadableContainer(Protocol):
-    """Read side."""
+    """The port to a container that is read."""
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
         """A small blob, whole; ``None`` if there is none. ``TOO_LARGE`` is judged before reading."""
@@ -94,7 +94,10 @@ class ReadableContainer(Protocol):
 
 
 class WritableContainer(ReadableContainer, Protocol):
-    """Write side. Staged blocks stay invisible until they are committed, and are dropped after a week."""
+    """The port to a container that is written to.
+
+    Staged blocks stay invisible until they are committed, and are dropped after a week.
+    """
 
     def committed_blocks(self, name: str) -> list[Block]:
         """The blocks a blob consists of, in order; empty if there is no blob or it was not made of blocks."""

@@ -67,19 +67,19 @@ class Retrying:
     # --- the ports -------------------------------------------------------------------------------------
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         return self._repeat(lambda: self._container.read_small(name, max_bytes=max_bytes))
 
     def describe(self, name: str) -> StoredBlob | None:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         return self._repeat(lambda: self._container.describe(name))
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
-        """See :class:`.ReadableContainer`."""
+        """See the port."""
         return self._repeat(lambda: self._container.list_names(prefix, most=most))
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
-        """See :class:`.ReadableContainer`; a stream that breaks goes on where it broke."""
+        """The bytes of a range, see the port; a stream that breaks goes on where it broke."""
         done = done_when_broken = tries = 0
         while True:
             try:
@@ -100,15 +100,15 @@ class Retrying:
                 return
 
     def committed_blocks(self, name: str) -> list[Block]:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         return self._repeat(lambda: self._container.committed_blocks(name))
 
     def staged_blocks(self, name: str) -> list[Block]:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         return self._repeat(lambda: self._container.staged_blocks(name))
 
     def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
-        """See :class:`.WritableContainer`."""
+        """See the port."""
         self._repeat(lambda: self._container.stage(name, block_id, body), before_again=lambda: body.seek(0))
 
     def commit(
@@ -119,13 +119,13 @@ class Retrying:
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """See :class:`.WritableContainer`; ``CONFLICT`` may mean our own lost answer."""
+        """Put the blob together, see the port; ``CONFLICT`` may mean our own lost answer."""
         self._repeat(
             lambda: self._container.commit(name, block_ids, content_md5=content_md5, metadata=metadata)
         )
 
     def create_small(self, name: str, content: bytes) -> None:
-        """See :class:`.WritableContainer`; ``CONFLICT`` may mean our own lost answer."""
+        """Write a small blob, see the port; ``CONFLICT`` may mean our own lost answer."""
         self._repeat(lambda: self._container.create_small(name, content))
 
     # --- waiting ---------------------------------------------------------------------------------------

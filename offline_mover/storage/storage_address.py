@@ -49,7 +49,7 @@ class Sas:
             where: where it came from; the text itself is in no message.
 
         Raises:
-            OperatorError: ``USAGE``.
+            OperatorError: ``USAGE``: it is no SAS token, or lacks what every one has.
         """
         token = text.strip().removeprefix("?")
         if "://" in token:
@@ -106,7 +106,7 @@ class TransferAddress:
         """Read SOURCE: ``https://account.blob.core.windows.net/transfer/<transferId>``.
 
         Raises:
-            OperatorError: ``USAGE``.
+            OperatorError: ``USAGE``: it is no https URL of a transfer, or holds a secret.
         """
         base, segments = _split(url, "SOURCE")
         if not segments or not TRANSFER_ID.fullmatch(segments[-1]):
@@ -123,7 +123,7 @@ class TransferAddress:
         """Read TARGET: ``https://account.blob.core.windows.net/incoming``.
 
         Raises:
-            OperatorError: ``USAGE``.
+            OperatorError: ``USAGE``: it is no https URL of a container, or holds a secret.
         """
         base, segments = _split(url, "TARGET")
         return cls(container_url=_container_url(base, segments, "TARGET"), transfer_id=None)
