@@ -17,6 +17,7 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.recarry` — asking for exactly the parts that are lost
 * :mod:`airgap.custody_event` and :mod:`airgap.custody` — who had a volume, as a chain of events
 * :mod:`airgap.pipeline_runs` — what ACR Transfer's answers mean
+* :mod:`airgap.redaction` — secrets taken out of words that are not ours
 * :mod:`airgap.strict_json`, :mod:`airgap.fields` and :mod:`airgap.versions` — how untrusted JSON is read, and
   by the reader of which version
 

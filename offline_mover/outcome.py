@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from airgap.custody_event import VolumeMark
 from airgap.damage import Damage
 from airgap.errors import AirgapError, Code
+from airgap.redaction import redact
 from airgap.verify import Signer
 from offline_mover.medium.media_fs import printable
-from offline_mover.storage.storage_address import redact
 
 _LISTED = 200
 """So many findings are printed for a person; ``--json`` lists all."""

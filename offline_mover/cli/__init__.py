@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Sequence
 
 from airgap.errors import AirgapError
+from airgap.redaction import redact
 from offline_mover.cli.parser import parse
-from offline_mover.storage.storage_address import redact
 
 INTERRUPTED = 130
 

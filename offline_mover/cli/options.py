@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from airgap.fields import TRANSFER_ID
-from offline_mover.storage.storage_address import redact
+from airgap.redaction import redact
 
 DEFAULT_CONCURRENCY = 4
 MAX_CONCURRENCY = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+from airgap.redaction import redact
 from offline_mover.medium.media_fs import printable
-from offline_mover.storage.storage_address import redact
 
 _VOID = frozenset({"meta", "br", "hr"})
 """Elements without content have no end tag (HTML Living Standard §13.1.2)."""

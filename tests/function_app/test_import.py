@@ -1,6 +1,7 @@
 """The target under attack. ``Target`` is one in memory; what happens to it is said by each test's name."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -371,6 +372,19 @@ def test_failed_import_run_is_a_refusal_and_its_number_stays_used() -> None:
     assert receipt.ledger.name == f"{CHANNEL}/0000000000000001.json"
     replay = target.assert_refused(target.receive(bundle), Code.REPLAYED)
     assert (replay.verdict, replay.ledger) == (ReceiptVerdict.REFUSED, None)
+
+
+def test_secret_in_a_runs_error_gets_into_no_history_journal_or_receipt() -> None:
+    target = Target()
+    target.pipelines.work = lambda _: failed(
+        "403 at https://a.blob.core.windows.net/c?sv=1&sig=c2VjcmV0&sp=r"
+    )
+    outcome = target.receive(bundle_of())
+    assert "403 at" in target.receipt(outcome).detail
+    assert "c2VjcmV0" not in json.dumps(outcome)
+    kept = [blob.content for container in target.blobs.containers.values() for blob in container.values()]
+    assert not any(b"c2VjcmV0" in content or b"YzJWamNtVjA" in content for content in kept)
+    assert "c2VjcmV0" not in target.receipt(outcome).detail
 
 
 def test_run_that_succeeds_without_importing_everything_is_found_out() -> None:

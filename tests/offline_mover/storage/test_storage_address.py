@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airgap.errors import Code, OperatorError
-from offline_mover.storage.storage_address import Sas, TransferAddress, redact
+from offline_mover.storage.storage_address import Sas, TransferAddress
 
 _SECRET = "c2VjcmV0LXNpZ25hdHVyZQ"
 _SAS = f"sv=2025-01-05&sp=rcw&sr=c&st=2026-01-01T00:00:00Z&se=2026-01-31T08:00:00Z&sig={_SECRET}%3D"
@@ -118,17 +118,3 @@ def test_text_that_is_no_sas_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(OperatorError, match=r"sas\.txt") as caught:
         Sas.from_text(text, "sas.txt")
     assert _SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"url: /c/b?sv=1&sig={_SECRET}&sp=r",
-        f"SIG={_SECRET}",
-        f"AccountName=a;AccountKey={_SECRET};",
-        f"Authorization: Bearer {_SECRET}",
-    ],
-)
-def test_redact_takes_secrets_out_of_foreign_words(text: str) -> None:
-    assert _SECRET not in redact(text)
-    assert "***" in redact(text)
