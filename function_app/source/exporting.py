@@ -20,9 +20,11 @@ def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
     path = blob_path(order.transfer_id, order.blob)
     members = _batch(side, order).artifacts
     run = _run(order)
-    if order.attempt > 1 and side.pipelines.get_run(run) is None:
-        # A pipeline without OverwriteBlobs may leave the blob of the attempt before, without a word.
-        side.blobs.delete(TRANSFER, path)
+    left = side.blobs.stat(TRANSFER, path) if order.attempt > 1 else None
+    if left is not None and side.pipelines.get_run(run) is None:
+        # A pipeline without OverwriteBlobs may leave the blob of the attempt before, without a word. It was
+        # looked at before the run: what this run writes, started by another delivery, has another ETag.
+        side.blobs.delete(TRANSFER, path, etag=left.etag)
     side.pipelines.put_run(
         run,
         {
@@ -42,7 +44,7 @@ def confirm_export(side: SourceSide, order: BlobAttempt) -> Confirmed | Refused 
     """
     work, name = WorkFolder(side.blobs, order.transfer_id), f"exported/{order.blob}"
     earlier = work.find(name, ExportedBlob)
-    if earlier is not None and earlier.attempt == order.attempt:
+    if earlier is not None and earlier.attempt >= order.attempt:
         # What is there when this runs again, or late, need not be what the run wrote.
         return Confirmed()
     members = [Artifact.from_json(member) for member in _batch(side, order).artifacts]

@@ -102,7 +102,10 @@ class Scan:
 
 
 def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
-    """Resolve one group of the request's references; what is found lies in the work folder."""
+    """Resolve one group of the request's references; what is found lies in the work folder.
+
+    What was found first stays: a plan may have been made of it.
+    """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
     references = batch(work.get(REQUEST, RequestDocument).artifacts)[order.number]
@@ -120,7 +123,7 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
         missing=tuple(missing),
         obstacles=tuple(obstacles),
     )
-    work.put(f"resolved/{order.number:06d}", resolution)
+    work.create(f"resolved/{order.number:06d}", resolution)
     return Resolved()
 
 

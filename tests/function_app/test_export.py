@@ -11,16 +11,18 @@ from airgap.manifest import BundleManifest
 from airgap.policy import TrustPolicy
 from airgap.states import Kind, State
 from airgap.verify import verify_bundle
+from function_app.durable.outcomes import run_step
 from function_app.journal.store import JournalStore
-from function_app.messages import dump
+from function_app.messages import Item, Message, dump
 from function_app.ports import Ports, SourceSide
 from function_app.source.planning import REQUEST
-from function_app.source.wire import RequestDocument, TransferOrder
+from function_app.source.wire import BlobAttempt, RequestDocument, TransferOrder
 from function_app.storage.work_folder import WorkFolder
 from tests.bundles import AUDIENCE, default_key, make_policy
 from tests.function_app.memory import (
     INDEX_TYPE,
     START,
+    STEPS,
     Host,
     MemoryBlobs,
     MemoryPipelines,
@@ -282,6 +284,73 @@ def test_pipeline_that_silently_keeps_an_old_blob_cannot_smuggle_it_into_the_bun
     after = blobs.stat("transfer", f"{TRANSFER_ID}/001")
     assert after is not None
     assert after.etag != etags[0]
+
+
+def again(side: SourceSide, activity: str, order: Message) -> dict[str, Any]:
+    """An activity that is delivered once more, late."""
+    declared, step = STEPS[activity]
+    return run_step(step, lambda: side, declared.order, dump(order))
+
+
+def test_resolving_that_is_delivered_late_changes_no_plan() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+    resolved: list[bytes] = []
+    late = Item(owner=TRANSFER_ID, number=0)
+    name = f"plans/{TRANSFER_ID}/resolved/000000.json"
+
+    def deliver_again() -> None:
+        resolved.append(blobs.containers["work"][name].content)
+        registry.push_image("team/app", "v1", more="changed")
+        again(side, "resolve_artifacts", late)
+
+    host.before["plan_transfer"] = deliver_again
+    assert run(host, "team/app:v1")["outcome"] == "sealed"
+    assert resolved == [blobs.containers["work"][name].content]
+
+
+def test_confirmation_of_an_earlier_attempt_that_comes_late_describes_nothing() -> None:
+    side, blobs, registry = make_source()
+    first = registry.push_image("team/app", "v1")
+    host = Host(side)
+    host.before["read_pipeline_run"] = moving(registry, 1)
+
+    def deliver_again() -> None:
+        registry.tags["team/app", "v1"] = first  # the tag is back where it was
+        order = BlobAttempt(transfer_id=TRANSFER_ID, blob="001", attempt=1)
+        assert again(side, "confirm_export", order)["moved"] is None
+
+    host.before["divide_blobs"] = deliver_again
+    assert run(host, "team/app:v1")["outcome"] == "sealed"
+    (artifact,) = sealed_manifest(blobs).artifacts
+    assert artifact.digest != first
+
+
+def test_start_of_a_second_attempt_that_is_delivered_twice_at_once_deletes_no_new_blob(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+    host.before["read_pipeline_run"] = moving(registry, 1)
+    get_run = pipelines(side).get_run
+    second = BlobAttempt(transfer_id=TRANSFER_ID, blob="001", attempt=2)
+
+    def deliver_at_once(name: str) -> Any:
+        """Nothing is known of the run yet; before that is told, another delivery starts it."""
+        found = get_run(name)
+        if found is None:
+            monkeypatch.undo()
+            again(side, "start_export_run", second)
+        return found
+
+    def overlap() -> None:
+        monkeypatch.setattr(side.pipelines, "get_run", deliver_at_once)
+
+    host.before["confirm_export"] = lambda: host.before.update(start_export_run=overlap)
+    assert run(host, "team/app:v1")["outcome"] == "sealed"
+    assert f"{TRANSFER_ID}/001" in blobs.names("transfer")
 
 
 def test_failed_run_ends_with_what_the_service_said() -> None:
