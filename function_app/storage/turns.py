@@ -10,9 +10,10 @@ its turn or its place back is taken out by the reconciler.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from airgap.errors import Code, PolicyRefusal
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from function_app.ports import BlobStore
 from function_app.storage.paths import WORK
 
@@ -69,12 +70,24 @@ class Turns:
             self.blobs.delete(WORK, self._turn, etag=found.etag)
 
 
-def held_places(blobs: BlobStore) -> Iterator[tuple[str, str]]:
-    """Every turn and every place in a queue, of all channels: the blob's name and whose it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldPlace:
+    """A turn, or a place in a queue, and whose it is."""
+
+    name: str
+    """Of the blob."""
+    instance: str
+    etag: str | None
+    """The state of a turn in which it was this instance's; ``None`` for a place, which is nobody else's."""
+
+
+def held_places(blobs: BlobStore) -> Iterator[HeldPlace]:
+    """Every turn and every place in a queue, of all channels; no turn that changes hands just now."""
     for name in list(blobs.list_names(WORK, "channels/")):
         if (place := _PLACE.fullmatch(name)) is not None:
-            yield name, place[1]
-        elif _TURN.fullmatch(name):
-            holder = blobs.read(WORK, name, max_bytes=_MAX_OWNER_BYTES)
-            if holder is not None:
-                yield name, holder.decode()
+            yield HeldPlace(name=name, instance=place[1], etag=None)
+        elif _TURN.fullmatch(name) and (found := blobs.stat(WORK, name)) is not None:
+            with suppress(UntrustedInputError):  # BLOB_CHANGED
+                holder = blobs.read(WORK, name, max_bytes=_MAX_OWNER_BYTES, etag=found.etag)
+                if holder is not None:
+                    yield HeldPlace(name=name, instance=holder.decode(), etag=found.etag)

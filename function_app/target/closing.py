@@ -60,13 +60,17 @@ _NOTHING_KNOWN = VerdictNote(
 def record_decision(side: TargetSide, order: Closing) -> Decided:
     """Note what is to be closed, so that it is closed even if this orchestration dies; give the turn back.
 
-    The turn is not kept for the receipt: a vault that is away must not hold up the channel.
+    The turn is not kept for the receipt: a vault that is away must not hold up the channel. What is closed
+    already is left alone, as when this is delivered once more, late.
     """
+    journals = JournalStore(side.blobs, side.projection)
+    if journals.read(Kind.IMPORTS, order.instance).is_final:
+        return Decided()
     side.blobs.create(WORK, closing_path(order.instance), msgspec.json.encode(order))
     work = WorkFolder(side.blobs, order.instance)
     # Where the journal has ended otherwise, its end stays.
     with suppress(PolicyRefusal):
-        JournalStore(side.blobs, side.projection).record(
+        journals.record(
             Kind.IMPORTS,
             order.instance,
             _decided_state(work, order),
@@ -135,6 +139,10 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     """Sign the decision. One orchestration issues one receipt: the first that was written stays."""
     work = WorkFolder(side.blobs, order.instance)
     verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
+    folder = receipt_folder(verdict.transfer_id, order.envelope_sha256)
+    name = f"{folder}/{order.instance}.dsse.json"
+    if side.blobs.stat(RECEIPTS, name) is not None:  # what it was made from may be removed by now
+        return Issued(receipt=f"{RECEIPTS}/{name}")
     damages, damage_count = _damages(work)
     proofs = work.find(PROOFS, Proofs)
     missing = work.find(MISSING_NUMBERS, MissingNumbers)
@@ -163,8 +171,6 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         tool=TOOL,
     )
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
-    folder = receipt_folder(receipt.transfer_id, receipt.envelope_sha256)
-    name = f"{folder}/{order.instance}.dsse.json"
     side.blobs.create(RECEIPTS, name, envelope.to_bytes())
     return Issued(receipt=f"{RECEIPTS}/{name}")
 
@@ -193,7 +199,7 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
     """Remove what is needed no more, some blobs at a time.
 
     The upload of an import; the promoted copies if it was this orchestration that took the bundle's number;
-    its claim on the transfer and its working documents.
+    its claim on the transfer and its working documents, but for the verdict: it says where the receipt lies.
     """
     folder, instance = order.incoming, order.instance
     work = WorkFolder(side.blobs, instance)
@@ -208,14 +214,12 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
         return Pending()
     if _owner(side, folder) == instance:
         side.blobs.delete(WORK, claim_path(folder))
-    if not work.remove(keep=VERDICT):
-        return Pending()
-    work.remove()
-    return Cleaned()
+    return Cleaned() if work.remove(keep=VERDICT) else Pending()
 
 
 def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
-    """Remove the note of :func:`record_decision`: all is done."""
+    """Remove the verdict and the note of :func:`record_decision`: all is done."""
+    WorkFolder(side.blobs, order.instance).remove()
     side.blobs.delete(WORK, closing_path(order.instance))
     return Forgotten()
 

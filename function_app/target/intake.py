@@ -9,9 +9,11 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from airgap.manifest import ENVELOPE_NAME
+from airgap.states import Kind
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
+from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import TargetSide
 from function_app.storage.paths import INCOMING, is_safe_name, manifest_path
@@ -42,10 +44,11 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_s
     """Start the import of an upload, unless it is a late or repeated event; returns the instance started.
 
     The instance id is derived from the manifest's bytes. ``start_new`` would *replace* a finished instance,
-    so it is asked for first. The blob decides about the event: gone means that it is late; with the ETag that
-    the instance was started for, that it is repeated; with another, that the manifest was uploaded again.
-    Such an upload gets an instance of its own, named by the ETag too, and the ledger will refuse it if the
-    first was accepted. Names that no bundle can have are left where they are: nothing is done with them.
+    and start one anew whose history was purged, so instance and journal are asked first. The blob decides
+    about the event: gone means that it is late; with the ETag that the instance was started for, that it is
+    repeated; with another, that the manifest was uploaded again. Such an upload gets an instance of its own,
+    named by the ETag too, and the ledger will refuse it if the first was accepted. Names that no bundle can
+    have are left where they are: nothing is done with them.
     """
     if not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER:
         _LOG.warning("a bundle manifest arrived under a name that no bundle can have; it is left alone")
@@ -54,12 +57,12 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_s
     if found is None:
         return None
     instance = f"import{envelope_sha256[:32]}"
-    earlier = await find_instance(client, instance, show_input=True)
+    earlier = await _etag_started_for(client, side, instance)
     if earlier is not None:
-        if earlier.order.get("manifestEtag") == found.etag:
+        if earlier == found.etag:
             return None
         instance += hashlib.sha256(found.etag.encode()).hexdigest()[:8]
-        if await find_instance(client, instance) is not None:
+        if await _etag_started_for(client, side, instance) is not None:
             return None
     settings = side.settings
     order = ImportOrder(
@@ -76,3 +79,13 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_s
             raise
         return None  # another event was faster
     return instance
+
+
+async def _etag_started_for(client: Any, side: TargetSide, instance: str) -> str | None:
+    """ETag of the manifest that an instance was started for; ``None`` if there never was such an instance."""
+    found = await find_instance(client, instance, show_input=True)
+    if found is not None:
+        return str(found.order.get("manifestEtag"))
+    journals = JournalStore(side.blobs, side.projection)
+    received = (await asyncio.to_thread(journals.read, Kind.IMPORTS, instance)).first
+    return None if received is None else str(received.facts["manifestEtag"])

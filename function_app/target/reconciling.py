@@ -9,7 +9,7 @@ import itertools
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -24,17 +24,21 @@ from airgap.states import Kind, State
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
+from function_app.durable.stopping import stop
 from function_app.journal.neglected import neglected_journals
+from function_app.journal.store import JournalStore
 from function_app.messages import dump, read
 from function_app.ports import TargetSide
 from function_app.storage.paths import CLOSING, INCOMING, WORK
 from function_app.storage.turns import held_places
-from function_app.target.closing import record_decision
+from function_app.target.closing import forget_closing, record_decision
 from function_app.target.intake import start_import
 from function_app.target.orchestrators import CLOSE_IMPORT, closing_instance
 from function_app.target.wire import Closing
 
 bp = Blueprint()
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 100
@@ -42,6 +46,7 @@ _AT_ONCE = 100
 _MANIFESTS_AT_ONCE = 20
 _MAX_LISTED = 10_000
 _MAX_NOTE_BYTES = 64 * 1024
+_ROUND_S = 300
 _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
 
@@ -72,13 +77,12 @@ class Reconciler:
 
     async def free_places(self) -> None:
         """Take turns, and places in queues, from orchestrations that have ended."""
-        places = await asyncio.to_thread(self._places)
-        for name, instance in places:
-            found = await asyncio.to_thread(self.side.blobs.stat, WORK, name)
-            if found is not None and await self._is_gone(instance):
+        places = await asyncio.to_thread(lambda: list(held_places(self.side.blobs)))
+        for place in self._in_turn(places, _AT_ONCE):
+            if await self._is_gone(place.instance):
                 # With the ETag: whoever took the turn meanwhile keeps it.
-                await asyncio.to_thread(self.side.blobs.delete, WORK, name, etag=found.etag)
-                _LOG.warning("%s was held by %s, which has ended: freed", name, instance)
+                await asyncio.to_thread(self.side.blobs.delete, WORK, place.name, etag=place.etag)
+                _LOG.warning("%s was held by %s, which has ended: freed", place.name, place.instance)
 
     async def end_orphans(self) -> None:
         """Decide for imports whose orchestration ended without a decision: they have failed."""
@@ -99,6 +103,8 @@ class Reconciler:
                 code=Code.SERVICE_UNEXPECTED.name,
                 detail="its orchestration ended without a decision",
             )
+            # Ending an orchestration ends none of its lanes.
+            await asyncio.to_thread(stop, self.side.blobs, journal.about)
             await asyncio.to_thread(record_decision, self.side, closing)
 
     async def resume_closings(self) -> None:
@@ -107,23 +113,34 @@ class Reconciler:
             lambda: list(itertools.islice(self.side.blobs.list_names(WORK, CLOSING), _AT_ONCE))
         )
         for name in names:
-            raw = await asyncio.to_thread(self.side.blobs.read, WORK, name, max_bytes=_MAX_NOTE_BYTES)
-            if raw is None:
-                continue
-            closing = read(msgspec.json.decode(raw), Closing)
-            instance = closing_instance(closing.instance)
-            if await self._is_gone(closing.instance) and await self._is_gone(instance):
-                await self.client.start_new(CLOSE_IMPORT, instance, dump(closing))
+            try:
+                await self._resume_closing(name)
+            except UntrustedInputError as error:  # a note, or a journal, that this version cannot read
+                _LOG.warning("%s: %s", name, error)
+
+    async def _resume_closing(self, name: str) -> None:
+        raw = await asyncio.to_thread(self.side.blobs.read, WORK, name, max_bytes=_MAX_NOTE_BYTES)
+        if raw is None:
+            return
+        closing = read(msgspec.json.decode(raw), Closing)
+        instance = closing_instance(closing.instance)
+        if not (await self._is_gone(closing.instance) and await self._is_gone(instance)):
+            return
+        journals = JournalStore(self.side.blobs, self.side.projection)
+        journal = await asyncio.to_thread(journals.read, Kind.IMPORTS, closing.instance)
+        if journal.is_final:  # it broke off after all was done
+            await asyncio.to_thread(forget_closing, self.side, closing)
+            return
+        try:
+            await self.client.start_new(CLOSE_IMPORT, instance, dump(closing))
+        except Exception:  # the SDK raises nothing more precise
+            if await self._is_gone(instance):
+                raise
 
     async def start_missed(self) -> None:
         """Start the imports of bundle manifests whose event never came."""
         names = await asyncio.to_thread(self._manifests)
-        batches = batch(names, _MANIFESTS_AT_ONCE)
-        if not batches:
-            return
-        # Another part of them each round, so that the first do not stand before the others for ever.
-        turn = int(self.now.timestamp() // 300) % len(batches)
-        for name in batches[turn]:
+        for name in self._in_turn(names, _MANIFESTS_AT_ONCE):
             try:
                 raw = await asyncio.to_thread(
                     self.side.blobs.read, INCOMING, name, max_bytes=MAX_ENVELOPE_BYTES
@@ -136,8 +153,10 @@ class Reconciler:
                 sha256 = hashlib.sha256(raw).hexdigest()
                 await start_import(self.client, self.side, folder=folder, envelope_sha256=sha256)
 
-    def _places(self) -> list[tuple[str, str]]:
-        return list(itertools.islice(held_places(self.side.blobs), _AT_ONCE))
+    def _in_turn(self, items: list[T], at_once: int) -> list[T]:
+        """Another part of them each round, so that the first do not stand before the others for ever."""
+        batches = batch(items, at_once) or [[]]
+        return batches[int(self.now.timestamp() // _ROUND_S) % len(batches)]
 
     def _manifests(self) -> list[str]:
         listed = itertools.islice(self.side.blobs.list_names(INCOMING, ""), _MAX_LISTED)

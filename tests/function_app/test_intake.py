@@ -8,9 +8,10 @@ import pytest
 
 from airgap.manifest import ENVELOPE_NAME
 from function_app.target.intake import start_import
-from tests.bundles import default_key, make_policy
+from tests.bundles import TRANSFER_ID, default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import MemoryBlobs, make_target
+from tests.function_app.memory import MemoryBlobs, failed, make_target
+from tests.function_app.test_import import Target, bundle_of
 
 FOLDER = "transfer01"
 CONTENT = b"an envelope"
@@ -85,6 +86,44 @@ def test_each_new_upload_of_a_finished_bundle_gets_one_instance_of_its_own() -> 
         assert event(client, blobs) is None
         end(client, again)
         assert event(client, blobs) is None
+
+
+def test_bundle_whose_history_was_purged_is_not_imported_a_second_time() -> None:
+    target, bundle = Target(), bundle_of()
+    client = DurableClient()
+
+    def arrived() -> str | None:
+        raw = target.upload(bundle)
+        sha256 = hashlib.sha256(raw).hexdigest()
+        return asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, envelope_sha256=sha256))
+
+    first = arrived()
+    assert first is not None
+    assert target.run(bundle.envelope, instance=first)["outcome"] == "imported"
+    client.instances.clear()
+    again = arrived()
+    assert again not in (first, None)
+    assert target.run(bundle.envelope, instance=again)["code"] == "REPLAYED"
+
+
+def test_repeated_event_of_an_import_whose_history_was_purged_starts_nothing() -> None:
+    target, bundle = Target(), bundle_of()
+    client = DurableClient()
+    raw = target.upload(bundle)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    events: list[str | None] = []
+
+    def arrived() -> None:
+        client.instances.clear()
+        events.append(
+            asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, envelope_sha256=sha256))
+        )
+
+    arrived()
+    target.pipelines.work = lambda _: failed("no")
+    target.host.before["quarantine_upload"] = arrived
+    assert target.run(raw, instance=events[0])["code"] == "PIPELINE_RUN_FAILED"
+    assert events[1:] == [None]
 
 
 def test_event_that_lost_a_race_is_content() -> None:

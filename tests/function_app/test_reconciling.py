@@ -4,23 +4,27 @@ import asyncio
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore, row_of
+from function_app.messages import Item
 from function_app.ports import RowFilter
 from function_app.source import reconciling as source_reconciling
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
+from function_app.target import closing as target_closing
 from function_app.target import reconciling as target_reconciling
+from function_app.target.importing import start_import_run
+from function_app.target.wire import Closing
 from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID
-from tests.function_app.durable_client import DurableClient, RuntimeStatus
+from tests.function_app.durable_client import DurableClient, RuntimeStatus, Status
 from tests.function_app.memory import START, Host, MemoryBlobs, make_source
 from tests.function_app.test_import import Target, bundle_of
 
@@ -88,11 +92,12 @@ def test_turn_that_was_taken_by_another_meanwhile_is_not_freed(monkeypatch: pyte
     assert scene.blobs.read("work", turn, max_bytes=100) == b"import0002"
 
 
+class KilledError(BaseException):
+    """The orchestration was terminated here."""
+
+
 def killed_while(scene: TargetRound, activity: str) -> None:
     """An import whose orchestration was terminated as it was about to run ``activity``."""
-
-    class KilledError(BaseException):
-        pass
 
     def kill() -> None:
         raise KilledError
@@ -156,6 +161,138 @@ def test_closing_that_is_under_way_is_not_started_again() -> None:
     scene.client.add("import0001-closing", state=RuntimeStatus.Running)
     scene.run()
     assert "import0001-closing" not in scene.client.started
+
+
+@pytest.mark.parametrize("activity", ["clean_up", "record_state", "forget_closing"])
+def test_closing_that_broke_off_near_its_end_signs_no_second_receipt(activity: str) -> None:
+    scene = TargetRound()
+    host = scene.target.host
+
+    def kill() -> None:
+        raise KilledError
+
+    # The entry that closes is the last that is written, after the cleaning up.
+    if activity == "record_state":
+        host.before["clean_up"] = lambda: host.before.update(record_state=kill)
+    else:
+        host.before[activity] = kill
+    with pytest.raises(KilledError):
+        scene.target.receive(bundle_of())
+    scene.client.add("import0001", state=RuntimeStatus.Terminated)
+    scene.client.add("import0001-closing", state=RuntimeStatus.Terminated)
+    scene.run()
+    if "import0001-closing" in scene.client.started:
+        order = scene.client.instances["import0001-closing"].input_
+        outcome = host.run("close_import", order, "import0001-closing")
+        assert outcome["closing"] == "closed"
+    assert len(scene.blobs.names("receipts")) == 1
+    assert scene.journal_state("import0001") is State.CLOSED
+    assert scene.blobs.names("work") == []
+
+
+def test_decision_that_is_delivered_late_again_closes_nothing_a_second_time() -> None:
+    scene = TargetRound()
+    scene.target.receive(bundle_of())
+    scene.client.add("import0001", state=RuntimeStatus.Completed)
+    scene.client.add("import0001-closing", state=RuntimeStatus.Completed)
+    target_closing.record_decision(scene.target.side, closing_of(scene, outcome="imported", code=None))
+    scene.run()
+    assert scene.client.started == []
+    assert len(scene.blobs.names("receipts")) == 1
+    assert scene.blobs.names("work") == []
+
+
+def test_import_that_was_closed_while_it_was_looked_at_is_not_told_as_failed() -> None:
+    scene = TargetRound()
+    scene.target.receive(bundle_of())
+    scene.client.add("import0001", state=RuntimeStatus.Completed)
+    late = closing_of(scene, outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
+    target_closing.record_decision(scene.target.side, late)
+    scene.run()
+    assert scene.client.started == []
+    assert scene.journal_state("import0001") is State.CLOSED
+    assert len(scene.blobs.names("receipts")) == 1
+
+
+def closing_of(scene: TargetRound, *, outcome: Literal["imported", "failed"], code: str | None) -> Closing:
+    first = JournalStore(scene.blobs, scene.target.side.projection).read(Kind.IMPORTS, "import0001").first
+    assert first is not None
+    return Closing(
+        incoming=first.facts["incoming"],
+        manifest_etag=first.facts["manifestEtag"],
+        envelope_sha256=first.facts["envelopeSha256"],
+        instance="import0001",
+        decided_at="2026-11-24T12:00:00Z",
+        outcome=outcome,
+        code=code,
+        detail="",
+    )
+
+
+def test_lanes_of_an_import_that_was_terminated_start_nothing_more() -> None:
+    scene = TargetRound()
+    killed_while(scene, "start_import_run")
+    asyncio.run(target_reconciling.Reconciler(scene.target.side, scene.client, NOON).end_orphans())
+    with pytest.raises(PolicyRefusal, match="called off"):
+        start_import_run(scene.target.side, Item(owner="import0001", number=0))
+
+
+def test_note_that_cannot_be_read_keeps_no_other_import_from_being_closed() -> None:
+    scene = TargetRound()
+    scene.target.host.broken["issue_receipt"] = 10**9
+    scene.target.receive(bundle_of())
+    scene.client.add("import0001", state=RuntimeStatus.Completed)
+    scene.client.add("import0001-closing", state=RuntimeStatus.Completed)
+    scene.blobs.put("work", "closing/import0000.json", b'{"schema":2}')
+    scene.run()
+    assert "import0001-closing" in scene.client.started
+
+
+def test_second_round_at_once_starts_no_closing_again_and_does_the_rest_of_its_work() -> None:
+    scene = TargetRound()
+    scene.target.host.broken["issue_receipt"] = 10**9
+    scene.target.receive(bundle_of())
+    scene.client.add("import0001", state=RuntimeStatus.Completed)
+    scene.client.racing = Status("import0001-closing", "close_import", RuntimeStatus.Running)
+    scene.blobs.upload("incoming", f"another0001/{ENVELOPE_NAME}", b"another")
+    scene.run()
+    assert "import0001-closing" not in scene.client.started
+    assert f"import{hashlib.sha256(b'another').hexdigest()[:32]}" in scene.client.started
+
+
+def test_turn_behind_any_number_of_others_is_freed() -> None:
+    scene = TargetRound()
+    for number in range(1, 121):
+        Turns(scene.blobs, "a-channel").enter(number, f"import1{number:03d}")
+        scene.client.add(f"import1{number:03d}", state=RuntimeStatus.Running)
+    turns = Turns(scene.blobs, "b-channel")
+    turns.enter(1, "import0001")
+    turns.enter(2, "import0002")
+    assert turns.take("import0001")
+    scene.client.add("import0002", state=RuntimeStatus.Running)
+    for tick in range(2):
+        scene.run(NOON + timedelta(minutes=5 * tick))
+    assert turns.take("import0002")
+
+
+def test_turn_that_changed_hands_before_it_was_looked_at_is_not_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = TargetRound()
+    turn = f"channels/{CHANNEL}/turn"
+    scene.blobs.put("work", turn, b"import0001")
+    scene.client.add("import0002", state=RuntimeStatus.Running)
+    read = scene.blobs.read
+
+    def overtaken(container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
+        found = read(container, name, max_bytes=max_bytes, etag=etag)
+        scene.blobs.put("work", turn, b"import0002")
+        return found
+
+    monkeypatch.setattr(scene.blobs, "read", overtaken)
+    scene.run()
+    monkeypatch.undo()
+    assert scene.blobs.read("work", turn, max_bytes=100) == b"import0002"
 
 
 def test_manifest_whose_event_never_came_is_imported_and_only_once() -> None:
