@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from datetime import timedelta
 from pathlib import Path
@@ -42,6 +43,8 @@ class Work:
     def __init__(self) -> None:
         self.ran: list[int] = []
         self.running = self.most_at_once = 0
+        self.held: dict[int, asyncio.Event] = {}
+        """Activities that go on until their event is set."""
         app: Any = df.DFApp()
         app.activity_trigger(input_name="number")(self._activity())
         for orchestrator in (
@@ -61,6 +64,8 @@ class Work:
             self.running += 1
             self.most_at_once = max(self.most_at_once, self.running)
             await asyncio.sleep(0)
+            if number in self.held:
+                await self.held[number].wait()
             self.running -= 1
             self.ran.append(number)
             if number < 0:
@@ -267,6 +272,32 @@ def test_sliding_window_runs_each_task_once_and_never_more_than_its_width(
             assert sorted(work.ran) == sorted(numbers)
 
     asyncio.run(scenario())
+
+
+def test_sliding_window_collapses_to_one_task_at_a_time(tmp_path: Path) -> None:
+    """A task that is added to a window has to end before the next is scheduled: why the app has lanes.
+
+    The host waits for each action of the SDK's list in turn, and a later ``WhenAny`` names its new task only.
+    See ``docs/adr/0010-lanes-instead-of-windows.md``.
+    """
+
+    work, added = Work(), 7
+
+    def counts(host: Host, instance_id: str) -> Counter[int]:
+        return Counter(item["EventType"] for item in host.engine.history(instance_id))
+
+    async def scenario(host: Host, _: Clock) -> None:
+        work.held[added] = asyncio.Event()
+        numbers = json.dumps(json.dumps([1, 3, 5, added, 9, 11, 13]))
+        instance_id = host.engine.start("window", input_text=numbers)
+        await settle(
+            host, instance_id, lambda _: counts(host, instance_id)[EventType.TASK_COMPLETED] == WIDTH
+        )
+        assert counts(host, instance_id)[EventType.TASK_SCHEDULED] == WIDTH + 1
+        work.held[added].set()
+        assert (await ended(host, instance_id)).status == "Completed"
+
+    on_host(tmp_path, work.app, scenario)
 
 
 def test_cancelled_timers_neither_fire_nor_hold_the_instance(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Sides in memory to which something happens for days, and the orders that start their orchestrations."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from securesystemslib.signer import Signer
+
+from airgap.errors import Code, ServiceError
+from airgap.manifest import ENVELOPE_NAME
+from airgap.states import Kind, State
+from function_app.journal.store import JournalStore
+from function_app.messages import dump
+from function_app.oci import Descriptor
+from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
+from function_app.source.planning import REQUEST
+from function_app.source.wire import RequestDocument, TransferOrder
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.wire import ImportOrder
+from tests.bundles import AUDIENCE, CHANNEL, Bundle, SigningKey, make_policy
+from tests.function_app.memory import (
+    ENVIRONMENT,
+    START,
+    LocalKeys,
+    MemoryBlobs,
+    MemoryPipelines,
+    MemoryRegistry,
+    make_source,
+    make_target,
+)
+from tests.histories.harness import Clock, Played, Start, Tap, play, unseen
+
+DAY = timedelta(days=1)
+TRANSFER_ID = "0123456789abcdef0123456789abcdef"
+
+
+def _key(seed: int) -> SigningKey:
+    """The same key in every process, whose signatures are always the same: for what is recorded."""
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return SigningKey(private_pem=pem, public_pem=public.decode())
+
+
+SOURCE_KEY, RECEIPT_KEY, UNKNOWN_KEY = _key(1), _key(2), _key(3)
+POLICY = make_policy([SOURCE_KEY], receipt_keys=[RECEIPT_KEY], order="rising")
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Something does not answer until ``end``."""
+
+    clock: Clock
+    end: datetime = START
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it answers again."""
+        return self.clock.now >= self.end
+
+    def require_over(self) -> None:
+        """Nothing, once it answers again.
+
+        Raises:
+            ServiceError: ``SERVICE_UNREACHABLE`` before.
+        """
+        if not self.is_over:
+            raise ServiceError(Code.SERVICE_UNREACHABLE, "away")
+
+
+@dataclass
+class Vault(LocalKeys):
+    """The signing port; the vault is away for some time."""
+
+    outage: Outage
+
+    def signers(self) -> Sequence[Signer]:
+        self.outage.require_over()
+        return super().signers()
+
+
+class LongRuns(MemoryPipelines):
+    """The pipeline port; every run goes on until a moment of the clock."""
+
+    def __init__(self, work: Callable[[Mapping[str, Any]], dict[str, Any]], until: Outage) -> None:
+        super().__init__(work)
+        self._until = until
+
+    def get_run(self, name: str) -> Mapping[str, Any] | None:
+        if name in self.requests and not self._until.is_over:
+            return {"provisioningState": "Succeeded", "response": {"status": "Running"}}
+        return super().get_run(name)
+
+
+class LonelyImages(MemoryRegistry):
+    """A registry of many images to which nothing refers; finding that out takes no search."""
+
+    def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:  # noqa: ARG002 - the port's
+        return ()
+
+
+class HugeBlobs(MemoryBlobs):
+    """The blob port; transfer blobs say that they are huge, and no byte of them can be read."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__()
+        self._size_bytes = size_bytes
+
+    def stat(self, container: str, name: str) -> BlobStat | None:
+        found = super().stat(container, name)
+        is_huge = found is not None and container in {"transfer", "incoming"} and name[-3:].isdigit()
+        return replace(found, size_bytes=self._size_bytes) if found and is_huge else found
+
+
+def new_source(**ports: Any) -> SourceSide:
+    """A source that signs with ``SOURCE_KEY``; ``ports`` in place of those that it has."""
+    side, _, _ = make_source(key=SOURCE_KEY)
+    return replace(side, **ports)
+
+
+def new_target(**ports: Any) -> TargetSide:
+    """A target that trusts ``SOURCE_KEY``."""
+    side, _ = make_target(POLICY, key=RECEIPT_KEY)
+    return replace(side, **ports)
+
+
+def run(side: Ports, clock: Clock, *starts: Start, tap: Tap = unseen, **settings: str) -> Played:
+    """Play orchestrations on a side with its settings, and others beside them."""
+    environment = ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()} | settings
+    return play(side, clock, *starts, environment=environment, tap=tap)
+
+
+def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
+    """What is started for a transfer, with what the HTTP API has left for it."""
+    request = RequestDocument(
+        artifacts=tuple(artifacts),
+        channel=CHANNEL,
+        audience=tuple(AUDIENCE),
+        expires_in_seconds=90 * 24 * 3600,
+    )
+    WorkFolder(side.blobs, TRANSFER_ID).create(REQUEST, request)
+    journals = JournalStore(side.blobs, side.projection)
+    journals.record(Kind.TRANSFERS, TRANSFER_ID, State.REQUESTED, {"channel": CHANNEL}, by="test", at=START)
+    order = TransferOrder(
+        transfer_id=TRANSFER_ID,
+        artifacts=len(artifacts),
+        runs_at_once=side.settings.pipeline_runs_at_once,
+        hashes_at_once=side.settings.hashes_at_once,
+    )
+    return "export_transfer", TRANSFER_ID, dump(order)
+
+
+def upload(side: TargetSide, bundle: Bundle) -> Start:
+    """As the mover does; what is started for it. Its artifacts are in the registry as if imported."""
+    blobs, registry = side.blobs, side.registry
+    assert isinstance(blobs, MemoryBlobs)
+    assert isinstance(registry, MemoryRegistry)
+    for name, content in bundle.blobs.items():
+        blobs.upload("incoming", f"{bundle.transfer_id}/{name}", content)
+    for artifact in bundle.manifest.artifacts:
+        registry.manifests[artifact.repository, artifact.digest] = (artifact.media_type, {})
+        registry.tags |= {(artifact.repository, tag): artifact.digest for tag in artifact.tags}
+    manifest = f"{bundle.transfer_id}/{ENVELOPE_NAME}"
+    blobs.upload("incoming", manifest, bundle.envelope)
+    found = blobs.stat("incoming", manifest)
+    assert found is not None
+    order = ImportOrder(
+        incoming=bundle.transfer_id,
+        manifest_etag=found.etag,
+        envelope_sha256=hashlib.sha256(bundle.envelope).hexdigest(),
+        runs_at_once=side.settings.pipeline_runs_at_once,
+        hashes_at_once=side.settings.hashes_at_once,
+    )
+    return "import_bundle", f"import{bundle.transfer_id}", dump(order)

@@ -1,0 +1,158 @@
+"""Records the histories in ``tests/replay/histories``: ``python -m tests.replay.record``.
+
+The same code records the same files, byte for byte. See ``tests/replay/README.md`` for when to do it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from function_app.ports import SourceSide
+from tests.bundles import Bundle, make_bundle
+from tests.function_app.memory import START, MemoryRegistry
+from tests.histories.harness import Clock, Start, Tap
+from tests.histories.scenarios import (
+    DAY,
+    POLICY,
+    RECEIPT_KEY,
+    SOURCE_KEY,
+    UNKNOWN_KEY,
+    LonelyImages,
+    Outage,
+    Vault,
+    new_source,
+    new_target,
+    order_transfer,
+    run,
+    upload,
+)
+
+HISTORIES = Path(__file__).parent / "histories"
+_HOUR = timedelta(hours=1)
+
+
+class Recorder:
+    """A tap that keeps of each generation its last call, and what was answered at each step."""
+
+    def __init__(self) -> None:
+        self.generations: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, payload: str, answer: Mapping[str, Any]) -> None:
+        body = json.loads(payload)
+        started = next(item for item in body["history"] if "OrchestrationInstance" in item)
+        execution = str(started["OrchestrationInstance"]["ExecutionId"])
+        generation = self.generations.setdefault(execution, {"orchestrator": started["Name"], "steps": []})
+        actions = [action for group in answer["actions"] for action in group]
+        step = {"events": len(body["history"]), "actions": len(actions), "isDone": answer["isDone"]}
+        generation["steps"].append(step)
+        generation |= {"payload": body, "actions": actions, "output": answer.get("output")}
+
+
+def export_sealed(tap: Tap) -> None:
+    """Two blobs, 51 artifacts."""
+    side = new_source(registry=LonelyImages())
+    references = [f"team/app:v{number}" for number in range(51)]
+    for reference in references:
+        _registry(side).push_image("team/app", reference.partition(":")[2])
+    run(side, Clock(), order_transfer(side, references), tap=tap)
+
+
+def export_refused(tap: Tap) -> None:
+    """An artifact that the registry does not have."""
+    side = new_source()
+    run(side, Clock(), order_transfer(side, ["team/gone:v1"]), tap=tap)
+
+
+def export_in_an_outage(tap: Tap) -> None:
+    """The vault is away for two hours when the bundle is sealed."""
+    clock = Clock()
+    side = new_source(signing=Vault([SOURCE_KEY], Outage(clock, START + 2 * _HOUR)), registry=LonelyImages())
+    _registry(side).push_image("team/app", "v1")
+    run(side, clock, order_transfer(side, ["team/app:v1"]), tap=tap)
+
+
+def export_in_one_lane(tap: Tap) -> None:
+    """One run at a time: its lane has more items than one history takes."""
+    side = new_source(registry=LonelyImages())
+    references = [f"team/app:v{number}" for number in range(1050)]
+    for reference in references:
+        _registry(side).push_image("team/app", reference.partition(":")[2])
+    lanes_only = _only("run_lane", tap)
+    run(side, Clock(), order_transfer(side, references), tap=lanes_only, PIPELINE_RUNS_AT_ONCE="1")
+
+
+def import_imported(tap: Tap) -> None:
+    """A bundle as it should be."""
+    _receive(_bundle(), tap)
+
+
+def import_refused(tap: Tap) -> None:
+    """A bundle that a stranger signed."""
+    _receive(_bundle(keys=[UNKNOWN_KEY]), tap)
+
+
+def import_damaged(tap: Tap) -> None:
+    """A bundle one of whose blobs arrives too short."""
+    bundle = _bundle()
+    damaged = {name: content[:-1] for name, content in bundle.blobs.items()}
+    _receive(replace(bundle, blobs=damaged), tap)
+
+
+def closing_put_off(tap: Tap) -> None:
+    """The vault stays away for longer than a receipt is waited for."""
+    clock = Clock(START + _HOUR)
+    side = new_target(signing=Vault([RECEIPT_KEY], Outage(clock, START + 30 * DAY)))
+    run(side, clock, upload(side, _bundle()), tap=_only("close_import", tap))
+
+
+SCENARIOS: Mapping[str, Callable[[Tap], None]] = {
+    "export-sealed": export_sealed,
+    "export-refused": export_refused,
+    "export-in-an-outage": export_in_an_outage,
+    "export-in-one-lane": export_in_one_lane,
+    "import-imported": import_imported,
+    "import-refused": import_refused,
+    "import-damaged": import_damaged,
+    "closing-put-off": closing_put_off,
+}
+
+
+def record(folder: Path) -> None:
+    """Write one file for each scenario."""
+    for name, scenario in SCENARIOS.items():
+        recorder = Recorder()
+        scenario(recorder)
+        lines = [json.dumps(one, sort_keys=True) for one in recorder.generations.values()]
+        (folder / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def _only(orchestrator: str, tap: Tap) -> Tap:
+    def selective(payload: str, answer: Mapping[str, Any]) -> None:
+        history = json.loads(payload)["history"]
+        if history[1]["Name"] == orchestrator:
+            tap(payload, answer)
+
+    return selective
+
+
+def _receive(bundle: Bundle, tap: Tap) -> None:
+    side = new_target()
+    start: Start = upload(side, bundle)
+    run(side, Clock(START + _HOUR), start, tap=tap)
+
+
+def _bundle(**more: Any) -> Bundle:
+    more.setdefault("keys", [SOURCE_KEY])
+    return make_bundle(blob_sizes=[1000], created_at=START, policy_json=POLICY, **more)
+
+
+def _registry(side: SourceSide) -> MemoryRegistry:
+    assert isinstance(side.registry, MemoryRegistry)
+    return side.registry
+
+
+if __name__ == "__main__":
+    record(HISTORIES)

@@ -1,0 +1,66 @@
+"""Recorded histories, replayed step by step through the real SDK by the orchestrators of today."""
+
+import asyncio
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_cloud.functions_host.history import EventType
+from local_cloud.functions_host.invoke import Invoker
+from local_cloud.functions_host.replay import NonDeterministicError, Replay
+from tests.histories.harness import indexed
+from tests.replay.record import HISTORIES, SCENARIOS
+
+# The SDK announces its strict typing once in a process, by whichever call comes first.
+pytestmark = pytest.mark.filterwarnings("ignore:azure.functions df_loads")
+
+FILES = sorted(HISTORIES.glob("*.json"))
+
+
+def replay(generation: dict[str, Any]) -> None:
+    """Every step of a generation leads to the actions that were recorded, and these fit its history."""
+    name = generation["orchestrator"]
+    apps = (indexed("source"), indexed("target"))
+    app, function = next((app, found) for app in apps if (found := app.find("orchestrationTrigger", name)))
+    invoker = Invoker(app, lambda: "{}")
+    for step in generation["steps"]:
+        history = played(generation["payload"]["history"][: step["events"]])
+        payload = {**generation["payload"], "history": history, "isReplaying": step["events"] > 2}
+        answer = asyncio.run(invoker.orchestrator(function, json.dumps(payload)))
+        actions = [action for group in answer["actions"] for action in group]
+        assert actions == generation["actions"][: step["actions"]], name
+        assert answer["isDone"] == step["isDone"], name
+        Replay(answer).run(history)
+    assert answer.get("output") == generation["output"]
+    invoker.close()
+
+
+def played(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events of a call: those since the last start of the orchestrator are new."""
+    kinds = [item["EventType"] for item in history]
+    new = len(kinds) - 1 - kinds[::-1].index(EventType.ORCHESTRATOR_STARTED)
+    return [{**item, "IsPlayed": number < new} for number, item in enumerate(history)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_recorded_history_leads_to_the_recorded_actions(file: Path) -> None:
+    for generation in json.loads(file.read_text()):
+        replay(generation)
+
+
+def test_every_scenario_was_recorded() -> None:
+    assert {file.stem for file in FILES} >= set(SCENARIOS)
+
+
+def test_changed_order_of_steps_is_found() -> None:
+    """A history in which two steps were taken the other way round is none of this orchestrator's."""
+    generations = json.loads((HISTORIES / "import-imported.json").read_text())
+    one = next(each for each in generations if each["orchestrator"] == "import_bundle")
+    replay(copy.deepcopy(one))
+    scheduled = [item for item in one["payload"]["history"] if item["EventType"] == EventType.TASK_SCHEDULED]
+    scheduled[0]["Name"], scheduled[1]["Name"] = scheduled[1]["Name"], scheduled[0]["Name"]
+    with pytest.raises(NonDeterministicError):
+        replay(one)
