@@ -65,7 +65,7 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
     except ServiceError:
         raise
     except AirgapError as error:
-        _LOG.warning("receipt %s decides nothing: %s", name, error)
+        _LOG.warning("receipt %r decides nothing: %s", name, error)
         return None
     return state
 

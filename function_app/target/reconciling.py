@@ -18,6 +18,7 @@ import msgspec
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.fields import format_time
+from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME
 from airgap.pipeline_runs import batch
 from airgap.states import Kind, State
@@ -89,23 +90,29 @@ class Reconciler:
         for journal in await asyncio.to_thread(
             lambda: list(neglected_journals(self.side, Kind.IMPORTS, self.now - _QUIET, at_most=_AT_ONCE))
         ):
-            received = journal.first
-            undecided = journal.state not in {State.PROVEN, State.REFUSED, State.FAILED, State.DAMAGED}
-            if received is None or not undecided or not await self._is_gone(journal.about):
-                continue
-            closing = Closing(
-                incoming=received.facts["incoming"],
-                manifest_etag=received.facts["manifestEtag"],
-                envelope_sha256=received.facts["envelopeSha256"],
-                instance=journal.about,
-                decided_at=format_time(self.now),
-                outcome="failed",
-                code=Code.SERVICE_UNEXPECTED.name,
-                detail="its orchestration ended without a decision",
-            )
-            # Ending an orchestration ends none of its lanes.
-            await asyncio.to_thread(stop, self.side.blobs, journal.about)
-            await asyncio.to_thread(record_decision, self.side, closing)
+            try:
+                await self._end_orphan(journal)
+            except AirgapError as error:
+                _LOG.warning("import %s: %s", journal.about, error)
+
+    async def _end_orphan(self, journal: Journal) -> None:
+        received = journal.first
+        undecided = journal.state not in {State.PROVEN, State.REFUSED, State.FAILED, State.DAMAGED}
+        if received is None or not undecided or not await self._is_gone(journal.about):
+            return
+        closing = Closing(
+            incoming=received.facts["incoming"],
+            manifest_etag=received.facts["manifestEtag"],
+            envelope_sha256=received.facts["envelopeSha256"],
+            instance=journal.about,
+            decided_at=format_time(self.now),
+            outcome="failed",
+            code=Code.SERVICE_UNEXPECTED.name,
+            detail="its orchestration ended without a decision",
+        )
+        # Ending an orchestration ends none of its lanes.
+        await asyncio.to_thread(stop, self.side.blobs, journal.about)
+        await asyncio.to_thread(record_decision, self.side, closing)
 
     async def resume_closings(self) -> None:
         """Close what was decided and not closed, whoever decided it."""

@@ -21,6 +21,7 @@ from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target import closing as target_closing
 from function_app.target import reconciling as target_reconciling
+from function_app.target.closing import record_decision
 from function_app.target.importing import start_import_run
 from function_app.target.wire import Closing
 from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID
@@ -126,6 +127,24 @@ def test_import_that_was_terminated_is_decided_as_failed_closed_and_told_by_a_re
     assert scene.journal_state("import0001") is State.QUARANTINED
     assert scene.blobs.names("incoming") == scene.blobs.names("transfer") == []
     assert [name for name in scene.blobs.names("work") if "importing" in name or "closing" in name] == []
+
+
+def test_import_that_cannot_be_decided_now_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = TargetRound()
+    killed_while(scene, "take_turn")
+    journals = JournalStore(scene.blobs, scene.target.side.projection)
+    facts = {"incoming": "x", "manifestEtag": "x", "envelopeSha256": "0" * 64}
+    journals.record(Kind.IMPORTS, "import0000", State.RECEIVED, facts, by="app", at=START)
+    scene.client.add("import0000", state=RuntimeStatus.Failed)
+
+    def broken_for_one(side: Any, order: Any) -> Any:
+        if order.instance == "import0000":
+            raise ServiceError(Code.SERVICE_UNREACHABLE, "work")
+        return record_decision(side, order)
+
+    monkeypatch.setattr("function_app.target.reconciling.record_decision", broken_for_one)
+    scene.run()
+    assert scene.journal_state("import0001") is State.FAILED
 
 
 def test_import_that_said_something_just_now_is_not_given_up() -> None:
