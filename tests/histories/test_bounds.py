@@ -155,6 +155,21 @@ def images(side: Ports, count: int) -> list[str]:
     return [f"team/app:v{number}" for number in range(count)]
 
 
+def test_5000_artifacts_in_100_blobs_of_80000_parts_are_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps divide, group and note all parts as ever; only reading and digesting 336 GB is left out."""
+    asked = stand_in(hashing, monkeypatch)
+    blobs = HugeBlobs(800 * MIN_PART_SIZE_BYTES)
+
+    def export(request: Mapping[str, Any]) -> dict[str, Any]:
+        blobs.upload("transfer", request["target"]["name"], b"huge")
+        return succeeded()
+
+    side = new_source(blobs=blobs, registry=LonelyImages(), pipelines=MemoryPipelines(export))
+    manifest = sealed(side, run(side, Clock(), order_transfer(side, images(side, 5000))))
+    assert (len(manifest.blobs), len(manifest.artifacts), manifest.part_count) == (100, 5000, 80_000)
+    assert len(asked) == 80_000
+
+
 def test_outage_meets_every_group_that_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three attempts at each of 100 groups fail, and the fourth is made by ``await_outcome``.
 
