@@ -135,7 +135,7 @@ def judge_sequence(manifest: BundleManifest, channel: Channel, taken: Iterable[i
     known |= {void.sequence for void in manifest.voids}
     if channel.on_gap is not OnGap.RECORD:
         following = highest + 1
-        while following in known and following < manifest.sequence:
+        while following in known:
             following += 1
         if manifest.sequence != following:
             raise PolicyRefusal(Code.SEQUENCE_GAP, f"sequence {manifest.sequence}, next would be {following}")

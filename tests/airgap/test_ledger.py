@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,23 @@ def with_field(name: str, value: object) -> bytes:
 def test_entry_that_somebody_else_wrote_is_refused(name: str, value: object) -> None:
     with pytest.raises(UntrustedInputError, match="MANIFEST_MALFORMED"):
         LedgerEntry.from_bytes(with_field(name, value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"manifest_sha256": "A" * 64},
+        {"manifest_sha256": "a" * 63},
+        {"taken_at": NOW.replace(tzinfo=None)},
+        {"taken_at": NOW.replace(microsecond=1)},
+        {"sequence": 0},
+        {"owner": ""},
+    ],
+)
+def test_entry_that_could_not_be_read_again_cannot_be_made(change: dict[str, Any]) -> None:
+    with pytest.raises(UntrustedInputError) as refusal:
+        replace(ENTRY, **change)
+    assert refusal.value.code is Code.MANIFEST_MALFORMED
 
 
 def test_first_entry_and_the_longest_owner_are_read() -> None:
