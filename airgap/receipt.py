@@ -25,7 +25,7 @@ from airgap.ledger import MAX_MISSING, LedgerEntry, entry_name, sequence_of
 from airgap.manifest import ENVELOPE_NAME, MAX_ARTIFACTS, MAX_TAGS, REFERENCE, TAG, Tool
 from airgap.policy import TrustPolicy
 from airgap.statement import Statement, Subject, parse_statement
-from airgap.verify import Signer, count_roles, valid_keys
+from airgap.verify import CountedKey, count_roles, valid_keys
 from airgap.versions import Format
 
 PREDICATE_TYPE = "urn:acr-airgap-transfer:receipt:v1"
@@ -230,7 +230,7 @@ class Receipt:
     manifest_sha256: str | None
     policy_version: int | None
     ledger: LedgerPosition | None
-    signers: tuple[Signer, ...]
+    signers: tuple[CountedKey, ...]
     checks: tuple[CheckResult, ...] = ()
     releases: tuple[Release, ...] = ()
     artifacts: tuple[ArtifactProof, ...]
@@ -252,7 +252,7 @@ class Receipt:
         _READ.note(self.detail, "detail")
         self._check_bundle()
         for name, kind, most in (
-            ("signers", Signer, _MAX_SIGNERS),
+            ("signers", CountedKey, _MAX_SIGNERS),
             ("checks", CheckResult, MAX_CHECKS),
             ("releases", Release, _MAX_SIGNERS),
             ("artifacts", ArtifactProof, MAX_ARTIFACTS),
@@ -407,11 +407,11 @@ def _read_verdict(raw: Any) -> ReceiptVerdict:
 _VERDICTS = {verdict.value: verdict for verdict in ReceiptVerdict}
 
 
-def _read_signer(raw: Any, where: str) -> Signer:
+def _read_signer(raw: Any, where: str) -> CountedKey:
     value = _READ.members(raw, where, "keyid", "role", "scheme")
     with _READ.within(where):
         _check_key(value["keyid"], value["role"], value["scheme"])
-    return Signer(keyid=value["keyid"], role=value["role"], scheme=value["scheme"])
+    return CountedKey(keyid=value["keyid"], role=value["role"], scheme=value["scheme"])
 
 
 def _check_key(keyid: Any, role: Any, scheme: Any) -> None:
@@ -431,5 +431,5 @@ def _check_number(number: Any, where: str) -> None:
 
 def _check_instance(value: Any, where: str, *, kind: type) -> None:
     _READ.instance(value, where, kind)
-    if kind is Signer:
+    if kind is CountedKey:
         _check_key(value.keyid, value.role, value.scheme)

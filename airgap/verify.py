@@ -39,7 +39,7 @@ from airgap.policy import Channel, Role, TrustPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signer:
+class CountedKey:
     """A key whose signature was valid and counted."""
 
     keyid: str
@@ -59,7 +59,7 @@ class Verdict:
     detail: str
     manifest: BundleManifest | None
     manifest_sha256: str | None
-    signers: tuple[Signer, ...]
+    signers: tuple[CountedKey, ...]
 
     @property
     def is_accepted(self) -> bool:
@@ -94,7 +94,7 @@ def verify_bundle(
     """
     manifest: BundleManifest | None = None
     digest: str | None = None
-    signers: tuple[Signer, ...] = ()
+    signers: tuple[CountedKey, ...] = ()
     try:
         envelope = Envelope.from_bytes(envelope_bytes)  # 0, 1
         valid = valid_keys(envelope, policy, now, policy.keys)  # 2, 3
@@ -150,7 +150,7 @@ def valid_keys(
     return valid
 
 
-def count_roles(valid: Mapping[str, SSlibKey], roles: Mapping[str, Role]) -> tuple[Signer, ...]:
+def count_roles(valid: Mapping[str, SSlibKey], roles: Mapping[str, Role]) -> tuple[CountedKey, ...]:
     """The signers that count, by role; each role must reach its threshold of distinct keys.
 
     Raises:
@@ -158,18 +158,18 @@ def count_roles(valid: Mapping[str, SSlibKey], roles: Mapping[str, Role]) -> tup
     """
     if not roles:
         raise PolicyRefusal(Code.THRESHOLD_NOT_MET, "no role is trusted with this")
-    signers: list[Signer] = []
+    signers: list[CountedKey] = []
     for name, role in sorted(roles.items()):
         present = sorted(role.keyids & valid.keys())
         if len(present) < role.threshold:
             raise PolicyRefusal(
                 Code.THRESHOLD_NOT_MET, f"role {name}: {len(present)} of {role.threshold} signatures"
             )
-        signers += [Signer(keyid=keyid, role=name, scheme=valid[keyid].scheme) for keyid in present]
+        signers += [CountedKey(keyid=keyid, role=name, scheme=valid[keyid].scheme) for keyid in present]
     return tuple(signers)
 
 
-def _require_algorithms(signers: tuple[Signer, ...], channel: Channel) -> None:
+def _require_algorithms(signers: tuple[CountedKey, ...], channel: Channel) -> None:
     if missing := sorted(channel.required_algorithms - {signer.scheme for signer in signers}):
         raise PolicyRefusal(Code.ALGORITHM_MISSING, missing[0])
 

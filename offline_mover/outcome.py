@@ -14,7 +14,7 @@ from airgap.custody_event import VolumeMark
 from airgap.damage import Damage
 from airgap.errors import AirgapError, Code
 from airgap.redaction import redact
-from airgap.verify import Signer
+from airgap.verify import CountedKey
 from offline_mover.medium.media_fs import printable
 
 _LISTED = 200
@@ -55,7 +55,7 @@ class Outcome:
     """One line: what the operator does now."""
     transfer_id: str = ""
     manifest_sha256: str | None = None
-    signers: tuple[Signer, ...] = ()
+    signers: tuple[CountedKey, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     """Parts, bytes and the like; keys in lowerCamelCase."""
     findings: tuple[Finding, ...] = ()

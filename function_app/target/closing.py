@@ -13,7 +13,7 @@ from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
 from airgap.ledger import LedgerEntry
 from airgap.receipt import MAX_DAMAGES, ArtifactProof, LedgerPosition, Receipt, ReceiptVerdict
 from airgap.states import Kind, State
-from airgap.verify import Signer
+from airgap.verify import CountedKey
 from function_app.durable.outcomes import Pending
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
@@ -161,7 +161,9 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         manifest_sha256=verdict.manifest_sha256 if verdict.transfer_id else None,
         policy_version=verdict.policy_version,
         ledger=None if entry is None else LedgerPosition.of(entry),
-        signers=tuple(Signer(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers),
+        signers=tuple(
+            CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
+        ),
         artifacts=tuple(
             ArtifactProof.from_json(proof, "proof") for proof in (proofs.proofs if proofs else ())
         ),

@@ -37,7 +37,7 @@ from airgap.receipt import (
     Release,
 )
 from airgap.strict_json import MAX_SAFE_INTEGER, dump_canonical
-from airgap.verify import Signer
+from airgap.verify import CountedKey
 from tests.airgap.test_vectors import ACCEPTED, reader, vector
 from tests.vectors import generate as vectors
 
@@ -156,7 +156,7 @@ def receipts(draw: st.DrawFn) -> Receipt:
         manifest_sha256=draw(hexes) if is_named else None,
         policy_version=draw(st.none() | numbers),
         ledger=position if is_named and draw(st.booleans()) else None,
-        signers=tuple(draw(st.lists(st.builds(Signer, **keys), max_size=2))),
+        signers=tuple(draw(st.lists(st.builds(CountedKey, **keys), max_size=2))),
         checks=tuple(
             draw(
                 st.lists(

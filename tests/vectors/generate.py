@@ -48,7 +48,7 @@ from airgap.recarry import RecarryRequest, recarry_from_receipt
 from airgap.receipt import ArtifactProof, CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
-from airgap.verify import Signer
+from airgap.verify import CountedKey
 
 FOLDER = Path(__file__).parent
 NOW = datetime(2026, 1, 31, 8, 0, 0, tzinfo=UTC)
@@ -260,8 +260,8 @@ def imported_receipt() -> Receipt:
         policy_version=3,
         ledger=LedgerPosition.of(ledger_entry()),
         signers=(
-            Signer(keyid=P384.public_key.keyid, role="source", scheme="ecdsa-sha2-nistp384"),
-            Signer(keyid=MLDSA87.public_key.keyid, role="source", scheme="ml-dsa-87/1"),
+            CountedKey(keyid=P384.public_key.keyid, role="source", scheme="ecdsa-sha2-nistp384"),
+            CountedKey(keyid=MLDSA87.public_key.keyid, role="source", scheme="ml-dsa-87/1"),
         ),
         checks=(CheckResult(name="scan", passed=True, detail="0 findings", checked_at=NOW),),
         releases=(
