@@ -12,7 +12,7 @@ from local_cloud.functions_host.history import EventType
 from local_cloud.functions_host.invoke import Invoker
 from local_cloud.functions_host.replay import NonDeterministicError, Replay
 from tests.histories.harness import indexed
-from tests.replay.record import HISTORIES, SCENARIOS
+from tests.replay.record import HISTORIES, SCENARIOS, export_cancelled, recorded
 
 # The SDK announces its strict typing once in a process, by whichever call comes first.
 pytestmark = pytest.mark.filterwarnings("ignore:azure.functions df_loads")
@@ -64,3 +64,7 @@ def test_changed_order_of_steps_is_found() -> None:
     scheduled[0]["Name"], scheduled[1]["Name"] = scheduled[1]["Name"], scheduled[0]["Name"]
     with pytest.raises(NonDeterministicError):
         replay(one)
+
+
+def test_recording_twice_gives_the_same_bytes() -> None:
+    assert recorded(export_cancelled) == recorded(export_cancelled)
