@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from securesystemslib.signer import Signer
 
+from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
-from airgap.manifest import ENVELOPE_NAME
+from airgap.manifest import ENVELOPE_NAME, Artifact
+from airgap.parts import MIN_PART_SIZE_BYTES, blob_name, plan_parts
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
@@ -21,7 +23,7 @@ from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument, TransferOrder
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.wire import ImportOrder
-from tests.bundles import AUDIENCE, CHANNEL, Bundle, SigningKey, make_policy
+from tests.bundles import AUDIENCE, CHANNEL, Bundle, SigningKey, make_bundle, make_policy
 from tests.function_app.memory import (
     ENVIRONMENT,
     START,
@@ -152,6 +154,49 @@ def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
         hashes_at_once=side.settings.hashes_at_once,
     )
     return "export_transfer", TRANSFER_ID, dump(order)
+
+
+def huge_bundle(*, blobs: int, parts: int) -> Bundle:
+    """A signed bundle of many parts of the least size, without bytes: digests are made of names.
+
+    50 artifacts to a blob, as many as one pipeline run takes.
+    """
+    small = make_bundle(blob_sizes=[1], created_at=START, keys=[SOURCE_KEY], policy_json=POLICY)
+    size_bytes = parts * MIN_PART_SIZE_BYTES
+    manifest = replace(
+        small.manifest,
+        blobs=tuple(
+            replace(
+                small.manifest.blobs[0],
+                name=name,
+                size_bytes=size_bytes,
+                part_sha256=tuple(
+                    digest_of_name(part.name)
+                    for part in plan_parts(name, size_bytes=size_bytes, part_size_bytes=MIN_PART_SIZE_BYTES)
+                ),
+                pipeline_run=f"run{name}",
+                artifacts=tuple(
+                    Artifact(
+                        reference=f"team/app{name}:v{number}",
+                        digest=f"sha256:{digest_of_name(f'{name} {number}')}",
+                        media_type="application/vnd.oci.image.manifest.v1+json",
+                        tags=(f"v{number}",),
+                    )
+                    for number in range(50)
+                ),
+            )
+            for name in map(blob_name, range(1, blobs + 1))
+        ),
+    )
+    payload = manifest.to_bytes()
+    envelope = Envelope.sign(payload, [SOURCE_KEY.signer]).to_bytes()
+    contents = dict.fromkeys((blob.name for blob in manifest.blobs), b"huge")
+    return replace(small, manifest=manifest, payload=payload, envelope=envelope, blobs=contents)
+
+
+def digest_of_name(name: str) -> str:
+    """The digest, in hex, that stands for the bytes of what has this name."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def upload(side: TargetSide, bundle: Bundle) -> Start:
