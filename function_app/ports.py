@@ -147,6 +147,10 @@ class JournalRow:
         state: what that entry says.
         channel: if it is known.
         code: of the error that ended it, if one did.
+        detail: what that error was about.
+        requested: how many references were ordered; of transfers only.
+        artifacts: how many artifacts they are with all that refers to them, once that is known.
+        blobs: how many transfer blobs these travel in, likewise.
         created_at: time of the first entry, aware, in whole seconds.
         updated_at: time of the entry that the row was made from, likewise.
     """
@@ -157,6 +161,10 @@ class JournalRow:
     state: State
     channel: str | None
     code: str | None
+    detail: str | None
+    requested: int | None
+    artifacts: int | None
+    blobs: int | None
     created_at: datetime
     updated_at: datetime
 

@@ -120,7 +120,7 @@ class AzureTables:
 
 
 def _entity(row: JournalRow) -> dict[str, Any]:
-    """A row as the table keeps it; the service has no null, so that what is unknown is empty."""
+    """A row as the table keeps it; the service has no null, so that what is unknown is empty or 0."""
     return {
         "PartitionKey": row.kind.value,
         "RowKey": f"{_age_key(row.created_at)}-{row.about}",
@@ -129,6 +129,10 @@ def _entity(row: JournalRow) -> dict[str, Any]:
         "state": row.state.value,
         "channel": row.channel or "",
         "code": row.code or "",
+        "detail": row.detail or "",
+        "requested": row.requested or 0,
+        "artifacts": row.artifacts or 0,
+        "blobs": row.blobs or 0,
         "createdAt": format_time(row.created_at),
         "updatedAt": format_time(row.updated_at),
     }
@@ -148,6 +152,10 @@ def _row(entity: Mapping[str, Any]) -> JournalRow:
             state=State(entity["state"]),
             channel=entity["channel"] or None,
             code=entity["code"] or None,
+            detail=entity["detail"] or None,
+            requested=int(entity["requested"]) or None,
+            artifacts=int(entity["artifacts"]) or None,
+            blobs=int(entity["blobs"]) or None,
             created_at=parse_time(entity["createdAt"]),
             updated_at=parse_time(entity["updatedAt"]),
         )

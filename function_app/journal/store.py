@@ -94,7 +94,9 @@ def row_of(journal: Journal) -> JournalRow:
     """The row of a journal that is not empty."""
     first, last = journal.entries[0], journal.entries[-1]
     channel = next((entry.facts["channel"] for entry in journal.entries if "channel" in entry.facts), None)
-    code = last.facts.get("code")
+    code, detail = last.facts.get("code"), last.facts.get("detail")
+    planned = journal.newest(State.PLANNED)
+    plan = {} if planned is None else planned.facts
     return JournalRow(
         kind=journal.kind,
         about=journal.about,
@@ -102,6 +104,10 @@ def row_of(journal: Journal) -> JournalRow:
         state=last.state,
         channel=None if channel is None else str(channel),
         code=None if code is None else str(code),
+        detail=None if code is None or detail is None else str(detail),
+        requested=first.facts.get("artifacts"),
+        artifacts=plan.get("artifacts"),
+        blobs=plan.get("blobs"),
         created_at=first.at,
         updated_at=last.at,
     )

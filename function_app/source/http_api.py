@@ -5,46 +5,47 @@ Durable is asked for nothing but to run an orchestration, or to end it.
 """
 
 import asyncio
-import re
+import logging
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NoReturn
-from urllib.parse import urlencode
+from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, ServiceError
-from airgap.fields import CHANNEL, parse_time
 from airgap.journal import Journal, is_journal_id
-from airgap.states import TRANSFERS, Kind, State
+from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.journal.store import JournalStore
-from function_app.ports import RowFilter
+from function_app.source.faults import Faults, RequestRefusedError
+from function_app.source.list_request import ListRequest
 from function_app.source.planning import REQUEST
-from function_app.source.problems import problem, respond
+from function_app.source.problems import problem, refused_method, refused_request, respond
 from function_app.source.starting import start_transfer
-from function_app.source.transfer_request import (
-    FieldError,
-    RequestRefusedError,
-    TransferRequest,
-    transfer_id_for,
+from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
+from function_app.source.transfer_status import (
+    describe,
+    links_of,
+    progress_of,
+    remedy_of_late_cancel,
+    summarize,
 )
-from function_app.source.transfer_status import describe, links_of, progress_of, summarize
 from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
+_LOG = logging.getLogger(__name__)
 _POLL_S = "5"
-_DEFAULT_LIMIT = 50
-_MAX_LIMIT = 500
-_FILTERS = ("state", "channel", "createdFrom", "createdBefore")
+_OUTAGE_S = "60"
 _CALLER = "caller"
+_NO_METHODS = ("HEAD", "PUT", "PATCH", "OPTIONS")
+"""Of no resource here; each function below that refuses methods adds those that its own resource lacks."""
 
 
 @bp.route(route="transfers", methods=["POST"])
@@ -58,8 +59,8 @@ async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 
 
 async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
-    request = TransferRequest.from_bytes(req.get_body())
-    transfer_id = transfer_id_for(req.headers.get("Idempotency-Key"), source_settings().pipeline_resource_id)
+    request = read_order(req.get_body(), req.headers, req.params)
+    transfer_id = transfer_id_for(req.headers.get(KEY_HEADER), source_settings().pipeline_resource_id)
     terms = {**request.to_json(), "artifacts": len(request.artifacts)}
     journal = await asyncio.to_thread(
         _journals().record,
@@ -69,10 +70,15 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     )
     if journal.entries[0].facts["requestSha256"] != request.sha256:
         return problem(
-            HTTPStatus.CONFLICT, Code.CONFLICT, "this Idempotency-Key was used for another request"
+            HTTPStatus.CONFLICT,
+            Code.CONFLICT,
+            f"this {KEY_HEADER} was used for another request",
+            remedy="Send this request with a key of its own; `instance` is the transfer that has this one.",
+            instance=links_of(transfer_id)["self"],
         )
+    body = describe(journal, request.artifacts)
     if not journal.is_active:
-        return respond(HTTPStatus.OK, describe(journal), {"Location": links_of(transfer_id)["self"]})
+        return respond(HTTPStatus.OK, body, {"Location": links_of(transfer_id)["self"]})
     # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
     if await find_instance(client, transfer_id) is None:
         side = source_side()
@@ -85,22 +91,23 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
         await start_transfer(client, side, transfer_id)
     headers = {"Location": links_of(transfer_id)["self"], "Retry-After": _POLL_S}
-    return respond(HTTPStatus.ACCEPTED, describe(journal), headers)
+    return respond(HTTPStatus.ACCEPTED, body, headers)
 
 
 @bp.route(route="transfers/{transferId}", methods=["GET"])
 async def get_transfer(req: func.HttpRequest) -> func.HttpResponse:
     """Where a transfer stands, and how it came there."""
-    return await _answered(_get(req.route_params.get("transferId", "")))
+    return await _answered(_get(req.route_params.get("transferId", ""), req.params))
 
 
-async def _get(transfer_id: str) -> func.HttpResponse:
+async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse:
+    Faults().add_unknown_parameters(params).refuse_any()
     journal = await _find(transfer_id)
     if journal is None:
         return _unknown(transfer_id)
     work = WorkFolder(source_side().blobs, transfer_id)
     progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else None
-    body = describe(journal) | ({} if progress is None else {"progress": progress})
+    body = await _description(journal) | ({} if progress is None else {"progress": progress})
     return respond(HTTPStatus.OK, body, {"Retry-After": _POLL_S} if journal.is_active else {})
 
 
@@ -115,22 +122,19 @@ async def list_transfers(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _list(params: Mapping[str, str]) -> func.HttpResponse:
-    where, limit = _read_filter(params), params.get("limit", str(_DEFAULT_LIMIT))
-    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= _MAX_LIMIT:
-        _refuse_query("limit", f"not a number from 1 to {_MAX_LIMIT}")
+    wanted = ListRequest.from_params(params)
     try:
         rows, token = await asyncio.to_thread(
             _journals().projection.page,
             Kind.TRANSFERS,
-            where=where,
-            limit=int(limit),
-            token=params.get("cursor"),
+            where=wanted.where,
+            limit=wanted.limit,
+            token=wanted.cursor,
         )
     except OperatorError:
-        _refuse_query("cursor", "not one that a list of ours ended with")
-    kept = {name: params[name] for name in (*_FILTERS, "limit") if name in params}
-    following = None if token is None else f"/api/transfers?{urlencode({**kept, 'cursor': token})}"
-    return respond(HTTPStatus.OK, {"transfers": [summarize(row) for row in rows], "next": following})
+        raise wanted.cursor_refusal() from None
+    body = {"transfers": [summarize(row) for row in rows], "next": wanted.next_link(token)}
+    return respond(HTTPStatus.OK, body)
 
 
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])
@@ -140,10 +144,11 @@ async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 
     What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
     """
-    return await _answered(_cancel(req.route_params.get("transferId", ""), client))
+    return await _answered(_cancel(req.route_params.get("transferId", ""), req.params, client))
 
 
-async def _cancel(transfer_id: str, client: Any) -> func.HttpResponse:
+async def _cancel(transfer_id: str, params: Mapping[str, str], client: Any) -> func.HttpResponse:
+    Faults().add_unknown_parameters(params).refuse_any()
     journal = await _find(transfer_id)
     if journal is None:
         return _unknown(transfer_id)
@@ -163,7 +168,26 @@ async def _cancel(transfer_id: str, client: Any) -> func.HttpResponse:
     instance = await find_instance(client, transfer_id)
     if instance is not None and instance.is_active:
         await client.terminate(transfer_id, "cancelled by request")
-    return respond(HTTPStatus.OK, describe(journal))
+    return respond(HTTPStatus.OK, await _description(journal))
+
+
+@bp.route(route="transfers", methods=[*_NO_METHODS, "DELETE"])
+async def refuse_transfers_method(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which methods there are: 405."""
+    return refused_method(req.method, "GET", "POST")
+
+
+@bp.route(route="transfers/{transferId}", methods=[*_NO_METHODS, "POST"])
+async def refuse_transfer_method(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which methods there are: 405."""
+    return refused_method(req.method, "DELETE", "GET")
+
+
+async def _description(journal: Journal) -> dict[str, Any]:
+    """What is told of a transfer, with the references that were ordered."""
+    work = WorkFolder(source_side().blobs, journal.about)
+    request = await asyncio.to_thread(work.find, REQUEST, RequestDocument)
+    return describe(journal, None if request is None else request.artifacts)
 
 
 def _journals() -> JournalStore:
@@ -176,12 +200,21 @@ async def _answered(work: Awaitable[func.HttpResponse]) -> func.HttpResponse:
     try:
         return await work
     except RequestRefusedError as refusal:
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.is_too_large else HTTPStatus.BAD_REQUEST
-        return problem(status, refusal.code, refusal.detail, refusal.errors)
+        return refused_request(refusal)
     except ServiceError as error:
         is_passing = error.code.is_retryable
         status = HTTPStatus.SERVICE_UNAVAILABLE if is_passing else HTTPStatus.INTERNAL_SERVER_ERROR
-        return problem(status, error.code, error.detail)
+        headers = {"Retry-After": _OUTAGE_S} if is_passing else {}
+        return problem(status, error.code, error.detail, headers=headers)
+    except OperatorError as error:
+        # The caller did nothing wrong, and what the settings say is none of its business.
+        _LOG.error("no request can be answered: %s", error)
+        return problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            error.code,
+            "a setting of this app is missing or wrong",
+            remedy="Tell those who run the app: its log names the setting.",
+        )
     except AirgapError as error:
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, error.code, error.detail)
 
@@ -194,36 +227,20 @@ async def _find(transfer_id: str) -> Journal | None:
     return journal if journal.entries else None
 
 
-def _read_filter(params: Mapping[str, str]) -> RowFilter:
-    state, channel = params.get("state"), params.get("channel")
-    if state is not None and state not in {one.value for one in TRANSFERS}:
-        _refuse_query("state", f"not one of {', '.join(TRANSFERS)}")
-    if channel is not None and not CHANNEL.fullmatch(channel):
-        _refuse_query("channel", "not the name of a channel")
-    return RowFilter(
-        state=None if state is None else State(state),
-        channel=channel,
-        created_from=_time(params, "createdFrom"),
-        created_before=_time(params, "createdBefore"),
-    )
-
-
-def _time(params: Mapping[str, str], name: str) -> datetime | None:
-    try:
-        return parse_time(params[name]) if name in params else None
-    except ValueError as error:
-        _refuse_query(name, str(error))
-
-
 def _unknown(transfer_id: str) -> func.HttpResponse:
-    return problem(HTTPStatus.NOT_FOUND, Code.NOT_FOUND, f"there is no transfer {transfer_id[:40]!r}")
+    return problem(
+        HTTPStatus.NOT_FOUND,
+        Code.NOT_FOUND,
+        f"there is no transfer {transfer_id[:40]!r}",
+        remedy="Check the transfer's id: GET /api/transfers lists all.",
+    )
 
 
 def _decided(journal: Journal) -> func.HttpResponse:
     return problem(
-        HTTPStatus.CONFLICT, Code.TRANSITION_REFUSED, f"the transfer has come to this: {journal.state}"
+        HTTPStatus.CONFLICT,
+        Code.TRANSITION_REFUSED,
+        f"the transfer has come to this: {journal.state}",
+        remedy=remedy_of_late_cancel(journal),
+        instance=links_of(journal.about)["self"],
     )
-
-
-def _refuse_query(name: str, why: str) -> NoReturn:
-    raise RequestRefusedError((FieldError(name, why),))

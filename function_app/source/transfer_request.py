@@ -1,48 +1,36 @@
-"""The body of ``POST /api/transfers``: read strictly, every field at fault named at once."""
+"""The order of a transfer, as ``POST /api/transfers`` takes it: read strictly, all faults told at once."""
 
+import codecs
 import hashlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from airgap import fields
-from airgap.errors import AirgapError, Code, OperatorError, UntrustedInputError
+from airgap.errors import Code, UntrustedInputError
+from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.manifest import MAX_ARTIFACTS, MAX_AUDIENCE, REFERENCE
 from airgap.strict_json import dump_canonical, load_strict
-
-T = TypeVar("T")
+from function_app.source.faults import MISSING, Faults, Path, describe_value
 
 MAX_BODY_BYTES = 1024 * 1024
 DEFAULT_EXPIRY_S = 30 * 24 * 3600
 MIN_EXPIRY_S = 60
 MAX_EXPIRY_S = 20 * 366 * 24 * 3600
+KEY_HEADER = "Idempotency-Key"
+CHANNEL_IN_WORDS = "a channel's name: 1 to 63 lower-case letters, digits and hyphens, no hyphen at either end"
+
 _KEY = re.compile(r"[ -~]{1,128}")
-_READ = fields.FieldReader(Code.REQUEST_INVALID)
-_REQUIRED = ("artifacts", "channel", "audience")
-_OPTIONAL = ("expiresInSeconds",)
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One field of a request body, by its path, and what is wrong with it."""
-
-    field: str
-    message: str
-
-
-class RequestRefusedError(OperatorError):
-    """A request body that is not accepted, with every field at fault."""
-
-    def __init__(self, errors: tuple[FieldError, ...], *, is_too_large: bool = False) -> None:
-        super().__init__(Code.REQUEST_INVALID, "; ".join(f"{e.field}: {e.message}" for e in errors))
-        self.errors = errors
-        self.is_too_large = is_too_large
-
-    def __reduce__(self) -> Any:
-        """Survive a process pool, as the base class does."""
-        return type(self), (self.errors,)
+_MEMBERS = ("artifacts", "channel", "audience", "expiresInSeconds")
+_MAX_REFERENCE_CHARACTERS = 512
+_BODY_IN_WORDS = "one JSON object in UTF-8, without a byte-order mark"
+_REFERENCE_IN_WORDS = (
+    "REPOSITORY:TAG or REPOSITORY@sha256:DIGEST, the repository in lower case, without the registry's name"
+)
+_SERVER_IN_WORDS = (
+    "the login server of the target registry, such as name.azurecr.io: lower case, without https"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,43 +43,29 @@ class TransferRequest:
     expires_in_s: int
 
     @classmethod
-    def from_bytes(cls, body: bytes) -> "TransferRequest":
+    def from_bytes(cls, body: bytes, faults: Faults | None = None) -> "TransferRequest":
         """Read a request body.
+
+        Args:
+            body: as received.
+            faults: what was found wrong with the rest of the request; it is told with the body's own faults.
 
         Raises:
             RequestRefusedError: ``REQUEST_INVALID``, naming every field at fault; ``is_too_large`` where the
-                body has more than 1 MiB (``TOO_LARGE`` of the strict reader).
+                body has more than 1 MiB.
         """
-        try:
-            raw = load_strict(body, max_bytes=MAX_BODY_BYTES, code=Code.MANIFEST_MALFORMED)
-        except UntrustedInputError as error:
-            refusal = FieldError("body", error.detail)
-            raise RequestRefusedError((refusal,), is_too_large=error.code is Code.TOO_LARGE) from None
-        if type(raw) is not dict:
-            raise RequestRefusedError((FieldError("body", "not a JSON object"),))
-        errors = [FieldError(name, "missing") for name in _REQUIRED if name not in raw]
-        errors += [
-            FieldError(name[:100], "unknown field") for name in raw if name not in (*_REQUIRED, *_OPTIONAL)
-        ]
-
-        def member(name: str, read: Callable[[Any, str], T], default: T) -> T:
-            if name not in raw:
-                return default
-            try:
-                return read(raw[name], name)
-            except AirgapError as error:
-                where, _, why = error.detail.partition(": ")
-                errors.append(FieldError(where, why))
-                return default
-
+        faults = faults or Faults()
+        raw = _read_object(body, faults)
         request = cls(
-            artifacts=member("artifacts", _artifacts, ()),
-            channel=member("channel", _channel, ""),
-            audience=member("audience", _audience, ()),
-            expires_in_s=member("expiresInSeconds", _expiry, DEFAULT_EXPIRY_S),
+            artifacts=_read_artifacts(raw.get("artifacts", MISSING), faults),
+            channel=_read_channel(raw.get("channel", MISSING), faults),
+            audience=_read_audience(raw.get("audience", MISSING), faults),
+            expires_in_s=_read_expiry(raw.get("expiresInSeconds", DEFAULT_EXPIRY_S), faults),
         )
-        if errors:
-            raise RequestRefusedError(tuple(errors))
+        for name, value in raw.items():
+            if name not in _MEMBERS:
+                faults.add("body", (name,), value, f"one of the members {', '.join(_MEMBERS)}")
+        faults.refuse_any()
         return request
 
     def to_json(self) -> dict[str, Any]:
@@ -109,49 +83,102 @@ class TransferRequest:
         return hashlib.sha256(dump_canonical(self.to_json())).hexdigest()
 
 
+def read_order(body: bytes, headers: Mapping[str, str], params: Mapping[str, str]) -> TransferRequest:
+    """What a whole request orders: query, headers and body are judged together.
+
+    Raises:
+        RequestRefusedError: ``REQUEST_INVALID``, naming every fault of each of them.
+    """
+    faults = Faults().add_unknown_parameters(params)
+    key = headers.get(KEY_HEADER)
+    if key is not None and not _KEY.fullmatch(key):
+        faults.add("header", (KEY_HEADER,), key, "1 to 128 printable ASCII characters")
+    return TransferRequest.from_bytes(body, faults)
+
+
 def transfer_id_for(idempotency_key: str | None, pipeline_resource_id: str) -> str:
     """The transfer id: 32 hex digits, random, or derived from the key so that a repeat meets its transfer.
 
     The export pipeline's ARM id goes in too: two sources that use the same key must not meet at one target.
-
-    Raises:
-        RequestRefusedError: the key is not 1 to 128 printable ASCII characters.
     """
     if idempotency_key is None:
         return uuid.uuid4().hex
-    if not _KEY.fullmatch(idempotency_key):
-        raise RequestRefusedError((FieldError("Idempotency-Key", "not 1 to 128 printable ASCII characters"),))
     return hashlib.sha256(f"{pipeline_resource_id}\0{idempotency_key}".encode()).hexdigest()[:32]
 
 
-def _artifacts(raw: Any, where: str) -> tuple[str, ...]:
-    references = _READ.items(
-        raw,
-        where,
-        lambda one, at: _READ.text(one, at, pattern=REFERENCE, limit=512),
-        least=1,
-        most=MAX_ARTIFACTS,
-    )
-    seen: set[str] = set()
-    for index, reference in enumerate(references):
-        if reference in seen:
-            _READ.refuse(f"{where}[{index}]", f"{reference} occurs twice")
-        seen.add(reference)
-    return references
+def _read_object(body: bytes, faults: Faults) -> dict[str, Any]:
+    """The body's members; a body that has none is refused with whatever else was at fault."""
+    if len(body) > MAX_BODY_BYTES:
+        faults.add_words("body", (), f"{len(body)} bytes", f"a JSON object of at most {MAX_BODY_BYTES} bytes")
+        raise faults.refusal(is_too_large=True)
+    if (given := _name_no_json(body)) is None:
+        try:
+            raw = load_strict(body, max_bytes=MAX_BODY_BYTES, code=Code.MANIFEST_MALFORMED)
+        except UntrustedInputError as error:
+            given = error.detail
+        else:
+            if type(raw) is dict:
+                return raw
+            given = describe_value(raw)
+    faults.add_words("body", (), given, _BODY_IN_WORDS)
+    raise faults.refusal()
 
 
-def _channel(raw: Any, where: str) -> str:
-    return _READ.text(raw, where, pattern=fields.CHANNEL)
+def _name_no_json(body: bytes) -> str | None:
+    """What a body is that people often send in the place of JSON; ``None`` for any other."""
+    if not body.strip():
+        return "an empty body"
+    if body.startswith(codecs.BOM_UTF8):
+        return "a byte-order mark before the JSON"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    return None
 
 
-def _audience(raw: Any, where: str) -> tuple[str, ...]:
-    def server(one: Any, at: str) -> str:
-        return _READ.text(one, at, pattern=fields.LOGIN_SERVER)
+def _read_artifacts(raw: Any, faults: Faults) -> tuple[str, ...]:
+    path: Path = ("artifacts",)
+    if type(raw) is not list or not 1 <= len(raw) <= MAX_ARTIFACTS:
+        faults.add("body", path, raw, f"an array of 1 to {MAX_ARTIFACTS} references")
+        return ()
+    first: dict[str, int] = {}
+    for index, one in enumerate(raw):
+        if type(one) is not str or len(one) > _MAX_REFERENCE_CHARACTERS or not REFERENCE.fullmatch(one):
+            faults.add("body", (*path, index), one, _REFERENCE_IN_WORDS)
+        elif one in first:
+            where = f"artifacts[{first[one]}]"
+            faults.add(
+                "body", (*path, index), one, f"each reference once; this one occurs at {where} already"
+            )
+        else:
+            first[one] = index
+    return tuple(first)
 
-    if type(raw) is str:
-        return (server(raw, where),)
-    return _READ.items(raw, where, server, least=1, most=MAX_AUDIENCE)
+
+def _read_channel(raw: Any, faults: Faults) -> str:
+    if type(raw) is not str or not CHANNEL.fullmatch(raw):
+        faults.add("body", ("channel",), raw, CHANNEL_IN_WORDS)
+        return ""
+    return raw
 
 
-def _expiry(raw: Any, where: str) -> int:
-    return _READ.integer(raw, where, least=MIN_EXPIRY_S, most=MAX_EXPIRY_S)
+def _read_audience(raw: Any, faults: Faults) -> tuple[str, ...]:
+    """One login server, or an array of them."""
+    path: Path = ("audience",)
+    if raw is MISSING or type(raw) not in (str, list):
+        faults.add("body", path, raw, f"{_SERVER_IN_WORDS}; or an array of 1 to {MAX_AUDIENCE} of them")
+        return ()
+    if type(raw) is list and not 1 <= len(raw) <= MAX_AUDIENCE:
+        faults.add("body", path, raw, f"one login server, or an array of 1 to {MAX_AUDIENCE} of them")
+        return ()
+    for index, one in enumerate(raw if type(raw) is list else [raw]):
+        if type(one) is not str or not LOGIN_SERVER.fullmatch(one):
+            faults.add("body", (*path, index) if type(raw) is list else path, one, _SERVER_IN_WORDS)
+    return tuple(raw) if type(raw) is list else (raw,)
+
+
+def _read_expiry(raw: Any, faults: Faults) -> int:
+    if type(raw) is not int or not MIN_EXPIRY_S <= raw <= MAX_EXPIRY_S:
+        wanted = f"a whole number of seconds from {MIN_EXPIRY_S} to {MAX_EXPIRY_S}, without quotes"
+        faults.add("body", ("expiresInSeconds",), raw, wanted)
+        return DEFAULT_EXPIRY_S
+    return raw

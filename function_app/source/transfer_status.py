@@ -1,22 +1,26 @@
 """What the journal of a transfer says to those who ordered it."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from airgap.errors import Code
+from airgap.errors import code_named
 from airgap.fields import format_time
 from airgap.journal import Journal, JournalEntry
 from airgap.states import State
+from function_app.journal.store import row_of
 from function_app.ports import JournalRow
 from function_app.storage.work_folder import WorkFolder
 
-_TERMS = ("artifacts", "channel", "audience", "expiresInSeconds")
+_TERMS = ("channel", "audience", "expiresInSeconds")
 _WITH_CODE = frozenset({State.REFUSED, State.FAILED})
 
 
-def describe(journal: Journal) -> dict[str, Any]:
+def describe(journal: Journal, artifacts: Sequence[str] | None) -> dict[str, Any]:
     """The body of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
 
-    The journal must not be empty.
+    Args:
+        journal: of the transfer; not empty.
+        artifacts: the references that were ordered; ``None`` if they are not known any more.
     """
     first, last = journal.entries[0], journal.entries[-1]
     body: dict[str, Any] = {
@@ -24,7 +28,11 @@ def describe(journal: Journal) -> dict[str, Any]:
         "state": last.state.value,
         "createdAt": format_time(first.at),
         "updatedAt": format_time(last.at),
-        "request": {name: first.facts.get(name) for name in _TERMS},
+        "request": {
+            "artifacts": None if artifacts is None else list(artifacts),
+            **{name: first.facts.get(name) for name in _TERMS},
+        },
+        "counts": _counts(row_of(journal)),
         "history": [
             {"state": entry.state.value, "at": format_time(entry.at), "by": entry.by}
             for entry in journal.entries
@@ -64,9 +72,10 @@ def summarize(row: JournalRow) -> dict[str, Any]:
         "channel": row.channel,
         "createdAt": format_time(row.created_at),
         "updatedAt": format_time(row.updated_at),
+        "counts": _counts(row),
         "links": {"self": links_of(row.about)["self"]},
     }
-    return line if row.code is None else {**line, "code": row.code}
+    return line if row.code is None else {**line, "error": _explain(row.code, row.detail or "")}
 
 
 def links_of(transfer_id: str) -> dict[str, str]:
@@ -75,14 +84,36 @@ def links_of(transfer_id: str) -> dict[str, str]:
     return {"self": path, "cancel": path}
 
 
+def remedy_of_late_cancel(journal: Journal) -> str:
+    """What to do about a transfer that cannot be cancelled any more, by what has become of it."""
+    sealed = journal.newest(State.SEALED)
+    match journal.state:
+        case State.CANCELLED:
+            return "Nothing to do: it was cancelled before."
+        case State.DELIVERED:
+            return "It cannot be called back: the target has imported it."
+        case State.REFUSED | State.FAILED if sealed is None:
+            return "Nothing to cancel: it ended by itself; its `error` says why."
+        case State.SEALED | State.DAMAGED | State.REFUSED if sealed is not None:
+            until = sealed.facts.get("bundle", {}).get("expiresAt")
+            return f"Its bundle is out: let nobody carry it; it expires at {until}."
+    return "Nothing to cancel: no bundle of it will be imported any more."
+
+
+def _counts(row: JournalRow) -> dict[str, int | None]:
+    """How many references were ordered, artifacts they are with all referrers, and blobs these travel in.
+
+    The last two are ``None`` until the transfer is planned.
+    """
+    return {"requested": row.requested, "artifacts": row.artifacts, "blobs": row.blobs}
+
+
 def _describe_error(entry: JournalEntry) -> dict[str, Any]:
     """Code, detail and remedy of a transfer that did not succeed; the references at fault, where known."""
-    name = str(entry.facts.get("code"))
-    code = Code.__members__.get(name)
-    error = {
-        "code": name,
-        "detail": entry.facts.get("detail", ""),
-        "remedy": Code.NEWER_FORMAT.remedy if code is None else code.remedy,
-    }
+    error = _explain(str(entry.facts.get("code")), str(entry.facts.get("detail", "")))
     artifacts = entry.facts.get("artifacts")
     return {**error, "artifacts": artifacts} if artifacts else error
+
+
+def _explain(name: str, detail: str) -> dict[str, Any]:
+    return {"code": name, "detail": detail, "remedy": code_named(name).remedy}

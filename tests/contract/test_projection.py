@@ -44,6 +44,10 @@ def row(about: str = "0123456789abcdef", *, age: timedelta = timedelta(), **memb
         "state": State.REQUESTED,
         "channel": "prod",
         "code": None,
+        "detail": None,
+        "requested": 2,
+        "artifacts": None,
+        "blobs": None,
         "created_at": NOW - age,
         "updated_at": NOW,
     }

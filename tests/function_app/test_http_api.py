@@ -2,18 +2,22 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import azure.functions as func
 import pytest
+from azure.functions.decorators.http import HttpTrigger
 
 from airgap.errors import Code, PolicyRefusal
-from airgap.states import Kind, State
+from airgap.states import TRANSFERS, Kind, State
 from function_app.azure.wiring import source_settings
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
+from function_app.roles import build_app
 from function_app.source import http_api
+from function_app.source.list_request import PARAMETERS
 from function_app.source.transfer_request import MAX_BODY_BYTES
 from function_app.storage.work_folder import WorkFolder
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
@@ -44,13 +48,14 @@ def call(
     client: DurableClient | None,
     *,
     body: Any = None,
+    method: str = "?",
     transfer_id: str = "",
     params: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
 ) -> tuple[func.HttpResponse, Any]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = func.HttpRequest(
-        method="?",
+        method=method,
         url="https://app/api/transfers",
         headers=headers or {},
         params=params or {},
@@ -64,10 +69,10 @@ def call(
 
 
 def post(
-    body: Any, client: DurableClient | None = None, key: str | None = None
+    body: Any, client: DurableClient | None = None, key: str | None = None, **params: str
 ) -> tuple[func.HttpResponse, Any]:
     headers = {} if key is None else {"Idempotency-Key": key}
-    return call("create_transfer", client or DurableClient(), body=body, headers=headers)
+    return call("create_transfer", client or DurableClient(), body=body, headers=headers, params=params)
 
 
 def test_transfer_is_accepted_with_where_to_look() -> None:
@@ -125,9 +130,73 @@ def test_invalid_field_is_named(change: dict[str, Any], field: str | None) -> No
     assert client.started == []
 
 
-def test_all_fields_at_fault_are_named_at_once() -> None:
-    _, body = post({"artifacts": [], "channel": "NO", "surprise": 1})
-    assert {error["field"] for error in body["errors"]} == {"artifacts", "channel", "audience", "surprise"}
+def test_all_faults_of_a_request_are_told_at_once_with_what_was_given_and_what_is_wanted() -> None:
+    order = {
+        "artifacts": ["team/app:v1", "Team/App:v1", 7, "team/app:v1"],
+        "channel": None,
+        "audience": ["ok.azurecr.io", "https://x.azurecr.io"],
+        "expiresInSeconds": "60",
+        "a/b~c": 1,
+    }
+    client = DurableClient()
+    response, body = post(order, client, "ключ", force="1")
+    assert response.status_code == 400
+    assert [(e["in"], e["field"], e.get("pointer"), e["given"]) for e in body["errors"]] == [
+        ("query", "force", None, '"1"'),
+        ("header", "Idempotency-Key", None, '"ключ"'),
+        ("body", "artifacts[1]", "#/artifacts/1", '"Team/App:v1"'),
+        ("body", "artifacts[2]", "#/artifacts/2", "7"),
+        ("body", "artifacts[3]", "#/artifacts/3", '"team/app:v1"'),
+        ("body", "channel", "#/channel", "null"),
+        ("body", "audience[1]", "#/audience/1", '"https://x.azurecr.io"'),
+        ("body", "expiresInSeconds", "#/expiresInSeconds", '"60"'),
+        ("body", "a/b~c", "#/a~1b~0c", "1"),
+    ]
+    assert "occurs at artifacts[0] already" in body["errors"][4]["wanted"]
+    assert "artifacts[1]" in body["detail"]
+    assert client.started == []
+
+
+@pytest.mark.parametrize("change", [{"artifacts": ["A"]}, {"channel": "A"}, {"audience": "A"}], ids=str)
+def test_what_is_wanted_is_said_in_words(change: dict[str, Any]) -> None:
+    response, body = post(GOOD | change)
+    assert response.status_code == 400
+    answer = response.get_body().decode()
+    assert not set("\\^$*") & set(body["errors"][0]["wanted"])
+    assert "[a-z" not in answer
+    assert "(?" not in answer
+
+
+def test_missing_field_is_told_as_such() -> None:
+    _, body = post({})
+    assert [(error["field"], error["given"]) for error in body["errors"]] == [
+        ("artifacts", "nothing"),
+        ("channel", "nothing"),
+        ("audience", "nothing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {str(number): 0 for number in range(80_000)},
+        GOOD | {"artifacts": ["?" * 200] * 5000},
+        {"x" * 500_000: "y" * 500_000},
+        {"\u202e" * 80_000: "\u202e" * 80_000},
+    ],
+    ids=["unknown members", "artifacts", "one long member", "not printable"],
+)
+def test_answer_stays_small_however_much_is_at_fault(order: dict[str, Any]) -> None:
+    response, body = post(order)
+    assert response.status_code == 400
+    assert len(response.get_body()) < 20_000
+    assert len(body["errors"]) <= 20
+    assert body["errorCount"] >= len(body["errors"])
+
+
+def test_secret_in_a_wrong_field_is_not_quoted() -> None:
+    response, _ = post(GOOD | {"artifacts": ["https://a.blob.core.windows.net/c?sv=1&sig=S3cr3t"]})
+    assert b"S3cr3t" not in response.get_body()
 
 
 @pytest.mark.parametrize(
@@ -150,6 +219,25 @@ def test_body_that_is_no_strict_json_object_is_refused(raw: bytes) -> None:
     response, body = post(raw)
     assert response.status_code == 400
     assert body["errors"][0]["field"] == "body"
+
+
+@pytest.mark.parametrize(
+    ("raw", "given"),
+    [
+        (b"", "an empty body"),
+        (b" \r\n", "an empty body"),
+        (b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), "a byte-order mark before the JSON"),
+        (json.dumps(GOOD).encode("utf-16"), "UTF-16"),
+        (b"[]", "an empty array"),
+    ],
+    ids=["empty", "blank", "byte-order mark", "UTF-16", "array"],
+)
+def test_body_that_is_no_object_is_called_what_it_is(raw: bytes, given: str) -> None:
+    response, body = post(raw)
+    assert response.status_code == 400
+    (error,) = body["errors"]
+    assert (error["field"], error["pointer"], error["given"]) == ("body", "#", given)
+    assert "JSON object" in error["wanted"]
 
 
 def test_body_beyond_the_cap_is_refused_unparsed() -> None:
@@ -178,6 +266,8 @@ def test_same_key_with_another_request_is_a_conflict() -> None:
     post(GOOD, client, "nightly-1")
     response, body = post(GOOD | {"channel": "other"}, client, "nightly-1")
     assert (response.status_code, body["code"]) == (409, "CONFLICT")
+    assert "key of its own" in body["remedy"]
+    assert body["instance"] == f"/api/transfers/{client.started[0]}"
     assert len(client.started) == 1
 
 
@@ -229,7 +319,7 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
     assert [entry["state"] for entry in body["history"]] == list(states)
     assert body["history"][0] == {"state": "requested", "at": "2026-11-23T08:00:00Z", "by": "app"}
     assert body["request"] == {
-        "artifacts": 1,
+        "artifacts": None,
         "channel": "prod",
         "audience": ["a.azurecr.io"],
         "expiresInSeconds": 60,
@@ -323,10 +413,30 @@ def test_list_is_newest_first_and_filtered(side: SourceSide) -> None:
             "channel": "prod",
             "createdAt": "2026-11-22T08:00:00Z",
             "updatedAt": "2026-11-22T08:00:00Z",
-            "code": "ARTIFACT_NOT_FOUND",
+            "counts": {"requested": 1, "artifacts": None, "blobs": None},
+            "error": {
+                "code": "ARTIFACT_NOT_FOUND",
+                "detail": "a:1",
+                "remedy": Code.ARTIFACT_NOT_FOUND.remedy,
+            },
             "links": {"self": "/api/transfers/ref00000"},
         }
     ]
+
+
+def test_transfer_shows_which_artifacts_and_how_many(side: SourceSide) -> None:
+    assert isinstance(side.registry, MemoryRegistry)
+    side.registry.push_image("team/app", "v1")
+    _, ordered = post(GOOD, key="nightly-1")
+    assert ordered["request"]["artifacts"] == ["team/app:v1"]
+    assert ordered["counts"] == {"requested": 1, "artifacts": None, "blobs": None}
+    note(side, "planned", transfer_id=ordered["transferId"], facts={"blobs": 2, "artifacts": 7})
+    _, body = call("get_transfer", None, transfer_id=ordered["transferId"])
+    assert body["request"]["artifacts"] == ["team/app:v1"]
+    assert body["counts"] == {"requested": 1, "artifacts": 7, "blobs": 2}
+    _, page = call("list_transfers", None)
+    assert page["transfers"][0]["counts"] == {"requested": 1, "artifacts": 7, "blobs": 2}
+    assert post(GOOD, key="nightly-1")[1]["request"]["artifacts"] == ["team/app:v1"]
 
 
 def test_next_link_leads_through_all_pages_with_the_same_filters(side: SourceSide) -> None:
@@ -361,6 +471,51 @@ def test_invalid_query_is_named(params: dict[str, str]) -> None:
     response, body = call("list_transfers", None, params=params)
     assert response.status_code == 400
     assert body["errors"][0]["field"] in params
+    assert body["errors"][0]["in"] == "query"
+    assert body["errors"][0]["given"] == json.dumps(*params.values(), ensure_ascii=False)
+
+
+def test_all_faults_of_a_query_are_told_at_once() -> None:
+    params = {"status": "sealed", "limit": "all", "state": "x", "createdFrom": "now"}
+    response, body = call("list_transfers", None, params=params)
+    assert response.status_code == 400
+    assert {error["field"] for error in body["errors"]} == set(params)
+    (unknown,) = (error for error in body["errors"] if error["field"] == "status")
+    assert "createdBefore" in unknown["wanted"]
+
+
+def test_parameter_that_the_api_does_not_know_is_refused_wherever_it_stands(side: SourceSide) -> None:
+    note(side, "requested")
+    for name in ("get_transfer", "cancel_transfer"):
+        client = None if name == "get_transfer" else DurableClient()
+        response, body = call(name, client, transfer_id=ID, params={"dryRun": "1"})
+        assert (response.status_code, body["errors"][0]["field"]) == (400, "dryRun")
+
+
+def test_function_key_in_the_query_is_the_hosts_own_and_never_told(side: SourceSide) -> None:
+    note(side, "requested")
+    response, _ = call("list_transfers", None, params={"code": "k3y", "limit": "x"})
+    assert response.status_code == 400
+    assert b"k3y" not in response.get_body()
+    response, body = call("list_transfers", None, params={"code": "k3y", "limit": "1"})
+    assert response.status_code == 200
+    assert "k3y" not in str(body)
+
+
+@pytest.mark.parametrize(
+    ("function", "allowed"),
+    [("refuse_transfers_method", "GET, POST"), ("refuse_transfer_method", "DELETE, GET")],
+)
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "OPTIONS"])
+def test_method_that_there_is_not_is_told_with_those_that_there_are(
+    function: str, allowed: str, method: str
+) -> None:
+    response, body = call(function, None, method=method, transfer_id=ID)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == allowed
+    assert response.mimetype == "application/problem+json"
+    assert body["code"] == "REQUEST_INVALID"
+    assert method in body["detail"]
 
 
 def test_lists_that_are_away_are_told_as_passing_while_a_transfer_is_still_found(side: SourceSide) -> None:
@@ -396,6 +551,25 @@ def test_what_is_sealed_or_ended_is_not_cancelled(side: SourceSide, states: tupl
     response, body = call("cancel_transfer", DurableClient(), transfer_id=ID)
     assert (response.status_code, body["code"]) == (409, "TRANSITION_REFUSED")
     assert states[-1] in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        (LIFE, "expires at 2026-12-23T08:00:00Z"),
+        (("requested", "failed"), "ended by itself"),
+        (("requested", "cancelled"), "Nothing to do"),
+        ((*LIFE, "delivered"), "imported"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_remedy_of_a_late_cancellation_fits_what_became_of_the_transfer(
+    side: SourceSide, states: tuple[str, ...], words: str
+) -> None:
+    facts = {"bundle": BUNDLE | {"expiresAt": "2026-12-23T08:00:00Z"}}
+    note(side, *states, facts=facts if states[-1] == "sealed" else None)
+    _, body = call("cancel_transfer", DurableClient(), transfer_id=ID)
+    assert words in body["remedy"]
 
 
 def test_cancellation_needs_no_orchestration(side: SourceSide) -> None:
@@ -461,14 +635,16 @@ def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
     }
 
 
-def test_missing_setting_is_named_to_the_caller_instead_of_a_stack_trace(
-    monkeypatch: pytest.MonkeyPatch,
+def test_mistake_in_the_apps_own_settings_is_told_to_its_log_and_not_to_the_caller(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.delenv("EXPORT_PIPELINE")
+    monkeypatch.setenv("EXPORT_PIPELINE", "not-a-pipeline")
     response, body = post(GOOD)
     assert response.status_code == 500
     assert body["code"] == "SETTING_INVALID"
-    assert "EXPORT_PIPELINE" in body["detail"]
+    assert "not-a-pipeline" not in response.get_body().decode()
+    assert "EXPORT_PIPELINE" not in response.get_body().decode()
+    assert "EXPORT_PIPELINE: 'not-a-pipeline'" in caplog.text
 
 
 def test_one_key_at_two_sources_is_two_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,3 +653,36 @@ def test_one_key_at_two_sources_is_two_transfers(monkeypatch: pytest.MonkeyPatch
     source_settings.cache_clear()
     _, second = post(GOOD, key="nightly")
     assert first["transferId"] != second["transferId"]
+
+
+def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
+    answered: dict[str, list[str]] = {}
+    for function in build_app("source").get_functions():
+        trigger = function.get_trigger()
+        if isinstance(trigger, HttpTrigger):
+            methods = [str(getattr(method, "value", method)) for method in trigger.methods or ()]
+            answered.setdefault(str(trigger.route), []).extend(methods)
+    assert set(answered) == {"transfers", "transfers/{transferId}"}
+    for methods in answered.values():
+        assert sorted(methods) == sorted(method.value for method in func.HttpMethod)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+def test_page_of_the_api_names_every_parameter_state_and_member(side: SourceSide) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    _, ordered = post(GOOD)
+    note(side, *LIFE, facts={"bundle": BUNDLE})
+    note(side, "requested", "refused", transfer_id="ref00000", facts=REFUSED)
+    answers = [
+        ordered,
+        call("get_transfer", None, transfer_id=ID)[1],
+        call("get_transfer", None, transfer_id="ref00000")[1],
+        call("list_transfers", None)[1],
+        call("list_transfers", None)[1]["transfers"][0],
+        post({})[1],
+        post({})[1]["errors"][0],
+    ]
+    names = {*PARAMETERS, *TRANSFERS, *GOOD, *(name for answer in answers for name in answer)}
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []

@@ -1,0 +1,89 @@
+"""What ``GET /api/transfers`` is asked for: the query parameters, read strictly, all faults told at once."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from airgap.fields import CHANNEL, parse_time
+from airgap.states import TRANSFERS, State
+from function_app.ports import RowFilter
+from function_app.source.faults import Faults, RequestRefusedError
+from function_app.source.transfer_request import CHANNEL_IN_WORDS
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+_FILTERS = ("state", "channel", "createdFrom", "createdBefore", "limit")
+PARAMETERS = (*_FILTERS, "cursor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """Which transfers are wanted, and how many to a page."""
+
+    where: RowFilter
+    limit: int
+    cursor: str | None
+    kept: Mapping[str, str]
+    """The parameters that the page after is asked for with, as they were given."""
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> "ListRequest":
+        """Read the query parameters.
+
+        Raises:
+            RequestRefusedError: ``REQUEST_INVALID``, naming every parameter at fault.
+        """
+        faults = Faults().add_unknown_parameters(params, PARAMETERS)
+
+        def read(name: str, parse: Callable[[str], T], wanted: str) -> T | None:
+            if name not in params:
+                return None
+            try:
+                return parse(params[name])
+            except ValueError:
+                faults.add("query", (name,), params[name], wanted)
+                return None
+
+        time = "a time in UTC such as 2026-01-31T08:00:00Z"
+        where = RowFilter(
+            state=read("state", _state, f"one of {', '.join(TRANSFERS)}"),
+            channel=read("channel", _channel, CHANNEL_IN_WORDS),
+            created_from=read("createdFrom", parse_time, time),
+            created_before=read("createdBefore", parse_time, time),
+        )
+        limit = read("limit", _limit, f"a whole number from 1 to {MAX_LIMIT}") or DEFAULT_LIMIT
+        faults.refuse_any()
+        kept = {name: params[name] for name in _FILTERS if name in params}
+        return cls(where=where, limit=limit, cursor=params.get("cursor"), kept=kept)
+
+    def next_link(self, token: str | None) -> str | None:
+        """Where the page after is; ``None`` if this is the last."""
+        return None if token is None else f"/api/transfers?{urlencode({**self.kept, 'cursor': token})}"
+
+    def cursor_refusal(self) -> RequestRefusedError:
+        """The error for a cursor that the lists themselves, which alone can judge it, did not take."""
+        faults = Faults()
+        faults.add("query", ("cursor",), self.cursor, "the cursor of a list's own next link, unchanged")
+        return faults.refusal()
+
+
+def _state(text: str) -> State:
+    if text not in {state.value for state in TRANSFERS}:
+        raise ValueError
+    return State(text)
+
+
+def _channel(text: str) -> str:
+    if not CHANNEL.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise ValueError
+    return int(text)
