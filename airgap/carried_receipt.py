@@ -11,7 +11,7 @@ import re
 from datetime import datetime
 
 from airgap.envelope import Envelope
-from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
+from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, verify_receipt
 
@@ -65,23 +65,9 @@ def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:
         if not any(role.keyids & keyids for role in channel.receipt_roles.values()):
             continue
         try:
-            receipt = verify_receipt(raw, policy=policy, channel=name, now=now)
+            return verify_receipt(raw, policy=policy, channel=name, now=now)
         except AirgapError as error:
-            refusal = error
-            continue
-        if receipt.channel is None:
-            return _require_nameless(receipt)
-        if receipt.channel == name:
-            return receipt
-        if refusal.code is Code.SIGNER_UNKNOWN:
-            refusal = PolicyRefusal(
-                Code.CHANNEL_UNKNOWN, f"its signers may not speak for the channel {receipt.channel}"
-            )
+            # Of several reasons a forgery counts more than a channel that was not the right one to ask.
+            if error.code is not Code.CHANNEL_UNKNOWN or refusal.code is Code.SIGNER_UNKNOWN:
+                refusal = error
     raise refusal
-
-
-def _require_nameless(receipt: Receipt) -> Receipt:
-    """A receipt without a channel must not speak of a transfer: any channel's keys may have signed it."""
-    if receipt.is_imported or receipt.transfer_id or receipt.manifest_sha256 or receipt.artifacts:
-        raise UntrustedInputError(Code.RECEIPT_MALFORMED, "it names a bundle but no channel")
-    return receipt

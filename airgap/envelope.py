@@ -16,10 +16,11 @@ from typing import Any, Self
 
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import Key, Signature, Signer
+from securesystemslib.signer import Key, Signer
 
 from airgap.errors import Code
 from airgap.fields import FieldReader
+from airgap.keys import verify_signature
 from airgap.statement import MAX_STATEMENT_BYTES, PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical, load_strict
 
@@ -124,7 +125,7 @@ def _refuse_costly(raw: bytes) -> None:
 
 def _check(key: Key, signature: bytes, message: bytes) -> SignatureCheck:
     try:
-        key.verify_signature(Signature(key.keyid, signature.hex()), message)
+        verify_signature(key, signature, message)
     except VerificationError:  # a subclass of the next: the check itself failed
         return SignatureCheck.UNCHECKABLE
     except UnverifiedSignatureError:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.exceptions import UnverifiedSignatureError
+from securesystemslib.signer import CryptoSigner, Key, Signature, SSlibKey
 
 from airgap.errors import Code, OperatorError, PolicyRefusal
 
@@ -28,9 +30,9 @@ MIN_RSA_BITS = 3072
 MAX_PEM_BYTES = 16 * 1024
 
 _EC_SCHEMES: Mapping[str, str] = {"secp256r1": "ecdsa-sha2-nistp256", "secp384r1": "ecdsa-sha2-nistp384"}
-SCHEMES = frozenset(
-    (*_EC_SCHEMES.values(), "ed25519", "rsassa-pss-sha256", "ml-dsa-65/1", "ml-dsa-87/1"),
-)
+_PSS = "rsassa-pss-sha256"
+_PSS_PADDING = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=SHA256.digest_size)
+SCHEMES = frozenset((*_EC_SCHEMES.values(), "ed25519", _PSS, "ml-dsa-65/1", "ml-dsa-87/1"))
 """Signature schemes accepted, by their securesystemslib names.
 
 ``ml-dsa-*/1`` signs ``b"tuf" || 0x01 || SHA-512(message)``, TUF's TAP 21.
@@ -55,6 +57,24 @@ def public_key_from_pem(pem: str) -> SSlibKey:
         return _with_scheme(load_pem_public_key(pem.encode("utf-8")))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise PolicyRefusal(Code.POLICY_MALFORMED, f"not an accepted public key: {error}") from None
+
+
+def verify_signature(key: Key, signature: bytes, message: bytes) -> None:
+    """Return where ``signature`` is the key's over ``message``, in the one form that the key's scheme has.
+
+    Raises:
+        UnverifiedSignatureError: it is another's, or over something else.
+        VerificationError: it could not be checked.
+    """
+    key.verify_signature(Signature(key.keyid, signature.hex()), message)
+    if key.scheme == _PSS:
+        # The library takes a salt of any length; RFC 8017 §9.1 advises, and everybody writes, a digest's.
+        rsa_key = load_pem_public_key(key.keyval["public"].encode())
+        assert isinstance(rsa_key, rsa.RSAPublicKey)  # noqa: S101 - verified with it a line above
+        try:
+            rsa_key.verify(signature, message, _PSS_PADDING, SHA256())
+        except InvalidSignature:
+            raise UnverifiedSignatureError("a salt of another length") from None
 
 
 def signer_from_pem(pem: bytes) -> CryptoSigner:
@@ -84,7 +104,7 @@ def _scheme_of(public_key: PublicKeyTypes) -> str:
         case ed25519.Ed25519PublicKey():
             return "ed25519"
         case rsa.RSAPublicKey(key_size=bits) if bits >= MIN_RSA_BITS:
-            return "rsassa-pss-sha256"
+            return _PSS
         case mldsa.MLDSA65PublicKey():
             return "ml-dsa-65/1"
         case mldsa.MLDSA87PublicKey():

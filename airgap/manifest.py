@@ -50,7 +50,7 @@ class Artifact:
     """One artifact as it was exported.
 
     ``reference`` is what was given to the pipeline: ``repo:tag`` where the tag travels, else ``repo@digest``.
-    ``tags`` are the tags that must point to ``digest`` after the import.
+    ``tags`` are the tags that must point to ``digest`` after the import, that of the reference among them.
     """
 
     reference: str
@@ -65,6 +65,9 @@ class Artifact:
         _READ.each(self.tags, "tags", _check_tag, most=MAX_TAGS)
         if "@" in self.reference and not self.reference.endswith("@" + self.digest):
             _READ.refuse("digest", "not the digest of the reference")
+        _, _, tag = self.reference.partition(":")
+        if "@" not in self.reference and tag not in self.tags:
+            _READ.refuse("tags", "without the tag of the reference")
 
     @property
     def repository(self) -> str:

@@ -270,8 +270,8 @@ class Receipt:
         """What names the bundle is known wholly or not at all; only a named one has a place in a ledger."""
         named = (self.transfer_id, self.channel, self.sequence, self.manifest_sha256)
         if self.transfer_id is None:
-            if any(value is not None for value in named) or self.ledger is not None:
-                _READ.refuse("transferId", "null, but not all that names the bundle is")
+            if any(value is not None for value in named) or self.ledger is not None or self.artifacts:
+                _READ.refuse("transferId", "null, but not all that is known of a bundle only")
             if self.verdict is not ReceiptVerdict.REFUSED:
                 _READ.refuse("transferId", "null, but not in a refusal")
         else:
@@ -372,7 +372,7 @@ _FORMAT = Format(name="receipt", read=_READ, readers={1: _read_v1})
 
 
 def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str, now: datetime) -> Receipt:
-    """Read a receipt that the channel's receipt roles signed.
+    """Read a receipt that the channel's receipt roles signed, and that speaks of what they may speak of.
 
     Args:
         envelope_bytes: the receipt's envelope, whole.
@@ -383,18 +383,27 @@ def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str, 
     Raises:
         UntrustedInputError: forged, unknown (also where there is no receipt role), uncheckable, malformed, or
             ``NEWER_FORMAT``.
-        PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not name the channel; ``KEY_REVOKED``: a signer
-            counts no more; ``THRESHOLD_NOT_MET``: too few keys of a role signed.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not name the channel, or the receipt is about a
+            bundle of another; ``KEY_REVOKED``: a signer counts no more; ``THRESHOLD_NOT_MET``: too few keys
+            of a role signed; ``AUDIENCE_MISMATCH``: it speaks for a registry that the channel does not serve.
 
+    A receipt that names no bundle (its envelope was refused before any signature counted) is of any channel.
     Not checked: whether the receipt speaks of the manifest the caller has in mind, and its age.
     """
     if channel not in policy.channels:
         raise PolicyRefusal(Code.CHANNEL_UNKNOWN, channel)
-    roles = policy.channels[channel].receipt_roles
+    roles, audience = policy.channels[channel].receipt_roles, policy.channels[channel].audience
     keyids = {keyid for role in roles.values() for keyid in role.keyids}
     envelope = Envelope.from_bytes(envelope_bytes)
     count_roles(valid_keys(envelope, policy, now, keyids), roles)
-    return Receipt.from_bytes(envelope.payload)
+    receipt = Receipt.from_bytes(envelope.payload)
+    if receipt.channel not in (None, channel):
+        raise PolicyRefusal(
+            Code.CHANNEL_UNKNOWN, f"its signers may not speak for the channel {receipt.channel}"
+        )
+    if receipt.target not in audience:
+        raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"{receipt.target} is no target of the channel {channel}")
+    return receipt
 
 
 def _read_verdict(raw: Any) -> ReceiptVerdict:

@@ -51,8 +51,9 @@ class CountedKey:
 class Verdict:
     """What was found. ``code`` is ``None`` exactly when the bundle manifest is accepted.
 
-    ``manifest`` is set as soon as a trusted signature covers it, thus also for most refusals, so that a
-    refusal can name the transfer.
+    ``manifest`` and ``manifest_sha256`` are set as soon as a bundle role of the manifest's own channel
+    vouches for them, thus also for most refusals, so that a refusal can name the transfer. Nobody else has a
+    transfer refused by its name.
     """
 
     code: Code | None
@@ -98,15 +99,16 @@ def verify_bundle(
     try:
         envelope = Envelope.from_bytes(envelope_bytes)  # 0, 1
         valid = valid_keys(envelope, policy, now, policy.keys)  # 2, 3
-        digest = manifest_digest(envelope.payload)
-        manifest = BundleManifest.from_bytes(envelope.payload)  # 4
-        channel = policy.channels.get(manifest.channel)
+        claimed = BundleManifest.from_bytes(envelope.payload)  # 4
+        channel = policy.channels.get(claimed.channel)
         if channel is None:
-            raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)  # 5
+            raise PolicyRefusal(Code.CHANNEL_UNKNOWN, claimed.channel)  # 5
+        if any(role.keyids & valid.keys() for role in channel.bundle_roles.values()):
+            manifest, digest = claimed, manifest_digest(envelope.payload)
         signers = count_roles(valid, channel.bundle_roles)  # 6
         _require_algorithms(signers, channel)  # 7
-        _require_audience(manifest, channel, target)  # 8
-        _require_time(manifest, channel, now)  # 9, 10, 11
+        _require_audience(claimed, channel, target)  # 8
+        _require_time(claimed, channel, now)  # 9, 10, 11
         if target is not None and channel.release_roles:
             count_roles({}, channel.release_roles)  # 12
     except AirgapError as refusal:

@@ -69,6 +69,7 @@ INVALID: dict[str, tuple[Change, str]] = {
     "metadata name not a token": (blob(lambda b: b.update(metadata={"a b": "c"})), "metadata"),
     "no artifacts": (blob(lambda b: b.update(artifacts=[])), "artifacts"),
     "reference with host": (artifact(lambda a: a.update(reference="evil.io:443/app:1")), "reference"),
+    "own tag need not be there": (artifact(lambda a: a.update(tags=["latest"])), "tags"),
     "reference climbs": (artifact(lambda a: a.update(reference="../app:1")), "reference"),
     "reference of another digest": (
         artifact(lambda a: a.update(reference="samples/app@sha256:" + "0" * 64)),

@@ -6,16 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
+from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code, OperatorError, PolicyRefusal, UntrustedInputError
 from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
 from airgap.policy import OnGap, Order, TrustPolicy
+from airgap.statement import PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import NOW, P256, P384, RETIRING, REVOKED, policy_json, public_pem
 
+RSA = rsa.generate_private_key(65537, 3072)
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -232,6 +236,17 @@ def test_each_accepted_kind_signs_and_verifies(make: Callable[[], Any]) -> None:
     other = Envelope(payload=b"[]", signatures=envelope.signatures)
     assert other.check_signatures([key]) == {key.keyid: SignatureCheck.FORGED}
     assert envelope.check_signatures([P256.public_key]) == {key.keyid: SignatureCheck.UNKNOWN_KEY}
+
+
+@pytest.mark.parametrize("salt_bytes", [0, 31, 33, 64])
+def test_rsa_signature_with_a_salt_of_another_length_is_forged(salt_bytes: int) -> None:
+    signer = signer_from_pem(pem_of(RSA).encode())
+    sealed = Envelope.sign(b"{}", [signer])
+    assert set(sealed.check_signatures([signer.public_key]).values()) == {SignatureCheck.VALID}
+    pss = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=salt_bytes)
+    message = DsseEnvelope(b"{}", PAYLOAD_TYPE, {}).pae()
+    salted = replace(sealed, signatures={signer.public_key.keyid: RSA.sign(message, pss, hashes.SHA256())})
+    assert set(salted.check_signatures([signer.public_key]).values()) == {SignatureCheck.FORGED}
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def largest_manifest() -> BundleManifest:
             size_bytes=40_000 * size,
             part_size_bytes=size,
             part_sha256=("f" * 64,) * 40_000,
-            artifacts=(replace(MANIFEST.artifacts[0], reference=f"app{index}:1"),),
+            artifacts=(replace(MANIFEST.artifacts[0], reference=f"app{index}:1", tags=("1",)),),
         )
         for index in range(3)
     )

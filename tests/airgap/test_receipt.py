@@ -60,6 +60,23 @@ def test_receipt_by_anybody_else_is_refused(signer: Any, channel: str, code: Cod
     assert refusal.value.code is code
 
 
+@pytest.mark.parametrize("receipt", [imported_receipt(), refused_receipt()], ids=["named", "nameless"])
+def test_receipt_for_a_registry_outside_the_channels_audience_is_refused(receipt: Receipt) -> None:
+    elsewhere = replace(receipt, target="elsewhere.azurecr.us")
+    raw = Envelope.sign(elsewhere.to_bytes(), [TARGET_KEY]).to_bytes()
+    with pytest.raises(PolicyRefusal) as refusal:
+        verify_receipt(raw, policy=POLICY, channel="prod", now=NOW)
+    assert refusal.value.code is Code.AUDIENCE_MISMATCH
+
+
+def test_receipt_key_of_one_channel_does_not_speak_for_another() -> None:
+    other = replace(imported_receipt(), channel="test", ledger=None)
+    raw = Envelope.sign(other.to_bytes(), [TARGET_KEY]).to_bytes()
+    with pytest.raises(PolicyRefusal) as refusal:
+        verify_receipt(raw, policy=POLICY, channel="prod", now=NOW)
+    assert refusal.value.code is Code.CHANNEL_UNKNOWN
+
+
 def test_receipt_needs_the_threshold_of_its_role() -> None:
     raw: dict[str, Any] = policy_json()
     keyids = [TARGET_KEY.public_key.keyid, P256.public_key.keyid]
@@ -148,7 +165,8 @@ def test_code_of_a_newer_tool_is_kept_and_not_called_malformed() -> None:
 
 
 def test_receipt_by_a_key_that_is_revoked_by_now_is_refused() -> None:
-    raw = Envelope.sign(imported_receipt().to_bytes(), [REVOKED]).to_bytes()
+    receipt = replace(imported_receipt(), channel="guarded", ledger=None)
+    raw = Envelope.sign(receipt.to_bytes(), [REVOKED]).to_bytes()
     before = NOW - timedelta(seconds=1)
     assert verify_receipt(raw, policy=POLICY, channel="guarded", now=before).is_imported
     with pytest.raises(PolicyRefusal) as refusal:

@@ -22,6 +22,7 @@ from tests.vectors.generate import (
     ED25519,
     MLDSA87,
     NOW,
+    OFFICER,
     P256,
     P384,
     RETIRING,
@@ -104,13 +105,35 @@ def test_stranger_beside_a_trusted_signer_changes_nothing() -> None:
 
 
 def test_key_of_another_channel_does_not_count() -> None:
-    verdict = judge(signed(None, P256))
-    assert verdict.code is Code.THRESHOLD_NOT_MET
-    assert verdict.manifest is not None
+    assert judge(signed(None, P256)).code is Code.THRESHOLD_NOT_MET
 
 
 def test_receipt_key_cannot_sign_bundles() -> None:
     assert judge(signed(None, TARGET_KEY)).code is Code.THRESHOLD_NOT_MET
+
+
+@pytest.mark.parametrize(
+    ("manifest", "signer"),
+    [
+        (minimal_manifest(), P256),
+        (minimal_manifest(), TARGET_KEY),
+        (minimal_manifest(), OFFICER),
+        (replace(minimal_manifest(), channel="other"), P384),
+    ],
+    ids=["of another channel", "of receipts", "of policies and releases", "channel that nobody knows"],
+)
+def test_key_that_signs_nothing_in_a_channel_gets_no_transfer_of_it_named(
+    manifest: BundleManifest, signer: CryptoSigner
+) -> None:
+    verdict = judge(signed(manifest, signer))
+    assert not verdict.is_accepted
+    assert (verdict.manifest, verdict.manifest_sha256, verdict.signers) == (None, None, ())
+
+
+def test_key_of_the_channel_has_its_refused_transfer_named() -> None:
+    verdict = judge(signed(full_manifest(), ED25519))
+    assert (verdict.code, verdict.manifest) == (Code.THRESHOLD_NOT_MET, full_manifest())
+    assert judge(signed(), now=NOW + timedelta(days=30)).manifest == minimal_manifest()
 
 
 @pytest.mark.parametrize(
