@@ -147,7 +147,11 @@ class Code(Enum):
 
     # a service said no
     SERVICE_UNREACHABLE = (90, True, "Check the network and the address, then run it again.")
-    SERVICE_DENIED = (91, False, "Grant the missing permission that the message names.")
+    SERVICE_DENIED = (
+        91,
+        False,
+        "Take the right SAS or have the missing permission granted, as the message says; then run it again.",
+    )
     CREDENTIAL_EXPIRED = (92, False, "Get a new SAS or sign in again.")
     SERVICE_THROTTLED = (93, True, "Wait a few minutes, then run it again.")
     NOT_FOUND = (94, False, "Check the name: the service does not know it.")

@@ -48,6 +48,10 @@ MAX_RECEIPTS = 1000
 """Of one run; ``--transfer`` takes a part of more."""
 
 
+_OF_ONE_BLOB = frozenset({Code.SERVICE_DENIED, Code.SERVICE_REJECTED, Code.CONFLICT})
+"""What the storage may say of one receipt and not of the next, as opposed to an outage or an expired SAS."""
+
+
 class _Run:
     """What the steps of one run have in common; a bag's envelope is judged once, when it is first needed."""
 
@@ -139,7 +143,8 @@ def receipts_push(
 ) -> Outcome:
     """Send the receipts on ``volume`` into the source storage's container ``receipts``, each verified again.
 
-    One that is there already is compared, never replaced.
+    One that is there already is compared, never replaced: a SAS that may read and create is enough. One that
+    the storage does not take keeps no other from going.
 
     Raises:
         UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts, ``UNSAFE_NAME`` for a link in place
@@ -181,8 +186,10 @@ def _carried(run: _Run, name: str, carry: Callable[[], tuple[Fate, Receipt]]) ->
     """Carry one receipt; what is wrong with it alone becomes a finding, so that the others still go."""
     try:
         fate, receipt = carry()
-    except (UntrustedInputError, PolicyRefusal, MediaError) as error:
+    except (UntrustedInputError, PolicyRefusal, MediaError, ServiceError) as error:
         if isinstance(error, MediaError) and error.code is not Code.MEDIA_UNREADABLE:
+            raise
+        if isinstance(error, ServiceError) and error.code not in _OF_ONE_BLOB:
             raise
         damage = Damage(code=error.code, name=media_fs.printable(name), detail=error.detail)
         return CarriedReceipt(name=name, fate=Fate.LEFT_OUT, damage=damage)
@@ -214,20 +221,34 @@ def _pull_one(run: _Run, source: ReadableContainer, name: str) -> tuple[Fate, Re
 
 
 def _push_one(run: _Run, target: WritableContainer, name: str) -> tuple[Fate, Receipt]:
+    """Send one receipt unless the storage has it: a SAS that may create need not be able to overwrite."""
     raw = media_fs.read_capped(run.volume / RECEIPTS_FOLDER / name, name, max_bytes=MAX_ENVELOPE_BYTES)
     receipt = _judge(run, name, raw)
+    if _is_there(target, name, raw):
+        return Fate.KEPT, receipt
     try:
         target.create_small(name, raw)
     except ServiceError as error:
-        if error.code is not Code.CONFLICT:
+        # Either the answer to our own request got lost, or somebody else was faster: the same is fine.
+        if error.code not in {Code.CONFLICT, Code.SERVICE_DENIED} or not _is_there(target, name, raw):
             raise
-        if target.read_small(name, max_bytes=MAX_ENVELOPE_BYTES) != raw:
-            raise UntrustedInputError(
-                Code.BLOB_MISMATCH, "the storage has another one under this name; it stays as it is"
-            ) from None
         return Fate.KEPT, receipt
     run.meter.advance(len(raw))
     return Fate.SENT, receipt
+
+
+def _is_there(target: ReadableContainer, name: str, raw: bytes) -> bool:
+    """Whether the storage has this very receipt.
+
+    Raises:
+        UntrustedInputError: ``BLOB_MISMATCH``: it has another one under the name.
+    """
+    held = target.read_small(name, max_bytes=MAX_ENVELOPE_BYTES)
+    if held is not None and held != raw:
+        raise UntrustedInputError(
+            Code.BLOB_MISMATCH, "the storage has another one under this name; it stays as it is"
+        )
+    return held is not None
 
 
 # --- names -------------------------------------------------------------------------------------------------

@@ -25,6 +25,13 @@ _ROLES = {
     "l": "Storage Blob Data Reader",
     "cw": "Storage Blob Data Contributor",
 }
+WRONG_PERMISSION = "AuthorizationPermissionMismatch"
+"""What the service says of a SAS whose signature is right."""
+
+_NO_OVERWRITE = "UnauthorizedBlobOverwrite"
+_SIGNATURE_PHRASE = "failed to authenticate"
+"""In the status line of a refused signature; that of a firewall's refusal has it not, under the same code."""
+
 _CODES = {
     404: Code.NOT_FOUND,
     409: Code.CONFLICT,
@@ -37,11 +44,13 @@ class Refusal:
     """An answer that is not success.
 
     ``said`` is the service's word for it, letters only, so that nothing else can hide in it; ``date`` is the
-    service's clock, by which a SAS expires.
+    service's clock, by which a SAS expires. ``blames_signature``: what signed the request was not accepted at
+    all, as opposed to what it is good for.
     """
 
     status: int
     said: str = ""
+    blames_signature: bool = False
     wait_s: float | None = None
     date: datetime | None = None
 
@@ -53,6 +62,7 @@ class Refusal:
         return cls(
             status=answer.status_code,
             said=said if said.isascii() and said.isalnum() else "",
+            blames_signature=said == "AuthenticationFailed" or _SIGNATURE_PHRASE in str(answer.reason),
             wait_s=float(wait[:6]) if wait.isascii() and wait.isdigit() else None,
             date=_date(answer.headers.get("Date")),
         )
@@ -104,9 +114,25 @@ class Refusal:
         )
 
     def meaning_for_sas(
-        self, what: str, needed: str, sas: Sas, *, now: datetime, is_renewable: bool
+        self,
+        what: str,
+        needed: str,
+        sas: Sas,
+        *,
+        now: datetime,
+        is_renewable: bool,
+        accepted_by: str | None = None,
     ) -> AirgapError:
-        """Why a SAS was refused, as far as it shows itself; its signature stays out of it."""
+        """Why a SAS was refused, as far as it shows itself; its signature stays out of it.
+
+        Args:
+            what: the container or blob that was asked about.
+            needed: the SAS permissions of which one is enough.
+            sas: the one that was refused.
+            now: the current time, aware, where the service does not tell its own.
+            is_renewable: whether the SAS is read again from where it came.
+            accepted_by: a container of the same account whose SAS it is, where that was found out.
+        """
         now = self.date or now
         if sas.is_expired(now):
             expired = f"the SAS expired at {sas.expires_at:%Y-%m-%dT%H:%M:%SZ}"
@@ -114,29 +140,51 @@ class Refusal:
                 return ServiceError(Code.CREDENTIAL_EXPIRED, expired)
             reason = f"{expired}; put a new one into {sas.where}"
             return PassingError(Code.CREDENTIAL_EXPIRED, expired, reason=reason, wait_s=_ASK_AGAIN_S)
-        letters = " or ".join(needed)
+        return ServiceError(
+            Code.SERVICE_DENIED, f"{what}: {self._fault_of(sas, what, needed, now, accepted_by)}"
+        )
+
+    def _fault_of(self, sas: Sas, what: str, needed: str, now: datetime, accepted_by: str | None) -> str:
+        """Why a SAS that is not expired was refused, in words; the likeliest reason of those that fit."""
+        container = what.split("/", 1)[0]
         if sas.starts_at is not None and sas.starts_at > now:
-            why = f"the SAS is valid only from {sas.starts_at:%Y-%m-%dT%H:%M:%SZ}"
-        elif sas.permissions and not set(needed) & set(sas.permissions):
-            why = f"the SAS has the permissions {sas.permissions}, {letters} is missing"
-        elif self.said == "AuthenticationFailed":
-            why = (
-                "the SAS is not accepted: made with another key, for another account or container, "
-                "withdrawn, or cut off"
+            return f"the SAS is valid only from {sas.starts_at:%Y-%m-%dT%H:%M:%SZ}"
+        if accepted_by is not None:
+            return f"the SAS is for the container {accepted_by} of this account, not for {container}"
+        if sas.permissions and not set(needed) & set(sas.permissions):
+            letters = " or ".join(needed)
+            return f"the SAS has the permissions {sas.permissions}, {letters} is missing"
+        if self.blames_signature:
+            return _signature_fault(sas, container)
+        is_create_only = "c" in needed and "w" not in sas.permissions
+        if self.said == _NO_OVERWRITE or (self.said == WRONG_PERMISSION and is_create_only):
+            return (
+                f"something is there under this name already, and a SAS with the permissions "
+                f"{sas.permissions or 'of its stored policy'} may not overwrite it"
             )
-        else:
-            granted = sas.permissions or "of its stored policy"
-            why = (
-                f"{self.said or 'refused'} although the SAS has the permissions {granted}; is it whole and "
-                "for this container, and does the storage's firewall let this machine in?"
-            )
-        return ServiceError(Code.SERVICE_DENIED, f"{what}: {why}")
+        granted = sas.permissions or "of its stored policy"
+        return (
+            f"{self.said or 'refused'} although the SAS has the permissions {granted}; does the storage's "
+            "firewall let this machine in?"
+        )
+
+
+def _signature_fault(sas: Sas, container: str) -> str:
+    if not sas.is_whole:
+        return f"the SAS in {sas.where} is not whole, its signature is cut off: copy it again"
+    return (
+        f"the SAS in {sas.where} is whole, but its signature is not valid for the container {container}: it "
+        "is for another container or account, its key was replaced, or it was altered"
+    )
 
 
 def network_meaning(error: BaseException, host: str) -> AirgapError:
     """The error for a request that got no answer, or only the beginning of one."""
     if isinstance(error, ClientAuthenticationError):  # azure-identity: nobody is signed in
-        return ServiceError(Code.CREDENTIAL_EXPIRED, "nobody is signed in to Azure and no SAS was given")
+        return ServiceError(
+            Code.CREDENTIAL_EXPIRED,
+            "no SAS was given, and nobody is signed in to Azure: give --sas-file FILE, or run az login",
+        )
     if isinstance(error, OSError) and "TLS CA certificate bundle" in str(error):
         return OperatorError(Code.USAGE, "REQUESTS_CA_BUNDLE names no file with TLS roots")
     return PassingError(Code.SERVICE_UNREACHABLE, f"{host}: {_network_reason(error)}")

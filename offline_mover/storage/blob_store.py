@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -20,10 +20,11 @@ from azure.core.rest import HttpResponse
 
 from airgap.errors import AirgapError, Code, OperatorError, ServiceError, UntrustedInputError
 from offline_mover.progress import Meter
-from offline_mover.storage.blob_answers import Refusal, network_meaning
+from offline_mover.storage.blob_answers import WRONG_PERMISSION, Refusal, network_meaning
 from offline_mover.storage.blob_wire import NETWORK_ERRORS, Wire, pieces, read_capped
 from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
 from offline_mover.storage.retrying import Retrying
+from offline_mover.storage.signing_in import signed_in_identity
 from offline_mover.storage.storage_address import Sas, TransferAddress
 
 _MAX_LIST_BYTES = 16 * 1024 * 1024  # 50,000 blocks of a hundred bytes and more, or 5,000 names
@@ -31,6 +32,10 @@ _MAX_NAMES_A_PAGE = 5000
 _MAX_CREDENTIALS = 3
 """With how many SAS one request is sent; further ones only after a wait (:mod:`.retrying`)."""
 
+CONTAINERS = ("transfer", "incoming", "receipts")
+"""Those that an operator has a SAS for (infra/README.md)."""
+
+_NOT_ASKED = ""
 _META = "x-ms-meta-"
 
 
@@ -74,11 +79,11 @@ class AzureContainer:
 
     Args:
         address: the container.
-        sas: used when given; else whoever :class:`azure.identity.DefaultAzureCredential` finds signed in.
+        sas: used when given; else whoever :func:`~offline_mover.storage.signing_in.signed_in_identity` finds.
         renew: reads the SAS again after the service refused it; the request is then sent with the new one.
             ``None``, or an :class:`~airgap.errors.OperatorError`, when there is none.
         clock: the current time, aware, for when the service does not tell its own.
-        credential: in place of DefaultAzureCredential.
+        credential: in place of that identity.
     """
 
     def __init__(
@@ -95,8 +100,9 @@ class AzureContainer:
         self._renew = renew
         self._clock = clock
         self._lock = threading.Lock()
+        self._accepted_by: str | None = _NOT_ASKED
         self._sas_credential = AzureSasCredential(sas.token if sas else "-")
-        identity = credential or _default_credential() if sas is None else None
+        identity = credential or signed_in_identity() if sas is None else None
         self._wire = Wire(address.container_url, identity or self._sas_credential)
 
     def __enter__(self) -> Self:
@@ -371,18 +377,39 @@ class AzureContainer:
         if self._sas is None:
             return refusal.meaning_for_identity(what, call.needed)
         return refusal.meaning_for_sas(
-            what, call.needed, self._sas, now=self._clock(), is_renewable=self._renew is not None
+            what,
+            call.needed,
+            self._sas,
+            now=self._clock(),
+            is_renewable=self._renew is not None,
+            accepted_by=self._accepting_container() if refusal.blames_signature else None,
         )
+
+    def _accepting_container(self) -> str | None:
+        """The container beside this one that takes the SAS: what somebody has who took the wrong file.
+
+        Asked only after the SAS was refused, once; nothing is learnt from the answers but whether its
+        signature is valid there.
+        """
+        if self._accepted_by == _NOT_ASKED:
+            self._accepted_by = next(filter(self._is_accepted_by, CONTAINERS), None)
+        return self._accepted_by
+
+    def _is_accepted_by(self, container: str) -> bool:
+        if container == self._address.container:
+            return False
+        base = self._address.container_url.rsplit("/", 1)[0]
+        with closing(Wire(f"{base}/{container}", self._sas_credential)) as wire:
+            try:
+                answer = wire.send("HEAD", "none")
+            except NETWORK_ERRORS:
+                return False
+            refusal = Refusal.of(answer)
+            answer.close()
+        return not refusal.is_of_credential or refusal.said == WRONG_PERMISSION
 
     def _strange(self, what: str, why: str) -> PassingError:
         return PassingError(Code.SERVICE_UNEXPECTED, f"{self._address.host}: {what}: {why}")
-
-
-def _default_credential() -> TokenCredential:
-    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - 200 ms that a SAS does not need
-
-    credential: TokenCredential = DefaultAzureCredential()
-    return credential
 
 
 def _length(answer: HttpResponse) -> int | None:

@@ -6,6 +6,7 @@ command line, where every user of the machine could read it.
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from airgap.fields import TRANSFER_ID
 MAX_SAS_BYTES = 8 * 1024
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}(?:-secondary)?")
+_SIGNATURE_BYTES = 32
 _EXPIRY_FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
 
@@ -32,6 +34,8 @@ class Sas:
     expires_at: datetime | None
     where: str
     """Where it came from: a file or a variable, to name in a message."""
+    is_whole: bool = True
+    """Whether its signature has the length that every one has."""
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Self:
@@ -59,11 +63,20 @@ class Sas:
             starts_at=_time(values.get("st")),
             expires_at=_time(values.get("se")),
             where=where,
+            is_whole=_is_signature(values["sig"]),
         )
 
     def is_expired(self, now: datetime) -> bool:
         """Whether it says itself that its time is over."""
         return self.expires_at is not None and self.expires_at <= now
+
+
+def _is_signature(text: str) -> bool:
+    """Whether it is an HMAC-SHA256 in base64, as every signature of a SAS is."""
+    try:
+        return len(base64.b64decode(text.replace(" ", "+"), validate=True)) == _SIGNATURE_BYTES
+    except ValueError:
+        return False
 
 
 def _time(text: str | None) -> datetime | None:

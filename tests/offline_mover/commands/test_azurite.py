@@ -19,14 +19,15 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.storage.blob import BlobServiceClient, generate_container_sas
 
-from airgap.errors import ServiceError
+from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from local_cloud.azurite import Azurite, is_installed
 from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import TokenAuthority
 from offline_mover.storage.blob_store import AzureContainer
 from offline_mover.storage.storage_address import Sas, TransferAddress
-from tests.bundles import Bundle, make_bundle
+from tests.bundles import Bundle, make_bundle, make_policy, new_key
+from tests.offline_mover.commands.test_receipts import NOW, imported, signed
 from tests.offline_mover.conftest import flip
 
 pytestmark = [
@@ -70,9 +71,10 @@ class Site:
         path.mkdir()
         return path
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        policy = self.folder / "policy.json"
-        policy.write_bytes(self.bundle.policy_json)
+    def start(self, *arguments: str, policy: Path | None = None) -> subprocess.Popen[str]:
+        if policy is None:
+            policy = self.folder / "policy.json"
+            policy.write_bytes(self.bundle.policy_json)
         return subprocess.Popen(
             [sys.executable, "-m", "offline_mover", *arguments, "--trust", str(policy), "--json"],
             cwd=_ROOT,
@@ -86,9 +88,9 @@ class Site:
             text=True,
         )
 
-    def run(self, *arguments: str) -> dict[str, Any]:
+    def run(self, *arguments: str, policy: Path | None = None) -> dict[str, Any]:
         """The event ``result``, which has the exit code."""
-        with self.start(*arguments) as child:
+        with self.start(*arguments, policy=policy) as child:
             out, err = child.communicate(timeout=_DEADLINE_S)
         assert "Traceback" not in err
         result: dict[str, Any] = json.loads(out.splitlines()[-1])
@@ -118,7 +120,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         Azurite.start(account="carried", folder=folder / "azurite", ca=ca) as azurite,
         azurite.service_client() as service,
     ):
-        azurite.ensure_containers("transfer")
+        azurite.ensure_containers("transfer", "receipts")
         made = Site(azurite=azurite, service=service, folder=folder, bundle=make_bundle())
         made.upload(made.bundle)
         yield made
@@ -230,7 +232,12 @@ def test_interrupted_push_resumes_with_the_rest(site: Site, container: str) -> N
     [
         (("transfer", "w"), "SERVICE_DENIED", "r is missing"),
         (("transfer", "r", -1), "CREDENTIAL_EXPIRED", "expired at"),
-        (("elsewhere", "r"), "SERVICE_DENIED", "for this container"),
+        (("elsewhere", "r"), "SERVICE_DENIED", "its signature is not valid for the container transfer"),
+        (
+            ("receipts", "r"),
+            "SERVICE_DENIED",
+            "is for the container receipts of this account, not for transfer",
+        ),
     ],
 )
 def test_sas_that_does_not_fit_is_explained(
@@ -243,6 +250,69 @@ def test_sas_that_does_not_fit_is_explained(
     assert result["code"] == code
     assert text in result["verdict"]
     assert not list(volume.iterdir())
+
+
+def test_sas_that_is_cut_off_or_not_valid_yet_is_explained(site: Site) -> None:
+    good = Path(site.sas_file("transfer", "r")).read_text()
+    cut, early = site.folder / "cut.sas", site.folder / "early.sas"
+    cut.write_text(good[:-8])
+    early.write_text(
+        generate_container_sas(
+            site.azurite.account,
+            "transfer",
+            account_key=site.azurite.key,
+            permission="r",
+            start=datetime.now(UTC) + timedelta(days=1),
+            expiry=datetime.now(UTC) + timedelta(days=2),
+        )
+    )
+    volume = site.volume("cut")
+    assert "its signature is cut off" in site.pull(volume, sas=str(cut))["verdict"]
+    assert "is valid only from" in site.pull(volume, sas=str(early))["verdict"]
+
+
+def test_nobody_signed_in_is_one_line_and_leaves_nothing_behind(site: Site, tmp_path: Path) -> None:
+    policy = site.folder / "policy.json"
+    policy.write_bytes(site.bundle.policy_json)
+    home = tmp_path / "home"
+    home.mkdir()
+    source = f"{site.azurite.blob_url}/transfer/{site.bundle.transfer_id}"
+    done = subprocess.run(
+        [sys.executable, "-m", "offline_mover", "pull", source, str(tmp_path), "--trust", str(policy)],
+        cwd=_ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "REQUESTS_CA_BUNDLE": str(site.azurite.ca_file)},
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == Code.CREDENTIAL_EXPIRED.exit_code
+    assert done.stderr.startswith("CREDENTIAL_EXPIRED: no SAS was given, and nobody is signed in to Azure")
+    assert "DefaultAzureCredential" not in done.stderr
+    assert [path.name for path in home.iterdir()] == []
+
+
+@pytest.mark.parametrize("permissions", ["rc", "rcl"])
+def test_receipts_are_pushed_again_with_the_documented_sas(
+    site: Site, tmp_path: Path, permissions: str, container: str
+) -> None:
+    key = new_key()
+    bundle = make_bundle(policy_json=make_policy((new_key(),), receipt_keys=[key]))
+    names = [f"{bundle.transfer_id}/import{number:032d}.dsse.json" for number in (1, 2)]
+    policy = tmp_path / "policy.json"
+    policy.write_bytes(bundle.policy_json)
+    arguments = [
+        *("receipts", "push", str(tmp_path), f"{site.azurite.blob_url}/{container}"),
+        *("--sas-file", site.sas_file(container, permissions)),
+    ]
+    for number, (name, sent, kept) in enumerate(zip(names, (1, 1), (0, 1), strict=True)):
+        path = tmp_path / "receipts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        receipt = imported(bundle, decided_at=NOW + timedelta(minutes=number))
+        path.write_bytes(signed(receipt, key))
+        result = site.run(*arguments, policy=policy)
+        assert (result["code"], result["sent"], result["kept"]) == (None, sent, kept)
+    assert site.run(*arguments, policy=policy)["kept"] == 2
 
 
 def test_sas_that_may_read_only_cannot_push(site: Site, pulled: Path, container: str) -> None:

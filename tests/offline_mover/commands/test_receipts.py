@@ -422,6 +422,40 @@ def test_litter_and_half_written_files_are_passed_over_and_strangers_reported(
     assert list(source.blobs) == [name]
 
 
+def test_receipt_that_the_storage_does_not_take_keeps_no_other_from_going(
+    storage: Container, volume: Path
+) -> None:
+    first = storage.hold(imported(prod()))
+    second = storage.hold(imported(prod()), name=f"{prod().transfer_id}/{INSTANCE}again.dsse.json")
+    pull(storage, volume)
+    source = Container()
+
+    def deny(method: str, name: str) -> None:
+        if (method, name) == ("create_small", first):
+            raise ServiceError(Code.SERVICE_DENIED, f"receipts/{name}: the SAS has the permissions r")
+
+    source.before = deny
+    outcome = push(volume, source)
+    assert (codes(outcome), outcome.code) == ([Code.SERVICE_DENIED], Code.SERVICE_DENIED)
+    assert (list(source.blobs), outcome.counts["sent"]) == ([second], 1)
+    assert outcome.next_step == Code.SERVICE_DENIED.remedy
+
+
+def test_receipt_that_somebody_else_brought_meanwhile_is_delivered(storage: Container, volume: Path) -> None:
+    name = storage.hold(imported(prod()))
+    pull(storage, volume)
+    source = Container()
+
+    def outrun(method: str, _name: str) -> None:
+        if method == "create_small":
+            source.blobs[name] = storage.blobs[name]
+            raise ServiceError(Code.SERVICE_DENIED, "it may not be overwritten")
+
+    source.before = outrun
+    outcome = push(volume, source)
+    assert (outcome.code, outcome.counts["kept"]) == (None, 1)
+
+
 def test_volume_without_receipts_is_told(volume: Path) -> None:
     with pytest.raises(MediaError) as refusal:
         push(volume, Container())

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -268,9 +269,37 @@ def test_refused_sas_is_explained(server: BlobServer, sas: str, method: str, cod
     assert text in error.detail
 
 
-def test_sas_made_with_another_key_is_explained(server: BlobServer) -> None:
-    reply = Reply(status=403, headers={"x-ms-error-code": "AuthenticationFailed"})
-    assert "another key" in refused(server, reply).detail
+_REFUSED_SIGNATURE = Reply(status=403, headers={"x-ms-error-code": "AuthenticationFailed"})
+
+
+def test_signature_that_is_cut_off_is_told_from_one_for_something_else(server: BlobServer) -> None:
+    assert "cut off" in refused(server, _REFUSED_SIGNATURE).detail  # _SECRET is shorter than any signature
+    whole = Sas.from_text(f"sp=rl&sig={quote(base64.b64encode(bytes(32)))}", "sas.txt")
+    address = TransferAddress.target(f"{server.url}/incoming")
+    with AzureContainer(address, sas=whole) as store, pytest.raises(AirgapError) as caught:
+        store.describe(_NAME)
+    assert caught.value.code is Code.SERVICE_DENIED
+    assert "not valid for the container incoming" in caught.value.detail
+
+
+def test_container_of_a_misplaced_sas_is_found_and_asked_for_once(server: BlobServer) -> None:
+    def answer(asked: Asked) -> Reply:
+        return Reply(status=404) if "/receipts/" in asked.path else _REFUSED_SIGNATURE
+
+    server.answer = answer
+    with container(server, "sp=rl") as store:
+        for _ in range(2):
+            with pytest.raises(AirgapError) as caught:
+                store.describe(_NAME)
+            assert "is for the container receipts of this account, not for incoming" in caught.value.detail
+    assert sum("/receipts/" in asked.path for asked in server.asked) == 1
+    assert all(asked.path.startswith("/account/") for asked in server.asked)
+
+
+@pytest.mark.parametrize("said", ["UnauthorizedBlobOverwrite", "AuthorizationPermissionMismatch"])
+def test_sas_that_may_only_create_meets_a_blob(server: BlobServer, said: str) -> None:
+    reply = Reply(status=403, headers={"x-ms-error-code": said})
+    assert "may not overwrite" in refused(server, reply, sas="sp=rc", method="commit").detail
 
 
 def test_sas_expires_by_the_clock_of_the_service(server: BlobServer) -> None:
