@@ -38,7 +38,7 @@ from tests.faults.tally import Tally
 IS_FULL = os.environ.get("AIRGAP_FAULTS") == "all"
 """``./dev faults`` kills at every step; a run of all tests at an even sample of them."""
 
-SAMPLE = 30
+SAMPLE = 20
 """For each command; several cases of one command share it."""
 SMALL_PARTS = 10
 MANY_PARTS = 150 if IS_FULL else 100
