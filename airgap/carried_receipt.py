@@ -29,6 +29,15 @@ def receipt_folder(transfer_id: str | None, envelope_sha256: str) -> str:
     return transfer_id or envelope_sha256[:_DIGEST_DIGITS]
 
 
+def decision_name(transfer_id: str, manifest_sha256: str) -> str:
+    """Name of the receipt for the decision that took a bundle's number: one for each manifest digest.
+
+    Whatever else is decided about the same bundle, be it damage before or replays after, has a name of its
+    own and never takes the place of this.
+    """
+    return f"{transfer_id}/{manifest_sha256}.dsse.json"
+
+
 def receipt_folders(transfer_id: str | None, envelope_sha256: str | None) -> list[str]:
     """Every folder that receipts for a bundle may stand in, its transfer's first.
 

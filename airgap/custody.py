@@ -18,7 +18,7 @@ The log tells who had a volume; whether its payload is right is never judged by 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum, unique
@@ -193,19 +193,25 @@ def _put_in_order(
     findings: list[CustodyFinding] = []
     for entry in sorted((e for e in entries if e.line not in held), key=lambda e: e.event.number):
         number = entry.event.number
-        before, after = by_number.get(number - 1), by_number.get(number + 1)
-        expected = start.sha256 if number == start.count + 1 else before and before.sha256
-        is_cited = after is not None and after.event.previous_sha256 == entry.sha256
-        rival = by_number.get(number)
-        if rival is None and (is_cited or entry.event.previous_sha256 == expected):
+        claim, rival = _claim(entry, by_number, start), by_number.get(number)
+        if rival is None and claim:
             by_number[number] = entry
             findings.append(_finding(Fault.REORDERED, entry, f"entry {number} belongs elsewhere"))
-        elif rival is not None and is_cited and rival.sha256 != entry.sha256:
+        elif rival is not None and claim > _claim(rival, by_number, start):
             by_number[number] = entry
             findings.append(_finding(Fault.INSERTED, rival, f"a second entry {number}"))
         else:
             findings.append(_finding(Fault.INSERTED, entry, f"entry {number} is not part of the chain"))
     return [by_number[number] for number in sorted(by_number)], findings
+
+
+def _claim(entry: LoggedEvent, by_number: Mapping[int, LoggedEvent], start: Head) -> int:
+    """How well the chain speaks for an entry: that the next one names it weighs more than whom it names."""
+    number = entry.event.number
+    before, after = by_number.get(number - 1), by_number.get(number + 1)
+    expected = start.sha256 if number == start.count + 1 else before and before.sha256
+    is_cited = after is not None and after.event.previous_sha256 == entry.sha256
+    return 2 * is_cited + (entry.event.previous_sha256 == expected)
 
 
 def _longest_rising(entries: Sequence[LoggedEvent]) -> list[LoggedEvent]:

@@ -95,6 +95,11 @@ class Code(Enum):
         False,
         "Do not trust this journal: an entry was removed or altered; ask who can write to its container.",
     )
+    UNDECLARED_ARTIFACTS = (
+        32,
+        False,
+        "Alarm: remove the artifacts that the receipt names, and find out who put them into the blob.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
@@ -125,6 +130,27 @@ class Code(Enum):
         "Do not use this: the key that signed it is revoked; have it made anew with a key in force.",
     )
 
+    POLICY_EXPIRED = (
+        55,
+        False,
+        "Get the current trust policy from whoever keeps it, and use that: this one is past its own expiry.",
+    )
+    REPOSITORY_REFUSED = (
+        56,
+        False,
+        "Do not import this: the channel does not carry the repository; or add it to the trust policy.",
+    )
+    SEQUENCE_JUMP = (
+        57,
+        False,
+        "Find out who made this bundle: its number is further on than the trust policy lets a channel jump.",
+    )
+    HISTORY_FORKED = (
+        58,
+        False,
+        "Alarm: the source signed two histories of one channel; investigate it before you import more.",
+    )
+
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")
     MEDIA_UNREADABLE = (71, True, "Clean or replace the medium, then run the command again.")
@@ -143,6 +169,16 @@ class Code(Enum):
         79,
         False,
         "Do not use this copy of the tool; take another and compare its SHA-256 with the published one.",
+    )
+    VOLUME_GONE = (
+        80,
+        False,
+        "Plug the volume in again, see that it is mounted at the same path, then run the same command.",
+    )
+    VOLUME_ON_SYSTEM_DISK = (
+        81,
+        False,
+        "Mount the medium there first; a folder of this computer is filled only with --allow-system-disk.",
     )
 
     # a service said no

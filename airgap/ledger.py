@@ -122,12 +122,18 @@ def judge_sequence(manifest: BundleManifest, channel: Channel, taken: Iterable[i
         The numbers below it that are missing, ascending, at most 100 of them; for the record.
 
     Raises:
-        PolicyRefusal: ``OUT_OF_ORDER``; or ``SEQUENCE_GAP`` where the channel does not let gaps pass, be it
-            for good (``refuse``) or until the missing ones came (``hold``). A number that is taken itself is
-            not judged here: see :func:`judge_taken`.
+        PolicyRefusal: ``SEQUENCE_JUMP``: the number is further above the highest than the channel allows;
+            without that, one bundle could close it for good. ``OUT_OF_ORDER``; or ``SEQUENCE_GAP`` where the
+            channel does not let gaps pass, be it for good (``refuse``) or until the missing ones came
+            (``hold``). A number that is taken itself is not judged here: see :func:`judge_taken`.
     """
     known = set(taken)
     highest = max(known, default=0)
+    if manifest.sequence - highest > channel.max_sequence_jump:
+        raise PolicyRefusal(
+            Code.SEQUENCE_JUMP,
+            f"sequence {manifest.sequence}, after {highest} at most {channel.max_sequence_jump} further",
+        )
     if channel.order is Order.RISING and manifest.sequence <= highest:
         raise PolicyRefusal(
             Code.OUT_OF_ORDER, f"sequence {manifest.sequence}, after {highest} of channel {manifest.channel}"
@@ -156,6 +162,24 @@ def judge_taken(entry: LedgerEntry, *, manifest_sha256: str, owner: str) -> None
         )
     if entry.owner != owner:
         raise PolicyRefusal(Code.REPLAYED, f"admitted at {format_time(entry.taken_at)}")
+
+
+def judge_previous(manifest: BundleManifest, before: LedgerEntry | None) -> None:
+    """Whether the manifest follows the one that has the number before, whatever order the channel asks for.
+
+    Args:
+        manifest: whose number is judged.
+        before: the entry of its predecessor's number; ``None`` if nobody has taken that.
+
+    Raises:
+        PolicyRefusal: ``HISTORY_FORKED``: it names another manifest as its predecessor.
+    """
+    if before is not None and before.manifest_sha256 != manifest.previous_sha256:
+        raise PolicyRefusal(
+            Code.HISTORY_FORKED,
+            f"sequence {manifest.sequence} follows manifest {manifest.previous_sha256}, "
+            f"number {before.sequence} is {before.manifest_sha256}",
+        )
 
 
 def require_entry(entry: LedgerEntry, *, channel: str, sequence: int) -> LedgerEntry:

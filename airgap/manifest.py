@@ -17,6 +17,7 @@ from typing import Any, Self
 from airgap import fields, parts
 from airgap.errors import Code
 from airgap.fields import format_time
+from airgap.repositories import REPOSITORY
 from airgap.statement import MAX_SUBJECTS, Statement, Subject, parse_statement
 from airgap.versions import Format
 
@@ -37,9 +38,8 @@ _READ = fields.FieldReader(Code.MANIFEST_MALFORMED)
 _BASE64_MD5 = re.compile(r"[A-Za-z0-9+/]{22}==")
 _METADATA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _METADATA_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
-_REPOSITORY = r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-REFERENCE = re.compile(rf"{_REPOSITORY}(?::{_TAG}|@sha256:[0-9a-f]{{64}})")
+REFERENCE = re.compile(rf"{REPOSITORY}(?::{_TAG}|@sha256:[0-9a-f]{{64}})")
 """``repository:tag`` or ``repository@digest`` (OCI distribution-spec §Pulling manifests); no host."""
 
 TAG = re.compile(_TAG)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
+
+from airgap.manifest import Artifact
 
 MAX_ARTIFACTS_PER_RUN = 50
 """https://learn.microsoft.com/azure/container-registry/container-registry-transfer-prerequisites"""
 
 MAX_LAYER_BYTES = 8 * 10**9
 """The largest layer that crosses: 8 GB by the same page, read as decimal to be safe."""
+
+MAX_TOLD_CHARACTERS = 512
 
 _T = TypeVar("_T")
 
@@ -58,15 +63,47 @@ def judge_run(properties: Mapping[str, Any]) -> tuple[RunState, str]:
     return RunState.ACTIVE, ""
 
 
-def missing_imports(expected: Iterable[str], imported: Iterable[str]) -> list[str]:
-    """The expected references that the run does not report as imported, in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What a run reports as imported, beside what its blob was signed to hold."""
 
-    A reported reference may carry the registry's name in front; ``repo`` means ``repo:latest``.
+    unreported: tuple[str, ...]
+    """References of declared artifacts that the run does not report."""
+    undeclared: tuple[str, ...]
+    """What it reports and nobody declared, each as a printable string of at most 512 characters."""
+
+
+def compare_imports(
+    artifacts: Iterable[Artifact], imported: Iterable[str], *, login_server: str
+) -> Comparison:
+    """Compare what a run reports as imported with the artifacts that are declared for its blob.
+
+    Args:
+        artifacts: as signed. Each may be reported by its reference, its digest or any of its tags.
+        imported: references as the service tells them, perhaps with the registry's own name in front;
+            ``repo`` means ``repo:latest``.
+        login_server: the registry's name. No other is passed over: what stands below another is another
+            repository.
     """
-    reported = set(imported)
-    return [
-        reference
-        for reference in expected
-        if not any(r == reference or r.endswith("/" + reference) for r in reported)
-        and not (reference.endswith(":latest") and reference.removesuffix(":latest") in reported)
-    ]
+    declared = list(artifacts)
+    reported = {_full(reference.removeprefix(f"{login_server}/")) for reference in imported}
+    known = {name for artifact in declared for name in _names(artifact)}
+    return Comparison(
+        unreported=tuple(one.reference for one in declared if reported.isdisjoint(_names(one))),
+        undeclared=tuple(_printable(reference) for reference in sorted(reported - known)),
+    )
+
+
+def _names(artifact: Artifact) -> set[str]:
+    tagged = {f"{artifact.repository}:{tag}" for tag in artifact.tags}
+    return tagged | {artifact.reference, f"{artifact.repository}@{artifact.digest}"}
+
+
+def _full(reference: str) -> str:
+    """A reference with its tag or digest."""
+    name = reference.rsplit("/", 1)[-1]
+    return reference if ":" in name or "@" in name else f"{reference}:latest"
+
+
+def _printable(text: str) -> str:
+    return (text if text.isprintable() else ascii(text))[:MAX_TOLD_CHARACTERS] or "(nothing)"

@@ -7,7 +7,7 @@ only restrict: without a channel, a role, a key and a threshold of at least one,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, unique
@@ -17,14 +17,19 @@ from securesystemslib.signer import SSlibKey
 
 from airgap import fields
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.fields import format_time
 from airgap.keys import SCHEMES, public_key_from_pem
+from airgap.repositories import PATTERN, covers
 from airgap.strict_json import load_strict
 from airgap.versions import Format
 
 MAX_POLICY_BYTES = 256 * 1024
 MAX_KEYS = 100
 MAX_SKEW_S = 24 * 3600
+MAX_SEQUENCE_JUMP = 1_000_000
 _MAX_AUDIENCE = 100
+_MAX_REPOSITORIES = 100
+_MAX_HOLDER_CHARACTERS = 64
 _MAX_ALGORITHMS = 10
 _MAX_AGE_S = 20 * 366 * 24 * 3600
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -54,24 +59,59 @@ class OnGap(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedKey:
+    """A public key, and the person, team or service that holds the private one.
+
+    Who holds two keys is still one: thresholds count holders, and roles are kept apart by them.
+    """
+
+    holder: str
+    public_key: SSlibKey
+
+    def __post_init__(self) -> None:
+        _READ.text(self.holder, "holder", limit=_MAX_HOLDER_CHARACTERS)
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of ``keys``; refuses with ``POLICY_MALFORMED``."""
+        value = _READ.members(raw, where, "holder", "publicKey")
+        if type(value["publicKey"]) is not str:
+            _READ.refuse(f"{where}.publicKey", "not a PEM public key")
+        with _READ.within(where):
+            return cls(holder=value["holder"], public_key=public_key_from_pem(value["publicKey"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """How many of which keys must have signed; that the policy has these keys, the policy checks."""
+    """How many holders of which keys must have signed, each of them with each of the required algorithms.
+
+    That the policy has these keys, and enough holders of keys of those kinds, the policy checks.
+    """
 
     threshold: int
     keyids: frozenset[str]
+    required_algorithms: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if _READ.integer(self.threshold, "threshold", least=1) > len(self.keyids):
             _READ.refuse("threshold", "more than there are keys")
+        if not self.required_algorithms <= SCHEMES:
+            _READ.refuse("requiredAlgorithms", f"not among {', '.join(sorted(SCHEMES))}")
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read the object ``{"threshold", "keyids"}``; refuses with ``POLICY_MALFORMED``."""
-        value = _READ.members(raw, where, "threshold", "keyids")
+        """Read the object ``{"threshold", "keyids"}``, perhaps with ``requiredAlgorithms``.
+
+        Refuses with ``POLICY_MALFORMED``.
+        """
+        value = _READ.members(raw, where, "threshold", "keyids", optional=("requiredAlgorithms",))
         with _READ.within(where):
             return cls(
                 threshold=value["threshold"],
-                keyids=frozenset(_READ.items(value["keyids"], "keyids", _READ.text, most=MAX_KEYS)),
+                keyids=_read_set(value["keyids"], "keyids", most=MAX_KEYS),
+                required_algorithms=_read_set(
+                    value.get("requiredAlgorithms", []), "requiredAlgorithms", most=_MAX_ALGORITHMS
+                ),
             )
 
 
@@ -80,42 +120,55 @@ class Channel:
     """The conditions of one channel.
 
     ``bundle_roles`` sign bundle manifests, ``receipt_roles`` receipts; ``release_roles`` must release a
-    verified bundle at the target before it is imported.
+    verified bundle at the target before it is imported. ``repositories`` are patterns: see
+    :mod:`airgap.repositories`. A bundle's number is at most ``max_sequence_jump`` above the highest taken.
     """
 
     audience: frozenset[str]
+    repositories: frozenset[str]
     bundle_roles: Mapping[str, Role]
     receipt_roles: Mapping[str, Role]
     release_roles: Mapping[str, Role]
-    required_algorithms: frozenset[str]
     max_age: timedelta
     clock_skew: timedelta
     order: Order
     on_gap: OnGap
+    max_sequence_jump: int
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.audience) <= _MAX_AUDIENCE:
             _READ.refuse("audience", f"not 1 to {_MAX_AUDIENCE} login servers")
         for name in self.audience:
             _READ.text(name, "audience", pattern=fields.LOGIN_SERVER)
+        if not 1 <= len(self.repositories) <= _MAX_REPOSITORIES:
+            _READ.refuse("repositories", f"not 1 to {_MAX_REPOSITORIES} patterns")
+        for pattern in self.repositories:
+            _READ.text(pattern, "repositories", pattern=PATTERN, limit=255)
         if not self.bundle_roles:
             _READ.refuse("bundleRoles", "empty: such a channel could accept nothing")
         _check_roles(self.bundle_roles, "bundleRoles")
         _check_roles(self.receipt_roles, "receiptRoles")
         _check_roles(self.release_roles, "releaseRoles")
-        if not self.required_algorithms <= SCHEMES:
-            _READ.refuse("requiredAlgorithms", f"not among {', '.join(sorted(SCHEMES))}")
         _check_seconds(self.max_age, "maxAgeSeconds", least=1, most=_MAX_AGE_S)
         _check_seconds(self.clock_skew, "clockSkewSeconds", least=0, most=MAX_SKEW_S)
         _check_choice(self.order, "order", Order)
         _check_choice(self.on_gap, "onGap", OnGap)
         if self.order is Order.ANY and self.on_gap is not OnGap.RECORD:
             _READ.refuse("onGap", "only record where numbers may come in any order")
+        _READ.integer(self.max_sequence_jump, "maxSequenceJump", least=1, most=MAX_SEQUENCE_JUMP)
+
+    def carries(self, repository: str) -> bool:
+        """Whether artifacts of that repository may be in a bundle of the channel."""
+        return any(covers(pattern, repository) for pattern in self.repositories)
 
     @property
-    def keyids(self) -> frozenset[str]:
-        """All keys that any role of the channel names."""
-        return _keyids_of(self.bundle_roles, self.receipt_roles, self.release_roles)
+    def roles(self) -> dict[str, Role]:
+        """All roles of the channel, by where they stand in it: ``bundleRoles.source``."""
+        return {
+            **_placed(self.bundle_roles, "bundleRoles"),
+            **_placed(self.receipt_roles, "receiptRoles"),
+            **_placed(self.release_roles, "releaseRoles"),
+        }
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
@@ -123,22 +176,22 @@ class Channel:
         value = _READ.members(
             raw,
             where,
-            *("audience", "bundleRoles", "maxAgeSeconds", "clockSkewSeconds", "order", "onGap"),
-            optional=("receiptRoles", "releaseRoles", "requiredAlgorithms"),
+            *("audience", "repositories", "bundleRoles", "maxAgeSeconds", "clockSkewSeconds"),
+            *("order", "onGap", "maxSequenceJump"),
+            optional=("receiptRoles", "releaseRoles"),
         )
         with _READ.within(where):
             return cls(
                 audience=_read_set(value["audience"], "audience", most=_MAX_AUDIENCE),
+                repositories=_read_set(value["repositories"], "repositories", most=_MAX_REPOSITORIES),
                 bundle_roles=_read_roles(value["bundleRoles"], "bundleRoles"),
                 receipt_roles=_read_roles(value.get("receiptRoles", {}), "receiptRoles"),
                 release_roles=_read_roles(value.get("releaseRoles", {}), "releaseRoles"),
-                required_algorithms=_read_set(
-                    value.get("requiredAlgorithms", []), "requiredAlgorithms", most=_MAX_ALGORITHMS
-                ),
                 max_age=_read_seconds(value["maxAgeSeconds"], "maxAgeSeconds"),
                 clock_skew=_read_seconds(value["clockSkewSeconds"], "clockSkewSeconds"),
                 order=_read_choice(value["order"], Order),
                 on_gap=_read_choice(value["onGap"], OnGap),
+                max_sequence_jump=value["maxSequenceJump"],
             )
 
 
@@ -149,6 +202,7 @@ class TrustPolicy:
     Args:
         version: of this policy's content, from 1; the next policy has a higher one. Only its form is checked
             here: that a lower one never follows a higher one is for whoever keeps the policy.
+        expires_at: from when nothing is accepted by it any more; whoever keeps it has looked at it by then.
         keys: every key that any role names.
         revoked: from when a key counts no more, by key id.
         policy_roles: who may sign the next version; empty where the policy is pinned by hand.
@@ -159,13 +213,15 @@ class TrustPolicy:
     """
 
     version: int
-    keys: Mapping[str, SSlibKey]
+    expires_at: datetime
+    keys: Mapping[str, TrustedKey]
     revoked: Mapping[str, datetime]
     policy_roles: Mapping[str, Role]
     channels: Mapping[str, Channel]
 
     def __post_init__(self) -> None:
         _READ.integer(self.version, "version", least=1)
+        _READ.moment(self.expires_at, "expiresAt")
         for keyid, moment in self.revoked.items():
             if keyid not in self.keys:
                 _READ.refuse("revoked", f"{str(keyid)[:80]} is not among the keys")
@@ -173,15 +229,52 @@ class TrustPolicy:
         _check_roles(self.policy_roles, "policyRoles")
         if not self.channels:
             _READ.refuse("channels", "empty: such a policy could accept nothing")
-        named = _keyids_of(self.policy_roles)
         for name, channel in self.channels.items():
             _READ.text(name, "channels", pattern=fields.CHANNEL)
             _READ.instance(channel, f"channels.{name}", Channel)
-            named |= channel.keyids
+        named = _keyids_of(self.policy_roles, *(channel.roles for channel in self.channels.values()))
         if unknown := sorted(named - self.keys.keys()):
             _READ.refuse("keyids", f"{unknown[0]} is not among the keys")
+        self._check_holders()
 
-    def keys_in_force(self, now: datetime) -> Mapping[str, SSlibKey]:
+    def _check_holders(self) -> None:
+        """Each role can be filled, and nobody stands in two that are there to check each other."""
+        self._check_roles(_placed(self.policy_roles, "policyRoles"))
+        for name, channel in self.channels.items():
+            with _READ.within(f"channels.{name}"):
+                self._check_roles(channel.roles)
+        both = self._holders(*(channel.bundle_roles for channel in self.channels.values())) & self._holders(
+            *(channel.receipt_roles for channel in self.channels.values())
+        )
+        if both:
+            _READ.refuse("receiptRoles", f"{min(both)} signs bundles as well")
+
+    def _check_roles(self, roles: Mapping[str, Role]) -> None:
+        seen: set[str] = set()
+        for where, role in roles.items():
+            schemes = schemes_by_holder(self.keys[keyid] for keyid in role.keyids)
+            able = [one for one in schemes.values() if one >= role.required_algorithms]
+            if role.threshold > len(able):
+                _READ.refuse(f"{where}.threshold", "more than there are holders of the keys it asks for")
+            if twice := seen & schemes.keys():
+                _READ.refuse(where, f"{min(twice)} stands in another role, too")
+            seen |= schemes.keys()
+
+    def _holders(self, *groups: Mapping[str, Role]) -> set[str]:
+        return {self.keys[keyid].holder for keyid in _keyids_of(*groups)}
+
+    def require_in_force(self, now: datetime) -> None:
+        """Return before the policy expires, without tolerance: a clock skew is for what others wrote.
+
+        Raises:
+            PolicyRefusal: ``POLICY_EXPIRED``: that time has come.
+        """
+        if now >= self.expires_at:
+            raise PolicyRefusal(
+                Code.POLICY_EXPIRED, f"version {self.version}, expired at {format_time(self.expires_at)}"
+            )
+
+    def keys_in_force(self, now: datetime) -> Mapping[str, TrustedKey]:
         """The keys that count at ``now``.
 
         The time in a signed document is what its signer wrote there, so whoever has a stolen key dates back
@@ -212,16 +305,24 @@ class TrustPolicy:
 def _read_v1(raw: Any) -> dict[str, Any]:
     """The arguments of :class:`TrustPolicy`; its constructor checks them."""
     value = _READ.members(
-        raw, "policy", "schema", "version", "keys", "channels", optional=("policyRoles", "revoked")
+        raw,
+        "policy",
+        *("schema", "version", "expiresAt", "keys", "channels"),
+        optional=("policyRoles", "revoked"),
     )
     if type(value["channels"]) is not dict:
         _READ.refuse("channels", "not an object")
     revoked = _READ.items(value.get("revoked", []), "revoked", _read_revoked, most=MAX_KEYS)
     if len(dict(revoked)) != len(revoked):
         _READ.refuse("revoked", "a key occurs twice")
+    keys = _READ.items(value["keys"], "keys", TrustedKey.from_json, most=MAX_KEYS)
+    by_id = {key.public_key.keyid: key for key in keys}
+    if len(by_id) != len(keys):
+        _READ.refuse("keys", "a key occurs twice")
     return {
         "version": value["version"],
-        "keys": {key.keyid: key for key in _READ.items(value["keys"], "keys", _read_key, most=MAX_KEYS)},
+        "expires_at": _READ.time(value["expiresAt"], "expiresAt"),
+        "keys": by_id,
         "revoked": dict(revoked),
         "policy_roles": _read_roles(value.get("policyRoles", {}), "policyRoles"),
         "channels": {
@@ -232,12 +333,6 @@ def _read_v1(raw: Any) -> dict[str, Any]:
 
 
 _FORMAT = Format(name="trust policy", read=_READ, readers={1: _read_v1})
-
-
-def _read_key(raw: Any, where: str) -> SSlibKey:
-    if type(raw) is not str:
-        _READ.refuse(where, "not a PEM public key")
-    return public_key_from_pem(raw)
 
 
 def _read_revoked(raw: Any, where: str) -> tuple[str, datetime]:
@@ -252,12 +347,21 @@ def _read_roles(raw: Any, where: str) -> dict[str, Role]:
 
 
 def _check_roles(roles: Mapping[str, Role], where: str) -> None:
-    """Roles with disjoint keys: one person's key must not speak for two."""
     for name, role in roles.items():
         _READ.text(name, where, pattern=_ROLE)
         _READ.instance(role, f"{where}.{name}", Role)
-    if sum(len(role.keyids) for role in roles.values()) != len(_keyids_of(roles)):
-        _READ.refuse(where, "a key stands in two roles")
+
+
+def schemes_by_holder(keys: Iterable[TrustedKey]) -> dict[str, set[str]]:
+    """The algorithms of each holder's keys, by holder."""
+    schemes: dict[str, set[str]] = {}
+    for key in keys:
+        schemes.setdefault(key.holder, set()).add(key.public_key.scheme)
+    return schemes
+
+
+def _placed(roles: Mapping[str, Role], where: str) -> dict[str, Role]:
+    return {f"{where}.{name}": role for name, role in roles.items()}
 
 
 def _keyids_of(*groups: Mapping[str, Role]) -> frozenset[str]:

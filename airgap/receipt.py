@@ -23,6 +23,7 @@ from airgap.errors import CODE_NAME, Code, PolicyRefusal, UnknownCode, code_name
 from airgap.fields import format_time
 from airgap.ledger import MAX_MISSING, LedgerEntry, entry_name, sequence_of
 from airgap.manifest import ENVELOPE_NAME, MAX_ARTIFACTS, MAX_TAGS, REFERENCE, TAG, Tool
+from airgap.pipeline_runs import MAX_TOLD_CHARACTERS
 from airgap.policy import TrustPolicy
 from airgap.statement import Statement, Subject, parse_statement
 from airgap.verify import CountedKey, count_roles, valid_keys
@@ -31,6 +32,9 @@ from airgap.versions import Format
 PREDICATE_TYPE = "urn:acr-airgap-transfer:receipt:v1"
 MAX_DAMAGES = 1000
 """A receipt names at most so many findings; ``damageCount`` says how many there were."""
+
+MAX_UNDECLARED = 1000
+"""Likewise of artifacts that came along undeclared; ``undeclaredCount`` says how many there were."""
 
 MAX_CHECKS = 100
 _MAX_SIGNERS = 100
@@ -211,7 +215,9 @@ class Receipt:
     ``transfer_id``, ``channel``, ``sequence`` and ``manifest_sha256`` are ``None``, all of them, when the
     envelope was refused before a trusted signature vouched for them. ``incoming`` is the path it was received
     under. ``policy_version`` is that of the trust policy that judged, ``None`` where none did; ``ledger`` is
-    ``None`` where this decision did not take the bundle's number.
+    ``None`` where this decision did not take the bundle's number. ``undeclared`` names what the import
+    brought into the registry and no manifest declares, as far as there is room; ``undeclared_count`` says how
+    much.
 
     Raises:
         UntrustedInputError: ``RECEIPT_MALFORMED``, naming the first field at fault: what exists can be read.
@@ -234,6 +240,8 @@ class Receipt:
     checks: tuple[CheckResult, ...] = ()
     releases: tuple[Release, ...] = ()
     artifacts: tuple[ArtifactProof, ...]
+    undeclared: tuple[str, ...] = ()
+    undeclared_count: int = 0
     damages: tuple[Damage, ...]
     damage_count: int
     missing_sequences: tuple[int, ...]
@@ -263,6 +271,11 @@ class Receipt:
             _READ.refuse("damageCount", "less than are listed")
         if self.verdict is ReceiptVerdict.DAMAGED and not self.damage_count:
             _READ.refuse("damageCount", "none in a receipt for a damaged bundle")
+        _READ.each(self.undeclared, "undeclared", _check_undeclared, most=MAX_UNDECLARED)
+        if _READ.integer(self.undeclared_count, "undeclaredCount") < len(self.undeclared):
+            _READ.refuse("undeclaredCount", "less than are listed")
+        if self.undeclared_count and self.verdict is not ReceiptVerdict.PARTIAL:
+            _READ.refuse("undeclaredCount", "some, but not in a receipt for a partial import")
         _READ.each(self.missing_sequences, "missingSequences", _check_number, most=MAX_MISSING)
         _READ.instance(self.tool, "tool", Tool)
 
@@ -308,6 +321,8 @@ class Receipt:
             "checks": [check.to_json() for check in self.checks],
             "releases": [release.to_json() for release in self.releases],
             "artifacts": [proof.to_json() for proof in self.artifacts],
+            "undeclared": list(self.undeclared),
+            "undeclaredCount": self.undeclared_count,
             "damage": [damage.to_json() for damage in self.damages],
             "damageCount": self.damage_count,
             "missingSequences": list(self.missing_sequences),
@@ -335,7 +350,8 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
         "predicate",
         *("verdict", "code", "detail", "decidedAt", "target", "incoming", "transferId", "channel"),
         *("sequence", "manifestDigest", "policyVersion", "ledger", "signers", "checks", "releases"),
-        *("artifacts", "damage", "damageCount", "missingSequences", "tool"),
+        *("artifacts", "undeclared", "undeclaredCount", "damage", "damageCount"),
+        *("missingSequences", "tool"),
     )
     if len(statement.subjects) != 1 or statement.subjects[0].name != ENVELOPE_NAME:
         _READ.refuse("subject", f"not exactly one named {ENVELOPE_NAME}")
@@ -361,6 +377,8 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
         "artifacts": _READ.items(
             value["artifacts"], "artifacts", ArtifactProof.from_json, most=MAX_ARTIFACTS
         ),
+        "undeclared": _READ.array(value["undeclared"], "undeclared"),
+        "undeclared_count": value["undeclaredCount"],
         "damages": _READ.items(value["damage"], "damage", Damage.from_json, most=MAX_DAMAGES),
         "damage_count": value["damageCount"],
         "missing_sequences": _READ.array(value["missingSequences"], "missingSequences"),
@@ -432,6 +450,11 @@ def _check_key(keyid: Any, role: Any, scheme: Any) -> None:
 
 def _check_tag(tag: Any, where: str) -> None:
     _READ.text(tag, where, pattern=TAG)
+
+
+def _check_undeclared(reference: Any, where: str) -> None:
+    """Whatever the service called it: it need not be a valid reference."""
+    _READ.text(reference, where, limit=MAX_TOLD_CHARACTERS)
 
 
 def _check_number(number: Any, where: str) -> None:

@@ -95,7 +95,8 @@ IMPORTS: Table = {
     # Superseded: the upload was gone, or another one, before it was looked at; that one has its own journal.
     State.RECEIVED: frozenset({State.ADMITTED, State.SUPERSEDED} | _REJECTED),
     State.ADMITTED: frozenset({State.WAITING} | _REJECTED),
-    # It has the channel's turn, and its parts are hashed; verified means that its number is taken as well.
+    # It is in custody, waits for the channel's turn, and then its parts are hashed; verified means that its
+    # number is taken as well.
     State.WAITING: frozenset({State.VERIFIED, State.DAMAGED} | _REJECTED),
     State.VERIFIED: frozenset({State.CHECKING, State.AWAITING_RELEASE, State.PROMOTING} | _REJECTED),
     State.CHECKING: frozenset({State.AWAITING_RELEASE, State.PROMOTING} | _REJECTED),

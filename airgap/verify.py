@@ -4,18 +4,20 @@
 
 0. The envelope is no larger than any valid one.
 1. It is a strict DSSE envelope with the in-toto payload type.
-2. At least one signature in it is valid under a key of the trust policy that is not revoked. *Only now is
+2. The trust policy itself has not expired.
+3. At least one signature in it is valid under a key of the trust policy that is not revoked. *Only now is
    the payload parsed.*
-3. No signature in the name of a key of the policy is forged; none was uncheckable.
-4. The payload is a well-formed bundle manifest.
-5. Its channel is in the trust policy.
-6. Each role that the channel asks of a bundle reaches its threshold of distinct keys.
-7. Each algorithm that the channel requires is among the accepted signatures.
-8. Its audience names a registry that the channel serves and, where given, this very target.
-9. It was not made in the future, beyond the allowed clock skew.
-10. It has not expired.
-11. It is not older than the channel allows.
-12. At the target: no role of the channel must release it first. Releases are not taken yet, so a channel with
+4. No signature in the name of a key of the policy is forged; none was uncheckable.
+5. The payload is a well-formed bundle manifest.
+6. Its channel is in the trust policy.
+7. Each role that the channel asks of a bundle reaches its threshold of distinct holders of keys.
+8. So many holders have signed with each algorithm that their role requires.
+9. Its audience names a registry that the channel serves and, where given, this very target.
+10. The channel carries the repository of every artifact.
+11. It was not made in the future, beyond the allowed clock skew.
+12. It has not expired.
+13. It is not older than the channel allows.
+14. At the target: no role of the channel must release it first. Releases are not taken yet, so a channel with
     ``releaseRoles`` imports nothing.
 
 The caller MUST then: check replay and order against the ledger (:mod:`airgap.ledger`), hash every part
@@ -29,13 +31,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from securesystemslib.signer import SSlibKey
-
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError, error_for
 from airgap.fields import format_time
 from airgap.manifest import BundleManifest, manifest_digest
-from airgap.policy import Channel, Role, TrustPolicy
+from airgap.policy import Channel, Role, TrustedKey, TrustPolicy, schemes_by_holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,19 +98,19 @@ def verify_bundle(
     signers: tuple[CountedKey, ...] = ()
     try:
         envelope = Envelope.from_bytes(envelope_bytes)  # 0, 1
-        valid = valid_keys(envelope, policy, now, policy.keys)  # 2, 3
-        claimed = BundleManifest.from_bytes(envelope.payload)  # 4
+        valid = valid_keys(envelope, policy, now, policy.keys)  # 2, 3, 4
+        claimed = BundleManifest.from_bytes(envelope.payload)  # 5
         channel = policy.channels.get(claimed.channel)
         if channel is None:
-            raise PolicyRefusal(Code.CHANNEL_UNKNOWN, claimed.channel)  # 5
+            raise PolicyRefusal(Code.CHANNEL_UNKNOWN, claimed.channel)  # 6
         if any(role.keyids & valid.keys() for role in channel.bundle_roles.values()):
             manifest, digest = claimed, manifest_digest(envelope.payload)
-        signers = count_roles(valid, channel.bundle_roles)  # 6
-        _require_algorithms(signers, channel)  # 7
-        _require_audience(claimed, channel, target)  # 8
-        _require_time(claimed, channel, now)  # 9, 10, 11
+        signers = count_roles(valid, channel.bundle_roles)  # 7, 8
+        _require_audience(claimed, channel, target)  # 9
+        _require_repositories(claimed, channel)  # 10
+        _require_time(claimed, channel, now)  # 11, 12, 13
         if target is not None and channel.release_roles:
-            count_roles({}, channel.release_roles)  # 12
+            count_roles({}, channel.release_roles)  # 14
     except AirgapError as refusal:
         return Verdict(
             code=refusal.code,
@@ -124,16 +124,17 @@ def verify_bundle(
 
 def valid_keys(
     envelope: Envelope, policy: TrustPolicy, now: datetime, keyids: Collection[str]
-) -> dict[str, SSlibKey]:
+) -> dict[str, TrustedKey]:
     """The keys among ``keyids`` with a valid signature, at least one, none of them revoked.
 
     Raises:
         UntrustedInputError: ``SIGNATURE_INVALID`` or ``SIGNATURE_UNCHECKABLE``: one bad signature in the name
             of a key in force refuses the whole; ``SIGNER_UNKNOWN``.
-        PolicyRefusal: ``KEY_REVOKED``: no key in force signed it, but a revoked one did.
+        PolicyRefusal: ``POLICY_EXPIRED``; ``KEY_REVOKED``: no key in force signed it, but a revoked one did.
     """
+    policy.require_in_force(now)
     in_force = policy.keys_in_force(now)
-    checks = envelope.check_signatures(in_force[keyid] for keyid in keyids if keyid in in_force)
+    checks = envelope.check_signatures(in_force[keyid].public_key for keyid in keyids if keyid in in_force)
     for bad, code in (
         (SignatureCheck.FORGED, Code.SIGNATURE_INVALID),
         (SignatureCheck.UNCHECKABLE, Code.SIGNATURE_UNCHECKABLE),
@@ -143,7 +144,8 @@ def valid_keys(
     valid = {keyid: in_force[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
     if not valid:
         # None in force signed it, so whoever did is revoked.
-        for keyid, check in envelope.check_signatures(policy.keys[keyid] for keyid in keyids).items():
+        all_keys = (policy.keys[keyid].public_key for keyid in keyids)
+        for keyid, check in envelope.check_signatures(all_keys).items():
             if check is SignatureCheck.VALID:
                 raise PolicyRefusal(
                     Code.KEY_REVOKED, f"key {keyid}, revoked from {format_time(policy.revoked[keyid])} on"
@@ -152,34 +154,49 @@ def valid_keys(
     return valid
 
 
-def count_roles(valid: Mapping[str, SSlibKey], roles: Mapping[str, Role]) -> tuple[CountedKey, ...]:
-    """The signers that count, by role; each role must reach its threshold of distinct keys.
+def count_roles(valid: Mapping[str, TrustedKey], roles: Mapping[str, Role]) -> tuple[CountedKey, ...]:
+    """The signers that count, by role; each role must reach its threshold of distinct holders.
+
+    A holder counts only with every algorithm that the role requires: one of them alone may be broken some
+    day, and then nobody could tell a holder who used it from somebody who broke it.
 
     Raises:
-        PolicyRefusal: ``THRESHOLD_NOT_MET`` naming the role, also when there are no roles at all.
+        PolicyRefusal: ``THRESHOLD_NOT_MET`` naming the role, also when there are no roles at all;
+            ``ALGORITHM_MISSING``: enough have signed, but not with every required algorithm.
     """
     if not roles:
         raise PolicyRefusal(Code.THRESHOLD_NOT_MET, "no role is trusted with this")
     signers: list[CountedKey] = []
     for name, role in sorted(roles.items()):
         present = sorted(role.keyids & valid.keys())
-        if len(present) < role.threshold:
+        schemes = schemes_by_holder(valid[keyid] for keyid in present)
+        complete = {holder for holder, used in schemes.items() if used >= role.required_algorithms}
+        if len(schemes) < role.threshold:
+            raise PolicyRefusal(Code.THRESHOLD_NOT_MET, f"role {name}: {len(schemes)} of {role.threshold}")
+        if len(complete) < role.threshold:
             raise PolicyRefusal(
-                Code.THRESHOLD_NOT_MET, f"role {name}: {len(present)} of {role.threshold} signatures"
+                Code.ALGORITHM_MISSING,
+                f"role {name}: {len(complete)} of {role.threshold} signed with each of "
+                + ", ".join(sorted(role.required_algorithms)),
             )
-        signers += [CountedKey(keyid=keyid, role=name, scheme=valid[keyid].scheme) for keyid in present]
+        signers += [
+            CountedKey(keyid=keyid, role=name, scheme=valid[keyid].public_key.scheme)
+            for keyid in present
+            if valid[keyid].holder in complete
+        ]
     return tuple(signers)
-
-
-def _require_algorithms(signers: tuple[CountedKey, ...], channel: Channel) -> None:
-    if missing := sorted(channel.required_algorithms - {signer.scheme for signer in signers}):
-        raise PolicyRefusal(Code.ALGORITHM_MISSING, missing[0])
 
 
 def _require_audience(manifest: BundleManifest, channel: Channel, target: str | None) -> None:
     served = channel.audience if target is None else channel.audience & {target}
     if not served & set(manifest.audience):
         raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"made for {', '.join(manifest.audience)}")
+
+
+def _require_repositories(manifest: BundleManifest, channel: Channel) -> None:
+    for artifact in manifest.artifacts:
+        if not channel.carries(artifact.repository):
+            raise PolicyRefusal(Code.REPOSITORY_REFUSED, artifact.reference)
 
 
 def _require_time(manifest: BundleManifest, channel: Channel, now: datetime) -> None:

@@ -82,13 +82,21 @@ def seal(folder: Path, blob: TransferBlob) -> None:
     )
     channel = {
         "audience": list(_AUDIENCE),
+        "repositories": ["**"],
         "bundleRoles": {"source": {"threshold": 1, "keyids": [signer.public_key.keyid]}},
         "maxAgeSeconds": 86_400 * 30,
         "clockSkewSeconds": 300,
         "order": "any",
         "onGap": "record",
+        "maxSequenceJump": 100,
     }
-    policy = {"schema": 1, "version": 1, "keys": [public_pem], "channels": {"bench": channel}}
+    policy = {
+        "schema": 1,
+        "version": 1,
+        "expiresAt": "2100-01-01T00:00:00Z",
+        "keys": [{"holder": "bench", "publicKey": public_pem}],
+        "channels": {"bench": channel},
+    }
     (folder / "policy.json").write_text(json.dumps(policy))
 
 

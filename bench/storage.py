@@ -181,7 +181,12 @@ def _pulls(bench: Bench, storage: Storage) -> list[Contestant]:
     sas = _write_sas(bench, storage.sas("transfer"))
     ours = [
         _ours(
-            bench, n, lambda: ["pull", source, str(_empty(bench.folder / "volume")), "--sas-file", str(sas)]
+            bench,
+            n,
+            lambda: [
+                *("pull", source, str(_empty(bench.folder / "volume"))),
+                *("--sas-file", str(sas), "--allow-system-disk"),
+            ],
         )
         for n in bench.concurrencies
     ]
@@ -196,7 +201,14 @@ def _pushes(bench: Bench, storage: Storage) -> list[Contestant]:
     def ours() -> list[str]:
         container = storage.new_container()
         sas = _write_sas(bench, storage.sas(container))
-        return ["push", str(bench.folder / "volume"), f"{storage.url}/{container}", "--sas-file", str(sas)]
+        return [
+            "push",
+            str(bench.folder / "volume"),
+            f"{storage.url}/{container}",
+            "--sas-file",
+            str(sas),
+            "--allow-system-disk",
+        ]
 
     def azcopy() -> list[str]:
         container = storage.new_container()

@@ -95,7 +95,14 @@ def _pulled_volume(folder: Path, size_bytes: int) -> Path:
         measure(
             [
                 *(sys.executable, "-m", "offline_mover", "pull", f"{url}/transfer/{TRANSFER_ID}"),
-                *(str(folder / "volume"), "--trust", str(bundle.policy), "--sas-file", str(folder / "sas")),
+                *(
+                    str(folder / "volume"),
+                    "--allow-system-disk",
+                    "--trust",
+                    str(bundle.policy),
+                    "--sas-file",
+                    str(folder / "sas"),
+                ),
             ],
             environment={"REQUESTS_CA_BUNDLE": str(ca.ca_file), "PYTHONPATH": str(ROOT)},
             folder=folder,

@@ -65,17 +65,33 @@ class BlobStore(Hashable, Protocol):
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
         """Names that begin with ``prefix``, in ascending order, page by page."""
 
+    def list_page(
+        self, container: str, prefix: str, *, marker: str | None, limit: int
+    ) -> tuple[Sequence[str], str | None]:
+        """Up to ``limit`` names (1 to 5000) that begin with ``prefix``, in ascending order.
+
+        Args:
+            container: where they lie.
+            prefix: what they begin with.
+            marker: what the page before ended with; ``None`` for the first.
+            limit: of names; there may be fewer, and even none, though more follow.
+
+        Returns:
+            The names, and the marker of the page after; ``None`` after the last.
+        """
+
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
     ) -> bool:
         """Copy within the account, by the storage itself, with ``metadata`` in place of the source's.
 
         The first call starts the copy; a call while it is under way, or after it, does not start another.
-        The target is complete, with the source's Content-MD5, once a call has returned ``True``.
+        The target is complete, with the source's Content-MD5, once a call has returned ``True``. Nothing is
+        ever replaced.
 
         Args:
             source: container and name.
-            target: container and name; another content under that name is replaced.
+            target: container and name.
             etag: the state of the source that is meant.
             metadata: what the target shall carry; a mark of ours is added.
 
@@ -84,13 +100,22 @@ class BlobStore(Hashable, Protocol):
 
         Raises:
             UntrustedInputError: ``BLOB_CHANGED`` if the source has another ETag or is gone.
+            ServiceError: ``CONFLICT`` if something else lies under the target's name, or the source is one
+                that cannot be read, such as an archived one.
         """
 
     def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
         """Set the ``Content-MD5`` property (base64)."""
 
     def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
-        """Delete a blob; nothing happens if it is gone, or has another ETag than ``etag``."""
+        """Delete a blob with its snapshots; nothing happens if it is gone, or has another ETag than ``etag``.
+
+        A lease that somebody holds on it is broken.
+
+        Raises:
+            ServiceError: ``CONFLICT``: it was leased anew meanwhile, or the storage does not let it be
+                deleted.
+        """
 
 
 class RegistryReader(Protocol):

@@ -31,7 +31,10 @@ from local_cloud.tokens import TokenAuthority
 PROJECT = Path(__file__).resolve().parent.parent
 CONTAINERS: Mapping[str, tuple[str, ...]] = {
     "source": ("transfer", "ledger", "work", "receipts", "journal"),
-    "target": ("incoming", "transfer", "quarantine", "receipts", "ledger", "work", "journal"),
+    "target": (
+        *("incoming", "staging", "transfer", "quarantine", "receipts", "ledger", "work", "journal"),
+        "custody",
+    ),
 }
 JOURNAL_TABLE = "journal"
 PIPELINE = "airgap01"

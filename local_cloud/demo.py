@@ -27,6 +27,7 @@ from rich.table import Table
 from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope
+from airgap.fields import format_time
 from airgap.keys import public_key_from_pem, signer_from_pem
 from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
@@ -167,19 +168,32 @@ class Demo:
         )
 
     def _write_policy(self) -> None:
-        keys = [self.source.public_key_pem, self.target.public_key_pem]
-        source_id, target_id = (public_key_from_pem(pem).keyid for pem in keys)
+        pems = {"source app": self.source.public_key_pem, "target app": self.target.public_key_pem}
+        source_id, target_id = (public_key_from_pem(pem).keyid for pem in pems.values())
         channel = {
             "audience": [self.target.registry.login_server],
-            "bundleRoles": {"source": {"threshold": 1, "keyids": [source_id]}},
+            "repositories": ["**"],
+            "bundleRoles": {
+                "source": {
+                    "threshold": 1,
+                    "keyids": [source_id],
+                    "requiredAlgorithms": ["ecdsa-sha2-nistp384"],
+                }
+            },
             "receiptRoles": {"target": {"threshold": 1, "keyids": [target_id]}},
-            "requiredAlgorithms": ["ecdsa-sha2-nistp384"],
             "maxAgeSeconds": 30 * 24 * 3600,
             "clockSkewSeconds": 300,
             "order": "rising",
             "onGap": "record",
+            "maxSequenceJump": 100,
         }
-        policy = {"schema": 1, "version": 1, "keys": keys, "channels": {CHANNEL: channel}}
+        policy = {
+            "schema": 1,
+            "version": 1,
+            "expiresAt": format_time(datetime.now(UTC) + timedelta(days=365)),
+            "keys": [{"holder": holder, "publicKey": pem} for holder, pem in pems.items()],
+            "channels": {CHANNEL: channel},
+        }
         self.policy_file.write_text(json.dumps(policy, indent=1) + "\n")
 
     async def close(self) -> None:
@@ -277,7 +291,8 @@ async def cross_the_gap(demo: Demo) -> tuple[str, Receipt]:
     with step("Operator, source side: pull onto the medium"):
         demo.medium.mkdir()
         await offline_mover(
-            *("pull", url, str(demo.medium), *trust, "--sas-file", str(demo.sas_file(demo.source))),
+            *("pull", url, str(demo.medium), "--allow-system-disk"),
+            *(*trust, "--sas-file", str(demo.sas_file(demo.source))),
             ca=demo.ca,
         )
     with step("The air gap: the source cloud is out of reach"):

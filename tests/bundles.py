@@ -190,10 +190,14 @@ def make_policy(
     order: str = "any",
     max_age: timedelta = timedelta(days=90),
     receipt_keys: Sequence[SigningKey] = (),
+    repositories: Sequence[str] = ("**",),
+    max_sequence_jump: int = 1000,
+    expires_at: str = "2100-01-01T00:00:00Z",
 ) -> bytes:
-    """A trust policy in which all of ``keys`` must sign, unless ``threshold`` says how many."""
+    """A trust policy in which all of ``keys``, each another's, must sign, or ``threshold`` of them."""
     rules: dict[str, Any] = {
         "audience": list(audience),
+        "repositories": list(repositories),
         "bundleRoles": {
             "source": {"threshold": threshold or len(keys), "keyids": [key.keyid for key in keys]},
         },
@@ -201,12 +205,23 @@ def make_policy(
         "clockSkewSeconds": 300,
         "order": order,
         "onGap": "record",
+        "maxSequenceJump": max_sequence_jump,
     }
     if receipt_keys:
         rules["receiptRoles"] = {"target": {"threshold": 1, "keyids": [key.keyid for key in receipt_keys]}}
-    pems = {key.keyid: key.public_pem for key in (*keys, *receipt_keys)}
+    held = [
+        {"holder": f"{whose} {number}", "publicKey": key.public_pem}
+        for whose, some in (("source", keys), ("target", receipt_keys))
+        for number, key in enumerate(some, start=1)
+    ]
     return json.dumps(
-        {"schema": 1, "version": 1, "keys": list(pems.values()), "channels": {channel: rules}}
+        {
+            "schema": 1,
+            "version": 1,
+            "expiresAt": expires_at,
+            "keys": held,
+            "channels": {channel: rules},
+        }
     ).encode()
 
 

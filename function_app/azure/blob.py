@@ -4,15 +4,16 @@ Needs the role Storage Blob Data Contributor on the containers it touches.
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import HttpResponseError, ResourceExistsError
-from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient, ContentSettings
+from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, BlobServiceClient, ContentSettings
 
-from airgap.errors import Code, UntrustedInputError
+from airgap.errors import Code, ServiceError, UntrustedInputError
 from function_app.azure.errors import service_errors
 from function_app.ports import BlobStat
 from function_app.storage.paths import is_safe_name
@@ -22,7 +23,9 @@ _CHUNK_BYTES = 1024 * 1024
 _COPIED_FROM = "airgapcopiedfrom"
 """Metadata of a copy: the ETag of its source, so that the same copy is not started twice."""
 
+_TRIES = 3
 _HTTP_NOT_FOUND = 404
+_HTTP_CONFLICT = 409
 _CHANGED = frozenset({412, 416})
 """The condition does not hold; or the range begins behind the end, thus the blob is another."""
 
@@ -127,28 +130,55 @@ class AzureBlobs:
             client = self._service.get_container_client(container)
             yield from client.list_blob_names(name_starts_with=prefix)
 
+    def list_page(
+        self, container: str, prefix: str, *, marker: str | None, limit: int
+    ) -> tuple[Sequence[str], str | None]:
+        """See the port."""
+        with service_errors(f"container {container}"):
+            client = self._service.get_container_client(container)
+            pages = client.list_blob_names(name_starts_with=prefix, results_per_page=limit).by_page(marker)
+            names = list(next(pages))
+        following: str | None = pages.continuation_token  # type: ignore[attr-defined]  # a PageIterator
+        return names, following or None
+
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
     ) -> bool:
         """See the port."""
+        for _ in range(_TRIES):
+            state = self._copy_state(target, etag)
+            if state is not None:
+                return state
+            # Copy Blob: within one account the token of the request also authorises the source.
+            # https://learn.microsoft.com/rest/api/storageservices/copy-blob
+            with _blob_errors(*source):
+                try:
+                    started = self._client(*target).start_copy_from_url(
+                        self._client(*source).url,
+                        metadata={**metadata, _COPIED_FROM: etag},
+                        source_etag=_quoted(etag),
+                        source_match_condition=MatchConditions.IfNotModified,
+                        match_condition=MatchConditions.IfMissing,
+                    )
+                except ResourceExistsError as error:
+                    if _error_code(error) != "BlobAlreadyExists":
+                        raise
+                    continue  # another delivery of the same step was faster
+            return bool(started["copy_status"] == "success")
+        raise ServiceError(Code.SERVICE_THROTTLED, f"blob {'/'.join(target)} comes and goes")
+
+    def _copy_state(self, target: tuple[str, str], etag: str) -> bool | None:
+        """Whether our copy of that state is complete; ``None`` if there is none, or it failed."""
         with service_errors(f"blob {'/'.join(target)}"):
             found = self._properties(*target)
-        if found is not None and (found.metadata or {}).get(_COPIED_FROM) == etag:
-            match found.copy.status:
-                case "success":
-                    return True
-                case "pending":
-                    return False
-        # Copy Blob: within one account the token of the request also authorises the source.
-        # https://learn.microsoft.com/rest/api/storageservices/copy-blob
-        with _blob_errors(*source):
-            started = self._client(*target).start_copy_from_url(
-                self._client(*source).url,
-                metadata={**metadata, _COPIED_FROM: etag},
-                source_etag=_quoted(etag),
-                source_match_condition=MatchConditions.IfNotModified,
-            )
-        return bool(started["copy_status"] == "success")
+        if found is None:
+            return None
+        if (found.metadata or {}).get(_COPIED_FROM) != etag:
+            raise ServiceError(Code.CONFLICT, f"blob {'/'.join(target)} is there, and not a copy of {etag}")
+        if found.copy.status in {"success", "pending"}:
+            return bool(found.copy.status == "success")
+        self.delete(*target, etag=_bare(found.etag))
+        return None
 
     def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
         """See the port."""
@@ -158,16 +188,31 @@ class AzureBlobs:
 
     def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
         """See the port."""
+        pinned: dict[str, Any] = {}
+        if etag is not None:
+            pinned = {"etag": _quoted(etag), "match_condition": MatchConditions.IfNotModified}
         client = self._client(container, name)
-        with service_errors(f"blob {container}/{name}"):
-            try:
-                if etag is None:
-                    client.delete_blob()
-                else:
-                    client.delete_blob(etag=_quoted(etag), match_condition=MatchConditions.IfNotModified)
-            except HttpResponseError as error:
-                if not _is_missing_blob(error) and error.status_code not in _CHANGED:
-                    raise
+        with service_errors(f"blob {container}/{name}", http_412=Code.CONFLICT):
+            for is_last in (False, True):
+                try:
+                    client.delete_blob(delete_snapshots="include", **pinned)
+                except HttpResponseError as error:
+                    if _error_code(error) == "LeaseIdMissing" and not is_last:
+                        _break_lease(client)
+                        continue
+                    is_another = error.status_code in _CHANGED and _error_code(error) != "LeaseIdMissing"
+                    if not _is_missing_blob(error) and not is_another:
+                        raise
+                return
+
+
+def _break_lease(client: BlobClient) -> None:
+    """End the lease that somebody holds; nothing happens if there is none any more."""
+    try:
+        BlobLeaseClient(client).break_lease(lease_break_period=0)
+    except HttpResponseError as error:
+        if error.status_code not in {_HTTP_NOT_FOUND, _HTTP_CONFLICT}:
+            raise
 
 
 @contextmanager

@@ -2,12 +2,18 @@
 
 from airgap.manifest import ENVELOPE_NAME
 
+STAGING = "staging"
+"""At the target, of what was admitted: the app's own copies, to be hashed. Nobody else writes here."""
+
 TRANSFER = "transfer"
 LEDGER = "ledger"
 WORK = "work"
 INCOMING = "incoming"
 QUARANTINE = "quarantine"
 RECEIPTS = "receipts"
+CUSTODY = "custody"
+"""At the target, custody logs that came with pushes; also the folder of ``incoming`` that they come in."""
+
 JOURNAL = "journal"
 """Also the name of the table with the journal's projection."""
 
@@ -22,9 +28,17 @@ def manifest_path(folder: str) -> str:
     return f"{folder}/{ENVELOPE_NAME}"
 
 
-def claim_path(transfer_id: str) -> str:
-    """Name in ``work`` of the note that says which orchestration works on the upload of a transfer."""
-    return f"importing/{transfer_id}/owner"
+def bundle_folder(channel: str, manifest_sha256: str) -> str:
+    """Folder of a bundle below ``staging`` and ``transfer`` at the target: ``<channel>/<manifestDigest>``.
+
+    Nothing that another key signed can have this name, whatever transfer it claims to be.
+    """
+    return f"{channel}/{manifest_sha256}"
+
+
+def upload_path(folder: str, instance: str) -> str:
+    """Name in ``work`` of the note that an import was admitted and its upload is not put away yet."""
+    return f"uploads/{folder}/{instance}"
 
 
 CLOSING = "closing/"

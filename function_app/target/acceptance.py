@@ -1,18 +1,18 @@
 """Target: the turn of the channel, and with every part hashed the number of the manifest."""
 
-from airgap.errors import Code
+from airgap.errors import Code, ServiceError
 from airgap.fields import parse_time
-from airgap.ledger import LedgerEntry, judge_sequence, judge_taken
-from airgap.manifest import BundleManifest
+from airgap.ledger import LedgerEntry, judge_taken
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
-from function_app.storage.paths import WORK, claim_path
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import VERDICT, admitted_manifest
-from function_app.target.verifying import DAMAGE
-from function_app.target.wire import Accepted, DamageNote, Judging, MissingNumbers, Turn, Upload, VerdictNote
+from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest
+from function_app.target.damage_notes import damage_count, gravest_noted
+from function_app.target.judging import judge_bundle, missing_numbers
+from function_app.target.verifying import missing_proofs
+from function_app.target.wire import Accepted, Judging, MissingNumbers, Turn, Upload, VerdictNote
 
 MISSING_NUMBERS = "missing-sequences"
 
@@ -23,31 +23,42 @@ def take_turn(side: TargetSide, order: Upload) -> Turn | Pending | Refused | Fai
     One bundle of a channel at a time, from here until its decision.
     """
     work = WorkFolder(side.blobs, order.instance)
+    noted = work.get(VERDICT, VerdictNote)
     # From the note, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
-    if not Turns(side.blobs, str(work.get(VERDICT, VerdictNote).channel)).take(order.instance):
+    if not Turns(side.blobs, str(noted.channel)).take(order.instance):
         return Pending()
     manifest = admitted_manifest(side.blobs, order.envelope_sha256)
-    side.blobs.put(WORK, claim_path(manifest.transfer_id), order.instance.encode())
-    missing = _judge_ledger(side, order.instance, manifest, _manifest_sha256(work))
+    missing = missing_numbers(side, order, manifest, str(noted.manifest_sha256))
     work.create(MISSING_NUMBERS, MissingNumbers(sequences=missing))
     return Turn()
 
 
 def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Failed:
-    """Refuse the bundle for any damage, or take its number: asked once every part was hashed.
+    """Judge the bundle again, whole, refuse it for any damage, or take its number: once all was hashed.
 
-    From here on this number is used up, whatever becomes of the import: only this orchestration may still act
-    on it.
+    It takes the proof of every group, not the want of damage. From here on this number is used up, whatever
+    becomes of the import: only this orchestration may still act on it. What it has taken stays taken, also
+    when this is delivered again later, under another policy.
+
+    Raises:
+        PolicyRefusal: another was faster, or the number is not in the channel's order.
+        ServiceError: ``SERVICE_UNEXPECTED``: some groups have no proof.
     """
     work = WorkFolder(side.blobs, order.instance)
-    manifest = admitted_manifest(side.blobs, order.envelope_sha256)
-    notes = list(work.all(DAMAGE, DamageNote))
-    if notes:
-        count = sum(note.count for note in notes)
-        code = min((Code[note.gravest] for note in notes), key=lambda one: one.exit_code)
-        return ending(code, f"{count} of {manifest.part_count} parts are damaged or missing")
-    manifest_sha256 = _manifest_sha256(work)
-    _judge_ledger(side, order.instance, manifest, manifest_sha256)
+    envelope = admitted_envelope(side.blobs, order.envelope_sha256)
+    noted = work.get(VERDICT, VerdictNote)
+    if _has_taken(side, noted, order.instance):
+        return Accepted()
+    verdict = judge_bundle(side, order, envelope)
+    if verdict.code is not None:
+        return ending(verdict.code, verdict.detail)
+    manifest, manifest_sha256 = verdict.require(), str(verdict.manifest_sha256)
+    gravest = gravest_noted(work)
+    if gravest is not None:
+        return ending(gravest, f"{damage_count(work)} of {manifest.part_count} parts are damaged or missing")
+    if missing := missing_proofs(work, manifest):
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{missing} groups of parts have no proof")
+    missing_numbers(side, order, manifest, manifest_sha256)
     entry = LedgerEntry(
         channel=manifest.channel,
         sequence=manifest.sequence,
@@ -61,23 +72,7 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     return Accepted()
 
 
-def _manifest_sha256(work: WorkFolder) -> str:
-    return str(work.get(VERDICT, VerdictNote).manifest_sha256)
-
-
-def _judge_ledger(
-    side: TargetSide, instance: str, manifest: BundleManifest, manifest_sha256: str
-) -> tuple[int, ...]:
-    """The numbers of the channel that are missing before this one.
-
-    Raises:
-        PolicyRefusal: the number is taken by another, or not in the channel's order.
-    """
-    ledger = Ledger(side.blobs)
-    entry = ledger.find(manifest.channel, manifest.sequence)
-    if entry is not None:
-        judge_taken(entry, manifest_sha256=manifest_sha256, owner=instance)
-    others = [number for number in ledger.numbers(manifest.channel) if number != manifest.sequence]
-    if entry is not None:  # ours, from an earlier execution: the order was judged then
-        return ()
-    return tuple(judge_sequence(manifest, side.settings.trust_policy.channels[manifest.channel], others))
+def _has_taken(side: TargetSide, noted: VerdictNote, instance: str) -> bool:
+    """Whether this orchestration took the number of what it was admitted for."""
+    entry = Ledger(side.blobs).find(str(noted.channel), noted.sequence or 0)
+    return entry is not None and (entry.owner, entry.manifest_sha256) == (instance, noted.manifest_sha256)

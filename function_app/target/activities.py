@@ -6,20 +6,33 @@ from function_app.durable.stopping import STOP_WORK, stop_work
 from function_app.journal.recording import RECORD_STATE, record_state
 from function_app.pipeline_runs import READ_PIPELINE_RUN, read_pipeline_run
 from function_app.ports import TargetSide
-from function_app.target import acceptance, admission, closing, importing, verifying, wire
+from function_app.target import (
+    acceptance,
+    admission,
+    closing,
+    custody,
+    importing,
+    proving,
+    putting_away,
+    verifying,
+    wire,
+)
 
 STEPS: Table[TargetSide] = {
     wire.ADMIT_BUNDLE: admission.admit_bundle,
+    wire.INSPECT_BLOBS: custody.inspect_blobs,
+    wire.TAKE_CUSTODY: custody.take_custody,
     wire.TAKE_TURN: acceptance.take_turn,
-    wire.INSPECT_BLOBS: verifying.inspect_blobs,
-    wire.HASH_INCOMING_PARTS: verifying.hash_incoming_parts,
+    wire.HASH_STAGED_PARTS: verifying.hash_staged_parts,
     wire.ACCEPT_BUNDLE: acceptance.accept_bundle,
     wire.PROMOTE_BLOB: importing.promote_blob,
     wire.START_IMPORT_RUN: importing.start_import_run,
     READ_PIPELINE_RUN: read_pipeline_run,
-    wire.PROVE_ARTIFACTS: importing.prove_artifacts,
+    wire.NOTE_REPORT: proving.note_report,
+    wire.PROVE_ARTIFACTS: proving.prove_artifacts,
+    wire.CONCLUDE_IMPORT: proving.conclude_import,
     wire.RECORD_DECISION: closing.record_decision,
-    wire.QUARANTINE_UPLOAD: closing.quarantine_upload,
+    wire.PUT_AWAY: putting_away.put_away,
     wire.ISSUE_RECEIPT: closing.issue_receipt,
     wire.CLEAN_UP: closing.clean_up,
     wire.FORGET_CLOSING: closing.forget_closing,

@@ -1,27 +1,28 @@
 """Target, first step: is this bundle manifest to be acted on?"""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
-from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.errors import Code, UntrustedInputError
 from airgap.fields import parse_time
-from airgap.ledger import judge_taken
-from airgap.manifest import BundleManifest, TransferBlob
+from airgap.manifest import Artifact, BundleManifest, TransferBlob
 from airgap.states import Kind, State
-from airgap.verify import Verdict, verify_bundle
+from airgap.verify import Verdict
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.part_groups import Digests, parted
 from function_app.ports import BlobStore, TargetSide
 from function_app.storage.ledger import Ledger
-from function_app.storage.paths import INCOMING, LEDGER, manifest_path
+from function_app.storage.paths import INCOMING, LEDGER, WORK, manifest_path, upload_path
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.wire import Admitted, Judging, SignerNote, Upload, VerdictNote
+from function_app.target.judging import judge_bundle
+from function_app.target.wire import Admitted, Declared, Judging, SignerNote, Upload, VerdictNote
 
 VERDICT = "verdict"
+_LOOKUPS_PER_GROUP = 200
 GROUPS_PER_DOCUMENT = 64
 """Up to 1,024 digests, 70 KB: an activity that reads 2 GiB reads this beside it."""
 
@@ -32,27 +33,20 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted | Refused | Faile
     What was found out is noted for the receipt, and what is expected of each part for the hashing. The ledger
     is read here, not written: a number is not used up by a bundle that turns out damaged.
     """
-    raw = _read_manifest(side, order)
-    if raw is None or hashlib.sha256(raw).hexdigest() != order.envelope_sha256:
+    found = _read_manifest(side, order)
+    if found is None or hashlib.sha256(found[1]).hexdigest() != order.envelope_sha256:
         return Admitted(is_current=False)
-    verdict = verify_bundle(
-        raw,
-        policy=side.settings.trust_policy,
-        now=parse_time(order.now),
-        target=side.settings.registry_login_server,
-    )
-    try:
-        if verdict.is_accepted:
-            _judge_further(side, order, verdict)
-    except (UntrustedInputError, PolicyRefusal) as refusal:
-        _note(side, order, verdict)
-        return ending(refusal.code, refusal.detail)
-    _note(side, order, verdict)
+    manifest_etag, raw = found
+    verdict = judge_bundle(side, order, raw)
+    _note(side, order, verdict, manifest_etag)
     if verdict.code is not None:
         return ending(verdict.code, verdict.detail)
     manifest = verdict.require()
     Ledger(side.blobs).keep_envelope(order.envelope_sha256, raw)
-    _note_expected(WorkFolder(side.blobs, order.instance), manifest)
+    work = WorkFolder(side.blobs, order.instance)
+    _note_expected(work, manifest)
+    _note_declared(work, manifest)
+    side.blobs.create(WORK, upload_path(order.incoming, order.instance), b"")
     Turns(side.blobs, manifest.channel).enter(manifest.sequence, order.instance)
     facts = {
         "transferId": manifest.transfer_id,
@@ -66,35 +60,31 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted | Refused | Faile
     return Admitted()
 
 
-def _read_manifest(side: TargetSide, order: Upload) -> bytes | None:
-    """The envelope, no larger than any valid one; ``None`` if it is gone or was replaced."""
+def _read_manifest(side: TargetSide, order: Upload) -> tuple[str, bytes] | None:
+    """ETag and content of the envelope, if it is no larger than any; ``None`` if it is gone or just replaced.
+
+    The event's ETag is not asked for: the same bytes that were uploaded again are the same bundle manifest.
+    """
     path = manifest_path(order.incoming)
+    found = side.blobs.stat(INCOMING, path)
+    if found is None:
+        return None
     try:
-        return side.blobs.read(INCOMING, path, max_bytes=MAX_ENVELOPE_BYTES, etag=order.manifest_etag)
+        raw = side.blobs.read(INCOMING, path, max_bytes=MAX_ENVELOPE_BYTES, etag=found.etag)
     except UntrustedInputError as error:
         if error.code is Code.BLOB_CHANGED:
             return None
         raise
+    return None if raw is None else (found.etag, raw)
 
 
-def _judge_further(side: TargetSide, order: Upload, verdict: Verdict) -> None:
-    """What :func:`verify_bundle` leaves to its caller and can be told at once: the path, and a replay."""
-    manifest = verdict.require()
-    if manifest.transfer_id != order.incoming:
-        raise UntrustedInputError(
-            Code.BLOB_MISMATCH, f"signed for transfer {manifest.transfer_id}, uploaded as {order.incoming}"
-        )
-    entry = Ledger(side.blobs).find(manifest.channel, manifest.sequence)
-    if entry is not None:
-        judge_taken(entry, manifest_sha256=str(verdict.manifest_sha256), owner=order.instance)
-
-
-def _note(side: TargetSide, order: Upload, verdict: Verdict) -> None:
+def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str) -> None:
     """Keep for the receipt what a trusted signature vouches for."""
     manifest = verdict.manifest
     WorkFolder(side.blobs, order.instance).create(
         VERDICT,
         VerdictNote(
+            manifest_etag=manifest_etag,
             transfer_id=None if manifest is None else manifest.transfer_id,
             channel=None if manifest is None else manifest.channel,
             sequence=None if manifest is None else manifest.sequence,
@@ -120,13 +110,43 @@ def _documents(blob: TransferBlob) -> Iterator[tuple[str, ...]]:
         yield blob.part_sha256[start : start + size]
 
 
+def _note_declared(work: WorkFolder, manifest: BundleManifest) -> None:
+    """Write the declared artifacts down in groups of as many lookups as one activity makes."""
+    for blob in manifest.blobs:
+        for number, group in enumerate(lookup_groups(blob.artifacts)):
+            declared = tuple(artifact.to_json() for artifact in group)
+            work.create(f"{declared_folder(blob.name)}{number:06d}", Declared(artifacts=declared))
+
+
+def lookup_groups(artifacts: Sequence[Artifact]) -> Iterator[tuple[Artifact, ...]]:
+    """Artifacts in order, in groups of at most 200 lookups: one for the digest and one for each tag.
+
+    An artifact of more tags has a group of its own.
+    """
+    group: list[Artifact] = []
+    lookups = 0
+    for artifact in artifacts:
+        if group and lookups + 1 + len(artifact.tags) > _LOOKUPS_PER_GROUP:
+            yield tuple(group)
+            group, lookups = [], 0
+        group.append(artifact)
+        lookups += 1 + len(artifact.tags)
+    if group:
+        yield tuple(group)
+
+
+def declared_folder(blob: str = "") -> str:
+    """Prefix of the documents with the declared artifacts of a blob, or of all."""
+    return f"declared/{blob}/" if blob else "declared/"
+
+
 def expected_document(blob: str, number: int) -> str:
     """Name of the ``number``-th document of a blob's signed digests, from 0."""
     return f"expected/{blob}/{number:06d}"
 
 
-def admitted_manifest(blobs: BlobStore, envelope_sha256: str) -> BundleManifest:
-    """The manifest that was admitted: from our own copy, which is named by its digest.
+def admitted_envelope(blobs: BlobStore, envelope_sha256: str) -> bytes:
+    """The envelope that was admitted: our own copy, which is named by its digest.
 
     Raises:
         UntrustedInputError: ``BLOB_CHANGED`` if the copy is not what was admitted.
@@ -134,4 +154,9 @@ def admitted_manifest(blobs: BlobStore, envelope_sha256: str) -> BundleManifest:
     raw = Ledger(blobs).envelope(envelope_sha256)
     if hashlib.sha256(raw).hexdigest() != envelope_sha256:
         raise UntrustedInputError(Code.BLOB_CHANGED, f"{LEDGER}: the admitted bundle manifest")
-    return BundleManifest.from_bytes(Envelope.from_bytes(raw).payload)
+    return raw
+
+
+def admitted_manifest(blobs: BlobStore, envelope_sha256: str) -> BundleManifest:
+    """The manifest that was admitted, raised for as :func:`admitted_envelope`."""
+    return BundleManifest.from_bytes(Envelope.from_bytes(admitted_envelope(blobs, envelope_sha256)).payload)

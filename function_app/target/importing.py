@@ -1,39 +1,39 @@
-"""Target, middle steps: promote, import, prove."""
+"""Target, middle steps: promote and import."""
 
 from airgap.errors import Code, ServiceError
-from airgap.manifest import Artifact
-from airgap.pipeline_runs import missing_imports, run_name
-from airgap.receipt import ArtifactProof
-from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from airgap.pipeline_runs import run_name
+from function_app.durable.outcomes import Pending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.pipeline_runs import Started, started
 from function_app.ports import TargetSide
-from function_app.storage.paths import INCOMING, TRANSFER, blob_path
+from function_app.storage.paths import STAGING, TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import admitted_manifest
-from function_app.target.verifying import INSPECTION
-from function_app.target.wire import Inspection, Promoted, Proofs, Proven, Upload
-
-PROOFS = "proofs"
+from function_app.target.custody import INSPECTION, staged_etag, staged_path
+from function_app.target.wire import Inspection, Promoted
 
 
 def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     """Copy a verified blob to where the import pipeline may read; ``pending`` while the storage copies.
 
-    The copy is pinned to the ETag that was hashed, and gets the signed metadata and MD5.
+    The copy is made from the one in custody, pinned to the ETag that was hashed, and gets the signed metadata
+    and MD5. Its name belongs to this very bundle, whose number was taken: nothing else can lie there.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
-        UntrustedInputError: ``BLOB_CHANGED``: the uploaded blob was written to since it was hashed.
-        ServiceError: ``SERVICE_UNEXPECTED``: what lies there afterwards is not the copy.
+        UntrustedInputError: ``BLOB_CHANGED``: the copy in custody was written to since it was hashed.
+        ServiceError: ``CONFLICT``: something else lies there; ``SERVICE_UNEXPECTED``: what lies there
+            afterwards is not the copy.
     """
     require_going(side.blobs, order.owner)
-    inspection = WorkFolder(side.blobs, order.owner).get(INSPECTION, Inspection)
+    work = WorkFolder(side.blobs, order.owner)
+    inspection = work.get(INSPECTION, Inspection)
     blob = inspection.blobs[order.number]
-    path = blob_path(inspection.upload.incoming, blob.name)
-    is_complete = side.blobs.copy((INCOMING, path), (TRANSFER, path), etag=blob.etag, metadata=blob.metadata)
-    if not is_complete:
+    etag = staged_etag(work, blob.name)
+    if etag is None:
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{blob.name} was never taken into custody")
+    staged, path = staged_path(inspection, blob.name), blob_path(inspection.bundle, blob.name)
+    if not side.blobs.copy((STAGING, staged), (TRANSFER, path), etag=etag, metadata=blob.metadata):
         return Pending()
     found = side.blobs.stat(TRANSFER, path)
     if found is None or found.size_bytes != blob.size_bytes:
@@ -48,53 +48,17 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
     require_going(side.blobs, order.owner)
     inspection = WorkFolder(side.blobs, order.owner).get(INSPECTION, Inspection)
     name = inspection.blobs[order.number].name
-    run = run_name("i", order.owner, name)
+    run = import_run_name(order.owner, name)
     side.pipelines.put_run(
         run,
         {
             "pipelineResourceId": side.settings.pipeline_resource_id,
-            "source": {"type": "AzureStorageBlob", "name": blob_path(inspection.upload.incoming, name)},
+            "source": {"type": "AzureStorageBlob", "name": blob_path(inspection.bundle, name)},
         },
     )
     return started(side, run)
 
 
-def prove_artifacts(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
-    """Ask the registry for every digest and tag of the bundle; ``IMPORT_INCOMPLETE`` if one is not there.
-
-    The registry's answer decides; what the runs themselves report as imported is compared too, and put on
-    record where it falls short.
-    """
-    manifest = admitted_manifest(side.blobs, order.envelope_sha256)
-    proofs = [_prove(side, artifact) for artifact in manifest.artifacts]
-    WorkFolder(side.blobs, order.instance).put(
-        PROOFS, Proofs(proofs=tuple(proof.to_json() for proof in proofs))
-    )
-    unreported = 0
-    for blob in manifest.blobs:
-        properties = side.pipelines.get_run(run_name("i", order.instance, blob.name)) or {}
-        imported = (properties.get("response") or {}).get("importedArtifacts") or []
-        expected = [artifact.reference for artifact in blob.artifacts]
-        unreported += len(missing_imports(expected, [str(reference) for reference in imported]))
-    remark = f"; {unreported} not reported as imported" if unreported else ""
-    if lacking := [proof.reference for proof in proofs if not proof.is_proven]:
-        return ending(
-            Code.IMPORT_INCOMPLETE,
-            f"{len(lacking)} of {len(proofs)} artifacts are not as signed, such as {lacking[0]}{remark}",
-        )
-    return Proven(detail=f"{len(proofs)} artifacts{remark}")
-
-
-def _prove(side: TargetSide, artifact: Artifact) -> ArtifactProof:
-    found = side.registry.resolve(artifact.repository, artifact.digest)
-    missing_tags = []
-    for tag in artifact.tags:
-        tagged = side.registry.resolve(artifact.repository, tag)
-        if tagged is None or tagged.digest != artifact.digest:
-            missing_tags.append(tag)
-    return ArtifactProof(
-        reference=artifact.reference,
-        digest=artifact.digest,
-        found=None if found is None else found.digest,
-        missing_tags=tuple(missing_tags),
-    )
+def import_run_name(owner: str, blob: str) -> str:
+    """The name of the pipeline run that imports a blob for the orchestration ``owner``."""
+    return run_name("i", owner, blob)

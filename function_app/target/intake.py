@@ -8,6 +8,8 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
+from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.errors import UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind
 from function_app.azure.wiring import target_side
@@ -15,8 +17,9 @@ from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
-from function_app.ports import TargetSide
+from function_app.ports import BlobStat, TargetSide
 from function_app.storage.paths import INCOMING, is_safe_name, manifest_path
+from function_app.target.custody_logs import is_custody_folder
 from function_app.target.wire import ImportOrder
 
 bp = Blueprint()
@@ -35,12 +38,10 @@ _LOG = logging.getLogger(__name__)
 async def bundle_arrived(manifest: func.InputStream, client: df.DurableOrchestrationClient) -> None:
     """Start the import of a bundle manifest that was uploaded: events come at least once, and late."""
     path = str(manifest.name).removeprefix(f"{INCOMING}/")
-    sha256 = await asyncio.to_thread(lambda: hashlib.sha256(manifest.read()).hexdigest())
-    folder = path.removesuffix(f"/{ENVELOPE_NAME}")
-    await start_import(client, target_side(), folder=folder, envelope_sha256=sha256)
+    await start_import(client, target_side(), folder=path.removesuffix(f"/{ENVELOPE_NAME}"))
 
 
-async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_sha256: str) -> str | None:
+async def start_import(client: Any, side: TargetSide, *, folder: str) -> str | None:
     """Start the import of an upload, unless it is a late or repeated event; returns the instance started.
 
     The instance id is derived from the manifest's bytes. ``start_new`` would *replace* a finished instance,
@@ -50,11 +51,11 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_s
     named by the ETag too, and the ledger will refuse it if the first was accepted. Names that no bundle can
     have are left where they are: nothing is done with them.
     """
-    if not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER:
-        _LOG.warning("a bundle manifest arrived under a name that no bundle can have; it is left alone")
+    if not _may_be_bundle(folder):
         return None
     found = await asyncio.to_thread(side.blobs.stat, INCOMING, manifest_path(folder))
-    if found is None:
+    envelope_sha256 = None if found is None else await asyncio.to_thread(_digest, side, folder, found)
+    if found is None or envelope_sha256 is None:
         return None
     instance = f"import{envelope_sha256[:32]}"
     earlier = await _etag_started_for(client, side, instance)
@@ -79,6 +80,31 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, envelope_s
             raise
         return None  # another event was faster
     return instance
+
+
+def _may_be_bundle(folder: str) -> bool:
+    """Whether a bundle can have been uploaded to that folder of ``incoming``; logs why not."""
+    if not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER:
+        _LOG.warning("a bundle manifest arrived under a name that no bundle can have; it is left alone")
+        return False
+    if is_custody_folder(folder):
+        _LOG.warning("a bundle manifest arrived among the custody logs; it is put away with them")
+        return False
+    return True
+
+
+def _digest(side: TargetSide, folder: str, found: BlobStat) -> str | None:
+    """SHA-256 of the manifest in that state; of nothing if it is larger than any, and thus not read.
+
+    ``None`` if it was written to meanwhile, of which there is another event.
+    """
+    if found.size_bytes > MAX_ENVELOPE_BYTES:
+        return hashlib.sha256().hexdigest()
+    try:
+        raw = side.blobs.read(INCOMING, manifest_path(folder), max_bytes=MAX_ENVELOPE_BYTES, etag=found.etag)
+    except UntrustedInputError:
+        return None
+    return None if raw is None else hashlib.sha256(raw).hexdigest()
 
 
 async def _etag_started_for(client: Any, side: TargetSide, instance: str) -> str | None:

@@ -8,7 +8,7 @@ from airgap.fields import format_time
 from airgap.states import Kind, State
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.flow import PENDING, Flow, Patience, awaited, for_each, replay_clock, settled, step
-from function_app.durable.outcomes import Ending, Outcome, end_of
+from function_app.durable.outcomes import Ending, Outcome, end_of, read_ending
 from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
 from function_app.pipeline_runs import run_succeeded
@@ -19,6 +19,9 @@ bp = Blueprint()
 CLOSE_IMPORT = "close_import"
 _TURN = Patience(pause_s=5, longest_pause_s=60)
 """Nobody is given up for waiting: whoever has the turn ends, and else the reconciler frees it."""
+
+_SOON = Patience(pause_s=5, longest_pause_s=60, at_most_s=900)
+"""So long a receipt waits for the upload to be put away: whoever reads it may push again at once."""
 
 _RECEIPT = Patience(pause_s=30, longest_pause_s=3600, at_most_s=10 * 24 * 3600, insists=True)
 
@@ -76,11 +79,14 @@ def import_bundle(context: Any) -> Flow[Outcome]:
 def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrder) -> Flow[str]:
     """What was proven; raises for anything but a proven import."""
     owner = upload.instance
-    yield from recorded(context, Kind.IMPORTS, owner, State.WAITING)
-    yield from awaited(context, wire.TAKE_TURN, upload, _TURN)
     inspected = yield from step(context, wire.INSPECT_BLOBS, upload)
     yield from for_each(
-        context, wire.HASH_INCOMING_PARTS, owner=owner, count=inspected.groups, at_once=order.hashes_at_once
+        context, wire.TAKE_CUSTODY, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
+    )
+    yield from recorded(context, Kind.IMPORTS, owner, State.WAITING)
+    yield from awaited(context, wire.TAKE_TURN, upload, _TURN)
+    yield from for_each(
+        context, wire.HASH_STAGED_PARTS, owner=owner, count=inspected.groups, at_once=order.hashes_at_once
     )
     yield from step(context, wire.ACCEPT_BUNDLE, _judging(context, upload))
     yield from recorded(context, Kind.IMPORTS, owner, State.VERIFIED)
@@ -92,7 +98,14 @@ def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrde
     yield from for_each(
         context, "import_blob", owner=owner, count=inspected.blobs, at_once=order.runs_at_once
     )
-    proven = yield from step(context, wire.PROVE_ARTIFACTS, upload)
+    yield from for_each(
+        context,
+        wire.PROVE_ARTIFACTS,
+        owner=owner,
+        count=inspected.artifact_groups,
+        at_once=order.runs_at_once,
+    )
+    proven = yield from step(context, wire.CONCLUDE_IMPORT, upload)
     return proven.detail
 
 
@@ -102,37 +115,41 @@ def _judging(context: Any, upload: wire.Upload) -> wire.Judging:
 
 @bp.orchestration_trigger(context_name="context")
 def import_blob(context: Any) -> Flow[Outcome]:
-    """Run the import of one promoted blob, and wait for its end."""
+    """Run the import of one promoted blob, wait for its end, and note what it brought, failed or not."""
+    item = read(context.get_input(), Item)
+    outcome: Outcome = {"outcome": "imported"}
     try:
-        run = yield from step(context, wire.START_IMPORT_RUN, read(context.get_input(), Item))
+        run = yield from step(context, wire.START_IMPORT_RUN, item)
         yield from run_succeeded(context, run)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
-        return dump(end_of(error))
-    return {"outcome": "imported"}
+        outcome = dump(end_of(error))
+    noted = yield from settled(step(context, wire.NOTE_REPORT, item))
+    return outcome if read_ending(outcome) or not read_ending(noted) else noted
 
 
 @bp.orchestration_trigger(context_name="context")
 def close_import(context: Any) -> Flow[Outcome]:
     """Put the upload away, sign the decision, clean up; without the channel's turn, however long it takes.
 
-    What it is made from is removed only after the receipt is out: a vault that is away for a week costs no
-    receipt. What could not be done is put off: the reconciler starts this orchestration again.
+    An upload that takes long to put away holds up no receipt. What the receipt is made from is removed only
+    after it is out: a vault that is away for a week costs none. What could not be done is put off: the
+    reconciler starts this orchestration again.
     """
     closing = read(context.get_input(), wire.Closing)
     done: Outcome = {"receipt": None, "closing": "put off"}
     try:
-        if not closing.is_imported:
-            moved = yield from settled(awaited(context, wire.QUARANTINE_UPLOAD, closing, PENDING))
-            done["quarantine"] = moved["outcome"]
+        yield from settled(awaited(context, wire.PUT_AWAY, closing, _SOON))
         issued = yield from awaited(context, wire.ISSUE_RECEIPT, closing, _RECEIPT)
         done["receipt"] = issued.receipt
-        if done.get("quarantine", "quarantined") == "quarantined":
-            yield from awaited(context, wire.CLEAN_UP, closing, PENDING)
-            state = State.CLOSED if closing.is_imported else State.QUARANTINED
-            facts = {"receipt": issued.receipt}
-            yield from settled(recorded(context, Kind.IMPORTS, closing.instance, state, facts))
-            yield from step(context, wire.FORGET_CLOSING, closing)
-            done["closing"] = "closed"
+        away = yield from awaited(context, wire.PUT_AWAY, closing, PENDING)
+        yield from awaited(context, wire.CLEAN_UP, closing, PENDING)
+        state = State.CLOSED if closing.is_imported else State.QUARANTINED
+        facts: dict[str, Any] = {"receipt": issued.receipt}
+        if away.left_count:
+            facts |= {"left": list(away.left), "leftCount": away.left_count}
+        yield from settled(recorded(context, Kind.IMPORTS, closing.instance, state, facts))
+        yield from step(context, wire.FORGET_CLOSING, closing)
+        done["closing"] = "closed"
     except Exception as error:  # noqa: BLE001 - as above
         done["closingError"] = end_of(error).code
     return done

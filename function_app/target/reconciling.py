@@ -4,7 +4,6 @@ Nothing here decides about a bundle. Each round is bounded; what it does not get
 """
 
 import asyncio
-import hashlib
 import itertools
 import logging
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import azure.durable_functions as df
 import azure.functions as func
 import msgspec
 
-from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.fields import format_time
 from airgap.journal import Journal
@@ -33,6 +31,7 @@ from function_app.ports import TargetSide
 from function_app.storage.paths import CLOSING, INCOMING, WORK
 from function_app.storage.turns import held_places
 from function_app.target.closing import forget_closing, record_decision
+from function_app.target.custody_logs import CUSTODY_FOLDER, keep_custody_logs
 from function_app.target.intake import start_import
 from function_app.target.orchestrators import CLOSE_IMPORT, closing_instance
 from function_app.target.wire import Closing
@@ -70,7 +69,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Do all that is to be done; what fails is logged and keeps nothing else from being done."""
-        for work in (self.free_places, self.end_orphans, self.resume_closings, self.start_missed):
+        for work in (
+            self.free_places,
+            self.end_orphans,
+            self.resume_closings,
+            self.start_missed,
+            self.keep_custody_logs,
+        ):
             try:
                 await work()
             except AirgapError as error:
@@ -148,17 +153,15 @@ class Reconciler:
         """Start the imports of bundle manifests whose event never came."""
         names = await asyncio.to_thread(self._manifests)
         for name in self._in_turn(names, _MANIFESTS_AT_ONCE):
-            try:
-                raw = await asyncio.to_thread(
-                    self.side.blobs.read, INCOMING, name, max_bytes=MAX_ENVELOPE_BYTES
-                )
-            except UntrustedInputError as error:  # too large for any manifest: the event's own business
-                _LOG.warning("%s", error)
-                continue
-            if raw is not None:
-                folder = name.removesuffix(f"/{ENVELOPE_NAME}")
-                sha256 = hashlib.sha256(raw).hexdigest()
-                await start_import(self.client, self.side, folder=folder, envelope_sha256=sha256)
+            folder = name.removesuffix(f"/{ENVELOPE_NAME}")
+            await start_import(self.client, self.side, folder=folder)
+
+    async def keep_custody_logs(self) -> None:
+        """Take the custody logs that came with pushes out of their carriers' reach."""
+        names = await asyncio.to_thread(
+            lambda: list(itertools.islice(self.side.blobs.list_names(INCOMING, CUSTODY_FOLDER), _MAX_LISTED))
+        )
+        await asyncio.to_thread(keep_custody_logs, self.side, self._in_turn(names, _AT_ONCE))
 
     def _in_turn(self, items: list[T], at_once: int) -> list[T]:
         """Another part of them each round, so that the first do not stand before the others for ever."""

@@ -1,137 +1,87 @@
-"""Target: is all there that the bundle manifest speaks of, as it was signed?"""
+"""Target: are the bytes in custody those that the bundle manifest speaks of?"""
 
-from airgap.damage import Damage, gravest
+import hashlib
+from collections.abc import Iterator
+
 from airgap.errors import Code, UntrustedInputError
-from airgap.manifest import TransferBlob
-from airgap.parts import PartRange
-from airgap.receipt import MAX_DAMAGES
+from airgap.manifest import BundleManifest, TransferBlob
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
-from function_app.part_groups import (
-    Digests,
-    PartedBlob,
-    PartGroup,
-    count_groups,
-    find_group,
-    hash_part,
-    parts_of,
-)
+from function_app.part_groups import Digests, PartGroup, find_group, hash_part, parted, parts_of
 from function_app.ports import TargetSide
-from function_app.storage.paths import INCOMING, blob_path
+from function_app.storage.paths import STAGING
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import GROUPS_PER_DOCUMENT, admitted_manifest, expected_document
-from function_app.target.wire import DamageNote, Hashed, Inspected, InspectedBlob, Inspection, Upload
+from function_app.target.admission import GROUPS_PER_DOCUMENT, expected_document
+from function_app.target.custody import INSPECTION, parted_blob, staged_etag, staged_path
+from function_app.target.damage_notes import note_damage, part_damage
+from function_app.target.wire import GroupProof, Hashed, InspectedBlob, Inspection
 
-INSPECTION = "inspection"
-DAMAGE = "damage/"
-
-
-def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
-    """Compare the uploaded blobs' sizes with the signed ones.
-
-    Parts that cannot be there are noted as damage; the others are divided into groups to be hashed.
-    """
-    blobs = []
-    damages: list[Damage] = []
-    for blob in admitted_manifest(side.blobs, order.envelope_sha256).blobs:
-        found = side.blobs.stat(INCOMING, blob_path(order.incoming, blob.name))
-        size_bytes = 0 if found is None else found.size_bytes
-        lost = _lost_parts(blob, size_bytes)
-        damages += lost
-        if found is None:
-            continue
-        if size_bytes > blob.size_bytes:
-            damages.append(
-                Damage(
-                    code=Code.BLOB_MISMATCH,
-                    name=blob.name,
-                    detail=f"{size_bytes} bytes, {blob.size_bytes} are signed",
-                )
-            )
-        blobs.append(
-            InspectedBlob(
-                name=blob.name,
-                etag=found.etag,
-                size_bytes=blob.size_bytes,
-                content_md5=blob.content_md5,
-                metadata=dict(blob.metadata),
-                part_size_bytes=blob.part_size_bytes,
-                parts=len(blob.part_sha256) - len(lost),
-            )
-        )
-    work = WorkFolder(side.blobs, order.instance)
-    work.create(INSPECTION, Inspection(upload=order, blobs=tuple(blobs)))
-    blobs_seen = work.get(INSPECTION, Inspection).blobs
-    _note_damage(work, "sizes", damages)
-    return Inspected(groups=count_groups(_parted(blob) for blob in blobs_seen), blobs=len(blobs_seen))
+_HASHED = "hashed/"
 
 
-def _lost_parts(blob: TransferBlob, size_bytes: int) -> list[Damage]:
-    """The parts that a blob of ``size_bytes`` cannot hold, or not wholly."""
-    return [
-        _damage(
-            part,
-            Code.PART_MISSING if part.offset_bytes >= size_bytes else Code.PART_TRUNCATED,
-            f"the blob has {size_bytes} of {blob.size_bytes} bytes",
-        )
-        for part, _ in blob.parts()
-        if part.offset_bytes + part.size_bytes > size_bytes
-    ]
+def hash_staged_parts(side: TargetSide, order: Item) -> Hashed:
+    """Digest a group of parts of a blob in custody and compare with the signed digests.
 
-
-def hash_incoming_parts(side: TargetSide, order: Item) -> Hashed:
-    """Digest a group of parts of an uploaded blob and compare with the signed digests.
-
-    Damage is noted, also that the blob was written to meanwhile.
+    A group that is as signed gets a proof; damage is noted, also that the copy was written to. Nothing is
+    done for a blob that is not in custody.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
-    group = find_group([_parted(blob) for blob in inspection.blobs], order.number)
+    group = find_group([parted_blob(blob) for blob in inspection.blobs], order.number)
     blob = inspection.blobs[group.blob]
-    path = blob_path(inspection.upload.incoming, blob.name)
+    etag = staged_etag(work, blob.name)
+    if etag is None:
+        return Hashed()
+    path = staged_path(inspection, blob.name)
     parts = parts_of(blob.name, size_bytes=blob.size_bytes, part_size_bytes=blob.part_size_bytes, group=group)
     damages = []
-    for part, sha256 in zip(parts, _expected(work, blob, group), strict=True):
+    expected = _expected(work, blob, group)
+    for part, sha256 in zip(parts, expected, strict=True):
         try:
-            actual = hash_part(side.blobs, INCOMING, path, etag=blob.etag, part=part)
+            actual = hash_part(side.blobs, STAGING, path, etag=etag, part=part)
         except UntrustedInputError as error:
-            damages.append(_damage(part, error.code, error.detail))
+            damages.append(part_damage(part, error.code, error.detail))
             break  # whatever follows is of another state of the blob too
         if actual != sha256:
-            damages.append(_damage(part, Code.PART_CORRUPT, f"sha256:{actual}, sha256:{sha256} is signed"))
-    _note_damage(work, f"{blob.name}-{group.number:06d}", damages)
+            damages.append(
+                part_damage(part, Code.PART_CORRUPT, f"sha256:{actual}, sha256:{sha256} is signed")
+            )
+    note_damage(work, f"{blob.name}-{group.number:06d}", damages)
+    if not damages:
+        work.create(_proof(blob.name, group.number, etag, expected), GroupProof())
     return Hashed()
+
+
+def missing_proofs(work: WorkFolder, manifest: BundleManifest) -> int:
+    """How many of the bundle's groups nobody has proven of the copies that are in custody."""
+    proven = set(work.names(_HASHED))
+    return sum(
+        _proof(blob.name, number, staged_etag(work, blob.name), digests) not in proven
+        for blob in manifest.blobs
+        for number, digests in _groups(blob)
+    )
+
+
+def _groups(blob: TransferBlob) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The groups of a blob as signed: number, and digests of the parts."""
+    size = parted(blob.size_bytes, blob.part_size_bytes).group_size
+    for number, start in enumerate(range(0, len(blob.part_sha256), size)):
+        yield number, blob.part_sha256[start : start + size]
+
+
+def _proof(blob: str, number: int, etag: str | None, digests: tuple[str, ...]) -> str:
+    """Name of the note that a group of a blob, in one state of its copy, has these digests.
+
+    The name says it all, so that a listing is enough to ask for all of them.
+    """
+    digest = hashlib.sha256("\n".join([str(etag), *digests]).encode()).hexdigest()
+    return f"{_HASHED}{blob}/{number:06d}-{digest}"
 
 
 def _expected(work: WorkFolder, blob: InspectedBlob, group: PartGroup) -> tuple[str, ...]:
     """The signed digests of a group."""
     document, place = divmod(group.number, GROUPS_PER_DOCUMENT)
     signed = work.get(expected_document(blob.name, document), Digests).sha256
-    start = place * _parted(blob).group_size
+    start = place * parted_blob(blob).group_size
     return signed[start : start + group.count]
-
-
-def _parted(blob: InspectedBlob) -> PartedBlob:
-    return PartedBlob(parts=blob.parts, part_size_bytes=blob.part_size_bytes)
-
-
-def _damage(part: PartRange, code: Code, detail: str) -> Damage:
-    return Damage(
-        code=code,
-        name=part.name,
-        detail=detail,
-        offset_bytes=part.offset_bytes,
-        size_bytes=part.size_bytes,
-    )
-
-
-def _note_damage(work: WorkFolder, where: str, damages: list[Damage]) -> None:
-    worst = gravest(damages)
-    if worst is not None:
-        note = DamageNote(
-            count=len(damages),
-            damages=tuple(damage.to_json() for damage in damages[:MAX_DAMAGES]),
-            gravest=worst.name,
-        )
-        work.put(f"{DAMAGE}{where}", note)

@@ -23,6 +23,7 @@ class Upload(Message, frozen=True):
 
     incoming: str
     manifest_etag: str
+    """Of the event; a hint, since the same bytes may be uploaded again at any time."""
     envelope_sha256: str
     instance: str
 
@@ -63,7 +64,14 @@ class Inspected(Result, frozen=True):
     """The uploaded sizes were compared with the signed ones; what to hash lies in ``inspection``."""
 
     groups: int
+    """Of parts, to be hashed."""
     blobs: int
+    artifact_groups: int
+    """Of declared artifacts, to be looked up."""
+
+
+class Custody(Result, frozen=True):
+    """The app has a copy of an uploaded blob, or damage is noted instead."""
 
 
 class Hashed(Result, frozen=True):
@@ -78,8 +86,16 @@ class Promoted(Result, frozen=True):
     """A blob lies where the import pipeline may read it."""
 
 
+class Reported(Result, frozen=True):
+    """What a run reports as imported was compared with what is declared of its blob, and noted."""
+
+
+class LookedUp(Result, frozen=True):
+    """The registry was asked for a group of artifacts; its answers are noted."""
+
+
 class Proven(Result, frozen=True):
-    """The registry has every artifact as signed."""
+    """The registry has every artifact as signed, and no run brought anything else."""
 
     detail: str
 
@@ -88,8 +104,12 @@ class Decided(Result, frozen=True):
     """The decision is on record, and the channel's turn given back."""
 
 
-class Quarantined(Result, frozen=True):
-    """The upload lies in quarantine."""
+class PutAway(Result, frozen=True):
+    """The upload is deleted or lies in quarantine, but for what could not be moved."""
+
+    left: tuple[str, ...]
+    """Some of the blobs that could not be moved, each with the code that says why."""
+    left_count: int
 
 
 class Issued(Result, frozen=True):
@@ -99,7 +119,7 @@ class Issued(Result, frozen=True):
 
 
 class Cleaned(Result, frozen=True):
-    """The working documents, the copies and, after an import, the upload are removed."""
+    """The working documents and the copies are removed."""
 
 
 class Forgotten(Result, frozen=True):
@@ -117,6 +137,8 @@ class SignerNote(Message, frozen=True):
 class VerdictNote(Message, frozen=True):
     """What a trusted signature vouches for, kept for the receipt: the document ``verdict``."""
 
+    manifest_etag: str
+    """Of the bundle manifest that was judged."""
     transfer_id: str | None
     channel: str | None
     sequence: int | None
@@ -136,6 +158,7 @@ class InspectedBlob(Message, frozen=True):
 
     name: str
     etag: str
+    """Of the upload, as it was inspected."""
     size_bytes: int
     """As signed."""
     content_md5: str | None
@@ -151,7 +174,24 @@ class Inspection(Message, frozen=True):
     """The uploaded blobs in the manifest's order, those that are there: the document ``inspection``."""
 
     upload: Upload
+    bundle: str
+    """Folder of the bundle below ``staging`` and ``transfer``."""
     blobs: tuple[InspectedBlob, ...]
+
+
+class CustodyNote(Message, frozen=True):
+    """The app's own copy of an uploaded blob: a document ``custody/<blob>``."""
+
+    etag: str
+
+
+class PuttingAway(Message, frozen=True):
+    """How far an upload is put away: the document ``putting-away``."""
+
+    marker: str | None
+    """Where the listing goes on; empty before it begins, ``None`` after its end."""
+    left: tuple[str, ...]
+    left_count: int
 
 
 class DamageNote(Message, frozen=True):
@@ -164,23 +204,48 @@ class DamageNote(Message, frozen=True):
     """The code that a refusal would name."""
 
 
+class GroupProof(Message, frozen=True):
+    """A group of parts has its signed digests: a document ``hashed/<blob>/<group>-<digest>``."""
+
+
+class Declared(Message, frozen=True):
+    """Some artifacts of one blob, as signed: a document ``declared/<blob>/<number>``."""
+
+    artifacts: tuple[dict[str, Any], ...]
+    """As :meth:`airgap.manifest.Artifact.to_json` writes them."""
+
+
 class Proofs(Message, frozen=True):
-    """What the registry has of each artifact: the document ``proofs``."""
+    """What the registry has of a group of artifacts: a document ``proofs/<blob>/<number>``."""
 
     proofs: tuple[dict[str, Any], ...]
     """As :meth:`airgap.receipt.ArtifactProof.to_json` writes them."""
+    lacking: int
+    """How many of them are not as signed."""
+
+
+class RunReport(Message, frozen=True):
+    """What a run reports, beside what is declared: a document ``reported/<blob>``."""
+
+    unreported: int
+    undeclared: tuple[str, ...]
+    """At most as many as a receipt holds."""
+    undeclared_count: int
 
 
 ADMIT_BUNDLE = Activity("admit_bundle", Judging, Admitted)
 TAKE_TURN = Activity("take_turn", Upload, Turn)
 INSPECT_BLOBS = Activity("inspect_blobs", Upload, Inspected)
-HASH_INCOMING_PARTS = Activity("hash_incoming_parts", Item, Hashed)
+TAKE_CUSTODY = Activity("take_custody", Item, Custody)
+HASH_STAGED_PARTS = Activity("hash_staged_parts", Item, Hashed)
 ACCEPT_BUNDLE = Activity("accept_bundle", Judging, Accepted)
 PROMOTE_BLOB = Activity("promote_blob", Item, Promoted)
 START_IMPORT_RUN = Activity("start_import_run", Item, Started)
-PROVE_ARTIFACTS = Activity("prove_artifacts", Upload, Proven)
+NOTE_REPORT = Activity("note_report", Item, Reported)
+PROVE_ARTIFACTS = Activity("prove_artifacts", Item, LookedUp)
+CONCLUDE_IMPORT = Activity("conclude_import", Upload, Proven)
 RECORD_DECISION = Activity("record_decision", Closing, Decided)
-QUARANTINE_UPLOAD = Activity("quarantine_upload", Closing, Quarantined)
+PUT_AWAY = Activity("put_away", Closing, PutAway)
 ISSUE_RECEIPT = Activity("issue_receipt", Closing, Issued)
 CLEAN_UP = Activity("clean_up", Closing, Cleaned)
 FORGET_CLOSING = Activity("forget_closing", Closing, Forgotten)

@@ -340,6 +340,12 @@ def test_forged_entry_beside_the_genuine_one_is_the_inserted_one() -> None:
 INDEX = st.integers(min_value=0, max_value=LENGTH - 1)
 
 
+@pytest.mark.parametrize("line", [2, 4, 6])
+def test_entry_whose_number_became_that_of_the_one_before_it_is_found_in_its_line(line: int) -> None:
+    changed = LINES[line].replace(b'"number":%d' % (line + 1), b'"number":%d' % line)
+    assert line + 1 in found_lines([*LINES[:line], changed, *LINES[line + 1 :]])
+
+
 @given(INDEX, st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_flipped_byte_is_found_in_its_line(line: int, data: st.DataObject) -> None:

@@ -141,6 +141,7 @@ def receipts(draw: st.DrawFn) -> Receipt:
     verdict = draw(st.sampled_from(ReceiptVerdict))
     is_named = verdict is not ReceiptVerdict.REFUSED or draw(st.booleans())
     channel, sequence = draw(channels), draw(numbers)
+    is_partial = verdict is ReceiptVerdict.PARTIAL
     position = LedgerPosition(name=entry_name(channel, sequence), sha256=draw(hexes))
     found = tuple(draw(st.lists(damages, min_size=verdict is ReceiptVerdict.DAMAGED, max_size=2)))
     return Receipt(
@@ -170,6 +171,8 @@ def receipts(draw: st.DrawFn) -> Receipt:
         ),
         releases=tuple(draw(st.lists(st.builds(Release, **keys, released_at=moments), max_size=2))),
         artifacts=tuple(draw(st.lists(proofs, max_size=2))) if is_named else (),
+        undeclared=tuple(draw(st.lists(texts(200), max_size=2))) if is_partial else (),
+        undeclared_count=draw(st.integers(2, 10**6)) if is_partial else 0,
         damages=found,
         damage_count=len(found) + draw(st.integers(0, 10**6)),
         missing_sequences=tuple(draw(st.lists(numbers, max_size=3))),

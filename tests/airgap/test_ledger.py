@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
-from airgap.ledger import LedgerEntry, entry_name, judge_sequence, judge_taken, require_entry, sequence_of
+from airgap.ledger import (
+    LedgerEntry,
+    entry_name,
+    judge_previous,
+    judge_sequence,
+    judge_taken,
+    require_entry,
+    sequence_of,
+)
 from airgap.manifest import BundleManifest, Void
 from airgap.policy import OnGap, Order, TrustPolicy
 from airgap.strict_json import dump_canonical
@@ -79,7 +87,26 @@ def test_number_that_the_source_gave_up_is_not_missing(
 
 
 def test_gaps_on_record_are_bounded() -> None:
-    assert len(judge_sequence(manifest(10**9), RULES, [])) == 100
+    assert len(judge_sequence(manifest(1000), RULES, [])) == 100
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("taken", [[], [7]], ids=["empty ledger", "channel in use"])
+def test_one_bundle_with_the_highest_number_does_not_close_the_channel(
+    order: Order, taken: list[int]
+) -> None:
+    channel = replace(RULES, order=order)
+    for sequence in (2**53 - 1, max(taken, default=0) + channel.max_sequence_jump + 1):
+        with pytest.raises(PolicyRefusal) as refusal:
+            judge_sequence(manifest(sequence), channel, taken)
+        assert refusal.value.code is Code.SEQUENCE_JUMP
+    judge_sequence(manifest(max(taken, default=0) + channel.max_sequence_jump), channel, taken)
+
+
+def test_numbers_called_void_do_not_lengthen_a_jump() -> None:
+    voids = tuple(Void(sequence=number, reason="cancelled", who="eve") for number in range(1, 1001))
+    with pytest.raises(PolicyRefusal, match="SEQUENCE_JUMP"):
+        judge_sequence(replace(manifest(1001), voids=voids), RULES, [])
 
 
 def test_retry_of_the_same_owner_goes_on() -> None:
@@ -177,3 +204,11 @@ def test_entry_of_another_schema_is_refused(change: bytes, code: Code) -> None:
     with pytest.raises(UntrustedInputError) as refusal:
         LedgerEntry.from_bytes(ENTRY.to_bytes().replace(b'"schema":1', change))
     assert refusal.value.code is code
+
+
+def test_manifest_follows_the_one_that_has_the_number_before_or_is_a_fork() -> None:
+    before = replace(ENTRY, sequence=7, manifest_sha256="0" * 64)
+    judge_previous(manifest(8), before)
+    judge_previous(manifest(8), None)
+    with pytest.raises(PolicyRefusal, match="HISTORY_FORKED"):
+        judge_previous(manifest(8), replace(before, manifest_sha256="0" * 63 + "1"))

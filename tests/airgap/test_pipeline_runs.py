@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airgap.pipeline_runs import RunState, batch, judge_run, missing_imports, run_name
+from airgap.manifest import Artifact
+from airgap.pipeline_runs import RunState, batch, compare_imports, judge_run, run_name
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,36 @@ def test_run_name_is_deterministic_and_allowed_by_the_service() -> None:
     assert 5 <= len(name) <= 50
 
 
+def declared(reference: str, digit: str, *tags: str) -> Artifact:
+    digest = f"sha256:{digit * 64}"
+    if "@" in reference:
+        reference += digest
+    return Artifact(reference=reference, digest=digest, media_type="manifest", tags=tags)
+
+
 def test_imports_are_compared_with_what_was_signed() -> None:
-    expected = ["a/b:1", "c:latest", "d@sha256:1", "e:2"]
-    assert missing_imports(expected, ["reg.azurecr.us/a/b:1", "c", "d@sha256:1"]) == ["e:2"]
+    artifacts = [
+        declared("a/b:1", "1", "1", "stable"),
+        declared("c:latest", "2", "latest"),
+        declared("d@", "3"),
+        declared("e:2", "4", "2"),
+    ]
+    reported = ["reg.azurecr.us/a/b:stable", "c", f"d@sha256:{'3' * 64}"]
+    found = compare_imports(artifacts, reported, login_server="reg.azurecr.us")
+    assert (found.unreported, found.undeclared) == (("e:2",), ())
+    reported += ["other.azurecr.us/e:2", "x/a/b:1", f"d@sha256:{'4' * 64}", "e", "", "f"]
+    found = compare_imports(artifacts, reported, login_server="reg.azurecr.us")
+    assert found.unreported == ("e:2",)
+    assert found.undeclared == (
+        ":latest",
+        f"d@sha256:{'4' * 64}",
+        "e:latest",
+        "f:latest",
+        "other.azurecr.us/e:2",
+        "x/a/b:1",
+    )
+
+
+def test_what_a_run_reports_is_told_in_few_printable_characters() -> None:
+    found = compare_imports([], ["x" * 600, "a\n:1"], login_server="reg.azurecr.us")
+    assert found.undeclared == (r"'a\n:1'", "x" * 512)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
@@ -17,7 +17,7 @@ from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
 from airgap.policy import OnGap, Order, TrustPolicy
 from airgap.statement import PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical
-from tests.vectors.generate import NOW, P256, P384, RETIRING, REVOKED, policy_json, public_pem
+from tests.vectors.generate import NOW, P256, P384, RETIRING, REVOKED, REVOKED_TARGET, policy_json, public_pem
 
 RSA = rsa.generate_private_key(65537, 3072)
 Change = Callable[[dict[str, Any]], object]
@@ -32,6 +32,34 @@ def channel(change: Change) -> Change:
 
 
 INVALID: dict[str, Change] = {
+    "key without its holder": lambda p: p["keys"][0].pop("holder"),
+    "holder without a name": lambda p: p["keys"][0].update(holder=""),
+    "key given twice": lambda p: p["keys"].append(p["keys"][0]),
+    "key given twice, of two holders": lambda p: p["keys"].append(p["keys"][0] | {"holder": "somebody else"}),
+    "threshold of two who are one": lambda p: p["channels"]["prod"]["bundleRoles"]["source"].update(
+        threshold=2
+    ),
+    "holder in two roles with two keys": lambda p: p["keys"][2].update(holder="source app"),
+    "holder who signs bundles and receipts": lambda p: p["keys"][4].update(holder="source app"),
+    "holder who signs bundles in one channel and receipts in another": channel(
+        lambda c: c.update(receiptRoles={"target": {"threshold": 1, "keyids": [P256.public_key.keyid]}})
+    ),
+    "key that signs bundles and receipts": channel(
+        lambda c: c.update(receiptRoles={"target": {"threshold": 1, "keyids": [P384.public_key.keyid]}})
+    ),
+    "holder who signs bundles and releases them": channel(
+        lambda c: c.update(releaseRoles={"officer": {"threshold": 1, "keyids": [P384.public_key.keyid]}})
+    ),
+    "algorithm that no key of the role has": channel(
+        lambda c: c["bundleRoles"]["source"].update(requiredAlgorithms=["ed25519"])
+    ),
+    "no repositories": channel(lambda c: c.pop("repositories")),
+    "empty repositories": channel(lambda c: c.update(repositories=[])),
+    "pattern of a part of a segment": channel(lambda c: c.update(repositories=["team/app-*"])),
+    "pattern with all in the middle": channel(lambda c: c.update(repositories=["**/app"])),
+    "pattern with a tag": channel(lambda c: c.update(repositories=["team/app:1"])),
+    "no expiry": lambda p: p.pop("expiresAt"),
+    "no bound of jumps": channel(lambda c: c.pop("maxSequenceJump")),
     "no keys": lambda p: p.update(keys=[]),
     "no channels": lambda p: p.update(channels={}),
     "earlier schema": lambda p: p.update(schema=0),
@@ -48,7 +76,10 @@ INVALID: dict[str, Change] = {
     "one key in two roles": channel(lambda c: c["bundleRoles"].update(other=c["bundleRoles"]["source"])),
     "empty audience": channel(lambda c: c.update(audience=[])),
     "wildcard audience": channel(lambda c: c.update(audience=["*"])),
-    "unknown algorithm": channel(lambda c: c.update(requiredAlgorithms=["rsa-pkcs1v15-sha256"])),
+    "unknown algorithm": channel(
+        lambda c: c["bundleRoles"]["source"].update(requiredAlgorithms=["rsa-pkcs1v15-sha256"])
+    ),
+    "algorithms of the channel": channel(lambda c: c.update(requiredAlgorithms=["ed25519"])),
     "unknown order": channel(lambda c: c.update(order="falling")),
     "unknown rule for gaps": channel(lambda c: c.update(onGap="ignore")),
     "waiting for what may come in any order": channel(lambda c: c.update(onGap="hold")),
@@ -73,8 +104,9 @@ INVALID: dict[str, Change] = {
     "no maximum age": channel(lambda c: c.pop("maxAgeSeconds")),
     "age zero": channel(lambda c: c.update(maxAgeSeconds=0)),
     "skew of a year": channel(lambda c: c.update(clockSkewSeconds=31_536_000)),
-    "key not pem": lambda p: p["keys"].append("not a key"),
-    "key a number": lambda p: p["keys"].append(7),
+    "key not pem": lambda p: p["keys"].append({"holder": "Eve", "publicKey": "not a key"}),
+    "key a number": lambda p: p["keys"].append({"holder": "Eve", "publicKey": 7}),
+    "key alone": lambda p: p["keys"].append(public_pem(P256)),
     "channels a list": lambda p: p.update(channels=["test"]),
     "roles a list": channel(lambda c: c.update(bundleRoles=["source"])),
     "role name": channel(lambda c: c.update(bundleRoles={"Source": c["bundleRoles"]["source"]})),
@@ -98,26 +130,39 @@ def source_role(**fields: Any) -> Change:
     return channel(lambda c: c["bundleRoles"]["source"].update(fields))
 
 
-def only(policy: dict[str, Any], keys: list[str]) -> None:
-    """The channel ``test`` alone, with these keys."""
+def only(policy: dict[str, Any], signers: list[CryptoSigner]) -> None:
+    """The channel ``test`` alone, with these keys, each another's."""
+    keys = [
+        {"holder": f"holder {number}", "publicKey": public_pem(signer)}
+        for number, signer in enumerate(signers)
+    ]
     policy.update(keys=keys, channels={"test": policy["channels"]["test"]}, policyRoles={}, revoked=[])
 
 
 def hundred_keys(policy: dict[str, Any], *, threshold: int) -> None:
-    only(policy, [public_pem(signer) for signer in MANY])
+    only(policy, MANY)
     keyids = [signer.public_key.keyid for signer in MANY]
     policy["channels"]["test"]["bundleRoles"] = {"source": {"threshold": threshold, "keyids": keyids}}
 
 
-def one_key(policy: dict[str, Any], count: int) -> None:
-    only(policy, [public_pem(P384)] * count)
+def some_keys(policy: dict[str, Any], count: int) -> None:
+    only(policy, [P384, *MANY][:count])
 
 
 BOUNDS: dict[str, tuple[Callable[[int], Change], int, int]] = {
     "version, from below": (lambda n: lambda p: p.update(version=n), 1, 0),
-    "keys, from below": (lambda n: lambda p: one_key(p, n), 1, 0),
-    "keys": (lambda n: lambda p: p["keys"].extend([p["keys"][0]] * (n - len(p["keys"]))), 100, 101),
-    "algorithms": (lambda n: channel(lambda c: c.update(requiredAlgorithms=["ed25519"] * n)), 10, 11),
+    "holder": (lambda n: lambda p: p["keys"][0].update(holder="a" * n), 64, 65),
+    "keys, from below": (lambda n: lambda p: some_keys(p, n), 1, 0),
+    "keys": (lambda n: lambda p: some_keys(p, n), 100, 101),
+    "algorithms": (lambda n: source_role(requiredAlgorithms=[P384.public_key.scheme] * n), 10, 11),
+    "repositories": (
+        lambda n: channel(lambda c: c.update(repositories=[f"team/app{i}" for i in range(n)])),
+        100,
+        101,
+    ),
+    "pattern": (lambda n: channel(lambda c: c.update(repositories=["a" * n])), 255, 256),
+    "jump": (lambda n: channel(lambda c: c.update(maxSequenceJump=n)), 1_000_000, 1_000_001),
+    "jump, from below": (lambda n: channel(lambda c: c.update(maxSequenceJump=n)), 1, 0),
     "audience": (lambda n: channel(lambda c: c.update(audience=[f"r{i}.io" for i in range(n)])), 100, 101),
     "audience, from below": (lambda n: channel(lambda c: c.update(audience=["r.io"] * n)), 1, 0),
     "key ids of a role": (lambda n: source_role(keyids=[KEYID] * n), 100, 101),
@@ -149,6 +194,10 @@ SOURCE = PROD.bundle_roles["source"]
 UNBUILDABLE: dict[str, tuple[Any, dict[str, Any]]] = {
     "role without keys": (SOURCE, {"keyids": frozenset()}),
     "role that asks for too many": (SOURCE, {"threshold": 3}),
+    "role that asks for more holders than it has": (
+        READ,
+        {"channels": {"prod": replace(PROD, bundle_roles={"source": replace(SOURCE, threshold=2)})}},
+    ),
     "role that is none": (PROD, {"bundle_roles": {"source": None}}),
     "channel without roles": (PROD, {"bundle_roles": {}}),
     "skew into the past": (PROD, {"clock_skew": timedelta(seconds=-1)}),
@@ -157,6 +206,7 @@ UNBUILDABLE: dict[str, tuple[Any, dict[str, Any]]] = {
     "order by a word": (PROD, {"order": "rising"}),
     "gaps by a word": (PROD, {"on_gap": "record"}),
     "channel that is none": (READ, {"channels": {"prod": None}}),
+    "expired at no certain time": (READ, {"expires_at": NOW.replace(tzinfo=None)}),
     "revoked at no certain time": (READ, {"revoked": {REVOKED.public_key.keyid: NOW.replace(tzinfo=None)}}),
 }
 
@@ -177,8 +227,17 @@ def test_policy_is_at_most_256_kib() -> None:
 
 def test_every_scheme_may_be_required() -> None:
     raw: dict[str, Any] = policy_json()
-    raw["channels"]["test"]["requiredAlgorithms"] = sorted(SCHEMES)
-    assert TrustPolicy.from_bytes(dump_canonical(raw)).channels["test"].required_algorithms == SCHEMES
+    signers = [signer_from_pem(pem_of(make()).encode()) for make in MAKERS.values()]
+    only(raw, signers)
+    for key in raw["keys"]:
+        key["holder"] = "source app"
+    raw["channels"]["test"]["bundleRoles"]["source"] = {
+        "threshold": 1,
+        "keyids": [signer.public_key.keyid for signer in signers],
+        "requiredAlgorithms": sorted(SCHEMES),
+    }
+    role = TrustPolicy.from_bytes(dump_canonical(raw)).channels["test"].bundle_roles["source"]
+    assert role.required_algorithms == SCHEMES
 
 
 @pytest.mark.parametrize(
@@ -195,7 +254,8 @@ def test_policy_is_read() -> None:
     assert policy.channels["prod"].order is Order.RISING
     assert policy.channels["guarded"].on_gap is OnGap.HOLD
     assert policy.channels["guarded"].release_roles["officer"].threshold == 1
-    assert policy.channels["prod"].bundle_roles["source"].threshold == 2
+    assert policy.channels["prod"].bundle_roles["source"].threshold == 1
+    assert policy.channels["prod"].max_sequence_jump == 100
     assert policy.channels["test"].receipt_roles == {}
 
 
@@ -210,22 +270,23 @@ def test_revoked_key_counts_until_its_time_and_never_after() -> None:
     revoked, retiring = REVOKED.public_key.keyid, RETIRING.public_key.keyid
     second = timedelta(seconds=1)
     assert revoked in policy.keys_in_force(NOW - second)
-    assert policy.keys.keys() - policy.keys_in_force(NOW).keys() == {revoked}
+    gone = {revoked, REVOKED_TARGET.public_key.keyid}
+    assert policy.keys.keys() - policy.keys_in_force(NOW).keys() == gone
     assert retiring in policy.keys_in_force(NOW + timedelta(days=1) - second)
-    assert policy.keys.keys() - policy.keys_in_force(NOW + timedelta(days=1)).keys() == {revoked, retiring}
+    assert policy.keys.keys() - policy.keys_in_force(NOW + timedelta(days=1)).keys() == gone | {retiring}
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: ec.generate_private_key(ec.SECP256R1()),
-        lambda: ec.generate_private_key(ec.SECP384R1()),
-        lambda: rsa.generate_private_key(65537, 3072),
-        mldsa.MLDSA65PrivateKey.generate,
-        mldsa.MLDSA87PrivateKey.generate,
-    ],
-    ids=["p-256", "p-384", "rsa-3072", "ml-dsa-65", "ml-dsa-87"],
-)
+MAKERS: dict[str, Callable[[], Any]] = {
+    "p-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "rsa-3072": lambda: rsa.generate_private_key(65537, 3072),
+    "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+    "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 def test_each_accepted_kind_signs_and_verifies(make: Callable[[], Any]) -> None:
     signer = signer_from_pem(pem_of(make()).encode())
     key = public_key_from_pem(public_pem(signer))

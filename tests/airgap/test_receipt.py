@@ -15,9 +15,8 @@ from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt, ReceiptVerdict, 
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (
     NOW,
-    P256,
     P384,
-    REVOKED,
+    REVOKED_TARGET,
     STRANGER,
     TARGET_KEY,
     damaged_receipt,
@@ -77,16 +76,25 @@ def test_receipt_key_of_one_channel_does_not_speak_for_another() -> None:
     assert refusal.value.code is Code.CHANNEL_UNKNOWN
 
 
+def test_receipt_under_a_policy_that_nobody_renewed_is_not_believed() -> None:
+    raw = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY]).to_bytes()
+    with pytest.raises(PolicyRefusal) as refusal:
+        verify_receipt(raw, policy=POLICY, channel="prod", now=POLICY.expires_at)
+    assert refusal.value.code is Code.POLICY_EXPIRED
+
+
 def test_receipt_needs_the_threshold_of_its_role() -> None:
     raw: dict[str, Any] = policy_json()
-    keyids = [TARGET_KEY.public_key.keyid, P256.public_key.keyid]
+    second = REVOKED_TARGET
+    raw["revoked"] = []
+    keyids = [TARGET_KEY.public_key.keyid, second.public_key.keyid]
     raw["channels"]["prod"]["receiptRoles"]["target"] = {"threshold": 2, "keyids": keyids}
     policy = TrustPolicy.from_bytes(dump_canonical(raw))
     alone = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY]).to_bytes()
     with pytest.raises(PolicyRefusal) as refusal:
         verify_receipt(alone, policy=policy, channel="prod", now=NOW)
     assert refusal.value.code is Code.THRESHOLD_NOT_MET
-    both = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY, P256]).to_bytes()
+    both = Envelope.sign(imported_receipt().to_bytes(), [TARGET_KEY, second]).to_bytes()
     assert verify_receipt(both, policy=policy, channel="prod", now=NOW).is_imported
 
 
@@ -121,6 +129,20 @@ INVALID: dict[str, Callable[[dict[str, Any]], object]] = {
     "check that is neither passed nor not": lambda p: p["checks"][0].update(passed="yes"),
     "release at no time": lambda p: p["releases"][0].update(releasedAt=None),
     "negative count": lambda p: p.update(damageCount=-1),
+    "undeclared in an import": lambda p: p.update(undeclared=["a:1"], undeclaredCount=1),
+    "undeclared only counted in an import": lambda p: p.update(undeclaredCount=1),
+    "undeclared that is not counted": lambda p: p.update(
+        verdict="partial", code="UNDECLARED_ARTIFACTS", undeclared=["a:1", "b:1"], undeclaredCount=1
+    ),
+    "undeclared that cannot be printed": lambda p: p.update(
+        verdict="partial", code="UNDECLARED_ARTIFACTS", undeclared=["a\n"], undeclaredCount=1
+    ),
+    "undeclared that is too long": lambda p: p.update(
+        verdict="partial", code="UNDECLARED_ARTIFACTS", undeclared=["a" * 513], undeclaredCount=1
+    ),
+    "more undeclared than are listed": lambda p: p.update(
+        verdict="partial", code="UNDECLARED_ARTIFACTS", undeclared=["a:1"] * 1001, undeclaredCount=1001
+    ),
     "detail not text": lambda p: p.update(detail=None),
     "found not a digest": lambda p: p["artifacts"][0].update(found="yes"),
 }
@@ -166,7 +188,7 @@ def test_code_of_a_newer_tool_is_kept_and_not_called_malformed() -> None:
 
 def test_receipt_by_a_key_that_is_revoked_by_now_is_refused() -> None:
     receipt = replace(imported_receipt(), channel="guarded", ledger=None)
-    raw = Envelope.sign(receipt.to_bytes(), [REVOKED]).to_bytes()
+    raw = Envelope.sign(receipt.to_bytes(), [REVOKED_TARGET]).to_bytes()
     before = NOW - timedelta(seconds=1)
     assert verify_receipt(raw, policy=POLICY, channel="guarded", now=before).is_imported
     with pytest.raises(PolicyRefusal) as refusal:

@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.manifest import BundleManifest
-from airgap.policy import TrustPolicy
+from airgap.policy import TrustedKey, TrustPolicy
 from airgap.strict_json import dump_canonical
 from airgap.verify import Verdict, count_roles, verify_bundle
 from tests.vectors.generate import (
@@ -96,7 +96,8 @@ def test_one_forged_signature_beside_a_valid_one_refuses_the_whole() -> None:
 def test_signature_that_could_not_be_checked_refuses_with_its_own_code() -> None:
     keyid = P384.public_key.keyid
     broken = SSlibKey(keyid, "ecdsa", "ecdsa-sha2-nistp384", {"public": "not a key"})
-    policy = replace(POLICY, keys={**POLICY.keys, keyid: broken})
+    held = TrustedKey(holder=POLICY.keys[keyid].holder, public_key=broken)
+    policy = replace(POLICY, keys={**POLICY.keys, keyid: held})
     assert judge(signed(full_manifest(), P384, ED25519), policy=policy).code is Code.SIGNATURE_UNCHECKABLE
 
 
@@ -136,13 +137,47 @@ def test_key_of_the_channel_has_its_refused_transfer_named() -> None:
     assert judge(signed(), now=NOW + timedelta(days=30)).manifest == minimal_manifest()
 
 
-@pytest.mark.parametrize(
-    "signers",
-    [(P384, ED25519), (MLDSA87, ED25519), (P384, MLDSA87)],
-    ids=["no ml-dsa", "no p-384", "no releaser"],
-)
-def test_threshold_of_each_role_must_be_met(signers: tuple[CryptoSigner, ...]) -> None:
-    assert judge(signed(full_manifest(), *signers)).code is Code.THRESHOLD_NOT_MET
+def test_threshold_of_each_role_must_be_met() -> None:
+    assert judge(signed(full_manifest(), P384, MLDSA87)).code is Code.THRESHOLD_NOT_MET
+    assert judge(signed(full_manifest(), ED25519)).code is Code.THRESHOLD_NOT_MET
+
+
+@pytest.mark.parametrize("alone", [P384, MLDSA87], ids=["no ml-dsa", "no p-384"])
+def test_broken_algorithm_of_one_role_is_not_made_good_by_another_role(alone: CryptoSigner) -> None:
+    assert judge(signed(full_manifest(), alone, ED25519)).code is Code.ALGORITHM_MISSING
+
+
+def with_two_sources(*, second_key: CryptoSigner) -> TrustPolicy:
+    """The channel ``test`` asks for two holders; the second key is ``second_key``."""
+    raw: dict[str, Any] = policy_json()
+    raw["channels"]["test"]["bundleRoles"]["source"] = {
+        "threshold": 2,
+        "keyids": [signer.public_key.keyid for signer in (P384, MLDSA87, second_key)],
+    }
+    return TrustPolicy.from_bytes(dump_canonical(raw))
+
+
+def test_two_keys_of_one_holder_are_one_signer() -> None:
+    policy = with_two_sources(second_key=ED25519)
+    assert judge(signed(None, P384, MLDSA87), policy=policy).code is Code.THRESHOLD_NOT_MET
+    verdict = judge(signed(None, P384, MLDSA87, ED25519), policy=policy)
+    assert verdict.is_accepted
+    assert len(verdict.signers) == 3
+
+
+def test_holder_who_left_out_an_algorithm_does_not_count_beside_one_who_did_not() -> None:
+    raw: dict[str, Any] = policy_json()
+    raw["keys"][2]["holder"] = "source app"  # Ed25519, beside P-384
+    raw["channels"]["prod"]["bundleRoles"]["releaser"]["keyids"] = [P256.public_key.keyid]
+    raw["channels"]["test"]["bundleRoles"]["source"] = {
+        "threshold": 1,
+        "keyids": [signer.public_key.keyid for signer in (P384, ED25519, P256)],
+        "requiredAlgorithms": ["ed25519", "ecdsa-sha2-nistp384"],
+    }
+    policy = TrustPolicy.from_bytes(dump_canonical(raw))
+    assert judge(signed(None, P384, P256), policy=policy).code is Code.ALGORITHM_MISSING
+    verdict = judge(signed(None, P384, ED25519, P256), policy=policy)
+    assert {signer.keyid for signer in verdict.signers} == {P384.public_key.keyid, ED25519.public_key.keyid}
 
 
 def guarded() -> BundleManifest:
@@ -237,9 +272,36 @@ def test_one_signature_given_twice_is_not_two() -> None:
 def test_algorithm_downgrade_is_refused() -> None:
     raw = policy_json()
     channel: Any = raw["channels"]
-    channel["test"]["requiredAlgorithms"] = ["ml-dsa-87/1"]
+    channel["test"]["bundleRoles"]["source"] = {
+        "threshold": 1,
+        "keyids": [P384.public_key.keyid, MLDSA87.public_key.keyid],
+        "requiredAlgorithms": ["ml-dsa-87/1"],
+    }
     policy = TrustPolicy.from_bytes(dump_canonical(raw))
     assert judge(signed(), policy=policy).code is Code.ALGORITHM_MISSING
+    assert judge(signed(None, MLDSA87), policy=policy).is_accepted
+
+
+def of_repositories(*repositories: str) -> BundleManifest:
+    manifest = minimal_manifest()
+    artifact = manifest.artifacts[0]
+    artifacts = tuple(replace(artifact, reference=f"{name}:1.0") for name in repositories)
+    return replace(manifest, blobs=(replace(manifest.blobs[0], artifacts=artifacts),))
+
+
+def test_image_of_a_repository_that_the_channel_does_not_carry_refuses_the_bundle() -> None:
+    assert judge(signed(of_repositories("samples/app", "team/a/b"))).is_accepted
+    verdict = judge(signed(of_repositories("samples/app", "base/os", "team/a")))
+    assert (verdict.code, verdict.detail) == (Code.REPOSITORY_REFUSED, "base/os:1.0")
+    assert judge(signed(of_repositories("base/os")), target=None).code is Code.REPOSITORY_REFUSED
+
+
+def test_policy_that_nobody_renewed_accepts_nothing() -> None:
+    last = POLICY.expires_at - timedelta(seconds=1)
+    late = replace(minimal_manifest(), created_at=last, expires_at=last + timedelta(days=7))
+    assert judge(signed(late), now=last).is_accepted
+    verdict = judge(signed(late), now=POLICY.expires_at)
+    assert (verdict.code, verdict.manifest) == (Code.POLICY_EXPIRED, None)
 
 
 def test_bundle_for_another_registry_is_refused() -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from azure.storage.blob import ContentSettings
+from azure.storage.blob import BlobClient, BlobLeaseClient, ContentSettings
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
@@ -117,6 +117,7 @@ def test_missing_container_is_an_error_and_not_a_missing_blob(store: BlobStore) 
         lambda: store.read("nowhere", "a", max_bytes=1),
         lambda: list(store.read_range("nowhere", "a", etag=etag, offset_bytes=0, size_bytes=1)),
         lambda: list(store.list_names("nowhere", "")),
+        lambda: store.list_page("nowhere", "", marker=None, limit=5),
         lambda: store.create("nowhere", "a", b""),
         lambda: store.put("nowhere", "a", b""),
         lambda: store.copy((C, "x"), ("nowhere", "a"), etag=etag, metadata={}),
@@ -303,11 +304,33 @@ def test_copy_of_another_state_is_refused_and_nothing_is_there(store: BlobStore)
         store.copy((C, "x"), ("incoming", "y"), etag=etag, metadata=METADATA)
 
 
-def test_copy_replaces_what_is_not_a_copy_of_that_state(store: BlobStore) -> None:
+def test_copy_replaces_nothing(store: BlobStore) -> None:
     store.put("incoming", "y", b"squatter")
     store.put(C, "x", b"content")
-    assert store.copy((C, "x"), ("incoming", "y"), etag=etag_of(store, "x"), metadata={})
-    assert store.read("incoming", "y", max_bytes=99) == b"content"
+    with pytest.raises(ServiceError, match="CONFLICT"):
+        store.copy((C, "x"), ("incoming", "y"), etag=etag_of(store, "x"), metadata={})
+    assert store.read("incoming", "y", max_bytes=99) == b"squatter"
+
+
+@pytest.mark.e2e
+def test_copy_that_another_delivery_started_first_is_that_copy(
+    azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, blobs = azurite
+    blobs.put(C, "x", b"content")
+    etag = etag_of(blobs, "x")
+    start = BlobClient.start_copy_from_url
+
+    def overtaken(client: BlobClient, *args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(BlobClient, "start_copy_from_url", start)
+        assert blobs.copy((C, "x"), ("incoming", "y"), etag=etag, metadata={})
+        return start(client, *args, **more)
+
+    monkeypatch.setattr(BlobClient, "start_copy_from_url", overtaken)
+    assert blobs.copy((C, "x"), ("incoming", "y"), etag=etag, metadata={})
+    assert blobs.read("incoming", "y", max_bytes=99) == b"content"
+    for container, name in ((C, "x"), ("incoming", "y")):
+        blobs.delete(container, name)
 
 
 def test_content_md5_of_a_blob_that_is_gone_is_an_error(store: BlobStore) -> None:
@@ -333,6 +356,64 @@ def test_delete_spares_another_state(store: BlobStore) -> None:
     assert store.read(C, "x", max_bytes=9) == b"two"
     store.delete(C, "x", etag=etag_of(store, "x"))
     assert store.stat(C, "x") is None
+
+
+@pytest.mark.e2e
+def test_delete_takes_snapshots_along_and_breaks_a_lease(azurite: tuple[Azurite, AzureBlobs]) -> None:
+    server, blobs = azurite
+    blobs.put(C, "x", b"content")
+    with server.service_client() as service:
+        client = service.get_blob_client(C, "x")
+        client.create_snapshot()
+        client.acquire_lease()
+    blobs.delete(C, "x", etag="0xANOTHER")
+    assert blobs.stat(C, "x") is not None
+    blobs.delete(C, "x", etag=etag_of(blobs, "x"))
+    assert blobs.stat(C, "x") is None
+
+
+@pytest.mark.e2e
+def test_delete_of_what_is_leased_anew_all_the_time_is_a_conflict(
+    azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, blobs = azurite
+    blobs.put(C, "x", b"content")
+    break_lease = BlobLeaseClient.break_lease
+    with server.service_client() as service:
+        client = service.get_blob_client(C, "x")
+        client.acquire_lease()
+
+        def break_it_in_vain(lease: BlobLeaseClient, **more: Any) -> int:
+            broken = break_lease(lease, **more)
+            client.acquire_lease()
+            return broken
+
+        monkeypatch.setattr(BlobLeaseClient, "break_lease", break_it_in_vain)
+        with pytest.raises(ServiceError, match="CONFLICT"):
+            blobs.delete(C, "x")
+        monkeypatch.undo()
+    blobs.delete(C, "x")
+    assert blobs.stat(C, "x") is None
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_pages_hold_every_name_once_though_what_was_listed_is_deleted(store: BlobStore, limit: int) -> None:
+    names = ["c/1", "c/10", "c/2", "c/a", "c/b/1"]
+    for name in [*reversed(names), "d/1"]:
+        store.put(C, name, b"")
+    seen: list[str] = []
+    marker: str | None = None
+    while True:
+        page, marker = store.list_page(C, "c/", marker=marker, limit=limit)
+        assert len(page) <= limit
+        seen += page
+        for name in page:
+            if name != "c/10":
+                store.delete(C, name)
+        if marker is None:
+            break
+    assert seen == names
+    assert list(store.list_names(C, "c/")) == ["c/10"]
 
 
 @pytest.mark.e2e

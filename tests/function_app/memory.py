@@ -35,7 +35,17 @@ from tests.function_app.memory_projection import MemoryProjection
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CONTAINERS = ("transfer", "ledger", "work", "incoming", "quarantine", "receipts", "journal")
+CONTAINERS = (
+    "incoming",
+    "staging",
+    "transfer",
+    "ledger",
+    "work",
+    "quarantine",
+    "receipts",
+    "journal",
+    "custody",
+)
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 RESOURCE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/r"
 ENVIRONMENT = {
@@ -132,11 +142,19 @@ class MemoryBlobs:
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
         yield from sorted(name for name in self._container(container) if name.startswith(prefix))
 
+    def list_page(
+        self, container: str, prefix: str, *, marker: str | None, limit: int
+    ) -> tuple[Sequence[str], str | None]:
+        names = [name for name in self.list_names(container, prefix) if name > (marker or "")]
+        return names[:limit], names[limit - 1] if len(names) > limit else None
+
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
     ) -> bool:
         present = self._container(target[0]).get(target[1])
-        if present is None or present.metadata.get("copiedfrom") != etag:
+        if present is not None and present.metadata.get("copiedfrom") != etag:
+            raise ServiceError(Code.CONFLICT, target[1])
+        if present is None:
             found = self._container(source[0]).get(source[1])
             if found is None or found.etag != etag:
                 raise UntrustedInputError(Code.BLOB_CHANGED, source[1])

@@ -3,9 +3,12 @@
 import asyncio
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
 from function_app.target.intake import start_import
 from tests.bundles import TRANSFER_ID, default_key, make_policy
@@ -25,9 +28,7 @@ def upload(blobs: MemoryBlobs) -> None:
 
 
 def event(client: DurableClient, blobs: MemoryBlobs) -> str | None:
-    return asyncio.run(
-        start_import(client, replace(SIDE, blobs=blobs), folder=FOLDER, envelope_sha256=SHA256)
-    )
+    return asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=FOLDER))
 
 
 def end(client: DurableClient, instance: str) -> None:
@@ -93,9 +94,8 @@ def test_bundle_whose_history_was_purged_is_not_imported_a_second_time() -> None
     client = DurableClient()
 
     def arrived() -> str | None:
-        raw = target.upload(bundle)
-        sha256 = hashlib.sha256(raw).hexdigest()
-        return asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, envelope_sha256=sha256))
+        target.upload(bundle)
+        return asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
 
     first = arrived()
     assert first is not None
@@ -110,18 +110,15 @@ def test_repeated_event_of_an_import_whose_history_was_purged_starts_nothing() -
     target, bundle = Target(), bundle_of()
     client = DurableClient()
     raw = target.upload(bundle)
-    sha256 = hashlib.sha256(raw).hexdigest()
     events: list[str | None] = []
 
     def arrived() -> None:
         client.instances.clear()
-        events.append(
-            asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, envelope_sha256=sha256))
-        )
+        events.append(asyncio.run(start_import(client, target.side, folder=TRANSFER_ID)))
 
     arrived()
     target.pipelines.work = lambda _: failed("no")
-    target.host.before["quarantine_upload"] = arrived
+    target.host.before["put_away"] = arrived
     assert target.run(raw, instance=events[0])["code"] == "PIPELINE_RUN_FAILED"
     assert events[1:] == [None]
 
@@ -158,8 +155,52 @@ def test_new_upload_while_the_first_is_at_work_is_not_lost() -> None:
 def test_names_that_no_bundle_can_have_start_nothing(folder: str) -> None:
     client, blobs = DurableClient(), MemoryBlobs()
     blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", CONTENT)
-    assert (
-        asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=folder, envelope_sha256=SHA256))
-        is None
-    )
+    assert asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=folder)) is None
     assert not client.instances
+
+
+def test_manifest_larger_than_any_is_not_read_and_is_refused_and_quarantined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, client = Target(), DurableClient()
+    huge = b"x" * (MAX_ENVELOPE_BYTES + 1)
+    target.blobs.upload("incoming", f"{TRANSFER_ID}/{ENVELOPE_NAME}", huge)
+    read = target.blobs.read
+
+    def unread(container: str, name: str, **more: Any) -> bytes | None:
+        content = read(container, name, **more)
+        assert content is None or container != "incoming"
+        return content
+
+    monkeypatch.setattr(target.blobs, "read", unread)
+    instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+    assert instance is not None
+    order = client.instances[instance].input_
+    outcome = target.host.run("import_bundle", order, instance)
+    receipt = target.assert_refused(outcome, Code.TOO_LARGE)
+    assert receipt.envelope_sha256 == hashlib.sha256().hexdigest()
+
+
+def test_second_manifest_larger_than_any_is_put_away_too() -> None:
+    target, client = Target(), DurableClient()
+    for folder in ("transfer01", "transfer02"):
+        target.blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", b"x" * (MAX_ENVELOPE_BYTES + 1))
+        instance = asyncio.run(start_import(client, target.side, folder=folder))
+        assert instance is not None
+        outcome = target.host.run("import_bundle", client.instances[instance].input_, instance)
+        assert outcome["code"] == Code.TOO_LARGE.name
+    assert target.blobs.names("incoming") == []
+
+
+def test_manifest_that_is_uploaded_again_before_its_import_begins_is_imported_by_the_first() -> None:
+    target, bundle, client = Target(), bundle_of(), DurableClient()
+    raw = target.upload(bundle)
+    instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+    assert instance is not None
+    target.upload(bundle)  # the same bytes, another ETag
+    assert (
+        target.host.run("import_bundle", client.instances[instance].input_, instance)["outcome"] == "imported"
+    )
+    second = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+    assert second is None or target.run(raw, instance=second)["outcome"] != "imported"
+    assert target.blobs.names("incoming") == []

@@ -112,7 +112,7 @@ def killed_while(scene: TargetRound, activity: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "activity", ["admit_bundle", "take_turn", "hash_incoming_parts", "promote_blob", "prove_artifacts"]
+    "activity", ["admit_bundle", "take_turn", "hash_staged_parts", "promote_blob", "prove_artifacts"]
 )
 def test_import_that_was_terminated_is_decided_as_failed_closed_and_told_by_a_receipt(activity: str) -> None:
     scene = TargetRound()

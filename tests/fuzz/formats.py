@@ -157,7 +157,7 @@ def _check_receipt_envelope(raw: bytes) -> bool:
     receipt = read(
         lambda: verify_receipt(raw, policy=_POLICY, channel="prod", now=NOW),
         *(Code.ENVELOPE_MALFORMED, Code.TOO_LARGE, Code.SIGNATURE_INVALID, Code.SIGNATURE_UNCHECKABLE),
-        *(Code.SIGNER_UNKNOWN, Code.THRESHOLD_NOT_MET),
+        *(Code.SIGNER_UNKNOWN, Code.THRESHOLD_NOT_MET, Code.CHANNEL_UNKNOWN, Code.AUDIENCE_MISMATCH),
     )
     assert receipt is None or receipt in _RECEIPTS
     return receipt is not None
@@ -182,9 +182,10 @@ def _check_policy(raw: bytes) -> bool:
     assert policy.channels
     for channel in channels:
         assert channel.bundle_roles
+        assert channel.repositories
     for role in (role for roles in groups for role in roles.values()):
-        assert 1 <= role.threshold <= len(role.keyids)
         assert role.keyids <= policy.keys.keys()
+        assert 1 <= role.threshold <= len({policy.keys[keyid].holder for keyid in role.keyids})
     assert policy.revoked.keys() <= policy.keys.keys()
     return True
 

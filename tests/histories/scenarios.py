@@ -114,7 +114,7 @@ class HugeBlobs(MemoryBlobs):
 
     def stat(self, container: str, name: str) -> BlobStat | None:
         found = super().stat(container, name)
-        is_huge = found is not None and container in {"transfer", "incoming"} and name[-3:].isdigit()
+        is_huge = container in {"transfer", "incoming", "staging"} and name[-3:].isdigit()
         return replace(found, size_bytes=self._size_bytes) if found and is_huge else found
 
 

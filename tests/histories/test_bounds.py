@@ -98,16 +98,14 @@ def test_vault_is_away_for_a_week_when_receipts_are_issued() -> None:
     """Two bundles of one channel: the second is imported while the first one's receipt is still to come."""
     clock = Clock(START + timedelta(hours=1))
     side = new_target(signing=Vault([RECEIPT_KEY], Outage(clock, START + 7 * DAY)))
-    first, second = (
-        make_bundle(
-            transfer_id=f"transfer{number}",
-            sequence=number,
-            blob_sizes=[1000],
-            created_at=START,
-            keys=[SOURCE_KEY],
-            policy_json=POLICY,
-        )
-        for number in (1, 2)
+    made: dict[str, Any] = {"blob_sizes": [1000], "created_at": START, "keys": [SOURCE_KEY]}
+    first = make_bundle(transfer_id="transfer1", policy_json=POLICY, **made)
+    second = make_bundle(
+        transfer_id="transfer2",
+        sequence=2,
+        previous_sha256=first.manifest_sha256,
+        policy_json=POLICY,
+        **made,
     )
     played = run(side, clock, upload(side, first), upload(side, second))
     for outcome, bundle in zip(played.outcomes, (first, second), strict=True):

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,24 @@ OFFICER = _signer(ec.derive_private_key(0x1007, ec.SECP384R1()))
 REVOKED = _signer(ec.derive_private_key(0x1008, ec.SECP384R1()))
 """Counts no more, from :data:`NOW` on."""
 
+REVOKED_TARGET = _signer(ec.derive_private_key(0x100A, ec.SECP384R1()))
+"""Likewise, of a target."""
+
 RETIRING = _signer(ec.derive_private_key(0x1009, ec.SECP384R1()))
 """Counts for another day."""
+
+HOLDERS = {
+    P256: "Ada Byron",
+    P384: "source app",
+    ED25519: "Åsa Öberg",
+    MLDSA87: "source app",
+    TARGET_KEY: "target app",
+    OFFICER: "security office",
+    REVOKED: "source app of last year",
+    REVOKED_TARGET: "target app of last year",
+    RETIRING: "source app of this year",
+}
+"""Who holds which key; one signs with two algorithms."""
 
 TOOL = Tool(name="acr-airgap-transfer", version="0.1.0")
 
@@ -87,53 +104,62 @@ def policy_json() -> dict[str, object]:
     return {
         "schema": 1,
         "version": 3,
-        "keys": [
-            public_pem(s) for s in (P256, P384, ED25519, MLDSA87, TARGET_KEY, OFFICER, REVOKED, RETIRING)
-        ],
+        "expiresAt": "2036-01-31T08:00:00Z",
+        "keys": [{"holder": holder, "publicKey": public_pem(signer)} for signer, holder in HOLDERS.items()],
         "policyRoles": {"officer": {"threshold": 1, "keyids": [OFFICER.public_key.keyid]}},
         "revoked": [
             {"keyid": REVOKED.public_key.keyid, "from": format_time(NOW)},
+            {"keyid": REVOKED_TARGET.public_key.keyid, "from": format_time(NOW)},
             {"keyid": RETIRING.public_key.keyid, "from": format_time(NOW + timedelta(days=1))},
         ],
         "channels": {
             "prod": {
                 "audience": [TARGET],
+                "repositories": ["charts/*", "samples/**"],
                 "bundleRoles": {
-                    "source": {"threshold": 2, "keyids": [P384.public_key.keyid, MLDSA87.public_key.keyid]},
+                    "source": {
+                        "threshold": 1,
+                        "keyids": [P384.public_key.keyid, MLDSA87.public_key.keyid],
+                        "requiredAlgorithms": ["ecdsa-sha2-nistp384", "ml-dsa-87/1"],
+                    },
                     "releaser": {
                         "threshold": 1,
                         "keyids": [ED25519.public_key.keyid, P256.public_key.keyid],
                     },
                 },
                 "receiptRoles": {"target": {"threshold": 1, "keyids": [TARGET_KEY.public_key.keyid]}},
-                "requiredAlgorithms": ["ecdsa-sha2-nistp384", "ml-dsa-87/1"],
                 "maxAgeSeconds": 30 * 24 * 3600,
                 "clockSkewSeconds": 300,
                 "order": "rising",
                 "onGap": "record",
+                "maxSequenceJump": 100,
             },
             "test": {
                 "audience": [TARGET, "127.0.0.1:5001"],
+                "repositories": ["samples/app", "team/**"],
                 "bundleRoles": {"source": {"threshold": 1, "keyids": [P384.public_key.keyid]}},
                 "maxAgeSeconds": 30 * 24 * 3600,
                 "clockSkewSeconds": 300,
                 "order": "any",
                 "onGap": "record",
+                "maxSequenceJump": 1000,
             },
             "guarded": {
                 "audience": [TARGET],
+                "repositories": ["**"],
                 "bundleRoles": {
                     "source": {
                         "threshold": 1,
                         "keyids": [s.public_key.keyid for s in (P384, REVOKED, RETIRING)],
                     }
                 },
-                "receiptRoles": {"target": {"threshold": 1, "keyids": [REVOKED.public_key.keyid]}},
+                "receiptRoles": {"target": {"threshold": 1, "keyids": [REVOKED_TARGET.public_key.keyid]}},
                 "releaseRoles": {"officer": {"threshold": 1, "keyids": [OFFICER.public_key.keyid]}},
                 "maxAgeSeconds": 24 * 3600,
                 "clockSkewSeconds": 0,
                 "order": "rising",
                 "onGap": "hold",
+                "maxSequenceJump": 1,
             },
         },
     }
@@ -323,14 +349,16 @@ def damaged_receipt() -> Receipt:
 
 
 def partial_receipt() -> Receipt:
-    """The import broke off: one artifact is not there, one lacks a tag."""
+    """The import is not the bundle: one artifact is not there, one lacks a tag, two came along undeclared."""
     found = imported_receipt().artifacts
     return replace(
         imported_receipt(),
         verdict=ReceiptVerdict.PARTIAL,
-        code=Code.IMPORT_INCOMPLETE,
-        detail="2 of 3 artifacts are not as signed, such as charts/hello:0.1.0",
+        code=Code.UNDECLARED_ARTIFACTS,
+        detail="2 artifacts, such as infra/shell:v1; 2 of 3 artifacts are not as signed",
         artifacts=(replace(found[0], missing_tags=("latest",)), found[1], replace(found[2], found=None)),
+        undeclared=("infra/shell:v1",),
+        undeclared_count=2,
     )
 
 
@@ -469,6 +497,27 @@ def pae_vectors() -> bytes:
     )
 
 
+POLICY_FAULTS: dict[str, Callable[[Any], object]] = {
+    "key-without-holder": lambda policy: policy["keys"][0].pop("holder"),
+    "two-keys-of-one-holder": lambda policy: policy["channels"]["prod"]["bundleRoles"]["source"].update(
+        threshold=2
+    ),
+    "holder-in-two-roles": lambda policy: policy["keys"][2].update(holder="source app"),
+    "signer-of-receipts": lambda policy: policy["keys"][4].update(holder="source app"),
+    "no-repositories": lambda policy: policy["channels"]["prod"].pop("repositories"),
+    "part-of-a-segment": lambda policy: policy["channels"]["prod"].update(repositories=["team/app-*"]),
+    "no-expiry": lambda policy: policy.pop("expiresAt"),
+    "no-bound-of-jumps": lambda policy: policy["channels"]["prod"].pop("maxSequenceJump"),
+}
+"""What is wrong with a policy, by the name of its vector."""
+
+
+def _changed_policy(change: Callable[[Any], object]) -> bytes:
+    policy = policy_json()
+    change(policy)
+    return dump_canonical(policy)
+
+
 PAYLOADS: dict[str, Callable[[], bytes]] = {
     "manifest-minimal.json": lambda: minimal_manifest().to_bytes(),
     "manifest-full.json": lambda: full_manifest().to_bytes(),
@@ -524,6 +573,10 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "refused/MANIFEST_MALFORMED/ledger-entry-member.json": lambda: changed(
         ledger_entry().to_bytes(), note="x"
     ),
+    **{
+        f"refused/POLICY_MALFORMED/policy-{name}.json": partial(_changed_policy, change)
+        for name, change in POLICY_FAULTS.items()
+    },
     "refused/POLICY_MALFORMED/policy-member.json": lambda: changed(dump_canonical(policy_json()), allow="*"),
     "refused/RECEIPT_MALFORMED/receipt-member.json": lambda: changed(
         refused_receipt().to_bytes(), predicate={"but": "held"}

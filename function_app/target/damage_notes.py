@@ -1,0 +1,61 @@
+"""Damage as a working document: noted where it is found, read by whoever decides and by the receipt."""
+
+from collections.abc import Iterator
+
+from airgap.damage import Damage, gravest
+from airgap.errors import Code
+from airgap.parts import PartRange
+from airgap.receipt import MAX_DAMAGES
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.wire import DamageNote
+
+_FOLDER = "damage/"
+
+
+def note_damage(work: WorkFolder, where: str, damages: list[Damage]) -> None:
+    """Note what was found in one place, if anything was."""
+    worst = gravest(damages)
+    if worst is not None:
+        note = DamageNote(
+            count=len(damages),
+            damages=tuple(damage.to_json() for damage in damages[:MAX_DAMAGES]),
+            gravest=worst.name,
+        )
+        work.put(f"{_FOLDER}{where}", note)
+
+
+def gravest_noted(work: WorkFolder) -> Code | None:
+    """The code that a refusal for damage names; ``None`` if there is none."""
+    codes = [Code[note.gravest] for note in _notes(work)]
+    return min(codes, key=lambda code: code.exit_code, default=None)
+
+
+def damage_count(work: WorkFolder) -> int:
+    """How much there was."""
+    return sum(note.count for note in _notes(work))
+
+
+def _notes(work: WorkFolder) -> Iterator[DamageNote]:
+    return work.all(_FOLDER, DamageNote)
+
+
+def listed_damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
+    """What was found, as much of it as a receipt holds, and how much there was."""
+    found: list[Damage] = []
+    count = 0
+    for note in _notes(work):
+        count += note.count
+        room = MAX_DAMAGES - len(found)
+        found += [Damage.from_json(damage, "damage") for damage in note.damages[:room]]
+    return tuple(found), count
+
+
+def part_damage(part: PartRange, code: Code, detail: str) -> Damage:
+    """Damage of one part."""
+    return Damage(
+        code=code,
+        name=part.name,
+        detail=detail,
+        offset_bytes=part.offset_bytes,
+        size_bytes=part.size_bytes,
+    )

@@ -1,0 +1,150 @@
+"""Target: what did the import bring into the registry? All that is declared, as signed, and nothing else."""
+
+import logging
+from collections.abc import Iterator
+
+from airgap.errors import Code, ServiceError
+from airgap.manifest import Artifact
+from airgap.pipeline_runs import compare_imports
+from airgap.receipt import MAX_UNDECLARED, ArtifactProof
+from function_app.durable.outcomes import Failed, Refused, ending
+from function_app.durable.stopping import require_going
+from function_app.messages import Item
+from function_app.ports import TargetSide
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.admission import declared_folder
+from function_app.target.custody import INSPECTION
+from function_app.target.importing import import_run_name
+from function_app.target.wire import (
+    Declared,
+    Inspection,
+    LookedUp,
+    Proofs,
+    Proven,
+    Reported,
+    RunReport,
+    Upload,
+)
+
+_PROOFS = "proofs/"
+_REPORTED = "reported/"
+_LOG = logging.getLogger(__name__)
+
+
+def note_report(side: TargetSide, order: Item) -> Reported:
+    """Compare what a blob's run reports as imported with what is declared of it, also of a run that failed.
+
+    Whatever is undeclared is in the registry by now: an alarm is raised by an error in the log.
+    """
+    work = WorkFolder(side.blobs, order.owner)
+    blob = work.get(INSPECTION, Inspection).blobs[order.number].name
+    properties = side.pipelines.get_run(import_run_name(order.owner, blob)) or {}
+    imported = (properties.get("response") or {}).get("importedArtifacts") or []
+    declared = [artifact for group in work.all(declared_folder(blob), Declared) for artifact in _read(group)]
+    found = compare_imports(
+        declared,
+        (str(reference) for reference in imported),
+        login_server=side.settings.registry_login_server,
+    )
+    if found.undeclared:
+        _LOG.error(
+            "%s: %s: blob %s brought %d artifacts that its manifest does not declare, such as %s",
+            Code.UNDECLARED_ARTIFACTS.name,
+            order.owner,
+            blob,
+            len(found.undeclared),
+            found.undeclared[0],
+        )
+    report = RunReport(
+        unreported=len(found.unreported),
+        undeclared=found.undeclared[:MAX_UNDECLARED],
+        undeclared_count=len(found.undeclared),
+    )
+    work.put(f"{_REPORTED}{blob}", report)
+    return Reported()
+
+
+def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
+    """Ask the registry for every digest and tag of a group of artifacts."""
+    require_going(side.blobs, order.owner)
+    work = WorkFolder(side.blobs, order.owner)
+    name = list(work.names(declared_folder()))[order.number]
+    proofs = [_prove(side, artifact) for artifact in _read(work.get(name, Declared))]
+    work.put(
+        _proofs_of(name),
+        Proofs(
+            proofs=tuple(proof.to_json() for proof in proofs),
+            lacking=sum(not proof.is_proven for proof in proofs),
+        ),
+    )
+    return LookedUp()
+
+
+def _prove(side: TargetSide, artifact: Artifact) -> ArtifactProof:
+    found = side.registry.resolve(artifact.repository, artifact.digest)
+    missing_tags = []
+    for tag in artifact.tags:
+        tagged = side.registry.resolve(artifact.repository, tag)
+        if tagged is None or tagged.digest != artifact.digest:
+            missing_tags.append(tag)
+    return ArtifactProof(
+        reference=artifact.reference,
+        digest=artifact.digest,
+        found=None if found is None else found.digest,
+        missing_tags=tuple(missing_tags),
+    )
+
+
+def conclude_import(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
+    """Judge the import by what is noted of every run and every artifact.
+
+    ``UNDECLARED_ARTIFACTS`` if a run brought anything that the manifest does not declare;
+    ``IMPORT_INCOMPLETE`` if an artifact is not as signed. What runs do not report and the registry has all
+    the same is a remark.
+
+    Raises:
+        ServiceError: ``NOT_FOUND``: a run was not compared, or a group of artifacts not looked up.
+    """
+    work = WorkFolder(side.blobs, order.instance)
+    reports = [
+        work.get(f"{_REPORTED}{blob.name}", RunReport) for blob in work.get(INSPECTION, Inspection).blobs
+    ]
+    groups = [work.get(_proofs_of(name), Proofs) for name in work.names(declared_folder())]
+    count = sum(len(group.proofs) for group in groups)
+    if not count:  # every bundle has some
+        raise ServiceError(Code.NOT_FOUND, "what the bundle declares was removed")
+    lacking = sum(group.lacking for group in groups)
+    shortfall = f"{lacking} of {count} artifacts are not as signed"
+    undeclared = sum(report.undeclared_count for report in reports)
+    if undeclared:
+        example = next(one for report in reports for one in report.undeclared)
+        remark = f"; {shortfall}" if lacking else ""
+        return ending(Code.UNDECLARED_ARTIFACTS, f"{undeclared} artifacts, such as {example}{remark}")
+    unreported = sum(report.unreported for report in reports)
+    remark = f"; {unreported} not reported as imported" if unreported else ""
+    if lacking:
+        example = next(proof.reference for proof in noted_proofs(work) if not proof.is_proven)
+        return ending(Code.IMPORT_INCOMPLETE, f"{shortfall}, such as {example}{remark}")
+    return Proven(detail=f"{count} artifacts{remark}")
+
+
+def noted_proofs(work: WorkFolder) -> Iterator[ArtifactProof]:
+    """What the registry answered, in the manifest's order, as far as it was asked."""
+    for group in work.all(_PROOFS, Proofs):
+        for proof in group.proofs:
+            yield ArtifactProof.from_json(proof, "proof")
+
+
+def noted_undeclared(work: WorkFolder) -> tuple[tuple[str, ...], int]:
+    """What came along undeclared, as much of it as a receipt holds, and how much there was."""
+    reports = list(work.all(_REPORTED, RunReport))
+    found = tuple(reference for report in reports for reference in report.undeclared)
+    return found[:MAX_UNDECLARED], sum(report.undeclared_count for report in reports)
+
+
+def _proofs_of(declared: str) -> str:
+    return declared.replace(declared_folder(), _PROOFS, 1)
+
+
+def _read(group: Declared) -> Iterator[Artifact]:
+    return (Artifact.from_json(artifact, "artifact") for artifact in group.artifacts)

@@ -1,0 +1,129 @@
+"""Whoever holds the upload SAS, or a key of another channel, against a bundle that was admitted."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from airgap.envelope import Envelope
+from airgap.errors import Code
+from airgap.manifest import ENVELOPE_NAME
+from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, default_key, make_bundle, make_policy, new_key
+from tests.function_app.memory import START, succeeded
+from tests.function_app.test_import import RECEIPT_KEY, Target, bundle_of, flip
+
+AFTER_ADMISSION = ("take_turn", "hash_staged_parts", "accept_bundle", "promote_blob", "start_import_run")
+DEV_KEY = new_key()
+
+
+def two_channels() -> bytes:
+    """The policy of a target that serves ``prod`` and ``dev``, each with a key of its own."""
+    prod = json.loads(make_policy([default_key()], receipt_keys=[RECEIPT_KEY]))
+    dev = json.loads(make_policy([DEV_KEY], channel="dev", receipt_keys=[RECEIPT_KEY]))
+    return json.dumps(
+        {
+            **prod,
+            "keys": [*prod["keys"], *(key for key in dev["keys"] if key not in prod["keys"])],
+            "channels": prod["channels"] | dev["channels"],
+        }
+    ).encode()
+
+
+def overwrite(target: Target, bundle: Bundle) -> None:
+    target.blobs.upload("incoming", f"{TRANSFER_ID}/001", flip(bundle.blobs["001"], 7))
+
+
+def delete(target: Target, bundle: Bundle) -> None:
+    del bundle
+    target.blobs.delete("incoming", f"{TRANSFER_ID}/001")
+
+
+@pytest.mark.parametrize("activity", AFTER_ADMISSION)
+@pytest.mark.parametrize("attack", [overwrite, delete])
+def test_upload_that_is_changed_after_its_admission_is_imported_as_it_was_admitted(
+    activity: str, attack: Callable[[Target, Bundle], None]
+) -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    imported: dict[str, bytes] = {}
+
+    def import_run(request: Mapping[str, Any]) -> dict[str, Any]:
+        name = request["source"]["name"]
+        imported[name.rsplit("/", 1)[1]] = target.blobs.containers["transfer"][name].content
+        return succeeded()
+
+    target.pipelines.work = import_run
+    target.host.before[activity] = lambda: attack(target, bundle)
+    assert target.run(raw)["outcome"] == "imported"
+    assert imported == bundle.blobs
+
+
+@pytest.mark.parametrize("activity", AFTER_ADMISSION)
+def test_forgery_beside_an_admitted_import_takes_nothing_from_it(activity: str) -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    forged = Envelope.sign(bundle.payload, [new_key().signer]).to_bytes()
+
+    def attack() -> None:
+        target.blobs.upload("incoming", f"{TRANSFER_ID}/{ENVELOPE_NAME}", forged)
+        assert target.run(forged, instance="theattack")["code"] == "SIGNER_UNKNOWN"
+
+    target.host.before[activity] = attack
+    assert target.run(raw, instance="thehonestone")["outcome"] == "imported"
+
+
+@pytest.mark.parametrize("activity", ["take_turn", "start_import_run", "prove_artifacts"])
+def test_key_of_another_channel_under_the_same_transfer_id_replaces_and_deletes_nothing(
+    activity: str,
+) -> None:
+    policy = two_channels()
+    target = Target(policy)
+    honest = make_bundle(blob_sizes=(5000,), created_at=START, policy_json=policy)
+    evil = make_bundle(
+        blob_sizes=(5000,), created_at=START, policy_json=policy, channel="dev", keys=[DEV_KEY], seed=9
+    )
+    raw = target.upload(honest)
+    imported: list[str] = []
+
+    def import_run(request: Mapping[str, Any]) -> dict[str, Any]:
+        content = target.blobs.containers["transfer"][request["source"]["name"]].content
+        imported.append(hashlib.sha256(content).hexdigest())
+        return succeeded()
+
+    def attack() -> None:
+        tags = dict(target.registry.tags)
+        assert target.run(target.upload(evil), instance="theattack")["outcome"] == "imported"
+        target.registry.tags = tags  # which repositories a channel may write to is the policy's business
+
+    target.pipelines.work = import_run
+    target.host.before[activity] = attack
+    assert target.run(raw, instance="thehonestone")["outcome"] == "imported"
+    assert hashlib.sha256(honest.blobs["001"]).hexdigest() in imported
+    assert imported.count(hashlib.sha256(evil.blobs["001"]).hexdigest()) == 1
+
+
+def test_names_below_staging_and_transfer_carry_channel_and_manifest_digest() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    raw = target.upload(bundle)
+    seen: dict[str, list[str]] = {}
+
+    def look() -> None:
+        seen.update({name: target.blobs.names(name) for name in ("staging", "transfer")})
+
+    target.host.before["start_import_run"] = look
+    assert target.run(raw, instance="theimport")["outcome"] == "imported"
+    folder = f"{CHANNEL}/{bundle.manifest_sha256}"
+    assert seen == {"staging": [f"{folder}/theimport/001"], "transfer": [f"{folder}/001"]}
+    assert target.blobs.names("staging") == target.blobs.names("transfer") == []
+
+
+def test_upload_that_is_changed_while_custody_is_taken_is_refused_and_costs_no_number() -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    target.host.before["take_custody"] = lambda: overwrite(target, bundle)
+    receipt = target.assert_refused(target.run(raw), Code.BLOB_CHANGED)
+    assert [damage.name for damage in receipt.damages] == ["001"]
+    assert target.numbers() == []
+    assert target.receive(bundle)["outcome"] == "imported"
