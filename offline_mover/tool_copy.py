@@ -8,7 +8,6 @@ operator compares its SHA-256 as that of any tool that comes with the data.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def _lay(file: _ToolFile, folder: Path) -> bool:
     name = f"{FOLDER}/{file.name}"
     for parent in reversed(Path(file.name).parents[:-1]):
         media_fs.make_folder(folder / parent, f"{FOLDER}/{parent.as_posix()}")
-    if os.path.lexists(path) and _sha256_on_medium(path, name) == file.sha256:
+    if media_fs.exists(path) and _sha256_on_medium(path, name) == file.sha256:
         return False
     media_fs.write_durably(path, name, file.content)
     if _sha256_on_medium(path, name) != file.sha256:

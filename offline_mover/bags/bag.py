@@ -6,7 +6,6 @@ read has a limit, and what the signed bundle manifest does not declare is report
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -121,7 +120,7 @@ def read_envelope(folder: Path) -> bytes:
         MediaError: it could not be read.
     """
     path = folder / ENVELOPE_NAME
-    if not os.path.lexists(path):
+    if not media_fs.exists(path):
         raise UntrustedInputError(
             Code.BAG_MALFORMED, f"{folder.name}/{ENVELOPE_NAME} is missing: the pull did not finish"
         )
@@ -176,7 +175,7 @@ def inspect_bag(volume: Path, bundle: AcceptedBundle, *, passes_partials: bool =
     manifest = bundle.manifest
     folder = volume / manifest.transfer_id
     stock = _NOTHING
-    if os.path.lexists(folder):
+    if media_fs.exists(folder):
         stock = take_stock(folder, manifest, passes_partials=passes_partials)
     contents, unreadable = _read_tag_files(folder, stock)
     texts = read_texts(manifest, contents, payload_sizes(stock))

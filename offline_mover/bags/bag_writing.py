@@ -23,11 +23,9 @@ def prepare(wanted: Bag, *, keep: Collection[str]) -> None:
     folder = wanted.folder
     media_fs.make_folder(folder, folder.name)
     for name in _partials(wanted):
-        with media_fs.media_errors(name):
-            (folder / name).unlink()
+        media_fs.remove(folder / name, name)
     for name in wanted.payload_sizes.keys() - set(keep):
-        with media_fs.media_errors(name):
-            wanted.path_of(name).unlink()
+        media_fs.remove(wanted.path_of(name), name)
     media_fs.make_folder(folder / PAYLOAD_FOLDER, PAYLOAD_FOLDER)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from airgap import fields
 from airgap.errors import Code, MediaError
 from offline_mover.bags.bag_texts import PAYLOAD_FOLDER, TAG_FILES
-from offline_mover.medium import media_fs
+from offline_mover.medium import held_volumes, media_fs
+
+_MOST_NAMES = 100_000
+"""Of a volume's own folder."""
 
 
 def require_volume(volume: Path) -> None:
@@ -18,6 +20,7 @@ def require_volume(volume: Path) -> None:
     Raises:
         MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
     """
+    held_volumes.require_there(volume)
     with media_fs.media_errors(str(volume), is_reading=True):
         if not volume.is_dir():
             raise MediaError(Code.VOLUME_NOT_FOUND, f"{volume}: not a folder")
@@ -31,12 +34,11 @@ def transfers_on(volume: Path) -> list[str]:
             ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     require_volume(volume)
-    with media_fs.media_errors(str(volume), is_reading=True):
-        return sorted(
-            child.name
-            for child in volume.iterdir()
-            if fields.TRANSFER_ID.fullmatch(child.name) and _looks_like_bag(child)
-        )
+    return [
+        name
+        for name in media_fs.names_in(volume, most=_MOST_NAMES)
+        if fields.TRANSFER_ID.fullmatch(name) and _looks_like_bag(volume / name)
+    ]
 
 
 def choose_transfer(volumes: Sequence[Path], transfer_id: str | None) -> str:
@@ -66,4 +68,4 @@ def choose_transfer(volumes: Sequence[Path], transfer_id: str | None) -> str:
 
 def _looks_like_bag(folder: Path) -> bool:
     names = (PAYLOAD_FOLDER, *TAG_FILES)
-    return media_fs.is_real_folder(folder) and any(os.path.lexists(folder / name) for name in names)
+    return media_fs.is_real_folder(folder) and any(media_fs.exists(folder / name) for name in names)

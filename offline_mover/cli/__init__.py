@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report.event(event="result", command=asked.command, code="BUG", exitCode=1)
         report.note(f"BUG: {type(error).__name__}; run again with --debug and report what it prints.")
         return 1
+    finally:
+        session.let_go()
 
 
 def _import_domain() -> None:

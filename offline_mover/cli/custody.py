@@ -64,9 +64,10 @@ class CustodyRequest:
         """See the port."""
         return None
 
-    def run(self, _session: Session) -> Outcome:
+    def run(self, session: Session) -> Outcome:
         """See the port."""
         from offline_mover.commands import custody  # noqa: PLC0415 - --help does without
 
+        session.hold(self.volumes)
         ask = custody.show if self.lists_events else custody.verify
         return ask(self.volumes, side_dir=self.custody_dir)

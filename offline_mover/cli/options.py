@@ -26,7 +26,8 @@ trust policy, 70-89 the medium, 90-109 a service, 130 interrupted. NO_COLOR is h
 """
 CLOUD_NOTES = f"""\
 Signing in: a SAS from --sas-file or the variable OFFLINE_MOVER_SAS, never in the URL;
-without one, whoever azure-identity finds (az login, managed identity, environment).
+without one, whoever azure-identity finds (az login, managed identity, environment),
+at storages of Azure's clouds, and at another only if --token-host names it.
 TLS roots of your own: REQUESTS_CA_BUNDLE.
 {LOCAL_NOTES}"""
 
@@ -44,9 +45,10 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How a storage is got at: a file with a SAS, if any, and how often a failed request is repeated."""
+    """How a storage is got at: by a SAS from a file, else signed in; how often a request is repeated."""
 
     sas_file: Path | None
+    token_host: str | None
     retries: int
 
 
@@ -105,6 +107,15 @@ def add_volumes(parser: Parser, name: str = "VOLUME") -> None:
     )
 
 
+def add_system_disk(parser: Parser) -> None:
+    """Declare ``--allow-system-disk``: for folders of this computer, as in tests and rehearsals."""
+    parser.add_switch(
+        "allow-system-disk",
+        "fill folders of this computer too; else one that is no medium is refused: that is all there is of a "
+        "stick that is not plugged in",
+    )
+
+
 def add_transfer(parser: Parser) -> None:
     """Declare ``--transfer``: which one, where volumes hold several."""
     parser.add_option(
@@ -129,9 +140,15 @@ def add_trust(parser: Parser) -> None:
 
 
 def add_cloud(parser: Parser) -> None:
-    """Declare how to get at a storage: ``--sas-file``, ``--retries``."""
+    """Declare how to get at a storage: ``--sas-file``, ``--token-host``, ``--retries``."""
     parser.add_option(
         "sas-file", metavar="FILE", read=Path, text="file with a SAS token: what follows the ? of a SAS URL"
+    )
+    parser.add_option(
+        "token-host",
+        metavar="HOST",
+        read=str,
+        text="a storage outside Azure's known clouds that may see your Azure sign-in",
     )
     parser.add_option(
         "retries",
@@ -144,7 +161,7 @@ def add_cloud(parser: Parser) -> None:
 
 def read_access(options: argparse.Namespace) -> Access:
     """The options that :func:`add_cloud` declares."""
-    return Access(sas_file=options.sas_file, retries=options.retries)
+    return Access(sas_file=options.sas_file, token_host=options.token_host, retries=options.retries)
 
 
 def add_concurrency(parser: Parser) -> None:

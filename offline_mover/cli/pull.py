@@ -16,6 +16,7 @@ from offline_mover.cli.options import (
     add_concurrency,
     add_custody,
     add_output,
+    add_system_disk,
     add_trust,
     add_volumes,
     from_to,
@@ -72,6 +73,7 @@ def declare(parser: Parser) -> None:
         "only shards, and any one volume may be lost",
     )
     parser.add_switch("with-tool", "lay this tool on each volume too, to verify and push from there")
+    add_system_disk(parser)
     add_trust(parser)
     add_cloud(parser)
     add_concurrency(parser)
@@ -89,6 +91,7 @@ def read(options: argparse.Namespace) -> PullRequest:
         recarry=options.recarry,
         parity=options.parity,
         with_tool=options.with_tool,
+        allows_system_disk=options.allow_system_disk,
         trust=options.trust,
         access=read_access(options),
         concurrency=options.concurrency,
@@ -108,6 +111,7 @@ class PullRequest:
     recarry: Path | None
     parity: str | None
     with_tool: bool
+    allows_system_disk: bool
     trust: Path
     access: Access
     concurrency: int
@@ -131,6 +135,7 @@ class PullRequest:
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
         address = TransferAddress.source(self.source)
+        session.hold(self.volumes, fills=self.volumes, allows_system_disk=self.allows_system_disk)
         order = self._order(session)
         policy = session.policy(self.trust)
         with session.container(address, self.access) as source:

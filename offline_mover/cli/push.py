@@ -100,6 +100,7 @@ class PushRequest:
         from offline_mover.commands.push import push, push_custody  # noqa: PLC0415 - --help does without
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
+        session.hold(self.volumes)
         address = TransferAddress.target(self.target)
         policy = session.policy(self.trust)
         with session.container(address, self.access) as target:

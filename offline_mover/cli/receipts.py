@@ -111,6 +111,7 @@ class ReceiptsRequest:
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
         address = TransferAddress.target(self.address)
+        session.hold((self.volume,))
         policy = session.policy(self.trust)
         with session.container(address, self.access) as container:
             if not self.brings:

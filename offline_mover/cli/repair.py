@@ -14,6 +14,7 @@ from offline_mover.cli.options import (
     add_concurrency,
     add_custody,
     add_output,
+    add_system_disk,
     add_transfer,
     add_trust,
     add_volumes,
@@ -45,6 +46,7 @@ def declare(parser: Parser) -> None:
     add_volumes(parser)
     parser.add_option("to", metavar="VOLUME", read=Path, text="the volume that takes what is rebuilt")
     parser.add_switch("in-place", "replace damaged parts on the volumes themselves")
+    add_system_disk(parser)
     add_transfer(parser)
     add_trust(parser)
     add_concurrency(parser)
@@ -58,6 +60,7 @@ def read(options: argparse.Namespace) -> RepairRequest:
         volumes=tuple(options.volumes),
         to=options.to,
         is_in_place=options.in_place,
+        allows_system_disk=options.allow_system_disk,
         transfer_id=options.transfer,
         trust=options.trust,
         concurrency=options.concurrency,
@@ -73,6 +76,7 @@ class RepairRequest:
     volumes: tuple[Path, ...]
     to: Path | None
     is_in_place: bool
+    allows_system_disk: bool
     transfer_id: str | None
     trust: Path
     concurrency: int
@@ -98,6 +102,8 @@ class RepairRequest:
 
         if (self.to is None) != self.is_in_place:
             raise OperatorError(Code.USAGE, "give either --to VOLUME or --in-place")
+        written = self.volumes if self.to is None else (self.to,)
+        session.hold((*self.volumes, *written), fills=written, allows_system_disk=self.allows_system_disk)
         return repair(
             self.volumes,
             to=self.to,

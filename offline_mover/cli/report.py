@@ -97,6 +97,7 @@ class ReportRequest:
         """See the port."""
         from offline_mover.commands.report import report  # noqa: PLC0415 - --help does without
 
+        session.hold(self.volumes)
         outcome, page, twin = report(
             self.volumes,
             transfer_id=self.transfer_id,

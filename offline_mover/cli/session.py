@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +18,7 @@ from offline_mover import progress
 from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import PREFIX, Access, Output
 from offline_mover.custody import log as custody_log
+from offline_mover.medium import held_volumes, operator_files, system_disk
 from offline_mover.outcome import Outcome, Report
 from offline_mover.progress import Display, Meter, Progress
 from offline_mover.storage.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
@@ -40,6 +42,28 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.meter.close()
 
+    def hold(
+        self, volumes: Sequence[Path], *, fills: Sequence[Path] = (), allows_system_disk: bool = False
+    ) -> None:
+        """Hold the volumes of this run: what is under their paths must stay the same medium to its end.
+
+        Args:
+            volumes: all that are read or written.
+            fills: those of them that take parts.
+            allows_system_disk: whether a folder of this computer may take them too.
+
+        Raises:
+            MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted; ``VOLUME_ON_SYSTEM_DISK``.
+        """
+        for volume in volumes:
+            held_volumes.hold(volume)
+        for volume in () if allows_system_disk else fills:
+            system_disk.require_medium(volume)
+
+    def let_go(self) -> None:
+        """Hold nothing any more."""
+        held_volumes.release_all()
+
     def policy(self, path: Path) -> TrustPolicy:
         """The trust policy of ``--trust``.
 
@@ -59,6 +83,7 @@ class Session:
             address,
             sas=self._read_sas(access.sas_file),
             renew=None if access.sas_file is None else partial(self._read_sas, access.sas_file),
+            token_host=access.token_host,
             retries=access.retries,
             meter=self.meter,
             notice=self.report.note,
@@ -109,43 +134,33 @@ class Session:
         return Sas.from_text(os.environ[name], name) if os.environ.get(name) else None
 
     def read_file(self, path: Path, option: str, max_bytes: int) -> bytes:
-        """A file of the operator's own: links are followed, size and kind are looked at.
+        """A file of the operator's own; see :func:`~offline_mover.medium.operator_files.read`.
 
         Raises:
             OperatorError: ``USAGE``: it cannot be read, or is larger than ``max_bytes``.
+            MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
         """
-        try:
-            with path.open("rb") as file:
-                content = file.read(max_bytes + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a path"
-            raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
-        if len(content) > max_bytes:
-            raise OperatorError(Code.USAGE, f"{option} {path}: larger than {max_bytes} bytes")
-        return content
+        return operator_files.read(path, option, max_bytes=max_bytes)
 
     def write_file(self, path: Path, option: str, content: bytes) -> None:
         """A file of the operator's own, replaced as a whole.
 
         Raises:
-            OperatorError: ``USAGE``: it cannot be written.
+            OperatorError: ``USAGE``: it cannot be written, or is no regular file.
+            MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
         """
-        partial = path.with_name(path.name + ".partial")
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        except (OSError, ValueError) as error:
-            partial.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or "not a path"
-            raise OperatorError(Code.USAGE, f"{option} {path}: {reason}") from None
+        operator_files.write(path, option, content)
 
 
 def _is_ours(volume: Path, transfer_id: str | None) -> bool:
     """Whether a folder is a volume of ours; a wrong path gets no log for having been typed."""
     logs = (custody_log.LOG_NAME, custody_log.HEAD_NAME)
-    return any((volume / name).is_file() for name in logs) or (
-        transfer_id is not None and (volume / transfer_id).is_dir()
-    )
+    try:
+        return any((volume / name).is_file() for name in logs) or (
+            transfer_id is not None and (volume / transfer_id).is_dir()
+        )
+    except OSError:  # a medium that is gone answers nothing
+        return False
 
 
 def _progress_event(state: Progress) -> dict[str, Any]:

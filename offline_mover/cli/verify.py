@@ -102,6 +102,7 @@ class VerifyRequest:
             verify,
         )
 
+        session.hold(self.volumes)
         inspection, outcome = verify(
             self.volumes,
             transfer_id=self.transfer_id,

@@ -9,7 +9,6 @@ the envelope's SHA-256. What the trust policy does not accept is reported and go
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
@@ -207,7 +206,7 @@ def _pull_one(run: _Run, source: ReadableContainer, name: str) -> tuple[Fate, Re
     media_fs.make_folder(run.volume / RECEIPTS_FOLDER, RECEIPTS_FOLDER)
     media_fs.make_folder(run.volume / RECEIPTS_FOLDER / folder, f"{RECEIPTS_FOLDER}/{folder}")
     path = run.volume / RECEIPTS_FOLDER / name
-    if os.path.lexists(path):
+    if media_fs.exists(path):
         if media_fs.read_capped(path, name, max_bytes=MAX_ENVELOPE_BYTES) != raw:
             raise UntrustedInputError(Code.VOLUME_CONFLICT, "the volume has another one under this name")
         return Fate.KEPT, receipt
@@ -284,7 +283,7 @@ def _require_few(names: list[str]) -> None:
 def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[CarriedReceipt]]:
     """Names of the receipts on a volume, in order, and findings for what else lies among them."""
     root = volume / RECEIPTS_FOLDER
-    if not os.path.lexists(root):
+    if not media_fs.exists(root):
         return [], []
     if not media_fs.is_real_folder(root):
         raise UntrustedInputError(Code.UNSAFE_NAME, f"{RECEIPTS_FOLDER}: not a folder")
@@ -338,8 +337,7 @@ def _write_request(run: _Run, transfer_id: str, result: CarriedReceipt) -> str |
             _judge(run, result.name, raw), judged[1].require(), judged[1].manifest_sha256 or ""
         )
     if request is None:
-        with media_fs.media_errors(name):
-            (run.volume / name).unlink(missing_ok=True)
+        media_fs.remove(run.volume / name, name)
         return None
     media_fs.write_durably(run.volume / name, name, request.to_bytes())
     return name

@@ -11,7 +11,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 
 from airgap.carried_receipt import RECEIPTS_FOLDER, folder_in, receipt_folders, verified_receipt
@@ -276,9 +275,8 @@ def _receipt_names(root: Path, folder: str) -> list[str]:
     if not (media_fs.is_real_folder(root) and media_fs.is_real_folder(root / folder)):
         return []
     try:
-        with os.scandir(root / folder) as entries:
-            names = [entry.name for entry in islice(entries, _MOST_ENTRIES)]
-    except OSError:
+        names = media_fs.names_in(root / folder, most=_MOST_ENTRIES)
+    except AirgapError:
         return []
-    full = (f"{folder}/{name}" for name in sorted(names))
+    full = (f"{folder}/{name}" for name in names)
     return [name for name in full if folder_in(name)][:MAX_RECEIPTS]

@@ -6,9 +6,7 @@ left: it is no event, and the next event counts its bytes as ``tornBytes``.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,15 +23,6 @@ HEAD_NAME = "custody-head.json"
 LOCK_WAIT_S = 5.0
 """An append takes milliseconds; only a program that hangs holds a log for so long."""
 
-_OPEN = (
-    os.O_RDWR
-    | os.O_APPEND
-    | os.O_CREAT
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # a FIFO in place of the log must not block the open
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -75,30 +64,19 @@ class OpenLog:
 
 @contextmanager
 def open_log(path: Path) -> Iterator[OpenLog]:
-    """A log opened for appending, made if there is none; links and devices are refused, never followed.
+    """A log opened for appending, made if there is none.
 
     Raises:
         OSError: it cannot be written, or somebody else writes to it for too long.
-        AirgapError: ``UNSAFE_NAME``: a link or a device stands there; ``TOO_LARGE``: larger than any log.
+        AirgapError: ``UNSAFE_NAME``: a link or a device stands there, or the log is a hard link, so that an
+            event would be written into another file as well; ``TOO_LARGE``: larger than any log;
+            ``VOLUME_GONE``.
     """
-    if path.is_symlink():  # where there is no O_NOFOLLOW
-        raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: a symbolic link")
-    is_new = not os.path.lexists(path)
-    try:
-        descriptor = os.open(path, _OPEN, 0o644)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: a symbolic link") from None
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UntrustedInputError(Code.UNSAFE_NAME, f"{path.name}: not a regular file")
-        if is_new:
-            media_fs.sync_folder(path.parent)
-        with exclusive_lock(descriptor, wait_s=LOCK_WAIT_S):
-            yield OpenLog(descriptor=descriptor, raw=_read_all(descriptor, path.name))
-    finally:
-        os.close(descriptor)
+    with (
+        media_fs.open_to_append(path) as descriptor,
+        exclusive_lock(descriptor, wait_s=LOCK_WAIT_S),
+    ):
+        yield OpenLog(descriptor=descriptor, raw=_read_all(descriptor, path.name))
 
 
 def _read_all(descriptor: int, name: str) -> bytes:
@@ -118,7 +96,7 @@ def read_log(path: Path) -> bytes:
         AirgapError: ``TOO_LARGE``: larger than any log; ``UNSAFE_NAME``: a link or a device stands there;
             ``MEDIA_UNREADABLE``: the medium does not give it.
     """
-    if not _exists(path):
+    if not media_fs.exists(path):
         return b""
     return media_fs.read_capped(path, path.name, max_bytes=MAX_LOG_BYTES)
 
@@ -127,22 +105,12 @@ def read_head(volume: Path) -> tuple[Head | None, Fault | None]:
     """What the head file says, or why it says nothing: it is missing, malformed or unreadable."""
     path = volume / HEAD_NAME
     try:
-        if not _exists(path):
+        if not media_fs.exists(path):
             return None, Fault.HEAD_MISSING
         return Head.from_bytes(media_fs.read_capped(path, HEAD_NAME, max_bytes=MAX_HEAD_BYTES)), None
     except AirgapError as error:
         is_medium = error.code is Code.MEDIA_UNREADABLE
         return None, Fault.UNREADABLE if is_medium else Fault.HEAD_MALFORMED
-
-
-def _exists(path: Path) -> bool:
-    """Whether there is something of that name; a medium that does not answer is not one without it."""
-    with media_fs.media_errors(path.name, is_reading=True):
-        try:
-            path.lstat()
-        except FileNotFoundError:
-            return False
-    return True
 
 
 def write_head(volume: Path, head: Head) -> None:

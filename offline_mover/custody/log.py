@@ -47,6 +47,7 @@ from offline_mover.custody.file import HEAD_NAME, LOG_NAME, OpenLog, open_log, r
 from offline_mover.custody.side import SideFile
 from offline_mover.medium import media_identity
 from offline_mover.medium.media_fs import printable
+from offline_mover.medium.open_folder import make_own_folder
 
 __all__ = ["HEAD_NAME", "LOG_NAME", "CustodyLog", "event_body", "load", "merge", "record"]
 
@@ -319,7 +320,7 @@ class _Pen:
             at = custody.resume(raw, read_head(self.volume)[0]).at
         except AirgapError:
             raw, at = b"", GENESIS  # the log cannot be read; its side file begins a chain of its own
-        self.side_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_own_folder(self.side_dir)
         path = self.side_dir / custody_side.side_name(self.volume, self.mark, raw)
         with open_log(path) as log:
             resumption = custody.resume(log.raw, None, start=at)

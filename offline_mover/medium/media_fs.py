@@ -9,36 +9,24 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from airgap.errors import Code, MediaError, UntrustedInputError
+from offline_mover.medium import held_volumes
+from offline_mover.medium.open_folder import open_folder
 
 BUFFER_BYTES = 1024 * 1024
 PARTIAL_SUFFIX = ".partial"
 """Of a file that is being written; never the name of anything declared."""
 
-_OPEN_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # a FIFO in place of a file must not block the open
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_OPEN_NEW = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 _CODES = {
     errno.ENOSPC: Code.MEDIA_FULL,
     errno.EDQUOT: Code.MEDIA_FULL,
@@ -51,10 +39,15 @@ _CODES = {
 
 @contextmanager
 def media_errors(name: str, *, is_reading: bool = False) -> Iterator[None]:
-    """Turn an ``OSError`` into the :class:`MediaError` it means; ``name`` says what was touched."""
+    """Turn an ``OSError`` into the :class:`MediaError` it means; ``name`` says what was touched.
+
+    Where a volume of the run is gone, that is what it means: ``VOLUME_GONE``.
+    """
     try:
         yield
     except OSError as error:
+        if (gone := held_volumes.first_gone()) is not None:
+            raise held_volumes.gone_error(gone) from None
         code = Code.MEDIA_UNREADABLE if is_reading else _CODES.get(error.errno or 0, Code.MEDIA_UNREADABLE)
         raise MediaError(code, f"{printable(name)}: {error.strerror or type(error).__name__}") from None
 
@@ -68,36 +61,29 @@ def printable(name: str) -> str:
 # --- reading -----------------------------------------------------------------------------------------------
 
 
-def open_to_read(path: str, _flags: int) -> int:
-    """The file descriptor of a file or a device; never follows a symbolic link, never waits for a FIFO."""
-    return os.open(path, _OPEN_READ)
-
-
 @contextmanager
 def open_regular(
-    path: Path, name: str, *, opener: Callable[[str, int], int] = open_to_read
+    path: Path, name: str, *, opener: Callable[[Path], int] | None = None
 ) -> Iterator[io.FileIO]:
-    """A regular file opened for reading, unbuffered; a symbolic link or a device is refused, never followed.
+    """A regular file opened for reading, unbuffered; a link or a device is refused, never followed.
 
     Args:
         path: the file.
         name: what to call it in errors.
-        opener: opens it, as ``opener`` of :func:`open` does.
+        opener: opens it where ``open`` cannot, and returns its descriptor.
 
     Raises:
-        UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there.
-        MediaError: ``MEDIA_UNREADABLE``, also for errors while the caller reads.
+        UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there, or a link on the way.
+        MediaError: ``MEDIA_UNREADABLE``, also for errors while the caller reads; ``VOLUME_GONE``.
     """
     with media_errors(name, is_reading=True):
-        try:
-            opened = io.FileIO(path, opener=opener)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise UntrustedInputError(Code.UNSAFE_NAME, f"{name}: a symbolic link") from None
-            raise
-        with opened as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UntrustedInputError(Code.UNSAFE_NAME, f"{name}: not a regular file")
+        with open_folder(path.parent) as folder:
+            descriptor = folder.read(path.name)
+            if opener is not None:
+                os.close(descriptor)
+                descriptor = opener(path)
+                folder.require_regular(path.name, descriptor)
+        with io.FileIO(descriptor, "r") as file:
             yield file
 
 
@@ -156,14 +142,16 @@ def walk(root: Path) -> Iterator[Entry]:
     """Every file below ``root``; litter is named but not entered, links are never followed.
 
     Raises:
-        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
+        UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way to ``root``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it; ``VOLUME_GONE``.
     """
+    held_volumes.require_there(root)
     yield from _walk(root, "", depth=0)
 
 
-def _walk(folder: Path, prefix: str, *, depth: int) -> Iterator[Entry]:
-    with media_errors(prefix or folder.name, is_reading=True), os.scandir(folder) as entries:
-        for entry in entries:
+def _walk(root: Path, prefix: str, *, depth: int) -> Iterator[Entry]:
+    with media_errors(prefix or root.name, is_reading=True), open_folder(root) as folder:
+        for entry in folder.entries():
             name = prefix + entry.name
             if entry.is_symlink() or _is_junction(entry):
                 yield Entry(name=name, kind=Kind.ODD, size_bytes=0)
@@ -171,7 +159,7 @@ def _walk(folder: Path, prefix: str, *, depth: int) -> Iterator[Entry]:
                 yield Entry(name=name, kind=Kind.LITTER, size_bytes=0)
             elif entry.is_dir(follow_symlinks=False):
                 if depth < _MAX_DEPTH:
-                    yield from _walk(Path(entry.path), f"{name}/", depth=depth + 1)
+                    yield from _walk(root / entry.name, f"{name}/", depth=depth + 1)
                 else:
                     yield Entry(name=name, kind=Kind.ODD, size_bytes=0)
             elif entry.is_file(follow_symlinks=False):
@@ -185,16 +173,52 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
     return bool(getattr(entry, "is_junction", bool)())  # Windows' other kind of link; Python 3.12
 
 
+def names_in(path: Path, *, most: int) -> list[str]:
+    """The names in a folder, in order; of more than ``most`` any so many.
+
+    Raises:
+        UntrustedInputError: ``UNSAFE_NAME``: a link stands there or on the way.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it; ``VOLUME_GONE``.
+    """
+    held_volumes.require_there(path)
+    with media_errors(path.name, is_reading=True), open_folder(path) as folder:
+        return sorted(entry.name for entry in itertools.islice(folder.entries(), most))
+
+
+def exists(path: Path) -> bool:
+    """Whether anything has that name, a link that leads nowhere included.
+
+    Raises:
+        MediaError: ``MEDIA_UNREADABLE``: a medium that does not answer is not one without it;
+            ``VOLUME_GONE``.
+    """
+    held_volumes.require_there(path)
+    with media_errors(path.name, is_reading=True):
+        return _kind(path) is not None
+
+
 def is_real_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder itself, not a link to one."""
+    """Whether ``path`` is a folder itself, not a link to one, nor below one."""
     try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
+        found = _kind(path)
+    except (OSError, UntrustedInputError):
         return False
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _kind(path: Path) -> os.stat_result | None:
+    if not path.name:  # of ``.`` and ``/``
+        return path.lstat()
+    try:
+        with open_folder(path.parent) as folder:
+            return folder.kind(path.name)
+    except FileNotFoundError:
+        return None
 
 
 def free_bytes(path: Path) -> int:
     """Bytes an ordinary user may still write to the file system of ``path``."""
+    held_volumes.require_there(path)
     with media_errors(str(path)):
         return shutil.disk_usage(path).free
 
@@ -208,14 +232,14 @@ def make_folder(path: Path, name: str) -> None:
     Raises:
         UntrustedInputError: ``UNSAFE_NAME`` when something else has its name, a link to a folder included.
     """
-    if is_real_folder(path):
-        return
-    with media_errors(name):
-        try:
-            path.mkdir()
-        except FileExistsError:
-            raise UntrustedInputError(Code.UNSAFE_NAME, f"{name}: not a folder") from None
-        sync_folder(path.parent)
+    with media_errors(name), open_folder(path.parent) as folder:
+        found = folder.kind(path.name)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            raise UntrustedInputError(Code.UNSAFE_NAME, f"{name}: not a folder")
+        if found is None:
+            held_volumes.require_there(path)
+            folder.make_folder(path.name)
+            folder.sync()
 
 
 @contextmanager
@@ -224,20 +248,28 @@ def new_file(path: Path, name: str) -> Iterator[io.FileIO]:
 
     What the caller writes goes to ``<name>.partial``; at the end of the block that is flushed to the medium
     and renamed. When the block raises, nothing of it is left.
+
+    Raises:
+        UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way.
+        MediaError: the medium refused; ``VOLUME_GONE``.
     """
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    with media_errors(name):
-        partial.unlink(missing_ok=True)
-        file = io.FileIO(os.open(partial, _OPEN_NEW, 0o644), "w")
+    partial = path.name + PARTIAL_SUFFIX
+    with media_errors(name), open_folder(path.parent) as folder:
+        folder.remove(partial)
+        file = io.FileIO(folder.create(partial), "w")
         try:
             with file:
                 yield file
                 os.fsync(file.fileno())
-            partial.replace(path)
+            held_volumes.require_there(path)
+            folder.name_anew(partial, path.name)
         except BaseException:
-            _unlink_quietly(partial)
+            with suppress(
+                OSError
+            ):  # the medium may be gone; the error that brought us here is the one to tell
+                folder.remove(partial)
             raise
-        sync_folder(path.parent)
+        folder.sync()
 
 
 def write_all(file: io.FileIO, content: bytes) -> None:
@@ -253,22 +285,33 @@ def write_durably(path: Path, name: str, content: bytes) -> None:
         write_all(file, content)
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder last; Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some FUSE file systems know no such thing
-            raise
-    finally:
-        os.close(descriptor)
+def remove(path: Path, name: str) -> None:
+    """Remove a file; none is fine.
+
+    Raises:
+        MediaError: the medium refused; ``VOLUME_GONE``.
+    """
+    with media_errors(name), open_folder(path.parent) as folder:
+        folder.remove(path.name)
 
 
-def _unlink_quietly(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the medium may be gone; the error that brought us here is the one to tell
+@contextmanager
+def open_to_append(path: Path) -> Iterator[int]:
+    """The descriptor of a file that is read and appended to, made if there is none.
+
+    Raises:
+        OSError: the medium refused.
+        UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there, or the file has another name,
+            which would be changed with it.
+        MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
+    """
+    held_volumes.require_there(path)
+    with open_folder(path.parent) as folder:
+        is_new = folder.kind(path.name) is None
+        descriptor = folder.append_to(path.name)
+        try:
+            if is_new:
+                folder.sync()
+            yield descriptor
+        finally:
+            os.close(descriptor)

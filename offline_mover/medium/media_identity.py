@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 GIB = 1024**3
 _NAME_LIMIT = 128
@@ -168,7 +168,8 @@ _MOST_LINKS = 10_000
 def _describe_linux(path: Path) -> MediaIdentity:
     numbers = os.statvfs(path)
     device = path.stat().st_dev
-    kind = _mounted_type(os.path.realpath(path), device)
+    mount = mount_of(path)
+    kind = mount and mount.kind
     known = _udev_properties(device)
     file_system = _named(known.get("ID_FS_TYPE") or kind)
     if kind == "vfat" and known.get("ID_FS_VERSION") in {"FAT12", "FAT16"}:
@@ -189,11 +190,22 @@ def _describe_linux(path: Path) -> MediaIdentity:
     )
 
 
-def _mounted_type(path: str, device: int) -> str | None:
-    """The type of the mount that ``path`` (links resolved) is on, by device or else by the longest prefix.
+class Mount(NamedTuple):
+    """A mount of Linux: the type of its file system, and what it was mounted from, often a device."""
+
+    kind: str
+    source: str
+
+
+def mount_of(folder: Path) -> Mount | None:
+    """The mount that a path is on, by device or else by the longest prefix; ``None`` where none fits.
 
     See proc_pid_mountinfo(5). btrfs and overlayfs show another device number there than ``stat`` does.
+
+    Raises:
+        OSError: there is no such path.
     """
+    path, device = os.path.realpath(folder), folder.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     best: tuple[bool, int] = (False, -1)
     found = None
@@ -206,7 +218,8 @@ def _mounted_type(path: str, device: int) -> str | None:
         if path == point or path.startswith(point.rstrip("/") + "/"):
             rank = (parts[2] == wanted, len(point))
             if rank >= best:  # of two mounts on one point the later one is seen
-                best, found = rank, rest.split(" ")[0]
+                kind, source, *_ = [*rest.split(" "), ""]
+                best, found = rank, Mount(kind, source)
     return found
 
 
@@ -258,20 +271,29 @@ def _kernel32() -> Any:
     return vars(ctypes)["WinDLL"]("kernel32")
 
 
+def windows_volume(path: Path, kernel32: Any = None) -> str | None:
+    """Where the volume of a path is mounted, by GetVolumePathNameW; ``None`` if Windows cannot tell."""
+    import ctypes  # noqa: PLC0415 - as above
+
+    root = ctypes.create_unicode_buffer(32_768)
+    is_known = (kernel32 or _kernel32()).GetVolumePathNameW(str(path.absolute()), root, len(root))
+    return str(root.value) if is_known else None
+
+
 def _describe_windows(path: Path, kernel32: Any) -> MediaIdentity:
     """What Windows says, by GetVolumePathNameW, GetVolumeInformationW and GetDiskFreeSpaceW."""
     import ctypes  # noqa: PLC0415 - as above
 
-    root = ctypes.create_unicode_buffer(32_768)
-    if not kernel32.GetVolumePathNameW(str(path.absolute()), root, len(root)):
+    root = windows_volume(path, kernel32)
+    if root is None:
         return MediaIdentity()
     label, kind = (ctypes.create_unicode_buffer(_BUFFER_UNITS) for _ in range(2))
     serial, longest, flags = ctypes.c_uint32(), ctypes.c_uint32(), ctypes.c_uint32()
     references = [ctypes.byref(number) for number in (serial, longest, flags)]
-    is_known = kernel32.GetVolumeInformationW(root.value, label, len(label), *references, kind, len(kind))
+    is_known = kernel32.GetVolumeInformationW(root, label, len(label), *references, kind, len(kind))
     sectors, sector_bytes, free, total = (ctypes.c_uint32() for _ in range(4))
     references = [ctypes.byref(number) for number in (sectors, sector_bytes, free, total)]
-    has_clusters = kernel32.GetDiskFreeSpaceW(root.value, *references)
+    has_clusters = kernel32.GetDiskFreeSpaceW(root, *references)
     usage = _usage(path)
     return MediaIdentity(
         file_system=_named(kind.value) if is_known else None,

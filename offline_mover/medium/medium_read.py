@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from offline_mover.medium import media_identity
-from offline_mover.medium.media_fs import BUFFER_BYTES, open_regular, open_to_read
+from offline_mover.medium.media_fs import BUFFER_BYTES, open_regular
 
 
 class CacheBypass(Enum):
@@ -83,7 +83,7 @@ if sys.platform == "win32":
     def _opened_uncached(path: Path, name: str) -> Iterator[tuple[io.FileIO, CacheBypass]]:
         way = CacheBypass.DIRECT
 
-        def opener(file: str, flags: int) -> int:
+        def opener(file: Path) -> int:
             nonlocal way
             try:
                 return open_unbuffered(file)
@@ -91,7 +91,7 @@ if sys.platform == "win32":
                 if error.winerror != _ERROR_INVALID_PARAMETER:
                     raise
                 way = CacheBypass.NONE
-                return open_to_read(file, flags)
+                return os.open(file, os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT)
 
         with open_regular(path, name, opener=opener) as file:
             yield file, way

@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
-from xml.etree import ElementTree as ET
 
 from azure.core.credentials import AzureSasCredential, TokenCredential
 from azure.core.rest import HttpResponse
@@ -22,13 +21,19 @@ from airgap.errors import AirgapError, Code, OperatorError, ServiceError, Untrus
 from offline_mover.progress import Meter
 from offline_mover.storage.blob_answers import WRONG_PERMISSION, Refusal, network_meaning
 from offline_mover.storage.blob_wire import NETWORK_ERRORS, Wire, pieces, read_capped
+from offline_mover.storage.plain_xml import PlainXmlError, read_texts
 from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
 from offline_mover.storage.retrying import Retrying
 from offline_mover.storage.signing_in import signed_in_identity
-from offline_mover.storage.storage_address import Sas, TransferAddress
+from offline_mover.storage.storage_address import Sas, TransferAddress, require_token_host
 
 _MAX_LIST_BYTES = 16 * 1024 * 1024  # 50,000 blocks of a hundred bytes and more, or 5,000 names
 _MAX_NAMES_A_PAGE = 5000
+_MAX_PAGES = 200
+_MAX_BARREN_PAGES = 10
+"""In a row without a name that was not there before. A page may be empty and still not be the last."""
+
+_LISTING = ("EnumerationResults/Blobs/Blob/Name", "EnumerationResults/NextMarker")
 _MAX_CREDENTIALS = 3
 """With how many SAS one request is sent; further ones only after a wait (:mod:`.retrying`)."""
 
@@ -62,6 +67,7 @@ def open_container(
     *,
     sas: Sas | None,
     renew: Callable[[], Sas | None] | None,
+    token_host: str | None = None,
     retries: int,
     meter: Meter,
     notice: Callable[[str], None],
@@ -70,7 +76,7 @@ def open_container(
 
     See :class:`AzureContainer` and :class:`~offline_mover.storage.retrying.Retrying`.
     """
-    with AzureContainer(address, sas=sas, renew=renew) as container:
+    with AzureContainer(address, sas=sas, renew=renew, token_host=token_host) as container:
         yield Retrying(container, retries=retries, meter=meter, notice=notice)
 
 
@@ -84,6 +90,10 @@ class AzureContainer:
             ``None``, or an :class:`~airgap.errors.OperatorError`, when there is none.
         clock: the current time, aware, for when the service does not tell its own.
         credential: in place of that identity.
+        token_host: a host and port besides Azure's own storages that a sign-in may be shown to.
+
+    Raises:
+        OperatorError: ``USAGE``: there is no SAS, and the host is none that a sign-in may be shown to.
     """
 
     def __init__(
@@ -94,7 +104,10 @@ class AzureContainer:
         renew: Callable[[], Sas | None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         credential: TokenCredential | None = None,
+        token_host: str | None = None,
     ) -> None:
+        if sas is None:
+            require_token_host(address, token_host)
         self._address = address
         self._sas = sas
         self._renew = renew
@@ -180,9 +193,12 @@ class AzureContainer:
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
         """See the port."""
-        names: list[str] = []
+        names: dict[str, None] = {}  # in order, each once
         marker = ""
-        while len(names) < most:
+        barren = 0
+        for _ in range(_MAX_PAGES):
+            if len(names) >= most:
+                return list(names)[:most]
             asked = min(most - len(names), _MAX_NAMES_A_PAGE)
             call = _Call(
                 method="GET",
@@ -192,23 +208,26 @@ class AzureContainer:
                 query={"restype": "container", "comp": "list", "prefix": prefix, "maxresults": str(asked)}
                 | ({"marker": marker} if marker else {}),
             )
-            listing = self._xml(prefix, call)
-            found = [name.text or "" for name in listing.findall("Blobs/Blob/Name")]
-            names += [name for name in found if name.startswith(prefix)]
-            marker = listing.findtext("NextMarker") or ""
-            if not marker or not found:  # a page may be empty; one that never ends is not waited for
+            listing = self._texts(prefix, call, *_LISTING)
+            before = len(names)
+            names |= dict.fromkeys(name for name in listing[_LISTING[0]] if name.startswith(prefix))
+            marker = "".join(listing[_LISTING[1]])
+            if not marker:
+                return list(names)[:most]
+            barren = 0 if len(names) > before else barren + 1
+            if barren > _MAX_BARREN_PAGES:
                 break
-        return names[:most]
+        raise self._strange(prefix, "a listing without an end")
 
     # --- writing ---------------------------------------------------------------------------------------
 
     def committed_blocks(self, name: str) -> list[Block]:
         """See the port."""
-        return self._blocks(name, "committed", "CommittedBlocks/Block")
+        return self._blocks(name, "committed", "BlockList/CommittedBlocks/Block")
 
     def staged_blocks(self, name: str) -> list[Block]:
         """See the port."""
-        return self._blocks(name, "uncommitted", "UncommittedBlocks/Block")
+        return self._blocks(name, "uncommitted", "BlockList/UncommittedBlocks/Block")
 
     def _blocks(self, name: str, kind: str, path: str) -> list[Block]:
         call = _Call(
@@ -219,13 +238,12 @@ class AzureContainer:
             query={"comp": "blocklist", "blocklisttype": kind},
         )
         try:
-            found = self._xml(name, call).findall(path)
+            found = self._texts(name, call, f"{path}/Name", f"{path}/Size")
             return [
                 Block(
-                    block_id=base64.b64decode(block.findtext("Name") or "").decode("utf-8", "replace"),
-                    size_bytes=int(block.findtext("Size") or ""),
+                    block_id=base64.b64decode(block_id).decode("utf-8", "replace"), size_bytes=int(size_bytes)
                 )
-                for block in found
+                for block_id, size_bytes in zip(*found.values(), strict=True)
             ]
         except _NoBlobError:
             return []
@@ -298,16 +316,14 @@ class AzureContainer:
 
     # --- requests and answers --------------------------------------------------------------------------
 
-    def _xml(self, what: str, call: _Call) -> ET.Element:
-        """The document that a call is answered with; one that declares entities is refused."""
+    def _texts(self, what: str, call: _Call, *paths: str) -> dict[str, list[str]]:
+        """The texts at ``paths`` in the document that a call is answered with."""
         with self._answer(call) as answer:
             document = read_capped(answer, what, max_bytes=_MAX_LIST_BYTES)
-        if b"<!" in document:
-            raise self._strange(what, "a document with declarations")
         try:
-            return ET.fromstring(document)  # noqa: S314 - bounded, and without declarations
-        except ET.ParseError:
-            raise self._strange(what, "not XML") from None
+            return read_texts(document, *paths)
+        except PlainXmlError as error:
+            raise self._strange(what, str(error)) from None
 
     @contextmanager
     def _found(self, name: str, call: _Call) -> Iterator[HttpResponse]:

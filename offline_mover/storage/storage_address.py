@@ -20,6 +20,15 @@ MAX_SAS_BYTES = 8 * 1024
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}(?:-secondary)?")
 _SIGNATURE_BYTES = 32
+_AZURE_STORAGE = re.compile(
+    r"[a-z0-9]{3,24}(?:-secondary)?(?:\.blob\.core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)"
+    r"|\.z[0-9]{1,2}\.blob\.storage\.azure\.net)(?::443)?"
+)
+"""Hosts that only Azure hands out, in the public cloud, US Government and China.
+
+https://learn.microsoft.com/azure/storage/common/storage-account-overview#storage-account-endpoints
+"""
+
 _EXPIRY_FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
 
@@ -165,3 +174,21 @@ def _container_url(base: str, segments: list[str], what: str) -> str:
         case [account, container] if _ACCOUNT.fullmatch(account) and _CONTAINER.fullmatch(container):
             return f"{base}/{account}/{container}"
     raise OperatorError(Code.USAGE, f"{what} does not name one container: https://<account>…/<container>…")
+
+
+def require_token_host(address: TransferAddress, also: str | None) -> None:
+    """Refuse to sign in at a host that is neither a storage of Azure's nor the one that the operator trusts.
+
+    A token of whoever is signed in is good for every storage account of theirs, not only for this one.
+
+    Raises:
+        OperatorError: ``USAGE``: it is neither.
+    """
+    host = address.host.lower()
+    if _AZURE_STORAGE.fullmatch(host) or (also is not None and host == also.lower()):
+        return
+    raise OperatorError(
+        Code.USAGE,
+        f"{host} is no storage of a cloud that this tool knows, so your Azure sign-in is not shown to it; "
+        f"give a SAS (--sas-file FILE), or --token-host {host} if you trust it with all your storage",
+    )

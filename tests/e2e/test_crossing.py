@@ -3,19 +3,21 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import requests
 from azure.storage.blob import BlobServiceClient
 
-from airgap.envelope import MAX_ENVELOPE_BYTES
+from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code
-from airgap.manifest import ENVELOPE_NAME
-from airgap.receipt import Receipt
-from local_cloud.cloud import PIPELINE
+from airgap.manifest import ENVELOPE_NAME, BundleManifest
+from airgap.receipt import Receipt, ReceiptVerdict
+from local_cloud.cloud import PIPELINE, SIGNING_KEY
 from local_cloud.demo import Demo, offline_mover, push, until
 from local_cloud.registry.client import RegistryClient
+from tests.bundles import SigningKey, key_from_private
 from tests.e2e.conftest import Crossing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -83,7 +85,13 @@ async def export(demo: Demo, references: list[str]) -> dict[str, Any]:
 async def pull(demo: Demo, transfer_id: str) -> None:
     await offline_mover(
         *("pull", f"{demo.source.container_url}/{transfer_id}", str(demo.medium)),
-        *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.source))),
+        *(
+            "--allow-system-disk",
+            "--trust",
+            str(demo.policy_file),
+            "--sas-file",
+            str(demo.sas_file(demo.source)),
+        ),
         ca=demo.ca,
     )
 
@@ -198,3 +206,41 @@ def test_what_is_no_manifest_is_quarantined_and_answered(crossing: Crossing, raw
     assert receipt.transfer_id is None
     crossing.run(until("quarantine", lambda: not demo.blobs("incoming", f"{folder}/")))
     assert list(demo.blobs("quarantine", f"{folder}/").values()) == [raw]
+
+
+def test_image_that_rides_along_undeclared_is_imported_by_the_run_and_named_by_the_receipt(
+    crossing: Crossing,
+) -> None:
+    """Whoever has the source's key signs a blob for one image that holds two."""
+    demo = crossing.demo
+    tag_the_chart(demo, ["evil"])
+    sealed = crossing.run(export(demo, ["samples/app:1.0", "charts/hello:evil"]))
+    transfer_id = sealed["transferId"]
+    content = source_content(demo, f"{transfer_id}/001")
+    stolen = Envelope.from_bytes(source_content(demo, f"{transfer_id}/{ENVELOPE_NAME}")).payload
+    manifest = BundleManifest.from_bytes(stolen)
+    (blob,) = manifest.blobs
+    declared = tuple(one for one in blob.artifacts if one.reference == "samples/app:1.0")
+    less = replace(manifest, blobs=(replace(blob, artifacts=declared),)).to_bytes()
+    known = set(demo.receipts())
+    upload(demo, f"{transfer_id}/001", content)
+    upload(demo, f"{transfer_id}/{ENVELOPE_NAME}", Envelope.sign(less, [stolen_key(demo).signer]).to_bytes())
+    _, receipt = crossing.run(demo.next_receipt(known))
+    assert (receipt.verdict, receipt.code) == (ReceiptVerdict.PARTIAL, Code.UNDECLARED_ARTIFACTS)
+    assert receipt.undeclared == ("charts/hello:evil",)
+    assert [(proof.reference, proof.is_proven) for proof in receipt.artifacts] == [("samples/app:1.0", True)]
+    assert "UNDECLARED_ARTIFACTS" in demo.target.host_log.read_text()
+    assert demo.digests(demo.target, ["charts/hello:evil"])  # that is why it is an alarm
+
+
+def source_content(demo: Demo, name: str) -> bytes:
+    with BlobServiceClient.from_connection_string(
+        demo.source.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
+    ) as service:
+        return service.get_blob_client("transfer", name).download_blob().readall()
+
+
+def stolen_key(demo: Demo) -> SigningKey:
+    """The key that signs in the source's vault."""
+    newest = demo.source.vault._keys[SIGNING_KEY][-1]
+    return key_from_private(newest.value.private)

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 KILLS = 10 if os.environ.get("AIRGAP_FAULTS") == "all" else 2
 """On each side; ``./dev faults`` asks for all of them, ``./dev test`` for a sample."""
 
-_DESK = {"work", "incoming", "transfer"}
-_STATE = ("journal", "work", "ledger", "transfer", "incoming", "quarantine", "receipts")
+_DESK = {"work", "incoming", "staging", "transfer"}
+_STATE = ("journal", "work", "ledger", "incoming", "staging", "transfer", "quarantine", "receipts")
 
 
 def written(demo: Demo, cloud: Cloud) -> dict[tuple[str, str], str]:

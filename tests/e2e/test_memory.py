@@ -104,7 +104,7 @@ def test_mover_keeps_to_150_mb_with_as_many_threads_as_it_takes(tmp_path: Path) 
             container.upload_blob(f"{bundle.transfer_id}/{ENVELOPE_NAME}", bundle.envelope)
         volume = str(tmp_path / "usb")
         for words in (
-            ("pull", f"{azurite.blob_url}/transfer/{bundle.transfer_id}", volume),
+            ("pull", f"{azurite.blob_url}/transfer/{bundle.transfer_id}", volume, "--allow-system-disk"),
             ("push", volume, f"{azurite.blob_url}/incoming"),
         ):
             done = subprocess.run(

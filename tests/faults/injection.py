@@ -192,9 +192,10 @@ class _Steps:
     def _replace(self, real: Callable[..., None]) -> Callable[..., None]:
         def call(source: Any, target: Any, **options: Any) -> None:
             self.step(lambda: None)
-            was_there = os.path.lexists(target)
+            old, new = _full(source, options.get("src_dir_fd")), _full(target, options.get("dst_dir_fd"))
+            was_there = os.path.lexists(new)
             real(source, target, **options)
-            self._unflushed.renamed(os.fspath(source), os.fspath(target), was_there=was_there)
+            self._unflushed.renamed(old, new, was_there=was_there)
 
         return call
 
@@ -207,6 +208,11 @@ class _Steps:
             return real(descriptor, content)
 
         return call
+
+
+def _full(name: Any, folder: int | None) -> str:
+    """A name with its open folder's path before it."""
+    return os.fspath(name) if folder is None else f"{os.readlink(f'/proc/self/fd/{folder}')}/{name}"
 
 
 class _Own:

@@ -155,6 +155,8 @@ class Scene:
     tally: Tally | None = None
     planted: frozenset[str] = frozenset()
     """Names of wrong blobs that the test itself put into the container."""
+    on_system_disk: bool = True
+    """The volumes are folders that stand in for media, and the command is told so."""
     target_state: TargetState | None = None
     """As the last push left it."""
     _container: str = ""
@@ -248,7 +250,7 @@ class Scene:
             "pull",
             f"{self.site.proxy.url}/transfer/{self.bundle.transfer_id}",
             *map(str, self.volumes),
-            *("--sas-file", str(self.site.sas_file("transfer")), *extra),
+            *("--sas-file", str(self.site.sas_file("transfer")), *self._folders, *extra),
             injection=injection,
         )
         wrongs = wrong_on_volumes(self.bundle, self.volumes, is_partial="--recarry" in extra)
@@ -284,9 +286,13 @@ class Scene:
 
     def repair(self, *extra: str, volumes: Sequence[Path], injection: Injection = NOTHING) -> Run:
         """Judged: OK means that every part is whole, on these volumes or the patch."""
-        run = self._run("repair", *map(str, volumes), *extra, injection=injection)
+        run = self._run("repair", *map(str, volumes), *self._folders, *extra, injection=injection)
         self._judge("repair", run, wrong_on_volumes(self.bundle, self.volumes))
         return run
+
+    @property
+    def _folders(self) -> tuple[str, ...]:
+        return ("--allow-system-disk",) if self.on_system_disk else ()
 
     def _run(self, *arguments: str, injection: Injection) -> Run:
         custody = self.folder / "custody"

@@ -201,8 +201,19 @@ def test_transfer_is_carried_all_the_way(windows: Windows, tmp_path: Path) -> No
         target = f"{site.azurite.blob_url}/{scene.container}"
         sas = {name: windows.path(site.sas_file(name)) for name in ("transfer", scene.container)}
         steps = (
-            ("pull", source, volume, *trust, "--sas-file", sas["transfer"], "--parity", "10%", "--json"),
-            ("repair", volume, *trust, "--in-place"),
+            (
+                "pull",
+                source,
+                volume,
+                *trust,
+                "--sas-file",
+                sas["transfer"],
+                "--parity",
+                "10%",
+                "--json",
+                "--allow-system-disk",
+            ),
+            ("repair", volume, *trust, "--in-place", "--allow-system-disk"),
             ("verify", volume, *trust),
             ("push", volume, target, *trust, "--sas-file", sas[scene.container]),
             ("custody", "verify", volume),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -123,7 +124,7 @@ def _push(*, concurrency: int) -> PushRequest:
         target=_TARGET,
         transfer_id="k3v9x2m7q1",
         trust=Path("/p"),
-        access=Access(sas_file=Path("/s"), retries=3),
+        access=Access(sas_file=Path("/s"), token_host=None, retries=3),
         concurrency=concurrency,
         who=None,
         custody_dir=None,
@@ -179,7 +180,8 @@ def test_environment_is_checked_like_arguments(monkeypatch: pytest.MonkeyPatch) 
         ["push", "VOLUME", _TARGET, "--sas-file", "SAS_OF_ANOTHER_KIND"],
         ["push", "VOLUME", _TARGET, "--sas-file", "SAS", "--retries", "0"],
         ["push", "VOLUME", _TARGET, "--sas-file", "SAS", "--retries", "0", "--json", "--debug"],
-        ["pull", _SOURCE, "VOLUME", "--sas-file", "SAS", "--retries", "0", "--debug"],
+        ["pull", _SOURCE, "VOLUME", "--allow-system-disk", "--sas-file", "SAS", "--retries", "0", "--debug"],
+        ["verify", "VOLUME", "--unknown", quote(f"https://acct/incoming?{_SAS}", safe="")],
     ],
 )
 def test_no_message_shows_a_signature(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from azure.core.credentials import AccessToken
@@ -102,7 +103,14 @@ class Site:
 
     def pull_arguments(self, volume: Path, bundle: Bundle, sas: str | None = None) -> list[str]:
         source = f"{self.azurite.blob_url}/transfer/{bundle.transfer_id}"
-        return ["pull", source, str(volume), "--sas-file", sas or self.sas_file("transfer", "r")]
+        return [
+            "pull",
+            source,
+            str(volume),
+            "--allow-system-disk",
+            "--sas-file",
+            sas or self.sas_file("transfer", "r"),
+        ]
 
     def push(self, volume: Path, container: str, *, sas: str | None = None) -> dict[str, Any]:
         return self.run(*self.push_arguments(volume, container, sas))
@@ -277,10 +285,19 @@ def test_nobody_signed_in_is_one_line_and_leaves_nothing_behind(site: Site, tmp_
     home = tmp_path / "home"
     home.mkdir()
     source = f"{site.azurite.blob_url}/transfer/{site.bundle.transfer_id}"
+    variables = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "REQUESTS_CA_BUNDLE": str(site.azurite.ca_file),
+        "OFFLINE_MOVER_TOKEN_HOST": urlsplit(source).netloc,
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "offline_mover", "pull", source, str(tmp_path), "--trust", str(policy)],
+        [
+            *(sys.executable, "-m", "offline_mover", "pull", source, str(tmp_path), "--allow-system-disk"),
+            *("--trust", str(policy)),
+        ],
         cwd=_ROOT,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "REQUESTS_CA_BUNDLE": str(site.azurite.ca_file)},
+        env=variables,
         capture_output=True,
         text=True,
         timeout=_DEADLINE_S,
@@ -374,7 +391,7 @@ def test_signed_in_identity_reads(site: Site, address: TransferAddress) -> None:
         def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
             return AccessToken(TokenAuthority().mint("app", "https://storage.azure.com"), 2**31)
 
-    with AzureContainer(address, sas=None, credential=Identity()) as source:
+    with AzureContainer(address, sas=None, credential=Identity(), token_host=address.host) as source:
         assert source.read_small(f"{site.bundle.transfer_id}/{ENVELOPE_NAME}", max_bytes=10**6)
         assert source.read_small(f"{site.bundle.transfer_id}/none", max_bytes=10**6) is None
 

@@ -27,6 +27,7 @@ from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
 from tests.bundles import Bundle, SigningKey, make_bundle, make_policy, new_key
 from tests.offline_mover.memory_container import HeldBlob, MemoryContainer
+from tests.vectors.generate import imported_receipt
 
 NOW = datetime(2026, 1, 31, 8, 0, 0, tzinfo=UTC)
 OTHER_ID = "anothertransfer"
@@ -532,7 +533,7 @@ def two_channels() -> tuple[TrustPolicy, SigningKey, SigningKey]:
     raw = json.loads(make_policy(prod().keys, receipt_keys=[prod_key]))
     other = json.loads(make_policy(prod().keys, channel="test", receipt_keys=[test_key]))
     raw["channels"] |= other["channels"]
-    raw["keys"].append(test_key.public_pem)
+    raw["keys"].append({"holder": "target of test", "publicKey": test_key.public_pem})
     return TrustPolicy.from_bytes(json.dumps(raw).encode()), prod_key, test_key
 
 
@@ -560,8 +561,9 @@ def test_receipt_without_a_channel_is_accepted_from_any_channels_target() -> Non
         {"manifestDigest": f"sha256:{'0' * 64}"},
         {"verdict": "imported", "code": None},
         {"verdict": "damaged", "damageCount": 1},
+        {"artifacts": [imported_receipt().artifacts[0].to_json()]},
     ],
-    ids=["transfer", "bundle", "import", "damage"],
+    ids=["transfer", "bundle", "import", "damage", "artifacts"],
 )
 def test_receipt_without_a_channel_may_not_speak_of_a_transfer(changes: dict[str, Any]) -> None:
     policy, _, test_key = two_channels()

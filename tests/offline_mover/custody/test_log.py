@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -86,14 +87,14 @@ def test_medium_that_does_not_answer_is_not_one_without_a_log(
     place: Place, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     place.record()
-    real = Path.lstat
+    real = os.stat
 
-    def lstat(path: Path) -> os.stat_result:
-        if path.name == name:
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if path == name:
             raise OSError(errno.EIO, "Input/output error")
-        return real(path)
+        return real(path, **options)
 
-    monkeypatch.setattr(Path, "lstat", lstat)
+    monkeypatch.setattr(os, "stat", stat)
     assert place.told()[2] == [Fault.UNREADABLE]
 
 
