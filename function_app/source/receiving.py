@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import azure.functions as func
+from azurefunctions.extensions.bindings.blob import BlobClient
 
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
@@ -37,10 +37,12 @@ _STATES: Mapping[ReceiptVerdict, State] = {
 
 
 @bp.blob_trigger(arg_name="receipt", path=f"{RECEIPTS}/{{transferId}}/{{name}}", connection="TransferStorage")
-async def receipt_arrived(receipt: func.InputStream) -> None:
-    """Events come at least once and late; a receipt that is not to be believed is left where it is."""
-    name = str(receipt.name).removeprefix(f"{RECEIPTS}/")
-    await asyncio.to_thread(receive, source_side(), name, now=datetime.now(UTC))
+async def receipt_arrived(receipt: BlobClient) -> None:
+    """Events come at least once and late; a receipt that is not to be believed is left where it is.
+
+    The parameter's type makes the host send the blob's name and none of its content.
+    """
+    await asyncio.to_thread(receive, source_side(), str(receipt.blob_name), now=datetime.now(UTC))
 
 
 def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import azure.durable_functions as df
-import azure.functions as func
+from azurefunctions.extensions.bindings.blob import BlobClient
 
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import UntrustedInputError
@@ -35,10 +35,14 @@ _LOG = logging.getLogger(__name__)
     connection="TransferStorage",
 )
 @bp.durable_client_input(client_name="client")
-async def bundle_arrived(manifest: func.InputStream, client: df.DurableOrchestrationClient) -> None:
-    """Start the import of a bundle manifest that was uploaded: events come at least once, and late."""
-    path = str(manifest.name).removeprefix(f"{INCOMING}/")
-    await start_import(client, target_side(), folder=path.removesuffix(f"/{ENVELOPE_NAME}"))
+async def bundle_arrived(manifest: BlobClient, client: df.DurableOrchestrationClient) -> None:
+    """Start the import of a bundle manifest that was uploaded: events come at least once, and late.
+
+    The parameter's type makes the host send the blob's name and none of its content, whose size is up to
+    whoever uploads.
+    """
+    folder = str(manifest.blob_name).removesuffix(f"/{ENVELOPE_NAME}")
+    await start_import(client, target_side(), folder=folder)
 
 
 async def start_import(client: Any, side: TargetSide, *, folder: str) -> str | None:

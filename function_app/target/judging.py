@@ -82,7 +82,8 @@ def missing_numbers(
     """The numbers of the channel that are missing before this one; none once it is taken by this very owner.
 
     Raises:
-        PolicyRefusal: as :func:`require_new`; the channel is not in the policy; or as :func:`judge_sequence`.
+        PolicyRefusal: as :func:`require_new`; ``CHANNEL_UNKNOWN``: the channel is not in the policy; or as
+            :func:`judge_sequence`.
     """
     if require_new(side, order, manifest, manifest_sha256):
         return ()  # the order was judged before it was taken

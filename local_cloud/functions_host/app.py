@@ -7,12 +7,14 @@ import os
 import re
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import azure.functions as func
+from azurefunctions.extensions.base import get_binding_registry
 
 Trigger = Literal["httpTrigger", "activityTrigger", "orchestrationTrigger", "blobTrigger", "timerTrigger"]
 
@@ -37,6 +39,8 @@ class Function:
     client_parameters: frozenset[str]
     """Parameters that receive a durable client."""
     wants_context: bool
+    reference_type: type | None = None
+    """What refers to the blob, where the trigger's parameter asks for a reference and not for the content."""
 
     @property
     def is_async(self) -> bool:
@@ -148,7 +152,18 @@ def _function(declared: Any) -> Function:
         settings=trigger.get_dict_repr(),
         client_parameters=clients,
         wants_context="context" in parameters and trigger.name != "context",
+        reference_type=_reference_type(name, code, trigger) if trigger.type == "blobTrigger" else None,
     )
+
+
+def _reference_type(name: str, code: Callable[..., Any], trigger: Any) -> type | None:
+    """The parameter's annotation, if the worker would report it as one that takes a reference."""
+    try:
+        annotation = typing.get_type_hints(code).get(trigger.name)
+    except NameError as error:
+        raise AppError(f"Function {name}: an annotation cannot be resolved: {error}") from error
+    registry: Any = get_binding_registry  # untyped in the extension
+    return annotation if registry().check_supported_type(annotation) else None
 
 
 def read_host_settings(path: Path) -> HostSettings:

@@ -61,8 +61,24 @@ class AzureBlobStorage:
             raise StorageOutageError(_reason(error)) from error
         return Page(blobs=tuple(blobs), marker=pages.continuation_token or None)  # type: ignore[attr-defined] # PageIterator
 
-    def read(self, container: str, name: str) -> Blob | None:
-        """The blob with its content, which is held in memory: at most 128 MiB.
+    def stat(self, container: str, name: str) -> Blob | None:
+        """See the port."""
+        client = self._service.get_blob_client(container, name)
+        try:
+            properties = client.get_blob_properties()
+        except ResourceNotFoundError:
+            return None
+        except AzureError as error:
+            raise StorageOutageError(_reason(error)) from error
+        return Blob(
+            etag=_etag(properties.etag),
+            uri=str(client.url).partition("?")[0],
+            properties=_dotnet_properties(properties),
+            metadata=properties.metadata or {},
+        )
+
+    def read(self, container: str, name: str) -> bytes | None:
+        """The blob's content, which is held in memory: at most 128 MiB.
 
         Raises:
             BlobTooLargeError: It is larger.
@@ -73,19 +89,11 @@ class AzureBlobStorage:
             stream = client.download_blob(max_concurrency=1)
             if stream.size > _MAX_BLOB_BYTES:
                 raise BlobTooLargeError(f"{stream.size} bytes are too many for a local blob trigger")
-            content = stream.readall()
+            return stream.readall()
         except ResourceNotFoundError:
             return None
         except AzureError as error:
             raise StorageOutageError(_reason(error)) from error
-        properties = stream.properties
-        return Blob(
-            content=content,
-            etag=_etag(properties.etag),
-            uri=str(client.url).partition("?")[0],
-            properties=_dotnet_properties(properties),
-            metadata=properties.metadata or {},
-        )
 
 
 def _dotnet_properties(properties: BlobProperties) -> dict[str, Any]:

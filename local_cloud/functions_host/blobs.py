@@ -5,8 +5,9 @@ ETag) has no receipt gets one and a queue entry, in one transaction: a receipt m
 "processed".
 
 Stage 2: an entry is dropped if its blob is gone or has another ETag by now (the new version has its own
-entry). Success removes it; failure tries again at once; after `poison_blob_threshold` failures it is kept as
-poison.
+entry). The function gets the content, held in memory; or, where its parameter's type is that of a reference,
+the blob's name alone, and nothing of the content is read. Success removes the entry; failure tries again at
+once; after `poison_blob_threshold` failures it is kept as poison.
 
 So a function runs at least once for each version of a blob: a crash after the work and before the removal
 runs it again. A storage outage counts against nobody and is retried with a growing pause.
@@ -24,7 +25,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 from azure.functions.meta import Datum
 
 from local_cloud.functions_host.app import App, AppError, Function, resolve_settings
-from local_cloud.functions_host.invoke import InvocationError, Invoker
+from local_cloud.functions_host.invoke import BlobReference, InvocationError, Invoker
 from local_cloud.functions_host.store import Store
 
 _Result = TypeVar("_Result")
@@ -33,7 +34,7 @@ _Arguments = TypeVarTuple("_Arguments")
 _LOG = logging.getLogger(__name__)
 _PAGES_PER_ROUND = 10  # of up to 1,000 blobs: Azure looks at 10,000 a round
 _MAX_PAUSE_S = 30.0
-_MAX_CALLS = 4  # each holds its blob in memory
+_MAX_CALLS = 4  # each may hold its blob in memory
 _DEFAULT_CONNECTION = "AzureWebJobsStorage"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blob_receipt (
@@ -74,9 +75,8 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blob:
-    """A blob with its content; `properties` under the names that .NET gives them."""
+    """A blob without its content; `properties` under the names that .NET gives them."""
 
-    content: bytes
     etag: str
     uri: str
     properties: Mapping[str, Any]
@@ -93,8 +93,15 @@ class BlobStorage(Protocol):
             StorageOutageError: Any other trouble.
         """
 
-    def read(self, container: str, name: str) -> Blob | None:
-        """The blob, or None if it is gone.
+    def stat(self, container: str, name: str) -> Blob | None:
+        """The blob without its content, or None if it is gone.
+
+        Raises:
+            StorageOutageError: Any other trouble.
+        """
+
+    def read(self, container: str, name: str) -> bytes | None:
+        """The blob's content of now, or None if it is gone.
 
         Raises:
             BlobTooLargeError: It is too big to be held in memory.
@@ -138,6 +145,7 @@ class BlobPattern:
 class _Watch:
     function: Function
     pattern: BlobPattern
+    connection: str
     storage: BlobStorage
 
 
@@ -189,6 +197,7 @@ class BlobTriggers:
             self._watches[function.name] = _Watch(
                 function=function,
                 pattern=BlobPattern.parse(str(function.settings["path"])),
+                connection=name,
                 storage=storages[name],
             )
         store.db.executescript(_SCHEMA)
@@ -314,20 +323,21 @@ class BlobTriggers:
         """Runs one entry; gives the seconds after which it may be looked at again."""
         watch = self._watches[entry.function]
         try:
-            blob = await self._in_thread(watch.storage.read, entry.container, entry.blob)
+            blob = await self._in_thread(watch.storage.stat, entry.container, entry.blob)
+            argument = None if blob is None or blob.etag != entry.etag else await self._argument(watch, entry)
         except StorageOutageError as error:
             _LOG.warning("Blob %s/%s cannot be read now: %s", entry.container, entry.blob, error)
             return min(max(self._interval_s * 2, 1.0), _MAX_PAUSE_S)
         except BlobTooLargeError as error:
             self._give_up(entry, str(error))
             return 0.0
-        if blob is None or blob.etag != entry.etag:
+        if blob is None or argument is None:
             self._write("DELETE FROM blob_entry WHERE id = ?", entry.id)
             return 0.0
         # Counted before the call, so that a blob that kills the host is given up too.
         self._write("UPDATE blob_entry SET attempts = attempts + 1 WHERE id = ?", entry.id)
         try:
-            await self._invoker.blob(watch.function, blob.content, _trigger_metadata(entry, blob))
+            await self._invoker.blob(watch.function, argument, _trigger_metadata(entry, blob))
         except InvocationError as error:
             _LOG.error(
                 "Blob function %s failed on %s: %s\n%s", entry.function, entry.blob, error, error.stack
@@ -342,6 +352,12 @@ class BlobTriggers:
             else:
                 self._write("DELETE FROM blob_entry WHERE id = ?", entry.id)
         return 0.0
+
+    async def _argument(self, watch: _Watch, entry: _Entry) -> bytes | BlobReference | None:
+        """What the function is called with; None if the blob is gone."""
+        if watch.function.reference_type is not None:
+            return BlobReference(connection=watch.connection, container=entry.container, name=entry.blob)
+        return await self._in_thread(watch.storage.read, entry.container, entry.blob)
 
     def _give_up(self, entry: _Entry, reason: str) -> None:
         _LOG.error("Blob %s/%s is poison for %s: %s", entry.container, entry.blob, entry.function, reason)

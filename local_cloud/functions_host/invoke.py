@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import azure.functions as func
 from azure.functions.meta import Datum
+from azurefunctions.extensions.base import get_binding_registry
 
 from local_cloud.functions_host.app import App, Function
 
@@ -37,6 +38,24 @@ class HttpReply:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobReference:
+    """Which blob an event is about, in place of its content: the protocol's `ModelBindingData`."""
+
+    connection: str
+    container: str
+    name: str
+    version: str = "1.0"
+    source: str = "AzureStorageBlobs"
+    content_type: str = "application/json"
+
+    @property
+    def content(self) -> bytes:
+        """The names that the storage extension sends, as JSON."""
+        names = {"Connection": self.connection, "ContainerName": self.container, "BlobName": self.name}
+        return json.dumps(names).encode()
 
 
 class _Context(func.Context):
@@ -148,15 +167,18 @@ class Invoker:
             status=int(value["status_code"].value), headers=tuple(headers), body=bytes(value["body"].value)
         )
 
-    async def blob(self, function: Function, content: bytes, metadata: Mapping[str, Datum]) -> None:
-        """Runs a blob function on `content`.
+    async def blob(
+        self, function: Function, blob: bytes | BlobReference, metadata: Mapping[str, Datum]
+    ) -> None:
+        """Runs a blob function on a blob's content, or on a reference if that is what it takes.
 
         `metadata` is the trigger's: BlobTrigger, Uri, Properties, Metadata.
 
         Raises:
             InvocationError: It raised.
         """
-        await self._call(function, Datum(content, "bytes"), metadata)
+        kind = "bytes" if isinstance(blob, bytes) else "model_binding_data"
+        await self._call(function, Datum(blob, kind), metadata)
 
     async def timer(self, function: Function, request: Mapping[str, Any]) -> None:
         """Runs a timer function; `request` is a dict of Schedule, ScheduleStatus, IsPastDue.
@@ -181,7 +203,7 @@ class Invoker:
     def _arguments(
         self, function: Function, datum: Datum, metadata: Mapping[str, Datum], invocation_id: str
     ) -> dict[str, Any]:
-        trigger = _converter(function.trigger).decode(datum, trigger_metadata=metadata)
+        trigger = _decode(function, datum, metadata)
         arguments: dict[str, Any] = {function.trigger_parameter: trigger}
         arguments |= dict.fromkeys(function.client_parameters, self._client_binding())
         if function.wants_context:
@@ -209,6 +231,14 @@ def _sync_call(code: Callable[..., Any], arguments: Mapping[str, Any], invocatio
 
 def _failure(error: Exception) -> InvocationError:
     return InvocationError(f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+
+def _decode(function: Function, datum: Datum, metadata: Mapping[str, Datum]) -> Any:
+    if function.reference_type is None:
+        return _converter(function.trigger).decode(datum, trigger_metadata=metadata)
+    registry: Any = get_binding_registry  # untyped in the extension
+    converter = registry().get(function.trigger)
+    return converter.decode(datum, trigger_metadata=metadata, pytype=function.reference_type)
 
 
 def _converter(binding: str) -> Any:

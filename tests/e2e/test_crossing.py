@@ -67,12 +67,17 @@ def import_runs(demo: Demo) -> list[dict[str, Any]]:
 
 
 def upload(demo: Demo, name: str, raw: bytes) -> None:
-    with BlobServiceClient(
+    with uploader(demo) as service:
+        service.get_blob_client("incoming", name).upload_blob(raw)
+
+
+def uploader(demo: Demo) -> BlobServiceClient:
+    """The target's storage, as whoever holds the upload SAS has it."""
+    return BlobServiceClient(
         demo.target.azurite.blob_url,
         credential=demo.sas_file(demo.target).read_text(),
         connection_verify=str(demo.ca.ca_file),
-    ) as service:
-        service.get_blob_client("incoming", name).upload_blob(raw)
+    )
 
 
 async def export(demo: Demo, references: list[str]) -> dict[str, Any]:
@@ -206,6 +211,16 @@ def test_what_is_no_manifest_is_quarantined_and_answered(crossing: Crossing, raw
     assert receipt.transfer_id is None
     crossing.run(until("quarantine", lambda: not demo.blobs("incoming", f"{folder}/")))
     assert list(demo.blobs("quarantine", f"{folder}/").values()) == [raw]
+
+
+def test_manifest_of_a_tebibyte_is_refused_by_its_size_and_no_content_is_sent(crossing: Crossing) -> None:
+    """A page blob costs its uploader nothing but a number: the worker is not sent what it claims to hold."""
+    demo, name = crossing.demo, f"tebibyte/{ENVELOPE_NAME}"
+    known = set(demo.receipts())
+    with uploader(demo) as service:
+        service.get_blob_client("incoming", name).create_page_blob(1 << 40)
+    _, receipt = crossing.run(demo.next_receipt(known))
+    assert (receipt.code, receipt.incoming, receipt.transfer_id) == (Code.TOO_LARGE, name, None)
 
 
 def test_image_that_rides_along_undeclared_is_imported_by_the_run_and_named_by_the_receipt(

@@ -8,6 +8,7 @@ import pytest
 
 from function_app.roles import build_app
 from function_app.settings import Role
+from local_cloud.functions_host.invoke import BlobReference
 from tests.functions_host import worker_runtime
 from tests.functions_host.worker_runtime import http_datum, json_datum, worker
 
@@ -42,6 +43,28 @@ def test_blob_trigger_waits_for_the_manifest_only_by_the_apps_identity() -> None
     trigger = next(binding for binding in bindings if binding["type"] == "blobTrigger")
     assert trigger["path"] == "incoming/{transferId}/bundle-manifest.dsse.json"
     assert trigger["connection"] == "TransferStorage"
+
+
+@pytest.mark.parametrize(
+    ("role", "function", "parameter", "blob"),
+    [
+        ("target", "bundle_arrived", "manifest", "incoming/t1/bundle-manifest.dsse.json"),
+        ("source", "receipt_arrived", "receipt", "receipts/t1/x.dsse.json"),
+    ],
+)
+def test_blob_trigger_asks_the_host_for_a_reference(
+    role: Role, function: str, parameter: str, blob: str
+) -> None:
+    """A host that is told so sends no content; the worker makes the parameter of what it sends instead."""
+    container, _, name = blob.partition("/")
+    reference = BlobReference(connection="TransferStorage", container=container, name=name)
+    settings = {"TRANSFER_ROLE": role, "TransferStorage__blobServiceUri": "https://account.blob.invalid"}
+    with worker(ROOT, settings) as running:
+        bindings = running.functions[function].bindings
+        got = running.decode(function, parameter, reference)
+    (trigger,) = (binding for binding in bindings if binding["type"] == "blobTrigger")
+    assert trigger["properties"] == {"SupportsDeferredBinding": True}
+    assert (got.container_name, got.blob_name) == (container, name)
 
 
 def test_activity_without_its_settings_answers_with_the_settings_name() -> None:

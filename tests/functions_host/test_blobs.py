@@ -10,6 +10,7 @@ import azure.functions as func
 import pytest
 from azure.identity import ManagedIdentityCredential
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
+from azurefunctions.extensions.bindings.blob import BlobClient
 
 from local_cloud.functions_host.app import App, AppError, HostSettings, index
 from local_cloud.functions_host.azure_storage import connect
@@ -33,6 +34,7 @@ class FakeStorage:
         self.blobs: dict[str, tuple[bytes, int]] = {}
         self.outages = 0
         self.too_large: set[str] = set()
+        self.reads: list[str] = []
 
     def put(self, name: str, content: bytes) -> None:
         self.blobs[name] = (content, self.blobs.get(name, (b"", 0))[1] + 1)
@@ -49,15 +51,19 @@ class FakeStorage:
         listed = tuple(ListedBlob(name=name, etag=str(self.blobs[name][1])) for name in names[:2])
         return Page(blobs=listed, marker=names[1] if len(names) > 2 else None)
 
-    def read(self, container: str, name: str) -> Blob | None:
+    def read(self, container: str, name: str) -> bytes | None:
         self._fail()
+        self.reads.append(f"{container}/{name}")
         if name in self.too_large:
             raise BlobTooLargeError("too many bytes")
+        return self.blobs[name][0] if name in self.blobs else None
+
+    def stat(self, container: str, name: str) -> Blob | None:
+        self._fail()
         if name not in self.blobs:
             return None
         content, version = self.blobs[name]
         return Blob(
-            content=content,
             etag=str(version),
             uri=f"https://account/{container}/{name}",
             properties={"ContentLength": len(content)},
@@ -225,6 +231,30 @@ def test_function_gets_what_the_worker_would_give_it(tmp_path: Path) -> None:
     assert stream.read(2) + stream.read() == b"12345"
     assert stream.metadata == {"kind": "manifest"}
     assert stream.blob_properties == {"ContentLength": 5}
+
+
+def test_function_that_takes_a_reference_is_sent_the_name_and_none_of_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The protocol's model binding data: https://github.com/Azure/azure-functions-python-worker/issues/1486"""
+    got: list[BlobClient] = []
+    app = func.FunctionApp()
+
+    @app.blob_trigger(arg_name="blob", path="incoming/{name}", connection="Sample")
+    def arrived(blob: BlobClient) -> None:
+        got.append(blob)
+
+    monkeypatch.setenv("Sample__blobServiceUri", "https://account.blob.invalid")
+    storage = FakeStorage()
+    storage.put("x/y", b"12345")
+    storage.too_large = {"x/y"}
+    with triggers(tmp_path, index(app, HostSettings()), storage) as blobs:
+        rounds(blobs)
+        assert blobs.poison() == []
+    assert storage.reads == []
+    (client,) = got
+    assert (client.container_name, client.blob_name) == ("incoming", "x/y")
+    assert str(client.url).startswith("https://account.blob.invalid/incoming/")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,27 @@ class Worker:
             raise CallFailedError(stack or text)
         return None if returned is None else returned.value
 
+    def decode(self, name: str, parameter: str, reference: object) -> Any:
+        """What the function gets for a parameter when the host sends a reference for it.
+
+        By the way of protobuf, the one that knows references; the message is a bag of attributes.
+        """
+        meta = importlib.import_module(f"{_LIBRARY}.bindings.meta")
+        functions = importlib.import_module(f"{_LIBRARY}.handle_event")._functions
+        declared = functions.get_function(self.functions[name].function_id).input_types[parameter]
+        data = SimpleNamespace(
+            WhichOneof=lambda _: "model_binding_data", model_binding_data=reference, TypedData=None
+        )
+        data.TypedData = data
+        return meta.from_incoming_proto(
+            declared.binding_name,
+            SimpleNamespace(WhichOneof=lambda _: "data", data=data),
+            pytype=declared.pytype,
+            trigger_metadata=None,
+            function_name=name,
+            is_deferred_binding=declared.deferred_bindings_enabled,
+        )
+
 
 @contextmanager
 def worker(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Worker]:

@@ -1,0 +1,95 @@
+"""Blob triggers of both sides: the host hands them a name, so a blob of any size costs the worker nothing."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airgap.manifest import ENVELOPE_NAME
+from function_app import roles
+from function_app.settings import Role
+from function_app.source import receiving
+from function_app.target import intake
+from local_cloud.functions_host.app import HostSettings, index
+from local_cloud.functions_host.blobs import Blob, BlobTriggers, ListedBlob, Page
+from local_cloud.functions_host.invoke import Invoker
+from local_cloud.functions_host.store import Store
+
+
+class HugeBlob:
+    """A storage that holds one blob of 8 TiB, and whose content nobody may ask for."""
+
+    def __init__(self, container: str, name: str) -> None:
+        self.container, self.name = container, name
+
+    def list_page(self, container: str, prefix: str, _marker: str | None) -> Page:
+        found = container == self.container and self.name.startswith(prefix)
+        return Page(blobs=(ListedBlob(name=self.name, etag="1"),) if found else ())
+
+    def stat(self, container: str, name: str) -> Blob | None:
+        return Blob(etag="1", uri=f"https://account/{container}/{name}", properties={}, metadata={})
+
+    def read(self, container: str, name: str) -> bytes | None:
+        raise AssertionError(f"the content of {container}/{name} was read for the trigger")
+
+
+def client_binding() -> str:
+    names = ("taskHubName", "rpcBaseUrl", "baseUrl", "requiredQueryStringParameters")
+    return json.dumps(dict.fromkeys(names, "") | {"managementUrls": {}, "creationUrls": {}})
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the two functions behind the triggers were told."""
+    names: list[str] = []
+
+    async def start_import(_client: object, _side: object, *, folder: str) -> None:
+        names.append(folder)
+
+    def receive(_side: object, name: str, **_: Any) -> None:
+        names.append(name)
+
+    monkeypatch.setattr(intake, "start_import", start_import)
+    monkeypatch.setattr(intake, "target_side", object)
+    monkeypatch.setattr(receiving, "receive", receive)
+    monkeypatch.setattr(receiving, "source_side", object)
+    monkeypatch.setenv("TransferStorage__blobServiceUri", "https://account.blob.invalid")
+    return names
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "expected"),
+    [
+        ("target", f"incoming/t1/{ENVELOPE_NAME}", "t1"),
+        ("target", f"incoming/a/b/{ENVELOPE_NAME}", "a/b"),
+        ("source", "receipts/t1/x.dsse.json", "t1/x.dsse.json"),
+    ],
+)
+def test_blob_of_any_size_under_a_watched_name_never_reaches_the_worker(
+    tmp_path: Path, told: list[str], role: Role, path: str, expected: str
+) -> None:
+    app = index(roles.build_app(role), HostSettings())
+    (trigger,) = app.of("blobTrigger")
+    store, invoker = Store(tmp_path / "state.db"), Invoker(app, client_binding)
+    triggers = BlobTriggers(app, store, invoker, lambda _: HugeBlob(*path.split("/", 1)))
+
+    async def deliver() -> None:
+        await triggers.scan(trigger.name)
+        await triggers.deliver_all()
+
+    try:
+        asyncio.run(deliver())
+    finally:
+        triggers.close()
+        invoker.close()
+        store.close()
+    assert told == [expected]
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_every_blob_trigger_takes_a_reference(role: Role) -> None:
+    found = index(roles.build_app(role), HostSettings()).of("blobTrigger")
+    assert found
+    assert [function.name for function in found if function.reference_type is None] == []
