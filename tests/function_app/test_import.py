@@ -447,6 +447,24 @@ def test_receipt_that_can_never_be_signed_ends_with_a_code_and_leaves_what_it_is
     assert any(name.startswith("plans/") for name in target.blobs.names("work"))
 
 
+def test_receipt_that_cannot_be_signed_for_ten_days_holds_up_no_other_bundle_of_the_channel() -> None:
+    target, first = Target(), bundle_of()
+    second = bundle_of(
+        sequence=2, seed=5, transfer_id="another0001", previous_sha256=first.manifest_sha256
+    )
+    between: list[dict[str, Any]] = []
+
+    def import_the_second() -> None:
+        target.host.broken.clear()
+        between.append(target.receive(second))
+        target.host.broken["issue_receipt"] = 10**9
+
+    target.host.before["issue_receipt"] = import_the_second
+    assert target.receive(first)["receipt"] is None
+    assert [outcome["outcome"] for outcome in between] == ["imported"]
+    assert not [name for name in target.blobs.names("work") if name.startswith("channels/")]
+
+
 def test_channel_is_waited_for_while_another_bundle_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     target, bundle = Target(), bundle_of()
     turn = ("work", f"channels/{CHANNEL}/turn")

@@ -11,7 +11,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
 from function_app.target.intake import start_import
-from tests.bundles import TRANSFER_ID, default_key, make_policy
+from tests.bundles import TRANSFER_ID, Bundle, default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import MemoryBlobs, failed, make_target
 from tests.function_app.test_import import Target, bundle_of
@@ -204,3 +204,68 @@ def test_manifest_that_is_uploaded_again_before_its_import_begins_is_imported_by
     second = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
     assert second is None or target.run(raw, instance=second)["outcome"] != "imported"
     assert target.blobs.names("incoming") == []
+
+
+def two_events(target: Target, client: DurableClient, bundle: Bundle) -> list[str]:
+    """The instances that are started for two uploads of the same bytes, one after the other."""
+    started = []
+    for _ in range(2):
+        target.upload(bundle)
+        instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+        assert instance is not None
+        started.append(instance)
+    return started
+
+
+def ends(target: Target, client: DurableClient, instance: str) -> str:
+    outcome = target.host.run("import_bundle", client.instances[instance].input_, instance)
+    return str(outcome.get("code") or outcome["outcome"])
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_of_two_uploads_of_the_same_bytes_exactly_one_is_imported_whoever_runs_first(winner: int) -> None:
+    target, client = Target(), DurableClient()
+    instances = two_events(target, client, bundle_of())
+    first, second = instances[winner], instances[1 - winner]
+    assert ends(target, client, first) == "imported"
+    assert ends(target, client, second) in {"superseded", "REPLAYED"}
+    assert (len(target.numbers()), len(target.pipelines.requests)) == (1, 2)  # of two blobs
+    assert target.blobs.names("incoming") == []
+
+
+@pytest.mark.parametrize("activity", ["admit_bundle", "record_decision", "put_away", "clean_up"])
+@pytest.mark.parametrize("outer", [0, 1])
+def test_of_two_uploads_of_the_same_bytes_exactly_one_is_imported_however_they_interleave(
+    activity: str, outer: int
+) -> None:
+    target, client = Target(), DurableClient()
+    instances = two_events(target, client, bundle_of())
+    inner: list[str] = []
+    target.host.before[activity] = lambda: inner.append(ends(target, client, instances[1 - outer]))
+    ended = [ends(target, client, instances[outer]), *inner]
+    assert len(ended) == 2
+    assert ended.count("imported") == 1, ended
+    assert len(target.numbers()) == 1
+
+
+def test_of_two_events_at_once_of_the_same_bytes_the_faster_one_starts_the_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first has looked at the upload, then it is uploaded again, and the second is faster to start."""
+    target, bundle, client = Target(), bundle_of(), DurableClient()
+    target.upload(bundle)
+    start_new, started = client.start_new, list[str | None]()
+
+    async def overtaken(name: str, instance_id: str, order: Any) -> str:
+        monkeypatch.setattr(client, "start_new", start_new)
+        target.upload(bundle)
+        started.append(await start_import(client, target.side, folder=TRANSFER_ID))
+        if instance_id in client.instances:
+            raise RuntimeError("The operation failed with an unexpected status code 500")
+        return await start_new(name, instance_id, order)
+
+    monkeypatch.setattr(client, "start_new", overtaken)
+    started.append(asyncio.run(start_import(client, target.side, folder=TRANSFER_ID)))
+    assert [instance for instance in started if instance] == client.started
+    assert [ends(target, client, instance) for instance in client.started].count("imported") == 1
+    assert len(target.numbers()) == 1
