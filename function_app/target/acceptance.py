@@ -47,7 +47,7 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     work = WorkFolder(side.blobs, order.instance)
     envelope = admitted_envelope(side.blobs, order.envelope_sha256)
     noted = work.get(VERDICT, VerdictNote)
-    if _has_taken(side, noted, order.instance):
+    if number_taken(side, noted, order.instance) is not None:
         return Accepted()
     verdict = judge_bundle(side, order, envelope)
     if verdict.code is not None:
@@ -72,7 +72,11 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     return Accepted()
 
 
-def _has_taken(side: TargetSide, noted: VerdictNote, instance: str) -> bool:
-    """Whether this orchestration took the number of what it was admitted for."""
-    entry = Ledger(side.blobs).find(str(noted.channel), noted.sequence or 0)
-    return entry is not None and (entry.owner, entry.manifest_sha256) == (instance, noted.manifest_sha256)
+def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:
+    """The ledger entry by which an orchestration took the number of what it was admitted for, if it did."""
+    if noted.channel is None or noted.sequence is None:
+        return None
+    entry = Ledger(side.blobs).find(noted.channel, noted.sequence)
+    if entry is None or (entry.owner, entry.manifest_sha256) != (instance, noted.manifest_sha256):
+        return None
+    return entry

@@ -33,6 +33,7 @@ STEPS: Table[TargetSide] = {
     wire.CONCLUDE_IMPORT: proving.conclude_import,
     wire.RECORD_DECISION: closing.record_decision,
     wire.PUT_AWAY: putting_away.put_away,
+    wire.TAKE_STOCK: proving.take_stock,
     wire.ISSUE_RECEIPT: closing.issue_receipt,
     wire.CLEAN_UP: closing.clean_up,
     wire.FORGET_CLOSING: closing.forget_closing,

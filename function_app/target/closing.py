@@ -9,7 +9,6 @@ from airgap.carried_receipt import decision_name, receipt_folder
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
-from airgap.ledger import LedgerEntry
 from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict
 from airgap.states import Kind, State
 from airgap.verify import CountedKey
@@ -18,7 +17,6 @@ from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.settings import TOOL
-from function_app.storage.ledger import Ledger
 from function_app.storage.paths import (
     RECEIPTS,
     STAGING,
@@ -30,7 +28,7 @@ from function_app.storage.paths import (
 )
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.acceptance import MISSING_NUMBERS
+from function_app.target.acceptance import MISSING_NUMBERS, number_taken
 from function_app.target.admission import VERDICT
 from function_app.target.damage_notes import gravest_noted, listed_damages
 from function_app.target.proving import noted_proofs, noted_undeclared
@@ -103,7 +101,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     """
     work = WorkFolder(side.blobs, order.instance)
     verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
-    entry = _number_taken(side, verdict, order.instance)
+    entry = number_taken(side, verdict, order.instance)
     name = f"{receipt_folder(verdict.transfer_id, order.envelope_sha256)}/{order.instance}.dsse.json"
     if entry is not None:
         name = decision_name(entry.transfer_id, entry.manifest_sha256)
@@ -168,7 +166,7 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
         bundle = bundle_folder(noted.channel, noted.manifest_sha256)
         if not _delete_some(side, STAGING, f"{bundle}/{instance}/"):
             return Pending()
-        has_number = _number_taken(side, noted, instance) is not None
+        has_number = number_taken(side, noted, instance) is not None
         if has_number and not _delete_some(side, TRANSFER, f"{bundle}/"):
             return Pending()
     return Cleaned() if work.remove(keep=VERDICT) else Pending()
@@ -179,14 +177,6 @@ def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
     WorkFolder(side.blobs, order.instance).remove()
     side.blobs.delete(WORK, closing_path(order.instance))
     return Forgotten()
-
-
-def _number_taken(side: TargetSide, verdict: VerdictNote, instance: str) -> LedgerEntry | None:
-    """The ledger entry by which this orchestration took the bundle's number, if it did."""
-    if verdict.channel is None or verdict.sequence is None:
-        return None
-    entry = Ledger(side.blobs).find(verdict.channel, verdict.sequence)
-    return entry if entry is not None and entry.owner == instance else None
 
 
 def _delete_some(side: TargetSide, container: str, prefix: str) -> bool:

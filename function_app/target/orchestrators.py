@@ -21,7 +21,8 @@ _TURN = Patience(pause_s=5, longest_pause_s=60)
 """Nobody is given up for waiting: whoever has the turn ends, and else the reconciler frees it."""
 
 _SOON = Patience(pause_s=5, longest_pause_s=60, at_most_s=900)
-"""So long a receipt waits for the upload to be put away: whoever reads it may push again at once."""
+"""So long a receipt waits for the upload to be put away, since whoever reads it may push again at once; and,
+of an import that broke off, for the registry to say what it holds."""
 
 _RECEIPT = Patience(pause_s=30, longest_pause_s=3600, at_most_s=10 * 24 * 3600, insists=True)
 
@@ -139,6 +140,8 @@ def close_import(context: Any) -> Flow[Outcome]:
     done: Outcome = {"receipt": None, "closing": "put off"}
     try:
         yield from settled(awaited(context, wire.PUT_AWAY, closing, _SOON))
+        if not closing.is_imported:
+            yield from settled(awaited(context, wire.TAKE_STOCK, closing, _SOON))
         issued = yield from awaited(context, wire.ISSUE_RECEIPT, closing, _RECEIPT)
         done["receipt"] = issued.receipt
         away = yield from awaited(context, wire.PUT_AWAY, closing, PENDING)

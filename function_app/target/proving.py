@@ -7,15 +7,17 @@ from airgap.errors import Code, ServiceError
 from airgap.manifest import Artifact
 from airgap.pipeline_runs import compare_imports
 from airgap.receipt import MAX_UNDECLARED, ArtifactProof
-from function_app.durable.outcomes import Failed, Refused, ending
+from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.ports import TargetSide
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import declared_folder
+from function_app.target.acceptance import number_taken
+from function_app.target.admission import VERDICT, declared_folder
 from function_app.target.custody import INSPECTION
 from function_app.target.importing import import_run_name
 from function_app.target.wire import (
+    Closing,
     Declared,
     Inspection,
     LookedUp,
@@ -23,7 +25,9 @@ from function_app.target.wire import (
     Proven,
     Reported,
     RunReport,
+    StockTaken,
     Upload,
+    VerdictNote,
 )
 
 _PROOFS = "proofs/"
@@ -68,7 +72,28 @@ def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
     """Ask the registry for every digest and tag of a group of artifacts."""
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    name = list(work.names(declared_folder()))[order.number]
+    _look_up(side, work, list(work.names(declared_folder()))[order.number])
+    return LookedUp()
+
+
+def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:
+    """Ask the registry for what was not looked up yet of an import that broke off, a group at a time.
+
+    What its runs brought until then stays in the registry: the receipt names it. Of a bundle whose number was
+    not taken by this orchestration no run was started, and nothing is asked.
+    """
+    work = WorkFolder(side.blobs, order.instance)
+    noted = work.find(VERDICT, VerdictNote)
+    if noted is None or number_taken(side, noted, order.instance) is None:
+        return StockTaken()
+    known = set(work.names(_PROOFS))
+    missing = [name for name in work.names(declared_folder()) if _proofs_of(name) not in known]
+    if missing:
+        _look_up(side, work, missing[0])
+    return Pending() if len(missing) > 1 else StockTaken()
+
+
+def _look_up(side: TargetSide, work: WorkFolder, name: str) -> None:
     proofs = [_prove(side, artifact) for artifact in _read(work.get(name, Declared))]
     work.put(
         _proofs_of(name),
@@ -77,7 +102,6 @@ def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
             lacking=sum(not proof.is_proven for proof in proofs),
         ),
     )
-    return LookedUp()
 
 
 def _prove(side: TargetSide, artifact: Artifact) -> ArtifactProof:

@@ -112,6 +112,10 @@ class PutAway(Result, frozen=True):
     left_count: int
 
 
+class StockTaken(Result, frozen=True):
+    """What the registry holds of the bundle is noted, as far as an import can have brought anything."""
+
+
 class Issued(Result, frozen=True):
     """The receipt is signed and stored."""
 
@@ -246,6 +250,7 @@ PROVE_ARTIFACTS = Activity("prove_artifacts", Item, LookedUp)
 CONCLUDE_IMPORT = Activity("conclude_import", Upload, Proven)
 RECORD_DECISION = Activity("record_decision", Closing, Decided)
 PUT_AWAY = Activity("put_away", Closing, PutAway)
+TAKE_STOCK = Activity("take_stock", Closing, StockTaken)
 ISSUE_RECEIPT = Activity("issue_receipt", Closing, Issued)
 CLEAN_UP = Activity("clean_up", Closing, Cleaned)
 FORGET_CLOSING = Activity("forget_closing", Closing, Forgotten)

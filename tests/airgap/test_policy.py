@@ -14,7 +14,7 @@ from securesystemslib.signer import CryptoSigner
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code, OperatorError, PolicyRefusal, UntrustedInputError
 from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
-from airgap.policy import OnGap, Order, TrustPolicy
+from airgap.policy import OnGap, Order, Role, TrustPolicy
 from airgap.statement import PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import NOW, P256, P384, RETIRING, REVOKED, REVOKED_TARGET, policy_json, public_pem
@@ -199,6 +199,10 @@ UNBUILDABLE: dict[str, tuple[Any, dict[str, Any]]] = {
         {"channels": {"prod": replace(PROD, bundle_roles={"source": replace(SOURCE, threshold=2)})}},
     ),
     "role that is none": (PROD, {"bundle_roles": {"source": None}}),
+    "role that asks for an algorithm nobody knows": (SOURCE, {"required_algorithms": frozenset({"rot13"})}),
+    "receipt role of no name": (PROD, {"receipt_roles": {"": SOURCE}}),
+    "release role of no name": (PROD, {"release_roles": {"": SOURCE}}),
+    "policy role of no name": (READ, {"policy_roles": {"": Role(threshold=1, keyids=SOURCE.keyids)}}),
     "channel without roles": (PROD, {"bundle_roles": {}}),
     "skew into the past": (PROD, {"clock_skew": timedelta(seconds=-1)}),
     "skew of more than a day": (PROD, {"clock_skew": timedelta(days=1, seconds=1)}),
@@ -257,6 +261,13 @@ def test_policy_is_read() -> None:
     assert policy.channels["prod"].bundle_roles["source"].threshold == 1
     assert policy.channels["prod"].max_sequence_jump == 100
     assert policy.channels["test"].receipt_roles == {}
+
+
+def test_policy_is_in_force_until_the_very_moment_that_it_expires() -> None:
+    READ.require_in_force(READ.expires_at - timedelta(microseconds=1))
+    for late in (timedelta(), timedelta(days=1)):
+        with pytest.raises(PolicyRefusal, match="POLICY_EXPIRED"):
+            READ.require_in_force(READ.expires_at + late)
 
 
 def test_policy_of_a_later_schema_is_a_newer_tools() -> None:

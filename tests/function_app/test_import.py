@@ -449,9 +449,7 @@ def test_receipt_that_can_never_be_signed_ends_with_a_code_and_leaves_what_it_is
 
 def test_receipt_that_cannot_be_signed_for_ten_days_holds_up_no_other_bundle_of_the_channel() -> None:
     target, first = Target(), bundle_of()
-    second = bundle_of(
-        sequence=2, seed=5, transfer_id="another0001", previous_sha256=first.manifest_sha256
-    )
+    second = bundle_of(sequence=2, seed=5, transfer_id="another0001", previous_sha256=first.manifest_sha256)
     between: list[dict[str, Any]] = []
 
     def import_the_second() -> None:

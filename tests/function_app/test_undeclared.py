@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from airgap.errors import Code
 from airgap.receipt import ReceiptVerdict
 from tests.bundles import AUDIENCE, CHANNEL
-from tests.function_app.memory import failed, succeeded
+from tests.function_app.memory import START, failed, succeeded
 from tests.function_app.test_import import Target, bundle_of
 
 EVIL = "infra/root-shell:v1"
@@ -73,6 +74,44 @@ def test_artifact_declared_in_another_blob_of_the_bundle_is_undeclared_in_this_o
     reporting(target, "team/app001:v1", "team/app002:v1")
     receipt = target.assert_refused(target.receive(bundle), Code.UNDECLARED_ARTIFACTS)
     assert receipt.undeclared == ("team/app002:v1", "team/app001:v1")  # of the first blob, of the second
+
+
+def test_what_was_imported_before_a_refusal_is_named_by_its_receipt() -> None:
+    """Of two blobs one is imported, the other not: the first one's artifact stays in the registry."""
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    first, second = bundle.manifest.artifacts
+    target.registry.manifests.pop((second.repository, second.digest))
+
+    def work(request: Mapping[str, Any]) -> dict[str, Any]:
+        return failed("tag is locked") if request["source"]["name"].endswith("/002") else succeeded()
+
+    target.pipelines.work = work
+    receipt = target.assert_refused(target.run(raw), Code.PIPELINE_RUN_FAILED)
+    assert receipt.verdict is ReceiptVerdict.PARTIAL
+    assert [(proof.reference, proof.found) for proof in receipt.artifacts] == [
+        (first.reference, first.digest),
+        (second.reference, None),
+    ]
+
+
+def test_registry_is_not_asked_about_a_bundle_that_no_run_imported_anything_of() -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    target.host.before["accept_bundle"] = lambda: target.host.broken.update(accept_bundle=10**9)
+    outcome = target.run(raw)
+    assert target.numbers() == []
+    assert target.receipt(outcome).artifacts == ()
+
+
+def test_refusal_does_not_wait_for_a_registry_that_is_away() -> None:
+    target = Target()
+    target.pipelines.work = lambda _: failed("tag is locked")
+    target.host.broken["take_stock"] = 10**9
+    outcome = target.receive(bundle_of())
+    assert target.receipt(outcome).verdict is ReceiptVerdict.PARTIAL
+    assert target.receipt(outcome).artifacts == ()
+    assert target.host.now - START < timedelta(hours=3)
 
 
 def test_any_number_of_them_is_counted_and_some_are_listed() -> None:

@@ -47,6 +47,7 @@ LIBRARIES = (
     "azure.keyvault.secrets",
     "azure.mgmt.containerregistry",
     "azure.storage.blob",
+    "azurefunctions.extensions.bindings.blob",
 )
 TIME_LIMIT_S = 60
 """For the tests of one mutant; a change that makes a loop endless is noticed by that."""
@@ -60,9 +61,14 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         *("tests/function_app/test_export.py", "tests/function_app/test_http_api.py"),
         "tests/function_app/test_sealing.py",
     ),
-    "function_app/target": ("tests/function_app/test_import.py", "tests/function_app/test_intake.py"),
+    "function_app/target": (
+        *("tests/function_app/test_import.py", "tests/function_app/test_acceptance.py"),
+        *("tests/function_app/test_custody.py", "tests/function_app/test_undeclared.py"),
+        *("tests/function_app/test_intake.py", "tests/function_app/test_reconciling.py"),
+    ),
+    "airgap/envelope.py": ("tests/airgap/test_verify.py", "tests/airgap/test_vectors.py"),
 }
-"""The concerned tests of a folder's modules, where they are not in a file of the module's name."""
+"""The concerned tests of a module, or of a folder's, where they are not in a file of the module's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,8 @@ class MutantLoader(MetaPathFinder, Loader):
 def tests_of(module: str) -> tuple[str, ...]:
     """The files with the tests that must notice a change of the module."""
     path = Path(module)
-    return TESTS.get(path.parent.as_posix(), (f"tests/{path.parent}/test_{path.name}",))
+    own = (f"tests/{path.parent}/test_{path.name}",)
+    return TESTS.get(path.as_posix()) or TESTS.get(path.parent.as_posix(), own)
 
 
 def judge(module: str, mutant: Mutant) -> None:
