@@ -123,7 +123,7 @@ class SourceSettings(Settings):
     cloud_name: str
     part_size_bytes: int
     trust_policy: TrustPolicy
-    """Whose receipts count."""
+    """Which orders are taken, and whose receipts count."""
 
     pipeline_kind: ClassVar[str] = "exportPipelines"
 

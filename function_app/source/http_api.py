@@ -16,6 +16,7 @@ import azure.functions as func
 
 from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, ServiceError
 from airgap.journal import Journal, is_journal_id
+from airgap.preflight import judge_terms
 from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
@@ -61,6 +62,10 @@ async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     request = read_order(req.get_body(), req.headers, req.params)
     transfer_id = transfer_id_for(req.headers.get(KEY_HEADER), source_settings().pipeline_resource_id)
+    if await _find(transfer_id) is None:  # a repeat meets its transfer, whatever the trust policy says today
+        policy = source_settings().trust_policy
+        policy.require_in_force(datetime.now(UTC))
+        request.refuse_findings(judge_terms(policy, request.terms))
     terms = {**request.to_json(), "artifacts": len(request.artifacts)}
     journal = await asyncio.to_thread(
         _journals().record,

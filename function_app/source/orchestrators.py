@@ -42,7 +42,8 @@ def _export(context: Any, order: wire.TransferOrder) -> Flow[wire.Sealed]:
     yield from for_each(
         context, wire.RESOLVE_ARTIFACTS, owner=owner, count=groups, at_once=order.runs_at_once
     )
-    plan = yield from step(context, wire.PLAN_TRANSFER, transfer)
+    planning = wire.Planning(transfer_id=owner, at=format_time(replay_clock(context)))
+    plan = yield from step(context, wire.PLAN_TRANSFER, planning)
     facts = {"blobs": plan.blobs, "artifacts": plan.artifacts}
     yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)
     yield from recorded(context, Kind.TRANSFERS, owner, State.EXPORTING)

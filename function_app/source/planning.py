@@ -1,17 +1,20 @@
 """Source, first steps: resolve references, refuse what cannot cross, add referrers, split into batches."""
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from airgap.errors import Code, PolicyRefusal
+from airgap.fields import parse_time
 from airgap.manifest import MAX_ARTIFACTS, Artifact
 from airgap.parts import blob_name
 from airgap.pipeline_runs import batch
+from airgap.preflight import Finding, Terms, judge_keys, judge_terms
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.oci import Descriptor, find_obstacle, list_manifests
 from function_app.ports import RegistryReader, SourceSide
-from function_app.source.wire import Batch, Planned, RequestDocument, Resolution, Resolved, Transfer
+from function_app.source.wire import Batch, Planned, Planning, RequestDocument, Resolution, Resolved
 from function_app.storage.work_folder import WorkFolder
 
 _MAX_DEPTH = 8
@@ -127,12 +130,16 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
     return Resolved()
 
 
-def plan_transfer(side: SourceSide, order: Transfer) -> Planned | Refused | Failed:
+def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Failed:
     """Put the groups together and split them into batches, one transfer blob each.
 
     Everything that cannot cross is refused here, before anything is exported.
     """
     work = WorkFolder(side.blobs, order.transfer_id)
+    request = work.get(REQUEST, RequestDocument)
+    if findings := _find_refusals(side, request, parse_time(order.at)):
+        texts = [f"{one.code.name}: {_about(one, request)}{one.wanted}" for one in findings]
+        return ending(findings[0].code, _shorten(texts))
     groups = list(work.all("resolved/", Resolution))
     if missing := [reference for group in groups for reference in group.missing]:
         return ending(Code.ARTIFACT_NOT_FOUND, _shorten(missing), missing)
@@ -148,6 +155,28 @@ def plan_transfer(side: SourceSide, order: Transfer) -> Planned | Refused | Fail
     for number, members in enumerate(batches, start=1):
         work.create(batch_document(blob_name(number), attempt=1), Batch(artifacts=tuple(members)))
     return Planned(blobs=len(batches), artifacts=len(artifacts))
+
+
+def _find_refusals(side: SourceSide, request: RequestDocument, now: datetime) -> list[Finding]:
+    """What the target would refuse by the trust policy that the source has now, at ``now``."""
+    policy = side.settings.trust_policy
+    terms = Terms(
+        channel=request.channel,
+        audience=request.audience,
+        repositories=[split_reference(reference)[0] for reference in request.artifacts],
+        good_for=timedelta(seconds=request.expires_in_seconds),
+    )
+    keyids = {signer.public_key.keyid for signer in side.signing.signers()}
+    return [*judge_keys(policy, request.channel, keyids, now=now), *judge_terms(policy, terms)]
+
+
+def _about(finding: Finding, request: RequestDocument) -> str:
+    match finding.path:
+        case ("artifacts", int(index)):
+            return f"{request.artifacts[index]} is not "
+        case ("audience", int(index)):
+            return f"{request.audience[index]} is not "
+    return ""
 
 
 def batch_document(blob: str, *, attempt: int) -> str:

@@ -4,13 +4,15 @@ import codecs
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from airgap.errors import Code, UntrustedInputError
 from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.manifest import MAX_ARTIFACTS, MAX_AUDIENCE, REFERENCE
+from airgap.preflight import Finding, Terms
 from airgap.strict_json import dump_canonical, load_strict
 from function_app.source.faults import MISSING, Faults, Path, describe_value
 
@@ -76,6 +78,29 @@ class TransferRequest:
             "audience": list(self.audience),
             "expiresInSeconds": self.expires_in_s,
         }
+
+    @property
+    def terms(self) -> Terms:
+        """The request as the trust policy judges it."""
+        return Terms(
+            channel=self.channel,
+            audience=self.audience,
+            repositories=[re.split("[:@]", one, maxsplit=1)[0] for one in self.artifacts],
+            good_for=timedelta(seconds=self.expires_in_s),
+        )
+
+    def refuse_findings(self, findings: Iterable[Finding]) -> None:
+        """Go on only if nothing was found that the target would refuse.
+
+        Raises:
+            RequestRefusedError: ``REQUEST_INVALID``, naming the field of each finding.
+        """
+        faults = Faults()
+        for finding in findings:
+            name, *index = finding.path
+            given = self.to_json()[str(name)]
+            faults.add("body", finding.path, given[index[0]] if index else given, finding.wanted)
+        faults.refuse_any()
 
     @property
     def sha256(self) -> str:

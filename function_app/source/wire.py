@@ -18,9 +18,16 @@ class TransferOrder(Message, frozen=True):
 
 
 class Transfer(Message, frozen=True):
-    """The input of ``plan_transfer`` and ``divide_blobs``: the transfer that is meant."""
+    """The input of ``divide_blobs``: the transfer that is meant."""
 
     transfer_id: str
+
+
+class Planning(Message, frozen=True):
+    """The input of ``plan_transfer``; ``at``: when, RFC 3339, UTC."""
+
+    transfer_id: str
+    at: str
 
 
 class BlobAttempt(Message, frozen=True):
@@ -127,7 +134,7 @@ class Division(Message, frozen=True):
 
 
 RESOLVE_ARTIFACTS = Activity("resolve_artifacts", Item, Resolved)
-PLAN_TRANSFER = Activity("plan_transfer", Transfer, Planned)
+PLAN_TRANSFER = Activity("plan_transfer", Planning, Planned)
 START_EXPORT_RUN = Activity("start_export_run", BlobAttempt, Started)
 CONFIRM_EXPORT = Activity("confirm_export", BlobAttempt, Confirmed)
 DIVIDE_BLOBS = Activity("divide_blobs", Transfer, Divided)

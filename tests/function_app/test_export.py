@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from function_app.durable.outcomes import run_step
 from function_app.journal.store import JournalStore
 from function_app.messages import Item, Message, dump
 from function_app.ports import Ports, SourceSide
+from function_app.settings import SourceSettings
 from function_app.source.planning import REQUEST
 from function_app.source.wire import BlobAttempt, RequestDocument, TransferOrder
 from function_app.storage.work_folder import WorkFolder
-from tests.bundles import AUDIENCE, default_key, make_policy
+from tests.bundles import AUDIENCE, default_key, make_policy, new_key
 from tests.function_app.memory import (
+    ENVIRONMENT,
     INDEX_TYPE,
     START,
     STEPS,
@@ -134,6 +137,27 @@ def test_transfer_that_was_cancelled_is_never_published(step: str) -> None:
     assert (outcome["outcome"], outcome["code"]) == ("refused", "TRANSITION_REFUSED")
     assert journal_of(side).state is State.CANCELLED
     assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
+
+
+def under(side: SourceSide, policy_json: bytes) -> SourceSide:
+    """The side with another trust policy."""
+    environment = ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()}
+    return replace(side, settings=SourceSettings.from_environment(environment))
+
+
+def test_nothing_is_exported_that_the_target_would_refuse() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    policy = make_policy([new_key()], repositories=["base/*"], audience=["other.azurecr.io"])
+    outcome = export(under(side, policy), "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "THRESHOLD_NOT_MET")
+    assert [code in outcome["detail"] for code in ("REPOSITORY_REFUSED", "AUDIENCE_MISMATCH", "TOO_OLD")] == [
+        True,
+        True,
+        False,
+    ]
+    assert pipelines(side).requests == {}
+    assert blobs.names("transfer") == []
 
 
 def test_every_unknown_reference_is_named_and_nothing_is_exported() -> None:

@@ -20,6 +20,7 @@ from function_app.source import http_api
 from function_app.source.list_request import PARAMETERS
 from function_app.source.transfer_request import MAX_BODY_BYTES
 from function_app.storage.work_folder import WorkFolder
+from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import ENVIRONMENT, Host, MemoryRegistry, make_source
 from tests.function_app.memory_projection import MemoryProjection
@@ -633,6 +634,56 @@ def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
         "audience": ["target.azurecr.io"],
         "expiresInSeconds": 30 * 24 * 3600,
     }
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
+    """A source whose trust policy allows less than the requests of these tests ask for."""
+    monkeypatch.setenv("TRUST_POLICY", make_policy([default_key()], **rules).decode())
+    source_settings.cache_clear()
+
+
+def test_order_that_the_target_would_refuse_is_refused_with_all_that_is_against_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    narrow(monkeypatch, repositories=["team/*"], max_age=timedelta(days=7))
+    client = DurableClient()
+    order = GOOD | {"artifacts": ["team/app:v1", "other/app:v1"], "audience": ["elsewhere.azurecr.io"]}
+    response, body = post(order, client)
+    assert (response.status_code, body["code"]) == (400, "REQUEST_INVALID")
+    assert [(e["field"], e["given"]) for e in body["errors"]] == [
+        ("artifacts[1]", '"other/app:v1"'),
+        ("audience[0]", '"elsewhere.azurecr.io"'),
+        ("expiresInSeconds", "2592000"),
+    ]
+    assert "604800 seconds" in body["errors"][2]["wanted"]
+    assert client.started == []
+
+
+def test_bundle_that_is_good_for_twenty_years_cannot_be_ordered() -> None:
+    client = DurableClient()
+    response, body = post(GOOD | {"expiresInSeconds": 20 * 366 * 24 * 3600}, client)
+    assert (response.status_code, body["errors"][0]["field"]) == (400, "expiresInSeconds")
+    assert post(GOOD | {"expiresInSeconds": 90 * 24 * 3600})[0].status_code == 202
+
+
+def test_channel_without_a_policy_cannot_be_ordered() -> None:
+    response, body = post(GOOD | {"channel": "other"})
+    assert (response.status_code, body["errors"][0]["field"]) == (400, "channel")
+
+
+def test_repeat_meets_its_transfer_whatever_the_policy_says_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = post(GOOD, key="nightly")
+    narrow(monkeypatch, channel="another")
+    response, body = post(GOOD, key="nightly")
+    assert (response.status_code, body["transferId"]) == (202, first["transferId"])
+
+
+def test_nothing_is_ordered_under_a_policy_that_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow(monkeypatch, expires_at="2020-01-01T00:00:00Z")
+    client = DurableClient()
+    response, body = post(GOOD, client)
+    assert (response.status_code, body["code"]) == (500, "POLICY_EXPIRED")
+    assert client.started == []
 
 
 def test_mistake_in_the_apps_own_settings_is_told_to_its_log_and_not_to_the_caller(

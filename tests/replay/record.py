@@ -87,7 +87,7 @@ def export_cancelled(tap: Tap) -> None:
 
 
 def export_in_an_outage(tap: Tap) -> None:
-    """The vault is away for two hours when the bundle is sealed."""
+    """The vault is away for two hours when the signing keys are judged."""
     clock = Clock()
     side = new_source(signing=Vault([SOURCE_KEY], Outage(clock, START + 2 * _HOUR)), registry=LonelyImages())
     _registry(side).push_image("team/app", "v1")

@@ -1,0 +1,89 @@
+"""What the target would refuse, found at the source before anything is exported.
+
+The source has a trust policy of its own, as the target and the operators do. An order that a bundle of its
+channel cannot fulfil is told all its faults at once, instead of a refusal weeks later, beyond the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airgap.errors import Code, PolicyRefusal
+from airgap.policy import Channel, TrustPolicy
+from airgap.verify import count_roles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an order asks for, as far as the trust policy has a say in it.
+
+    ``repositories`` has one element for each reference that was ordered, in order.
+    """
+
+    channel: str
+    audience: Sequence[str]
+    repositories: Sequence[str]
+    good_for: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Why the target would refuse.
+
+    Args:
+        code: of its refusal.
+        path: which of the terms is at fault, and its index where there are several; empty where none is.
+        wanted: what would be accepted, in words.
+    """
+
+    code: Code
+    path: tuple[str | int, ...]
+    wanted: str
+
+
+def judge_terms(policy: TrustPolicy, terms: Terms) -> tuple[Finding, ...]:
+    """All that the trust policy has against the terms; nothing if the target would take such a bundle.
+
+    Every registry of the audience must be one that the channel serves: the target looks for its own name
+    only, but one that is not served will refuse.
+    """
+    channel = policy.channels.get(terms.channel)
+    if channel is None:
+        wanted = f"a channel of the trust policy: {', '.join(sorted(policy.channels)[:20])}"
+        return (Finding(code=Code.CHANNEL_UNKNOWN, path=("channel",), wanted=wanted),)
+    return tuple(_judge(channel, terms))
+
+
+def _judge(channel: Channel, terms: Terms) -> Iterator[Finding]:
+    where = f"channel {terms.channel} of the trust policy"
+    for index, repository in enumerate(terms.repositories):
+        if not channel.carries(repository):
+            wanted = f"an artifact of a repository that {where} carries"
+            yield Finding(code=Code.REPOSITORY_REFUSED, path=("artifacts", index), wanted=wanted)
+    for index, server in enumerate(terms.audience):
+        if server not in channel.audience:
+            wanted = f"a registry that {where} serves: {', '.join(sorted(channel.audience)[:20])}"
+            yield Finding(code=Code.AUDIENCE_MISMATCH, path=("audience", index), wanted=wanted)
+    if terms.good_for > channel.max_age:
+        most = int(channel.max_age.total_seconds())
+        wanted = f"at most {most} seconds, the maxAgeSeconds of {where}"
+        yield Finding(code=Code.TOO_OLD, path=("expiresInSeconds",), wanted=wanted)
+
+
+def judge_keys(
+    policy: TrustPolicy, channel: str, keyids: Collection[str], *, now: datetime
+) -> tuple[Finding, ...]:
+    """What the trust policy has against a bundle of the channel that exactly these keys sign at ``now``.
+
+    A channel that the policy does not have is :func:`judge_terms`'s to find.
+    """
+    try:
+        policy.require_in_force(now)
+        valid = {keyid: key for keyid, key in policy.keys_in_force(now).items() if keyid in keyids}
+        if (rules := policy.channels.get(channel)) is not None:
+            count_roles(valid, rules.bundle_roles)
+    except PolicyRefusal as refusal:
+        return (Finding(code=refusal.code, path=(), wanted=refusal.detail),)
+    return ()
