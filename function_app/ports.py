@@ -82,12 +82,12 @@ class BlobStore(Hashable, Protocol):
 
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
-    ) -> bool:
+    ) -> str | None:
         """Copy within the account, by the storage itself, with ``metadata`` in place of the source's.
 
         The first call starts the copy; a call while it is under way, or after it, does not start another.
-        The target is complete, with the source's Content-MD5, once a call has returned ``True``. Nothing is
-        ever replaced.
+        The target is complete, with the source's Content-MD5, once a call has returned its ETag. Nothing is
+        ever replaced, and nothing is taken for the copy that the storage did not make from this source.
 
         Args:
             source: container and name.
@@ -96,7 +96,8 @@ class BlobStore(Hashable, Protocol):
             metadata: what the target shall carry; a mark of ours is added.
 
         Returns:
-            Whether the target is complete; ``False`` while the storage is still copying.
+            The target's ETag, in the state in which it was found complete; ``None`` while the storage is
+            still copying.
 
         Raises:
             UntrustedInputError: ``BLOB_CHANGED`` if the source has another ETag or is gone.
@@ -104,8 +105,12 @@ class BlobStore(Hashable, Protocol):
                 that cannot be read, such as an archived one.
         """
 
-    def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
-        """Set the ``Content-MD5`` property (base64)."""
+    def set_content_md5(self, container: str, name: str, content_md5: str, *, etag: str) -> str:
+        """Set the ``Content-MD5`` property (base64) of a blob in the state ``etag``; returns its new ETag.
+
+        Raises:
+            UntrustedInputError: ``BLOB_CHANGED`` if it has another ETag or is gone.
+        """
 
     def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
         """Delete a blob with its snapshots; nothing happens if it is gone, or has another ETag than ``etag``.

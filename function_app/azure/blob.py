@@ -7,6 +7,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
@@ -143,12 +144,12 @@ class AzureBlobs:
 
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
-    ) -> bool:
+    ) -> str | None:
         """See the port."""
         for _ in range(_TRIES):
-            state = self._copy_state(target, etag)
-            if state is not None:
-                return state
+            found = self._own_copy(source, target, etag)
+            if found is not None:
+                return _bare(found.etag) if found.copy.status == "success" else None
             # Copy Blob: within one account the token of the request also authorises the source.
             # https://learn.microsoft.com/rest/api/storageservices/copy-blob
             with _blob_errors(*source):
@@ -164,27 +165,38 @@ class AzureBlobs:
                     if _error_code(error) != "BlobAlreadyExists":
                         raise
                     continue  # another delivery of the same step was faster
-            return bool(started["copy_status"] == "success")
+            return _bare(str(started["etag"])) if started["copy_status"] == "success" else None
         raise ServiceError(Code.SERVICE_THROTTLED, f"blob {'/'.join(target)} comes and goes")
 
-    def _copy_state(self, target: tuple[str, str], etag: str) -> bool | None:
-        """Whether our copy of that state is complete; ``None`` if there is none, or it failed."""
+    def _own_copy(self, source: tuple[str, str], target: tuple[str, str], etag: str) -> BlobProperties | None:
+        """Our copy of that state, complete or under way; ``None`` if there is none, or it failed.
+
+        The metadata says which state was copied, and anybody who may write could say so; which blob was
+        copied is said by the storage itself, until the target is written to.
+        """
         with service_errors(f"blob {'/'.join(target)}"):
             found = self._properties(*target)
         if found is None:
             return None
         if (found.metadata or {}).get(_COPIED_FROM) != etag:
             raise ServiceError(Code.CONFLICT, f"blob {'/'.join(target)} is there, and not a copy of {etag}")
-        if found.copy.status in {"success", "pending"}:
-            return bool(found.copy.status == "success")
-        self.delete(*target, etag=_bare(found.etag))
-        return None
+        if found.copy.status not in {"success", "pending"}:
+            self.delete(*target, etag=_bare(found.etag))
+            return None
+        if _address(found.copy.source or "") != _address(self._client(*source).url):
+            raise ServiceError(
+                Code.CONFLICT, f"blob {'/'.join(target)} is there, and not a copy of {'/'.join(source)}"
+            )
+        return found
 
-    def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
+    def set_content_md5(self, container: str, name: str, content_md5: str, *, etag: str) -> str:
         """See the port."""
         settings = ContentSettings(content_md5=bytearray(base64.b64decode(content_md5)))
-        with service_errors(f"blob {container}/{name}"):
-            self._client(container, name).set_http_headers(settings)
+        with _blob_errors(container, name):
+            answer = self._client(container, name).set_http_headers(
+                settings, etag=_quoted(etag), match_condition=MatchConditions.IfNotModified
+            )
+        return _bare(answer["etag"])
 
     def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
         """See the port."""
@@ -225,6 +237,12 @@ def _blob_errors(container: str, name: str) -> Iterator[None]:
             if _is_missing_blob(error) or error.status_code in _CHANGED:
                 raise _changed(container, name) from None
             raise
+
+
+def _address(url: str) -> tuple[str, str]:
+    """Host and path of a blob, however its name is escaped."""
+    parts = urlsplit(url)
+    return parts.netloc, unquote(parts.path)
 
 
 def _changed(container: str, name: str) -> UntrustedInputError:

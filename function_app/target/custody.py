@@ -5,7 +5,7 @@ imported, and nobody but the app writes to its container (``docs/adr/0015-custod
 """
 
 from airgap.damage import Damage
-from airgap.errors import Code, ServiceError, UntrustedInputError
+from airgap.errors import Code, UntrustedInputError
 from airgap.manifest import TransferBlob
 from function_app.durable.outcomes import Pending
 from function_app.durable.stopping import require_going
@@ -100,8 +100,7 @@ def take_custody(side: TargetSide, order: Item) -> Custody | Pending:
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
-        ServiceError: ``CONFLICT``: something else lies where the copy belongs; ``SERVICE_UNEXPECTED``: the
-            copy is gone as soon as it was made.
+        ServiceError: ``CONFLICT``: something else lies where the copy belongs.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
@@ -110,16 +109,14 @@ def take_custody(side: TargetSide, order: Item) -> Custody | Pending:
     upload = (INCOMING, blob_path(inspection.upload.incoming, blob.name))
     copy = (STAGING, staged_path(inspection, blob.name))
     try:
-        if not side.blobs.copy(upload, copy, etag=blob.etag, metadata={}):
-            return Pending()
+        copied = side.blobs.copy(upload, copy, etag=blob.etag, metadata={})
     except UntrustedInputError as error:
         damage = Damage(code=error.code, name=blob.name, detail="it was written to while it was taken over")
         note_damage(work, f"custody-{blob.name}", [damage])
         return Custody()
-    found = side.blobs.stat(*copy)
-    if found is None:
-        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{'/'.join(copy)} is gone, though it was just copied")
-    work.create(_note(blob.name), CustodyNote(etag=found.etag))
+    if copied is None:
+        return Pending()
+    work.create(_note(blob.name), CustodyNote(etag=copied))
     return Custody()
 
 

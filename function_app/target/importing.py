@@ -1,6 +1,6 @@
 """Target, middle steps: promote and import."""
 
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.pipeline_runs import run_name
 from function_app.durable.outcomes import Pending
 from function_app.durable.stopping import require_going
@@ -10,20 +10,21 @@ from function_app.ports import TargetSide
 from function_app.storage.paths import STAGING, TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.custody import INSPECTION, staged_etag, staged_path
-from function_app.target.wire import Inspection, Promoted
+from function_app.target.wire import Inspection, Promoted, PromotionNote
 
 
 def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     """Copy a verified blob to where the import pipeline may read; ``pending`` while the storage copies.
 
     The copy is made from the one in custody, pinned to the ETag that was hashed, and gets the signed metadata
-    and MD5. Its name belongs to this very bundle, whose number was taken: nothing else can lie there.
+    and MD5. Its name belongs to this very bundle, whose number was taken: nothing else can lie there. In
+    which state the promoted copy was made is noted, and only in this state is it imported.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
         UntrustedInputError: ``BLOB_CHANGED``: the copy in custody was written to since it was hashed.
-        ServiceError: ``CONFLICT``: something else lies there; ``SERVICE_UNEXPECTED``: what lies there
-            afterwards is not the copy.
+        ServiceError: ``CONFLICT``: something else lies there; ``SERVICE_THROTTLED``: it is written to this
+            moment, by another delivery of this step; ``SERVICE_UNEXPECTED``: there is no copy in custody.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
@@ -33,30 +34,48 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     if etag is None:
         raise ServiceError(Code.SERVICE_UNEXPECTED, f"{blob.name} was never taken into custody")
     staged, path = staged_path(inspection, blob.name), blob_path(inspection.bundle, blob.name)
-    if not side.blobs.copy((STAGING, staged), (TRANSFER, path), etag=etag, metadata=blob.metadata):
+    if work.find(_note(blob.name), PromotionNote) is not None:  # what lies there by now is the run's business
+        return Promoted()
+    promoted = side.blobs.copy((STAGING, staged), (TRANSFER, path), etag=etag, metadata=blob.metadata)
+    if promoted is None:
         return Pending()
-    found = side.blobs.stat(TRANSFER, path)
-    if found is None or found.size_bytes != blob.size_bytes:
-        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{TRANSFER}/{path} is not the copy that was made")
-    if blob.content_md5 is not None and found.content_md5 != blob.content_md5:
-        side.blobs.set_content_md5(TRANSFER, path, blob.content_md5)
+    if blob.content_md5 is not None:
+        try:
+            promoted = side.blobs.set_content_md5(TRANSFER, path, blob.content_md5, etag=promoted)
+        except UntrustedInputError as error:
+            raise ServiceError(Code.SERVICE_THROTTLED, f"{TRANSFER}/{path} was just written to") from error
+    work.create(_note(blob.name), PromotionNote(etag=promoted))
     return Promoted()
 
 
 def start_import_run(side: TargetSide, order: Item) -> Started:
-    """Start the import of one promoted blob."""
+    """Start the import of one promoted blob, if it is still what was promoted.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        UntrustedInputError: ``BLOB_CHANGED``: somebody else wrote to it.
+    """
     require_going(side.blobs, order.owner)
-    inspection = WorkFolder(side.blobs, order.owner).get(INSPECTION, Inspection)
+    work = WorkFolder(side.blobs, order.owner)
+    inspection = work.get(INSPECTION, Inspection)
     name = inspection.blobs[order.number].name
+    path = blob_path(inspection.bundle, name)
+    found = side.blobs.stat(TRANSFER, path)
+    if found is None or found.etag != work.get(_note(name), PromotionNote).etag:
+        raise UntrustedInputError(Code.BLOB_CHANGED, f"{TRANSFER}/{path} is not what was promoted")
     run = import_run_name(order.owner, name)
     side.pipelines.put_run(
         run,
         {
             "pipelineResourceId": side.settings.pipeline_resource_id,
-            "source": {"type": "AzureStorageBlob", "name": blob_path(inspection.bundle, name)},
+            "source": {"type": "AzureStorageBlob", "name": path},
         },
     )
     return started(side, run)
+
+
+def _note(blob: str) -> str:
+    return f"promoted/{blob}"
 
 
 def import_run_name(owner: str, blob: str) -> str:

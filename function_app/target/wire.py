@@ -189,6 +189,12 @@ class CustodyNote(Message, frozen=True):
     etag: str
 
 
+class PromotionNote(Message, frozen=True):
+    """The copy of a blob that may be imported: a document ``promoted/<blob>``."""
+
+    etag: str
+
+
 class PuttingAway(Message, frozen=True):
     """How far an upload is put away: the document ``putting-away``."""
 

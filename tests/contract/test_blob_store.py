@@ -121,7 +121,7 @@ def test_missing_container_is_an_error_and_not_a_missing_blob(store: BlobStore) 
         lambda: store.create("nowhere", "a", b""),
         lambda: store.put("nowhere", "a", b""),
         lambda: store.copy((C, "x"), ("nowhere", "a"), etag=etag, metadata={}),
-        lambda: store.set_content_md5("nowhere", "a", MD5),
+        lambda: store.set_content_md5("nowhere", "a", MD5, etag=etag),
         lambda: store.delete("nowhere", "a"),
     ):
         with pytest.raises(ServiceError, match="NOT_FOUND"):
@@ -156,10 +156,10 @@ def test_put_replaces_and_changes_the_etag(store: BlobStore) -> None:
 
 
 def test_etag_is_bare_and_changes_though_the_content_stays(store: BlobStore) -> None:
-    writes: list[Callable[[], None]] = [
+    writes: list[Callable[[], object]] = [
         lambda: store.put(C, "x", b"same"),
         lambda: store.put(C, "x", b"same"),
-        lambda: store.set_content_md5(C, "x", MD5),
+        lambda: store.set_content_md5(C, "x", MD5, etag=etag_of(store, "x")),
     ]
     etags = []
     for write in writes:
@@ -333,19 +333,52 @@ def test_copy_that_another_delivery_started_first_is_that_copy(
         blobs.delete(container, name)
 
 
-def test_content_md5_of_a_blob_that_is_gone_is_an_error(store: BlobStore) -> None:
-    with pytest.raises(ServiceError, match="NOT_FOUND"):
-        store.set_content_md5(C, "x", MD5)
+@pytest.mark.e2e
+def test_copy_of_another_blob_that_bears_our_mark_is_not_ours(azurite: tuple[Azurite, AzureBlobs]) -> None:
+    """Metadata can be written by whoever may write; which blob was copied is said by the storage."""
+    server, blobs = azurite
+    blobs.put(C, "x", b"verified")
+    blobs.put(C, "evil", b"planted!")
+    etag = etag_of(blobs, "x")
+    with BlobClient(server.blob_url, "incoming", "y", credential=server.key) as planter:
+        source = BlobClient(server.blob_url, C, "evil", credential=server.key)
+        planter.start_copy_from_url(source.url, metadata={"airgapcopiedfrom": etag})
+    with pytest.raises(ServiceError, match=r"CONFLICT.*not a copy of transfer/x"):
+        blobs.copy((C, "x"), ("incoming", "y"), etag=etag, metadata={})
+    for container, name in ((C, "x"), (C, "evil"), ("incoming", "y")):
+        blobs.delete(container, name)
+
+
+def test_copy_tells_the_state_in_which_it_is_complete(store: BlobStore) -> None:
+    store.put(C, "a é%20/x", b"content")
+    etag = etag_of(store, "a é%20/x")
+    for _ in range(2):
+        copied = store.copy((C, "a é%20/x"), ("incoming", "y"), etag=etag, metadata=METADATA)
+        assert copied == etag_of(store, "y", "incoming")
+
+
+def test_content_md5_of_another_state_is_refused(store: BlobStore) -> None:
+    store.put(C, "x", b"content")
+    etag = etag_of(store, "x")
+    store.put(C, "x", b"exchanged")
+    before = etag_of(store, "x")
+    with refused(Code.BLOB_CHANGED):
+        store.set_content_md5(C, "x", MD5, etag=etag)
+    assert etag_of(store, "x") == before
+    store.delete(C, "x")
+    with refused(Code.BLOB_CHANGED):
+        store.set_content_md5(C, "x", MD5, etag=etag)
 
 
 def test_content_md5_is_set_and_nothing_else_is_lost(
     store: BlobStore, request: pytest.FixtureRequest
 ) -> None:
     upload(store, "x", b"content", METADATA, request)
-    store.set_content_md5(C, "x", MD5)
+    etag = store.set_content_md5(C, "x", MD5, etag=etag_of(store, "x"))
     found = store.stat(C, "x")
     assert found is not None
     assert (found.content_md5, found.size_bytes, dict(found.metadata)) == (MD5, 7, METADATA)
+    assert found.etag == etag
 
 
 def test_delete_spares_another_state(store: BlobStore) -> None:

@@ -70,6 +70,8 @@ class _Blob:
     etag: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     content_md5: str | None = None
+    copied_from: tuple[str, str] | None = None
+    """As the storage itself says it; only a copy has it."""
 
 
 class MemoryBlobs:
@@ -150,26 +152,32 @@ class MemoryBlobs:
 
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
-    ) -> bool:
+    ) -> str | None:
         present = self._container(target[0]).get(target[1])
-        if present is not None and present.metadata.get("copiedfrom") != etag:
+        if present is not None and (present.copied_from, present.metadata.get("copiedfrom")) != (
+            source,
+            etag,
+        ):
             raise ServiceError(Code.CONFLICT, target[1])
         if present is None:
             found = self._container(source[0]).get(source[1])
             if found is None or found.etag != etag:
                 raise UntrustedInputError(Code.BLOB_CHANGED, source[1])
             self.copies_started += 1
-            copied = replace(found, etag=self._etag(), metadata={**metadata, "copiedfrom": etag})
+            marked = {**metadata, "copiedfrom": etag}
+            copied = replace(found, etag=self._etag(), metadata=marked, copied_from=source)
             self._container(target[0])[target[1]] = copied
             self._pending[target] = self.polls_per_copy
         self._pending[target] -= 1
-        return self._pending[target] < 0
+        return self._container(target[0])[target[1]].etag if self._pending[target] < 0 else None
 
-    def set_content_md5(self, container: str, name: str, content_md5: str) -> None:
+    def set_content_md5(self, container: str, name: str, content_md5: str, *, etag: str) -> str:
         found = self._container(container).get(name)
-        if found is None:
-            raise ServiceError(Code.NOT_FOUND, name)
-        self._container(container)[name] = replace(found, etag=self._etag(), content_md5=content_md5)
+        if found is None or found.etag != etag:
+            raise UntrustedInputError(Code.BLOB_CHANGED, name)
+        changed = replace(found, etag=self._etag(), content_md5=content_md5)
+        self._container(container)[name] = changed
+        return changed.etag
 
     def delete(self, container: str, name: str, *, etag: str | None = None) -> None:
         found = self._container(container).get(name)

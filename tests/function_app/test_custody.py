@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 
 from airgap.envelope import Envelope
-from airgap.errors import Code
+from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
+from airgap.receipt import ReceiptVerdict
+from function_app.messages import Item
+from function_app.ports import BlobStat
+from function_app.target.importing import promote_blob
+from function_app.target.wire import Promoted
 from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, default_key, make_bundle, make_policy, new_key
 from tests.function_app.memory import START, succeeded
 from tests.function_app.test_import import RECEIPT_KEY, Target, bundle_of, flip
@@ -127,3 +132,76 @@ def test_upload_that_is_changed_while_custody_is_taken_is_refused_and_costs_no_n
     assert [damage.name for damage in receipt.damages] == ["001"]
     assert target.numbers() == []
     assert target.receive(bundle)["outcome"] == "imported"
+
+
+def promoted_name(bundle: Bundle) -> str:
+    return f"{CHANNEL}/{bundle.manifest_sha256}/001"
+
+
+@pytest.mark.parametrize("how", ["overwritten", "touched", "removed"])
+def test_promoted_blob_that_somebody_else_wrote_to_is_not_imported(how: str) -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    name = promoted_name(bundle)
+
+    def attack() -> None:
+        found = target.blobs.containers["transfer"].pop(name)
+        if how != "removed":
+            content = flip(found.content, 7) if how == "overwritten" else found.content
+            target.blobs.upload("transfer", name, content, found.metadata)
+
+    target.host.before["start_import_run"] = attack
+    outcome = target.receive(bundle)
+    assert (outcome["code"], target.pipelines.requests) == (Code.BLOB_CHANGED.name, {})
+    assert target.receipt(outcome).verdict is ReceiptVerdict.PARTIAL
+
+
+def test_blob_planted_where_a_bundle_is_promoted_to_is_not_imported_whatever_mark_it_bears() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+
+    def attack() -> None:
+        (staged,) = target.blobs.names("staging")
+        found = target.blobs.stat("staging", staged)
+        assert found is not None
+        mark = {"category": "acr-transfer-blob", "copiedfrom": found.etag}
+        target.blobs.upload("transfer", promoted_name(bundle), flip(bundle.blobs["001"], 7), mark)
+
+    target.host.before["promote_blob"] = attack
+    outcome = target.receive(bundle)
+    assert (outcome["code"], target.pipelines.requests) == (Code.CONFLICT.name, {})
+
+
+def test_promotion_that_is_delivered_late_again_touches_nothing() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    seen: list[BlobStat | None] = []
+
+    def again() -> None:
+        for _ in range(2):
+            seen.append(target.blobs.stat("transfer", promoted_name(bundle)))
+            assert promote_blob(target.side, Item(owner="import0001", number=0)) == Promoted()
+
+    target.host.before["prove_artifacts"] = again
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert seen[0] == seen[1] is not None
+
+
+def test_promotion_that_meets_another_delivery_of_itself_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    set_md5, item = target.blobs.set_content_md5, Item(owner="import0001", number=0)
+    met: list[str] = []
+
+    def meet(container: str, name: str, content_md5: str, *, etag: str) -> str:
+        monkeypatch.setattr(target.blobs, "set_content_md5", set_md5)
+        assert promote_blob(target.side, item) == Promoted()
+        return set_md5(container, name, content_md5, etag=etag)
+
+    def collide() -> None:
+        monkeypatch.setattr(target.blobs, "set_content_md5", meet)
+        with pytest.raises(ServiceError) as busy:
+            promote_blob(target.side, item)
+        met.append(busy.value.code.name)
+
+    target.host.before["promote_blob"] = collide
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert met == [Code.SERVICE_THROTTLED.name]

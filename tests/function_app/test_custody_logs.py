@@ -99,7 +99,7 @@ def test_one_that_cannot_be_moved_keeps_no_other_from_being_kept(monkeypatch: py
     scene.upload(b"archived", "custody/a")
     copy = MemoryBlobs.copy
 
-    def refuse(blobs: MemoryBlobs, source: tuple[str, str], *args: object, **more: object) -> bool:
+    def refuse(blobs: MemoryBlobs, source: tuple[str, str], *args: object, **more: object) -> str | None:
         if source[1] == "custody/a":
             raise ServiceError(Code.CONFLICT, "archived")
         return copy(blobs, source, *args, **more)  # type: ignore[arg-type]  # passed on
