@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ MAX_LAYER_BYTES = 8 * 10**9
 """The largest layer that crosses: 8 GB by the same page, read as decimal to be safe."""
 
 MAX_TOLD_CHARACTERS = 512
+_CLOCK_TOLERANCE = timedelta(seconds=10)
 
 _T = TypeVar("_T")
 
@@ -61,6 +63,25 @@ def judge_run(properties: Mapping[str, Any]) -> tuple[RunState, str]:
     if all(state.lower() == "succeeded" for state in states):
         return (RunState.FAILED, message) if message else (RunState.SUCCEEDED, "")
     return RunState.ACTIVE, ""
+
+
+def finish_time(properties: Mapping[str, Any]) -> datetime | None:
+    """The time at which a run ended, aware; ``None`` where its ARM ``properties`` do not say so."""
+    try:
+        told = datetime.fromisoformat(str((properties.get("response") or {}).get("finishTime")))
+    except ValueError:
+        return None
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
+def is_written_by_run(last_modified: datetime, properties: Mapping[str, Any]) -> bool:
+    """Whether what was written then may be what the run has written: not after the run had ended.
+
+    Two services' clocks are compared, so ten seconds are allowed for. Where the service does not tell when
+    the run ended there is nothing to compare.
+    """
+    finished = finish_time(properties)
+    return finished is None or last_modified <= finished + _CLOCK_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,11 +42,13 @@ class Result(
     """Base of what comes back; ``outcome`` is the class's name in lower case unless it says otherwise."""
 
 
-class Item(Message, frozen=True):
+class Item(Message, frozen=True, omit_defaults=True):
     """One of many of the same kind: the ``number``-th, from 0, of ``owner``'s working documents."""
 
     owner: str
     number: int
+    pinned: str = ""
+    """SHA-256 of the document that the item is worked on by, where it must be that very one."""
 
 
 def dump(message: msgspec.Struct) -> dict[str, Any]:

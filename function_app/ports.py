@@ -20,11 +20,15 @@ from function_app.settings import Settings, SourceSettings, TargetSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobStat:
-    """What the storage says of a blob. ``etag`` is without quotes and changes with every write."""
+    """What the storage says of a blob. ``etag`` is without quotes and changes with every write.
+
+    ``last_modified`` is when that was, aware, in whole seconds of the storage's clock.
+    """
 
     name: str
     size_bytes: int
     etag: str
+    last_modified: datetime
     content_md5: str | None
     """Base64, as in the ``Content-MD5`` header."""
     metadata: Mapping[str, str] = field(default_factory=dict)

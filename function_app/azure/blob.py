@@ -73,6 +73,7 @@ class AzureBlobs:
             name=name,
             size_bytes=found.size,
             etag=_bare(found.etag),
+            last_modified=found.last_modified,
             content_md5=base64.b64encode(md5).decode("ascii") if md5 else None,
             metadata=dict(found.metadata or {}),
         )

@@ -17,7 +17,8 @@ from airgap.errors import Code
 from airgap.fields import format_time
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import Ended, Outcome, end_of, read_ending
-from function_app.messages import Message, dump, read
+from function_app.messages import Message, Result, dump, read
+from function_app.tally import EMPTY
 
 T = TypeVar("T")
 O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741 - an order
@@ -64,7 +65,7 @@ class Wait(Message, frozen=True):
     insists: bool
 
 
-class Lane(Message, frozen=True):
+class Lane(Message, frozen=True, omit_defaults=True):
     """The input of ``run_lane``: the items ``next``, ``next + stride``, … below ``count``, one by one."""
 
     calls: str
@@ -74,6 +75,16 @@ class Lane(Message, frozen=True):
     next: int
     stride: int
     count: int
+    pinned: str = ""
+    """What each item's order says of the document that it is worked on by."""
+    tally: str = EMPTY
+    """Of what the items so far have written; see :mod:`~function_app.tally`."""
+
+
+class LaneDone(Result, frozen=True, tag="done", omit_defaults=True):
+    """Every item of the lane is done, and what they have written comes to this tally."""
+
+    tally: str = EMPTY
 
 
 def attempt(context: Any, name: str, order: dict[str, Any]) -> Flow[Outcome]:
@@ -130,18 +141,29 @@ def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -
 
 
 def for_each(
-    context: Any, calls: Activity[Any, Any] | str, *, owner: str, count: int, at_once: int
-) -> Flow[None]:
+    context: Any, calls: Activity[Any, Any] | str, *, owner: str, count: int, at_once: int, pinned: str = ""
+) -> Flow[tuple[str, ...]]:
     """Give each of ``count`` items to an activity, or to the orchestration of a name; ``at_once`` at a time.
 
     Each lane takes its next item as soon as it is done with one: no item waits for the slowest of a wave.
     What items result in lies in the working documents of ``owner``.
 
+    Args:
+        context: the orchestration's.
+        calls: the activity, or the orchestration's name.
+        owner: of the working documents.
+        count: of items.
+        at_once: so many lanes at most.
+        pinned: SHA-256 of the working document that tells the items what to do.
+
+    Returns:
+        Each lane's tally of the documents that its items have written.
+
     Raises:
         Ended: an item was refused or failed; the lanes have stopped by then.
     """
     if count == 0:  # the SDK gives no list for no tasks
-        return
+        return ()
     width = min(at_once, count)
     lanes = [
         Lane(
@@ -151,6 +173,7 @@ def for_each(
             next=number,
             stride=width,
             count=count,
+            pinned=pinned,
         )
         for number in range(width)
     ]
@@ -159,6 +182,7 @@ def for_each(
     # What made the lanes stop counts, not that they were stopped.
     for ending in sorted(endings, key=lambda one: one.code == Code.TRANSITION_REFUSED.name):
         raise Ended(ending)
+    return tuple(read(outcome, LaneDone).tally for outcome in outcomes)
 
 
 def settled(flow: Flow[R] | Flow[None]) -> Flow[Outcome]:

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
+
 from function_app.durable.blueprint import Blueprint
-from function_app.durable.flow import PENDING, RUN_LANE, Flow, Lane, attempt, waited
+from function_app.durable.flow import PENDING, RUN_LANE, Flow, Lane, LaneDone, attempt, waited
 from function_app.durable.outcomes import Outcome, end_of, read_ending
 from function_app.durable.stopping import STOP_WORK, Stop
 from function_app.messages import Item, dump, read
+from function_app.tally import extend
 
 bp = Blueprint()
 
@@ -21,8 +24,9 @@ def run_lane(context: Any) -> Flow[Outcome | None]:
     """Every ``stride``-th item, in order; the first that is refused or fails ends all lanes of its owner."""
     lane = read(context.get_input(), Lane)
     numbers = range(lane.next, lane.count, lane.stride)
+    tally = lane.tally
     for number in numbers[:_ITEMS]:
-        order = dump(Item(owner=lane.owner, number=number))
+        order = dump(Item(owner=lane.owner, number=number, pinned=lane.pinned))
         if lane.is_orchestration:
             try:
                 outcome: Outcome = yield context.call_sub_orchestrator(lane.calls, order)
@@ -35,7 +39,8 @@ def run_lane(context: Any) -> Flow[Outcome | None]:
         if read_ending(outcome) is not None:
             yield from attempt(context, STOP_WORK.name, dump(Stop(owner=lane.owner)))
             return outcome
+        tally = extend(tally, outcome)
     if len(numbers) > _ITEMS:
-        context.continue_as_new({**dump(lane), "next": numbers[_ITEMS]})
+        context.continue_as_new(dump(msgspec.structs.replace(lane, next=numbers[_ITEMS], tally=tally)))
         return None
-    return {"outcome": "done"}
+    return dump(LaneDone(tally=tally))

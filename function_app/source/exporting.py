@@ -1,15 +1,15 @@
 """Source, middle steps: pipeline runs, and tags that moved meanwhile."""
 
-from airgap.errors import Code, PolicyRefusal
-from airgap.fields import DIGEST
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.fields import DIGEST, format_time
 from airgap.manifest import Artifact
-from airgap.pipeline_runs import MAX_ARTIFACTS_PER_RUN, run_name
+from airgap.pipeline_runs import MAX_ARTIFACTS_PER_RUN, is_written_by_run, run_name
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.pipeline_runs import Started, started
 from function_app.ports import SourceSide
-from function_app.source.planning import Scan, batch_document, split_reference
-from function_app.source.wire import Batch, BlobAttempt, Confirmed, ExportedBlob
+from function_app.source.planning import BATCHES, PLAN, Scan, split_reference
+from function_app.source.wire import Batch, BlobAttempt, Confirmed, ExportedBlob, Plan
 from function_app.storage.paths import TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
 
@@ -18,7 +18,7 @@ def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
     """Start the run of one batch, under a name derived from it."""
     require_going(side.blobs, order.transfer_id)
     path = blob_path(order.transfer_id, order.blob)
-    members = _batch(side, order).artifacts
+    _, batch = _batch(side, order)
     run = _run(order)
     left = side.blobs.stat(TRANSFER, path) if order.attempt > 1 else None
     if left is not None and side.pipelines.get_run(run) is None:
@@ -30,7 +30,7 @@ def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
         {
             "pipelineResourceId": side.settings.pipeline_resource_id,
             "target": {"type": "AzureStorageBlob", "name": path},
-            "artifacts": [member["reference"] for member in members],
+            "artifacts": [member["reference"] for member in batch.artifacts],
         },
     )
     return started(side, run)
@@ -40,44 +40,50 @@ def confirm_export(side: SourceSide, order: BlobAttempt) -> Confirmed | Refused 
     """Look at what a succeeded run has written, and whether its tags still stand where they stood.
 
     The blob is described in the work folder; or, where a tag moved, the batch is resolved anew for the next
-    attempt.
+    attempt. Whatever is done to the blob after its run is told: by its time here, by its ETag from now on.
+
+    Raises:
+        UntrustedInputError: ``BLOB_CHANGED``: it was written to after the run had ended, or the batch was.
     """
-    work, name = WorkFolder(side.blobs, order.transfer_id), f"exported/{order.blob}"
-    earlier = work.find(name, ExportedBlob)
-    if earlier is not None and earlier.attempt >= order.attempt:
-        # What is there when this runs again, or late, need not be what the run wrote.
-        return Confirmed()
-    members = [Artifact.from_json(member) for member in _batch(side, order).artifacts]
+    sha256, batch = _batch(side, order)
+    members = [Artifact.from_json(member) for member in batch.artifacts]
     if moved := [member for member in members if _has_moved(side, member)]:
         return _resolve_again(side, order, members, moved)
     run, path = _run(order), blob_path(order.transfer_id, order.blob)
     found = side.blobs.stat(TRANSFER, path)
     if found is None or not found.size_bytes:
         return ending(Code.PIPELINE_RUN_FAILED, f"run {run} succeeded but wrote no blob {path}")
-    response = (side.pipelines.get_run(run) or {}).get("response") or {}
-    catalog = str(response.get("catalogDigest") or "")
+    properties = side.pipelines.get_run(run) or {}
+    if not is_written_by_run(found.last_modified, properties):
+        raise UntrustedInputError(
+            Code.BLOB_CHANGED, f"{TRANSFER}/{path} was written to after run {run} had ended"
+        )
+    catalog = str((properties.get("response") or {}).get("catalogDigest") or "")
     exported = ExportedBlob(
         name=order.blob,
         attempt=order.attempt,
         run=run,
+        batch=sha256,
         size_bytes=found.size_bytes,
         etag=found.etag,
+        last_modified=format_time(found.last_modified),
         content_md5=found.content_md5,
         metadata=dict(found.metadata),
         catalog_digest=catalog if DIGEST.fullmatch(catalog) else None,
     )
-    work.put(name, exported)
-    return Confirmed()
+    work = WorkFolder(side.blobs, order.transfer_id)
+    return Confirmed(document_sha256=work.put(f"exported/{order.blob}-{order.attempt}", exported))
 
 
 def _run(order: BlobAttempt) -> str:
     return run_name("e", order.transfer_id, order.blob, str(order.attempt))
 
 
-def _batch(side: SourceSide, order: BlobAttempt) -> Batch:
-    return WorkFolder(side.blobs, order.transfer_id).get(
-        batch_document(order.blob, attempt=order.attempt), Batch
-    )
+def _batch(side: SourceSide, order: BlobAttempt) -> tuple[str, Batch]:
+    """What this attempt exports, and its digest."""
+    work = WorkFolder(side.blobs, order.transfer_id)
+    sha256 = order.batch or work.get(PLAN, Plan, sha256=order.plan).batches[order.number]
+    return sha256, work.kept(BATCHES, sha256, Batch)
 
 
 def _has_moved(side: SourceSide, member: Artifact) -> bool:
@@ -102,8 +108,6 @@ def _resolve_again(
     renewed = {member.reference: member for member in members} | scan.artifacts
     if len(renewed) > MAX_ARTIFACTS_PER_RUN:
         return ending(Code.EXPORT_INCONSISTENT, f"{moved[0].reference} moved, and has more referrers now")
-    WorkFolder(side.blobs, order.transfer_id).create(
-        batch_document(order.blob, attempt=order.attempt + 1),
-        Batch(artifacts=tuple(artifact.to_json() for artifact in renewed.values())),
-    )
-    return Confirmed(moved=moved[0].reference)
+    batch = Batch(artifacts=tuple(artifact.to_json() for artifact in renewed.values()))
+    sha256 = WorkFolder(side.blobs, order.transfer_id).keep(BATCHES, batch)
+    return Confirmed(moved=moved[0].reference, document_sha256=sha256)

@@ -15,7 +15,7 @@ from function_app.part_groups import (
     parts_of,
 )
 from function_app.ports import SourceSide
-from function_app.source.wire import Divided, DividedBlob, Division, ExportedBlob, Hashed, Transfer
+from function_app.source.wire import Divided, DividedBlob, Dividing, Division, ExportedBlob, Hashed
 from function_app.storage.paths import TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
 
@@ -24,13 +24,14 @@ _MAX_PARTS = 100_000
 """Parts of a transfer: their digests, with 5000 artifacts, fit into a statement."""
 
 
-def divide_blobs(side: SourceSide, order: Transfer) -> Divided | Refused | Failed:
+def divide_blobs(side: SourceSide, order: Dividing) -> Divided | Refused | Failed:
     """Choose the part size of each blob and say into how many groups all parts go.
 
     The configured size, doubled until no blob has over 50,000 parts and the transfer has at most 100,000.
     """
     work = WorkFolder(side.blobs, order.transfer_id)
-    exported = list(work.all("exported/", ExportedBlob))
+    last = {name.partition("-")[0]: name for name in work.names("exported/")}  # attempts are ascending
+    exported = work.tallied(list(last.values()), ExportedBlob, order.exported)
     wished = side.settings.part_size_bytes
     while (
         sum(part_count(blob.size_bytes, wished) for blob in exported) > _MAX_PARTS
@@ -44,9 +45,8 @@ def divide_blobs(side: SourceSide, order: Transfer) -> Divided | Refused | Faile
         )
     except ValueError as error:
         return ending(Code.ARTIFACT_REFUSED, str(error))
-    division = Division(blobs=blobs)
-    work.create(DIVISION, division)
-    return Divided(groups=count_groups(_parted(blob) for blob in work.get(DIVISION, Division).blobs))
+    sha256 = work.put(DIVISION, Division(blobs=blobs))
+    return Divided(groups=count_groups(_parted(blob) for blob in blobs), document_sha256=sha256)
 
 
 def hash_parts(side: SourceSide, order: Item) -> Hashed:
@@ -56,7 +56,7 @@ def hash_parts(side: SourceSide, order: Item) -> Hashed:
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    blobs = work.get(DIVISION, Division).blobs
+    blobs = work.get(DIVISION, Division, sha256=order.pinned).blobs
     group = find_group([_parted(blob) for blob in blobs], order.number)
     blob = blobs[group.blob]
     exported = blob.exported
@@ -65,8 +65,8 @@ def hash_parts(side: SourceSide, order: Item) -> Hashed:
         exported.name, size_bytes=exported.size_bytes, part_size_bytes=blob.part_size_bytes, group=group
     )
     digests = [hash_part(side.blobs, TRANSFER, path, etag=exported.etag, part=part) for part in parts]
-    work.put(f"digests/{exported.name}/{group.number:06d}", Digests(sha256=tuple(digests)))
-    return Hashed()
+    document = Digests(sha256=tuple(digests))
+    return Hashed(document_sha256=work.put(f"digests/{exported.name}/{group.number:06d}", document))
 
 
 def _parted(blob: DividedBlob) -> PartedBlob:

@@ -94,7 +94,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             expires_in_seconds=request.expires_in_s,
         )
         await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
-        await start_transfer(client, side, transfer_id)
+        await start_transfer(client, side, transfer_id, request.sha256)
     headers = {"Location": links_of(transfer_id)["self"], "Retry-After": _POLL_S}
     return respond(HTTPStatus.ACCEPTED, body, headers)
 

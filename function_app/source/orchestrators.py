@@ -4,7 +4,6 @@ from typing import Any
 
 from airgap.errors import Code
 from airgap.fields import format_time
-from airgap.parts import blob_name
 from airgap.states import Kind, State
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.flow import Flow, for_each, replay_clock, settled, step
@@ -37,23 +36,47 @@ def export_transfer(context: Any) -> Flow[Outcome]:
 
 def _export(context: Any, order: wire.TransferOrder) -> Flow[wire.Sealed]:
     """Raises for anything but a sealed bundle."""
-    owner, transfer = order.transfer_id, wire.Transfer(transfer_id=order.transfer_id)
+    owner, now = order.transfer_id, format_time(replay_clock(context))
     groups = -(-order.artifacts // REFERENCES_PER_GROUP)
-    yield from for_each(
-        context, wire.RESOLVE_ARTIFACTS, owner=owner, count=groups, at_once=order.runs_at_once
+    resolved = yield from for_each(
+        context,
+        wire.RESOLVE_ARTIFACTS,
+        owner=owner,
+        count=groups,
+        at_once=order.runs_at_once,
+        pinned=order.request,
     )
-    planning = wire.Planning(transfer_id=owner, at=format_time(replay_clock(context)))
+    planning = wire.Planning(transfer_id=owner, request=order.request, resolved=resolved, at=now)
     plan = yield from step(context, wire.PLAN_TRANSFER, planning)
     facts = {"blobs": plan.blobs, "artifacts": plan.artifacts}
     yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)
     yield from recorded(context, Kind.TRANSFERS, owner, State.EXPORTING)
-    yield from for_each(context, "export_blob", owner=owner, count=plan.blobs, at_once=order.runs_at_once)
-    division = yield from step(context, wire.DIVIDE_BLOBS, transfer)
-    yield from recorded(context, Kind.TRANSFERS, owner, State.HASHING, {"groups": division.groups})
-    yield from for_each(
-        context, wire.HASH_PARTS, owner=owner, count=division.groups, at_once=order.hashes_at_once
+    exported = yield from for_each(
+        context,
+        "export_blob",
+        owner=owner,
+        count=plan.blobs,
+        at_once=order.runs_at_once,
+        pinned=plan.document_sha256,
     )
-    sealing = wire.Sealing(transfer_id=owner, created_at=format_time(replay_clock(context)))
+    dividing = wire.Dividing(transfer_id=owner, exported=exported)
+    division = yield from step(context, wire.DIVIDE_BLOBS, dividing)
+    yield from recorded(context, Kind.TRANSFERS, owner, State.HASHING, {"groups": division.groups})
+    hashed = yield from for_each(
+        context,
+        wire.HASH_PARTS,
+        owner=owner,
+        count=division.groups,
+        at_once=order.hashes_at_once,
+        pinned=division.document_sha256,
+    )
+    sealing = wire.Sealing(
+        transfer_id=owner,
+        request=order.request,
+        division=division.document_sha256,
+        hashed=hashed,
+        created_at=format_time(replay_clock(context)),
+    )
     return (yield from step(context, wire.SEAL_BUNDLE, sealing))
 
 
@@ -62,13 +85,17 @@ def export_blob(context: Any) -> Flow[Outcome]:
     """One batch: run its export until no tag has moved under it, three times at most."""
     try:
         item = read(context.get_input(), Item)
+        batch: str | None = None
         for attempt in range(1, MAX_EXPORT_ATTEMPTS + 1):
-            this = wire.BlobAttempt(transfer_id=item.owner, blob=blob_name(item.number + 1), attempt=attempt)
+            this = wire.BlobAttempt(
+                transfer_id=item.owner, number=item.number, attempt=attempt, plan=item.pinned, batch=batch
+            )
             run = yield from step(context, wire.START_EXPORT_RUN, this)
             yield from run_succeeded(context, run)
             confirmed = yield from step(context, wire.CONFIRM_EXPORT, this)
             if confirmed.moved is None:
                 return dump(confirmed)
+            batch = confirmed.document_sha256
     except Exception as error:  # noqa: BLE001 - as above
         return dump(end_of(error))
     about = f"{confirmed.moved} moved in each of {attempt} exports"

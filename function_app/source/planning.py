@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import parse_time
 from airgap.manifest import MAX_ARTIFACTS, Artifact
-from airgap.parts import blob_name
 from airgap.pipeline_runs import batch
 from airgap.preflight import Finding, Terms, judge_keys, judge_terms
 from function_app.durable.outcomes import Failed, Refused, ending
@@ -14,7 +13,7 @@ from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.oci import Descriptor, find_obstacle, list_manifests
 from function_app.ports import RegistryReader, SourceSide
-from function_app.source.wire import Batch, Planned, Planning, RequestDocument, Resolution, Resolved
+from function_app.source.wire import Batch, Plan, Planned, Planning, RequestDocument, Resolution, Resolved
 from function_app.storage.work_folder import WorkFolder
 
 _MAX_DEPTH = 8
@@ -25,6 +24,12 @@ https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
 """
 REQUEST = "request"
 """Name of the document with what was asked for."""
+
+PLAN = "plan"
+"""Name of the document that tells the batches."""
+
+BATCHES = "batches"
+"""Folder of the batches, each under its own digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +112,12 @@ class Scan:
 def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
     """Resolve one group of the request's references; what is found lies in the work folder.
 
-    What was found first stays: a plan may have been made of it.
+    A plan is made of what this result names: if it is delivered once more and the registry says something
+    else by then, there is no plan, or one that is not touched any more.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    references = batch(work.get(REQUEST, RequestDocument).artifacts)[order.number]
+    references = batch(work.get(REQUEST, RequestDocument, sha256=order.pinned).artifacts)[order.number]
     scan = Scan(side.registry)
     missing: list[str] = []
     obstacles: list[str] = []
@@ -126,8 +132,7 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
         missing=tuple(missing),
         obstacles=tuple(obstacles),
     )
-    work.create(f"resolved/{order.number:06d}", resolution)
-    return Resolved()
+    return Resolved(document_sha256=work.put(f"resolved/{order.number:06d}", resolution))
 
 
 def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Failed:
@@ -136,11 +141,11 @@ def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Fail
     Everything that cannot cross is refused here, before anything is exported.
     """
     work = WorkFolder(side.blobs, order.transfer_id)
-    request = work.get(REQUEST, RequestDocument)
+    request = work.get(REQUEST, RequestDocument, sha256=order.request)
     if findings := _find_refusals(side, request, parse_time(order.at)):
         texts = [f"{one.code.name}: {_about(one, request)}{one.wanted}" for one in findings]
         return ending(findings[0].code, _shorten(texts))
-    groups = list(work.all("resolved/", Resolution))
+    groups = work.tallied(list(work.names("resolved/")), Resolution, order.resolved)
     if missing := [reference for group in groups for reference in group.missing]:
         return ending(Code.ARTIFACT_NOT_FOUND, _shorten(missing), missing)
     if obstacles := [text for group in groups for text in group.obstacles]:
@@ -151,10 +156,9 @@ def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Fail
             Code.REQUEST_INVALID,
             f"artifacts: with referrers {len(artifacts)}, at most {MAX_ARTIFACTS} allowed",
         )
-    batches = batch(list(artifacts.values()))
-    for number, members in enumerate(batches, start=1):
-        work.create(batch_document(blob_name(number), attempt=1), Batch(artifacts=tuple(members)))
-    return Planned(blobs=len(batches), artifacts=len(artifacts))
+    batches = [Batch(artifacts=tuple(members)) for members in batch(list(artifacts.values()))]
+    plan = Plan(batches=tuple(work.keep(BATCHES, one) for one in batches))
+    return Planned(blobs=len(batches), artifacts=len(artifacts), document_sha256=work.put(PLAN, plan))
 
 
 def _find_refusals(side: SourceSide, request: RequestDocument, now: datetime) -> list[Finding]:
@@ -177,11 +181,6 @@ def _about(finding: Finding, request: RequestDocument) -> str:
         case ("audience", int(index)):
             return f"{request.audience[index]} is not "
     return ""
-
-
-def batch_document(blob: str, *, attempt: int) -> str:
-    """Name of the document with the artifacts of a blob, as the ``attempt``-th run was asked for them."""
-    return f"batches/{blob}-{attempt}"
 
 
 def split_reference(reference: str) -> tuple[str, str, str]:

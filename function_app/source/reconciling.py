@@ -81,7 +81,8 @@ class Reconciler:
             return
         if instance is None and journal.state is State.REQUESTED:
             try:
-                await start_transfer(self.client, self.side, journal.about)
+                request = str(journal.entries[0].facts.get("requestSha256"))
+                await start_transfer(self.client, self.side, journal.about, request)
             except ServiceError as error:
                 if error.code is not Code.NOT_FOUND:
                     raise

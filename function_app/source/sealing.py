@@ -1,5 +1,7 @@
 """Source, last step: take a number, sign the bundle manifest, publish it last."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,6 +10,7 @@ from airgap.errors import Code, ServiceError
 from airgap.fields import format_time, parse_time
 from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, TransferBlob, manifest_digest
+from airgap.parts import part_count
 from airgap.states import Kind, State
 from function_app.durable.stopping import require_going
 from function_app.journal.recording import BY_APP
@@ -16,7 +19,7 @@ from function_app.part_groups import Digests
 from function_app.ports import BlobStore, SourceSide
 from function_app.settings import TOOL
 from function_app.source.hashing import DIVISION
-from function_app.source.planning import REQUEST, batch_document
+from function_app.source.planning import BATCHES, REQUEST
 from function_app.source.wire import Batch, DividedBlob, Division, RequestDocument, Sealed, Sealing
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import TRANSFER, WORK, blob_path, manifest_path
@@ -47,12 +50,14 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled.
+        UntrustedInputError: ``BLOB_CHANGED``: somebody changed what an earlier step wrote into ``work``.
         ServiceError: ``CONFLICT``: a blob was written to since it was hashed, or something else lies under
             the manifest's name; ``SERVICE_THROTTLED``: too many transfers of the channel are being sealed.
     """
     require_going(side.blobs, order.transfer_id)
     ledger = Ledger(side.blobs)
-    channel = WorkFolder(side.blobs, order.transfer_id).get(REQUEST, RequestDocument).channel
+    work = WorkFolder(side.blobs, order.transfer_id)
+    channel = work.get(REQUEST, RequestDocument, sha256=order.request).channel
     # Listed once: were it listed again, a number that another execution of this very step has taken meanwhile
     # could be skipped, and the transfer would take two.
     highest = max(ledger.numbers(channel), default=0)
@@ -90,13 +95,14 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
 
 def _gather(side: SourceSide, order: Sealing) -> _Bundle:
     work = WorkFolder(side.blobs, order.transfer_id)
+    division = work.get(DIVISION, Division, sha256=order.division)
+    groups = work.tallied(list(work.names("digests/")), Digests, order.hashed)
+    digests = iter([digest for group in groups for digest in group.sha256])
     return _Bundle(
         transfer_id=order.transfer_id,
-        request=work.get(REQUEST, RequestDocument),
+        request=work.get(REQUEST, RequestDocument, sha256=order.request),
         created_at=parse_time(order.created_at),
-        blobs=tuple(
-            _transfer_blob(side, work, order.transfer_id, blob) for blob in work.get(DIVISION, Division).blobs
-        ),
+        blobs=tuple(_transfer_blob(side, work, order.transfer_id, blob, digests) for blob in division.blobs),
     )
 
 
@@ -166,21 +172,21 @@ def _build_manifest(
 
 
 def _transfer_blob(
-    side: SourceSide, work: WorkFolder, transfer_id: str, divided: DividedBlob
+    side: SourceSide, work: WorkFolder, transfer_id: str, divided: DividedBlob, digests: Iterator[str]
 ) -> TransferBlob:
-    """One blob with its digests; refused if it was written to since it was hashed."""
+    """One blob with its digests, the next of them all; refused if it was written to since it was hashed."""
     exported = divided.exported
     path = blob_path(transfer_id, exported.name)
     found = side.blobs.stat(TRANSFER, path)
     if found is None or found.etag != exported.etag:
         raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} was written to since")
-    groups = work.all(f"digests/{exported.name}/", Digests)
-    members = work.get(batch_document(exported.name, attempt=exported.attempt), Batch).artifacts
+    members = work.kept(BATCHES, exported.batch, Batch).artifacts
+    parts = part_count(exported.size_bytes, divided.part_size_bytes)
     return TransferBlob(
         name=exported.name,
         size_bytes=exported.size_bytes,
         part_size_bytes=divided.part_size_bytes,
-        part_sha256=tuple(digest for group in groups for digest in group.sha256),
+        part_sha256=tuple(itertools.islice(digests, parts)),
         content_md5=exported.content_md5,
         metadata=exported.metadata,
         catalog_digest=exported.catalog_digest,

@@ -1,27 +1,35 @@
 """The working documents of one orchestration: what its history only refers to."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
 
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, ServiceError, UntrustedInputError
 from function_app.messages import Message, read
 from function_app.ports import BlobStore
 from function_app.storage.paths import WORK
+from function_app.tally import tallies_of
 
 M = TypeVar("M", bound=Message)
 
 _MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 
 
+def digest_of(document: Message) -> str:
+    """Hex SHA-256 of a document as :class:`WorkFolder` writes it."""
+    return hashlib.sha256(msgspec.json.encode(document)).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class WorkFolder:
     """Documents in ``work/plans/<owner>/``: a claim check for the owner's history.
 
-    Trusted: nobody but the app writes to the container ``work``. A document of another schema is
-    ``NEWER_FORMAT``, raised by whatever reads one.
+    Nobody but the app should write to the container ``work``. What gets signed must not depend on that: the
+    digest of such a document travels by value, and is compared when the document is read. A document of
+    another schema is ``NEWER_FORMAT``, raised by whatever reads one.
     """
 
     blobs: BlobStore
@@ -30,9 +38,21 @@ class WorkFolder:
     def _name(self, name: str) -> str:
         return f"plans/{self.owner}/{name}.json"
 
-    def put(self, name: str, document: Message) -> None:
-        """Write a document, in the place of one of this name."""
-        self.blobs.put(WORK, self._name(name), msgspec.json.encode(document))
+    def put(self, name: str, document: Message) -> str:
+        """Write a document, in the place of one of this name; returns the hex SHA-256 of what was written."""
+        content = msgspec.json.encode(document)
+        self.blobs.put(WORK, self._name(name), content)
+        return hashlib.sha256(content).hexdigest()
+
+    def keep(self, folder: str, document: Message) -> str:
+        """Write a document under its own hex SHA-256, which is returned; :meth:`kept` reads it."""
+        sha256 = digest_of(document)
+        self.blobs.put(WORK, self._name(f"{folder}/{sha256}"), msgspec.json.encode(document))
+        return sha256
+
+    def kept(self, folder: str, sha256: str, kind: type[M]) -> M:
+        """The document of that digest; raises as :meth:`get`."""
+        return self.get(f"{folder}/{sha256}", kind, sha256=sha256)
 
     def create(self, name: str, document: Message) -> None:
         """Write a document unless there is one already."""
@@ -43,16 +63,28 @@ class WorkFolder:
         raw = self.blobs.read(WORK, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
         return None if raw is None else read(msgspec.json.decode(raw), kind)
 
-    def get(self, name: str, kind: type[M]) -> M:
-        """A document that an earlier step wrote.
+    def get(self, name: str, kind: type[M], *, sha256: str | None = None) -> M:
+        """A document that an earlier step wrote; that of this hex SHA-256, where it is given.
 
         Raises:
             ServiceError: ``NOT_FOUND``: somebody removed it.
+            UntrustedInputError: ``BLOB_CHANGED``: somebody wrote something else.
         """
-        document = self.find(name, kind)
-        if document is None:
+        raw = self._content(name)
+        if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
+            raise self._changed(name)
+        return read(msgspec.json.decode(raw), kind)
+
+    def _content(self, name: str) -> bytes:
+        raw = self.blobs.read(WORK, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
+        if raw is None:
             raise ServiceError(Code.NOT_FOUND, f"{WORK}/{self._name(name)}")
-        return document
+        return raw
+
+    def _changed(self, name: str) -> UntrustedInputError:
+        return UntrustedInputError(
+            Code.BLOB_CHANGED, f"{WORK}/{self._name(name)} is not what an earlier step wrote"
+        )
 
     def names(self, prefix: str) -> Iterator[str]:
         """The names that begin with ``prefix``, in ascending order."""
@@ -64,6 +96,19 @@ class WorkFolder:
         """The documents whose name begins with ``prefix``, in order of their names."""
         for name in self.names(prefix):
             yield self.get(name, kind)
+
+    def tallied(self, names: Sequence[str], kind: type[M], tallies: Sequence[str]) -> list[M]:
+        """The documents of these names, which so many lanes wrote in turn and came to these tallies with.
+
+        Raises:
+            ServiceError: ``NOT_FOUND``: one is gone.
+            UntrustedInputError: ``BLOB_CHANGED``: there is another number of them, or somebody changed one.
+        """
+        contents = [self._content(name) for name in names]
+        digests = [hashlib.sha256(content).hexdigest() for content in contents]
+        if tallies_of(digests, len(tallies)) != tuple(tallies):
+            raise self._changed(f"{names[0]} …" if names else "")
+        return [read(msgspec.json.decode(content), kind) for content in contents]
 
     def remove(self, *, keep: str | None = None, at_most: int = 1000) -> bool:
         """Delete up to ``at_most`` documents but for ``keep``; whether none is left to delete."""

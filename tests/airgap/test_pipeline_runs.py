@@ -2,12 +2,21 @@
 
 import functools
 import operator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airgap.manifest import Artifact
-from airgap.pipeline_runs import RunState, batch, compare_imports, judge_run, run_name
+from airgap.pipeline_runs import (
+    RunState,
+    batch,
+    compare_imports,
+    finish_time,
+    is_written_by_run,
+    judge_run,
+    run_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +93,32 @@ def test_imports_are_compared_with_what_was_signed() -> None:
 def test_what_a_run_reports_is_told_in_few_printable_characters() -> None:
     found = compare_imports([], ["x" * 600, "a\n:1"], login_server="reg.azurecr.us")
     assert found.undeclared == (r"'a\n:1'", "x" * 512)
+
+
+END = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("2026-01-01T00:00:00.0000000+00:00", END),
+        ("2026-01-01T02:00:00+02:00", END),
+        ("2026-01-01T00:00:00Z", END),
+        ("2026-01-01T00:00:00", END),
+        ("soon", None),
+        (7, None),
+        (None, None),
+    ],
+)
+def test_time_at_which_a_run_ended_is_read_as_the_service_writes_it(
+    told: object, expected: datetime | None
+) -> None:
+    assert finish_time({"response": {"finishTime": told}}) == expected
+    assert finish_time({}) is None
+
+
+@pytest.mark.parametrize(("late_s", "is_the_runs"), [(-3600, True), (0, True), (10, True), (11, False)])
+def test_what_was_written_after_the_run_is_not_the_runs(late_s: int, is_the_runs: bool) -> None:
+    properties = {"response": {"finishTime": "2026-01-01T00:00:00Z"}}
+    assert is_written_by_run(END + timedelta(seconds=late_s), properties) is is_the_runs
+    assert is_written_by_run(END + timedelta(seconds=late_s), {"response": {}})

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -153,6 +154,14 @@ def test_put_replaces_and_changes_the_etag(store: BlobStore) -> None:
     store.put(C, "x", b"two")
     assert store.read(C, "x", max_bytes=3) == b"two"
     assert etag_of(store, "x") != before
+
+
+def test_time_of_the_last_write_is_told_in_whole_seconds_of_utc(store: BlobStore) -> None:
+    store.put(C, "x", b"one")
+    found = store.stat(C, "x")
+    assert found is not None
+    assert found.last_modified.utcoffset() == timedelta()
+    assert found.last_modified.microsecond == 0
 
 
 def test_etag_is_bare_and_changes_though_the_content_stays(store: BlobStore) -> None:

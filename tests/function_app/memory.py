@@ -68,6 +68,7 @@ ENVIRONMENT = {
 class _Blob:
     content: bytes
     etag: str
+    last_modified: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
     content_md5: str | None = None
     copied_from: tuple[str, str] | None = None
@@ -80,6 +81,8 @@ class MemoryBlobs:
     def __init__(self) -> None:
         self.containers: dict[str, dict[str, _Blob]] = {name: {} for name in CONTAINERS}
         self._writes = itertools.count(1)
+        self.now = START
+        """When whatever is written next is written."""
         self.copies_started = 0
         self.polls_per_copy = 0
         self._pending: dict[tuple[str, str], int] = {}
@@ -98,7 +101,7 @@ class MemoryBlobs:
     ) -> None:
         """As somebody else would: with metadata and Content-MD5."""
         md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-        self._container(container)[name] = _Blob(content, self._etag(), metadata or {}, md5)
+        self._container(container)[name] = _Blob(content, self._etag(), self.now, metadata or {}, md5)
 
     def stat(self, container: str, name: str) -> BlobStat | None:
         found = self._container(container).get(name)
@@ -108,6 +111,7 @@ class MemoryBlobs:
             name=name,
             size_bytes=len(found.content),
             etag=found.etag,
+            last_modified=found.last_modified,
             content_md5=found.content_md5,
             metadata=dict(found.metadata),
         )
@@ -135,11 +139,11 @@ class MemoryBlobs:
             yield chunk
 
     def create(self, container: str, name: str, content: bytes) -> bool:
-        made = _Blob(content, self._etag())
+        made = _Blob(content, self._etag(), self.now)
         return self._container(container).setdefault(name, made) is made
 
     def put(self, container: str, name: str, content: bytes) -> None:
-        self._container(container)[name] = _Blob(content, self._etag())
+        self._container(container)[name] = _Blob(content, self._etag(), self.now)
 
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
         yield from sorted(name for name in self._container(container) if name.startswith(prefix))

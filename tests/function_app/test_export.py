@@ -1,6 +1,8 @@
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from function_app.ports import Ports, SourceSide
 from function_app.settings import SourceSettings
 from function_app.source.planning import REQUEST
 from function_app.source.wire import BlobAttempt, RequestDocument, TransferOrder
-from function_app.storage.work_folder import WorkFolder
+from function_app.storage.work_folder import WorkFolder, digest_of
 from tests.bundles import AUDIENCE, default_key, make_policy, new_key
 from tests.function_app.memory import (
     ENVIRONMENT,
@@ -48,6 +50,7 @@ def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID) -> dict[str
     WorkFolder(host.side.blobs, transfer_id).create(REQUEST, request)
     order = TransferOrder(
         transfer_id=transfer_id,
+        request=digest_of(request),
         artifacts=len(artifacts),
         runs_at_once=5,
         hashes_at_once=8,
@@ -310,28 +313,34 @@ def test_pipeline_that_silently_keeps_an_old_blob_cannot_smuggle_it_into_the_bun
     assert after.etag != etags[0]
 
 
+def plan_of(blobs: MemoryBlobs) -> str:
+    """Digest of the plan of the transfer."""
+    return hashlib.sha256(blobs.containers["work"][f"plans/{TRANSFER_ID}/plan.json"].content).hexdigest()
+
+
 def again(side: SourceSide, activity: str, order: Message) -> dict[str, Any]:
     """An activity that is delivered once more, late."""
     declared, step = STEPS[activity]
     return run_step(step, lambda: side, declared.order, dump(order))
 
 
-def test_resolving_that_is_delivered_late_changes_no_plan() -> None:
+@pytest.mark.parametrize(("before", "outcome"), [("plan_transfer", "failed"), ("start_export_run", "sealed")])
+def test_resolving_that_is_delivered_late_changes_no_plan(before: str, outcome: str) -> None:
+    """Between the two there is nothing to go by: rather no plan than one of what nobody vouches for."""
     side, blobs, registry = make_source()
     registry.push_image("team/app", "v1")
     host = Host(side)
-    resolved: list[bytes] = []
-    late = Item(owner=TRANSFER_ID, number=0)
-    name = f"plans/{TRANSFER_ID}/resolved/000000.json"
 
     def deliver_again() -> None:
-        resolved.append(blobs.containers["work"][name].content)
-        registry.push_image("team/app", "v1", more="changed")
+        request = WorkFolder(blobs, TRANSFER_ID).get(REQUEST, RequestDocument)
+        late = Item(owner=TRANSFER_ID, number=0, pinned=digest_of(request))
+        registry.push("team/app", {"layers": [], "subject": {"digest": registry.tags["team/app", "v1"]}})
         again(side, "resolve_artifacts", late)
 
-    host.before["plan_transfer"] = deliver_again
-    assert run(host, "team/app:v1")["outcome"] == "sealed"
-    assert resolved == [blobs.containers["work"][name].content]
+    host.before[before] = deliver_again
+    assert run(host, "team/app:v1")["outcome"] == outcome
+    if outcome == "sealed":
+        assert [one.reference for one in sealed_manifest(blobs).artifacts] == ["team/app:v1"]
 
 
 def test_confirmation_of_an_earlier_attempt_that_comes_late_describes_nothing() -> None:
@@ -342,7 +351,7 @@ def test_confirmation_of_an_earlier_attempt_that_comes_late_describes_nothing() 
 
     def deliver_again() -> None:
         registry.tags["team/app", "v1"] = first  # the tag is back where it was
-        order = BlobAttempt(transfer_id=TRANSFER_ID, blob="001", attempt=1)
+        order = BlobAttempt(transfer_id=TRANSFER_ID, number=0, attempt=1, plan=plan_of(blobs), batch=None)
         assert again(side, "confirm_export", order)["moved"] is None
 
     host.before["divide_blobs"] = deliver_again
@@ -359,13 +368,15 @@ def test_start_of_a_second_attempt_that_is_delivered_twice_at_once_deletes_no_ne
     host = Host(side)
     host.before["read_pipeline_run"] = moving(registry, 1)
     get_run = pipelines(side).get_run
-    second = BlobAttempt(transfer_id=TRANSFER_ID, blob="001", attempt=2)
 
     def deliver_at_once(name: str) -> Any:
         """Nothing is known of the run yet; before that is told, another delivery starts it."""
         found = get_run(name)
         if found is None:
             monkeypatch.undo()
+            second = BlobAttempt(
+                transfer_id=TRANSFER_ID, number=0, attempt=2, plan=plan_of(blobs), batch=None
+            )
             again(side, "start_export_run", second)
         return found
 
@@ -402,6 +413,107 @@ def test_run_that_succeeds_without_a_blob_is_a_failure() -> None:
     registry.push_image("team/app", "v1")
     pipelines(side).work = lambda _: succeeded()
     assert export(side, "team/app:v1")["code"] == "PIPELINE_RUN_FAILED"
+
+
+def work_documents(blobs: MemoryBlobs) -> dict[str, Any]:
+    """The working documents of the transfer, by name."""
+    start = f"plans/{TRANSFER_ID}/"
+    return {
+        name.removeprefix(start): json.loads(blob.content)
+        for name, blob in blobs.containers["work"].items()
+        if name.startswith(start)
+    }
+
+
+def rewrite(value: Any, old: str, new: str) -> Any:
+    return json.loads(json.dumps(value).replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("document", "before"),
+    [
+        ("request", "resolve_artifacts"),
+        ("request", "plan_transfer"),
+        ("request", "seal_bundle"),
+        ("resolved/", "plan_transfer"),
+        ("plan", "start_export_run"),
+        ("plan", "confirm_export"),
+        ("batches/", "start_export_run"),
+        ("batches/", "confirm_export"),
+        ("batches/", "seal_bundle"),
+        ("exported/", "divide_blobs"),
+        ("division", "hash_parts"),
+        ("division", "seal_bundle"),
+        ("digests/", "seal_bundle"),
+    ],
+)
+def test_document_that_was_changed_in_work_is_never_signed(document: str, before: str) -> None:
+    """V1: whoever writes the container ``work`` has nothing exported and nothing signed."""
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    registry.push_image("team/appx", "v1")
+    host = Host(side)
+    touched: list[str] = []
+
+    def change() -> None:
+        for name, value in work_documents(blobs).items():
+            if name.startswith(document):
+                altered = rewrite(rewrite(value, "team/app:", "team/appx:"), '"sha256": ["', '"sha256": ["0')
+                altered = rewrite(altered, '"sizeBytes": 5', '"sizeBytes": 4')
+                altered = rewrite(altered, '"batches": ["', '"batches": ["0')
+                assert altered != value
+                touched.append(name)
+                blobs.put("work", f"plans/{TRANSFER_ID}/{name}", json.dumps(altered).encode())
+
+    host.before[before] = change
+    outcome = run(host, "team/app:v1")
+    assert touched
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "BLOB_CHANGED")
+    assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
+
+
+@pytest.mark.parametrize("planted", ["resolved/000001", "exported/001-3", "digests/001/000009"])
+def test_document_that_was_planted_in_work_is_never_signed(planted: str) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    host = Host(side)
+
+    def plant() -> None:
+        folder = planted.partition("/")[0]
+        name, value = next(one for one in work_documents(blobs).items() if one[0].startswith(folder))
+        assert name != f"{planted}.json"
+        blobs.put("work", f"plans/{TRANSFER_ID}/{planted}.json", json.dumps(value).encode())
+
+    host.before[{"r": "plan_transfer", "e": "divide_blobs", "d": "seal_bundle"}[planted[0]]] = plant
+    assert run(host, "team/app:v1")["code"] == "BLOB_CHANGED"
+    assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
+
+
+def finished(at: datetime, **more: Any) -> dict[str, Any]:
+    return succeeded(finishTime=at.strftime("%Y-%m-%dT%H:%M:%S.0000000+00:00"), **more)
+
+
+@pytest.mark.parametrize(("late_s", "outcome"), [(0, "sealed"), (10, "sealed"), (11, "failed")])
+def test_blob_exchanged_between_the_runs_end_and_its_confirmation_is_never_signed(
+    late_s: int, outcome: str
+) -> None:
+    """V1: what lies there when the run is looked at need not be what the run wrote."""
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    honest = pipelines(side).work
+    pipelines(side).work = lambda request: {**honest(request), **finished(START)}
+    host = Host(side)
+
+    def exchange() -> None:
+        blobs.now = START + timedelta(seconds=late_s)
+        blobs.upload("transfer", f"{TRANSFER_ID}/001", b"smuggled" * 700_000)
+
+    host.before["confirm_export"] = exchange
+    ended = run(host, "team/app:v1")
+    assert ended["outcome"] == outcome
+    if outcome == "failed":
+        assert ended["code"] == "BLOB_CHANGED"
+        assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
 
 
 @pytest.mark.parametrize("activity", ["hash_parts", "seal_bundle"])

@@ -359,12 +359,16 @@ class SourceRound:
         registry.push_image("team/app", "v1")
         self.client = DurableClient()
         self.journals = JournalStore(self.side.blobs, self.side.projection)
-        facts = {"channel": CHANNEL, "audience": list(AUDIENCE)}
+        request = RequestDocument(
+            artifacts=("team/app:v1",), channel=CHANNEL, audience=tuple(AUDIENCE), expires_in_seconds=3600
+        )
+        facts = {
+            "channel": CHANNEL,
+            "audience": list(AUDIENCE),
+            "requestSha256": request.order_sha256,
+        }
         self.journals.record(*(Kind.TRANSFERS, TRANSFER_ID, State.REQUESTED, facts), by="caller", at=START)
         if with_request:
-            request = RequestDocument(
-                artifacts=("team/app:v1",), channel=CHANNEL, audience=tuple(AUDIENCE), expires_in_seconds=3600
-            )
             WorkFolder(self.blobs, TRANSFER_ID).create(REQUEST, request)
 
     def run(self, now: datetime = NOON) -> None:

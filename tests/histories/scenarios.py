@@ -21,7 +21,7 @@ from function_app.oci import Descriptor
 from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument, TransferOrder
-from function_app.storage.work_folder import WorkFolder
+from function_app.storage.work_folder import WorkFolder, digest_of
 from function_app.target.wire import ImportOrder
 from tests.bundles import AUDIENCE, CHANNEL, Bundle, SigningKey, make_bundle, make_policy
 from tests.function_app.memory import (
@@ -149,6 +149,7 @@ def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
     journals.record(Kind.TRANSFERS, TRANSFER_ID, State.REQUESTED, {"channel": CHANNEL}, by="test", at=START)
     order = TransferOrder(
         transfer_id=TRANSFER_ID,
+        request=digest_of(request),
         artifacts=len(artifacts),
         runs_at_once=side.settings.pipeline_runs_at_once,
         hashes_at_once=side.settings.hashes_at_once,
