@@ -41,7 +41,8 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     when this is delivered again later, under another policy.
 
     Raises:
-        PolicyRefusal: another was faster, or the number is not in the channel's order.
+        UntrustedInputError: what :func:`judge_bundle` found.
+        PolicyRefusal: that, too; another was faster, or the number is not in the channel's order.
         ServiceError: ``SERVICE_UNEXPECTED``: some groups have no proof.
     """
     work = WorkFolder(side.blobs, order.instance)
@@ -50,8 +51,6 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     if number_taken(side, noted, order.instance) is not None:
         return Accepted()
     verdict = judge_bundle(side, order, envelope)
-    if verdict.code is not None:
-        return ending(verdict.code, verdict.detail)
     manifest, manifest_sha256 = verdict.require(), str(verdict.manifest_sha256)
     gravest = gravest_noted(work)
     if gravest is not None:

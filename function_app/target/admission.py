@@ -9,7 +9,6 @@ from airgap.fields import parse_time
 from airgap.manifest import Artifact, BundleManifest, TransferBlob
 from airgap.states import Kind, State
 from airgap.verify import Verdict
-from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.part_groups import Digests, parted
@@ -27,11 +26,14 @@ GROUPS_PER_DOCUMENT = 64
 """Up to 1,024 digests, 70 KB: an activity that reads 2 GiB reads this beside it."""
 
 
-def admit_bundle(side: TargetSide, order: Judging) -> Admitted | Refused | Failed:
+def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     """Judge the bundle manifest that arrived, before anything else is looked at.
 
     What was found out is noted for the receipt, and what is expected of each part for the hashing. The ledger
     is read here, not written: a number is not used up by a bundle that turns out damaged.
+
+    Raises:
+        UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found.
     """
     found = _read_manifest(side, order)
     if found is None or hashlib.sha256(found[1]).hexdigest() != order.envelope_sha256:
@@ -39,12 +41,10 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted | Refused | Faile
     manifest_etag, raw = found
     verdict = judge_bundle(side, order, raw)
     _note(side, order, verdict, manifest_etag)
-    if verdict.code is not None:
-        return ending(verdict.code, verdict.detail)
     manifest = verdict.require()
     Ledger(side.blobs).keep_envelope(order.envelope_sha256, raw)
     work = WorkFolder(side.blobs, order.instance)
-    _note_expected(work, manifest)
+    note_expected(work, manifest)
     _note_declared(work, manifest)
     side.blobs.create(WORK, upload_path(order.incoming, order.instance), b"")
     Turns(side.blobs, manifest.channel).enter(manifest.sequence, order.instance)
@@ -97,7 +97,7 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
     )
 
 
-def _note_expected(work: WorkFolder, manifest: BundleManifest) -> None:
+def note_expected(work: WorkFolder, manifest: BundleManifest) -> None:
     """Write the signed digests down in documents of some groups each, so that hashing reads no manifest."""
     for blob in manifest.blobs:
         for number, digests in enumerate(_documents(blob)):

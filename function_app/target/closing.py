@@ -125,7 +125,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         transfer_id=verdict.transfer_id,
         channel=verdict.channel,
         sequence=verdict.sequence,
-        manifest_sha256=verdict.manifest_sha256 if verdict.transfer_id else None,
+        manifest_sha256=verdict.manifest_sha256,
         policy_version=verdict.policy_version,
         ledger=None if entry is None else LedgerPosition.of(entry),
         signers=tuple(
@@ -162,8 +162,8 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
     instance = order.instance
     work = WorkFolder(side.blobs, instance)
     noted = work.find(VERDICT, VerdictNote)
-    if noted is not None and noted.channel is not None and noted.manifest_sha256 is not None:
-        bundle = bundle_folder(noted.channel, noted.manifest_sha256)
+    if noted is not None and noted.channel is not None:
+        bundle = bundle_folder(noted.channel, str(noted.manifest_sha256))
         if not _delete_some(side, STAGING, f"{bundle}/{instance}/"):
             return Pending()
         has_number = number_taken(side, noted, instance) is not None

@@ -167,7 +167,7 @@ def noted_undeclared(work: WorkFolder) -> tuple[tuple[str, ...], int]:
 
 
 def _proofs_of(declared: str) -> str:
-    return declared.replace(declared_folder(), _PROOFS, 1)
+    return _PROOFS + declared.removeprefix(declared_folder())
 
 
 def _read(group: Declared) -> Iterator[Artifact]:

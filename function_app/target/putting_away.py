@@ -9,7 +9,7 @@ import base64
 import hashlib
 import logging
 
-from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
+from airgap.errors import AirgapError, Code, UntrustedInputError
 from function_app.durable.outcomes import Pending
 from function_app.ports import TargetSide
 from function_app.storage.paths import INCOMING, QUARANTINE, WORK, is_safe_name, manifest_path, upload_path
@@ -103,7 +103,7 @@ def _manifest_last(side: TargetSide, order: Closing, progress: PuttingAway) -> P
 
 def _require_lasting(error: AirgapError) -> None:
     """Let pass what another attempt does not cure: that blob is left, and the others go on."""
-    if isinstance(error, ServiceError) and error.code.is_retryable:
+    if error.code.is_retryable:
         raise error
 
 

@@ -151,6 +151,7 @@ class MemoryBlobs:
     def list_page(
         self, container: str, prefix: str, *, marker: str | None, limit: int
     ) -> tuple[Sequence[str], str | None]:
+        assert marker != ""
         names = [name for name in self.list_names(container, prefix) if name > (marker or "")]
         return names[:limit], names[limit - 1] if len(names) > limit else None
 

@@ -10,10 +10,14 @@ import pytest
 
 from airgap.envelope import Envelope
 from airgap.errors import Code
+from airgap.ledger import LedgerEntry
 from airgap.receipt import ReceiptVerdict
+from airgap.states import Kind, State
+from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.settings import TargetSettings
-from tests.bundles import CHANNEL, TRANSFER_ID, default_key, new_key
+from function_app.storage.ledger import Ledger
+from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, default_key, new_key
 from tests.function_app.memory import ENVIRONMENT, START, failed
 from tests.function_app.test_import import POLICY, Target, bundle_of, flip
 
@@ -224,3 +228,121 @@ def test_damage_is_no_decision_about_the_number() -> None:
     assert target.run(raw)["receipt"] == f"receipts/{TRANSFER_ID}/import0001.dsse.json"
     imported = target.receive(bundle)
     assert imported["receipt"] == f"receipts/{TRANSFER_ID}/{bundle.manifest_sha256}.dsse.json"
+
+
+def other_entry(sequence: int, manifest_sha256: str = "e" * 64) -> LedgerEntry:
+    return LedgerEntry(
+        channel=CHANNEL,
+        sequence=sequence,
+        manifest_sha256=manifest_sha256,
+        transfer_id="another0001",
+        owner="import9999",
+        taken_at=START,
+    )
+
+
+def test_order_of_the_channel_is_judged_again_when_the_number_is_taken() -> None:
+    target, second = Target(), other_entry(2)
+
+    def overtake() -> None:
+        Ledger(target.blobs).take(second)
+
+    target.host.before["accept_bundle"] = overtake
+    target.assert_refused(target.receive(bundle_of()), Code.OUT_OF_ORDER)
+    assert target.numbers() == [second.name]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_number_that_another_took_the_moment_before_is_not_taken_twice(
+    same: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, bundle = Target(), bundle_of()
+    faster = other_entry(1, bundle.manifest_sha256 if same else "e" * 64)
+    take = Ledger.take
+
+    def overtaken(ledger: Ledger, entry: LedgerEntry) -> LedgerEntry:
+        take(ledger, faster)
+        return take(ledger, entry)
+
+    monkeypatch.setattr(Ledger, "take", overtaken)
+    target.assert_refused(target.receive(bundle), Code.REPLAYED if same else Code.SEQUENCE_REUSED)
+    assert target.pipelines.requests == {}
+
+
+def test_fork_further_on_in_a_history_is_refused() -> None:
+    target = Target()
+    first = bundle_of()
+    second = bundle_of(sequence=2, seed=5, transfer_id="another0002", previous_sha256=first.manifest_sha256)
+    third = bundle_of(sequence=3, seed=6, transfer_id="another0003", previous_sha256=first.manifest_sha256)
+    for honest in (first, second):
+        assert target.receive(honest)["outcome"] == "imported"
+    target.assert_refused(target.receive(third), Code.HISTORY_FORKED)
+
+
+def activity_again(target: Target, bundle: Bundle, name: str) -> dict[str, Any]:
+    """A step of the first import, delivered once more."""
+    order = {
+        "schema": 1,
+        "incoming": TRANSFER_ID,
+        "manifestEtag": "any",
+        "envelopeSha256": target.sha256_of(bundle),
+        "instance": "import0001",
+    }
+    if name == "accept_bundle":
+        order["now"] = "2026-11-24T13:00:00Z"
+    outcome: dict[str, Any] = target.host.activity(name, 1, order)
+    return outcome
+
+
+def test_turn_that_is_delivered_again_after_the_acceptance_stays_taken() -> None:
+    target, bundle = Target(), bundle_of()
+    outcomes: list[dict[str, Any]] = []
+    target.host.before["promote_blob"] = lambda: outcomes.append(activity_again(target, bundle, "take_turn"))
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert outcomes[0]["outcome"] == "turn"
+
+
+def test_import_whose_entry_is_lost_while_it_runs_takes_its_number_again() -> None:
+    target, bundle = Target(), bundle_of()
+    outcomes: list[dict[str, Any]] = []
+
+    def lose_the_entry() -> None:
+        target.blobs.delete("ledger", FIRST)
+        outcomes.append(activity_again(target, bundle, "accept_bundle"))
+
+    target.host.before["promote_blob"] = lose_the_entry
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert outcomes[0]["outcome"] == "accepted"
+
+
+def verified(target: Target, instance: str) -> None:
+    """A journal of an import that took its number."""
+    journals = JournalStore(target.blobs, target.side.projection)
+    for state in (State.RECEIVED, State.ADMITTED, State.WAITING, State.VERIFIED):
+        facts = {"manifestEtag": "any"} if state is State.RECEIVED else {}
+        journals.record(Kind.IMPORTS, instance, state, facts, by="a test", at=START)
+
+
+@pytest.mark.parametrize(("journals", "code"), [(49, "REPLAYED"), (50, "imported")])
+def test_of_an_envelope_that_was_uploaded_again_and_again_fifty_journals_are_asked(
+    journals: int, code: str
+) -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    instance = f"import{target.sha256_of(bundle)[:32]}"
+    store = JournalStore(target.blobs, target.side.projection)
+    for number in range(journals):
+        facts = {"manifestEtag": "any"}
+        name = f"{instance}{number:08x}"
+        store.record(Kind.IMPORTS, name, State.RECEIVED, facts, by="a test", at=START)
+    verified(target, f"{instance}f0000000")
+    outcome = target.run(raw, instance=f"{instance}ffffffff")
+    assert (outcome.get("code") or outcome["outcome"]) == code
+
+
+def test_journal_of_another_envelope_is_not_taken_for_one_of_this() -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    sha256 = target.sha256_of(bundle)
+    verified(target, f"import{sha256[:31]}{'0' if sha256[31] != '0' else '1'}")
+    assert target.run(raw, instance=f"import{sha256[:32]}")["outcome"] == "imported"

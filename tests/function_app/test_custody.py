@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,3 +206,57 @@ def test_promotion_that_meets_another_delivery_of_itself_is_asked_again(
     target.host.before["promote_blob"] = collide
     assert target.receive(bundle)["outcome"] == "imported"
     assert met == [Code.SERVICE_THROTTLED.name]
+
+
+def test_blob_that_was_never_uploaded_is_told_as_missing() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000, 600))
+    raw = target.upload(bundle)
+    target.blobs.delete("incoming", f"{TRANSFER_ID}/002")
+    receipt = target.assert_refused(target.run(raw), Code.PART_MISSING)
+    assert [(damage.name, damage.detail) for damage in receipt.damages] == [
+        ("002/00000001.part", "the blob has 0 of 600 bytes")
+    ]
+
+
+def test_copy_in_custody_that_is_written_to_under_the_hash_is_named_as_damaged() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+
+    def exchange() -> None:
+        (staged,) = target.blobs.names("staging")
+        target.blobs.put("staging", staged, bundle.blobs["001"])
+
+    target.host.before["hash_staged_parts"] = exchange
+    receipt = target.assert_refused(target.receive(bundle), Code.BLOB_CHANGED)
+    assert [damage.name for damage in receipt.damages] == ["001/00000001.part"]
+
+
+def test_blob_of_which_there_is_no_copy_in_custody_is_not_promoted() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    target.host.before["promote_blob"] = lambda: target.blobs.delete(
+        "work", "plans/import0001/custody/001.json"
+    )
+    outcome = target.receive(bundle)
+    assert outcome["detail"] == "001 was never taken into custody"
+    assert target.blobs.names("transfer") == []
+
+
+def test_blob_of_which_no_md5_is_signed_is_promoted_with_the_one_it_has() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    (blob,) = bundle.manifest.blobs
+    payload = replace(bundle.manifest, blobs=(replace(blob, content_md5=None),)).to_bytes()
+    raw = target.upload(bundle, envelope=Envelope.sign(payload, [default_key().signer]).to_bytes())
+    assert target.run(raw)["outcome"] == "imported"
+
+
+def test_replay_beside_a_running_import_takes_nothing_from_what_is_promoted() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    seen: list[list[str]] = []
+
+    def push_again() -> None:
+        seen.append(target.blobs.names("transfer"))
+        assert target.receive(bundle)["closing"] == "closed"
+        seen.append(target.blobs.names("transfer"))
+
+    target.host.before["start_import_run"] = push_again
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert seen == [[promoted_name(bundle)]] * 2

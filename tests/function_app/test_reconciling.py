@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore, row_of
 from function_app.messages import Item
-from function_app.ports import RowFilter
+from function_app.ports import RowFilter, TargetSide
 from function_app.source import reconciling as source_reconciling
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument
@@ -22,7 +23,10 @@ from function_app.storage.work_folder import WorkFolder
 from function_app.target import closing as target_closing
 from function_app.target import reconciling as target_reconciling
 from function_app.target.closing import record_decision
-from function_app.target.importing import start_import_run
+from function_app.target.custody import take_custody
+from function_app.target.importing import promote_blob, start_import_run
+from function_app.target.proving import prove_artifacts
+from function_app.target.verifying import hash_staged_parts
 from function_app.target.wire import Closing
 from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID
 from tests.function_app.durable_client import DurableClient, RuntimeStatus, Status
@@ -248,12 +252,17 @@ def closing_of(scene: TargetRound, *, outcome: Literal["imported", "failed"], co
     )
 
 
-def test_lanes_of_an_import_that_was_terminated_start_nothing_more() -> None:
+@pytest.mark.parametrize(
+    "step", [take_custody, hash_staged_parts, promote_blob, start_import_run, prove_artifacts]
+)
+def test_lanes_of_an_import_that_was_terminated_start_nothing_more(
+    step: Callable[[TargetSide, Item], object],
+) -> None:
     scene = TargetRound()
-    killed_while(scene, "start_import_run")
+    killed_while(scene, step.__name__)
     asyncio.run(target_reconciling.Reconciler(scene.target.side, scene.client, NOON).end_orphans())
     with pytest.raises(PolicyRefusal, match="called off"):
-        start_import_run(scene.target.side, Item(owner="import0001", number=0))
+        step(scene.target.side, Item(owner="import0001", number=0))
 
 
 def test_note_that_cannot_be_read_keeps_no_other_import_from_being_closed() -> None:

@@ -1,14 +1,19 @@
 """Artifacts that ride along in a blob: the import pipeline takes all of it, the manifest declares some."""
 
+import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from airgap.errors import Code
 from airgap.receipt import ReceiptVerdict
+from function_app.durable.outcomes import Pending
+from function_app.target.proving import take_stock
+from function_app.target.wire import Closing, StockTaken
 from tests.bundles import AUDIENCE, CHANNEL
 from tests.function_app.memory import START, failed, succeeded
 from tests.function_app.test_import import Target, bundle_of
@@ -139,3 +144,78 @@ def test_import_is_proven_by_what_is_on_record_of_every_artifact_and_run(note: s
 
     target.host.before["conclude_import"] = remove_notes
     assert target.run(raw)["outcome"] == "failed"
+
+
+def test_tag_that_points_elsewhere_proves_nothing() -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    first, second = bundle.manifest.artifacts
+    other = target.registry.push(second.repository, {"another": "image"}, "v1")
+    receipt = target.assert_refused(target.run(raw), Code.IMPORT_INCOMPLETE)
+    assert other != second.digest
+    assert [(proof.found, proof.missing_tags) for proof in receipt.artifacts] == [
+        (first.digest, ()),
+        (second.digest, ("v1",)),
+    ]
+    assert receipt.detail.startswith(f"1 of 2 artifacts are not as signed, such as {second.reference};")
+
+
+@pytest.mark.parametrize(
+    ("reports", "lacks", "detail"),
+    [
+        (("team/app001:v1",), False, "1 artifacts"),
+        (("other/side:v1",), False, "1 artifacts, such as other/side:v1"),
+        (("other/side:v1",), True, "1 artifacts, such as other/side:v1; 1 of 1 artifacts are not as signed"),
+        ((), True, "1 of 1 artifacts are not as signed, such as team/app001:v1; 1 not reported as imported"),
+        ((), False, "1 artifacts; 1 not reported as imported"),
+        (("team/app001:v1",), True, "1 of 1 artifacts are not as signed, such as team/app001:v1"),
+    ],
+)
+def test_outcome_says_what_is_not_as_signed_and_what_was_not_reported(
+    reports: tuple[str, ...], lacks: object, detail: str
+) -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    raw = target.upload(bundle)
+    reporting(target, *reports)
+    if lacks:
+        target.registry.manifests.clear()
+    assert target.run(raw)["detail"] == detail
+
+
+def test_import_is_not_proven_where_what_was_declared_is_gone() -> None:
+    target, bundle = Target(), bundle_of()
+
+    def remove_notes() -> None:
+        for name in target.blobs.names("work"):
+            if "/declared/" in name:
+                target.blobs.delete("work", name)
+
+    target.host.before["conclude_import"] = remove_notes
+    outcome = target.receive(bundle)
+    assert (outcome["outcome"], outcome["detail"]) == ("failed", "what the bundle declares was removed")
+
+
+def test_what_rode_along_is_told_though_the_ledger_lost_the_entry() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    reporting(target, "team/app001:v1", EVIL)
+    target.host.before["record_decision"] = lambda: target.blobs.delete("ledger", target.numbers()[0])
+    receipt = target.receipt(target.receive(bundle))
+    assert (receipt.verdict, receipt.undeclared, receipt.ledger) == (ReceiptVerdict.PARTIAL, (EVIL,), None)
+
+
+def test_stock_is_taken_a_group_of_artifacts_at_a_time() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(50, 60, 70))
+    target.pipelines.work = lambda _: failed("no")
+    steps: list[object] = []
+
+    def take() -> None:
+        closing = json.loads(target.blobs.containers["work"]["closing/import0001.json"].content)
+        for _ in range(4):
+            before = len([name for name in target.blobs.names("work") if "/proofs/" in name])
+            result = take_stock(target.side, msgspec.convert(closing, Closing))
+            after = len([name for name in target.blobs.names("work") if "/proofs/" in name])
+            steps.append((type(result), after - before))
+
+    target.host.before["take_stock"] = take
+    assert len(target.receipt(target.receive(bundle)).artifacts) == 3
+    assert steps == [(Pending, 1), (Pending, 1), (StockTaken, 1), (StockTaken, 0)]

@@ -66,9 +66,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         *("tests/function_app/test_custody.py", "tests/function_app/test_undeclared.py"),
         *("tests/function_app/test_intake.py", "tests/function_app/test_reconciling.py"),
     ),
-    "airgap/envelope.py": ("tests/airgap/test_verify.py", "tests/airgap/test_vectors.py"),
+    "airgap/envelope.py": ("tests/airgap/test_verify.py",),
 }
-"""The concerned tests of a module, or of a folder's, where they are not in a file of the module's name."""
+"""The concerned tests of a module, or of a folder's, besides those in a file of the module's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,10 @@ class MutantLoader(MetaPathFinder, Loader):
 def tests_of(module: str) -> tuple[str, ...]:
     """The files with the tests that must notice a change of the module."""
     path = Path(module)
-    own = (f"tests/{path.parent}/test_{path.name}",)
-    return TESTS.get(path.as_posix()) or TESTS.get(path.parent.as_posix(), own)
+    own = f"tests/{path.parent}/test_{path.name}"
+    beside = f"tests/{path.parts[0]}/test_{path.name}"
+    files = (own, beside, *TESTS.get(path.as_posix(), ()), *TESTS.get(path.parent.as_posix(), ()))
+    return tuple(file for file in dict.fromkeys(files) if (ROOT / file).is_file())
 
 
 def judge(module: str, mutant: Mutant) -> None:
