@@ -48,7 +48,18 @@ _LISTENING = re.compile(
     rb"(" + rb"|".join(_SERVICES) + rb") service is successfully listen\w+ (?:on|at)"
     rb" https://127\.0\.0\.1:(\d{1,5})"
 )
+_UNTRUSTED = (
+    "the package registry's certificate is not trusted; behind a proxy that inspects TLS, name its "
+    "certificates: export NODE_EXTRA_CA_CERTS=/path/to/ca.pem"
+)
 _NPM_REMEDIES = {
+    # A chain that ends in a certificate nobody here knows (Node.js, page "TLS", section "X509 certificate
+    # error codes").
+    "SELF_SIGNED_CERT_IN_CHAIN": _UNTRUSTED,
+    "DEPTH_ZERO_SELF_SIGNED_CERT": _UNTRUSTED,
+    "UNABLE_TO_VERIFY_LEAF_SIGNATURE": _UNTRUSTED,
+    "UNABLE_TO_GET_ISSUER_CERT": _UNTRUSTED,
+    "UNABLE_TO_GET_ISSUER_CERT_LOCALLY": _UNTRUSTED,
     "ENOSPC": "the disk is full",
     "ENOTFOUND": "the package registry's name does not resolve; is there a network, or a proxy to set?",
     "EAI_AGAIN": "the package registry's name does not resolve; is there a network, or a proxy to set?",

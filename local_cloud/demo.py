@@ -1,18 +1,20 @@
 """Carries real artifacts across a simulated air gap, then shows what is refused. Run it by ``./dev demo``.
 
-Everything lies in ``.demo/`` below the project. Each step is checked; the exit code is not zero unless
-everything was as it is said on the screen.
+Everything lies in ``.demo/`` below the project, unless told otherwise. Each step is checked; the exit code is
+not zero unless everything was as it is said on the screen.
 """
 
 import argparse
 import asyncio
 import json
+import os
+import shlex
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +38,7 @@ from local_cloud.azurite import AzuriteError
 from local_cloud.cloud import PROJECT, Cloud, CloudError
 from local_cloud.pki import CertificateAuthority
 from local_cloud.samples import list_digests, push_samples
+from offline_mover.medium.file_lock import exclusive_lock
 
 CHANNEL = "demo"
 FOLDER = PROJECT / ".demo"
@@ -88,8 +91,8 @@ async def offline_mover(
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
     if not clean:
         environment["REQUESTS_CA_BUNDLE"] = str(ca.ca_file)
-    shown = " ".join(arguments[:1] + tuple(a for a in arguments[1:] if not a.startswith("--")))
-    _SCREEN.print(f"  [cyan]$ offline-mover {shown}[/cyan]".replace(str(PROJECT) + "/", ""))
+    shown = shlex.join(argument.removeprefix(f"{PROJECT}/") for argument in arguments)
+    _SCREEN.print(f"  $ offline-mover {shown}", style="cyan", markup=False)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "offline_mover", *arguments),
         cwd=PROJECT,
@@ -125,9 +128,8 @@ class Demo:
 
     @classmethod
     def prepare(cls, folder: Path) -> "Demo":
-        """An empty folder, a certificate authority, two clouds that are not connected yet."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        """A certificate authority in the folder, two clouds that are not connected yet."""
+        folder.mkdir(parents=True, exist_ok=True)
         ca = CertificateAuthority.create(folder / "pki")
         return cls(
             folder=folder,
@@ -427,8 +429,8 @@ def show_receipt(receipt: Receipt) -> None:
         _SCREEN.print(f"  {name:18} {value}", markup=False)
 
 
-def write_environment(demo: Demo, transfer_id: str) -> Path:
-    """A file of shell variables, so that the README's commands work against the running demo."""
+def write_environment(demo: Demo, transfer_id: str) -> None:
+    """A file for the shell, with which the README's commands work against the running demo."""
     source, target = demo.source, demo.target
     variables = {
         "SOURCE_API": source.api_url,
@@ -460,17 +462,22 @@ def write_environment(demo: Demo, transfer_id: str) -> Path:
         variables[name] = str(sas_file)
     path = demo.folder / "environment"
     path.touch(mode=0o600)
-    path.write_text("".join(f"export {name}='{value}'\n" for name, value in variables.items()))
-    return path
+    exports = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+    mover = f"PYTHONPATH={shlex.quote(str(PROJECT))} {shlex.quote(sys.executable)} -m offline_mover"
+    path.write_text("".join([*exports, f'offline-mover() {{ {mover} "$@"; }}\n']))
 
 
 async def keep_running(demo: Demo, transfer_id: str) -> None:
     """Bring the source back and wait for Ctrl-C or the end of standard input."""
     await demo.source.connect()
     await demo.source.start_app()
-    path = write_environment(demo, transfer_id)
-    _SCREEN.print("\n[bold]Still running.[/bold] In another shell, in the project's folder:")
-    _SCREEN.print(f"  . {path.relative_to(PROJECT)}    # addresses, SAS files, the local CA", markup=False)
+    write_environment(demo, transfer_id)
+    _SCREEN.print(
+        "\n[bold]Still running.[/bold] Addresses, SAS files, the CA and offline-mover, in another shell:"
+    )
+    _SCREEN.print(
+        f"  cd {shlex.quote(str(demo.folder.parent))} && . {demo.folder.name}/environment", markup=False
+    )
     for name, url in (
         ("source API", f"{demo.source.api_url}/api/transfers"),
         ("source registry", f"https://{demo.source.registry.login_server}/v2/"),
@@ -483,15 +490,11 @@ async def keep_running(demo: Demo, transfer_id: str) -> None:
     await asyncio.Event().wait()
 
 
-async def run(*, keep: bool) -> None:
-    """The whole demo."""
+async def run(folder: Path, *, keep: bool) -> None:
+    """The whole demo, in an empty folder."""
     started = datetime.now(UTC)
-    demo = Demo.prepare(FOLDER)
-    task = asyncio.current_task()
-    if sys.platform != "win32" and task is not None:
-        # Both end it in order, also where a shell has started it with SIGINT ignored.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    demo = Demo.prepare(folder)
+    _end_in_order_when_told()
     try:
         with step("Start both clouds: storage, registry, Key Vault, identity, ACR Transfer, Functions host"):
             await demo.start()
@@ -507,24 +510,90 @@ async def run(*, keep: bool) -> None:
         await demo.close()
 
 
-def main() -> int:
-    """Parse the command line; 0 only if everything was as said."""
-    parser = argparse.ArgumentParser(prog="./dev demo", description=__doc__)
-    parser.add_argument(
-        "--keep", action="store_true", help="leave everything running and print the addresses"
+def _end_in_order_when_told() -> None:
+    """SIGINT and SIGTERM end the task, also where a shell has started it with SIGINT ignored.
+
+    Told twice it ends no sooner: what is being stopped would be left running.
+    """
+    task = asyncio.current_task()
+    if sys.platform == "win32" or task is None:
+        return
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+
+
+class FolderTakenError(Exception):
+    """The demo cannot have the folder; the message says why and what to do."""
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Have a folder to oneself: emptied now, and removed at the end unless the demo fails.
+
+    Raises:
+        FolderTakenError: another demo runs in it, or it holds what no demo left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "lock"
+    if any(folder.iterdir()) and not lock.exists():
+        raise FolderTakenError(
+            f"{folder} is not empty, and no demo left what is in it: take another --folder"
+        )
+    with lock.open("wb") as file, ExitStack() as held:
+        try:
+            held.enter_context(exclusive_lock(file.fileno(), wait_s=0))
+        except TimeoutError:
+            other = "end it (Ctrl-C there), or take another folder: ./dev demo --folder FOLDER"
+            raise FolderTakenError(f"another demo runs in {folder}: {other}") from None
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != lock:
+                path.unlink()
+        yield
+        if os.name != "nt":  # where nothing can be removed that is open
+            shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; ``./dev demo --help`` tells the same before anything is set up."""
+    made = argparse.ArgumentParser(prog="./dev demo", description=__doc__)
+    made.add_argument("--keep", action="store_true", help="leave everything running and print the addresses")
+    made.add_argument(
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        help="where everything lies; what is in it is removed (default: .demo)",
     )
-    arguments = parser.parse_args()
+    return made
+
+
+def main() -> int:
+    """Run as the command line says; 0 only if everything was as said."""
+    arguments = parser().parse_args()
+    folder = arguments.folder.absolute()
     try:
-        asyncio.run(run(keep=arguments.keep))
-    except (DemoError, CloudError, AzuriteError) as error:
-        _SCREEN.print(f"[bold red]Not as said:[/bold red] {error}", markup=True)
-        _SCREEN.print(f"The logs are below {FOLDER.relative_to(PROJECT)}/.")
+        with owned(folder):
+            try:
+                asyncio.run(run(folder, keep=arguments.keep))
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                _SCREEN.print("Ended.")
+                return 130
+    except FolderTakenError as error:
+        _SCREEN.print(str(error), markup=False)
         return 1
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        _SCREEN.print("Ended.")
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        return 130
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    except (DemoError, CloudError, AzuriteError) as error:
+        _SCREEN.print("Not as said:", style="bold red", end=" ")
+        _SCREEN.print(str(error), markup=False)
+        _SCREEN.print(f"The logs are below {folder}.", markup=False)
+        return 1
     return 0
 
 

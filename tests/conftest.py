@@ -1,3 +1,4 @@
+import signal
 from collections import defaultdict
 from pathlib import Path
 
@@ -9,6 +10,12 @@ __all__ = ["pytest_collection_modifyitems", "pytest_make_collect_report", "pytes
 
 LONG = ("e2e", "portable", "faults", "functions_host", "offline_mover", "local_cloud")
 """Folders whose files take long: begun last, one of them would keep one process busy after all others."""
+
+# Started in the background, by a script or nohup, these are ignored, and children would inherit that; a
+# handler that does nothing is not inherited.
+for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.hookimpl(trylast=True)

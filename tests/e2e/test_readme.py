@@ -1,49 +1,84 @@
 """The README's commands, run as they stand there against ``./dev demo --keep``."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+
+from local_cloud.demo import parser
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.readme, pytest.mark.timeout(420)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """``./dev demo --keep`` once it is up, in ``folder``/.demo."""
+
+    folder: Path
+    printed: str
+
+
+def dev(*arguments: str) -> list[str]:
+    """``./dev`` for the environment that runs the tests."""
+    environment = Path(sys.prefix).name.removeprefix(".venv").removeprefix("-")
+    chosen = ["--python", environment] if environment else []
+    return [sys.executable, str(ROOT / "dev"), arguments[0], *chosen, *arguments[1:]]
+
+
 @pytest.fixture
-def running_demo() -> Iterator[str]:
-    """``./dev demo --keep``; yields what it printed once it is up."""
-    demo = subprocess.Popen(
-        [sys.executable, "-m", "local_cloud.demo", "--keep"],
-        cwd=ROOT,
+def running_demo(tmp_path: Path) -> Iterator[Running]:
+    """A demo in a folder whose name a shell would take apart; two Ctrl-C end it, and leave nothing."""
+    folder = tmp_path / "it's a größe folder"
+    folder.mkdir()
+    with subprocess.Popen(
+        dev("demo", "--keep", "--folder", str(folder / ".demo")),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        printed = []
+        for line in demo.stdout:
+            printed.append(line)
+            if "Ctrl-C ends it." in line:
+                break
+        started = psutil.Process(demo.pid).children(recursive=True) if demo.poll() is None else []
+        try:
+            assert started, "".join(printed)
+            yield Running(folder=folder, printed="".join(printed))
+        finally:
+            for _ in range(2):
+                os.killpg(demo.pid, signal.SIGINT)
+            demo.stdout.read()
+            assert demo.wait(60) == 130
+    assert not [child for child in started if child.is_running()]
+    assert list(folder.glob(".demo")) == []
+
+
+def test_help_of_the_demo_tells_its_options_before_anything_is_set_up(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "dev", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "dev", "demo", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert demo.stdout is not None
-    printed = []
-    for line in demo.stdout:
-        printed.append(line)
-        if "Ctrl-C ends it." in line:
-            break
-    try:
-        assert demo.poll() is None, "".join(printed)
-        yield "".join(printed)
-    finally:
-        demo.send_signal(signal.SIGINT)
-        demo.stdout.read()
-        demo.stdout.close()
-        assert demo.wait(60) == 130
-    assert not (ROOT / ".demo").exists()
+    options = set(re.findall(r"--[a-z]+", parser().format_help())) - {"--help"}
+    assert options
+    assert options <= set(re.findall(r"--[a-z]+", done.stdout))
+    assert [path.name for path in tmp_path.iterdir()] == ["dev"]
 
 
-def test_commands_of_the_readme_work_against_the_running_demo(running_demo: str) -> None:
-    assert "Everything was as said" in running_demo
+def test_commands_of_the_readme_work_against_the_running_demo(running_demo: Running) -> None:
+    assert "Everything was as said" in running_demo.printed
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 6
@@ -51,7 +86,21 @@ def test_commands_of_the_readme_work_against_the_running_demo(running_demo: str)
     bash = shutil.which("bash")
     assert bash
     done = subprocess.run(
-        [bash, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        [bash, "-c", script],
+        cwd=running_demo.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"verdict": "imported"' in done.stdout
+    refused = subprocess.run(
+        dev("demo", "--folder", str(running_demo.folder / ".demo")),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (refused.returncode, (running_demo.folder / ".demo" / "environment").exists()) == (1, True)
+    assert "another demo runs in" in refused.stdout

@@ -4,8 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -228,6 +230,48 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(
     assert message in error
     assert error.count("\n") == 1
     assert list((tmp_path / "azurite").iterdir()) == []
+
+
+class HasNothing(BaseHTTPRequestHandler):
+    """A package registry that knows no package."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("is_trusted", "message"),
+    [(False, "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem"), (True, "does not have a package of the lock")],
+)
+def test_a_proxy_that_inspects_tls_is_named_with_its_remedy(
+    ca: CertificateAuthority,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    is_trusted: bool,
+    message: str,
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HasNothing)
+    server.socket = ca.server_context("inspecting").wrap_socket(server.socket, server_side=True)
+    monkeypatch.setenv("npm_config_registry", f"https://127.0.0.1:{server.server_port}/")
+    for bound in ("mintimeout", "maxtimeout"):  # it asks again; that takes half a minute otherwise
+        monkeypatch.setenv(f"npm_config_fetch_retry_{bound}", "1")
+    for name in ("npm_config_cafile", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if is_trusted:
+        monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(ca.ca_file))
+    answering = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    answering.start()
+    try:
+        with pytest.raises(AzuriteError, match=message):
+            install_azurite(tmp_path)
+    finally:
+        server.shutdown()
+        answering.join()
+        server.server_close()
 
 
 def test_an_installation_is_made_once_and_replaces_those_of_other_locks(
