@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from local_cloud.tokens import TokenAuthority
 from offline_mover.storage.blob_store import AzureContainer
 from offline_mover.storage.storage_address import Sas, TransferAddress
 from tests.bundles import Bundle, make_bundle, make_policy, new_key
+from tests.faults.proxy import Answer, Asked, Forward, Proxy, Rule
 from tests.offline_mover.commands.test_receipts import NOW, imported, signed
 from tests.offline_mover.conftest import flip
 
@@ -46,6 +47,7 @@ class Site:
 
     azurite: Azurite
     service: BlobServiceClient
+    ca: CertificateAuthority
     folder: Path
     bundle: Bundle
 
@@ -101,8 +103,10 @@ class Site:
     def pull(self, volume: Path, bundle: Bundle | None = None, *, sas: str | None = None) -> dict[str, Any]:
         return self.run(*self.pull_arguments(volume, bundle or self.bundle, sas))
 
-    def pull_arguments(self, volume: Path, bundle: Bundle, sas: str | None = None) -> list[str]:
-        source = f"{self.azurite.blob_url}/transfer/{bundle.transfer_id}"
+    def pull_arguments(
+        self, volume: Path, bundle: Bundle, sas: str | None = None, *, account_url: str | None = None
+    ) -> list[str]:
+        source = f"{account_url or self.azurite.blob_url}/transfer/{bundle.transfer_id}"
         return [
             "pull",
             source,
@@ -115,8 +119,10 @@ class Site:
     def push(self, volume: Path, container: str, *, sas: str | None = None) -> dict[str, Any]:
         return self.run(*self.push_arguments(volume, container, sas))
 
-    def push_arguments(self, volume: Path, container: str, sas: str | None = None) -> list[str]:
-        target = f"{self.azurite.blob_url}/{container}"
+    def push_arguments(
+        self, volume: Path, container: str, sas: str | None = None, *, account_url: str | None = None
+    ) -> list[str]:
+        target = f"{account_url or self.azurite.blob_url}/{container}"
         return ["push", str(volume), target, "--sas-file", sas or self.sas_file(container)]
 
 
@@ -129,7 +135,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         azurite.service_client() as service,
     ):
         azurite.ensure_containers("transfer", "receipts")
-        made = Site(azurite=azurite, service=service, folder=folder, bundle=make_bundle())
+        made = Site(azurite=azurite, service=service, ca=ca, folder=folder, bundle=make_bundle())
         made.upload(made.bundle)
         yield made
 
@@ -149,14 +155,36 @@ def container(site: Site, request: pytest.FixtureRequest) -> str:
     return name
 
 
+@dataclass(kw_only=True)
+class Held:
+    """A storage that lets some requests pass and answers the next one only after the block."""
+
+    url: str
+    reached: threading.Event
+
+    def until_reached(self) -> None:
+        """Wait until that request is there: those before it are answered, and nothing more will happen."""
+        assert self.reached.wait(_DEADLINE_S), "it did not happen"
+
+
 @contextmanager
-def until(condition: Callable[[], bool]) -> Iterator[None]:
-    """Wait for something that another process does, then go on."""
-    deadline = time.monotonic() + _DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-    yield
+def held(site: Site, when: Callable[[Asked], bool], *, after: int) -> Iterator[Held]:
+    """The site's storage, which holds up the request that follows ``after`` others of the kind."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(asked: Asked, forward: Forward) -> Answer:
+        reached.set()
+        go_on.wait(_DEADLINE_S)
+        return forward(asked)
+
+    with (
+        Proxy.start(site.azurite.blob_url, site.ca) as proxy,
+        proxy.scripted(Rule(when=when, act=hold, skip=after)),
+    ):
+        try:
+            yield Held(url=proxy.url, reached=reached)
+        finally:
+            go_on.set()
 
 
 def test_bundle_crosses_unchanged(site: Site, pulled: Path, container: str) -> None:
@@ -196,12 +224,14 @@ def test_killed_pull_resumes_with_the_rest(site: Site) -> None:
     site.upload(bundle)
     volume = site.volume("killed")
     parts = volume / bundle.transfer_id / "data" / "001"
-    with site.start(*site.pull_arguments(volume, bundle), "--concurrency", "1") as child:
-        with until(lambda: parts.is_dir() and len(list(parts.glob("*.part"))) >= 3):
+    with held(site, lambda asked: bool(asked.range), after=3) as storage:
+        arguments = site.pull_arguments(volume, bundle, account_url=storage.url)
+        with site.start(*arguments, "--concurrency", "1") as child:
+            storage.until_reached()
             child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=_DEADLINE_S)
+            child.communicate(timeout=_DEADLINE_S)
     whole = len(list(parts.glob("*.part")))
-    assert 3 <= whole < 20
+    assert whole == 3
     assert site.run("verify", str(volume))["code"] == "BAG_MALFORMED"
     result = site.pull(volume, bundle)
     assert (result["code"], result["keptParts"], result["fetchedParts"]) == (None, whole, 20 - whole)
@@ -215,16 +245,12 @@ def test_interrupted_push_resumes_with_the_rest(site: Site, container: str) -> N
     site.pull(volume, bundle)
     blob = site.service.get_blob_client(container, f"{bundle.transfer_id}/001")
 
-    def staged() -> int:
-        return len(blob.get_block_list("uncommitted")[1]) if blob_is_begun() else 0
-
-    def blob_is_begun() -> bool:
-        listed = site.service.get_container_client(container).list_blobs(include=["uncommittedblobs"])
-        return any(found.name == blob.blob_name for found in listed)
-
-    with site.start(*site.push_arguments(volume, container), "--concurrency", "1") as child:
-        with until(lambda: staged() >= 3):
-            child.send_signal(signal.SIGINT)
+    with held(site, lambda asked: asked.comp == "block", after=3) as storage:
+        arguments = site.push_arguments(volume, container, account_url=storage.url)
+        child = site.start(*arguments, "--concurrency", "1")
+        storage.until_reached()
+        child.send_signal(signal.SIGINT)
+    with child:
         out, err = child.communicate(timeout=_DEADLINE_S)
     assert child.returncode == 130
     assert "run the same command again" in err
