@@ -31,7 +31,7 @@ from function_app.source.starting import start_transfer
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
 from function_app.source.transfer_status import (
     describe,
-    links_of,
+    path_of,
     progress_of,
     remedy_of_late_cancel,
     summarize,
@@ -79,11 +79,11 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             Code.CONFLICT,
             f"this {KEY_HEADER} was used for another request",
             remedy="Send this request with a key of its own; `instance` is the transfer that has this one.",
-            instance=links_of(transfer_id)["self"],
+            instance=path_of(transfer_id),
         )
     body = describe(journal, request.artifacts)
     if not journal.is_active:
-        return respond(HTTPStatus.OK, body, {"Location": links_of(transfer_id)["self"]})
+        return respond(HTTPStatus.OK, body, {"Location": path_of(transfer_id)})
     # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
     if await find_instance(client, transfer_id) is None:
         side = source_side()
@@ -95,7 +95,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         )
         await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
         await start_transfer(client, side, transfer_id, request.sha256)
-    headers = {"Location": links_of(transfer_id)["self"], "Retry-After": _POLL_S}
+    headers = {"Location": path_of(transfer_id), "Retry-After": _POLL_S}
     return respond(HTTPStatus.ACCEPTED, body, headers)
 
 
@@ -247,5 +247,5 @@ def _decided(journal: Journal) -> func.HttpResponse:
         Code.TRANSITION_REFUSED,
         f"the transfer has come to this: {journal.state}",
         remedy=remedy_of_late_cancel(journal),
-        instance=links_of(journal.about)["self"],
+        instance=path_of(journal.about),
     )

@@ -6,7 +6,7 @@ from typing import Any
 from airgap.errors import code_named
 from airgap.fields import format_time
 from airgap.journal import Journal, JournalEntry
-from airgap.states import State
+from airgap.states import TRANSITIONS, State
 from function_app.journal.store import row_of
 from function_app.ports import JournalRow
 from function_app.storage.work_folder import WorkFolder
@@ -37,7 +37,7 @@ def describe(journal: Journal, artifacts: Sequence[str] | None) -> dict[str, Any
             {"state": entry.state.value, "at": format_time(entry.at), "by": entry.by}
             for entry in journal.entries
         ],
-        "links": links_of(journal.about),
+        "links": _links(journal),
     }
     if (sealed := journal.newest(State.SEALED)) is not None:
         body["bundle"] = sealed.facts.get("bundle")
@@ -73,15 +73,20 @@ def summarize(row: JournalRow) -> dict[str, Any]:
         "createdAt": format_time(row.created_at),
         "updatedAt": format_time(row.updated_at),
         "counts": _counts(row),
-        "links": {"self": links_of(row.about)["self"]},
+        "links": {"self": path_of(row.about)},
     }
     return line if row.code is None else {**line, "error": _explain(row.code, row.detail or "")}
 
 
-def links_of(transfer_id: str) -> dict[str, str]:
-    """Where the transfer is looked at (``GET``) and cancelled (``DELETE``)."""
-    path = f"/api/transfers/{transfer_id}"
-    return {"self": path, "cancel": path}
+def path_of(transfer_id: str) -> str:
+    """Where the transfer is looked at (``GET``) and, while it can be, cancelled (``DELETE``)."""
+    return f"/api/transfers/{transfer_id}"
+
+
+def _links(journal: Journal) -> dict[str, str]:
+    path = path_of(journal.about)
+    is_cancellable = journal.state is not None and State.CANCELLED in TRANSITIONS[journal.kind][journal.state]
+    return {"self": path, "cancel": path} if is_cancellable else {"self": path}
 
 
 def remedy_of_late_cancel(journal: Journal) -> str:

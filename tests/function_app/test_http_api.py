@@ -328,6 +328,7 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
     assert body["createdAt"] == body["updatedAt"] == "2026-11-23T08:00:00Z"
     assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
     assert ("Retry-After" in response.headers) == (states[-1] != "sealed")
+    assert ("cancel" in body["links"]) == (states[-1] != "sealed")
     assert "error" not in body
 
 
