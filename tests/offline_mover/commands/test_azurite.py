@@ -369,10 +369,12 @@ def test_blob_changed_during_a_pull_is_refused(site: Site) -> None:
     site.upload(bundle)
     volume = site.volume("swapped")
     blob = site.service.get_blob_client("transfer", f"{bundle.transfer_id}/001")
-    parts = volume / bundle.transfer_id / "data" / "001"
-    with site.start(*site.pull_arguments(volume, bundle), "--concurrency", "1") as child:
-        with until(lambda: parts.is_dir() and bool(list(parts.glob("*.part")))):
-            blob.set_blob_metadata({"touched": "yes"})  # the quickest way to another version
+    with held(site, lambda asked: bool(asked.range), after=1) as storage:
+        arguments = site.pull_arguments(volume, bundle, account_url=storage.url)
+        child = site.start(*arguments, "--concurrency", "1")
+        storage.until_reached()
+        blob.set_blob_metadata({"touched": "yes"})  # the quickest way to another version
+    with child:
         out, _ = child.communicate(timeout=_DEADLINE_S)
     assert json.loads(out.splitlines()[-1])["code"] == "BLOB_CHANGED"
 
