@@ -36,7 +36,7 @@ def test_largest_envelope_holds_the_largest_statement_and_a_mebibyte_of_signatur
     assert Envelope.from_bytes(envelope().ljust(MAX_ENVELOPE_BYTES)).payload == b"payload"
     refuses(envelope().ljust(MAX_ENVELOPE_BYTES + 1), Code.TOO_LARGE)
     refuses(b"," * (MAX_ENVELOPE_BYTES + 1), Code.TOO_LARGE)
-    refuses(b"," * MAX_ENVELOPE_BYTES)
+    refuses(b"," * MAX_ENVELOPE_BYTES, saying="more objects")
 
 
 def test_envelope_has_one_to_sixteen_signatures() -> None:
@@ -44,6 +44,11 @@ def test_envelope_has_one_to_sixteen_signatures() -> None:
     assert [len(Envelope.from_bytes(envelope(count)).signatures) for count in (1, 16)] == [1, 16]
     refuses(envelope(17))
     refuses(envelope(0), saying="signatures")
+
+
+def test_envelope_is_one_line_of_text() -> None:
+    assert Envelope.from_bytes(envelope()).to_bytes().count(b"\n") == 1
+    assert Envelope.from_bytes(envelope()).to_bytes().endswith(b"}\n")
 
 
 def test_nobody_signs_an_envelope_without_a_key() -> None:

@@ -34,6 +34,42 @@ def dead_references(page: Path, root: Path) -> list[str]:
     ]
 
 
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def gone_tests(page: Path, root: Path) -> list[str]:
+    """The tests that a page names, as pytest does, and that are not there."""
+    return [
+        f"{file}::{name}"
+        for file, name in _TEST.findall(page.read_text(encoding="utf-8"))
+        if not (root / file).is_file()
+        or not re.search(
+            rf"^(?:async )?def {name}\(", (root / file).read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    assert gone_tests(page, ROOT) == []
+
+
+def test_every_line_of_the_threat_model_names_code_and_a_test() -> None:
+    lines = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    rows = [row for row in cells if len(row) == 4 and row[0] != "attack" and set(row[0]) != {"-"}]
+    assert len(rows) > 40
+    assert [row for row in rows if not _NAMED.search(row[2]) or not _TEST.search(row[3])] == []
+
+
+def test_test_that_is_gone_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("def test_here() -> None: ...\n")
+    page = tmp_path / "page.md"
+    page.write_text("`tests/test_a.py::test_here`, `tests/test_a.py::test_her`, `tests/test_b.py::test_here`")
+    assert gone_tests(page, tmp_path) == ["tests/test_a.py::test_her", "tests/test_b.py::test_here"]
+
+
 def test_error_page_is_as_generated() -> None:
     assert errors_page.PAGE.read_text(encoding="utf-8") == errors_page.render()
 
