@@ -62,6 +62,8 @@ class Sas:
             raise OperatorError(Code.USAGE, f"{where} holds a URL; it must hold only what follows the ?")
         if not token.isascii() or not token.isprintable() or " " in token or len(token) > MAX_SAS_BYTES:
             raise OperatorError(Code.USAGE, f"{where} does not hold a SAS token")
+        if re.search("%(?![0-9A-Fa-f]{2})", token):  # no service can read such a query; some answer 500 to it
+            raise OperatorError(Code.USAGE, f"the SAS in {where} is not whole, it is cut off: copy it again")
         values = {name: items[-1] for name, items in parse_qs(token).items()}
         if "sig" not in values:
             raise OperatorError(Code.USAGE, f"{where} does not hold a SAS token: it has no sig field")

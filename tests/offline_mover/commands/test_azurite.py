@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -280,7 +281,8 @@ def test_sas_that_does_not_fit_is_explained(
     lifetime_h = sas[2] if len(sas) > 2 else 1
     path = site.sas_file(sas[0], sas[1], lifetime_h=lifetime_h)
     volume = site.volume(f"sas-{abs(hash(request.node.name)):x}")
-    result = site.pull(volume, sas=path)
+    # No retry: another SAS might be put into the file, which the mover would wait for.
+    result = site.run(*site.pull_arguments(volume, site.bundle, path), "--retries", "0")
     assert result["code"] == code
     assert text in result["verdict"]
     assert not list(volume.iterdir())
@@ -289,7 +291,7 @@ def test_sas_that_does_not_fit_is_explained(
 def test_sas_that_is_cut_off_or_not_valid_yet_is_explained(site: Site) -> None:
     good = Path(site.sas_file("transfer", "r")).read_text()
     cut, early = site.folder / "cut.sas", site.folder / "early.sas"
-    cut.write_text(good[:-8])
+    cut.write_text(re.sub("sig=[^&]*", "sig=c2hvcnQ", good))
     early.write_text(
         generate_container_sas(
             site.azurite.account,
