@@ -73,9 +73,8 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
 
 def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:
     """The ledger entry by which an orchestration took the number of what it was admitted for, if it did."""
-    if noted.channel is None or noted.sequence is None:
+    if noted.sequence is None:
         return None
-    entry = Ledger(side.blobs).find(noted.channel, noted.sequence)
-    if entry is None or (entry.owner, entry.manifest_sha256) != (instance, noted.manifest_sha256):
-        return None
-    return entry
+    entry = Ledger(side.blobs).find(str(noted.channel), noted.sequence)
+    is_ours = entry is not None and (entry.owner, entry.manifest_sha256) == (instance, noted.manifest_sha256)
+    return entry if is_ours else None

@@ -71,8 +71,7 @@ def require_new(side: TargetSide, order: Upload, manifest: BundleManifest, manif
         return True
     if _is_decided(side, order, manifest.transfer_id, manifest_sha256):
         raise PolicyRefusal(Code.REPLAYED, "its number was taken before; the ledger has lost the entry")
-    if manifest.sequence > 1:
-        judge_previous(manifest, ledger.find(manifest.channel, manifest.sequence - 1))
+    judge_previous(manifest, ledger.find(manifest.channel, manifest.sequence - 1))  # 0 is nobody's
     return False
 
 
