@@ -100,6 +100,11 @@ class Code(Enum):
         False,
         "Alarm: remove the artifacts that the receipt names, and find out who put them into the blob.",
     )
+    LEDGER_UNPROVEN = (
+        33,
+        False,
+        "Alarm: find out who wrote into the ledger; docs/operations.md says how the channel goes on.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from securesystemslib.signer import Key
+
 from airgap import fields
+from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
-from airgap.manifest import BundleManifest
+from airgap.manifest import BundleManifest, manifest_digest
 from airgap.policy import Channel, OnGap, Order
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.versions import Format
@@ -105,6 +108,85 @@ _FORMAT = Format(name="ledger entry", read=_READ, readers={1: _read_v1})
 def entry_name(channel: str, sequence: int) -> str:
     """The blob's name of an entry, such as ``<channel>/0000000000000007.json``."""
     return f"{channel}/{sequence:016d}.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """Where the numbers of a channel begin, or go on.
+
+    Args:
+        sequence: the lowest number that is given.
+        previous_sha256: manifest digest of the number before; ``None`` for the first of all.
+
+    Raises:
+        UntrustedInputError: ``MANIFEST_MALFORMED``, naming the field at fault.
+    """
+
+    sequence: int = 1
+    previous_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        _READ.integer(self.sequence, "sequence", least=1)
+        _READ.optional_text(self.previous_sha256, "previous", pattern=fields.SHA256_HEX)
+        if (self.sequence == 1) != (self.previous_sha256 is None):
+            _READ.refuse("previous", "null for sequence 1 and only there")
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read the object ``{"sequence", "previous"}``; refuses with ``MANIFEST_MALFORMED``."""
+        value = _READ.members(raw, where, "sequence", "previous")
+        previous = value["previous"]
+        with _READ.within(where):
+            sha256 = None if previous is None else _READ.sha256(previous, "previous")
+            return cls(sequence=value["sequence"], previous_sha256=sha256)
+
+
+def free_number(taken: Iterable[int], floor: int) -> int:
+    """The lowest number from ``floor`` on that is not taken.
+
+    A source gives its numbers without a gap. So an entry far above, whoever wrote it, closes no channel.
+    """
+    known = set(taken)
+    number = floor
+    while number in known:
+        number += 1
+    return number
+
+
+def prove_entry(entry: LedgerEntry, envelope_bytes: bytes | None, keys: Iterable[Key]) -> BundleManifest:
+    """The bundle manifest for which the entry was written, signed by at least one of ``keys``.
+
+    Whoever can write into the ledger can write any entry, and any envelope, but not sign one.
+
+    Args:
+        entry: as it lies in the ledger.
+        envelope_bytes: the envelope under the entry's manifest digest; ``None`` if there is none.
+        keys: whose signatures count.
+
+    Raises:
+        UntrustedInputError: ``LEDGER_UNPROVEN``: no such signature, or the manifest is another one, or it is
+            of another channel, number or transfer.
+    """
+    try:
+        envelope = Envelope.from_bytes(envelope_bytes or b"")
+        checks = envelope.check_signatures(keys).values()
+        is_signed = SignatureCheck.VALID in checks
+        manifest = BundleManifest.from_bytes(envelope.payload) if is_signed else None
+    except UntrustedInputError:
+        manifest = None
+    if manifest is None or _stated(manifest, manifest_digest(envelope.payload)) != (
+        entry.channel,
+        entry.sequence,
+        entry.transfer_id,
+        entry.manifest_sha256,
+    ):
+        raise UntrustedInputError(Code.LEDGER_UNPROVEN, f"nobody who counts has signed {entry.name}")
+    return manifest
+
+
+def _stated(manifest: BundleManifest, sha256: str) -> tuple[str, int, str, str]:
+    """What the ledger entry of a manifest says of it."""
+    return manifest.channel, manifest.sequence, manifest.transfer_id, sha256
 
 
 def sequence_of(name: str) -> int | None:

@@ -232,7 +232,7 @@ class TrustPolicy:
         for name, channel in self.channels.items():
             _READ.text(name, "channels", pattern=fields.CHANNEL)
             _READ.instance(channel, f"channels.{name}", Channel)
-        named = _keyids_of(self.policy_roles, *(channel.roles for channel in self.channels.values()))
+        named = keyids_of(self.policy_roles, *(channel.roles for channel in self.channels.values()))
         if unknown := sorted(named - self.keys.keys()):
             _READ.refuse("keyids", f"{unknown[0]} is not among the keys")
         self._check_holders()
@@ -261,7 +261,7 @@ class TrustPolicy:
             seen |= schemes.keys()
 
     def _holders(self, *groups: Mapping[str, Role]) -> set[str]:
-        return {self.keys[keyid].holder for keyid in _keyids_of(*groups)}
+        return {self.keys[keyid].holder for keyid in keyids_of(*groups)}
 
     def require_in_force(self, now: datetime) -> None:
         """Return before the policy expires, without tolerance: a clock skew is for what others wrote.
@@ -364,7 +364,8 @@ def _placed(roles: Mapping[str, Role], where: str) -> dict[str, Role]:
     return {f"{where}.{name}": role for name, role in roles.items()}
 
 
-def _keyids_of(*groups: Mapping[str, Role]) -> frozenset[str]:
+def keyids_of(*groups: Mapping[str, Role]) -> frozenset[str]:
+    """The ids of all keys of these roles."""
     return frozenset(keyid for roles in groups for role in roles.values() for keyid in role.keyids)
 
 

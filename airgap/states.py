@@ -31,6 +31,7 @@ class State(StrEnum):
     EXPORTING = "exporting"
     HASHING = "hashing"
     AWAITING_SIGNATURES = "awaiting-signatures"
+    SEALING = "sealing"
     SEALED = "sealed"
     DELIVERED = "delivered"
     VOIDED = "voided"
@@ -62,7 +63,7 @@ Table = Mapping[State, frozenset[State]]
 _NOTHING: frozenset[State] = frozenset()
 
 _STOPPED = {State.REFUSED, State.FAILED, State.CANCELLED}
-"""How a transfer may end as long as it is not sealed: it cannot cross, it broke, it was cancelled."""
+"""How a transfer may end before its bundle is on its way out: it cannot cross, it broke, it was cancelled."""
 
 _TOLD = {State.DELIVERED, State.REFUSED, State.DAMAGED}
 """What a receipt of the target may say of a sealed transfer."""
@@ -71,8 +72,11 @@ TRANSFERS: Table = {
     State.REQUESTED: frozenset({State.PLANNED} | _STOPPED),
     State.PLANNED: frozenset({State.EXPORTING} | _STOPPED),
     State.EXPORTING: frozenset({State.HASHING} | _STOPPED),
-    State.HASHING: frozenset({State.AWAITING_SIGNATURES, State.SEALED} | _STOPPED),
-    State.AWAITING_SIGNATURES: frozenset({State.SEALED} | _STOPPED),
+    State.HASHING: frozenset({State.AWAITING_SIGNATURES, State.SEALING} | _STOPPED),
+    State.AWAITING_SIGNATURES: frozenset({State.SEALING} | _STOPPED),
+    # It is signed and its number is taken. From here on it cannot be cancelled: its manifest is published
+    # next, and only after that it is called sealed.
+    State.SEALING: frozenset({State.SEALED, State.FAILED}),
     # The bundle is out: what follows is told by receipts, or given up by the source.
     State.SEALED: frozenset({State.VOIDED, State.EXPIRED} | _TOLD),
     # Damaged parts are carried again, until a receipt says otherwise; they may be damaged again.

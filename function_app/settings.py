@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 import airgap
 from airgap import parts
-from airgap.errors import AirgapError, Code, OperatorError
-from airgap.fields import LOGIN_SERVER
+from airgap.errors import AirgapError, Code, OperatorError, UntrustedInputError
+from airgap.fields import CHANNEL, LOGIN_SERVER
+from airgap.ledger import Floor
 from airgap.manifest import Tool
 from airgap.policy import TrustPolicy
+from airgap.strict_json import load_strict
 
 Role = Literal["source", "target"]
 
@@ -28,6 +30,7 @@ _KEY_ID = re.compile(
     r"https://[A-Za-z0-9.-]+(?::\d{1,5})?/(?:keys|secrets)/[A-Za-z0-9-]{1,127}(?:/[0-9a-f]{32})?"
 )
 _MAX_KEYS = 16
+_MAX_FLOORS_BYTES = 64 * 1024
 _DAY_S = 24 * 3600
 
 
@@ -122,6 +125,8 @@ class SourceSettings(Settings):
 
     cloud_name: str
     part_size_bytes: int
+    sequence_floors: Mapping[str, Floor]
+    """By channel, where its numbers go on; those of any other begin with 1."""
     trust_policy: TrustPolicy
     """Which orders are taken, and whose receipts count."""
 
@@ -135,6 +140,7 @@ class SourceSettings(Settings):
             "pipeline": read.text("EXPORT_PIPELINE", _PIPELINE),
             "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
+            "sequence_floors": read.floors("SEQUENCE_FLOORS"),
             "trust_policy": read.policy("TRUST_POLICY"),
         }
 
@@ -203,6 +209,17 @@ class _Reader:
                     name, f"{one[:100]!r} is neither https://VAULT/keys/NAME nor https://VAULT/secrets/NAME"
                 )
         return ids
+
+    def floors(self, name: str) -> dict[str, Floor]:
+        """An object ``{CHANNEL: {"sequence", "previous"}}``."""
+        value = (self.optional(name) or "{}").encode("utf-8", "surrogatepass")
+        try:
+            raw = load_strict(value, max_bytes=_MAX_FLOORS_BYTES, code=Code.MANIFEST_MALFORMED)
+            if type(raw) is not dict or not all(CHANNEL.fullmatch(channel) for channel in raw):
+                refuse(name, "not an object with a member for each channel")
+            return {channel: Floor.from_json(one, channel) for channel, one in raw.items()}
+        except UntrustedInputError as error:
+            refuse(name, error.detail)
 
     def policy(self, name: str) -> TrustPolicy:
         value = self.optional(name)

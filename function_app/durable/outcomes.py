@@ -19,7 +19,13 @@ O = TypeVar("O")  # noqa: E741 - an order
 
 _ABOUT_THE_ORDER = frozenset({Code.ARTIFACT_NOT_FOUND, Code.REQUEST_INVALID})
 _ABOUT_OURSELVES = frozenset(
-    {Code.EXPORT_INCONSISTENT, Code.BLOB_CHANGED, Code.NEWER_FORMAT, Code.POLICY_EXPIRED}
+    {
+        Code.EXPORT_INCONSISTENT,
+        Code.BLOB_CHANGED,
+        Code.NEWER_FORMAT,
+        Code.POLICY_EXPIRED,
+        Code.LEDGER_UNPROVEN,
+    }
 )
 _NAMED_CODE = re.compile(rf"\b({'|'.join(Code.__members__)})\b(?:: (.{{1,500}}))?")
 _MAX_LISTED = 100

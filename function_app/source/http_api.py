@@ -157,7 +157,7 @@ async def _cancel(transfer_id: str, params: Mapping[str, str], client: Any) -> f
     journal = await _find(transfer_id)
     if journal is None:
         return _unknown(transfer_id)
-    if not journal.is_active:
+    if not journal.is_active or journal.state is State.SEALING:
         return _decided(journal)
     try:
         journal = await asyncio.to_thread(

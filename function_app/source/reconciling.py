@@ -22,6 +22,7 @@ from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.ports import RowFilter, SourceSide
 from function_app.source.receiving import receive
+from function_app.source.sealing import publish
 from function_app.source.starting import start_transfer
 from function_app.storage.paths import RECEIPTS
 
@@ -79,7 +80,9 @@ class Reconciler:
         instance = await find_instance(self.client, journal.about)
         if instance is not None and instance.is_active:
             return
-        if instance is None and journal.state is State.REQUESTED:
+        if journal.state is State.SEALING:
+            await asyncio.to_thread(publish, self.side, journal)
+        elif instance is None and journal.state is State.REQUESTED:
             try:
                 request = str(journal.entries[0].facts.get("requestSha256"))
                 await start_transfer(self.client, self.side, journal.about, request)

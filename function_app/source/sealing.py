@@ -4,10 +4,12 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from airgap.envelope import Envelope
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.fields import format_time, parse_time
+from airgap.journal import Journal
 from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, TransferBlob, manifest_digest
 from airgap.parts import part_count
@@ -20,6 +22,7 @@ from function_app.ports import BlobStore, SourceSide
 from function_app.settings import TOOL
 from function_app.source.hashing import DIVISION
 from function_app.source.planning import BATCHES, REQUEST
+from function_app.source.proven_ledger import ProvenLedger
 from function_app.source.wire import Batch, DividedBlob, Division, RequestDocument, Sealed, Sealing
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import TRANSFER, WORK, blob_path, manifest_path
@@ -50,25 +53,76 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled.
-        UntrustedInputError: ``BLOB_CHANGED``: somebody changed what an earlier step wrote into ``work``.
+        UntrustedInputError: ``BLOB_CHANGED``: somebody changed what an earlier step wrote into ``work``;
+            ``LEDGER_UNPROVEN``: somebody wrote into the ledger.
         ServiceError: ``CONFLICT``: a blob was written to since it was hashed, or something else lies under
             the manifest's name; ``SERVICE_THROTTLED``: too many transfers of the channel are being sealed.
     """
-    require_going(side.blobs, order.transfer_id)
-    ledger = Ledger(side.blobs)
+    journals = JournalStore(side.blobs, side.projection)
+    journal = journals.read(Kind.TRANSFERS, order.transfer_id)
+    if journal.newest(State.SEALING) is None:
+        require_going(side.blobs, order.transfer_id)
+        entry, manifest = _number(side, order)
+        # From here on it cannot be cancelled, and is not published before.
+        facts = {"bundle": _describe(entry, manifest)}
+        at = parse_time(order.created_at)
+        journal = journals.record(
+            *(Kind.TRANSFERS, order.transfer_id, State.SEALING, facts), by=BY_APP, at=at
+        )
+    return publish(side, journal)
+
+
+def publish(side: SourceSide, journal: Journal) -> Sealed:
+    """Publish the bundle of a transfer that is ``sealing``, or was, and then call it sealed.
+
+    Whoever stops between the two leaves it ``sealing``: this is done again, by a retry or the reconciler.
+
+    Raises:
+        UntrustedInputError: ``LEDGER_UNPROVEN``: what the ledger keeps under the digest is not that manifest,
+            signed by a key that counts.
+        ServiceError: ``CONFLICT``: something else lies under the manifest's name.
+    """
+    sealing = journal.newest(State.SEALING)
+    if sealing is None:
+        raise ServiceError(Code.CONFLICT, f"transfer {journal.about} is not being sealed")
+    bundle = dict(sealing.facts["bundle"])
+    channel, sequence = str(journal.entries[0].facts["channel"]), int(bundle["sequence"])
+    ledger = ProvenLedger(side, channel, sealing.at)
+    entry = ledger.find(sequence)
+    stated = (journal.about, bundle["manifestDigest"])
+    if entry is None or (entry.transfer_id, f"sha256:{entry.manifest_sha256}") != stated:
+        raise UntrustedInputError(Code.LEDGER_UNPROVEN, f"number {sequence} is not what the journal says")
+    envelope, _ = ledger.prove(entry)
+    path = manifest_path(journal.about)
+    if not side.blobs.create(TRANSFER, path, envelope):
+        present = side.blobs.read(TRANSFER, path, max_bytes=len(envelope))
+        if present != envelope:
+            raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} holds something else")
+    JournalStore(side.blobs, side.projection).record(
+        *(Kind.TRANSFERS, journal.about, State.SEALED, {"bundle": bundle}), by=BY_APP, at=sealing.at
+    )
+    return Sealed(bundle=bundle)
+
+
+def _number(side: SourceSide, order: Sealing) -> tuple[LedgerEntry, BundleManifest]:
+    """The number of the transfer, whether it was taken before or is taken now, and the manifest of it."""
     work = WorkFolder(side.blobs, order.transfer_id)
     channel = work.get(REQUEST, RequestDocument, sha256=order.request).channel
+    ledger = ProvenLedger(side, channel, parse_time(order.created_at))
     # Listed once: were it listed again, a number that another execution of this very step has taken meanwhile
     # could be skipped, and the transfer would take two.
-    highest = max(ledger.numbers(channel), default=0)
-    entry = _taken_number(side.blobs, ledger, order.transfer_id, channel, highest)
+    free = ledger.free_number()
+    entry = _taken_number(side.blobs, ledger, order.transfer_id, free)
     if entry is None:
-        entry = _take_number(side, ledger, _gather(side, order), highest)
-    envelope = ledger.envelope(entry.manifest_sha256)
-    path = manifest_path(order.transfer_id)
-    manifest = BundleManifest.from_bytes(Envelope.from_bytes(envelope).payload)
-    bundle = {
-        "manifest": f"{TRANSFER}/{path}",
+        entry = _take_number(side, ledger, _gather(side, order), free)
+    _, manifest = ledger.prove(entry)
+    return entry, manifest
+
+
+def _describe(entry: LedgerEntry, manifest: BundleManifest) -> dict[str, Any]:
+    """The bundle as journal and API tell it."""
+    return {
+        "manifest": f"{TRANSFER}/{manifest_path(entry.transfer_id)}",
         "manifestDigest": f"sha256:{entry.manifest_sha256}",
         "sequence": manifest.sequence,
         "sizeBytes": manifest.size_bytes,
@@ -77,20 +131,6 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
         "artifacts": len(manifest.artifacts),
         "expiresAt": format_time(manifest.expires_at),
     }
-    # First on record, then in the open: a transfer that was cancelled in this moment is not published.
-    JournalStore(side.blobs, side.projection).record(
-        Kind.TRANSFERS,
-        order.transfer_id,
-        State.SEALED,
-        {"bundle": bundle},
-        by=BY_APP,
-        at=parse_time(order.created_at),
-    )
-    if not side.blobs.create(TRANSFER, path, envelope):
-        present = side.blobs.read(TRANSFER, path, max_bytes=len(envelope))
-        if present != envelope:
-            raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} holds something else")
-    return Sealed(bundle=bundle)
 
 
 def _gather(side: SourceSide, order: Sealing) -> _Bundle:
@@ -106,34 +146,34 @@ def _gather(side: SourceSide, order: Sealing) -> _Bundle:
     )
 
 
-def _taken_number(
-    blobs: BlobStore, ledger: Ledger, transfer_id: str, channel: str, highest: int
-) -> LedgerEntry | None:
+def _taken_number(blobs: BlobStore, ledger: ProvenLedger, transfer_id: str, free: int) -> LedgerEntry | None:
     """The number that an earlier execution of this step has taken for this transfer, if any.
 
     The first execution notes the number that was free when it began. Numbers have no gaps, so whatever the
     transfer took lies there or above, and the search is as long as the channel grew meanwhile.
     """
     note = f"sealing/{transfer_id}/first.json"
-    if blobs.create(WORK, note, str(highest + 1).encode()):
+    if blobs.create(WORK, note, str(free).encode()):
         return None
-    first = int(blobs.read(WORK, note, max_bytes=20) or b"1")
-    for number in range(first, highest + 1):
-        entry = ledger.find(channel, number)
+    raw = blobs.read(WORK, note, max_bytes=20) or b""
+    if not raw.isdigit():
+        raise UntrustedInputError(Code.BLOB_CHANGED, f"{WORK}/{note} is not what an earlier step wrote")
+    for number in range(int(raw), free):
+        entry = ledger.find(number)
         if entry is not None and entry.transfer_id == transfer_id:
             return entry
     return None
 
 
-def _take_number(side: SourceSide, ledger: Ledger, bundle: _Bundle, highest: int) -> LedgerEntry:
-    """Take the number after ``highest`` for a manifest that carries it, or the next that is still free."""
+def _take_number(side: SourceSide, ledger: ProvenLedger, bundle: _Bundle, free: int) -> LedgerEntry:
+    """Take the number ``free`` for a manifest that carries it, or the next that is still free."""
     signers = side.signing.signers()
-    for sequence in range(highest + 1, highest + 1 + _MAX_CONTENDERS):
-        previous = ledger.find(bundle.channel, sequence - 1) if sequence > 1 else None
-        payload = _build_manifest(side, bundle, sequence, previous).to_bytes()
+    kept = Ledger(side.blobs)
+    for sequence in range(free, free + _MAX_CONTENDERS):
+        payload = _build_manifest(side, bundle, sequence, ledger.previous_of(sequence)).to_bytes()
         digest = manifest_digest(payload)
-        ledger.keep_envelope(digest, Envelope.sign(payload, signers).to_bytes())
-        holder = ledger.take(
+        kept.keep_envelope(digest, Envelope.sign(payload, signers).to_bytes())
+        holder = kept.take(
             LedgerEntry(
                 channel=bundle.channel,
                 sequence=sequence,
@@ -151,13 +191,13 @@ def _take_number(side: SourceSide, ledger: Ledger, bundle: _Bundle, highest: int
 
 
 def _build_manifest(
-    side: SourceSide, bundle: _Bundle, sequence: int, previous: LedgerEntry | None
+    side: SourceSide, bundle: _Bundle, sequence: int, previous_sha256: str | None
 ) -> BundleManifest:
     return BundleManifest(
         transfer_id=bundle.transfer_id,
         channel=bundle.channel,
         sequence=sequence,
-        previous_sha256=None if previous is None else previous.manifest_sha256,
+        previous_sha256=previous_sha256,
         created_at=bundle.created_at,
         expires_at=bundle.created_at + timedelta(seconds=bundle.request.expires_in_seconds),
         source=Source(

@@ -95,6 +95,8 @@ def remedy_of_late_cancel(journal: Journal) -> str:
     match journal.state:
         case State.CANCELLED:
             return "Nothing to do: it was cancelled before."
+        case State.SEALING:
+            return "It is too late: its bundle is on its way out. Once it is sealed, let nobody carry it."
         case State.DELIVERED:
             return "It cannot be called back: the target has imported it."
         case State.REFUSED | State.FAILED if sealed is None:

@@ -46,8 +46,7 @@ class Ledger:
 
     def keep_envelope(self, sha256: str, envelope: bytes) -> bytes:
         """Store an envelope under ``sha256``, unless one is there; returns the one that is there."""
-        name = f"envelopes/{sha256}.dsse.json"
-        if self.blobs.create(LEDGER, name, envelope):
+        if self.blobs.create(LEDGER, _envelope_name(sha256), envelope):
             return envelope
         return self.envelope(sha256)
 
@@ -57,8 +56,15 @@ class Ledger:
         Raises:
             ServiceError: ``NOT_FOUND``: there is none.
         """
-        name = f"envelopes/{sha256}.dsse.json"
-        raw = self.blobs.read(LEDGER, name, max_bytes=MAX_ENVELOPE_BYTES)
+        raw = self.find_envelope(sha256)
         if raw is None:
-            raise ServiceError(Code.NOT_FOUND, f"{LEDGER}/{name}")
+            raise ServiceError(Code.NOT_FOUND, f"{LEDGER}/{_envelope_name(sha256)}")
         return raw
+
+    def find_envelope(self, sha256: str) -> bytes | None:
+        """The same as :meth:`envelope`; ``None`` if there is none."""
+        return self.blobs.read(LEDGER, _envelope_name(sha256), max_bytes=MAX_ENVELOPE_BYTES)
+
+
+def _envelope_name(sha256: str) -> str:
+    return f"envelopes/{sha256}.dsse.json"

@@ -24,7 +24,8 @@ from airgap.strict_json import dump_canonical
 ID = "0123456789abcdef"
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 HAPPY = {
-    Kind.TRANSFERS: "requested planned exporting hashing awaiting-signatures sealed damaged delivered",
+    Kind.TRANSFERS: "requested planned exporting hashing awaiting-signatures sealing "
+    "sealed damaged delivered",
     Kind.IMPORTS: "received admitted waiting verified checking awaiting-release "
     "promoting importing proven closed",
 }
@@ -87,8 +88,9 @@ def test_every_state_is_reached_and_belongs_to_one_of_three_sorts(kind: Kind) ->
         (Kind.TRANSFERS, "requested", "planned refused failed cancelled"),
         (Kind.TRANSFERS, "planned", "exporting refused failed cancelled"),
         (Kind.TRANSFERS, "exporting", "hashing refused failed cancelled"),
-        (Kind.TRANSFERS, "hashing", "awaiting-signatures sealed refused failed cancelled"),
-        (Kind.TRANSFERS, "awaiting-signatures", "sealed refused failed cancelled"),
+        (Kind.TRANSFERS, "hashing", "awaiting-signatures sealing refused failed cancelled"),
+        (Kind.TRANSFERS, "awaiting-signatures", "sealing refused failed cancelled"),
+        (Kind.TRANSFERS, "sealing", "sealed failed"),
         (Kind.TRANSFERS, "sealed", "delivered refused damaged voided expired"),
         (Kind.TRANSFERS, "damaged", "delivered refused damaged voided expired"),
         (Kind.TRANSFERS, "expired", "delivered refused damaged"),
@@ -164,7 +166,7 @@ def test_cancelled_transfer_goes_no_further() -> None:
 
 
 def test_damage_that_comes_again_is_told_again_but_each_only_once() -> None:
-    journal = walked("requested planned exporting hashing sealed")
+    journal = walked("requested planned exporting hashing sealing sealed")
     for receipt in ("a", "b", "a", "b"):
         journal = go(journal, "damaged", {"receipt": receipt})
     damaged = [entry.facts["receipt"] for entry in journal.entries if entry.state is State.DAMAGED]
@@ -221,7 +223,7 @@ def _writer(kind: Kind, blobs: dict[str, bytes], script: list[tuple[State, dict[
                 break
 
 
-CHAIN = raw(walked("requested planned exporting hashing sealed"))
+CHAIN = raw(walked("requested planned exporting hashing sealing sealed"))
 OTHER = raw(go(go(go(empty(), "requested", {"channel": "prod"}), "planned"), "exporting"))
 
 

@@ -10,15 +10,18 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.ledger import (
     LedgerEntry,
     entry_name,
+    free_number,
     judge_previous,
     judge_sequence,
     judge_taken,
+    prove_entry,
     require_entry,
     sequence_of,
 )
 from airgap.manifest import BundleManifest, Void
 from airgap.policy import OnGap, Order, TrustPolicy
 from airgap.strict_json import dump_canonical
+from tests.bundles import default_key, make_bundle, new_key
 from tests.vectors.generate import NOW, minimal_manifest, policy_json
 
 ENTRY = LedgerEntry(
@@ -212,3 +215,63 @@ def test_manifest_follows_the_one_that_has_the_number_before_or_is_a_fork() -> N
     judge_previous(manifest(8), None)
     with pytest.raises(PolicyRefusal, match="HISTORY_FORKED"):
         judge_previous(manifest(8), replace(before, manifest_sha256="0" * 63 + "1"))
+
+
+# --- what a source believes of its own ledger --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("taken", "floor", "expected"),
+    [
+        ((), 1, 1),
+        ((1, 2, 3), 1, 4),
+        ((1, 2, 2**53 - 1), 1, 3),
+        ((2, 3), 1, 1),
+        ((1, 2), 58, 58),
+        ((1, 58, 59), 58, 60),
+    ],
+)
+def test_next_number_is_the_lowest_free_one(taken: tuple[int, ...], floor: int, expected: int) -> None:
+    assert free_number(taken, floor) == expected
+
+
+def proven(**change: Any) -> tuple[LedgerEntry, bytes, list[Any]]:
+    bundle = make_bundle()
+    entry = LedgerEntry(
+        channel=bundle.manifest.channel,
+        sequence=bundle.manifest.sequence,
+        manifest_sha256=bundle.manifest_sha256,
+        transfer_id=bundle.transfer_id,
+        owner=bundle.transfer_id,
+        taken_at=bundle.manifest.created_at,
+    )
+    return replace(entry, **change), bundle.envelope, [default_key().signer.public_key]
+
+
+def test_entry_with_its_signed_envelope_is_believed() -> None:
+    entry, envelope, keys = proven()
+    assert prove_entry(entry, envelope, keys).transfer_id == entry.transfer_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channel": "other"},
+        {"sequence": 2},
+        {"transfer_id": "another0001"},
+        {"manifest_sha256": "0" * 64},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_entry_that_says_something_else_than_its_envelope_is_not_believed(change: dict[str, Any]) -> None:
+    entry, envelope, keys = proven(**change)
+    with pytest.raises(UntrustedInputError, match="LEDGER_UNPROVEN"):
+        prove_entry(entry, envelope, keys)
+
+
+def test_entry_without_an_envelope_or_a_signature_that_counts_is_not_believed() -> None:
+    entry, envelope, keys = proven()
+    stranger = [new_key().signer.public_key]
+    for raw, trusted in ((None, keys), (b"{}", keys), (envelope, []), (envelope, stranger)):
+        with pytest.raises(UntrustedInputError, match="LEDGER_UNPROVEN"):
+            prove_entry(entry, raw, trusted)

@@ -102,7 +102,7 @@ def test_journal_tells_each_step_and_what_was_sealed() -> None:
     outcome = export(side, "team/app:v1")
     journal = journal_of(side)
     states = [entry.state.value for entry in journal.entries]
-    assert states == ["requested", "planned", "exporting", "hashing", "sealed"]
+    assert states == ["requested", "planned", "exporting", "hashing", "sealing", "sealed"]
     assert {entry.by for entry in journal.entries[1:]} == {"app"}
     assert journal.entries[1].facts == {"blobs": 1, "artifacts": 1}
     assert journal.entries[-1].facts == {"bundle": outcome["bundle"]}

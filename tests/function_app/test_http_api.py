@@ -289,7 +289,7 @@ def test_invalid_idempotency_key_is_named(key: str) -> None:
 
 
 BUNDLE = {"sequence": 7}
-LIFE = ("requested", "planned", "exporting", "hashing", "sealed")
+LIFE = ("requested", "planned", "exporting", "hashing", "sealing", "sealed")
 REFUSED = {"code": "ARTIFACT_NOT_FOUND", "detail": "a:1", "artifacts": ["a:1"]}
 
 
@@ -328,7 +328,7 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
     assert body["createdAt"] == body["updatedAt"] == "2026-11-23T08:00:00Z"
     assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
     assert ("Retry-After" in response.headers) == (states[-1] != "sealed")
-    assert ("cancel" in body["links"]) == (states[-1] != "sealed")
+    assert ("cancel" in body["links"]) == (states[-1] not in {"sealing", "sealed"})
     assert "error" not in body
 
 
@@ -559,6 +559,7 @@ def test_what_is_sealed_or_ended_is_not_cancelled(side: SourceSide, states: tupl
     ("states", "words"),
     [
         (LIFE, "expires at 2026-12-23T08:00:00Z"),
+        (LIFE[:-1], "on its way out"),
         (("requested", "failed"), "ended by itself"),
         (("requested", "cancelled"), "Nothing to do"),
         ((*LIFE, "delivered"), "imported"),

@@ -46,7 +46,7 @@ def test_what_rests_or_has_ended_is_not_neglected() -> None:
     side, _, _ = make_source()
     old = timedelta(days=9)
     note(side, "cancelled0", (State.REQUESTED, old), (State.CANCELLED, old))
-    life = (State.REQUESTED, State.PLANNED, State.EXPORTING, State.HASHING, State.SEALED)
+    life = (State.REQUESTED, State.PLANNED, State.EXPORTING, State.HASHING, State.SEALING, State.SEALED)
     note(side, "sealed0000", *((state, old) for state in life))
     assert found(side) == []
 

@@ -417,6 +417,33 @@ def test_transfer_whose_orchestration_ended_without_a_word_has_failed(state: Run
     assert scene.client.started == []
 
 
+def test_transfer_that_was_broken_off_while_it_was_sealed_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = SourceRound()
+    scene.run()
+    order = scene.client.instances[TRANSFER_ID].input_
+    create = scene.blobs.create
+
+    def states() -> list[State | None]:
+        return [scene.state]
+
+    def broken(container: str, name: str, content: bytes) -> bool:
+        if container == "transfer" and name.endswith(".json"):
+            raise KeyboardInterrupt
+        return create(container, name, content)
+
+    monkeypatch.setattr(scene.blobs, "create", broken)
+    with pytest.raises(KeyboardInterrupt):  # as if it had been killed
+        Host(scene.side).run("export_transfer", order, TRANSFER_ID)
+    monkeypatch.undo()
+    assert states() == [State.SEALING]
+    scene.client.add(TRANSFER_ID, state=RuntimeStatus.Terminated)
+    scene.run(NOON + timedelta(hours=1))
+    assert states() == [State.SEALED]
+    assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" in scene.blobs.names("transfer")
+
+
 def test_running_transfer_is_left_alone() -> None:
     scene = SourceRound()
     scene.client.add(TRANSFER_ID, state=RuntimeStatus.Running)

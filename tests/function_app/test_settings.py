@@ -1,8 +1,10 @@
+import json
 from collections.abc import Mapping
 
 import pytest
 
 from airgap.errors import Code, OperatorError
+from airgap.ledger import Floor
 from function_app.roles import build_app
 from function_app.settings import SourceSettings, TargetSettings, read_role
 from tests.bundles import default_key, make_policy
@@ -114,3 +116,33 @@ def assert_refused(
     assert caught.value.code is Code.SETTING_INVALID
     assert caught.value.detail.startswith(f"{name}: ")
     return caught.value
+
+
+PREVIOUS = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {"Prod": {"sequence": 2, "previous": PREVIOUS}},
+        {"prod": {"sequence": 2}},
+        {"prod": {"sequence": 2, "previous": None}},
+        {"prod": {"sequence": 1, "previous": PREVIOUS}},
+        {"prod": {"sequence": 0, "previous": None}},
+        {"prod": {"sequence": 2, "previous": "0"}},
+        {"prod": 58},
+    ],
+    ids=json.dumps,
+)
+def test_floor_that_is_none_is_refused(value: object) -> None:
+    environment = ENVIRONMENT | {"SEQUENCE_FLOORS": json.dumps(value)}
+    assert_refused(SourceSettings, environment, "SEQUENCE_FLOORS")
+    assert_refused(SourceSettings, ENVIRONMENT | {"SEQUENCE_FLOORS": "{"}, "SEQUENCE_FLOORS")
+
+
+def test_floors_are_read_by_channel() -> None:
+    value = {"prod": {"sequence": 58, "previous": PREVIOUS}}
+    settings = SourceSettings.from_environment(ENVIRONMENT | {"SEQUENCE_FLOORS": json.dumps(value)})
+    assert settings.sequence_floors == {"prod": Floor(sequence=58, previous_sha256="0" * 64)}
+    assert SourceSettings.from_environment(ENVIRONMENT).sequence_floors == {}
