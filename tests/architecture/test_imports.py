@@ -39,6 +39,8 @@ OFFENDERS = {
         ("function_app.settings", "bench.measuring"),
         ("local_cloud.tokens", "bench.measuring"),
         ("portable.tree", "local_cloud.tokens"),
+        ("infra.bicep.parser", "function_app.settings"),
+        ("function_app.settings", "infra.bicep.parser"),
     ],
     "domain": [
         ("airgap.verify", "azure"),

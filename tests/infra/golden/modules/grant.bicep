@@ -1,0 +1,5 @@
+@description('Who may.')
+param principalId string
+param container string
+
+output granted string = '${container}:${principalId}'
