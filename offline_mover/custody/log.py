@@ -43,6 +43,7 @@ from airgap.custody import (
 from airgap.errors import AirgapError, Code
 from airgap.manifest import Tool
 from offline_mover.custody import side as custody_side
+from offline_mover.custody.bundles import CarriedBundle, carried_bundles
 from offline_mover.custody.file import HEAD_NAME, LOG_NAME, OpenLog, open_log, read_head, read_log, write_head
 from offline_mover.custody.side import SideFile
 from offline_mover.medium import media_identity
@@ -96,6 +97,7 @@ class CustodyLog:
         side: of side files on this machine, not on the volume yet.
         chained: the log as it is, faults and all, but for a torn line; side events chained to its end.
         findings: every fault of the log, its head file and its side files.
+        bundles: on the volume.
     """
 
     volume: Path
@@ -106,6 +108,7 @@ class CustodyLog:
     side: tuple[LoggedEvent, ...]
     chained: bytes
     findings: tuple[CustodyFinding, ...]
+    bundles: tuple[CarriedBundle, ...]
 
 
 def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
@@ -115,7 +118,7 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
         volume: a folder; without a log in it there are no entries, and that is no fault.
         side_dir: where side files are; the default is that of the user.
     """
-    mark = _mark(volume)
+    mark, bundles = _mark(volume), carried_bundles(volume)
     try:
         raw = read_log(volume / LOG_NAME)
     except AirgapError as error:
@@ -132,6 +135,7 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
             side=(),
             chained=b"",
             findings=(finding,),
+            bundles=bundles,
         )
     head, fault = read_head(volume)
     check = custody.verify_log(raw, head=head)
@@ -150,6 +154,7 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
         side=tuple(side),
         chained=raw[: resumption.kept_bytes] + resumption.prefix + _rechained(side, resumption.at),
         findings=tuple(findings + strays),
+        bundles=bundles,
     )
 
 

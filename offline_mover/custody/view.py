@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airgap.custody import CustodyFinding, Fault, LoggedEvent, SeenLog
+from airgap.custody import CustodyFinding, Fault, LoggedEvent, SeenLog, VolumeMark
 from airgap.errors import Code, MediaError
 from airgap.fields import format_time
 from offline_mover.custody import log as custody_log
+from offline_mover.custody.bundles import CarriedBundle
 from offline_mover.custody.log import CustodyLog
 from offline_mover.medium.media_fs import printable
 
@@ -32,6 +33,11 @@ class VolumeHistory:
     log: CustodyLog
     findings: tuple[CustodyFinding, ...]
     vouched_count: int = 0
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether nothing speaks against what the log says; else it is told, but not as what happened."""
+        return not any(finding.fault.is_tampering for finding in self.findings)
 
     def to_json(self, *, with_entries: bool) -> dict[str, Any]:
         """One element of ``volumes``."""
@@ -63,7 +69,8 @@ class VolumeHistory:
         beside = f", {len(log.side)} more on this machine only" if log.side else ""
         told = [f"{name}: {len(log.entries)} entries{beside}"]
         if with_entries:
-            told += [f"  {_event_line(entry)}" for entry in log.entries]
+            doubt = "" if self.is_believed else "  (not believed)"
+            told += [f"  {_event_line(entry)}{doubt}" for entry in log.entries]
             told += [f"  {_event_line(entry)}  (on this machine only)" for entry in log.side]
         if log.log_sha256:
             told.append(f"  last line's SHA-256: {log.head.sha256}")
@@ -184,12 +191,17 @@ class _CrossCheck:
     absent: set[str] = field(default_factory=set)
 
 
+_Place = tuple[str, int, int]
+"""Of which transfer, which volume of how many."""
+
+
 def _cross_check(logs: Sequence[CustodyLog]) -> _CrossCheck:
     held = [{entry.sha256 for entry in log.entries} for log in logs]
     by_log: dict[str | None, list[int]] = defaultdict(list)
     for index, log in enumerate(logs):
         by_log[log.log_sha256].append(index)
     check = _CrossCheck()
+    places = _seen_places(logs)
     for witness, log in enumerate(logs):
         for entry in (*log.entries, *log.side):
             for seen in entry.event.seen:
@@ -199,7 +211,7 @@ def _cross_check(logs: Sequence[CustodyLog]) -> _CrossCheck:
                     check.vouched[index] = max(check.vouched[index], seen.head.count)
                 if confirming:
                     continue
-                accused = accused or _replaced(logs, witness, entry, seen)
+                accused = accused or _replaced(logs, witness, entry, seen, places[seen.log_sha256])
                 if not accused:
                     check.absent.add(seen.log_sha256)
                 for index in accused:
@@ -207,24 +219,60 @@ def _cross_check(logs: Sequence[CustodyLog]) -> _CrossCheck:
     return check
 
 
-def _replaced(logs: Sequence[CustodyLog], witness: int, entry: LoggedEvent, seen: SeenLog) -> list[int]:
-    """Volumes with the serial of the log that was seen, but another log.
+def _seen_places(logs: Sequence[CustodyLog]) -> dict[str, set[_Place]]:
+    """Tell as which volume of which transfer each log was seen, by any entry."""
+    found: dict[str, set[_Place]] = defaultdict(set)
+    for log in logs:
+        for entry in (*log.entries, *log.side):
+            for seen in entry.event.seen:
+                found[seen.log_sha256] |= _place(entry.event.body.transfer_id, seen.volume)
+    return found
 
-    Copied media share a serial; where the same entry saw both logs, they are two volumes.
+
+def _place(transfer_id: str | None, mark: CarriedBundle | VolumeMark | None) -> set[_Place]:
+    """The place of a volume, or nothing: one of re-carried parts is none of so many."""
+    if transfer_id is None or mark is None or mark.number is None or mark.of is None:
+        return set()
+    return {(transfer_id, mark.number, mark.of)}
+
+
+def _replaced(
+    logs: Sequence[CustodyLog], witness: int, entry: LoggedEvent, seen: SeenLog, places: set[_Place]
+) -> list[int]:
+    """Volumes that are what the log was seen on, by serial or by place in the transfer, with another log.
+
+    A serial is whatever somebody formatted the medium with, so either is enough. Copied media share a serial,
+    spare ones a place; where the same entry saw both logs, they are two volumes. One that was pulled anew for
+    one that got lost is accused, too: nothing on it shows that it is not the old one, its log begun anew.
     """
     serial = seen.volume.serial if seen.volume else None
     seen_logs = {other.log_sha256 for other in entry.event.seen}
     return [
         index
         for index, log in enumerate(logs)
-        if index != witness and serial and log.mark.serial == serial and log.log_sha256 not in seen_logs
+        if index != witness
+        and log.log_sha256 not in seen_logs
+        and ((serial and log.mark.serial == serial) or places & _claimed_places(log))
     ]
+
+
+def _claimed_places(log: CustodyLog) -> set[_Place]:
+    """Tell as what a volume passes itself off, by its bundles or by any entry of its log."""
+    found: set[_Place] = set()
+    for bundle in log.bundles:
+        found |= _place(bundle.transfer_id, bundle)
+    for entry in log.entries:
+        found |= _place(entry.event.body.transfer_id, entry.event.body.volume)
+    return found
 
 
 def _contradiction(log: CustodyLog, seen: SeenLog, entry: LoggedEvent, witness: Path) -> CustodyFinding:
     knew = f"entry {entry.event.number} of {printable(str(witness))} knew"
     if log.log_sha256 != seen.log_sha256:
-        detail = f"{knew} another log of this volume, of {seen.head.count} entries"
+        detail = (
+            f"{knew} another log of this volume{_known_by(seen)}, of {seen.head.count} entries; right only "
+            "if this medium was pulled anew in place of that one"
+        )
         return CustodyFinding(fault=Fault.REPLACED, line=0, detail=detail)
     if log.head.count < seen.head.count:
         line = log.entries[-1].line + 1 if log.entries else 1
@@ -232,3 +280,13 @@ def _contradiction(log: CustodyLog, seen: SeenLog, entry: LoggedEvent, witness: 
         return CustodyFinding(fault=Fault.CUT, line=line, detail=detail)
     line = next((e.line for e in log.entries if e.event.number == seen.head.count), 0)
     return CustodyFinding(fault=Fault.ALTERED, line=line, detail=f"{knew} another entry {seen.head.count}")
+
+
+def _known_by(seen: SeenLog) -> str:
+    mark = seen.volume
+    if mark is None:
+        return ""
+    told = [f"{mark.number} of {mark.of}"] if mark.number and mark.of else []
+    told += [mark.label] if mark.label else []
+    told += [f"serial {mark.serial}"] if mark.serial else []
+    return f" ({', '.join(printable(word) for word in told)})" if told else ""

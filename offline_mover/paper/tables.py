@@ -182,18 +182,36 @@ def custody(facts: ReportFacts) -> Markup:
 
 
 def _timeline(facts: ReportFacts) -> Markup:
-    """One row for each command, newest last; what it wrote to several logs is drawn together."""
+    """One row for each command, newest last; what logs say that are not believed stands apart from it."""
+    caption = "By the clocks of the machines that wrote it."
+    told = [_events(facts, "Timeline", caption, is_believed=True)]
+    doubted = (
+        "Each of these logs has faults, as told above: somebody who had the volume may have written any of "
+        "it. It is shown as it stands, as evidence; it is not what happened."
+    )
+    told.append(_events(facts, "Not believed: what the faulty logs say", doubted, is_believed=False))
+    found = joined(one for one in told if one)
+    return found or element("p", "Nothing is recorded on these volumes.")
+
+
+def _events(facts: ReportFacts, title: str, caption: str, *, is_believed: bool) -> Markup:
+    """One row for each command; what it wrote to several logs is drawn together.
+
+    What stands on this machine was never on the volume: it is believed whatever became of the log.
+    """
     groups: dict[tuple[str, ...], list[str]] = {}
     total = 0
     for number, history in enumerate(facts.custody.volumes):
-        total += len(history.log.entries) + len(history.log.side)
         newest = newest_events(history).log
-        for is_beside, entries in ((False, newest.entries), (True, newest.side)):
+        own = newest.entries if history.is_believed is is_believed else ()
+        total += len(history.log.entries) if own else 0
+        total += len(history.log.side) if is_believed else 0
+        for is_beside, entries in ((False, own), (True, newest.side if is_believed else ())):
             for entry in entries:
                 place = f"{mark(number)} no. {entry.event.number}{' (beside)' if is_beside else ''}"
                 groups.setdefault(_event_key(entry, facts.outcome.transfer_id), []).append(place)
     if not groups:
-        return element("p", "Nothing is recorded on these volumes.")
+        return Markup()
     kept = sorted(groups.items(), key=lambda item: item[0][0])[-MAX_TIMELINE:]
     rows = [[at, ", ".join(places), *rest] for (at, *rest), places in kept]
     columns: list[Column] = [
@@ -206,8 +224,7 @@ def _timeline(facts: ReportFacts) -> Markup:
     ]
     listed = sum(len(places) for _, places in kept)
     left = f" The newest {listed:,} of {total:,} entries." if listed < total else ""
-    caption = f"By the clocks of the machines that wrote it.{left}"
-    return joined((element("h3", "Timeline"), table(caption, columns, rows, what="events")))
+    return joined((element("h3", title), table(f"{caption}{left}", columns, rows, what="events")))
 
 
 def _event_key(entry: LoggedEvent, transfer_id: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from airgap.manifest import ENVELOPE_NAME
 from offline_mover.commands.pull import pull
 from offline_mover.commands.push import push
 from offline_mover.commands.verify import verify
@@ -64,6 +65,14 @@ class Bench:
             concurrency=concurrency,
             meter=Meter(),
         )
+
+
+def put_bag(volume: Path, bundle: Bundle, transfer_id: str, place: str) -> None:
+    """What tells a volume from others: a bundle's envelope, and ``2 of 3`` beside it."""
+    folder = volume / transfer_id
+    folder.mkdir(exist_ok=True)
+    (folder / ENVELOPE_NAME).write_bytes(bundle.envelope)
+    (folder / "bag-info.txt").write_text(f"Bag-Group-Identifier: {transfer_id}\nBag-Count: {place}\n")
 
 
 def flip(path: Path, offset: int = 0) -> None:

@@ -103,6 +103,22 @@ def test_words_from_outside_stay_words(loaded: Bench, tmp_path: Path, where: str
     assert "&lt;script&gt;" in page
 
 
+def test_history_that_is_not_believed_stands_apart_from_the_timeline(loaded: Bench, tmp_path: Path) -> None:
+    for who in ("olga", "piet", "mallory"):
+        body = custody_log.event_body(Action.VERIFIED, at=datetime.now(UTC), who=who)
+        assert custody_log.record({loaded.volume: body}, side_dir=tmp_path) == []
+    _, page, _ = made(loaded, tmp_path)
+    assert "Timeline" in page
+    assert "Not believed" not in page
+    log = loaded.volume / custody_log.LOG_NAME
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(lines[0] + lines[2])
+    outcome, page, _ = made(loaded, tmp_path)
+    assert outcome.code is Code.CUSTODY_BROKEN
+    assert "Timeline" not in page
+    assert "mallory" in page[page.index("Not believed") :]
+
+
 def test_label_holds_transfer_and_digest_as_a_qr_code(loaded: Bench, tmp_path: Path) -> None:
     _, page, _ = made(loaded, tmp_path)
     assert page.count("<svg") >= 2, "a picture of the parts and a label"

@@ -19,6 +19,8 @@ from offline_mover.custody.log import HEAD_NAME, LOG_NAME, event_body, record
 from offline_mover.custody.view import CustodyView
 from offline_mover.medium import media_identity
 from offline_mover.medium.media_identity import MediaIdentity
+from tests.bundles import Bundle
+from tests.offline_mover.conftest import put_bag
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
@@ -114,6 +116,84 @@ def test_log_begun_anew_is_found_by_the_serial_that_the_neighbours_saw(
     assert view.code is Code.CUSTODY_BROKEN
     assert set(faults(view)[2]) == {(Fault.REPLACED, 0)}
     assert faults(view)[:2] == [[], []]
+
+
+def numbered(*volumes: Path, side_dir: Path, of: int = 3) -> None:
+    """One command on volumes that say which of the transfer's they are, as ``verify`` finds out."""
+    bodies = {
+        volume: event_body(
+            Action.VERIFIED, at=NOW, transfer_id="0123456789abcdef", volume_number=number, volume_count=of
+        )
+        for number, volume in enumerate(volumes, 1)
+    }
+    assert record(bodies, side_dir=side_dir) == []
+
+
+def forget(volume: Path) -> None:
+    for name in (LOG_NAME, HEAD_NAME):
+        (volume / name).unlink()
+
+
+@pytest.mark.parametrize("serial", ["none", "another"])
+def test_log_begun_anew_is_found_by_the_place_that_the_neighbours_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: Bundle, serial: str
+) -> None:
+    shelf = Shelf(tmp_path)
+    numbered(*shelf.volumes, side_dir=shelf.side_dir)
+    blue = shelf.volumes[2]
+    forget(blue)
+    if serial == "another":
+        monkeypatch.setattr(media_identity, "describe", lambda path: MediaIdentity(serial=f"N-{path.name}"))
+    shelf.record(blue, who="mallory")
+    put_bag(blue, sealed, "0123456789abcdef", "3 of 3")
+    view = shelf.verify()
+    assert view.code is Code.CUSTODY_BROKEN
+    assert {fault for fault, _ in faults(view)[2]} == {Fault.REPLACED}
+    assert faults(view)[:2] == [[], []]
+    assert any("another log of this volume (3 of 3" in finding.detail for finding in view.volumes[2].findings)
+    assert "(not believed)" in "\n".join(view.volumes[2].lines(with_entries=True))
+    assert "(not believed)" not in "\n".join(view.volumes[0].lines(with_entries=True))
+
+
+def test_log_that_was_taken_away_is_missed_where_the_volume_still_says_which_it_is(
+    shelf: Shelf, sealed: Bundle
+) -> None:
+    numbered(*shelf.volumes, side_dir=shelf.side_dir)
+    forget(shelf.volumes[2])
+    put_bag(shelf.volumes[2], sealed, "0123456789abcdef", "3 of 3")
+    assert shelf.verify().code is Code.CUSTODY_BROKEN
+
+
+@pytest.mark.parametrize(
+    ("transfer", "place"), [("0123456789abcdef", "2 of 2"), ("fedcba9876543210", "1 of 2")]
+)
+def test_another_volume_of_the_transfer_and_one_of_another_are_not_accused(
+    tmp_path: Path, sealed: Bundle, transfer: str, place: str
+) -> None:
+    red, lost, other = (tmp_path / name for name in ("red", "lost", "other"))
+    for volume in (red, lost, other):
+        volume.mkdir()
+    numbered(lost, red, side_dir=tmp_path / "state", of=3)
+    put_bag(other, sealed, transfer, place)
+    told = event_body(
+        Action.PULLED, at=NOW, transfer_id=transfer, volume_number=int(place[0]), volume_count=2
+    )
+    assert record({other: told}, side_dir=tmp_path / "state") == []
+    view = custody_view.judge([red, other], side_dir=tmp_path / "state")
+    assert (view.code, view.absent_logs) == (None, 1)
+
+
+def test_spare_copy_of_a_volume_is_not_accused_where_both_were_seen_together(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    red, green, blue = shelf.volumes
+    told = {
+        volume: event_body(
+            Action.VERIFIED, at=NOW, transfer_id="0123456789abcdef", volume_number=number, volume_count=2
+        )
+        for volume, number in ((red, 1), (green, 2), (blue, 2))
+    }
+    assert record(told, side_dir=shelf.side_dir) == []
+    assert shelf.verify(red, green).code is None
 
 
 def test_copied_media_that_share_a_serial_do_not_accuse_each_other(
