@@ -143,7 +143,8 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
     if fault is not None and (fault is Fault.UNREADABLE or _is_head_lost(raw, fault)):
         detail = f"{HEAD_NAME}: without it, nothing here shows whether the end of the log was cut off"
         findings.append(CustodyFinding(fault=fault, line=0, detail=detail))
-    side, strays = _read_side_files(volume, mark, raw, check.entries, side_dir)
+    bindings = custody_side.bindings_of(volume, bundles)
+    side, strays = _read_side_files(mark, raw, check.entries, bindings, side_dir)
     resumption = custody.resume(raw, None)
     return CustodyLog(
         volume=volume,
@@ -172,19 +173,23 @@ def _is_head_lost(raw: bytes, fault: Fault) -> bool:
 
 
 def _read_side_files(
-    volume: Path, mark: VolumeMark, raw: bytes, entries: tuple[LoggedEvent, ...], side_dir: Path | None
+    mark: VolumeMark,
+    raw: bytes,
+    entries: tuple[LoggedEvent, ...],
+    bindings: frozenset[str],
+    side_dir: Path | None,
 ) -> tuple[list[LoggedEvent], list[CustodyFinding]]:
     known = custody_side.known_digests(entries)
     log = custody_side.log_sha256(raw)
     pending: list[LoggedEvent] = []
     findings: list[CustodyFinding] = []
     try:
-        paths = custody_side.side_files(side_dir or custody_side.default_side_dir(), volume, mark, raw)
+        paths = custody_side.side_files(side_dir or custody_side.default_side_dir(), mark, raw, bindings)
     except OSError as error:
         return [], [CustodyFinding(fault=Fault.UNREADABLE, line=0, detail=f"side files: {_reason(error)}")]
     for path in paths:
         try:
-            side_file = SideFile.parse(path, read_log(path))
+            side_file = SideFile.parse(path, read_log(path), bindings)
         except AirgapError as error:
             detail = printable(error.detail)
             findings.append(CustodyFinding(fault=Fault.UNREADABLE, line=0, detail=detail))
@@ -194,9 +199,17 @@ def _read_side_files(
             # A side file that bears this very log's name speaks of entries that the log has lost.
             is_same_log = log is not None and f".{log[:16]}." in path.name
             fault = Fault.CUT if is_same_log and side_file.check.is_intact else Fault.STRAY
-            detail = f"{path.name} continues entry {side_file.start.count}, which the log does not have"
+            detail = f"{path.name} {_why_not_attached(side_file)}"
             findings.append(CustodyFinding(fault=fault, line=0, detail=detail))
     return pending, findings
+
+
+def _why_not_attached(side_file: SideFile) -> str:
+    if not side_file.check.is_intact:
+        return "was altered"
+    if side_file.start == GENESIS:
+        return "was begun beside another bundle or another volume of it; a serial alone attaches nothing"
+    return f"continues entry {side_file.start.count}, which the log does not have"
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -296,7 +309,8 @@ class _Pen:
         """Lines of side files, chained to ``at``, and the side files that are not needed any more then."""
         pending: list[LoggedEvent] = []
         merged: list[OpenLog] = []
-        if not (paths := custody_side.side_files(self.side_dir, self.volume, self.mark, raw)):
+        bindings = custody_side.bindings_of(self.volume, carried_bundles(self.volume))
+        if not (paths := custody_side.side_files(self.side_dir, self.mark, raw, bindings)):
             return b"", merged
         known = custody_side.known_digests(custody.verify_log(raw).entries)
         for path in paths:
@@ -304,7 +318,7 @@ class _Pen:
                 side_log = held.enter_context(open_log(path))
             except (OSError, AirgapError):  # it stays where it is; load() tells
                 continue
-            side_file = SideFile.parse(path, side_log.raw)
+            side_file = SideFile.parse(path, side_log.raw, bindings)
             pending += side_file.pending(known)
             if side_file.is_attached(known):
                 merged.append(side_log)
@@ -326,7 +340,8 @@ class _Pen:
         except AirgapError:
             raw, at = b"", GENESIS  # the log cannot be read; its side file begins a chain of its own
         make_own_folder(self.side_dir)
-        path = self.side_dir / custody_side.side_name(self.volume, self.mark, raw)
+        name = custody_side.side_name(self.volume, self.mark, raw, body.transfer_id)
+        path = self.side_dir / name
         with open_log(path) as log:
             resumption = custody.resume(log.raw, None, start=at)
             found = {"tornBytes": resumption.torn_bytes}

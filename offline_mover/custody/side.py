@@ -1,7 +1,10 @@
 """Side files: custody events of volumes that could not be written, kept on this machine until they can.
 
-A side file is one chain that continues the log of its volume, or that began when the volume had none. It is
-found again by the volume's serial and by the log's first line, both in its name.
+A side file is one chain that continues the log of its volume, or that began when the volume had none. Its
+name has what the volume was known by: serial, the log's first line, and the bundle's fingerprint
+(:mod:`offline_mover.custody.bundles`). Any of them finds it; it is *attached*, that is, told as the volume's
+own history, only where the log has the entry that it continues, or, of a volume without a log, where the
+bundle is the same one. A serial attaches nothing: whoever formats a medium chooses it.
 """
 
 from __future__ import annotations
@@ -10,15 +13,16 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from airgap import custody, fields
+from airgap import custody
 from airgap.custody import GENESIS, CustodyEvent, Head, LogCheck, LoggedEvent, VolumeMark, line_sha256
 from airgap.errors import UntrustedInputError
+from offline_mover.custody.bundles import CarriedBundle, carried_bundles
 
 SIDE_SUFFIX = ".custody.jsonl"
 _MOST_FILES = 10_000
@@ -42,25 +46,31 @@ def default_side_dir(environment: Mapping[str, str] = os.environ) -> Path | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideFile:
-    """A side file read and judged by itself; ``start`` is what its first line continues."""
+    """A side file read and judged by itself; ``start`` is what its first line continues.
+
+    ``is_bound``: it was begun beside one of the volume's own bundles.
+    """
 
     path: Path
     start: Head
     check: LogCheck
+    is_bound: bool
 
     @classmethod
-    def parse(cls, path: Path, raw: bytes) -> Self:
-        """Read the content of a side file."""
+    def parse(cls, path: Path, raw: bytes, bindings: frozenset[str]) -> Self:
+        """Read the content of a side file; ``bindings`` are the volume's, see :func:`bindings_of`."""
         try:
             event = CustodyEvent.from_line(raw[: raw.find(b"\n") + 1])
             start = Head(count=event.number - 1, sha256=event.previous_sha256)
         except UntrustedInputError:
             start = GENESIS
-        return cls(path=path, start=start, check=custody.verify_log(raw, start=start))
+        check = custody.verify_log(raw, start=start)
+        return cls(path=path, start=start, check=check, is_bound=_binding_in(path.name) in bindings)
 
     def is_attached(self, known: frozenset[str]) -> bool:
-        """Whether it is whole and continues an entry of the log; see :func:`known_digests`."""
-        return self.check.is_intact and (self.start == GENESIS or self.start.sha256 in known)
+        """Whether it is whole and this volume's: see the module, and :func:`known_digests`."""
+        is_own = self.is_bound if self.start == GENESIS else self.start.sha256 in known
+        return self.check.is_intact and is_own
 
     def pending(self, known: frozenset[str]) -> list[LoggedEvent]:
         """The events that the log does not have yet; none unless it is attached."""
@@ -80,22 +90,39 @@ def log_sha256(raw: bytes) -> str | None:
     return line_sha256(raw[: raw.index(b"\n") + 1]) if b"\n" in raw else None
 
 
-def side_name(volume: Path, mark: VolumeMark, raw: bytes) -> str:
-    """``<serial>.<log>.custody.jsonl``; by path and transfers where there is neither.
+def side_name(volume: Path, mark: VolumeMark, raw: bytes, transfer_id: str | None) -> str:
+    """``<serial>.<log>.<binding>.custody.jsonl``; ``unknown`` and ``new`` where there is no serial, no log.
 
     Args:
         volume: the volume's folder.
         mark: its serial, if known.
         raw: its log, empty if there is none.
+        transfer_id: what the event is about, if it is about one.
     """
-    log, serial = log_sha256(raw), _slug(mark)
-    if log is None and serial is None:
-        return f"unknown.new-{_fingerprint(volume)}{SIDE_SUFFIX}"
-    return f"{serial or 'unknown'}.{log[:16] if log else 'new'}{SIDE_SUFFIX}"
+    log = log_sha256(raw)
+    bundles = carried_bundles(volume)
+    about = [bundle.fingerprint for bundle in bundles if bundle.transfer_id == transfer_id]
+    binding = about[0] if about else _binding_of_all(volume, bundles)
+    return f"{_slug(mark) or 'unknown'}.{log[:16] if log else 'new'}.{binding}{SIDE_SUFFIX}"
 
 
-def side_files(side_dir: Path | None, volume: Path, mark: VolumeMark, raw: bytes) -> list[Path]:
-    """The side files that may belong to a volume: by its serial or by its log; arguments as above.
+def bindings_of(volume: Path, bundles: Sequence[CarriedBundle]) -> frozenset[str]:
+    """Every binding that the side files of a volume with these bundles may have been begun under."""
+    return frozenset({*(bundle.fingerprint for bundle in bundles), _binding_of_all(volume, bundles)})
+
+
+def _binding_of_all(volume: Path, bundles: Sequence[CarriedBundle]) -> str:
+    """What binds an event that is about no bundle here: all of them or, without any, the folder."""
+    told = "\n".join(bundle.fingerprint for bundle in bundles) or os.path.realpath(volume)
+    return hashlib.sha256(os.fsencode(told)).hexdigest()[:16]
+
+
+def _binding_in(name: str) -> str:
+    return name.removesuffix(SIDE_SUFFIX).rpartition(".")[2]
+
+
+def side_files(side_dir: Path | None, mark: VolumeMark, raw: bytes, bindings: frozenset[str]) -> list[Path]:
+    """The side files that may belong to a volume: by its serial, its log or its bundles.
 
     Raises:
         OSError: the folder cannot be read.
@@ -108,7 +135,7 @@ def side_files(side_dir: Path | None, volume: Path, mark: VolumeMark, raw: bytes
         for name in (entry.name for entry in islice(entries, _MOST_FILES)):
             is_by_serial = serial is not None and name.startswith(f"{serial}.")
             is_by_log = log is not None and f".{log[:16]}." in name
-            is_own = is_by_serial or is_by_log or name == side_name(volume, mark, b"")
+            is_own = is_by_serial or is_by_log or _binding_in(name) in bindings
             if is_own and name.endswith(SIDE_SUFFIX):
                 found.append(side_dir / name)
     return sorted(found)
@@ -116,11 +143,3 @@ def side_files(side_dir: Path | None, volume: Path, mark: VolumeMark, raw: bytes
 
 def _slug(mark: VolumeMark) -> str | None:
     return re.sub(r"[^A-Za-z0-9-]", "_", mark.serial)[:64] if mark.serial else None
-
-
-def _fingerprint(volume: Path) -> str:
-    try:
-        names = sorted(child.name for child in volume.iterdir() if fields.TRANSFER_ID.fullmatch(child.name))
-    except OSError:
-        names = []
-    return hashlib.sha256(os.fsencode("\n".join([str(volume.absolute()), *names]))).hexdigest()[:16]

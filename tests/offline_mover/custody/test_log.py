@@ -24,6 +24,8 @@ from offline_mover.custody import side as custody_side
 from offline_mover.custody.log import HEAD_NAME, LOG_NAME, event_body, load, merge, record
 from offline_mover.medium import file_lock, media_fs, media_identity
 from offline_mover.medium.media_identity import MediaIdentity
+from tests.bundles import Bundle
+from tests.offline_mover.conftest import put_bag
 
 _ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
@@ -392,6 +394,37 @@ def test_side_file_of_another_log_with_that_serial_is_reported_not_merged(
     place.record(who="w3")
     assert place.told() == (["w3"], [], [Fault.STRAY])
     assert place.side_file().stat().st_size
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_chosen_serial_neither_attaches_nor_takes_away_anothers_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: Bundle, *, has_log: bool
+) -> None:
+    monkeypatch.setattr(media_identity, "describe", lambda _: MediaIdentity(serial="1A2B-3C4D"))
+    disc, forged = Place(tmp_path), tmp_path / "forged"
+    forged.mkdir()
+    put_bag(disc.volume, sealed, "0123456789abcdef", "1 of 2")
+    put_bag(forged, sealed, "0123456789abcdef", "2 of 2")
+    if has_log:
+        disc.record(who="w1")
+    disc.record(who="olga", read_only=True)
+    beside = disc.side_file().read_bytes()
+    found = load(forged, disc.side_dir)
+    assert (found.side, [finding.fault for finding in found.findings]) == ((), [Fault.STRAY])
+    record({forged: body(who="mallory")}, side_dir=disc.side_dir)
+    assert disc.side_file().read_bytes() == beside
+    assert disc.told()[1:] == (["olga"], [])
+
+
+def test_history_of_a_write_protected_disc_is_found_though_its_serial_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: Bundle
+) -> None:
+    disc = Place(tmp_path)
+    put_bag(disc.volume, sealed, "0123456789abcdef", "1 of 2")
+    for serial in ("1A2B-3C4D", "5E6F-7A8B"):
+        monkeypatch.setattr(media_identity, "describe", lambda _, serial=serial: MediaIdentity(serial=serial))
+        disc.record(who=serial[:4], read_only=True)
+    assert disc.told() == ([], ["1A2B", "5E6F"], [])
 
 
 def test_side_file_that_was_altered_is_not_merged(place: Place) -> None:
