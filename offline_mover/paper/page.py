@@ -20,6 +20,9 @@ CONTENT_POLICY = (
 )
 """So that even a page that somebody has altered fetches and runs nothing in a browser that was told."""
 
+_MAX_NAMED = 5
+"""Findings that the banner names; their table has all."""
+
 _ICONS = {
     Status.WHOLE: "M20 2a18 18 0 1 0 0 36a18 18 0 1 0 0-36zm-2.6 26.2-8-8 2.9-2.9 5.1 5.1 10.4-10.4 2.9 2.9z",
     Status.INCOMPLETE: "M20 2a18 18 0 1 0 0 36a18 18 0 1 0 0-36zm0 4v28a14 14 0 0 1 0-28z",
@@ -38,7 +41,7 @@ def page(facts: ReportFacts) -> bytes:
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=Markup(CONTENT_POLICY)),
         element("meta", name="referrer", content="no-referrer"),
-        element("meta", name="viewport", content="width=device-width"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{title}, {facts.made_at:%Y-%m-%d}"),
         element("style", Markup(STYLE)),
     )
@@ -58,9 +61,9 @@ def page(facts: ReportFacts) -> bytes:
             tables.receipts(facts),
             tables.artifacts(facts),
             report_labels.signing_lines(),
+            _footer(),  # before the labels, which are cut out: alone on a last page it would be lost
             report_labels.labels(facts),
         ),
-        _footer(),
     )
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n".encode()
 
@@ -107,9 +110,21 @@ def _banner(facts: ReportFacts) -> Markup:
         "div",
         element("p", word, element("span", code, class_="code"), class_="word"),
         element("p", outcome.verdict),
+        _worst(facts),
         element("p", element("b", "Next: "), outcome.next_step, class_="next"),
     )
     return element("section", icon, told, class_=f"banner {name}", aria_label="Verdict")
+
+
+def _worst(facts: ReportFacts) -> Markup:
+    """The first findings by name: the verdict above only counts them."""
+    found = tables.gravest_first(facts)
+    if not found:
+        return Markup()
+    shown = [tables.named(finding, facts) for finding in found[:_MAX_NAMED]]
+    rest = len(found) - len(shown)
+    all_of_them = element("a", f"{rest:,} more below" if rest else "more below", href="#h-findings")
+    return element("ul", joined(element("li", told) for told in (*shown, all_of_them)), class_="worst")
 
 
 def _figures(facts: ReportFacts) -> Markup:

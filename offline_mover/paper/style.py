@@ -12,7 +12,7 @@ h1 { margin: 0; font-size: 19pt; line-height: 1.2; font-weight: 600; overflow-wr
 h2 { margin: 9mm 0 2.5mm; padding-bottom: 1mm; border-bottom: 0.4mm solid var(--ink); font-size: 12pt;
   font-weight: 600; break-after: avoid; }
 h3 { margin: 4mm 0 1.5mm; font-size: 10pt; font-weight: 600; break-after: avoid; }
-p { margin: 1.5mm 0; }
+p { margin: 1.5mm 0; orphans: 3; widows: 3; }
 .soft, caption, .kind { color: var(--soft); }
 .kind { margin: 0 0 1mm; font-size: 8.5pt; letter-spacing: 0.06em; text-transform: uppercase; }
 code, .mono { font-family: ui-monospace, "Cascadia Mono", Consolas, "DejaVu Sans Mono", monospace;
@@ -57,7 +57,9 @@ thead { display: table-header-group; break-after: avoid; }
 tr { break-inside: avoid; }
 .state { font-weight: 600; white-space: nowrap; }
 .state.good::before { content: "\\2713\\00a0"; } .state.bad::before { content: "\\2717\\00a0"; }
+.state.step::before { content: "\\2026\\00a0"; } .state.step { font-weight: 400; white-space: normal; }
 .state.good { color: var(--good); } .state.bad { color: var(--bad); }
+.worst { margin: 1.5mm 0 0; padding: 0; list-style: none; }
 details { margin-top: 2mm; } summary { cursor: pointer; color: var(--soft); }
 
 .blob { break-inside: avoid; margin-bottom: 4mm; }
@@ -68,7 +70,8 @@ details { margin-top: 2mm; } summary { cursor: pointer; color: var(--soft); }
 .cell-whole, .cell-replaced { fill: #9fb0b8; } .cell-not-seen { fill: #6c747d; }
 .cell-missing { fill: #a3161d; } .cell-damaged { fill: #a3161d; }
 
-.sign { display: grid; grid-template-columns: 1fr 1fr; gap: 8mm; margin-top: 4mm; break-inside: avoid; }
+.sign { display: grid; grid-template-columns: 1fr 1fr; gap: 8mm; margin-top: 4mm;
+  break-inside: avoid; break-before: avoid; }
 .sign div { border-top: 0.25mm solid var(--ink); padding-top: 1mm; margin-top: 12mm; font-size: 8.5pt;
   color: var(--soft); }
 .label { display: grid; grid-template-columns: 38mm 1fr; gap: 5mm; width: 130mm; min-height: 46mm;
@@ -78,11 +81,22 @@ details { margin-top: 2mm; } summary { cursor: pointer; color: var(--soft); }
 .label strong { font-size: 14pt; line-height: 1.2; } .label p { margin: 0 0 1mm; font-size: 8.5pt; }
 .label .digest { font-size: 7.2pt; line-height: 1.35; display: block; white-space: nowrap; }
 footer { margin-top: 9mm; padding-top: 2mm; border-top: 0.25mm solid var(--line); font-size: 8.5pt;
+  break-inside: avoid; break-before: avoid;
   color: var(--soft); }
 
-@media (max-width: 640px) { body { padding: 5mm; } dl { grid-template-columns: 29mm 1fr; }
+@media screen and (max-width: 640px) { body { padding: 5mm; } dl { grid-template-columns: 29mm 1fr; }
   dd.wide { grid-column: 2; } .figures { flex-wrap: wrap; } .figures li { flex: 1 1 30%; }
-  header { display: block; } header .made { text-align: left; } .label { width: 100%; } }
+  header { display: block; } header .made { text-align: left; white-space: normal; }
+  .banner { grid-template-columns: 9mm 1fr; gap: 0 3mm; padding: 3mm; }
+  .banner svg { width: 9mm; height: 9mm; }
+  .label { width: 100%; grid-template-columns: 1fr; } .label .digest { white-space: normal; }
+  table, caption, tbody, tr, td { display: block; } thead { display: none; }
+  tr { padding: 1.5mm 0; border-bottom: 0.2mm solid var(--line); }
+  th, td, td.number, td.fixed, td.mark, td:last-child { position: relative; min-height: 1.5em; border: 0;
+    padding: 0.4mm 0 0.4mm 33mm; text-align: left; white-space: normal; }
+  td::before { content: attr(data-head); position: absolute; left: 0; width: 29mm; color: var(--soft);
+    font-weight: 400; }
+  .sign { grid-template-columns: 1fr; } }
 @page { size: A4; margin: 15mm 15mm 16mm; @bottom-right { content: counter(page) " / " counter(pages);
   font: 8pt sans-serif; color: #565e68; } }
 @media print { html { background: none; } body { max-width: none; padding: 0; font-size: 9.5pt;

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from airgap.custody import LoggedEvent
+from airgap.custody_event import Action
 from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
 from offline_mover.outcome import Finding
@@ -18,6 +20,18 @@ MAX_FINDINGS = 1000
 MAX_TIMELINE = 1000
 _MAX_UNBROKEN_ROWS = 12  # a table of so few rows is kept on one page
 _MAX_COUNTS = 4
+
+ACTIONS: Mapping[str, str] = {
+    Action.PULLED.value: "pulled onto the volume",
+    Action.VERIFIED.value: "verified",
+    Action.REPAIRED.value: "repaired",
+    Action.PUSHED.value: "pushed to the target",
+    Action.REPORTED.value: "reported on",
+    Action.RECEIPTS_PULLED.value: "receipts fetched",
+    Action.RECEIPTS_PUSHED.value: "receipts delivered",
+    Action.MERGED.value: "side file brought onto it",
+}
+"""Events of custody logs as the timeline tells them."""
 
 Column = tuple[str, str | None]
 """A heading and the class of the column's cells."""
@@ -45,7 +59,11 @@ def _table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[str]
     body = joined(
         element(
             "tr",
-            joined(element("td", cell, class_=kind) for cell, (_, kind) in zip(row, columns, strict=True)),
+            joined(
+                # On a narrow screen each cell stands in a line of its own, and says itself what it is.
+                element("td", cell, class_=kind, data_head=title or None)
+                for cell, (title, kind) in zip(row, columns, strict=True)
+            ),
         )
         for row in rows
     )
@@ -65,6 +83,13 @@ def state(code: Code | UnknownCode | str | None, good: str = "OK") -> Markup:
     if code is None:
         return element("span", good, class_="state good")
     return element("span", code if isinstance(code, str) else code.name, class_="state bad")
+
+
+def recorded(code: Code | UnknownCode | str | None) -> Markup:
+    """How an event of a custody log ended; that other volumes are still to come is no failure."""
+    if code == Code.VOLUME_MISSING.name or code is Code.VOLUME_MISSING:
+        return element("span", "right, more volumes to come", class_="state step")
+    return state(code)
 
 
 def mark(index: int) -> str:
@@ -96,7 +121,7 @@ def _marks(facts: ReportFacts) -> dict[str, str]:
 
 def findings(facts: ReportFacts) -> Markup:
     """Every finding; those that no other volume makes good come first."""
-    found = sorted(facts.outcome.findings, key=lambda finding: finding.is_replaced)
+    found = gravest_first(facts)
     if not found:
         return Markup()
     columns: list[Column] = [
@@ -119,6 +144,18 @@ def findings(facts: ReportFacts) -> Markup:
     if (rest := len(found) - MAX_FINDINGS) > 0:
         content.append(element("p", f"{rest:,} further findings are listed in the JSON twin only."))
     return section("findings", f"Findings ({len(found):,})", *content)
+
+
+def gravest_first(facts: ReportFacts) -> list[Finding]:
+    """Every finding; those that no other volume makes good come first."""
+    return sorted(facts.outcome.findings, key=lambda finding: finding.is_replaced)
+
+
+def named(finding: Finding, facts: ReportFacts) -> Markup:
+    """A finding in a line: what, which part or file, on which volume."""
+    volume = str(finding.volume)
+    where = f" on volume {_marks(facts).get(volume, '-')} ({volume})"
+    return joined((state(finding.damage.code), " ", code_text(finding.damage.name), where))
 
 
 def _finding_row(finding: Finding, marks: Mapping[str, str]) -> list[str]:
@@ -217,7 +254,7 @@ def _events(facts: ReportFacts, title: str, caption: str, *, is_believed: bool) 
     columns: list[Column] = [
         ("Time (UTC)", "fixed"),
         ("Entries", "name"),
-        ("Event", "fixed"),
+        ("Event", None),
         ("Result", None),
         ("Who, where", None),
         ("Counts", None),
@@ -231,14 +268,21 @@ def _event_key(entry: LoggedEvent, transfer_id: str) -> tuple[str, ...]:
     """Time, event, result, who, counts: what two entries of one command have in common."""
     body = entry.event.body
     other = f" ({body.transfer_id})" if body.transfer_id not in {None, transfer_id} else ""
-    counts = ", ".join(f"{name} {count:,}" for name, count in list(body.counts.items())[:_MAX_COUNTS])
+    told = [in_words(name, count) for name, count in body.counts.items() if count]
+    counts = ", ".join(told[:_MAX_COUNTS])
     return (
         format_time(body.at).replace("T", " ").rstrip("Z"),
-        f"{body.action.value}{other}",
-        state(body.code),
+        f"{ACTIONS.get(body.action.value, body.action.value)}{other}",
+        recorded(body.code),
         f"{body.who} on {body.host}, {body.tool.name} {body.tool.version}",
         counts or "-",
     )
+
+
+def in_words(name: str, count: int) -> str:
+    """A count in words: ``notSeenParts`` and 2 are ``2 parts not seen``."""
+    *words, noun = re.sub("([A-Z])", r" \1", name).lower().split()
+    return " ".join([f"{count:,}", noun.removesuffix("s") if count == 1 else noun, *words])
 
 
 # --- receipts and artifacts --------------------------------------------------------------------------------

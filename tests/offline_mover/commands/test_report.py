@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -132,3 +133,65 @@ def test_report_writes_nothing_on_the_volume(loaded: Bench, tmp_path: Path) -> N
     before = {path: path.stat().st_mtime_ns for path in loaded.volume.rglob("*")}
     made(loaded, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in loaded.volume.rglob("*")} == before
+
+
+def test_banner_names_what_is_damaged_and_where(loaded: Bench, tmp_path: Path) -> None:
+    flip(loaded.part("001/00000002.part"))
+    _, page, _ = made(loaded, tmp_path)
+    banner = page.split('<section class="banner', 1)[1].split("</section>", 1)[0]
+    for told in (
+        "PART_CORRUPT",
+        "001/00000002.part",
+        "on volume A",
+        str(loaded.volume),
+        'href="#h-findings"',
+    ):
+        assert told in banner
+
+
+def test_steps_of_a_push_one_by_one_are_no_failures_and_told_in_words(loaded: Bench, tmp_path: Path) -> None:
+    body = custody_log.event_body(Action.PUSHED, at=datetime.now(UTC), who="Mira")
+    step = replace(
+        body, code="VOLUME_MISSING", counts={"sentParts": 1, "skippedParts": 0, "notSeenParts": 20}
+    )
+    failure = replace(body, code="SERVICE_DENIED", counts={})
+    for one in (step, failure):
+        assert custody_log.record({loaded.volume: one}, side_dir=tmp_path) == []
+    _, page, _ = made(loaded, tmp_path)
+    timeline = page.split("Timeline</h3>", 1)[1].split("</section>", 1)[0]
+    assert "VOLUME_MISSING" not in timeline
+    assert 'class="state bad">SERVICE_DENIED' in timeline
+    assert timeline.count('class="state bad"') == 1
+    for told in ("right, more volumes to come", "pushed to the target", "20 parts not seen, 1 part sent"):
+        assert told in timeline
+
+
+def test_cells_say_what_they_are_where_a_screen_has_no_room_for_heads(loaded: Bench, tmp_path: Path) -> None:
+    _, page, _ = made(loaded, tmp_path)
+    heads = set(re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', page))
+    assert {"Medium", "Key id", "Digest"} <= heads
+    assert heads == set(re.findall(r'<td[^>]* data-head="([^"]+)"', page))
+    assert "attr(data-head)" in page
+
+
+def test_what_is_cut_out_comes_last_and_the_footer_is_not_left_alone_on_a_page(
+    loaded: Bench, tmp_path: Path
+) -> None:
+    _, page, _ = made(loaded, tmp_path)
+    assert page.index("This page is not signed") < page.index('id="h-labels"')
+    assert re.search(r"footer \{[^}]*break-before: avoid", page)
+
+
+def test_page_names_who_made_it(loaded: Bench, tmp_path: Path) -> None:
+    _, page, twin = report(
+        [loaded.volume],
+        transfer_id=None,
+        policy=loaded.bundle.policy,
+        now=datetime.now(UTC),
+        concurrency=2,
+        meter=Meter(),
+        side_dir=tmp_path,
+        who="Mira Lange",
+    )
+    assert "by Mira Lange on " in page.decode()
+    assert json.loads(twin)["madeBy"]["who"] == "Mira Lange"

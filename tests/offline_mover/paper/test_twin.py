@@ -16,6 +16,7 @@ import pytest
 from airgap.custody_event import Action
 from offline_mover.commands.report import report
 from offline_mover.custody import log as custody_log
+from offline_mover.paper import tables
 from offline_mover.paper.page import in_units
 from offline_mover.progress import Meter
 from tests.bundles import make_bundle, make_policy, new_key
@@ -145,13 +146,15 @@ ON_THE_PAGE: Mapping[str, Say] = {
     ),
     "custody.volumes[].entries[].number": lambda value, _: f"A no. {value}",
     "custody.volumes[].entries[].isBeside": _if_so("(beside)"),
-    "custody.volumes[].entries[].event": lambda value, holder: f"{value} {holder['code'] or 'OK'}",
+    "custody.volumes[].entries[].event": lambda value, holder: (
+        f"{tables.ACTIONS.get(value, value)} {holder['code'] or 'OK'}"
+    ),
     "custody.volumes[].entries[].code": _as_is,
     "custody.volumes[].entries[].who": _fixed("{who} on {host}, {tool[name]} {tool[version]}"),
     "custody.volumes[].entries[].host": _fixed("{who} on {host}, {tool[name]} {tool[version]}"),
     "custody.volumes[].entries[].tool.name": _fixed(", {name} {version}"),
     "custody.volumes[].entries[].tool.version": _fixed(", {name} {version}"),
-    "custody.volumes[].entries[].counts.parts": lambda value, _: f"parts {value:,}",
+    "custody.volumes[].entries[].counts.parts": lambda value, _: f"{value:,} parts",
     "custody.volumes[].entries[].transferId": _as_is,
     "receipts[].volume": _as_is,
     "receipts[].name": lambda value, _: f"A {value}",
