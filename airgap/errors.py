@@ -19,6 +19,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from airgap.redaction import redact
+
 _DETAIL_LIMIT = 500
 
 
@@ -279,7 +281,8 @@ class AirgapError(Exception):
 
     Args:
         code: what happened.
-        detail: which name, size or field; never a secret. Cut at 500 characters, since it may quote input.
+        detail: which name, size or field. It may quote words that are not ours, so secrets are taken out, and
+            it is cut at 500 characters.
     """
 
     exit_codes = range(256)
@@ -288,7 +291,7 @@ class AirgapError(Exception):
         if code.exit_code not in self.exit_codes:
             raise TypeError(f"{code.name} is not a {type(self).__name__}")
         self.code = code
-        self.detail = detail[:_DETAIL_LIMIT]
+        self.detail = redact(detail)[:_DETAIL_LIMIT]
         super().__init__(f"{code.name}: {self.detail}" if detail else code.name)
 
     def __reduce__(self) -> tuple[type[AirgapError], tuple[Code, str]]:

@@ -4,7 +4,6 @@ from typing import Any
 
 from airgap.errors import Code
 from airgap.pipeline_runs import RunState, judge_run
-from airgap.redaction import redact
 from function_app.durable.blueprint import Activity
 from function_app.durable.flow import Flow, Patience, awaited
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
@@ -42,12 +41,12 @@ def started(side: Ports, run: str) -> Started:
 def read_pipeline_run(side: Ports, order: Run) -> Succeeded | Pending | Refused | Failed:
     """How a run stands: it goes on, has succeeded, or any of its signals says ``PIPELINE_RUN_FAILED``.
 
-    The service's words go into history, journal and receipt: what is secret in them stays behind here.
+    The service's words go into history, journal and receipt, without what is secret in them.
     """
     properties = side.pipelines.get_run(order.run)
     state, why = (RunState.ACTIVE, "") if properties is None else judge_run(properties)
     if state is RunState.FAILED:
-        return ending(Code.PIPELINE_RUN_FAILED, f"run {order.run}: {redact(why)}")
+        return ending(Code.PIPELINE_RUN_FAILED, f"run {order.run}: {why}")
     return Pending() if state is RunState.ACTIVE else Succeeded()
 
 

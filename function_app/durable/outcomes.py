@@ -4,16 +4,19 @@ An outcome is a JSON object whose ``outcome`` says how it went; ``refused`` and 
 ``detail``. Orchestrations end with an outcome, never with a stack trace.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
+from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, ServiceError, UntrustedInputError
+from airgap.redaction import redact
 from function_app.messages import Result, dump, read
 
 Outcome = dict[str, Any]
+_LOG = logging.getLogger(__name__)
 P = TypeVar("P")
 O = TypeVar("O")  # noqa: E741 - an order
 
@@ -62,11 +65,15 @@ class Ended(Exception):  # noqa: N818 - control flow within an orchestration, no
 
 
 def ending(code: Code, detail: str = "", artifacts: Sequence[str] = ()) -> Ending:
-    """How it ends for ``code``: refused where what was handed in is at fault, failed otherwise."""
+    """How it ends for ``code``: refused where what was handed in is at fault, failed otherwise.
+
+    It goes into history, journal, receipt and log: what is secret in the words stays behind here.
+    """
     is_about_input = any(code.exit_code in kind.exit_codes for kind in (UntrustedInputError, PolicyRefusal))
     is_refusal = (is_about_input or code in _ABOUT_THE_ORDER) and code not in _ABOUT_OURSELVES
     kind = Refused if is_refusal else Failed
-    return kind(code=code.name, detail=detail[:500], artifacts=tuple(artifacts[:_MAX_LISTED]))
+    named = tuple(redact(artifact) for artifact in artifacts[:_MAX_LISTED])
+    return kind(code=code.name, detail=redact(detail)[:500], artifacts=named)
 
 
 def read_ending(outcome: Mapping[str, Any]) -> Ending | None:
@@ -98,6 +105,10 @@ def run_step(
     except AirgapError as error:
         if isinstance(error, ServiceError) and error.code.is_retryable:
             raise
+        if isinstance(error, OperatorError) and error.code is Code.SETTING_INVALID:
+            # It is told to whoever ordered the transfer, and what the settings say is none of their business.
+            _LOG.error("no step can be taken: %s", error)
+            return dump(ending(error.code, "a setting of the app is missing or wrong; its log names it"))
         return dump(ending(error.code, error.detail))
 
 

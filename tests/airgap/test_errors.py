@@ -54,3 +54,15 @@ def test_code_of_another_class_is_a_bug() -> None:
 
 def test_detail_quoted_from_input_is_cut() -> None:
     assert len(PolicyRefusal(Code.EXPIRED, "x" * 10_000).detail) == 500
+
+
+@pytest.mark.parametrize(
+    "secret", ["sig=c2VjcmV0%2B", "sig%3Dc2VjcmV0", "SIG%253Dc2VjcmV0", "Bearer c2VjcmV0"]
+)
+def test_secret_in_words_that_are_quoted_gets_into_no_error(secret: str) -> None:
+    error = ServiceError(Code.PIPELINE_RUN_FAILED, f"403 at https://a/c?sv=1&{secret} of run 7")
+    for told in (error.detail, str(error), repr(error), str(pickle.loads(pickle.dumps(error)))):  # noqa: S301
+        assert "c2VjcmV0" not in told
+        assert "403 at" in told
+    long = ServiceError(Code.PIPELINE_RUN_FAILED, "x" * 495 + secret)
+    assert "c2" not in long.detail

@@ -74,3 +74,11 @@ def test_message_with_a_query_is_not_repeated() -> None:
 def test_other_exceptions_pass() -> None:
     with pytest.raises(KeyError), service_errors("blob"):
         raise KeyError("ours")
+
+
+def test_secret_in_a_services_message_is_not_repeated() -> None:
+    message = "Failed to access https%3A%2F%2Fa%2Fc%3Fsv%3D1%26sig%3Dc2VjcmV0"
+    with pytest.raises(ServiceError) as caught, service_errors("pipeline run e1"):
+        raise HttpResponseError(message=message)
+    assert "Failed to access" in caught.value.detail
+    assert "c2VjcmV0" not in str(caught.value)

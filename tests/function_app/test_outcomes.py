@@ -103,3 +103,27 @@ def test_fault_of_ours_is_not_dressed_up() -> None:
 )
 def test_reference_is_taken_apart(reference: str, parts: tuple[str, str, str]) -> None:
     assert split_reference(reference) == parts
+
+
+def test_secret_in_words_of_a_service_gets_into_no_outcome() -> None:
+    quoted = "403 at https%3A%2F%2Fa%2Fc%3Fsv%3D1%26sig%3Dc2VjcmV0"
+    assert "c2VjcmV0" not in ending(Code.PIPELINE_RUN_FAILED, quoted, [quoted]).detail
+    assert "c2VjcmV0" not in str(ending(Code.PIPELINE_RUN_FAILED, quoted, [quoted]).artifacts)
+    told = end_of(Exception(f"Activity function 'x' failed:  ServiceError: PIPELINE_RUN_FAILED: {quoted}"))
+    assert "c2VjcmV0" not in told.detail
+
+
+def test_mistake_in_the_apps_settings_gets_into_its_log_and_into_no_outcome(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An outcome is told to whoever ordered the transfer."""
+
+    def refuse_setting() -> None:
+        raise OperatorError(Code.SETTING_INVALID, "EXPORT_PIPELINE: 'x-y' is not of the form [A-Za-z]")
+
+    outcome = run_step(
+        lambda *_: Item(owner="x", number=0), refuse_setting, Item, dump(Item(owner="x", number=0))
+    )
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "SETTING_INVALID")
+    assert "EXPORT_PIPELINE" not in outcome["detail"]
+    assert "EXPORT_PIPELINE: 'x-y'" in caplog.text
