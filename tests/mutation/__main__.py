@@ -38,6 +38,15 @@ DEFAULT = (
 )
 """What decides, in the order of how long it takes: together three to four minutes on two cores."""
 
+BY_HAND = tuple(
+    f"function_app/target/{name}.py"
+    for name in (
+        *("judging", "admission", "acceptance", "custody", "verifying"),
+        *("importing", "proving", "closing", "putting_away"),
+    )
+)
+"""What carries the decisions out, held to the same; half a minute to three minutes each."""
+
 LIBRARIES = (
     "hypothesis",
     "hypothesis.strategies",
