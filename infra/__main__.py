@@ -1,0 +1,34 @@
+"""Compiles the templates: ``./dev infra compile``; ``./dev infra check`` only says what is behind."""
+
+import argparse
+import sys
+
+from infra import roles
+from infra.bicep.template import CompilationError
+from infra.templates import FOLDER, SIDES, arm_path, arm_text, stale
+
+
+def main() -> int:
+    """Run one of the two; 0: the ARM templates are what the Bicep says, 1: not, 2: it cannot be compiled."""
+    parser = argparse.ArgumentParser(prog="./dev infra", description=__doc__)
+    parser.add_argument("action", choices=["compile", "check"])
+    action = parser.parse_args().action
+    try:
+        if action == "compile":
+            for side in SIDES:
+                arm_path(side).write_text(arm_text(side), encoding="utf-8", newline="\n")
+            roles.PAGE.write_text(roles.page(), encoding="utf-8", newline="\n")
+        behind = stale() + [roles.PAGE] * (roles.PAGE.read_text(encoding="utf-8") != roles.page())
+    except CompilationError as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
+    for path in behind:
+        print(
+            f"{path.relative_to(FOLDER.parent)} is behind. Run: ./dev infra compile",
+            file=sys.stderr,
+        )
+    return 1 if behind else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

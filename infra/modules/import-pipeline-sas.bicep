@@ -1,0 +1,30 @@
+// The import pipeline; it comes to the storage by a SAS; every cloud knows this api-version.
+param registryName string
+param name string
+param location string
+@description('The container `transfer`.')
+param containerUri string
+@description('The vault secret with the SAS, without a version.')
+param secretId string
+
+resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' existing = {
+  name: registryName
+}
+
+resource pipeline 'Microsoft.ContainerRegistry/registries/importPipelines@2019-12-01-preview' = {
+  parent: registry
+  name: name
+  location: location
+  identity: { type: 'SystemAssigned' }
+  properties: {
+    source: {
+      type: 'AzureStorageBlobContainer'
+      uri: containerUri
+      keyVaultUri: secretId
+    }
+    trigger: { sourceTrigger: { status: 'Disabled' } }
+    options: ['OverwriteTags']
+  }
+}
+
+output principalId string = pipeline.identity.principalId

@@ -1,0 +1,188 @@
+// The source side, beside a registry that exists (Premium). Deployed into a resource group: infra/README.md.
+targetScope = 'resourceGroup'
+
+@description('Begins the name of everything: lower-case letters and digits, a letter first; unique in the cloud.')
+@minLength(3)
+@maxLength(11)
+param prefix string
+param location string = resourceGroup().location
+param tags object = {}
+@description('What differs between clouds: { name, armEndpoint, armScope, armApiVersion, registryScope }.')
+param cloud object
+param registryName string
+param registryResourceGroup string = resourceGroup().name
+param registryLocation string = location
+@description('Flex Consumption, or a plan of its own where the cloud has none.')
+@allowed(['flex', 'dedicated'])
+param hosting string = 'dedicated'
+@description('How the export pipeline comes to the storage.')
+@allowed(['ManagedIdentity', 'SasToken'])
+param storageAccessMode string = 'ManagedIdentity'
+@description('In SAS mode: the SAS of the container transfer, with its leading question mark.')
+@secure()
+param pipelineSas string = ''
+@description('Keep the signing key in hardware: the vault is then a premium one.')
+param isHsm bool = true
+@description('The trust policy. Empty until the keys are exchanged; the app does nothing till then.')
+param trustPolicy object = {}
+@description('For how many days nothing in ledger, receipts, journal may be changed. 0: no policy.')
+@minValue(0)
+@maxValue(146000)
+param evidenceDays int = 365
+@description('ARM ids of action groups that alerts go to.')
+param actionGroups array = []
+@description('MiB of a part: one file on a medium, one block of an upload.')
+@minValue(4)
+@maxValue(4000)
+param partSizeMib int = 64
+@minValue(1)
+@maxValue(50)
+param pipelineRunsAtOnce int = 5
+@minValue(1)
+@maxValue(64)
+param hashesAtOnce int = 8
+@minValue(1)
+@maxValue(3600)
+param pipelineRunPollSeconds int = 15
+@minValue(1)
+@maxValue(604800)
+param pipelineRunTimeoutSeconds int = 14400
+@description('Where the numbers of a channel go on after its ledger was lost: docs/operations.md.')
+param sequenceFloors object = {}
+
+var pipelineName = 'airgap01'
+var isBySas = storageAccessMode == 'SasToken'
+// Storage Blob Data Contributor, and Key Vault Secrets User
+var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
+
+resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' existing = {
+  scope: resourceGroup(registryResourceGroup)
+  name: registryName
+}
+
+module foundation 'modules/foundation.bicep' = {
+  name: 'foundation'
+  params: {
+    prefix: prefix
+    location: location
+    tags: tags
+    containers: ['transfer', 'ledger', 'work', 'receipts', 'journal']
+    evidence: ['ledger', 'receipts', 'journal']
+    evidenceDays: evidenceDays
+    appGrants: [
+      { container: 'transfer', role: 'blobContributor' }
+      { container: 'ledger', role: 'blobContributor' }
+      { container: 'work', role: 'blobContributor' }
+      { container: 'receipts', role: 'blobReader' }
+      { container: 'journal', role: 'blobContributor' }
+    ]
+    allowSharedKey: isBySas
+    isHsm: isHsm
+    sasSecret: 'acrexportsas'
+    sas: pipelineSas
+    registryName: registryName
+    registryResourceGroup: registryResourceGroup
+    actionGroups: actionGroups
+  }
+}
+
+module pipelineByIdentity 'modules/export-pipeline-identity.bicep' = if (!isBySas) {
+  name: '${prefix}-pipeline-identity'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    registryName: registryName
+    name: pipelineName
+    location: registryLocation
+    containerUri: '${foundation.outputs.blob}transfer'
+  }
+}
+
+module pipelineOnTransfer 'modules/role-on-container.bicep' = if (!isBySas) {
+  name: 'pipeline-on-transfer'
+  params: {
+    accountName: '${prefix}transfer'
+    container: 'transfer'
+    principalId: isBySas ? '' : pipelineByIdentity.outputs.principalId
+    role: blobContributor
+  }
+}
+
+module pipelineBySas 'modules/export-pipeline-sas.bicep' = if (isBySas) {
+  name: '${prefix}-pipeline-sas'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    registryName: registryName
+    name: pipelineName
+    location: registryLocation
+    containerUri: '${foundation.outputs.blob}transfer'
+    secretId: foundation.outputs.sasSecretId
+  }
+}
+
+module pipelineOnSecret 'modules/role-on-secret.bicep' = if (isBySas) {
+  name: 'pipeline-on-secret'
+  params: {
+    vaultName: '${prefix}-keys'
+    secret: 'acrexportsas'
+    principalId: isBySas ? pipelineBySas.outputs.principalId : ''
+    role: secretsUser
+  }
+}
+
+module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
+  name: 'app-flex'
+  params: {
+    name: '${prefix}-app'
+    location: location
+    tags: tags
+    identityId: foundation.outputs.identityId
+    packageContainer: foundation.outputs.packageContainer
+    settings: union(foundation.outputs.settings, {
+      TRANSFER_ROLE: 'source'
+      REGISTRY_LOGIN_SERVER: registry.properties.loginServer
+      REGISTRY_RESOURCE_ID: registry.id
+      EXPORT_PIPELINE: pipelineName
+      CLOUD_NAME: cloud.name
+      PART_SIZE_MIB: string(partSizeMib)
+      TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      SEQUENCE_FLOORS: string(sequenceFloors)
+      ARM_ENDPOINT: cloud.armEndpoint
+      ARM_SCOPE: cloud.armScope
+      ARM_API_VERSION: cloud.armApiVersion
+      REGISTRY_SCOPE: cloud.registryScope
+      PIPELINE_RUNS_AT_ONCE: string(pipelineRunsAtOnce)
+      HASHES_AT_ONCE: string(hashesAtOnce)
+      PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)
+      PIPELINE_RUN_TIMEOUT_S: string(pipelineRunTimeoutSeconds)
+    })
+  }
+}
+
+module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
+  name: 'app-dedicated'
+  params: {
+    name: '${prefix}-app'
+    location: location
+    tags: tags
+    identityId: foundation.outputs.identityId
+    settings: union(foundation.outputs.settings, {
+      TRANSFER_ROLE: 'source'
+      REGISTRY_LOGIN_SERVER: registry.properties.loginServer
+      REGISTRY_RESOURCE_ID: registry.id
+      EXPORT_PIPELINE: pipelineName
+      CLOUD_NAME: cloud.name
+      PART_SIZE_MIB: string(partSizeMib)
+      TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      SEQUENCE_FLOORS: string(sequenceFloors)
+      ARM_ENDPOINT: cloud.armEndpoint
+      ARM_SCOPE: cloud.armScope
+      ARM_API_VERSION: cloud.armApiVersion
+      REGISTRY_SCOPE: cloud.registryScope
+      PIPELINE_RUNS_AT_ONCE: string(pipelineRunsAtOnce)
+      HASHES_AT_ONCE: string(hashesAtOnce)
+      PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)
+      PIPELINE_RUN_TIMEOUT_S: string(pipelineRunTimeoutSeconds)
+    })
+  }
+}

@@ -1,0 +1,33 @@
+"""The templates as files: what is compiled, and what lies compiled beside it."""
+
+import json
+from pathlib import Path
+
+from infra.bicep.template import compile_file
+
+FOLDER = Path(__file__).parent
+SIDES = ("source", "target")
+
+
+def arm_path(side: str, folder: Path = FOLDER) -> Path:
+    """Where the ARM template of a side lies."""
+    return folder / "arm" / f"{side}.json"
+
+
+def arm_text(side: str, folder: Path = FOLDER) -> str:
+    """The ARM template of a side, compiled now.
+
+    Raises:
+        CompilationError: the side's file, or one of its modules, is not in the part of Bicep that is known.
+    """
+    return json.dumps(compile_file(folder / f"{side}.bicep"), indent=2, ensure_ascii=False) + "\n"
+
+
+def stale(folder: Path = FOLDER) -> list[Path]:
+    """The ARM templates that are not what their Bicep says, or are not there."""
+    return [
+        path
+        for side in SIDES
+        for path in [arm_path(side, folder)]
+        if not path.exists() or path.read_text(encoding="utf-8") != arm_text(side, folder)
+    ]
