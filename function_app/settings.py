@@ -29,6 +29,8 @@ _API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?")
 _KEY_ID = re.compile(
     r"https://[A-Za-z0-9.-]+(?::\d{1,5})?/(?:keys|secrets)/[A-Za-z0-9-]{1,127}(?:/[0-9a-f]{32})?"
 )
+_FUNCTION_KEYS = "functionKeys"
+_CALLERS = re.compile(rf"{_FUNCTION_KEYS}|appServiceAuthentication")
 _MAX_KEYS = 16
 _MAX_FLOORS_BYTES = 64 * 1024
 _DAY_S = 24 * 3600
@@ -125,6 +127,8 @@ class SourceSettings(Settings):
 
     cloud_name: str
     part_size_bytes: int
+    callers_are_signed_in: bool
+    """Whether App Service authentication is on, so that its word about who calls is believed."""
     sequence_floors: Mapping[str, Floor]
     """By channel, where its numbers go on; those of any other begin with 1."""
     trust_policy: TrustPolicy
@@ -140,6 +144,7 @@ class SourceSettings(Settings):
             "pipeline": read.text("EXPORT_PIPELINE", _PIPELINE),
             "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
+            "callers_are_signed_in": read.text("CALLERS", _CALLERS, _FUNCTION_KEYS) != _FUNCTION_KEYS,
             "sequence_floors": read.floors("SEQUENCE_FLOORS"),
             "trust_policy": read.policy("TRUST_POLICY"),
         }

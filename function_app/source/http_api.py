@@ -23,6 +23,7 @@ from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.journal.store import JournalStore
+from function_app.source.caller import name_caller
 from function_app.source.faults import Faults, RequestRefusedError
 from function_app.source.list_request import ListRequest
 from function_app.source.planning import REQUEST
@@ -44,7 +45,6 @@ bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 _LOG = logging.getLogger(__name__)
 _POLL_S = "5"
 _OUTAGE_S = "60"
-_CALLER = "caller"
 _NO_METHODS = ("HEAD", "PUT", "PATCH", "OPTIONS")
 """Of no resource here; each function below that refuses methods adds those that its own resource lacks."""
 
@@ -70,7 +70,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     journal = await asyncio.to_thread(
         _journals().record,
         *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {**terms, "requestSha256": request.sha256}),
-        by=_CALLER,
+        by=_who(req.headers),
         at=datetime.now(UTC),
     )
     if journal.entries[0].facts["requestSha256"] != request.sha256:
@@ -149,10 +149,13 @@ async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 
     What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
     """
-    return await _answered(_cancel(req.route_params.get("transferId", ""), req.params, client))
+    transfer_id = req.route_params.get("transferId", "")
+    return await _answered(_cancel(transfer_id, req.params, req.headers, client))
 
 
-async def _cancel(transfer_id: str, params: Mapping[str, str], client: Any) -> func.HttpResponse:
+async def _cancel(
+    transfer_id: str, params: Mapping[str, str], headers: Mapping[str, str], client: Any
+) -> func.HttpResponse:
     Faults().add_unknown_parameters(params).refuse_any()
     journal = await _find(transfer_id)
     if journal is None:
@@ -163,7 +166,7 @@ async def _cancel(transfer_id: str, params: Mapping[str, str], client: Any) -> f
         journal = await asyncio.to_thread(
             _journals().record,
             *(Kind.TRANSFERS, transfer_id, State.CANCELLED, {}),
-            by=_CALLER,
+            by=_who(headers),
             at=datetime.now(UTC),
         )
     except PolicyRefusal:  # it was sealed just now, or has failed
@@ -193,6 +196,10 @@ async def _description(journal: Journal) -> dict[str, Any]:
     work = WorkFolder(source_side().blobs, journal.about)
     request = await asyncio.to_thread(work.find, REQUEST, RequestDocument)
     return describe(journal, None if request is None else request.artifacts)
+
+
+def _who(headers: Mapping[str, str]) -> str:
+    return name_caller(headers, is_signed_in=source_settings().callers_are_signed_in)
 
 
 def _journals() -> JournalStore:

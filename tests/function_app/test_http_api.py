@@ -24,6 +24,7 @@ from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import ENVIRONMENT, Host, MemoryRegistry, make_source
 from tests.function_app.memory_projection import MemoryProjection
+from tests.function_app.test_caller import ADA, principal
 from tests.function_app.test_export import run
 
 
@@ -636,6 +637,26 @@ def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
         "audience": ["target.azurecr.io"],
         "expiresInSeconds": 30 * 24 * 3600,
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("", "caller"), ("functionKeys", "caller"), ("appServiceAuthentication", "ada@contoso.com")],
+)
+def test_journal_names_who_ordered_and_who_cancelled(
+    side: SourceSide, monkeypatch: pytest.MonkeyPatch, mode: str, name: str
+) -> None:
+    monkeypatch.setenv("CALLERS", mode)
+    source_settings.cache_clear()
+    headers = principal(ADA)
+    client = DurableClient()
+    _, body = call("create_transfer", client, body=GOOD, headers=headers)
+    call("cancel_transfer", client, transfer_id=body["transferId"], headers=headers)
+    journal = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, body["transferId"])
+    assert [(entry.state.value, entry.by) for entry in journal.entries] == [
+        ("requested", name),
+        ("cancelled", name),
+    ]
 
 
 def narrow(monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:

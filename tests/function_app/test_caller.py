@@ -1,0 +1,43 @@
+"""Who ordered and who cancelled: named where App Service vouches for it, and nowhere else."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from function_app.source.caller import ANYBODY, name_caller
+
+
+def principal(*claims: tuple[str, Any]) -> dict[str, str]:
+    content = {"auth_typ": "aad", "claims": [{"typ": kind, "val": value} for kind, value in claims]}
+    return {"X-MS-CLIENT-PRINCIPAL": base64.b64encode(json.dumps(content).encode()).decode()}
+
+
+ADA = ("preferred_username", "ada@contoso.com")
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        (principal(("name", "Ada"), ADA, ("oid", "1")), "ada@contoso.com"),
+        (principal(("appid", "11111111-2222"), ("oid", "1")), "11111111-2222"),
+        (principal(("oid", "1")), "1"),
+        (principal(ADA, ("preferred_username", "eve@contoso.com")), "ada@contoso.com"),
+        (principal(("preferred_username", "a\u202e\nda" + "x" * 500)), "ada" + "x" * 125),
+        (principal(("preferred_username", "")), ANYBODY),
+        (principal(("preferred_username", 7)), ANYBODY),
+        (principal(), ANYBODY),
+        ({}, ANYBODY),
+        ({"X-MS-CLIENT-PRINCIPAL": "%%%"}, ANYBODY),
+        ({"X-MS-CLIENT-PRINCIPAL": "ключ"}, ANYBODY),
+        ({"X-MS-CLIENT-PRINCIPAL": base64.b64encode(b"[]").decode()}, ANYBODY),
+        ({"X-MS-CLIENT-PRINCIPAL": base64.b64encode(b'{"claims": 1}').decode()}, ANYBODY),
+    ],
+)
+def test_caller_is_named_as_app_service_says(headers: dict[str, str], name: str) -> None:
+    assert name_caller(headers, is_signed_in=True) == name
+
+
+def test_caller_who_names_himself_is_not_believed() -> None:
+    assert name_caller(principal(ADA), is_signed_in=False) == ANYBODY
