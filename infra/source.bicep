@@ -47,6 +47,9 @@ param pipelineRunPollSeconds int = 15
 @minValue(1)
 @maxValue(604800)
 param pipelineRunTimeoutSeconds int = 14400
+@description('By what callers are known; App Service authentication is switched on by hand, before it is named here.')
+@allowed(['functionKeys', 'appServiceAuthentication'])
+param callers string = 'functionKeys'
 @description('Where the numbers of a channel go on after its ledger was lost: docs/operations.md.')
 param sequenceFloors object = {}
 
@@ -146,6 +149,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       CLOUD_NAME: cloud.name
       PART_SIZE_MIB: string(partSizeMib)
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      CALLERS: callers
       SEQUENCE_FLOORS: string(sequenceFloors)
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
@@ -174,6 +178,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       CLOUD_NAME: cloud.name
       PART_SIZE_MIB: string(partSizeMib)
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      CALLERS: callers
       SEQUENCE_FLOORS: string(sequenceFloors)
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope

@@ -91,7 +91,7 @@ def module(side: str, name: str) -> dict[str, Any]:
 
 def app_settings(side: str, hosting: str) -> set[str]:
     """The names of the settings that a hosting deploys."""
-    own = re.findall(r"'([A-Z]+(?:_[A-Z]+)+)', ", module(side, f"app-{hosting}")["settings"])
+    own = re.findall(r"'([A-Z]+(?:_[A-Z]+)*)', ", module(side, f"app-{hosting}")["settings"])
     foundation, plan = (
         next(one for one in template(side)["resources"] if one["name"] == name)["properties"]["template"]
         for name in ("foundation", f"app-{hosting}")
