@@ -6,16 +6,18 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from airgap.custody_event import VolumeMark
 from airgap.damage import Damage
 from airgap.errors import AirgapError, Code
 from airgap.redaction import redact
 from airgap.verify import CountedKey
+from offline_mover import amounts
 from offline_mover.medium.media_fs import printable
+from offline_mover.progress import Work
 
 _LISTED = 200
 """So many findings are printed for a person; ``--json`` lists all."""
@@ -43,6 +45,35 @@ def by_name(findings: Iterable[Finding | None]) -> list[Finding]:
     return sorted((finding for finding in findings if finding), key=lambda finding: finding.damage.name)
 
 
+class Placeholder(str):
+    """A word of a command that only the operator can know, in capitals as in ``--help``."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextCommand:
+    """The command to run next, as far as the command that ended can tell; the command line knows the rest.
+
+    Args:
+        verb: such as ``verify`` or ``receipts push``.
+        words: its positional arguments by their names on the command line, where they are known; for
+            another, the words of this run stay if it is the same verb, else a placeholder in capitals stands.
+        options: its options without their dashes; ``None`` leaves out one that this run has, an empty text is
+            a switch.
+    """
+
+    verb: str
+    words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    options: Mapping[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, verb: str, volumes: Iterable[Path | str], **options: str | None) -> Self:
+        """A command on volumes."""
+        named = {name.replace("_", "-"): value for name, value in options.items()}
+        return cls(verb=verb, words={"volumes": tuple(map(str, volumes))}, options=named)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of a command. ``code`` is ``None`` exactly when everything asked for holds."""
@@ -53,6 +84,8 @@ class Outcome:
     """One line: what was found or done."""
     next_step: str
     """One line: what the operator does now."""
+    next_command: NextCommand | None = None
+    """The command for that, where there is one."""
     transfer_id: str = ""
     manifest_sha256: str | None = None
     signers: tuple[CountedKey, ...] = ()
@@ -66,6 +99,14 @@ class Outcome:
     lines: tuple[str, ...] = ()
     """What else a person is told, before the verdict."""
 
+    def beside(self, **words: str) -> Outcome:
+        """The same, with words of its next command that only the command line knows."""
+        step = self.next_command
+        if step is None or step.verb == self.command:
+            return self
+        known = {name: (word,) for name, word in words.items()}
+        return replace(self, next_command=replace(step, words={**step.words, **known}))
+
     @property
     def damages(self) -> tuple[Damage, ...]:
         """The findings without their volumes."""
@@ -77,7 +118,7 @@ class Outcome:
         return 0 if self.code is None else self.code.exit_code
 
     def to_json(self) -> dict[str, Any]:
-        """The event ``result``."""
+        """The event ``result``, without what only the command line knows."""
         return {
             "event": "result",
             "command": self.command,
@@ -92,6 +133,25 @@ class Outcome:
             **self.facts,
             "damage": [finding.to_json() for finding in self.findings],
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What the command line adds to an outcome.
+
+    Args:
+        command: the next command, word by word; empty where there is none.
+        line: the same, as a line to paste.
+        placeholders: the words in capitals in it, for which the operator has to put something.
+        work: what was done, and in what time.
+        seconds: that the whole run took.
+    """
+
+    command: tuple[str, ...] = ()
+    line: str = ""
+    placeholders: tuple[str, ...] = ()
+    work: tuple[Work, ...] = ()
+    seconds: float = 0.0
 
 
 class Report:
@@ -113,25 +173,37 @@ class Report:
         """Write one line for a person on stderr."""
         print(redact(printable(text)), file=sys.stderr, flush=True)
 
-    def outcome(self, outcome: Outcome) -> int:
+    def outcome(self, outcome: Outcome, ending: Ending) -> int:
         """Tell how it ended; returns the exit code."""
         if self._as_json:
-            self.event(**outcome.to_json())
+            self.event(
+                **outcome.to_json(),
+                nextCommand=list(ending.command) or None,
+                seconds=round(ending.seconds, 3),
+                work=[
+                    {"title": work.title, "bytes": work.done_bytes, "seconds": round(work.seconds, 3)}
+                    for work in ending.work
+                ],
+            )
             return outcome.exit_code
         for finding in outcome.findings[:_LISTED]:
             print(_finding_line(finding))
         if (rest := len(outcome.findings) - _LISTED) > 0:
-            print(f"… and {rest} more; --json lists all")
+            print(f"… and {rest:,} more; --json lists all")
         for line in outcome.lines:
             print(redact(printable(line)))
         word = "OK" if outcome.code is None else outcome.code.name
         print(
-            f"{_coloured(word, good=outcome.code is None, stream=sys.stdout)}: {printable(outcome.verdict)}"
+            f"{_coloured(word, good=outcome.code is None, stream=sys.stdout)}: "
+            f"{redact(printable(outcome.verdict))}"
         )
-        print(f"Next: {printable(outcome.next_step)}", flush=True)
+        if ending.work:
+            done = "; ".join(map(work_line, ending.work))
+            print(f"Took {amounts.duration(ending.seconds)}: {done}")
+        print("\n".join(_next(outcome.next_step, ending)), flush=True)
         return outcome.exit_code
 
-    def error(self, command: str, error: AirgapError) -> int:
+    def error(self, command: str, error: AirgapError, ending: Ending) -> int:
         """Tell why it could not be done; returns the exit code."""
         code = error.code
         self.event(
@@ -141,12 +213,30 @@ class Report:
             exitCode=code.exit_code,
             verdict=error.detail,
             next=code.remedy,
+            nextCommand=list(ending.command) or None,
             retryable=code.is_retryable,
         )
         word = _coloured(code.name, good=False, stream=sys.stderr)
         print(f"{word}: {redact(printable(error.detail))}", file=sys.stderr)
-        self.note(f"Next: {code.remedy}")
+        for line in _next(code.remedy, ending):
+            print(line, file=sys.stderr)
         return code.exit_code
+
+
+def _next(step: str, ending: Ending) -> list[str]:
+    """``Next: …``, and below it the command for it on a line of its own, ready to be pasted."""
+    told = [f"Next: {redact(printable(step))}"]
+    if ending.line:
+        told.append(f"  {redact(printable(ending.line))}")
+    if ending.placeholders:
+        told.append(f"  (put your own in place of {' and '.join(ending.placeholders)})")
+    return told
+
+
+def work_line(work: Work) -> str:
+    """What a stretch of work took: ``fetching 114.3 MB took 2 s, 57.2 MB/s``."""
+    took = f"{work.title} {amounts.size(work.done_bytes)} took {amounts.duration(work.seconds)}"
+    return f"{took}, {amounts.rate(work.done_bytes / work.seconds)}" if work.seconds >= 1 else took
 
 
 def _finding_line(finding: Finding) -> str:

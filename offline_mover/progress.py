@@ -9,12 +9,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from offline_mover import amounts
+
 PLAIN_INTERVAL_S = 10.0
-_MIB = 1024 * 1024
+_NARROW_COLUMNS = 72
+"""Of a terminal that has no room for bars, only for figures."""
+_WIDE_COLUMNS = 110
+"""Of a terminal that has room for the name of the part, too."""
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: the run was stopped on purpose
     """The run was stopped; raised in worker threads, never seen by the caller of a command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A stretch of work that is done: what was done, to how many bytes, in what time."""
+
+    title: str
+    done_bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +39,51 @@ class LaneState:
     part: str
     done_bytes: int
     total_bytes: int
+    elapsed_s: float
+
+    @property
+    def rate_bytes_per_s(self) -> float:
+        """Bytes a second on average since the stretch began; 0 when that is not known yet."""
+        return _rate(self.done_bytes, self.elapsed_s)
+
+    @property
+    def left_s(self) -> int | None:
+        """Seconds to go at that rate; ``None`` when that is not known yet."""
+        return _left(self.total_bytes - self.done_bytes, self.rate_bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a stretch of work is: in all, and on each volume where there are several."""
+    """How far a stretch of work is: in all, and on each volume where there are several.
+
+    ``begun_parts`` of ``total_parts`` are done or being worked on; 0 where nobody counts.
+    """
 
     title: str
     done_bytes: int
     total_bytes: int
     elapsed_s: float
+    begun_parts: int = 0
+    total_parts: int = 0
     lanes: tuple[LaneState, ...] = ()
 
     @property
     def rate_bytes_per_s(self) -> float:
         """Bytes a second on average since the stretch began; 0 when that is not known yet."""
-        return max(0, self.done_bytes) / self.elapsed_s if self.elapsed_s >= 1 else 0.0
+        return _rate(self.done_bytes, self.elapsed_s)
 
     @property
     def left_s(self) -> int | None:
         """Seconds to go at that rate; ``None`` when that is not known yet."""
-        rate = self.rate_bytes_per_s
-        return int((self.total_bytes - self.done_bytes) / rate) if rate else None
+        return _left(self.total_bytes - self.done_bytes, self.rate_bytes_per_s)
+
+
+def _rate(done_bytes: int, elapsed_s: float) -> float:
+    return max(0, done_bytes) / elapsed_s if elapsed_s >= 1 else 0.0
+
+
+def _left(left_bytes: int, rate_bytes_per_s: float) -> int | None:
+    return int(max(0, left_bytes) / rate_bytes_per_s) if rate_bytes_per_s else None
 
 
 class Display(Protocol):
@@ -78,21 +115,55 @@ class Meter:
         self._title = ""
         self._done_bytes = 0
         self._total_bytes = 0
+        self._begun_parts = 0
+        self._total_parts = 0
         self._began_at = clock()
         self._lanes: dict[str, Lane] = {}
         self._is_cancelled = False
+        self._work: dict[str, Work] = {}
 
-    def start(self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None) -> None:
-        """Begin a new stretch of work; ``lanes`` has the bytes of each volume by its name."""
+    def start(
+        self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None, *, parts: int = 0
+    ) -> None:
+        """Begin a new stretch of work.
+
+        Args:
+            title: what is done; what follows `` blob `` in it is left out of the account of the work.
+            total_bytes: of all of it.
+            lanes: the bytes of each volume by its name.
+            parts: how many parts, over all volumes.
+        """
         with self._lock:
+            self._account()
             self._title, self._done_bytes, self._total_bytes = title, 0, total_bytes
+            self._begun_parts, self._total_parts = 0, parts
             self._began_at = self._clock()
             self._lanes = {name: Lane(self, name, total) for name, total in (lanes or {}).items()}
             self._show()
 
+    def work(self) -> tuple[Work, ...]:
+        """What was done so far, in the order in which it was begun; what took no bytes is left out."""
+        with self._lock:
+            self._account()
+            self._title = ""
+            return tuple(self._work.values())
+
+    def _account(self) -> None:
+        """Add the stretch that ends to the work that is done."""
+        title = self._title.partition(" blob ")[0]
+        if not title or self._done_bytes <= 0:
+            return
+        before = self._work.get(title, Work(title=title, done_bytes=0, seconds=0.0))
+        self._work[title] = Work(
+            title=title,
+            done_bytes=before.done_bytes + self._done_bytes,
+            seconds=before.seconds + self._clock() - self._began_at,
+        )
+
     def lane(self, name: str, part: str) -> Gauge:
         """Where the bytes of ``part`` on the volume ``name`` are reported."""
         with self._lock:
+            self._begun_parts += 1
             lane = self._lanes.get(name)
             if lane is None:
                 return self
@@ -135,13 +206,16 @@ class Meter:
         if self._display is None:
             return
         lanes = self._lanes.values() if len(self._lanes) > 1 else ()
+        elapsed_s = self._clock() - self._began_at
         self._display.show(
             Progress(
                 title=self._title,
                 done_bytes=self._done_bytes,
                 total_bytes=self._total_bytes,
-                elapsed_s=self._clock() - self._began_at,
-                lanes=tuple(lane.state() for lane in lanes),
+                elapsed_s=elapsed_s,
+                begun_parts=min(self._begun_parts, self._total_parts),
+                total_parts=self._total_parts,
+                lanes=tuple(lane.state(elapsed_s) for lane in lanes),
             )
         )
 
@@ -160,10 +234,14 @@ class Lane:
         """See the port."""
         self._meter.advance(size_bytes, self)
 
-    def state(self) -> LaneState:
-        """How far the volume is now."""
+    def state(self, elapsed_s: float) -> LaneState:
+        """How far the volume is now, ``elapsed_s`` after the stretch began."""
         return LaneState(
-            name=self._name, part=self.part, done_bytes=self.done_bytes, total_bytes=self._total_bytes
+            name=self._name,
+            part=self.part,
+            done_bytes=self.done_bytes,
+            total_bytes=self._total_bytes,
+            elapsed_s=elapsed_s,
         )
 
 
@@ -192,40 +270,67 @@ class PlainDisplay:
         """Nothing to restore."""
 
 
-def write_progress_line(progress: Progress) -> None:
-    """``fetching: 512 of 1024 MiB (50 %), 40 MiB/s, 12 s left`` on stderr."""
-    print(progress_line(progress), file=sys.stderr, flush=True)
+def write_progress_lines(progress: Progress) -> None:
+    """What :func:`progress_lines` says, on stderr."""
+    print("\n".join(progress_lines(progress)), file=sys.stderr, flush=True)
 
 
-def progress_line(progress: Progress) -> str:
-    """What :func:`write_progress_line` writes."""
-    done, total = progress.done_bytes, progress.total_bytes
+def progress_lines(progress: Progress) -> list[str]:
+    """``fetching: 12.3 MB of 114.3 MB (10 %), part 3 of 7, 41.5 MB/s, 12 s left``; a line for each volume."""
+    return [
+        f"{progress.title}: {', '.join(_figures(progress, _part_count(progress)))}",
+        *(f"  {lane.name}: {', '.join(_figures(lane))}" for lane in progress.lanes),
+    ]
+
+
+def _figures(state: Progress | LaneState, *more: str) -> list[str]:
+    done, total = state.done_bytes, state.total_bytes
     percent = 100 * done // total if total else 100
-    line = f"{progress.title}: {done // _MIB} of {total // _MIB} MiB ({percent} %)"
-    if progress.left_s is not None:
-        line += f", {progress.rate_bytes_per_s / _MIB:.0f} MiB/s, {progress.left_s} s left"
-    for lane in progress.lanes:
-        line += f"; {lane.name}: {lane.done_bytes // _MIB} of {lane.total_bytes // _MIB} MiB"
-    return line
+    figures = [f"{amounts.size(done)} of {amounts.size(total)} ({percent} %)", *more, *_pace(state)]
+    return [figure for figure in figures if figure]
+
+
+def _part_count(progress: Progress) -> str:
+    return f"part {progress.begun_parts:,} of {progress.total_parts:,}" if progress.total_parts else ""
+
+
+def _pace(state: Progress | LaneState) -> list[str]:
+    """Rate and time left, once they are known."""
+    if state.left_s is None:
+        return ["", ""]
+    return [amounts.rate(state.rate_bytes_per_s), f"{amounts.duration(state.left_s)} left"]
 
 
 class RichDisplay:
-    """Bars on the terminal, one in all and one a volume; rich is imported only here."""
+    """Bars on the terminal, one in all and one a volume; rich is imported only here.
+
+    On a narrow terminal the bars give way to the figures; only a wide one has the name of the part.
+    """
 
     def __init__(self) -> None:
         from rich import progress as bars  # noqa: PLC0415 - 50 ms that only a terminal needs
         from rich.console import Console  # noqa: PLC0415 - as above
+        from rich.table import Column  # noqa: PLC0415 - as above
 
-        self._bars: Any = bars.Progress(
-            bars.TextColumn("{task.description}", markup=False),
-            bars.BarColumn(),
-            bars.DownloadColumn(binary_units=True),
-            bars.TransferSpeedColumn(),
-            bars.TimeRemainingColumn(),
-            bars.TextColumn("{task.fields[part]}", markup=False),
-            console=Console(stderr=True),
-            transient=True,
+        console = Console(stderr=True)
+        name = bars.TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
         )
+        figures = [
+            bars.TextColumn(f"{{task.fields[{field}]}}", markup=False, table_column=Column(no_wrap=True))
+            for field in ("amount", "rate", "left", "part")
+        ]
+        amount, rate, left, part = figures
+        columns: list[bars.ProgressColumn]
+        if console.width < _NARROW_COLUMNS:
+            columns = [name, amount, left]
+        elif console.width < _WIDE_COLUMNS:
+            columns = [name, bars.BarColumn(bar_width=12), amount, rate, left]
+        else:
+            columns = [name, bars.BarColumn(), amount, rate, left, part]
+        self._bars: Any = bars.Progress(*columns, console=console, transient=True, expand=True)
         self._title: str | None = None
         self._tasks: dict[str, Any] = {}
         self._bars.start()
@@ -236,17 +341,26 @@ class RichDisplay:
             self._title = progress.title
             for task in self._tasks.values():
                 self._bars.remove_task(task)
-            self._tasks = {
-                "": self._bars.add_task(progress.title, total=progress.total_bytes, part=""),
-                **{
-                    lane.name: self._bars.add_task(f"  {lane.name}", total=lane.total_bytes, part="")
-                    for lane in progress.lanes
-                },
-            }
-        self._bars.update(self._tasks[""], completed=progress.done_bytes)
+            named = {"": progress.title, **{lane.name: f"  {lane.name}" for lane in progress.lanes}}
+            empty = {"amount": "", "rate": "", "left": "", "part": ""}
+            self._tasks = {name: self._bars.add_task(words, **empty) for name, words in named.items()}
+        self._move("", progress, _part_count(progress))
         for lane in progress.lanes:
-            if lane.name in self._tasks:
-                self._bars.update(self._tasks[lane.name], completed=lane.done_bytes, part=lane.part)
+            self._move(lane.name, lane, lane.part)
+
+    def _move(self, name: str, state: Progress | LaneState, part: str) -> None:
+        if name not in self._tasks:
+            return
+        rate, left = _pace(state)
+        self._bars.update(
+            self._tasks[name],
+            completed=state.done_bytes,
+            total=state.total_bytes,
+            amount=f"{amounts.size(state.done_bytes)} of {amounts.size(state.total_bytes)}",
+            rate=rate,
+            left=left,
+            part=part,
+        )
 
     def close(self) -> None:
         """Take the bars away."""

@@ -44,11 +44,13 @@ class Stock:
     """What is in a bag's folder: declared files with their sizes, by bag-relative name, and the rest.
 
     ``spellings`` has the names that the file system shows in another case; they are opened as it shows them.
+    ``partials`` are the sizes of what a killed run left half written, where that is no damage.
     """
 
     sizes: Mapping[str, int]
     spellings: Mapping[str, str]
     damages: tuple[Damage, ...]
+    partials: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,11 @@ class Bag:
     def payload_sizes(self) -> Mapping[str, int]:
         """Sizes of the parts and parity shards that are there, by name below ``data/``."""
         return payload_sizes(self.stock)
+
+    def reclaimable_bytes(self, keep: Collection[str]) -> int:
+        """What is free again before anything is written: half-written files, and payload not in ``keep``."""
+        spoilt = (size for name, size in self.payload_sizes.items() if name not in keep)
+        return sum(spoilt) + sum(self.stock.partials.values())
 
     def claims(self, part: PartRange) -> bool:
         """Whether the part should be on this volume: its texts say so, or it is there."""
@@ -167,7 +174,7 @@ def inspect_own_bag(volume: Path, bundle: AcceptedBundle) -> Bag:
 def inspect_bag(volume: Path, bundle: AcceptedBundle, *, passes_partials: bool = False) -> Bag:
     """Take stock of a bag of a bundle that is known and accepted; the folder need not be there yet.
 
-    With ``passes_partials`` what a killed run left half written is no finding.
+    With ``passes_partials`` what a killed run left half written is no finding, but among the partials.
 
     Raises:
         MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
@@ -203,7 +210,7 @@ def _read_layout(
     return layout, []
 
 
-_NOTHING = Stock(sizes={}, spellings={}, damages=())
+_NOTHING = Stock(sizes={}, spellings={}, damages=(), partials={})
 
 
 def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool = False) -> Stock:
@@ -222,9 +229,13 @@ def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool 
     declared = declared_names(manifest)
     sizes: dict[str, int] = {}
     spellings: dict[str, str] = {}
+    partials: dict[str, int] = {}
     damages: list[Damage] = []
     for entry in media_fs.walk(folder):
-        if entry.kind is Kind.LITTER or (passes_partials and is_partial(entry, declared)):
+        if entry.kind is Kind.LITTER:
+            continue
+        if passes_partials and _is_partial(entry, declared):
+            partials[entry.name] = entry.size_bytes
             continue
         # Only ASCII letters are folded: no other letter may ever turn into one of a declared name.
         name = entry.name.lower() if entry.name.isascii() else entry.name
@@ -238,7 +249,12 @@ def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool 
             break
         damages.append(_undeclared(entry, is_twin=is_ours))
     damages.sort(key=lambda damage: damage.name)
-    return Stock(sizes=sizes, spellings=spellings, damages=tuple(damages))
+    return Stock(
+        sizes=sizes,
+        spellings=spellings,
+        damages=tuple(damages),
+        partials=dict(sorted(partials.items())),
+    )
 
 
 def declared_names(manifest: BundleManifest) -> set[str]:
@@ -247,7 +263,7 @@ def declared_names(manifest: BundleManifest) -> set[str]:
     return parts | {*TAG_FILES, *OPTIONAL_TAG_FILES}
 
 
-def is_partial(entry: media_fs.Entry, declared: Collection[str]) -> bool:
+def _is_partial(entry: media_fs.Entry, declared: Collection[str]) -> bool:
     """Whether it is a declared file that is being written, or was when its writer was killed."""
     name = entry.name.removesuffix(media_fs.PARTIAL_SUFFIX)
     is_ours = name in declared or is_parity(name.removeprefix(_PAYLOAD))

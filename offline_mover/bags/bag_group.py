@@ -72,15 +72,6 @@ def open_group(
     return BagGroup(bags=bags)
 
 
-def numbered(numbers: Sequence[int]) -> str:
-    """``volumes 1, 3`` for a sentence; empty for none."""
-    if not numbers:
-        return ""
-    most = 20
-    listed = ", ".join(str(number) for number in numbers[:most]) + (", …" if len(numbers) > most else "")
-    return f"volume{'s' if len(numbers) > 1 else ''} {listed}"
-
-
 class PartState(Enum):
     """What became of a part when every copy of it had been looked at."""
 
@@ -144,7 +135,7 @@ def inspect(group: BagGroup, *, concurrency: int, meter: Meter) -> Inspection:
     sizes = {str(bag.volume): 0 for bag in group.bags}
     for check in pending:
         sizes[str(check.bag.volume)] += check.file.size_bytes
-    meter.start("verifying", sum(sizes.values()), sizes)
+    meter.start("verifying", sum(sizes.values()), sizes, parts=len(pending))
     whole_on: dict[str, Bag] = {}
     whole_shards: dict[str, Bag] = {}
     results = in_parallel(

@@ -8,7 +8,7 @@ from datetime import datetime
 from airgap.damage import Damage
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover.bags.bag import Bag, declared_names, inspect_bag, is_partial, read_envelope
+from offline_mover.bags.bag import Bag, inspect_bag, read_envelope
 from offline_mover.bags.bag_texts import PAYLOAD_FOLDER, Contents, bag_texts, payload_name
 from offline_mover.medium import media_fs
 
@@ -22,7 +22,7 @@ def prepare(wanted: Bag, *, keep: Collection[str]) -> None:
     """
     folder = wanted.folder
     media_fs.make_folder(folder, folder.name)
-    for name in _partials(wanted):
+    for name in wanted.stock.partials:
         media_fs.remove(folder / name, name)
     for name in wanted.payload_sizes.keys() - set(keep):
         media_fs.remove(wanted.path_of(name), name)
@@ -33,12 +33,6 @@ def make_payload_folders(wanted: Bag, names: Collection[str]) -> None:
     """Make the folders of the payload files ``names``; raises as :func:`prepare`."""
     for name in sorted({payload_name(name).rsplit("/", 1)[0] for name in names}):
         media_fs.make_folder(wanted.folder / name, name)
-
-
-def _partials(wanted: Bag) -> list[str]:
-    """Files that are being written under a declared name by nobody any more."""
-    declared = declared_names(wanted.manifest)
-    return [entry.name for entry in media_fs.walk(wanted.folder) if is_partial(entry, declared)]
 
 
 def complete(wanted: Bag, contents: Contents, *, now: datetime) -> None:

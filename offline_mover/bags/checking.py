@@ -74,7 +74,7 @@ def _start(meter: Meter, title: str, lanes: Sequence[Sequence[ExpectedFile]]) ->
     for lane in lanes:
         for file in lane:
             sizes[str(file.volume)] += file.size_bytes
-    meter.start(title, sizes.total(), dict(sizes))
+    meter.start(title, sizes.total(), dict(sizes), parts=sum(map(len, lanes)))
 
 
 def read_back(lanes: Sequence[Sequence[ExpectedFile]], *, concurrency: int, meter: Meter) -> list[Finding]:

@@ -12,8 +12,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from airgap.errors import AirgapError
+from airgap.errors import AirgapError, Code, OperatorError
 from airgap.redaction import redact
+from offline_mover.cli.options import UsageError, is_set
 from offline_mover.cli.parser import parse
 
 INTERRUPTED = 130
@@ -25,25 +26,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or that of the :class:`~airgap.errors.Code`; 1 for a bug, 130 when interrupted.
     """
-    asked = parse(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        asked = parse(given)
+    except UsageError as error:
+        return _refuse(error, given)
     _import_domain()
+    from offline_mover.cli.run_ending import RunEnding  # noqa: PLC0415 - brings in the domain as well
     from offline_mover.cli.session import Session  # noqa: PLC0415 - brings in the domain; --help does without
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name on a medium may not fit the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")
     session = Session(asked.output)
     report = session.report
+    ending = RunEnding(asked.typed, session.meter)
     try:
         with session:
             outcome = asked.request.run(session)
         session.record(asked.request.custody, outcome.code, outcome)
-        return report.outcome(outcome)
+        return report.outcome(outcome, ending.after(outcome.next_command))
     except AirgapError as error:
         session.record(asked.request.custody, error.code, None)
-        return report.error(asked.command, error)
+        return report.error(asked.command, error, ending.after_error(error))
     except KeyboardInterrupt:
         report.event(event="result", command=asked.command, code="INTERRUPTED", exitCode=INTERRUPTED)
         report.note(f"Interrupted. {asked.after_interruption}")
+        report.note(f"  {ending.again().line}")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone; keep the interpreter from complaining about it at exit.
@@ -57,6 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         session.let_go()
+
+
+def _refuse(error: UsageError, arguments: Sequence[str]) -> int:
+    """Tell that the arguments are wrong, in the form that they ask for themselves; returns the exit code."""
+    from offline_mover.outcome import Ending, Report  # noqa: PLC0415 - --help does without
+
+    words = ("offline-mover", *error.verb.split(), "--help")
+    refusal = OperatorError(Code.USAGE, str(error))
+    report = Report(as_json="--json" in arguments or is_set("json"))
+    return report.error(error.verb, refusal, Ending(command=words, line=" ".join(words)))
 
 
 def _import_domain() -> None:

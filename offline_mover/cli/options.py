@@ -59,15 +59,47 @@ class _Wide(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=min(100, shutil.get_terminal_size().columns))
 
 
+class UsageError(Exception):
+    """Wrong arguments: what argparse says of them, secrets left out, and the verb they were for."""
+
+    def __init__(self, verb: str, message: str) -> None:
+        super().__init__(message)
+        self.verb = verb
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser that does not repeat secrets that were typed where they do not belong."""
+    """A parser that does not repeat secrets that were typed where they do not belong.
+
+    ``declared`` are the arguments in the order of their declaration, ``branches`` what chooses the parser
+    of a verb, where there are verbs. The parser that was chosen is ``chosen`` in the namespace.
+    """
 
     def __init__(self, **members: Any) -> None:
+        self.declared: list[argparse.Action] = []
+        self.branches: Any = None
         super().__init__(**{"formatter_class": _Wide, "allow_abbrev": False, **members})
+        self.set_defaults(chosen=self)
+
+    @property
+    def verb(self) -> str:
+        """The words that choose this parser: ``receipts push``."""
+        return self.prog.partition(" ")[2]
 
     def error(self, message: str) -> NoReturn:
-        """End with argparse's message, redacted: exit code 2."""
-        super().error(redact(message))
+        """Refuse the arguments with argparse's message, redacted."""
+        raise UsageError(self.verb, redact(message))
+
+    def add_argument(self, *names: Any, **members: Any) -> argparse.Action:
+        """Declare an argument as argparse does; what only prints is not among :attr:`declared`."""
+        action = super().add_argument(*names, **members)
+        if action.dest not in {"help", "version"}:
+            self.declared.append(action)
+        return action
+
+    def add_subparsers(self, **members: Any) -> Any:
+        """Declare the verbs as argparse does."""
+        self.branches = super().add_subparsers(**members)
+        return self.branches
 
     def add_option(
         self, name: str, *, metavar: str, text: str, read: Callable[[str], T], default: T | None = None
@@ -83,13 +115,17 @@ class Parser(argparse.ArgumentParser):
 
     def add_switch(self, name: str, text: str) -> None:
         """An option without a value; the environment may set it."""
-        is_set = os.environ.get(_variable(name), "") not in {"", "0", "false"}
-        self.add_argument(f"--{name}", action="store_true", default=is_set, help=text)
+        self.add_argument(f"--{name}", action="store_true", default=is_set(name), help=text)
 
 
 def from_environment(name: str) -> str | None:
     """What the environment says of the option ``--name``, if anything."""
     return os.environ.get(_variable(name)) or None
+
+
+def is_set(name: str) -> bool:
+    """Whether the environment sets the switch ``--name``."""
+    return os.environ.get(_variable(name), "") not in {"", "0", "false"}
 
 
 def _variable(name: str) -> str:

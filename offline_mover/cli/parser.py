@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from airgap import __version__
 from offline_mover.cli import custody, plan, pull, push, receipts, repair, report, verify
+from offline_mover.cli.next_command import TypedWords
 from offline_mover.cli.options import CLOUD_NOTES, Output, Parser, read_output
 from offline_mover.cli.verb import Request, Verb
 
@@ -41,10 +42,15 @@ class Asked:
     request: Request
     output: Output
     after_interruption: str
+    typed: TypedWords
 
 
 def parse(arguments: Sequence[str] | None) -> Asked:
-    """Read the arguments; exits with 2 for wrong ones, 0 after ``--help``, as argparse does."""
+    """Read the arguments; exits with 0 after ``--help``, as argparse does.
+
+    Raises:
+        UsageError: they are wrong.
+    """
     options = parse_options(arguments)
     verb = VERBS[options.command]
     return Asked(
@@ -52,12 +58,21 @@ def parse(arguments: Sequence[str] | None) -> Asked:
         request=verb.read(options),
         output=read_output(options),
         after_interruption=verb.AFTER_INTERRUPTION,
+        typed=TypedWords.of(options, options.chosen),
     )
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The arguments as argparse has them, with ``command``, the verb's name; only verbs look into it."""
     return _parser().parse_args(arguments)
+
+
+def parser_of(verb: str) -> Parser:
+    """The parser of a verb such as ``receipts push``."""
+    parser = _parser()
+    for word in verb.split():
+        parser = parser.branches.choices[word]
+    return parser
 
 
 def _parser() -> Parser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,7 @@ class PlanRequest:
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
+        from offline_mover.amounts import counted  # noqa: PLC0415 - --help does without
         from offline_mover.bags.placement import read_rate, require_known  # noqa: PLC0415 - --help does without
         from offline_mover.commands.plan import plan  # noqa: PLC0415 - as above
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
@@ -122,10 +123,14 @@ class PlanRequest:
                 now=session.now,
                 concurrency=self.concurrency,
                 meter=session.meter,
+                saved_as=self.save,
             )
-        if self.save is not None and saved is not None:
-            session.write_file(self.save, "--save", saved.to_bytes())
-        return outcome
+        outcome = outcome.beside(source=self.source)
+        if self.save is None or saved is None:
+            return outcome
+        session.write_file(self.save, "--save", saved.to_bytes())
+        confirmed = f"Saved as {self.save}, for {counted(len(saved.volumes), 'volume')}."
+        return replace(outcome, lines=(*outcome.lines, confirmed))
 
 
 def read_parity(text: str | None) -> ParityWish | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,12 @@ from offline_mover.cli.options import (
     Access,
     Parser,
     add_cloud,
-    add_concurrency,
-    add_custody,
-    add_output,
     add_system_disk,
-    add_trust,
     add_volumes,
     from_to,
     read_access,
 )
+from offline_mover.cli.volume_request import VolumeRequest, add_judging_arguments, read_volume_arguments
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -74,60 +71,42 @@ def declare(parser: Parser) -> None:
     )
     parser.add_switch("with-tool", "lay this tool on each volume too, to verify and push from there")
     add_system_disk(parser)
-    add_trust(parser)
     add_cloud(parser)
-    add_concurrency(parser)
-    add_custody(parser)
-    add_output(parser)
+    add_judging_arguments(parser)
 
 
 def read(options: argparse.Namespace) -> PullRequest:
     """See the port."""
     return PullRequest(
+        **read_volume_arguments(options),
         source=options.source,
-        volumes=tuple(options.volumes),
         plan=options.plan,
         number=options.number,
         recarry=options.recarry,
         parity=options.parity,
         with_tool=options.with_tool,
         allows_system_disk=options.allow_system_disk,
-        trust=options.trust,
         access=read_access(options),
-        concurrency=options.concurrency,
-        who=options.who,
-        custody_dir=options.custody_dir,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PullRequest:
-    """A transfer that is to be brought onto volumes."""
+class PullRequest(VolumeRequest):
+    """A transfer that is to be brought onto volumes; ``source`` names it."""
 
     source: str
-    volumes: tuple[Path, ...]
     plan: Path | None
     number: int | None
     recarry: Path | None
     parity: str | None
     with_tool: bool
     allows_system_disk: bool
-    trust: Path
     access: Access
-    concurrency: int
-    who: str | None
-    custody_dir: Path | None
 
     @property
     def custody(self) -> CustodyNote:
         """See the port."""
-        return CustodyNote(
-            action="pulled",
-            volumes=self.volumes,
-            transfer_id=_transfer_in(self.source),
-            who=self.who,
-            side_dir=self.custody_dir,
-        )
+        return replace(self.note("pulled"), transfer_id=_transfer_in(self.source))
 
     def run(self, session: Session) -> Outcome:
         """See the port."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.custody_note import CustodyNote
@@ -13,14 +12,11 @@ from offline_mover.cli.options import (
     Access,
     Parser,
     add_cloud,
-    add_concurrency,
-    add_custody,
-    add_output,
     add_transfer,
-    add_trust,
     add_volumes,
     read_access,
 )
+from offline_mover.cli.volume_request import VolumeRequest, add_judging_arguments, read_volume_arguments
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -50,50 +46,26 @@ def declare(parser: Parser) -> None:
     add_volumes(parser)
     parser.add_argument("target", metavar="TARGET", help="https://<account>…/incoming, without a SAS")
     add_transfer(parser)
-    add_trust(parser)
     add_cloud(parser)
-    add_concurrency(parser)
-    add_custody(parser)
-    add_output(parser)
+    add_judging_arguments(parser)
 
 
 def read(options: argparse.Namespace) -> PushRequest:
     """See the port."""
-    return PushRequest(
-        volumes=tuple(options.volumes),
-        target=options.target,
-        transfer_id=options.transfer,
-        trust=options.trust,
-        access=read_access(options),
-        concurrency=options.concurrency,
-        who=options.who,
-        custody_dir=options.custody_dir,
-    )
+    return PushRequest(**read_volume_arguments(options), target=options.target, access=read_access(options))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PushRequest:
-    """Volumes that are to be sent."""
+class PushRequest(VolumeRequest):
+    """Volumes that are to be sent to ``target``."""
 
-    volumes: tuple[Path, ...]
     target: str
-    transfer_id: str | None
-    trust: Path
     access: Access
-    concurrency: int
-    who: str | None
-    custody_dir: Path | None
 
     @property
     def custody(self) -> CustodyNote:
         """See the port."""
-        return CustodyNote(
-            action="pushed",
-            volumes=self.volumes,
-            transfer_id=self.transfer_id,
-            who=self.who,
-            side_dir=self.custody_dir,
-        )
+        return self.note("pushed")
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
@@ -116,4 +88,4 @@ class PushRequest:
             session.record(self.custody, outcome.code, outcome)  # first: the log that is sent has it
             for note in push_custody(target, self.volumes, outcome.transfer_id, self.custody_dir):
                 session.report.note(note)
-        return outcome
+        return outcome.beside(address=address.sibling("receipts"))

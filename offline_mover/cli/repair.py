@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.custody_note import CustodyNote
-from offline_mover.cli.options import (
-    LOCAL_NOTES,
-    Parser,
-    add_concurrency,
-    add_custody,
-    add_output,
-    add_system_disk,
-    add_transfer,
-    add_trust,
-    add_volumes,
-)
+from offline_mover.cli.options import LOCAL_NOTES, Parser, add_system_disk, add_transfer, add_volumes
+from offline_mover.cli.volume_request import VolumeRequest, add_judging_arguments, read_volume_arguments
 
 if TYPE_CHECKING:
     from offline_mover.cli.session import Session
@@ -48,52 +39,33 @@ def declare(parser: Parser) -> None:
     parser.add_switch("in-place", "replace damaged parts on the volumes themselves")
     add_system_disk(parser)
     add_transfer(parser)
-    add_trust(parser)
-    add_concurrency(parser)
-    add_custody(parser)
-    add_output(parser)
+    add_judging_arguments(parser)
 
 
 def read(options: argparse.Namespace) -> RepairRequest:
     """See the port."""
     return RepairRequest(
-        volumes=tuple(options.volumes),
+        **read_volume_arguments(options),
         to=options.to,
         is_in_place=options.in_place,
         allows_system_disk=options.allow_system_disk,
-        transfer_id=options.transfer,
-        trust=options.trust,
-        concurrency=options.concurrency,
-        who=options.who,
-        custody_dir=options.custody_dir,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepairRequest:
+class RepairRequest(VolumeRequest):
     """Volumes whose lost parts are to be rebuilt, and where."""
 
-    volumes: tuple[Path, ...]
     to: Path | None
     is_in_place: bool
     allows_system_disk: bool
-    transfer_id: str | None
-    trust: Path
-    concurrency: int
-    who: str | None
-    custody_dir: Path | None
 
     @property
     def custody(self) -> CustodyNote:
         """See the port."""
         # The event goes to the volume that is written; those that are only read are left alone.
-        return CustodyNote(
-            action="repaired",
-            volumes=self.volumes if self.to is None else (self.to,),
-            transfer_id=self.transfer_id,
-            who=self.who,
-            side_dir=self.custody_dir,
-        )
+        note = self.note("repaired")
+        return note if self.to is None else replace(note, volumes=(self.to,))
 
     def run(self, session: Session) -> Outcome:
         """See the port."""

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.custody_note import CustodyNote
-from offline_mover.cli.options import (
-    LOCAL_NOTES,
-    Parser,
-    add_concurrency,
-    add_custody,
-    add_output,
-    add_transfer,
-    add_trust,
-    add_volumes,
+from offline_mover.cli.options import LOCAL_NOTES, Parser
+from offline_mover.cli.volume_request import (
+    VolumeRequest,
+    add_judging_arguments,
+    add_read_only,
+    add_volume_arguments,
+    read_volume_arguments,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +36,7 @@ AFTER_INTERRUPTION = "No report was written; run the same command again."
 
 def declare(parser: Parser) -> None:
     """Add the arguments."""
-    add_volumes(parser)
-    add_transfer(parser)
+    add_volume_arguments(parser)
     parser.add_option(
         "to",
         metavar="FILE",
@@ -47,51 +44,26 @@ def declare(parser: Parser) -> None:
         default=Path("report.html"),
         text="the page; its JSON twin is written beside it (default report.html, here)",
     )
-    parser.add_switch("read-only", "leave the media as they are; the custody event is kept on this machine")
-    add_trust(parser)
-    add_concurrency(parser)
-    add_custody(parser)
-    add_output(parser)
+    add_read_only(parser)
+    add_judging_arguments(parser)
 
 
 def read(options: argparse.Namespace) -> ReportRequest:
     """See the port."""
-    return ReportRequest(
-        volumes=tuple(options.volumes),
-        transfer_id=options.transfer,
-        to=options.to,
-        is_read_only=options.read_only,
-        trust=options.trust,
-        concurrency=options.concurrency,
-        who=options.who,
-        custody_dir=options.custody_dir,
-    )
+    return ReportRequest(**read_volume_arguments(options), to=options.to, is_read_only=options.read_only)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRequest:
-    """Volumes that are to be reported on."""
+class ReportRequest(VolumeRequest):
+    """Volumes that are to be reported on; ``to`` is the page."""
 
-    volumes: tuple[Path, ...]
-    transfer_id: str | None
     to: Path
     is_read_only: bool
-    trust: Path
-    concurrency: int
-    who: str | None
-    custody_dir: Path | None
 
     @property
     def custody(self) -> CustodyNote:
         """See the port."""
-        return CustodyNote(
-            action="reported",
-            volumes=self.volumes,
-            transfer_id=self.transfer_id,
-            who=self.who,
-            side_dir=self.custody_dir,
-            is_read_only=self.is_read_only,
-        )
+        return self.note("reported", is_read_only=self.is_read_only)
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
@@ -106,6 +78,7 @@ class ReportRequest:
             concurrency=self.concurrency,
             meter=session.meter,
             side_dir=self.custody_dir,
+            who=self.who,
         )
         beside = self.to.with_suffix(".json")
         session.write_file(self.to, "--to", page)

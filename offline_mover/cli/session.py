@@ -171,8 +171,16 @@ def _progress_event(state: Progress) -> dict[str, Any]:
         "totalBytes": state.total_bytes,
         "bytesPerSecond": int(state.rate_bytes_per_s),
         "secondsLeft": state.left_s,
+        "part": state.begun_parts,
+        "parts": state.total_parts,
         "volumes": [
-            {"path": lane.name, "doneBytes": lane.done_bytes, "totalBytes": lane.total_bytes}
+            {
+                "path": lane.name,
+                "doneBytes": lane.done_bytes,
+                "totalBytes": lane.total_bytes,
+                "bytesPerSecond": int(lane.rate_bytes_per_s),
+                "secondsLeft": lane.left_s,
+            }
             for lane in state.lanes
         ],
     }
@@ -186,4 +194,4 @@ def _display(output: Output, report: Report) -> Display:
             return progress.RichDisplay()
         except ImportError:  # a carried copy may be without it
             pass
-    return progress.PlainDisplay(progress.write_progress_line)
+    return progress.PlainDisplay(progress.write_progress_lines)

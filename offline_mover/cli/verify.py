@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from offline_mover.cli.custody_note import CustodyNote
-from offline_mover.cli.options import (
-    LOCAL_NOTES,
-    Parser,
-    add_concurrency,
-    add_custody,
-    add_output,
-    add_transfer,
-    add_trust,
-    add_volumes,
+from offline_mover.cli.options import LOCAL_NOTES, Parser
+from offline_mover.cli.volume_request import (
+    VolumeRequest,
+    add_judging_arguments,
+    add_read_only,
+    add_volume_arguments,
+    read_volume_arguments,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +38,7 @@ AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
 
 def declare(parser: Parser) -> None:
     """Add the arguments."""
-    add_volumes(parser)
-    add_transfer(parser)
+    add_volume_arguments(parser)
     parser.add_option(
         "recarry",
         metavar="FILE",
@@ -49,54 +46,32 @@ def declare(parser: Parser) -> None:
         default=Path("recarry.json"),
         text="where the request for lost parts is written, if there are any (default recarry.json, here)",
     )
-    parser.add_switch("read-only", "leave the media as they are; the custody event is kept on this machine")
-    add_trust(parser)
-    add_concurrency(parser)
-    add_custody(parser)
-    add_output(parser)
+    add_read_only(parser)
+    add_judging_arguments(parser)
 
 
 def read(options: argparse.Namespace) -> VerifyRequest:
     """See the port."""
     return VerifyRequest(
-        volumes=tuple(options.volumes),
-        transfer_id=options.transfer,
-        recarry=options.recarry,
-        is_read_only=options.read_only,
-        trust=options.trust,
-        concurrency=options.concurrency,
-        who=options.who,
-        custody_dir=options.custody_dir,
+        **read_volume_arguments(options), recarry=options.recarry, is_read_only=options.read_only
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyRequest:
-    """Volumes that are to be verified."""
+class VerifyRequest(VolumeRequest):
+    """Volumes that are to be verified; ``recarry`` is where the request for lost parts is written."""
 
-    volumes: tuple[Path, ...]
-    transfer_id: str | None
     recarry: Path
     is_read_only: bool
-    trust: Path
-    concurrency: int
-    who: str | None
-    custody_dir: Path | None
 
     @property
     def custody(self) -> CustodyNote:
         """See the port."""
-        return CustodyNote(
-            action="verified",
-            volumes=self.volumes,
-            transfer_id=self.transfer_id,
-            who=self.who,
-            side_dir=self.custody_dir,
-            is_read_only=self.is_read_only,
-        )
+        return self.note("verified", is_read_only=self.is_read_only)
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
+        from offline_mover.amounts import counted, size  # noqa: PLC0415 - --help does without
         from offline_mover.commands.verify import (  # noqa: PLC0415 - --help does without
             recarry_request,
             verify,
@@ -110,6 +85,7 @@ class VerifyRequest:
             now=session.now,
             concurrency=self.concurrency,
             meter=session.meter,
+            recarry=self.recarry,
         )
         request = recarry_request(inspection, now=session.now)
         if request is None:
@@ -118,5 +94,7 @@ class VerifyRequest:
         return replace(
             outcome,
             facts={**outcome.facts, "recarry": str(self.recarry)},
-            lines=(f"{self.recarry} asks for {len(request.parts)} parts, {request.size_bytes} bytes",),
+            lines=(
+                f"{self.recarry} asks for {counted(len(request.parts), 'part')}, {size(request.size_bytes)}",
+            ),
         )

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
 from airgap.custody_event import VolumeMark
 from airgap.errors import Code
-from offline_mover.bags.bag_group import Inspection, PartState, numbered
-from offline_mover.outcome import Outcome
+from airgap.recarry import REQUEST_NAME
+from offline_mover.amounts import counted, size
+from offline_mover.bags.bag_group import Inspection, PartState
+from offline_mover.bags.volume_names import volumes_named
+from offline_mover.outcome import NextCommand, Outcome, Placeholder
 
 
-def outcome_of(inspection: Inspection, *, command: str) -> Outcome:
-    """What an inspection comes to, in words and figures."""
+def outcome_of(inspection: Inspection, *, command: str, recarry: Path = Path(REQUEST_NAME)) -> Outcome:
+    """What an inspection comes to, in words and figures.
+
+    Args:
+        inspection: what was found.
+        command: that tells it.
+        recarry: where the request for lost parts is, or is going to be.
+    """
     group = inspection.group
     manifest = group.manifest
     code = inspection.code
+    next_step, next_command = _next_step(inspection, code, command, recarry)
     return Outcome(
         command=command,
         code=code,
         verdict=_verdict(inspection, code),
-        next_step=_next_step(inspection, code),
+        next_step=next_step,
+        next_command=next_command,
         transfer_id=manifest.transfer_id,
         manifest_sha256=group.verdict.manifest_sha256,
         signers=group.verdict.signers,
@@ -52,38 +66,78 @@ def outcome_of(inspection: Inspection, *, command: str) -> Outcome:
 
 def is_repairable(inspection: Inspection) -> bool:
     """Whether parts are lost, and all of them can be rebuilt from what is here."""
-    if not inspection.lost:
-        return False
-    from offline_mover.parity.repairing import can_repair  # noqa: PLC0415 - a bundle that is whole needs no coding
+    return bool(inspection.lost) and _can_rebuild(inspection, inspection.lost)
 
-    return can_repair(inspection)
+
+def _can_rebuild(inspection: Inspection, names: Collection[str]) -> bool:
+    from offline_mover.parity.repairing import can_rebuild  # noqa: PLC0415 - a whole bundle needs no coding
+
+    return can_rebuild(inspection, names)
 
 
 def _verdict(inspection: Inspection, code: Code | None) -> str:
     manifest = inspection.group.manifest
-    whole = f"{manifest.part_count} parts, {manifest.size_bytes} bytes of transfer {manifest.transfer_id}"
+    count = manifest.part_count
+    whole = f"{counted(count, 'part')}, {size(manifest.size_bytes)} of transfer {manifest.transfer_id}"
     if code is None:
         return f"{whole} are what was signed for {', '.join(manifest.audience)}, and nothing else is there"
     if code is Code.VOLUME_MISSING:
         return (
-            f"what is here is right: {inspection.count(PartState.WHOLE)} of {whole}; "
-            f"not seen: {numbered(inspection.group.absent)}"
+            f"what is here is right: {inspection.count(PartState.WHOLE):,} of {whole}; "
+            f"not seen: {volumes_named(inspection.group.absent)}"
         )
-    findings = sum(not finding.is_replaced for finding in inspection.findings)
-    return f"findings: {findings}, in {whole}"
+    findings = counted(sum(not finding.is_replaced for finding in inspection.findings), "finding")
+    if inspection.count(PartState.WHOLE) == count:
+        return f"all {whole} are whole and right, but there {_verb(findings)} {findings} about other files"
+    return f"{findings} in {whole}"
 
 
-def _next_step(inspection: Inspection, code: Code | None) -> str:
+def _verb(counted_findings: str) -> str:
+    return "is" if counted_findings.startswith("1 ") else "are"
+
+
+def _next_step(
+    inspection: Inspection, code: Code | None, command: str, recarry: Path
+) -> tuple[str, NextCommand | None]:
+    """What the operator does now, and with which command."""
+    volumes = [bag.volume for bag in inspection.group.bags]
     if code is None:
-        return "Carry the volumes on, or push them."
+        return "Carry the volumes on, or push them:", NextCommand.on("push", volumes)
     if code is Code.VOLUME_MISSING:
-        return f"Verify it together with {numbered(inspection.group.absent)}, or push what is here first."
-    if not inspection.lost:
-        return code.remedy
+        return _with_others(inspection, volumes)
+    if inspection.lost:
+        return _for_lost_parts(inspection, volumes, command, recarry)
+    return f"{code.remedy} Then run it again:", NextCommand(verb=command)
+
+
+def _with_others(inspection: Inspection, volumes: Sequence[Path]) -> tuple[str, NextCommand]:
+    """Where what is here is right, and other volumes were not shown."""
+    absent = volumes_named(inspection.group.absent)
+    step = f"Verify it together with {absent}, or push what is here first"
+    not_seen = [name for name, state in inspection.states.items() if state is PartState.NOT_SEEN]
+    if _can_rebuild(inspection, not_seen):
+        repair = _repair(volumes)
+        return f"{step}. Should {absent} be lost, the parity shards here are enough for repair:", repair
+    return f"{step}:", NextCommand.on("push", volumes)
+
+
+def _for_lost_parts(
+    inspection: Inspection, volumes: Sequence[Path], command: str, recarry: Path
+) -> tuple[str, NextCommand]:
+    """Where parts are lost: rebuilt on the spot, or brought again."""
     if is_repairable(inspection):
-        return "Run repair with the same volumes: the parity shards are enough to rebuild what is damaged."
-    if inspection.group.absent:
-        return (
-            f"Verify it with {numbered(inspection.group.absent)} too; else take recarry.json to the source."
-        )
-    return "Take recarry.json to the source and run pull --recarry there; push everything else meanwhile."
+        step = "Run repair with the same volumes: the parity shards are enough to rebuild what is damaged:"
+        return step, _repair(volumes)
+    if command != "verify":
+        verify = NextCommand.on("verify", volumes)
+        return f"Run verify, which writes {recarry}, the request for the lost parts:", verify
+    bring = NextCommand(
+        verb="pull", words={"volumes": (Placeholder("PATCH"),)}, options={"recarry": str(recarry)}
+    )
+    if absent := volumes_named(inspection.group.absent):
+        return f"Verify it with {absent} too; else take {recarry} to the source and run there:", bring
+    return f"Take {recarry} to the source and run there; push everything else meanwhile:", bring
+
+
+def _repair(volumes: Sequence[Path]) -> NextCommand:
+    return NextCommand.on("repair", volumes, to=Placeholder("VOLUME"))

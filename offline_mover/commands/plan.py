@@ -5,17 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from airgap.errors import Code
 from airgap.media_plan import PayloadFile, SavedPlan, estimated_seconds
 from airgap.parity import ParityWish
 from airgap.policy import TrustPolicy
+from offline_mover.amounts import counted, duration, size
+from offline_mover.amounts import rate as per_second
 from offline_mover.bags import placement
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import inspect_bag
 from offline_mover.bags.bag_texts import is_parity
 from offline_mover.bags.placement import Placement, VolumeOutlook
-from offline_mover.outcome import Outcome
+from offline_mover.bags.volume_names import numbered_name
+from offline_mover.outcome import NextCommand, Outcome, Placeholder
 from offline_mover.parallel import in_parallel
 from offline_mover.progress import Meter
 from offline_mover.pulling.fetching import fetch_bundle, source_etag
@@ -36,12 +40,14 @@ def plan(
     now: datetime,
     concurrency: int,
     meter: Meter,
+    saved_as: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Outcome, SavedPlan | None]:
     """Plan a pull onto volumes that are mounted or only described.
 
     The estimate is the time to fetch at the rate measured now, or at ``rate_bytes_per_s`` where that is
-    lower, and to read everything back once from media that are no slower at reading.
+    lower, and to read everything back once from media that are no slower at reading. ``saved_as`` is where
+    the plan is going to be kept.
 
     Returns:
         The outcome, ``MEDIA_FULL`` when it does not fit; and the plan to keep when it does.
@@ -69,7 +75,8 @@ def plan(
         volumes=_used(decided),
         layout=decided.layout,
     )
-    return _outcome(bundle, outlooks, decided, rate, seconds), saved if decided.holds else None
+    outcome = _outcome(bundle, outlooks, decided, rate, seconds, saved_as=saved_as, parity=parity)
+    return outcome, saved if decided.holds else None
 
 
 def _used(decided: Placement) -> tuple[tuple[str, ...], ...]:
@@ -86,7 +93,8 @@ def _with_held(outlook: VolumeOutlook, bundle: AcceptedBundle) -> VolumeOutlook:
         return outlook
     held = inspect_bag(outlook.path, bundle, passes_partials=True)
     names = {part.name for part, _ in bundle.manifest.parts() if held.part_damage(part) is None}
-    return placement.mounted(outlook.path, names)
+    kept = names | {name for name in held.payload_sizes if is_parity(name)}
+    return placement.mounted(outlook.path, names, reclaimed_bytes=held.reclaimable_bytes(kept))
 
 
 def _measured_rate(
@@ -117,34 +125,68 @@ def _measured_rate(
     return size / max(clock() - began, 1e-6)
 
 
+def _next_step(
+    outlooks: Sequence[VolumeOutlook],
+    decided: Placement,
+    lacking_bytes: int,
+    saved_as: Path | None,
+    parity: ParityWish | None,
+) -> tuple[str, NextCommand]:
+    """What the operator does with the plan, and with which command."""
+    if not decided.holds:
+        step = f"Add a volume with at least {size(lacking_bytes)}, or a larger one, and plan again:"
+        names = ",".join([*(outlook.name for outlook in outlooks), Placeholder("VOLUME")])
+        return step, NextCommand(verb="plan", options={"volume": names})
+    paths = tuple(str(outlook.path) for outlook in outlooks if outlook.path is not None)
+    wish = None if parity is None else str(parity)
+    if saved_as is not None:
+        first = paths[:1] or (Placeholder("VOLUME"),)
+        step = f"Insert {numbered_name(1, len(decided.names))} and run:"
+        options = {"plan": str(saved_as), "number": "1"}
+        return step, NextCommand(verb="pull", words={"volumes": first}, options=options)
+    if len(paths) == len(outlooks):
+        options = {} if wish is None else {"parity": wish}
+        return "Fill these volumes:", NextCommand(verb="pull", words={"volumes": paths}, options=options)
+    step = "Save the plan, then fill the volumes one at a time:"
+    return step, NextCommand(verb="plan", options={"save": "plan.json"})
+
+
 def _outcome(
-    bundle: AcceptedBundle, outlooks: Sequence[VolumeOutlook], decided: Placement, rate: float, seconds: int
+    bundle: AcceptedBundle,
+    outlooks: Sequence[VolumeOutlook],
+    decided: Placement,
+    rate: float,
+    seconds: int,
+    *,
+    saved_as: Path | None,
+    parity: ParityWish | None,
 ) -> Outcome:
     manifest = bundle.manifest
     loads = decided.plan.loads
     held = sum(len(outlook.held) for outlook in outlooks)
     lines = [
-        f"volume {number}  {outlook.name}{_file_system(outlook)}: {len(load.files)} files, "
-        f"{_size(load.size_bytes)} to write, {len(outlook.held)} there already, "
-        f"{_size(outlook.capacity.free_bytes - load.stored_bytes)} stay free"
+        f"{numbered_name(number, len(loads))}, {outlook.name}{_file_system(outlook)}: "
+        f"{counted(len(load.files), 'file')}, {size(load.size_bytes)} to write, "
+        f"{len(outlook.held):,} there already, "
+        f"{size(max(0, outlook.capacity.free_bytes - load.stored_bytes))} stay free"
         for number, (outlook, load) in enumerate(zip(outlooks, loads, strict=True), start=1)
     ]
     if rate:
         lines.append(
-            f"about {_duration(seconds)} with reading back, at {_size(int(rate))}/s measured from the source"
+            f"about {duration(seconds)} with reading back, at {per_second(rate)} measured from the source"
         )
     code = None if decided.holds else Code.MEDIA_FULL
     lacking = decided.plan.lacking_bytes
+    next_step, next_command = _next_step(outlooks, decided, lacking, saved_as, parity)
     return Outcome(
         command="plan",
         code=code,
-        verdict=f"{len(decided.plan.unplaced)} files, {_size(lacking)} do not fit"
+        verdict=f"{counted(len(decided.plan.unplaced), 'file')}, {size(lacking)} do not fit"
         if code
-        else f"transfer {manifest.transfer_id} fits: {manifest.part_count} parts, "
-        f"{_size(manifest.size_bytes)}",
-        next_step=f"Add a volume with at least {_size(lacking)}, or a larger one, and plan again."
-        if code
-        else "Run pull with these volumes, or --save the plan and fill them one at a time.",
+        else f"transfer {manifest.transfer_id} fits: {counted(manifest.part_count, 'part')}, "
+        f"{size(manifest.size_bytes)}",
+        next_step=next_step,
+        next_command=next_command,
         transfer_id=manifest.transfer_id,
         manifest_sha256=bundle.verdict.manifest_sha256,
         signers=bundle.verdict.signers,
@@ -180,24 +222,3 @@ def _outcome(
 def _file_system(outlook: VolumeOutlook) -> str:
     is_said = outlook.file_system is None or outlook.path is None
     return "" if is_said else f" ({outlook.file_system})"
-
-
-_STEP = 1000
-
-
-def _size(size_bytes: int) -> str:
-    """``1.5 GB``, counted in thousands as media are sold."""
-    amount = float(size_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(amount) < _STEP:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= _STEP
-    return f"{amount:.1f} TB"
-
-
-def _duration(seconds: int) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -7,7 +7,7 @@ never a bag that looks complete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from airgap.custody_event import VolumeMark
@@ -16,15 +16,17 @@ from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
+from offline_mover.amounts import counted, size
 from offline_mover.bags import bag_writing
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import inspect_own_bag
 from offline_mover.bags.bag_texts import Contents, ListedFile, is_parity
 from offline_mover.bags.checking import whole_files
+from offline_mover.bags.volume_names import medium_name, numbered_name, volume_name
 from offline_mover.bags.volumes import require_volume
-from offline_mover.medium import medium_read
+from offline_mover.medium import media_identity, medium_read
 from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
-from offline_mover.outcome import Finding, Outcome
+from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.progress import Meter
 from offline_mover.pulling import shards as parity_writing
 from offline_mover.pulling.destinations import (
@@ -68,7 +70,7 @@ def pull(
     if findings := fetch_parts(source, destinations, concurrency=concurrency, meter=meter):
         return _outcome(
             bundle,
-            f"parts in the storage that are not what was signed: {len(findings)}",
+            f"parts in the storage that are not what was signed: {len(findings):,}",
             findings,
             destinations,
         )
@@ -88,7 +90,7 @@ def pull(
     for destination in destinations:
         contents = _contents(bundle.manifest, destination, layout, shards)
         bag_writing.complete(destination.bag, contents, now=now)
-    return _finished(bundle, destinations)
+    return _finished(bundle, destinations, order)
 
 
 def _contents(
@@ -116,7 +118,7 @@ def _contents(
 # --- telling ------------------------------------------------------------------------------------------------
 
 
-def _finished(bundle: AcceptedBundle, destinations: Sequence[Destination]) -> Outcome:
+def _finished(bundle: AcceptedBundle, destinations: Sequence[Destination], order: PullOrder) -> Outcome:
     """Look at every volume once more, then tell."""
     findings = [
         Finding(damage=damage, volume=destination.bag.volume)
@@ -127,18 +129,66 @@ def _finished(bundle: AcceptedBundle, destinations: Sequence[Destination]) -> Ou
         return _outcome(
             bundle, "a volume does not hold what was written", findings, destinations, code=Code.MEDIA_LIED
         )
-    fetched = sum(len(destination.missing) for destination in destinations)
     here = len({name for destination in destinations for name in destination.names if not is_parity(name)})
-    shards = sum(is_parity(name) for destination in destinations for name in destination.names)
-    held = f"{here} of {bundle.manifest.part_count} parts{f' and {shards} parity shards' if shards else ''}"
-    where = ", ".join(str(destination.bag.volume) for destination in destinations)
+    fetched = sum(len(destination.missing) for destination in destinations)
+    manifest = bundle.manifest
     return _outcome(
         bundle,
-        f"transfer {bundle.manifest.transfer_id}: {held} are on {where}; "
-        f"{fetched} fetched, {here - fetched} were there, all read back and right",
+        f"transfer {manifest.transfer_id}: {here:,} of {counted(manifest.part_count, 'part')} are on "
+        f"{counted(len(destinations), 'volume')}; {fetched:,} fetched, {here - fetched:,} were there, "
+        "all read back and right",
         [],
         destinations,
+        order=order,
     )
+
+
+def _volume_line(bundle: AcceptedBundle, destination: Destination) -> str:
+    """Which volume is which: ``/usb: volume 2 of 3, label RED: 3 of 7 parts, 50.3 MB of 114.3 MB``."""
+    bag, manifest = destination.bag, bundle.manifest
+    sizes = {part.name: part.size_bytes for part, _ in manifest.parts() if part.name in destination.names}
+    shards = sum(is_parity(name) for name in destination.names)
+    words = [volume_name(destination.place), medium_name(media_identity.describe(bag.volume))]
+    held = [
+        f"{len(sizes):,} of {counted(manifest.part_count, 'part')}",
+        f"{size(sum(sizes.values()))} of {size(manifest.size_bytes)}",
+        counted(shards, "parity shard") if shards else "",
+    ]
+    return f"{bag.volume}: {_listed(words)}: {_listed(held)}"
+
+
+def _removed_lines(destinations: Sequence[Destination]) -> Iterator[str]:
+    """What was cleared away before anything was written."""
+    for destination in destinations:
+        if partials := destination.bag.stock.partials:
+            count = counted(len(partials), "half-written file")
+            yield (
+                f"{destination.bag.volume}: removed {count} of an earlier run, {size(sum(partials.values()))}"
+            )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(word for word in words if word)
+
+
+def _next_step(
+    code: Code | None, destinations: Sequence[Destination], order: PullOrder | None
+) -> tuple[str, NextCommand | None]:
+    """What the operator does after a pull, and with which command."""
+    again = NextCommand(verb="pull")
+    if code is Code.BLOB_MISMATCH:
+        return "Start a new transfer: the stored blob is not the one that was signed.", None
+    if code is Code.MEDIA_LIED:
+        return f"{code.remedy} With another medium, run it again:", again
+    if code is not None:
+        return f"{code.remedy} Then run it again:", again
+    if order is not None and order.plan is not None and len(destinations) == 1:
+        place, count = destinations[0].place, len(order.plan.volumes)
+        if place.number < count:
+            step = f"Insert {numbered_name(place.number + 1, count)} and run:"
+            return step, NextCommand(verb="pull", options={"number": str(place.number + 1)})
+    verify = NextCommand.on("verify", [destination.bag.volume for destination in destinations])
+    return "Carry the volumes; verify them wherever they change hands:", verify
 
 
 def _outcome(
@@ -148,13 +198,11 @@ def _outcome(
     destinations: Sequence[Destination] = (),
     *,
     code: Code | None = None,
+    order: PullOrder | None = None,
 ) -> Outcome:
     code = code or gravest(finding.damage for finding in findings)
     manifest = bundle.manifest
-    steps = {
-        None: "Carry the volumes; verify them wherever they change hands.",
-        Code.BLOB_MISMATCH: "Start a new transfer: the stored blob is not the one that was signed.",
-    }
+    next_step, next_command = _next_step(code, destinations, order)
     here = {name for destination in destinations for name in destination.names if not is_parity(name)}
     fetched = sum(len(destination.missing) for destination in destinations)
     written = (
@@ -164,12 +212,13 @@ def _outcome(
     )
     way = medium_read.read_back_way((destination.path_of(name), name) for destination, name in written)
     if way is CacheBypass.NONE:
-        steps[None] = f"{UNPLUG_FIRST} {steps[None]}"
+        next_step = f"{UNPLUG_FIRST} {next_step}"
     return Outcome(
         command="pull",
         code=code,
         verdict=verdict,
-        next_step=steps[code] if code is None or code in steps else code.remedy,
+        next_step=next_step,
+        next_command=next_command,
         transfer_id=manifest.transfer_id,
         manifest_sha256=bundle.verdict.manifest_sha256,
         signers=bundle.verdict.signers,
@@ -183,9 +232,20 @@ def _outcome(
         places={t.bag.volume: VolumeMark(number=t.place.number, of=t.place.of) for t in destinations},
         facts={
             "volumes": [
-                {"path": str(t.bag.volume), "number": t.place.number, "of": t.place.of, "files": len(t.names)}
+                {
+                    "path": str(t.bag.volume),
+                    "name": volume_name(t.place),
+                    "number": t.place.number,
+                    "of": t.place.of,
+                    "files": len(t.names),
+                }
                 for t in destinations
             ],
             "readBack": None if way is None else way.value,
+            "removed": [name for t in destinations for name in t.bag.stock.partials],
         },
+        lines=(
+            *_removed_lines(destinations),
+            *(() if findings else (_volume_line(bundle, destination) for destination in destinations)),
+        ),
     )

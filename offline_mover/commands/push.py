@@ -21,11 +21,13 @@ from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
 from airgap.parts import PartRange, SignedPart
 from airgap.policy import TrustPolicy
+from offline_mover.amounts import counted
 from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
-from offline_mover.bags.bag_group import BagGroup, numbered, open_group
+from offline_mover.bags.bag_group import BagGroup, open_group
+from offline_mover.bags.volume_names import volumes_named
 from offline_mover.custody import log as custody_log
-from offline_mover.outcome import Finding, Outcome
+from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.parallel import in_lanes
 from offline_mover.progress import Meter
 from offline_mover.storage.part_stream import PartDamagedError, PartStream
@@ -99,7 +101,7 @@ def push(
         return _outcome(run, _unfinished(run, total), total)
     if not is_published:
         _publish(run)
-    done = f"{total.sent} parts sent, {total.skipped} were there"
+    done = f"{counted(total.sent, 'part')} sent, {total.skipped:,} were there"
     return _outcome(
         run, f"transfer {group.manifest.transfer_id} is whole in the target storage: {done}", total
     )
@@ -205,7 +207,8 @@ def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
         for index, lane in lanes.items()
         if lane
     }
-    run.meter.start(f"sending {blob.name}", sum(sizes.values()), sizes)
+    title = f"sending blob {blob.name} of {len(run.group.manifest.blobs):03d}"
+    run.meter.start(title, sum(sizes.values()), sizes, parts=sum(map(len, lanes.values())))
 
     def send(item: SignedPart) -> tuple[bool, list[Finding]]:
         return _send_part(run, blob, *item)
@@ -323,35 +326,47 @@ def _publish(run: _Run) -> None:
 
 
 def _unfinished(run: _Run, total: _Sent) -> str:
-    staged = f"{total.sent} parts sent, {total.skipped} were there"
+    staged = f"{counted(total.sent, 'part')} sent, {total.skipped:,} were there"
     damaged = len({finding.damage.name for finding in total.findings if not finding.is_replaced})
     if damaged:
-        return f"{staged}; damaged parts: {damaged}; their blobs are not committed, the target sees nothing"
+        return f"{staged}; damaged parts: {damaged:,}; their blobs are not committed, the target sees nothing"
     return (
-        f"{staged}; {len(total.not_here)} parts are on {numbered(run.group.absent) or 'other volumes'}; "
+        f"{staged}; {counted(len(total.not_here), 'part')} on {_elsewhere(run)}; "
         "until they are sent too, the target sees nothing"
     )
+
+
+def _elsewhere(run: _Run) -> str:
+    return volumes_named(run.group.absent) or "other volumes"
+
+
+def _next_step(run: _Run, total: _Sent, code: Code | None) -> tuple[str, NextCommand | None]:
+    if code is Code.VOLUME_MISSING:
+        return (
+            f"Insert {_elsewhere(run)} and push too, within a week: the storage keeps what was sent so long:",
+            NextCommand(verb="push"),
+        )
+    if code is None:
+        receipts = NextCommand(verb="receipts pull", words={"volume": (str(run.group.bags[0].volume),)})
+        return "The import starts by itself. Bring the target's receipt, once it is there:", receipts
+    if any(finding.damage.offset_bytes is not None for finding in total.findings):
+        verify = NextCommand.on("verify", [bag.volume for bag in run.group.bags])
+        return "Run verify: it says whether repair can help, and writes recarry.json:", verify
+    return f"{code.remedy} Then run it again:", NextCommand(verb="push")
 
 
 def _outcome(run: _Run, verdict: str, total: _Sent) -> Outcome:
     manifest = run.group.manifest
     code = gravest(finding.damage for finding in total.findings if not finding.is_replaced)
-    next_step = "Wait for the target's receipt; the import starts by itself."
-    if code is not None:
-        next_step = code.remedy
-        if any(finding.damage.offset_bytes is not None for finding in total.findings):
-            next_step = "Run verify on the volumes: it says whether repair can help, and writes recarry.json."
-    elif total.not_here:
+    if code is None and total.not_here:
         code = Code.VOLUME_MISSING
-        next_step = (
-            f"Push {numbered(run.group.absent) or 'the other volumes'} too, within a week: the storage keeps "
-            "what was sent so long."
-        )
+    next_step, next_command = _next_step(run, total, code)
     return Outcome(
         command="push",
         code=code,
         verdict=verdict,
         next_step=next_step,
+        next_command=next_command,
         transfer_id=manifest.transfer_id,
         manifest_sha256=run.group.verdict.manifest_sha256,
         signers=run.group.verdict.signers,

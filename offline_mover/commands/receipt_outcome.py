@@ -15,7 +15,8 @@ from airgap.fields import format_time
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
 from airgap.receipt import Receipt, ReceiptVerdict
-from offline_mover.outcome import Finding, Outcome
+from offline_mover.amounts import counted
+from offline_mover.outcome import Finding, NextCommand, Outcome, Placeholder
 
 _DETAIL_CHARACTERS = 200
 
@@ -101,7 +102,7 @@ def _line(receipt: Receipt) -> str:
     """What a receipt says, in one line."""
     what = receipt.transfer_id or f"an envelope {receipt.envelope_sha256[:16]}…"
     decided = f"by {receipt.target} at {format_time(receipt.decided_at)}"
-    proven = f"{_proven(receipt)} of {len(receipt.artifacts)} artifacts proven"
+    proven = f"{_proven(receipt):,} of {counted(len(receipt.artifacts), 'artifact')} proven"
     if receipt.code is None:
         return f"{what}: imported {decided}, {proven}"
     detail = f" ({receipt.detail[:_DETAIL_CHARACTERS]})" if receipt.detail else ""
@@ -111,14 +112,16 @@ def _line(receipt: Receipt) -> str:
     if receipt.artifacts:
         words.append(proven)
     if receipt.damage_count:
-        words.append(f"findings: {receipt.damage_count}")
+        words.append(counted(receipt.damage_count, "finding"))
     if parts := sorted({d.name for d in receipt.damages if PART_NAME.fullmatch(d.name)}):
         words.append(f"to bring again: {describe_parts(parts)}")
     if receipt.damage_count > len(receipt.damages):
-        words.append(f"only {len(receipt.damages)} findings are listed, verify the volumes for all")
+        listed = counted(len(receipt.damages), "finding is", "findings are")
+        words.append(f"only {listed} listed, verify the volumes for all")
     return "; ".join(words)
 
 
+_SAME_AGAIN = frozenset({Code.SERVICE_DENIED, Code.BLOB_CHANGED, Code.MEDIA_UNREADABLE})
 NOT_A_RECEIPT = "not the name of a receipt"
 _OTHER_CONTAINER = "Give the container of the receipts, not that of the uploads; the rest is left out."
 
@@ -127,17 +130,24 @@ def pull_outcome(
     volume: Path, results: list[CarriedReceipt], requests: list[str], awaited: list[str]
 ) -> Outcome:
     """How a pull ended; ``requests`` were written, ``awaited`` transfers have no receipt yet."""
+    step = NextCommand(verb="receipts push", words={"volume": (str(volume),)})
     if requests:
         then = (
             "Verify the volumes here: parts that are right are pushed again, for the others take "
-            f"{requests[0]}{' and the others' if requests[1:] else ''} to the source for pull --recarry."
+            f"{requests[0]}{' and the others' if requests[1:] else ''} to the source and run there:"
+        )
+        step = NextCommand(
+            verb="pull",
+            words={"volumes": (Placeholder("PATCH"),)},
+            options={"recarry": str(volume / requests[0])},
         )
     else:
-        then = "Carry the volume back to the source and run receipts push there."
+        then = "Carry the volume back to the source and run there:"
     code = None
     if awaited or not results:
         code = Code.NOT_FOUND
-        then = "The target has not decided yet, or its receipts are elsewhere: run it again later."
+        then = "The target has not decided yet, or its receipts are elsewhere: run it again later:"
+        step = NextCommand(verb="receipts pull")
     missing = f"; none yet for {', '.join(awaited[:10])}" if awaited else ""
     return _outcome(
         volume,
@@ -146,6 +156,7 @@ def pull_outcome(
         code=code,
         verdict=f"{_counted(results)} on {volume}{missing}",
         next_step=then,
+        next_command=step,
         facts={"recarryRequests": requests, "withoutReceipt": awaited},
     )
 
@@ -183,6 +194,7 @@ def _outcome(
     code: Code | None,
     verdict: str,
     next_step: str,
+    next_command: NextCommand | None = None,
     facts: dict[str, Any],
 ) -> Outcome:
     """What is wrong with a receipt outweighs ``code``; one transfer is named if there is but one."""
@@ -190,6 +202,7 @@ def _outcome(
     if found := gravest(damages):
         is_elsewhere = command == "receipts pull" and {damage.detail for damage in damages} == {NOT_A_RECEIPT}
         code, next_step = found, _OTHER_CONTAINER if is_elsewhere else found.remedy
+        next_command = NextCommand(verb=command) if found in _SAME_AGAIN else None
     told = [(result, result.summary) for result in results if result.summary]
     ids = {(summary.transfer_id, summary.manifest_sha256) for _, summary in told}
     transfer_id, manifest_sha256 = ids.pop() if len(ids) == 1 else (None, None)
@@ -199,6 +212,7 @@ def _outcome(
         code=code,
         verdict=verdict,
         next_step=next_step,
+        next_command=next_command,
         transfer_id=transfer_id or "",
         manifest_sha256=manifest_sha256,
         signers=(),

@@ -17,13 +17,15 @@ from airgap.damage import Damage, gravest
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
+from offline_mover.amounts import counted
 from offline_mover.bags import bag_writing, checking
-from offline_mover.bags.bag_group import Inspection, PartState, inspect, numbered, open_group
+from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
 from offline_mover.bags.bag_texts import ListedFile, is_parity
 from offline_mover.bags.checking import ExpectedFile
+from offline_mover.bags.volume_names import volumes_named
 from offline_mover.medium import medium_read
 from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
-from offline_mover.outcome import Finding, Outcome
+from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.parity import repair_destinations, repairing
 from offline_mover.parity.repair_destinations import RepairDestination
 from offline_mover.parity.repairing import Rebuilt
@@ -251,6 +253,7 @@ def _outcome(run: _Run, rebuilt: Rebuilt, failed: Sequence[Finding]) -> Outcome:
         code = Code.VOLUME_MISSING
     manifest = run.inspection.group.manifest
     way = _read_back_way(run, rebuilt)
+    next_step, next_command = _next_step(run, code, way)
     written = len(rebuilt.written.keys() & states.keys())
     return Outcome(
         command="repair",
@@ -258,7 +261,8 @@ def _outcome(run: _Run, rebuilt: Rebuilt, failed: Sequence[Finding]) -> Outcome:
         verdict=_verdict(
             run, written=written, kept=len(kept), lost=len(lost) + len(not_seen), failed=len(failed)
         ),
-        next_step=_next_step(run, code, way),
+        next_step=next_step,
+        next_command=next_command,
         transfer_id=manifest.transfer_id,
         manifest_sha256=run.inspection.group.verdict.manifest_sha256,
         signers=run.inspection.group.verdict.signers,
@@ -309,31 +313,37 @@ def _left_over(run: _Run, right: Collection[str]) -> Iterator[Finding]:
 
 def _verdict(run: _Run, *, written: int, kept: int, lost: int, failed: int) -> str:
     if failed:
-        return f"files that read back differently from what was written: {failed}"
+        return f"files that read back differently from what was written: {failed:,}"
     count = run.inspection.group.manifest.part_count
-    before = f", {kept} were there from before" if kept else ""
+    before = f", {kept:,} were there from before" if kept else ""
     if lost and run.layout is None:
-        return f"{lost} of {count} parts are not here, and there is no parity to rebuild them from"
-    if lost:
-        return f"{written} parts rebuilt {run.where}{before}; {lost} cannot be rebuilt from what is here"
-    if written or kept:
         return (
-            f"{written} parts rebuilt {run.where}{before}, all read back and right; no part is lost any more"
+            f"{lost:,} of {counted(count, 'part')} are not here, and there is no parity to rebuild them from"
         )
-    return f"nothing to rebuild: all {count} parts are here, whole"
+    done = f"{counted(written, 'part')} rebuilt {run.where}{before}"
+    if lost:
+        return f"{done}; {lost:,} cannot be rebuilt from what is here"
+    if written or kept:
+        return f"{done}, all read back and right; no part is lost any more"
+    return f"nothing to rebuild: all {counted(count, 'part')} are here, whole"
 
 
-def _next_step(run: _Run, code: Code | None, way: CacheBypass | None) -> str:
+def _next_step(run: _Run, code: Code | None, way: CacheBypass | None) -> tuple[str, NextCommand | None]:
+    volumes = [bag.volume for bag in run.inspection.group.bags]
     if code is Code.MEDIA_LIED:
-        return code.remedy
+        return f"{code.remedy} With another medium, run it again:", NextCommand(verb="repair")
     if code is not None:
         absent = run.inspection.group.absent
-        more = f"Repair with {numbered(absent)} too; else verify" if absent else "Verify"
-        return f"{more} all volumes together, and take the recarry.json that is written to the source."
+        more = f"Repair with {volumes_named(absent)} too; else verify" if absent else "Verify"
+        return (
+            f"{more} all volumes together, and take the recarry.json that is written to the source:",
+            NextCommand.on("verify", volumes),
+        )
     first = f"{UNPLUG_FIRST} " if way is CacheBypass.NONE else ""
     if run.other is not None and run.destinations:
-        return f"{first}Push the volumes together with {run.other.bag.volume}."
-    return f"{first}Carry the volumes on, or push them."
+        together = [*volumes, run.other.bag.volume]
+        return f"{first}Push the volumes together with {together[-1]}:", NextCommand.on("push", together)
+    return f"{first}Carry the volumes on, or push them:", NextCommand.on("push", volumes)
 
 
 def _read_back_way(run: _Run, rebuilt: Rebuilt) -> CacheBypass | None:

@@ -24,7 +24,7 @@ from offline_mover.bags.bag import Bag, open_bag, read_envelope
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
 from offline_mover.bags.bag_texts import is_parity
 from offline_mover.bags.volumes import choose_transfer
-from offline_mover.commands.inspection_outcome import is_repairable, outcome_of
+from offline_mover.commands.inspection_outcome import outcome_of
 from offline_mover.custody import view as custody
 from offline_mover.custody.view import CustodyView
 from offline_mover.medium import media_fs, media_identity
@@ -105,8 +105,6 @@ def _inspected(
         for fact in _receipts(bag.volume, bag.verdict, bag.envelope, policy=policy, now=now)
     ]
     outcome = _with_custody(outcome_of(inspection, command="report"), history)
-    if inspection.lost and not is_repairable(inspection):
-        outcome = replace(outcome, next_step=f"{outcome.next_step} (verify writes recarry.json.)")
     return ReportFacts(
         made_at=now,
         who=media_identity.who(),

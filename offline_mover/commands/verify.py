@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from airgap.policy import TrustPolicy
-from airgap.recarry import RecarryRequest
+from airgap.recarry import REQUEST_NAME, RecarryRequest
 from offline_mover.bags.bag_group import Inspection, inspect, open_group
 from offline_mover.commands.inspection_outcome import outcome_of
 from offline_mover.outcome import Outcome
@@ -22,6 +22,7 @@ def verify(
     now: datetime,
     concurrency: int,
     meter: Meter,
+    recarry: Path = Path(REQUEST_NAME),
 ) -> tuple[Inspection, Outcome]:
     """Check a transfer's bags on any of its volumes, in any order; without network, without writing.
 
@@ -34,7 +35,7 @@ def verify(
     """
     group = open_group(volumes, transfer_id, policy=policy, now=now)
     inspection = inspect(group, concurrency=concurrency, meter=meter)
-    return inspection, outcome_of(inspection, command="verify")
+    return inspection, outcome_of(inspection, command="verify", recarry=recarry)
 
 
 def recarry_request(inspection: Inspection, *, now: datetime) -> RecarryRequest | None:

@@ -37,13 +37,13 @@ MAX_TRIES = 16
 # --- what can be rebuilt ------------------------------------------------------------------------------------
 
 
-def can_repair(inspection: Inspection) -> bool:
-    """Whether every lost part can be rebuilt from what is here; volumes that are not here count as lost."""
+def can_rebuild(inspection: Inspection, names: Collection[str]) -> bool:
+    """Whether the parts of these names can be rebuilt from what is here; what is not here counts as lost."""
     layout = layout_of(inspection)
     if layout is None:
         return False
     shards = whole_shards(inspection, layout)
-    return set(inspection.lost) <= set(repairable_parts(inspection, layout, shards))
+    return set(names) <= set(repairable_parts(inspection, layout, shards))
 
 
 def repairable_parts(

@@ -113,7 +113,7 @@ def _belongs(name: str, layout: ParityLayout | None) -> bool:
 
 def _outlook(held_bag: Bag, whole: frozenset[str], reserved_bytes: int) -> VolumeOutlook:
     """The volume as it is to be planned for: what is on it and not whole gives its place back."""
-    reclaimed = sum(size for name, size in held_bag.payload_sizes.items() if name not in whole)
+    reclaimed = held_bag.reclaimable_bytes(whole)
     return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed - reserved_bytes)
 
 

@@ -59,7 +59,8 @@ def fetch_parts(
         source, destinations, {part.blob for destination in destinations for part, _ in destination.missing}
     )
     sizes = {str(t.bag.volume): sum(part.size_bytes for part, _ in t.missing) for t in destinations}
-    meter.start("fetching", sum(sizes.values()), sizes)
+    parts = sum(len(destination.missing) for destination in destinations)
+    meter.start("fetching", sum(sizes.values()), sizes, parts=parts)
 
     def fetch(item: tuple[Destination, SignedPart]) -> Finding | None:
         destination, (part, sha256) = item

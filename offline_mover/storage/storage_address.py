@@ -113,6 +113,10 @@ class TransferAddress:
         """The container's name."""
         return self.container_url.rsplit("/", 1)[-1]
 
+    def sibling(self, container: str) -> str:
+        """The URL of another container of the same account."""
+        return f"{self.container_url.rsplit('/', 1)[0]}/{container}"
+
     @property
     def host(self) -> str:
         """Host and port, to show."""

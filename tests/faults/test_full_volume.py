@@ -60,3 +60,15 @@ def test_volume_that_fills_up_meanwhile_goes_on_when_there_is_room(site: Site) -
             assert scene.pull().code is None
         assert scene.fetched(asked) == sorted(scene.all_parts - state.whole)
         assert scene.verify().code is None
+
+
+def test_fitting_volume_is_filled_again_after_a_kill(site: Site) -> None:
+    """What the killed run left half written is as large as the room that is left."""
+    with site.scene() as scene, small_volume(scene, scene.bundle.manifest.size_bytes + 5 * 2**20) as volume:
+        folder = scene.part("001/00000001.part").parent
+        folder.mkdir(parents=True)
+        (folder / "00000001.part.partial").write_bytes(bytes(4 * 2**20))
+        site.tally.inject("full file system, of half-written files")
+        assert scene.pull().code is None
+        assert not list(volume.rglob("*.partial"))
+        assert not scene.state().partial

@@ -34,8 +34,10 @@ class HookedMeter(Meter):
         self._callback = callback
         self.totals: dict[str, int] = {}
 
-    def start(self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None) -> None:
-        super().start(title, total_bytes, lanes)
+    def start(
+        self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None, *, parts: int = 0
+    ) -> None:
+        super().start(title, total_bytes, lanes, parts=parts)
         self.totals[title] = total_bytes
         if title == self._awaited:
             self._callback()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from offline_mover.parallel import in_lanes, in_parallel
-from offline_mover.progress import Cancelled, Meter, PlainDisplay, progress_line
+from offline_mover.progress import Cancelled, Meter, PlainDisplay, progress_lines
 
 MIB = 1024 * 1024
 
@@ -56,15 +56,21 @@ def test_failure_of_one_stops_the_others() -> None:
 def test_plain_progress_is_a_line_now_and_then() -> None:
     now = 0.0
     lines: list[str] = []
-    display = PlainDisplay(lambda state: lines.append(progress_line(state)), interval_s=10, clock=lambda: now)
+    display = PlainDisplay(
+        lambda state: lines.extend(progress_lines(state)), interval_s=10, clock=lambda: now
+    )
     with Meter(display, clock=lambda: now) as meter:
-        meter.start("fetching", 100 * MIB, {"/a": 60 * MIB, "/b": 40 * MIB})
+        meter.start("fetching", 100_000_000, {"/a": 60_000_000, "/b": 40_000_000}, parts=25)
         for second in range(25):
             now = float(second)
-            meter.lane("/a" if second < 15 else "/b", "001/00000001.part").advance(4 * MIB)
+            meter.lane("/a" if second < 15 else "/b", "001/00000001.part").advance(4_000_000)
     assert lines == [
-        "fetching: 44 of 100 MiB (44 %), 4 MiB/s, 12 s left; /a: 44 of 60 MiB; /b: 0 of 40 MiB",
-        "fetching: 84 of 100 MiB (84 %), 4 MiB/s, 3 s left; /a: 60 of 60 MiB; /b: 24 of 40 MiB",
+        "fetching: 44.0 MB of 100.0 MB (44 %), part 11 of 25, 4.4 MB/s, 12 s left",
+        "  /a: 44.0 MB of 60.0 MB (73 %), 4.4 MB/s, 3 s left",
+        "  /b: 0 bytes of 40.0 MB (0 %)",
+        "fetching: 84.0 MB of 100.0 MB (84 %), part 21 of 25, 4.2 MB/s, 3 s left",
+        "  /a: 60.0 MB of 60.0 MB (100 %), 3.0 MB/s, 0 s left",
+        "  /b: 24.0 MB of 40.0 MB (60 %), 1.2 MB/s, 13 s left",
     ]
 
 

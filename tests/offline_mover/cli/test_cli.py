@@ -237,7 +237,10 @@ def test_verdict_and_next_step_on_stdout(
     assert exit_of("verify", str(loaded.volume), "--trust", str(policy)) == 0
     said = capsys.readouterr()
     assert said.out.startswith("OK: 4 parts, ")
-    assert said.out.splitlines()[-1].startswith("Next: ")
+    step, command, placeholders = said.out.splitlines()[-3:]
+    assert step == "Next: Carry the volumes on, or push them:"
+    assert command == f"  offline-mover push {loaded.volume} TARGET --sas-file FILE --trust {policy}"
+    assert placeholders == "  (put your own in place of TARGET and FILE)"
     assert said.err == ""
 
 

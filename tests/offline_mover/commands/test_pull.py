@@ -92,6 +92,24 @@ def test_leftovers_of_a_killed_pull_are_removed(empty: Bench) -> None:
     assert not [name for name in files(empty.volume) if name.endswith(".partial")]
 
 
+def test_leftovers_of_a_killed_pull_give_their_room_back_and_are_named(
+    empty: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stick that the bundle just fits on is full of half-written files."""
+    needed = 0
+    folder = empty.bag / "data" / "001"
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        needed += (folder / f"0000000{number}.part.partial").write_bytes(bytes(4 * 2**20))
+    usage = shutil.disk_usage(empty.volume)
+    room = empty.bundle.manifest.size_bytes + 4 * 2**20 - needed
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=room))
+    outcome = empty.pull()
+    assert outcome.code is None
+    assert outcome.facts["removed"] == ["data/001/00000001.part.partial", "data/001/00000002.part.partial"]
+    assert outcome.lines[0] == f"{empty.volume}: removed 2 half-written files of an earlier run, 8.4 MB"
+
+
 def test_bundle_by_an_unknown_key_writes_nothing(empty: Bench) -> None:
     stranger = make_bundle(keys=[new_key()])
     assert refusal(empty, MemoryContainer.holding(stranger)) is Code.SIGNER_UNKNOWN

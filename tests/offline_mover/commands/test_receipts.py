@@ -520,7 +520,7 @@ def test_damaged_envelope_on_the_volume_does_not_hold_up_its_receipt(
 
 def test_long_list_of_damage_says_that_it_is_not_all(storage: Container, volume: Path) -> None:
     storage.hold(refused(prod(), "001/00000002.part", damage_count=5000))
-    assert "only 1 findings are listed" in pull(storage, volume).lines[0]
+    assert "only 1 finding is listed" in pull(storage, volume).lines[0]
 
 
 # --- which channel -----------------------------------------------------------------------------------------

@@ -210,13 +210,13 @@ def test_one_volume_of_several_promises_nothing(spread: ParityDesk) -> None:
     flip(spread.file(spread.part_name(0)))
     for volumes in ([spread.volumes[0]], [spread.volumes[0], spread.volumes[3]]):
         inspection, outcome = spread.verify(*volumes)
-        assert not repairing.can_repair(inspection)
+        assert not repairing.can_rebuild(inspection, inspection.lost)
         assert outcome.facts["isRepairable"] is False
         repaired = spread.repair(*volumes)
         assert (repaired.code, repaired.counts["lostParts"]) == (Code.PART_CORRUPT, 1)
         assert not spread.patched(spread.part_name(0)).exists()
     inspection, _ = spread.verify()
-    assert repairing.can_repair(inspection)
+    assert repairing.can_rebuild(inspection, inspection.lost)
 
 
 def test_volumes_that_are_only_elsewhere_are_asked_for(spread: ParityDesk) -> None:
@@ -326,7 +326,7 @@ def test_parity_volume_whose_list_is_lost_still_serves(spread: ParityDesk) -> No
     (spread.bag_of(spread.volumes[3]) / PAYLOAD_MANIFEST).write_bytes(b"\xff")
     names = spread.lose(0)
     inspection, _ = spread.verify()
-    assert not repairing.can_repair(inspection)
+    assert not repairing.can_rebuild(inspection, inspection.lost)
     assert spread.repair().code is None
     assert_rebuilt(spread, names)
 
@@ -448,8 +448,10 @@ class _Stopping(Meter):
         self._stop = stop
         self._is_rebuilding = False
 
-    def start(self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None) -> None:
-        super().start(title, total_bytes, lanes)
+    def start(
+        self, title: str, total_bytes: int, lanes: Mapping[str, int] | None = None, *, parts: int = 0
+    ) -> None:
+        super().start(title, total_bytes, lanes, parts=parts)
         self._is_rebuilding = title != "verifying"
 
     def advance(self, size_bytes: int, lane: Lane | None = None) -> None:
