@@ -59,13 +59,13 @@ class NextCommand:
         verb: such as ``verify`` or ``receipts push``.
         words: its positional arguments by their names on the command line, where they are known; for
             another, the words of this run stay if it is the same verb, else a placeholder in capitals stands.
-        options: its options without their dashes; ``None`` leaves out one that this run has, an empty text is
-            a switch.
+        options: its options without their dashes, several values of one together; ``None`` leaves out one
+            that this run has, an empty text is a switch.
     """
 
     verb: str
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    options: Mapping[str, str | None] = field(default_factory=dict)
+    options: Mapping[str, str | tuple[str, ...] | None] = field(default_factory=dict)
 
     @classmethod
     def on(cls, verb: str, volumes: Iterable[Path | str], **options: str | None) -> Self:

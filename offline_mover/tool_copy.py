@@ -56,15 +56,25 @@ def lay_tool(volume: Path) -> int:
     return sum(_lay(file, volume / FOLDER) for file in files)
 
 
-def needed_bytes() -> int:
-    """What :func:`lay_tool` takes on a volume at most.
+def needed_bytes(volume: Path | None = None) -> int:
+    """What :func:`lay_tool` takes at most, besides the files of it that ``volume`` has already.
 
     Raises:
         OperatorError: ``USAGE`` when not run from a packed build.
     """
     tool = _require_packed()
-    files = [tool] if tool.is_file() else [path for path in tool.rglob("*") if path.is_file()]
-    return sum(-(-path.stat().st_size // _CLUSTER_BYTES) * _CLUSTER_BYTES for path in files)
+    if tool.is_file():
+        sizes = {SINGLE_FILE: tool.stat().st_size}
+    else:
+        sizes = {str(p.relative_to(tool)): p.stat().st_size for p in tool.rglob("*") if p.is_file()}
+    held = set() if volume is None else {name for name in sizes if _is_there(volume, name, sizes[name])}
+    return sum(-(-sizes[name] // _CLUSTER_BYTES) * _CLUSTER_BYTES for name in sizes.keys() - held)
+
+
+def _is_there(volume: Path, name: str, size_bytes: int) -> bool:
+    """Whether a file of the tool's name and size is on the volume; its bytes are compared when it is laid."""
+    path = volume / FOLDER / name
+    return path.is_file() and path.stat().st_size == size_bytes
 
 
 def _require_packed() -> Path:

@@ -7,7 +7,7 @@ order, some may be elsewhere, and one part may be on several: a re-carried part 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -72,6 +72,35 @@ def open_group(
     return BagGroup(bags=bags)
 
 
+def volumes_with(group: BagGroup, missing: Collection[str]) -> tuple[int, ...]:
+    """Numbers of the absent volumes that may hold the ``missing`` parts, all others being in the target.
+
+    A pull lays the parts onto the volumes in their order: each run of missing parts, and each run of others,
+    lies on volumes of its own. Where the volumes that are here were filled otherwise, all are named.
+    """
+    order = [part.name for part, _ in group.manifest.parts()]
+    places = {name: index for index, name in enumerate(order)}
+    spans = sorted(
+        (bag.place.number, min(held), max(held))
+        for bag in group.bags
+        if bag.place is not None
+        and bag.place.of is not None
+        and (held := [places[name] for name in bag.payload_sizes if name in places])
+    )
+    edges = [(0, -1, -1), *spans, (max(group.absent, default=0) + 1, len(order), len(order))]
+    found: set[int] = set()
+    for (low, _, after), (high, before, _) in itertools.pairwise(edges):
+        if before <= after:
+            return group.absent
+        numbers = [number for number in group.absent if low < number < high]
+        runs = [lost for lost, _ in itertools.groupby(name in missing for name in order[after + 1 : before])]
+        spare = len(numbers) - len(runs)
+        if spare < 0:
+            return group.absent
+        found |= {n for at, is_lost in enumerate(runs) if is_lost for n in numbers[at : at + spare + 1]}
+    return tuple(sorted(found)) or group.absent
+
+
 class PartState(Enum):
     """What became of a part when every copy of it had been looked at."""
 
@@ -95,6 +124,8 @@ class Inspection:
     whole_on: dict[str, Bag]
     whole_shards: dict[str, Bag]
     findings: tuple[Finding, ...]
+    unfinished: tuple[Path, ...] = ()
+    """Volumes whose pull did not finish; nothing of them was looked at."""
 
     @property
     def code(self) -> Code | None:
@@ -106,6 +137,11 @@ class Inspection:
     def count(self, state: PartState) -> int:
         """How many parts are in ``state``."""
         return sum(found is state for found in self.states.values())
+
+    @property
+    def is_all_whole(self) -> bool:
+        """Whether every part is here, whole and right; what is wrong then is about other files."""
+        return self.count(PartState.WHOLE) == len(self.states)
 
     @property
     def lost(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airgap.errors import Code, OperatorError
@@ -43,6 +43,25 @@ class VolumeOutlook:
     capacity: Capacity
     held: frozenset[str] = frozenset()
     """Payload names."""
+    reserved_bytes: int = 0
+    """To be left free; the capacity is without them."""
+    lacking_bytes: int = 0
+    """Of the reserved bytes, those that the volume has no room for."""
+
+    @property
+    def free_bytes(self) -> int:
+        """What is free, the reserved bytes among it."""
+        return self.capacity.free_bytes + self.reserved_bytes - self.lacking_bytes
+
+    def reserving(self, size_bytes: int) -> VolumeOutlook:
+        """The same volume with so much left free for something else; never less than nothing is left."""
+        left = self.capacity.free_bytes - size_bytes
+        return replace(
+            self,
+            capacity=replace(self.capacity, free_bytes=max(0, left)),
+            reserved_bytes=size_bytes,
+            lacking_bytes=max(0, -left),
+        )
 
 
 def mounted(path: Path, held: Collection[str] = (), *, reclaimed_bytes: int = 0) -> VolumeOutlook:

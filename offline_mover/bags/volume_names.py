@@ -22,6 +22,11 @@ def numbered_name(number: int, of: int | None) -> str:
     return "re-carried parts" if number == 1 else f"re-carried parts, no. {number}"
 
 
+def capitalised(name: str) -> str:
+    """The name at the beginning of a line: ``Volume 2 of 3``, ``Re-carried parts``."""
+    return name[:1].upper() + name[1:]
+
+
 def medium_name(identity: MediaIdentity) -> str:
     """``label USB_RED, serial 1234-ABCD``, as far as the medium has them; else empty."""
     known = (("label", identity.label), ("serial", identity.serial))

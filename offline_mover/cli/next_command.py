@@ -95,9 +95,9 @@ def _option(
         value = step.options[name]
         from offline_mover.outcome import Placeholder  # noqa: PLC0415 - --help does without
 
-        given = None if value is None else (value,) if value else ()
-        if isinstance(value, Placeholder):
-            placeholders.append(value)
+        values = value if isinstance(value, tuple) else (value,) if value else ()
+        given = None if value is None else values
+        placeholders += [word for word in values if isinstance(word, Placeholder)]
     elif _is_same(step, typed) or name in _SAME_EVERYWHERE or (name == _SIGN_IN and _is_there(step, typed)):
         given = typed.options.get(name)
     else:

@@ -62,6 +62,7 @@ def declare(parser: Parser) -> None:
     parser.add_option(
         "rate", metavar="SIZE", read=str, text="write rate of the slowest medium a second, like 20M"
     )
+    parser.add_switch("with-tool", "leave room for this tool on each volume, for pull --with-tool")
     parser.add_option("save", metavar="FILE", read=Path, text="write the plan, for pull --plan")
     add_trust(parser)
     add_cloud(parser)
@@ -76,6 +77,7 @@ def read(options: argparse.Namespace) -> PlanRequest:
         volume_texts=tuple(options.volume_texts or (from_environment("volume") or "").split(",")),
         parity=options.parity,
         rate=options.rate,
+        with_tool=options.with_tool,
         save=options.save,
         trust=options.trust,
         access=read_access(options),
@@ -91,6 +93,7 @@ class PlanRequest:
     volume_texts: tuple[str, ...]
     parity: str | None
     rate: str | None
+    with_tool: bool
     save: Path | None
     trust: Path
     access: Access
@@ -110,6 +113,10 @@ class PlanRequest:
 
         address = TransferAddress.source(self.source)
         outlooks = [require_known(text) for text in self.volume_texts]
+        if self.with_tool:
+            from offline_mover.tool_copy import needed_bytes  # noqa: PLC0415 - --help does without
+
+            outlooks = [outlook.reserving(needed_bytes(outlook.path)) for outlook in outlooks]
         rate = None if self.rate is None else read_rate(self.rate)
         wish = read_parity(self.parity)
         with session.container(address, self.access) as source:

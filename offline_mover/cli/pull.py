@@ -148,11 +148,11 @@ class PullRequest(VolumeRequest):
             recarry = RecarryRequest.from_bytes(
                 session.read_file(self.recarry, "--recarry", MAX_REQUEST_BYTES)
             )
-        reserved = 0
+        reserved = {}
         if self.with_tool:
             from offline_mover.tool_copy import needed_bytes  # noqa: PLC0415 - as above
 
-            reserved = needed_bytes()
+            reserved = {volume: needed_bytes(volume) for volume in self.volumes}
         return PullOrder(
             volumes=self.volumes,
             plan=plan,

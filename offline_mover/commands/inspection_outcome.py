@@ -87,13 +87,9 @@ def _verdict(inspection: Inspection, code: Code | None) -> str:
             f"not seen: {volumes_named(inspection.group.absent)}"
         )
     findings = counted(sum(not finding.is_replaced for finding in inspection.findings), "finding")
-    if inspection.count(PartState.WHOLE) == count:
-        return f"all {whole} are whole and right, but there {_verb(findings)} {findings} about other files"
+    if inspection.is_all_whole:
+        return f"all {whole} are whole and right, but {findings} about other files"
     return f"{findings} in {whole}"
-
-
-def _verb(counted_findings: str) -> str:
-    return "is" if counted_findings.startswith("1 ") else "are"
 
 
 def _next_step(
@@ -107,7 +103,15 @@ def _next_step(
         return _with_others(inspection, volumes)
     if inspection.lost:
         return _for_lost_parts(inspection, volumes, command, recarry)
-    return f"{code.remedy} Then run it again:", NextCommand(verb=command)
+    if inspection.unfinished:
+        names = ", ".join(map(str, inspection.unfinished))
+        step = f"Run pull again onto {names}: it fetches only what is missing. Then verify again:"
+        return step, NextCommand(verb=command)
+    if inspection.is_all_whole and not any(bag.stock.damages for bag in inspection.group.bags):
+        step = "The bag's own texts are damaged, which push does not need; pull again to renew them, or push:"
+        return step, NextCommand.on("push", volumes)
+    # As push does, which sends nothing while other files are in the transfer's folder.
+    return f"{code.remedy} Until then nothing is sent; run this again:", NextCommand(verb=command)
 
 
 def _with_others(inspection: Inspection, volumes: Sequence[Path]) -> tuple[str, NextCommand]:

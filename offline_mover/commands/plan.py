@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from airgap.errors import Code
-from airgap.media_plan import PayloadFile, SavedPlan, estimated_seconds
+from airgap.media_plan import Load, PayloadFile, SavedPlan, estimated_seconds
 from airgap.parity import ParityWish
 from airgap.policy import TrustPolicy
 from offline_mover.amounts import counted, duration, size
@@ -94,7 +94,8 @@ def _with_held(outlook: VolumeOutlook, bundle: AcceptedBundle) -> VolumeOutlook:
     held = inspect_bag(outlook.path, bundle, passes_partials=True)
     names = {part.name for part, _ in bundle.manifest.parts() if held.part_damage(part) is None}
     kept = names | {name for name in held.payload_sizes if is_parity(name)}
-    return placement.mounted(outlook.path, names, reclaimed_bytes=held.reclaimable_bytes(kept))
+    there = placement.mounted(outlook.path, names, reclaimed_bytes=held.reclaimable_bytes(kept))
+    return there.reserving(outlook.reserved_bytes)
 
 
 def _measured_rate(
@@ -135,17 +136,17 @@ def _next_step(
     """What the operator does with the plan, and with which command."""
     if not decided.holds:
         step = f"Add a volume with at least {size(lacking_bytes)}, or a larger one, and plan again:"
-        names = ",".join([*(outlook.name for outlook in outlooks), Placeholder("VOLUME")])
+        names = (*(outlook.name for outlook in outlooks), Placeholder("VOLUME"))
         return step, NextCommand(verb="plan", options={"volume": names})
     paths = tuple(str(outlook.path) for outlook in outlooks if outlook.path is not None)
-    wish = None if parity is None else str(parity)
+    tool = {"with-tool": ""} if any(outlook.reserved_bytes for outlook in outlooks) else {}
     if saved_as is not None:
         first = paths[:1] or (Placeholder("VOLUME"),)
-        step = f"Insert {numbered_name(1, len(decided.names))} and run:"
-        options = {"plan": str(saved_as), "number": "1"}
+        step = f"Insert {numbered_name(1, len(_used(decided)))} and run:"
+        options = {"plan": str(saved_as), "number": "1", **tool}
         return step, NextCommand(verb="pull", words={"volumes": first}, options=options)
     if len(paths) == len(outlooks):
-        options = {} if wish is None else {"parity": wish}
+        options = tool if parity is None else {"parity": str(parity), **tool}
         return "Fill these volumes:", NextCommand(verb="pull", words={"volumes": paths}, options=options)
     step = "Save the plan, then fill the volumes one at a time:"
     return step, NextCommand(verb="plan", options={"save": "plan.json"})
@@ -165,10 +166,7 @@ def _outcome(
     loads = decided.plan.loads
     held = sum(len(outlook.held) for outlook in outlooks)
     lines = [
-        f"{numbered_name(number, len(loads))}, {outlook.name}{_file_system(outlook)}: "
-        f"{counted(len(load.files), 'file')}, {size(load.size_bytes)} to write, "
-        f"{len(outlook.held):,} there already, "
-        f"{size(max(0, outlook.capacity.free_bytes - load.stored_bytes))} stay free"
+        _volume_line(number, len(_used(decided)), outlook, load)
         for number, (outlook, load) in enumerate(zip(outlooks, loads, strict=True), start=1)
     ]
     if rate:
@@ -216,6 +214,19 @@ def _outcome(
             else {"stripes": decided.layout.stripes, "parityShards": decided.layout.parity_shards},
         },
         lines=tuple(lines),
+    )
+
+
+def _volume_line(number: int, count: int, outlook: VolumeOutlook, load: Load) -> str:
+    """What is to go onto a volume and what is left of it."""
+    name = f"{outlook.name}{_file_system(outlook)}"
+    if number > count:
+        return f"{name}: not needed"
+    tool = f", {size(outlook.reserved_bytes)} kept for the tool" if outlook.reserved_bytes else ""
+    left = size(max(0, outlook.capacity.free_bytes - load.stored_bytes))
+    return (
+        f"{numbered_name(number, count)}, {name}: {counted(len(load.files), 'file')}, "
+        f"{size(load.size_bytes)} to write, {len(outlook.held):,} there already{tool}, {left} stay free"
     )
 
 

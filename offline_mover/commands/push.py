@@ -24,7 +24,7 @@ from airgap.policy import TrustPolicy
 from offline_mover.amounts import counted
 from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
-from offline_mover.bags.bag_group import BagGroup, open_group
+from offline_mover.bags.bag_group import BagGroup, open_group, volumes_with
 from offline_mover.bags.volume_names import volumes_named
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Finding, NextCommand, Outcome
@@ -331,19 +331,19 @@ def _unfinished(run: _Run, total: _Sent) -> str:
     if damaged:
         return f"{staged}; damaged parts: {damaged:,}; their blobs are not committed, the target sees nothing"
     return (
-        f"{staged}; {counted(len(total.not_here), 'part')} on {_elsewhere(run)}; "
+        f"{staged}; {counted(len(total.not_here), 'part')} on {_elsewhere(run, total)}; "
         "until they are sent too, the target sees nothing"
     )
 
 
-def _elsewhere(run: _Run) -> str:
-    return volumes_named(run.group.absent) or "other volumes"
+def _elsewhere(run: _Run, total: _Sent) -> str:
+    return volumes_named(volumes_with(run.group, {part.name for part in total.not_here})) or "other volumes"
 
 
 def _next_step(run: _Run, total: _Sent, code: Code | None) -> tuple[str, NextCommand | None]:
     if code is Code.VOLUME_MISSING:
         return (
-            f"Insert {_elsewhere(run)} and push too, within a week: the storage keeps what was sent so long:",
+            f"Insert {_elsewhere(run, total)} and push within a week, so long the storage keeps the rest:",
             NextCommand(verb="push"),
         )
     if code is None:

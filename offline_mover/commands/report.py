@@ -109,7 +109,7 @@ def _inspected(
         made_at=now,
         who=media_identity.who(),
         host=media_identity.host(),
-        status=Status.of(outcome.code, is_refused=False),
+        status=Status.of(outcome.code, is_refused=False, is_all_whole=inspection.is_all_whole),
         outcome=outcome,
         notes=(*_inspection_notes(inspection), *_notes(history, outcome, found)),
         verdict=group.verdict,
@@ -180,7 +180,7 @@ def _with_custody(outcome: Outcome, history: CustodyView) -> Outcome:
     if history.code is not broken or (outcome.code and outcome.code.exit_code <= broken.exit_code):
         return outcome
     verdict = f"{outcome.verdict}; but the custody logs: {history.verdict}"
-    return replace(outcome, code=broken, verdict=verdict, next_step=broken.remedy)
+    return replace(outcome, code=broken, verdict=verdict, next_step=broken.remedy, next_command=None)
 
 
 # --- what somebody should read -----------------------------------------------------------------------------

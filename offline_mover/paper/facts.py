@@ -66,17 +66,18 @@ class Status(Enum):
 
     WHOLE = ("whole", "Whole")
     INCOMPLETE = ("incomplete", "Incomplete")
+    UNCLEAN = ("unclean", "Whole, not clean")
     DAMAGED = ("damaged", "Damaged")
     TAMPERED = ("tampered", "Custody broken")
     REFUSED = ("refused", "Refused")
 
     @classmethod
-    def of(cls, code: Code | None, *, is_refused: bool) -> Status:
-        """What a report's code comes to."""
+    def of(cls, code: Code | None, *, is_refused: bool, is_all_whole: bool = False) -> Status:
+        """What a report's code comes to; a finding where every part is whole is about other files."""
         if is_refused:
             return cls.REFUSED
         special = {None: cls.WHOLE, Code.VOLUME_MISSING: cls.INCOMPLETE, Code.CUSTODY_BROKEN: cls.TAMPERED}
-        return special.get(code, cls.DAMAGED)
+        return special.get(code, cls.UNCLEAN if is_all_whole else cls.DAMAGED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +205,12 @@ class ReportFacts:
         """Covered by a trusted signature, and the same on all volumes."""
         return self.verdict.manifest if self.verdict else None
 
+    @property
+    def next_step(self) -> str:
+        """What to do now, as a sentence of its own: no command follows it here."""
+        step = self.outcome.next_step
+        return f"{step[:-1]}." if step.endswith(":") else step
+
     def label(self, volume: VolumeFacts) -> str | None:
         """The text of a volume's label; ``None`` where nothing should be carried."""
         if self.status is Status.REFUSED or volume.manifest_sha256 is None:
@@ -223,7 +230,8 @@ class ReportFacts:
                 "tool": {"name": "offline-mover", "version": __version__},
             },
             "status": self.status.value[0],
-            **{name: told[name] for name in ("code", "exitCode", "verdict", "next", "transferId", "signers")},
+            **{name: told[name] for name in ("code", "exitCode", "verdict", "transferId", "signers")},
+            "next": self.next_step,
             "notes": list(self.notes),
             "bundle": None if manifest is None else self._bundle(manifest),
             "artifacts": [artifact.to_json() for artifact in manifest.artifacts] if manifest else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from offline_mover.bags.volume_names import capitalised, volume_name
 from offline_mover.paper import qr_code
 from offline_mover.paper.facts import ReportFacts, VolumeFacts
 from offline_mover.paper.markup import Markup, element, joined
@@ -38,7 +39,7 @@ def _label(facts: ReportFacts, volume: VolumeFacts, text: str) -> Markup:
         qr_code.qr_svg(text, text),
         element(
             "div",
-            element("p", element("strong", f"Volume {volume.place or '?'}")),
+            element("p", element("strong", capitalised(volume_name(volume.place)))),
             element("p", "Transfer ", element("b", facts.outcome.transfer_id)),
             element("p", route),
             element("p", till),

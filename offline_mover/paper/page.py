@@ -8,6 +8,7 @@ from airgap import __version__
 from airgap.manifest import BundleManifest
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
+from offline_mover.bags.volume_names import volume_name
 from offline_mover.paper import labels as report_labels
 from offline_mover.paper import parts_picture, tables
 from offline_mover.paper.facts import ReportFacts, Status, VolumeFacts
@@ -26,6 +27,7 @@ _MAX_NAMED = 5
 _ICONS = {
     Status.WHOLE: "M20 2a18 18 0 1 0 0 36a18 18 0 1 0 0-36zm-2.6 26.2-8-8 2.9-2.9 5.1 5.1 10.4-10.4 2.9 2.9z",
     Status.INCOMPLETE: "M20 2a18 18 0 1 0 0 36a18 18 0 1 0 0-36zm0 4v28a14 14 0 0 1 0-28z",
+    Status.UNCLEAN: "M20 3 39 37H1zm-2 12v11h4V15zm0 13.500v4h4v-4z",
     Status.DAMAGED: "M20 3 39 37H1zm-2 12v11h4V15zm0 13.500v4h4v-4z",
     Status.TAMPERED: "M20 3 39 37H1zm-2 12v11h4V15zm0 13.500v4h4v-4z",
     Status.REFUSED: "M12.500 2h15L38 12.500v15L27.500 38h-15L2 27.500v-15zM9 17v6h22v-6z",
@@ -111,7 +113,7 @@ def _banner(facts: ReportFacts) -> Markup:
         element("p", word, element("span", code, class_="code"), class_="word"),
         element("p", outcome.verdict),
         _worst(facts),
-        element("p", element("b", "Next: "), outcome.next_step, class_="next"),
+        element("p", element("b", "Next: "), facts.next_step, class_="next"),
     )
     return element("section", icon, told, class_=f"banner {name}", aria_label="Verdict")
 
@@ -270,7 +272,7 @@ def _held(volume: VolumeFacts, *, is_refused: bool) -> list[str]:
         return [digest, joined((state(volume.code, "accepted by itself"), detail))]
     parity = f" and {volume.shards:,} parity shards" if volume.shards else ""
     return [
-        str(volume.place or "unknown"),
+        volume_name(volume.place),
         f"{volume.whole_parts:,} of {volume.parts:,} whole{parity}",
         f"{volume.size_bytes:,}",
         state(volume.code),

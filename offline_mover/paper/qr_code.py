@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from offline_mover.bags.bag_texts import Place
+from offline_mover.bags.volume_names import volume_name
 from offline_mover.paper.markup import Markup, element
 
 QUIET_ZONE_MODULES = 4
@@ -11,7 +12,7 @@ QUIET_ZONE_MODULES = 4
 
 def label_text(transfer_id: str, manifest_sha256: str, place: Place | None) -> str:
     """``acr-airgap-transfer:k3v9x2m7q1 sha256:… volume 2 of 3``: what a scanner shows."""
-    return f"acr-airgap-transfer:{transfer_id} sha256:{manifest_sha256} volume {place or '?'}"
+    return f"acr-airgap-transfer:{transfer_id} sha256:{manifest_sha256} {volume_name(place)}"
 
 
 def qr_svg(text: str, title: str) -> Markup:

@@ -27,7 +27,7 @@ header .made { text-align: right; font-size: 8.5pt; color: var(--soft); white-sp
 .banner .word { font-size: 17pt; line-height: 1.15; font-weight: 650; color: var(--tone); margin: 0; }
 .banner .code { font-size: 9pt; color: var(--ink); font-weight: 400; margin-left: 2mm; }
 .banner .next { margin-top: 2.5mm; padding-top: 2.5mm; border-top: 0.25mm solid var(--line); }
-.whole { --tone: var(--good); } .incomplete { --tone: var(--warn); }
+.whole { --tone: var(--good); } .incomplete, .unclean { --tone: var(--warn); }
 .damaged, .tampered, .refused { --tone: var(--bad); }
 
 .figures { display: flex; margin: 0 0 4mm; padding: 0; list-style: none; border: 0.25mm solid var(--line); }

@@ -12,6 +12,7 @@ from airgap.damage import gravest
 from airgap.errors import Code, MediaError, OperatorError, UntrustedInputError
 from airgap.media_plan import PayloadFile
 from airgap.parity import LAYOUT_NAME, ParityLayout
+from offline_mover.amounts import size
 from offline_mover.bags import bag_writing, placement
 from offline_mover.bags.bag import Bag, inspect_own_bag
 from offline_mover.bags.bag_group import BagGroup, Inspection
@@ -143,7 +144,7 @@ def with_wanted(destination: RepairDestination, names: Sequence[str]) -> RepairD
     if not decided.holds:
         raise MediaError(
             Code.MEDIA_FULL,
-            f"{destination.bag.volume}: {decided.plan.lacking_bytes} bytes more are needed; "
+            f"{destination.bag.volume}: {size(decided.plan.lacking_bytes)} more are needed; "
             "nothing was written",
         )
     return replace(destination, wanted=signed)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from airgap.errors import Code, MediaError, OperatorError
-from airgap.media_plan import PayloadFile, SavedPlan
+from airgap.media_plan import SLACK_BYTES, MediaPlan, PayloadFile, SavedPlan
 from airgap.parity import ParityLayout, ParityWish, shard_place
 from airgap.parts import SignedPart
 from airgap.recarry import RecarryRequest
+from offline_mover.amounts import size
 from offline_mover.bags import placement
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_texts import Place, is_parity, payload_name
 from offline_mover.bags.placement import VolumeOutlook
+from offline_mover.bags.volume_names import volume_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class PullOrder:
         number: which of the plan's volumes the first one is, where it does not say so itself.
         recarry: bring only these parts.
         parity: add parity shards.
-        reserved_bytes: to be left free on every volume.
+        reserved_bytes: to be left free, by volume.
     """
 
     volumes: tuple[Path, ...]
@@ -36,7 +38,7 @@ class PullOrder:
     number: int | None = None
     recarry: RecarryRequest | None = None
     parity: ParityWish | None = None
-    reserved_bytes: int = 0
+    reserved_bytes: Mapping[Path, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +67,20 @@ def choose_destinations(
         OperatorError: the saved plan is of another bundle, or which of its volumes this is cannot be told.
     """
     manifest = bundle.manifest
-    outlooks = [_outlook(b, held, order.reserved_bytes) for b, held in zip(bags, whole, strict=True)]
+    outlooks = [
+        _outlook(b, held, order.reserved_bytes.get(b.volume, 0)) for b, held in zip(bags, whole, strict=True)
+    ]
     if order.plan is not None:
         names, places = _planned(bundle, order, order.plan, bags)
         layout = order.plan.layout or _layout_of(bags)
-        _require_room(bundle, outlooks, names, layout)
+        _require_room(bundle, outlooks, names, places, layout)
     else:
         wanted = _wanted(bundle, order.recarry)
         decided = placement.place(
             manifest, outlooks, wanted, envelope_bytes=len(bundle.envelope), parity=order.parity
         )
         if not decided.holds:
-            _refuse_full(outlooks, decided.plan.lacking_bytes)
+            _refuse_full(outlooks, decided.plan)
         layout = decided.layout or _layout_of(bags)
         used = [index for index, names_here in enumerate(decided.names) if names_here]  # the rest stay blank
         bags, whole = [bags[index] for index in used], [whole[index] for index in used]
@@ -114,7 +118,7 @@ def _belongs(name: str, layout: ParityLayout | None) -> bool:
 def _outlook(held_bag: Bag, whole: frozenset[str], reserved_bytes: int) -> VolumeOutlook:
     """The volume as it is to be planned for: what is on it and not whole gives its place back."""
     reclaimed = held_bag.reclaimable_bytes(whole)
-    return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed - reserved_bytes)
+    return placement.mounted(held_bag.volume, whole, reclaimed_bytes=reclaimed).reserving(reserved_bytes)
 
 
 def _wanted(bundle: AcceptedBundle, recarry: RecarryRequest | None) -> list[PayloadFile]:
@@ -129,12 +133,28 @@ def _wanted(bundle: AcceptedBundle, recarry: RecarryRequest | None) -> list[Payl
     ]
 
 
-def _refuse_full(outlooks: Sequence[VolumeOutlook], lacking_bytes: int) -> None:
-    free = sum(outlook.capacity.free_bytes for outlook in outlooks)
+def _refuse_full(outlooks: Sequence[VolumeOutlook], plan: MediaPlan) -> None:
+    """Say what each volume needs and has; what no volume takes is counted to a single one."""
+    lacking = plan.lacking_bytes
+    if len(outlooks) == 1:
+        needed = plan.loads[0].stored_bytes + SLACK_BYTES + outlooks[0].reserved_bytes + lacking
+        told = f"{outlooks[0].name} needs {size(needed)} and has {_room(outlooks[0])}"
+        lacking = max(lacking, needed - outlooks[0].free_bytes)
+    else:
+        each = "; ".join(f"{outlook.name} has {_room(outlook)}" for outlook in outlooks)
+        told = f"{size(lacking)} have no place: {each}"
     raise MediaError(
         Code.MEDIA_FULL,
-        f"{lacking_bytes} bytes have no place, {free} are free; nothing was written. Add a volume, or plan "
-        "for several, one at a time",
+        f"{told}; nothing was written. Free {size(lacking)} more, add a volume, or plan for several, one at "
+        "a time",
+    )
+
+
+def _room(outlook: VolumeOutlook) -> str:
+    """What is free, and what of it is kept for the tool."""
+    free = f"{size(outlook.free_bytes)} free"
+    return (
+        f"{free}, and the tool takes {size(outlook.reserved_bytes)} of it" if outlook.reserved_bytes else free
     )
 
 
@@ -142,17 +162,18 @@ def _require_room(
     bundle: AcceptedBundle,
     outlooks: Sequence[VolumeOutlook],
     names: Sequence[frozenset[str]],
+    places: Sequence[Place],
     layout: ParityLayout | None,
 ) -> None:
     sizes = {part.name: part.size_bytes for part, _ in bundle.manifest.parts()}
     sizes |= {} if layout is None else dict(layout.shards(bundle.manifest))
-    for outlook, wanted in zip(outlooks, names, strict=True):
+    for outlook, wanted, place in zip(outlooks, names, places, strict=True):
         files = [PayloadFile(name=name, size_bytes=sizes[name]) for name in sorted(wanted) if name in sizes]
         decided = placement.place(
             bundle.manifest, [outlook], files, envelope_bytes=len(bundle.envelope), parity=None
         )
         if not decided.holds:
-            _refuse_full([outlook], decided.plan.lacking_bytes)
+            _refuse_full([replace(outlook, name=f"{outlook.name}, {volume_name(place)}")], decided.plan)
 
 
 def _planned(

@@ -60,8 +60,11 @@ class Desk:
         saved: SavedPlan | None = None,
         number: int | None = None,
         recarry: RecarryRequest | None = None,
+        order: PullOrder | None = None,
     ) -> Outcome:
-        order = PullOrder(volumes=tuple(volumes or self.volumes), plan=saved, number=number, recarry=recarry)
+        order = order or PullOrder(
+            volumes=tuple(volumes or self.volumes), plan=saved, number=number, recarry=recarry
+        )
         return pull(
             source or MemoryContainer.holding(self.bundle),
             order,
@@ -249,12 +252,69 @@ def test_plan_of_another_bundle_is_refused(desk: Desk) -> None:
         desk.pull([desk.volumes[0]], saved=saved, number=1)
 
 
+def test_full_volume_of_a_plan_is_named_with_what_it_needs_and_has(desk: Desk, room: dict[str, int]) -> None:
+    _, saved = desk.plan("10M:fat32", "14M:fat32", "32G:exfat")
+    room["two"] = 1
+    with pytest.raises(AirgapError) as caught:
+        desk.pull([desk.volumes[1]], saved=saved, number=2)
+    assert caught.value.code is Code.MEDIA_FULL
+    said = caught.value.detail
+    assert said.startswith(f"{desk.volumes[1]}, volume 2 of 3 needs ")
+    assert " needs 13.7 MB and has 6.3 MB free; nothing was written." in said
+
+
+def test_room_for_the_tool_counts_and_is_never_negative(desk: Desk, room: dict[str, int]) -> None:
+    room["one"] = 2
+    order = PullOrder(volumes=desk.volumes[:1], reserved_bytes={desk.volumes[0]: 61_000_000})
+    outlook = mounted(desk.volumes[0]).reserving(61_000_000)
+    assert outlook.capacity.free_bytes == 0
+    with pytest.raises(AirgapError) as caught:
+        desk.pull(order=order)
+    assert "has 10.5 MB free, and the tool takes 61.0 MB of it" in caught.value.detail
+    assert " -" not in caught.value.detail
+
+
+def test_filled_volume_says_which_one_comes_next(desk: Desk) -> None:
+    _, saved = desk.plan("10M:fat32", "14M:fat32", "32G:exfat")
+    first = desk.pull([desk.volumes[0]], saved=saved, number=1)
+    assert first.next_step == "Insert volume 2 of 3 and run:"
+    assert first.next_command is not None
+    assert (first.next_command.verb, first.next_command.options) == ("pull", {"number": "2"})
+    assert first.lines[0].startswith(f"{desk.volumes[0]}: volume 1 of 3")
+    last = desk.pull([desk.volumes[2]], saved=saved, number=3)
+    assert last.next_step.startswith("Carry the volumes")
+
+
 # --- verify -------------------------------------------------------------------------------------------------
 
 
 def test_volumes_are_verified_in_any_order(carried: Desk) -> None:
     for volumes in itertools.permutations(carried.volumes):
         assert carried.verify(*volumes)[1].code is None
+
+
+def test_volume_whose_pull_did_not_finish_is_named_and_the_others_are_looked_at(carried: Desk) -> None:
+    for volume in carried.volumes[:2]:
+        (volume / carried.bundle.transfer_id / ENVELOPE_NAME).unlink()
+    inspection, outcome = carried.verify()
+    assert outcome.code is Code.BAG_MALFORMED
+    assert [finding.volume for finding in outcome.findings] == list(carried.volumes[:2])
+    assert inspection.count(PartState.WHOLE) == len(carried.parts_on(carried.volumes[2]))
+    assert str(carried.volumes[0]) in outcome.next_step
+    with pytest.raises(AirgapError) as caught:
+        carried.verify(*carried.volumes[:2])
+    assert caught.value.code is Code.BAG_MALFORMED
+    assert all(str(volume) in caught.value.detail for volume in carried.volumes[:2])
+
+
+def test_other_file_is_no_damage_of_parts_and_push_says_the_same(carried: Desk) -> None:
+    (carried.volumes[0] / carried.bundle.transfer_id / "holiday.jpg").write_bytes(b"x")
+    outcome = carried.verify()[1]
+    assert outcome.code is Code.UNDECLARED_FILE
+    assert outcome.verdict.startswith("all 7 parts, ")
+    assert "Until then nothing is sent" in outcome.next_step
+    pushed = carried.push(MemoryContainer())
+    assert (pushed.code, pushed.counts["sentParts"]) == (Code.UNDECLARED_FILE, 0)
 
 
 def test_one_volume_alone_is_right_but_not_all(carried: Desk) -> None:
@@ -354,6 +414,26 @@ def require_whole(bundle: Bundle, target: MemoryContainer) -> None:
     for name, content in bundle.blobs.items():
         assert target.blobs[f"{bundle.transfer_id}/{name}"].content == content
     assert target.blobs[f"{bundle.transfer_id}/{ENVELOPE_NAME}"].content == bundle.envelope
+
+
+@pytest.mark.parametrize(
+    ("pushed", "needed"),
+    [
+        ((0,), "volumes 2, 3"),
+        ((2, 0), "volume 2"),
+        ((0, 2), "volume 2"),
+        ((1, 2), "volume 1"),
+        ((1,), "volumes 1, 3"),
+    ],
+)
+def test_only_the_volumes_that_are_needed_are_asked_for(
+    carried: Desk, pushed: tuple[int, ...], needed: str
+) -> None:
+    target = MemoryContainer()
+    outcomes = [carried.push(target, carried.volumes[index]) for index in pushed]
+    assert outcomes[-1].code is Code.VOLUME_MISSING
+    assert outcomes[-1].next_step.startswith(f"Insert {needed} and push")
+    assert f" on {needed}; " in outcomes[-1].verdict
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])

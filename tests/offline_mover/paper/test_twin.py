@@ -52,7 +52,13 @@ def _if_so(words: str) -> Say:
     return lambda value, _: words if value else ""
 
 
-_HEADLINES = {"whole": "Whole", "damaged": "Damaged", "refused": "Refused", "incomplete": "Incomplete"}
+_HEADLINES = {
+    "whole": "Whole",
+    "unclean": "Whole, not clean",
+    "damaged": "Damaged",
+    "refused": "Refused",
+    "incomplete": "Incomplete",
+}
 _CELLS = {
     "WHOLE": "whole",
     "REPLACED": "whole, beside a damaged copy",
@@ -111,7 +117,7 @@ ON_THE_PAGE: Mapping[str, Say] = {
     "volumes[].isReadOnly": _if_so("read-only"),
     "volumes[].totalBytes": _size,
     "volumes[].number": _fixed("{number} of {of}"),
-    "volumes[].of": _fixed("{number} of {of}"),
+    "volumes[].of": _fixed("volume {number} of {of}"),
     "volumes[].manifestDigest": _as_is,
     "volumes[].code": _as_is,
     "volumes[].detail": _as_is,
