@@ -44,6 +44,8 @@ CHANNEL = "demo"
 FOLDER = PROJECT / ".demo"
 _TIMEOUT_S = 150.0
 _POLL_S = 0.25
+_TOLD_LINES = 6
+"""Of what the mover says: its verdict, how long it took, and the next command."""
 _SCREEN = Console(highlight=False, soft_wrap=True)
 
 
@@ -107,7 +109,7 @@ async def offline_mover(
         await child.wait()
         raise DemoError(f"offline-mover {arguments[0]} took longer than {_TIMEOUT_S:.0f} s") from None
     text = output.decode(errors="replace").strip()
-    for line in text.splitlines()[-4:]:
+    for line in text.splitlines()[-_TOLD_LINES:]:
         _SCREEN.print(f"    {line}", markup=False)
     if expected is not None:
         expect(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 _STEP = 1000
 _MINUTE_S = 60
+_EXACT_S = 9.95
 _UNITS = ("kB", "MB", "GB", "TB")
 
 
@@ -26,7 +27,9 @@ def rate(bytes_per_s: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """The time in words: ``12 s``, ``2 min 5 s``, ``1 h 40 min``."""
+    """The time in words: ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 40 min``."""
+    if seconds < _EXACT_S and not float(seconds).is_integer():
+        return f"{max(seconds, 0.1):.1f} s"
     minutes, rest = divmod(int(seconds), _MINUTE_S)
     hours, minutes = divmod(minutes, _MINUTE_S)
     if hours:

@@ -19,6 +19,9 @@ from offline_mover import amounts
 from offline_mover.medium.media_fs import printable
 from offline_mover.progress import Work
 
+_RATED_S = 0.1
+"""What took less says nothing about a rate."""
+
 _LISTED = 200
 """So many findings are printed for a person; ``--json`` lists all."""
 
@@ -229,14 +232,14 @@ def _next(step: str, ending: Ending) -> list[str]:
     if ending.line:
         told.append(f"  {redact(printable(ending.line))}")
     if ending.placeholders:
-        told.append(f"  (put your own in place of {' and '.join(ending.placeholders)})")
+        told.append(f"  (put your own in place of {', '.join(ending.placeholders)})")
     return told
 
 
 def work_line(work: Work) -> str:
-    """What a stretch of work took: ``fetching 114.3 MB took 2 s, 57.2 MB/s``."""
-    took = f"{work.title} {amounts.size(work.done_bytes)} took {amounts.duration(work.seconds)}"
-    return f"{took}, {amounts.rate(work.done_bytes / work.seconds)}" if work.seconds >= 1 else took
+    """What a stretch of work took: ``fetching 114.3 MB in 2.0 s, 57.2 MB/s``."""
+    took = f"{work.title} {amounts.size(work.done_bytes)} in {amounts.duration(work.seconds)}"
+    return f"{took}, {amounts.rate(work.done_bytes / work.seconds)}" if work.seconds >= _RATED_S else took
 
 
 def _finding_line(finding: Finding) -> str:

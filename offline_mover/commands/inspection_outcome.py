@@ -82,8 +82,10 @@ def _verdict(inspection: Inspection, code: Code | None) -> str:
     if code is None:
         return f"{whole} are what was signed for {', '.join(manifest.audience)}, and nothing else is there"
     if code is Code.VOLUME_MISSING:
+        here = sum(part.size_bytes for part, _ in manifest.parts() if part.name in inspection.whole_on)
         return (
-            f"what is here is right: {inspection.count(PartState.WHOLE):,} of {whole}; "
+            f"what is here is right: {inspection.count(PartState.WHOLE):,} of {counted(count, 'part')}, "
+            f"{size(here)} of {size(manifest.size_bytes)}, of transfer {manifest.transfer_id}; "
             f"not seen: {volumes_named(inspection.group.absent)}"
         )
     findings = counted(sum(not finding.is_replaced for finding in inspection.findings), "finding")

@@ -240,7 +240,7 @@ def test_verdict_and_next_step_on_stdout(
     step, command, placeholders = said.out.splitlines()[-3:]
     assert step == "Next: Carry the volumes on, or push them:"
     assert command == f"  offline-mover push {loaded.volume} TARGET --sas-file FILE --trust {policy}"
-    assert placeholders == "  (put your own in place of TARGET and FILE)"
+    assert placeholders == "  (put your own in place of TARGET, FILE)"
     assert said.err == ""
 
 
