@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airgap.envelope import Envelope
-from airgap.errors import Code
+from airgap.errors import Code, PolicyRefusal
 from airgap.ledger import LedgerEntry
 from airgap.receipt import ReceiptVerdict
 from airgap.states import Kind, State
@@ -17,8 +17,10 @@ from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.settings import TargetSettings
 from function_app.storage.ledger import Ledger
+from function_app.target.acceptance import accept_bundle
 from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, default_key, new_key
 from tests.function_app.memory import ENVIRONMENT, START, failed
+from tests.function_app.test_admission import judging
 from tests.function_app.test_import import POLICY, Target, bundle_of, flip
 
 FIRST = f"{CHANNEL}/0000000000000001.json"
@@ -258,14 +260,22 @@ def test_number_that_another_took_the_moment_before_is_not_taken_twice(
 ) -> None:
     target, bundle = Target(), bundle_of()
     faster = other_entry(1, bundle.manifest_sha256 if same else "e" * 64)
-    take = Ledger.take
+    take, told = Ledger.take, list[str]()
 
     def overtaken(ledger: Ledger, entry: LedgerEntry) -> LedgerEntry:
         take(ledger, faster)
         return take(ledger, entry)
 
-    monkeypatch.setattr(Ledger, "take", overtaken)
-    target.assert_refused(target.receive(bundle), Code.REPLAYED if same else Code.SEQUENCE_REUSED)
+    def accept_once() -> None:
+        monkeypatch.setattr(Ledger, "take", overtaken)
+        with pytest.raises(PolicyRefusal) as refusal:
+            accept_bundle(target.side, judging(bundle.envelope))
+        told.append(refusal.value.code.name)
+
+    target.host.before["accept_bundle"] = accept_once
+    code = Code.REPLAYED if same else Code.SEQUENCE_REUSED
+    target.assert_refused(target.receive(bundle), code)
+    assert told == [code.name]
     assert target.pipelines.requests == {}
 
 
