@@ -55,6 +55,22 @@ LOCATED = frozenset(
     }
 )
 
+REQUIRED = {
+    "Microsoft.Authorization/roleAssignments": "scope principalId principalType roleDefinitionId",
+    "Microsoft.ContainerRegistry/registries/exportPipelines": "identity target options",
+    "Microsoft.ContainerRegistry/registries/importPipelines": "identity source options trigger",
+    "Microsoft.KeyVault/vaults": "tenantId sku softDeleteRetentionInDays enableSoftDelete",
+    "Microsoft.KeyVault/vaults/keys": "kty curveName keyOps attributes",
+    "Microsoft.KeyVault/vaults/secrets": "value",
+    "Microsoft.Insights/components": "Application_Type WorkspaceResourceId DisableLocalAuth",
+    "Microsoft.Insights/scheduledQueryRules": "scopes enabled severity windowSize actions",
+    "Microsoft.Storage/storageAccounts": "kind sku allowCrossTenantReplication allowSharedKeyAccess",
+    "Microsoft.Web/serverfarms": "kind sku reserved",
+    "Microsoft.Web/sites": "kind identity serverFarmId httpsOnly siteConfig",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "allow",
+}
+"""Members of a resource, or of its properties, without which it is another one."""
+
 
 def faults(template: dict[str, Any]) -> Iterator[str]:
     """What is wrong with a template and those of its modules, each fault as a text."""
@@ -83,6 +99,9 @@ def faults_of(resource: dict[str, Any]) -> Iterator[str]:
     yield from (f"{kind} has no member {name}" for name in resource.keys() - OF_A_RESOURCE)
     if kind in LOCATED and not {"location", "tags"} <= resource.keys():
         yield f"{kind} has no location or no tags"
+    present = resource.keys() | properties(resource).keys()
+    missing = set(REQUIRED.get(kind, "").split()) - present
+    yield from (f"{kind} has no {name}" for name in missing)
     segments = re.match(r"\[format\('((?:\{\d\}/)*\{\d\})'", resource["name"])
     if (segments[1].count("/") if segments else 0) + 1 != kind.count("/"):
         yield f"{kind} is named {resource['name']}"
@@ -129,6 +148,9 @@ BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {
         apiVersion="2025-04-02"
     ),
     "has no member propertes": lambda it: it["resources"][0].update(propertes={}),
+    "Microsoft.Authorization/roleAssignments has no scope": lambda it: it["resources"][2]["properties"][
+        "template"
+    ]["resources"][0].pop("scope"),
     "has no location or no tags": lambda it: foundation(it)[0].pop("tags"),
     "is named [parameters('prefix')]": lambda it: foundation(it)[1].update(
         type="Microsoft.Storage/storageAccounts/blobServices", name="[parameters('prefix')]"
