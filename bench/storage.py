@@ -207,7 +207,6 @@ def _pushes(bench: Bench, storage: Storage) -> list[Contestant]:
             f"{storage.url}/{container}",
             "--sas-file",
             str(sas),
-            "--allow-system-disk",
         ]
 
     def azcopy() -> list[str]:

@@ -32,7 +32,10 @@ and right. After an interruption run the same command again.
   offline-mover push /media/usb1 /media/usb2 https://dst.blob.core.windows.net/incoming \\
       --trust policy.json --sas-file sas.txt
 
-The SAS needs the permissions r, c and w on the container.
+What the storage has from earlier runs is read back before the bundle manifest is
+published; what was imported in the end only the target's receipt proves.
+
+The SAS needs the permissions r, c and w on the container: r for that, too.
 """
 NOTES = CLOUD_NOTES
 AFTER_INTERRUPTION = (

@@ -3,7 +3,8 @@
 A part becomes a block whose id holds the part's digest. The storage never takes a block that is not right
 (:mod:`offline_mover.storage.part_stream`), a blob is committed only from all its parts, and the envelope is
 written last. So volumes may come one by one, days apart: each run sends what the storage does not have, and
-nothing half-done is ever visible.
+nothing half-done is ever visible. What the storage has from others than this run is read back before the
+envelope is written (:mod:`offline_mover.commands.push_proof`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import BagGroup, open_group, volumes_with
 from offline_mover.bags.volume_names import volumes_named
+from offline_mover.commands.push_proof import Proof, prove
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.parallel import in_lanes
@@ -59,12 +61,15 @@ class _Sent:
     skipped: int = 0
     not_here: list[PartRange] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    foreign: dict[str, list[SignedPart]] = field(default_factory=dict)
+    """By blob, the parts of it that the storage had from others than this run when it was put together."""
 
     def add(self, other: _Sent) -> None:
         self.sent += other.sent
         self.skipped += other.skipped
         self.not_here += other.not_here
         self.findings += other.findings
+        self.foreign |= other.foreign
 
 
 def push(
@@ -79,8 +84,10 @@ def push(
 ) -> Outcome:
     """Send what is on these volumes; a second run sends only what the storage does not have.
 
-    Exit codes: 0 when the bundle is complete in the storage; ``VOLUME_MISSING`` when everything that is here
-    was sent and other volumes are still to come.
+    Exit codes: 0 when the bundle is complete in the storage, and what this run did not send was read back and
+    is right, or could not be read back, as the outcome says then; ``BLOB_MISMATCH`` when it is not right, and
+    nothing is published; ``VOLUME_MISSING`` when everything that is here was sent and other volumes are still
+    to come. Not proven: that nobody writes to the storage afterwards; the target's receipt says that.
 
     Raises:
         AirgapError: a bag's envelope is not accepted, the storage refused, or it holds something else under
@@ -99,11 +106,22 @@ def push(
         total.add(_push_blob(run, blob, may_send=not is_published))
     if any(not finding.is_replaced for finding in total.findings) or total.not_here:
         return _outcome(run, _unfinished(run, total), total)
+    proof = prove(
+        target,
+        total.foreign,
+        run.name_of,
+        is_published=is_published,
+        concurrency=concurrency,
+        meter=meter,
+    )
+    if proof.findings:
+        total.findings += proof.findings
+        return _outcome(run, _not_ours(proof), total, proof)
     if not is_published:
         _publish(run)
-    done = f"{counted(total.sent, 'part')} sent, {total.skipped:,} were there"
+    done = f"{counted(total.sent, 'part')} sent, {total.skipped:,} were there{_told_of(proof)}"
     return _outcome(
-        run, f"transfer {group.manifest.transfer_id} is whole in the target storage: {done}", total
+        run, f"transfer {group.manifest.transfer_id} is whole in the target storage: {done}", total, proof
     )
 
 
@@ -161,7 +179,7 @@ def _push_blob(run: _Run, blob: TransferBlob, *, may_send: bool) -> _Sent:
     name = run.name_of(blob.name)
     if (stored := run.target.describe(name)) is not None:
         _require_same(run, blob, stored)
-        return _Sent(skipped=len(blob.part_sha256))
+        return _Sent(skipped=len(blob.part_sha256), foreign={blob.name: list(blob.parts())})
     if not may_send:
         raise ServiceError(
             Code.CONFLICT,
@@ -172,7 +190,8 @@ def _push_blob(run: _Run, blob: TransferBlob, *, may_send: bool) -> _Sent:
         if done.not_here or any(not finding.is_replaced for finding in done.findings):
             return done
         try:
-            _commit(run, blob)
+            if not _commit(run, blob):
+                done.foreign[blob.name] = list(blob.parts())
         except ServiceError as error:
             # The storage drops blocks a week after they were staged: those are simply sent again.
             if error.code is not Code.SERVICE_REJECTED or is_again or not _lost_blocks(run, blob):
@@ -191,7 +210,8 @@ def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
     missing = [
         item for item, block in zip(blob.parts(), _blocks_of(blob), strict=True) if block not in staged
     ]
-    done = _Sent(skipped=len(blob.part_sha256) - len(missing))
+    kept = [item for item, block in zip(blob.parts(), _blocks_of(blob), strict=True) if block in staged]
+    done = _Sent(skipped=len(kept), foreign={blob.name: kept})
     lanes: dict[int, list[SignedPart]] = {index: [] for index in range(len(run.group.bags))}
     for signed in missing:
         part = signed.part
@@ -266,7 +286,8 @@ def _send_from(run: _Run, bag: Bag, name: str, part: PartRange, sha256: str) -> 
     return last
 
 
-def _commit(run: _Run, blob: TransferBlob) -> None:
+def _commit(run: _Run, blob: TransferBlob) -> bool:
+    """Put the blob together; whether it was this run, for certain."""
     name = run.name_of(blob.name)
     try:
         run.target.commit(
@@ -281,14 +302,16 @@ def _commit(run: _Run, blob: TransferBlob) -> None:
             raise
         # Either the answer to our own commit got lost, or another run was faster: the same is fine.
         _require_same(run, blob, stored)
+        return False
+    return True
 
 
 def _require_same(run: _Run, blob: TransferBlob, stored: StoredBlob) -> None:
     """Refuse a blob that is not provably ours.
 
-    The evidence: its blocks carry the names that only parts with the signed digests get, in order and with
-    the right sizes, and Content-MD5 and metadata are those of the bundle manifest. The target hashes it all
-    again.
+    The evidence: its blocks carry the names that this tool gives to parts with the signed digests, in order
+    and with the right sizes, and Content-MD5 and metadata are those of the bundle manifest. What is in them
+    is read back afterwards.
 
     Raises:
         UntrustedInputError: ``BLOB_MISMATCH``: some of that is otherwise.
@@ -340,7 +363,31 @@ def _elsewhere(run: _Run, total: _Sent) -> str:
     return volumes_named(volumes_with(run.group, {part.name for part in total.not_here})) or "other volumes"
 
 
-def _next_step(run: _Run, total: _Sent, code: Code | None) -> tuple[str, NextCommand | None]:
+def _not_ours(proof: Proof) -> str:
+    return (
+        f"parts in the storage that are not what was signed: {len(proof.findings)}; somebody else who may "
+        "write there sent them; the bundle manifest is not published, the target sees nothing"
+    )
+
+
+def _told_of(proof: Proof) -> str:
+    """What is known of the parts that this run did not send."""
+    if proof.unprovable:
+        return f"; those could not be read back and are not proven ({proof.unprovable})"
+    return f"; {proof.proven:,} of those were read back and are right" if proof.proven else ""
+
+
+_FOREIGN_BYTES = (
+    "Somebody else holds rights to this container: have its SAS withdrawn and the transfer's blobs deleted "
+    "there (docs/operations.md, An upload stays in incoming), then push again:"
+)
+
+
+def _next_step(
+    run: _Run, total: _Sent, code: Code | None, proof: Proof | None
+) -> tuple[str, NextCommand | None]:
+    if proof is not None and proof.findings:
+        return _FOREIGN_BYTES, NextCommand(verb="push")
     if code is Code.VOLUME_MISSING:
         return (
             f"Insert {_elsewhere(run, total)} and push within a week, so long the storage keeps the rest:",
@@ -348,19 +395,20 @@ def _next_step(run: _Run, total: _Sent, code: Code | None) -> tuple[str, NextCom
         )
     if code is None:
         receipts = NextCommand(verb="receipts pull", words={"volume": (str(run.group.bags[0].volume),)})
-        return "The import starts by itself. Bring the target's receipt, once it is there:", receipts
+        last = "The import starts by itself; only the receipt proves what was imported. Bring it, once it is there:"
+        return last, receipts
     if any(finding.damage.offset_bytes is not None for finding in total.findings):
         verify = NextCommand.on("verify", [bag.volume for bag in run.group.bags])
         return "Run verify: it says whether repair can help, and writes recarry.json:", verify
     return f"{code.remedy} Then run it again:", NextCommand(verb="push")
 
 
-def _outcome(run: _Run, verdict: str, total: _Sent) -> Outcome:
+def _outcome(run: _Run, verdict: str, total: _Sent, proof: Proof | None = None) -> Outcome:
     manifest = run.group.manifest
     code = gravest(finding.damage for finding in total.findings if not finding.is_replaced)
     if code is None and total.not_here:
         code = Code.VOLUME_MISSING
-    next_step, next_command = _next_step(run, total, code)
+    next_step, next_command = _next_step(run, total, code, proof)
     return Outcome(
         command="push",
         code=code,
@@ -376,7 +424,11 @@ def _outcome(run: _Run, verdict: str, total: _Sent) -> Outcome:
             "sentParts": total.sent,
             "skippedParts": total.skipped,
             "notHereParts": len(total.not_here),
+            "provenParts": proof.proven if proof else 0,
         },
         findings=tuple(sorted(total.findings, key=lambda finding: finding.damage.name)),
-        facts={"absentVolumes": list(run.group.absent)},
+        facts={
+            "absentVolumes": list(run.group.absent),
+            "notProven": (proof.unprovable or None) if proof else None,
+        },
     )

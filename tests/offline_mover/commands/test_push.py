@@ -219,6 +219,79 @@ def test_staged_block_of_the_wrong_size_is_sent_again(loaded: Bench) -> None:
     assert target.blobs[f"{loaded.bundle.transfer_id}/001"].content == loaded.bundle.blobs["001"]
 
 
+def planted(bench: Bench, number: int = 1) -> MemoryContainer:
+    """A storage to which somebody else who may write there staged other bytes under a part's own name."""
+    target = MemoryContainer()
+    part, sha256 = list(bench.bundle.manifest.parts())[number - 1]
+    name = f"{bench.bundle.transfer_id}/{part.blob}"
+    target.staged[name] = {block_id(part, sha256): b"x" * part.size_bytes}
+    return target
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_blob_put_together_from_somebody_elses_blocks_is_not_published(
+    loaded: Bench, *, is_committed: bool
+) -> None:
+    target = planted(loaded)
+    if is_committed:
+        rival = planted(loaded)
+        rival.before = lambda method, _name: _cut_at_manifest(method)
+        with pytest.raises(ServiceError):
+            loaded.push(rival)
+        target.blobs = dict(rival.blobs)
+    outcome = loaded.push(target)
+    assert outcome.code is Code.BLOB_MISMATCH
+    assert [damage.name for damage in outcome.damages] == [next(loaded.bundle.manifest.parts())[0].name]
+    assert "somebody else" in outcome.verdict
+    assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" not in target.blobs
+
+
+def _cut_at_manifest(method: str) -> None:
+    if method in {"read_range", "create_small"}:
+        raise ServiceError(Code.SERVICE_UNREACHABLE, "unplugged")
+
+
+def test_only_what_this_run_did_not_send_is_read_back_and_each_byte_once(loaded: Bench) -> None:
+    target = MemoryContainer()
+    part, sha256 = next(loaded.bundle.manifest.parts())
+    name = f"{loaded.bundle.transfer_id}/{part.blob}"
+    right = loaded.bundle.blobs[part.blob][: part.size_bytes]
+    target.staged[name] = {block_id(part, sha256): right}
+    outcome = loaded.push(target)
+    assert (outcome.code, outcome.counts["provenParts"]) == (None, 1)
+    assert target.count("read_range") == 1
+    assert "1 of those were read back and are right" in outcome.verdict
+    assert "only the receipt proves" in outcome.next_step
+    again = MemoryContainer()
+    assert (loaded.push(again).code, again.count("read_range")) == (None, 0)
+
+
+def test_storage_that_lets_nothing_be_read_back_is_told(loaded: Bench) -> None:
+    target = planted(loaded)
+
+    def deny(method: str, _name: str) -> None:
+        if method == "read_range":
+            raise ServiceError(Code.SERVICE_DENIED, "the SAS has no r")
+
+    target.before = deny
+    outcome = loaded.push(target)
+    assert outcome.code is None
+    assert "could not be read back and are not proven (SERVICE_DENIED the SAS has no r)" in outcome.verdict
+    assert outcome.facts["notProven"]
+
+
+def test_blob_that_is_written_to_while_it_is_read_back_is_not_published(loaded: Bench) -> None:
+    target = planted(loaded)
+
+    def swap(method: str, name: str) -> None:
+        if method == "read_range":
+            target.blobs[name].etag = '"other"'
+
+    target.before = swap
+    assert refusal(loaded, target) is Code.BLOB_CHANGED
+    assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" not in target.blobs
+
+
 def test_part_that_cannot_be_read_is_reported_and_the_rest_is_sent(loaded: Bench, tmp_path: Path) -> None:
     """A folder in place of a part stands for a sector that cannot be read."""
     target = MemoryContainer()

@@ -1,0 +1,100 @@
+"""What ``push`` can prove of a blob that it did not send all of: it reads those parts back and compares them.
+
+The names of blocks hold the digests that they should have; the storage does not check it. Whoever may write
+to the container can stage other bytes under these names, and a push that goes on would put the blob together
+from them. So what this run did not send itself is read back, once, and compared with the signed digests.
+After that the same person may still write: only the receipt of the target, which copies everything to where
+nobody else writes before it hashes it, proves what was imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from airgap.damage import Damage
+from airgap.errors import Code, ServiceError
+from airgap.parts import SignedPart
+from offline_mover.outcome import Finding
+from offline_mover.parallel import in_lanes
+from offline_mover.progress import Gauge, Meter
+from offline_mover.storage.ports import ReadableContainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What came of it: how many parts are proven, what is wrong, and why the rest could not be read back."""
+
+    proven: int = 0
+    findings: tuple[Finding, ...] = ()
+    unprovable: str = ""
+
+
+def prove(
+    target: ReadableContainer,
+    foreign: Mapping[str, Sequence[SignedPart]],
+    name_of: Callable[[str], str],
+    *,
+    is_published: bool,
+    concurrency: int,
+    meter: Meter,
+) -> Proof:
+    """Read parts back from the storage, each pinned to the version of its blob that was there at the start.
+
+    Args:
+        target: the container.
+        foreign: the parts that this run did not send, by blob of the bundle manifest.
+        name_of: a blob's name in the container.
+        is_published: whether the target may have taken the blobs away by now: that proves nothing either way.
+        concurrency: parts at a time; each is read in pieces of a few MiB.
+        meter: told the bytes.
+
+    Raises:
+        ServiceError: an outage, a blob that is gone (unless ``is_published``), or another refusal than that
+            reading is not allowed.
+        UntrustedInputError: ``BLOB_CHANGED``: somebody wrote to the blob meanwhile.
+    """
+    wanted = {name: parts for name, parts in foreign.items() if parts}
+    if not wanted:
+        return Proof()
+    items = [item for parts in wanted.values() for item in parts]
+    meter.start("reading back what others sent", sum(part.size_bytes for part, _ in items))
+    etags: dict[str, str] = {}
+
+    def check(item: SignedPart) -> Finding | None:
+        part, sha256 = item
+        name, gauge = name_of(part.blob), meter.lane("storage", part.name)
+        for _ in range(2):  # once more before the storage is accused
+            if _digest_of(target, name, item, etags[part.blob], gauge) == sha256:
+                return None
+        detail = "the storage holds other bytes under its name, and this run did not send them"
+        return Finding(damage=Damage.of_part(Code.BLOB_MISMATCH, part, detail))
+
+    try:
+        for name in wanted:
+            etags[name] = _etag(target, name_of(name))
+        results = list(in_lanes(check, [items], concurrency=concurrency, meter=meter))
+    except ServiceError as error:
+        if error.code is not Code.SERVICE_DENIED and not (is_published and error.code is Code.NOT_FOUND):
+            raise
+        return Proof(unprovable=f"{error.code.name} {error.detail}".rstrip())
+    findings = tuple(finding for finding in results if finding)
+    return Proof(proven=len(results) - len(findings), findings=findings)
+
+
+def _etag(target: ReadableContainer, name: str) -> str:
+    stored = target.describe(name)
+    if stored is None:
+        raise ServiceError(Code.NOT_FOUND, name)
+    return stored.etag
+
+
+def _digest_of(target: ReadableContainer, name: str, item: SignedPart, etag: str, gauge: Gauge) -> str:
+    part, _ = item
+    digest = hashlib.sha256()
+    pieces = target.read_range(name, offset_bytes=part.offset_bytes, size_bytes=part.size_bytes, etag=etag)
+    for piece in pieces:
+        digest.update(piece)
+        gauge.advance(len(piece))
+    return digest.hexdigest()
