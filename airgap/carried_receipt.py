@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from airgap import fields
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.policy import TrustPolicy
-from airgap.receipt import Receipt, verify_receipt
+from airgap.receipt import Receipt, ReceiptVerdict, verify_receipt
 
 RECEIPTS_FOLDER = "receipts"
 """On a volume, beside the bags."""
@@ -53,6 +54,39 @@ def folder_in(name: str) -> str | None:
     """The folder in a receipt's name; ``None`` when it is not the name of a receipt, and no path to open."""
     match = RECEIPT_NAME.fullmatch(name)
     return None if match is None else match[1]
+
+
+def standing(verdict: ReceiptVerdict, *, took_number: bool, decided_at: datetime) -> tuple[int, float]:
+    """Rank a receipt among all that are for one manifest digest: of several, the smallest counts.
+
+    The first decision that took the bundle's number stands, whatever was decided later about the same bytes;
+    then damage, for which parts may be brought again, the latest finding first; refusals last. So a replay or
+    a refusal that came afterwards hides no import and takes back no request. Names mean nothing here.
+
+    Args:
+        verdict: of the receipt.
+        took_number: whether it has a place in the target's ledger.
+        decided_at: as the receipt says.
+    """
+    moment = decided_at.timestamp()
+    if verdict in {ReceiptVerdict.IMPORTED, ReceiptVerdict.PARTIAL}:
+        return (0 if took_number else 1), moment
+    return (2 if verdict is ReceiptVerdict.DAMAGED else 3), -moment
+
+
+def is_decision_name(name: str) -> bool:
+    """Whether a name is that of the decision about some bundle, see :func:`decision_name`."""
+    return fields.SHA256_HEX.fullmatch(_stem(name)) is not None
+
+
+def is_misnamed(name: str, receipt: Receipt) -> bool:
+    """Whether a receipt stands under the name of the decision about a bundle, and is another one."""
+    is_decision = receipt.ledger is not None and receipt.manifest_sha256 == _stem(name)
+    return is_decision_name(name) and not is_decision
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".dsse.json")
 
 
 def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:

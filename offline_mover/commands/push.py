@@ -395,8 +395,8 @@ def _next_step(
         )
     if code is None:
         receipts = NextCommand(verb="receipts pull", words={"volume": (str(run.group.bags[0].volume),)})
-        last = "The import starts by itself; only the receipt proves what was imported. Bring it, once it is there:"
-        return last, receipts
+        told = "The import starts by itself; only the receipt proves what was imported. Bring that, too:"
+        return told, receipts
     if any(finding.damage.offset_bytes is not None for finding in total.findings):
         verify = NextCommand.on("verify", [bag.volume for bag in run.group.bags])
         return "Run verify: it says whether repair can help, and writes recarry.json:", verify

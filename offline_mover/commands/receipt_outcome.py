@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
+from airgap.carried_receipt import standing
 from airgap.damage import Damage, gravest
 from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
@@ -28,6 +30,8 @@ class Fate(Enum):
     SENT = "sent"
     KEPT = "kept"
     """The very same bytes were there already."""
+    DOUBLE = "double"
+    """The very same receipt under another name; it is carried once."""
     LEFT_OUT = "leftOut"
     """Not acceptable."""
 
@@ -49,6 +53,7 @@ class ReceiptSummary:
     artifacts: int
     proven: int
     damage_count: int
+    took_number: bool
     line: str
 
     @classmethod
@@ -64,10 +69,16 @@ class ReceiptSummary:
             artifacts=len(receipt.artifacts),
             proven=_proven(receipt),
             damage_count=receipt.damage_count,
+            took_number=receipt.ledger is not None,
             line=_line(receipt),
         )
 
-    def to_json(self, name: str, fate: Fate) -> dict[str, Any]:
+    @property
+    def standing(self) -> tuple[int, float]:
+        """Rank among the receipts for the same bundle, see :func:`airgap.carried_receipt.standing`."""
+        return standing(self.verdict, took_number=self.took_number, decided_at=self.decided_at)
+
+    def to_json(self, name: str, fate: Fate, *, counts: bool) -> dict[str, Any]:
         """One element of ``receiptList``."""
         return {
             "name": name,
@@ -81,6 +92,7 @@ class ReceiptSummary:
             "artifacts": self.artifacts,
             "provenArtifacts": self.proven,
             "damageCount": self.damage_count,
+            "counts": counts,
         }
 
 
@@ -180,10 +192,39 @@ def _counted(results: list[CarriedReceipt]) -> str:
         Fate.WRITTEN: "written",
         Fate.SENT: "sent",
         Fate.KEPT: "there already",
+        Fate.DOUBLE: "the same under another name",
         Fate.LEFT_OUT: "not acceptable and left out",
     }
     told = ", ".join(f"{counts[fate]} {word}" for fate, word in words.items() if counts[fate])
     return f"receipts: {told or 'none'}"
+
+
+def which_count(results: Iterable[CarriedReceipt]) -> dict[tuple[str, str], CarriedReceipt]:
+    """The receipt that counts for each bundle, by transfer and hex manifest digest."""
+    found: dict[tuple[str, str], CarriedReceipt] = {}
+    for result in results:
+        summary = result.summary
+        if summary is None or summary.transfer_id is None or summary.manifest_sha256 is None:
+            continue
+        key = (summary.transfer_id, summary.manifest_sha256)
+        best = found.get(key)
+        if best is None or best.summary is None or summary.standing < best.summary.standing:
+            found[key] = result
+    return found
+
+
+def told_of(results: Sequence[CarriedReceipt]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The members of ``receiptList``, and lines for a person: of several for a bundle, which one counts."""
+    told = [(one, one.summary) for one in results if one.summary and one.fate is not Fate.DOUBLE]
+    counting = {id(result) for result in which_count(one for one, _ in told).values()}
+    many = Counter((summary.transfer_id, summary.manifest_sha256) for _, summary in told)
+    lines = tuple(
+        summary.line
+        + ("; this one counts" if id(one) in counting else "; another one counts")
+        * (many[summary.transfer_id, summary.manifest_sha256] > 1 and summary.transfer_id is not None)
+        for one, summary in told
+    )
+    return [summary.to_json(one.name, one.fate, counts=id(one) in counting) for one, summary in told], lines
 
 
 def _outcome(
@@ -203,7 +244,8 @@ def _outcome(
         is_elsewhere = command == "receipts pull" and {damage.detail for damage in damages} == {NOT_A_RECEIPT}
         code, next_step = found, _OTHER_CONTAINER if is_elsewhere else found.remedy
         next_command = NextCommand(verb=command) if found in _SAME_AGAIN else None
-    told = [(result, result.summary) for result in results if result.summary]
+    told = [(one, one.summary) for one in results if one.summary and one.fate is not Fate.DOUBLE]
+    listed, lines = told_of(results)
     ids = {(summary.transfer_id, summary.manifest_sha256) for _, summary in told}
     transfer_id, manifest_sha256 = ids.pop() if len(ids) == 1 else (None, None)
     verdicts = Counter(summary.verdict for _, summary in told)
@@ -225,6 +267,6 @@ def _outcome(
             "partial": verdicts[ReceiptVerdict.PARTIAL],
         },
         findings=tuple(Finding(damage=damage, volume=volume) for damage in damages),
-        facts={"receiptList": [summary.to_json(one.name, one.fate) for one, summary in told], **facts},
-        lines=tuple(summary.line for _, summary in told),
+        facts={"receiptList": listed, **facts},
+        lines=lines,
     )

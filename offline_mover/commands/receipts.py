@@ -17,6 +17,8 @@ from pathlib import Path
 from airgap.carried_receipt import (
     RECEIPTS_FOLDER,
     folder_in,
+    is_decision_name,
+    is_misnamed,
     receipt_folder,
     receipt_folders,
     verified_receipt,
@@ -26,7 +28,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, MediaError, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.policy import TrustPolicy
 from airgap.recarry import REQUEST_NAME, recarry_from_receipt
-from airgap.receipt import Receipt
+from airgap.receipt import Receipt, ReceiptVerdict
 from airgap.verify import Verdict, verify_bundle
 from offline_mover.bags.bag import read_envelope
 from offline_mover.bags.volumes import require_volume, transfers_on
@@ -37,6 +39,7 @@ from offline_mover.commands.receipt_outcome import (
     ReceiptSummary,
     pull_outcome,
     push_outcome,
+    which_count,
 )
 from offline_mover.medium import media_fs, medium_read
 from offline_mover.outcome import Outcome
@@ -59,6 +62,8 @@ class _Run:
         self.policy = policy
         self.meter = meter
         self.now = now
+        self.carried: set[str] = set()
+        """Digests of the receipts that are where they should be: one may lie there under many names."""
         self._bundles: dict[str, tuple[str, str] | None] = {}
 
     def judge_bag(self, transfer_id: str) -> tuple[bytes, Verdict] | None:
@@ -107,7 +112,7 @@ def receipts_pull(
         transfer_id: only this transfer's receipts, whether its bag is on the volume or not.
         every: all receipts; else those of the transfers on the volume.
 
-    Where the newest receipt of a bag's transfer asks for parts again, ``recarry.json`` is written beside it.
+    Where the receipt that counts for a bag's bundle asks for parts again, ``recarry.json`` is written there.
 
     Raises:
         UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts.
@@ -172,6 +177,11 @@ def _judge(run: _Run, name: str, raw: bytes) -> Receipt:
         raise UntrustedInputError(
             Code.RECEIPT_MALFORMED, f"it is for {receipt.transfer_id or receipt.envelope_sha256}"
         )
+    if is_misnamed(name, receipt):
+        raise UntrustedInputError(
+            Code.RECEIPT_MALFORMED,
+            "it stands under the name of the decision about a bundle, and is another",
+        )
     bundle = run.bundle(receipt.transfer_id) if receipt.transfer_id else None
     if bundle is not None and bundle[0] != receipt.manifest_sha256:
         raise UntrustedInputError(
@@ -193,6 +203,7 @@ def _carried(run: _Run, name: str, carry: Callable[[], tuple[Fate, Receipt]]) ->
         damage = Damage(code=error.code, name=media_fs.printable(name), detail=error.detail)
         return CarriedReceipt(name=name, fate=Fate.LEFT_OUT, damage=damage)
     run.meter.advance(0)
+    run.carried.add(_digest(receipt))
     return CarriedReceipt(name=name, fate=fate, summary=ReceiptSummary.of(receipt))
 
 
@@ -203,6 +214,8 @@ def _pull_one(run: _Run, source: ReadableContainer, name: str) -> tuple[Fate, Re
         raise UntrustedInputError(Code.BLOB_CHANGED, "gone since it was listed")
     run.meter.advance(len(raw))
     receipt = _judge(run, name, raw)
+    if _is_double(run, receipt):
+        return Fate.DOUBLE, receipt
     media_fs.make_folder(run.volume / RECEIPTS_FOLDER, RECEIPTS_FOLDER)
     media_fs.make_folder(run.volume / RECEIPTS_FOLDER / folder, f"{RECEIPTS_FOLDER}/{folder}")
     path = run.volume / RECEIPTS_FOLDER / name
@@ -223,6 +236,8 @@ def _push_one(run: _Run, target: WritableContainer, name: str) -> tuple[Fate, Re
     """Send one receipt unless the storage has it: a SAS that may create need not be able to overwrite."""
     raw = media_fs.read_capped(run.volume / RECEIPTS_FOLDER / name, name, max_bytes=MAX_ENVELOPE_BYTES)
     receipt = _judge(run, name, raw)
+    if _is_double(run, receipt):
+        return Fate.DOUBLE, receipt
     if _is_there(target, name, raw):
         return Fate.KEPT, receipt
     try:
@@ -234,6 +249,15 @@ def _push_one(run: _Run, target: WritableContainer, name: str) -> tuple[Fate, Re
         return Fate.KEPT, receipt
     run.meter.advance(len(raw))
     return Fate.SENT, receipt
+
+
+def _is_double(run: _Run, receipt: Receipt) -> bool:
+    """Whether the run carried the same receipt before, whatever name or signature is on this copy of it."""
+    return _digest(receipt) in run.carried
+
+
+def _digest(receipt: Receipt) -> str:
+    return hashlib.sha256(receipt.to_bytes()).hexdigest()
 
 
 def _is_there(target: ReadableContainer, name: str, raw: bytes) -> bool:
@@ -272,7 +296,12 @@ def _listed(source: ReadableContainer, prefixes: Iterable[str]) -> list[str]:
     for prefix in prefixes:
         names += source.list_names(prefix, most=MAX_RECEIPTS + 1 - len(names))
         _require_few(names)
-    return names
+    return sorted(names, key=_by_name)
+
+
+def _by_name(name: str) -> tuple[bool, str]:
+    """Decisions about a bundle first: of a receipt under many names that one is the right one."""
+    return not is_decision_name(name), name
 
 
 def _require_few(names: list[str]) -> None:
@@ -301,31 +330,26 @@ def _held(volume: Path, folders: set[str] | None) -> tuple[list[str], list[Carri
             name = media_fs.printable(f"{RECEIPTS_FOLDER}/{entry.name}")
             damage = Damage(code=Code.UNSAFE_NAME, name=name, detail=NOT_A_RECEIPT)
             strangers.append(CarriedReceipt(name=entry.name, fate=Fate.LEFT_OUT, damage=damage))
-    return sorted(names), strangers
+    return sorted(names, key=_by_name), strangers
 
 
 # --- parts to bring again ----------------------------------------------------------------------------------
 
 
 def _write_requests(run: _Run, results: Iterable[CarriedReceipt]) -> list[str]:
-    """Names of the requests written: where a transfer's newest receipt names damaged parts of its bag."""
-    newest: dict[str, tuple[datetime, CarriedReceipt]] = {}
-    for result in results:
-        summary = result.summary
-        if summary is None or not summary.transfer_id or not run.bundle(summary.transfer_id):
-            continue
-        decided_at, _ = newest.get(summary.transfer_id, (summary.decided_at, result))
-        if summary.decided_at >= decided_at:
-            newest[summary.transfer_id] = (summary.decided_at, result)
+    """Names of the requests written: where the receipt that counts names damaged parts of the bag on here."""
     return [
         name
-        for transfer_id, (_, result) in newest.items()
-        if (name := _write_request(run, transfer_id, result))
+        for (transfer_id, _), result in which_count(results).items()
+        if run.bundle(transfer_id) and (name := _write_request(run, transfer_id, result))
     ]
 
 
 def _write_request(run: _Run, transfer_id: str, result: CarriedReceipt) -> str | None:
-    """Write the request of a receipt that is on the volume now; an older request that fell due is removed."""
+    """Write the request of the receipt that counts; one that an import made idle is removed.
+
+    A mere refusal takes nothing away: it may be about a copy, or a forgery beside the honest upload.
+    """
     name = f"{RECEIPTS_FOLDER}/{transfer_id}/{REQUEST_NAME}"
     raw = media_fs.read_capped(
         run.volume / RECEIPTS_FOLDER / result.name, result.name, max_bytes=MAX_ENVELOPE_BYTES
@@ -337,7 +361,8 @@ def _write_request(run: _Run, transfer_id: str, result: CarriedReceipt) -> str |
             _judge(run, result.name, raw), judged[1].require(), judged[1].manifest_sha256 or ""
         )
     if request is None:
-        media_fs.remove(run.volume / name, name)
+        if result.summary is None or result.summary.verdict is not ReceiptVerdict.REFUSED:
+            media_fs.remove(run.volume / name, name)
         return None
     media_fs.write_durably(run.volume / name, name, request.to_bytes())
     return name

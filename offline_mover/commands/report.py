@@ -13,12 +13,20 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from airgap.carried_receipt import RECEIPTS_FOLDER, folder_in, receipt_folders, verified_receipt
+from airgap.carried_receipt import (
+    RECEIPTS_FOLDER,
+    folder_in,
+    is_misnamed,
+    receipt_folders,
+    standing,
+    verified_receipt,
+)
 from airgap.custody import Fault
 from airgap.damage import gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.policy import TrustPolicy
+from airgap.receipt import Receipt
 from airgap.verify import Verdict, verify_bundle
 from offline_mover.bags.bag import Bag, open_bag, read_envelope
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
@@ -210,10 +218,14 @@ def _notes(history: CustodyView, outcome: Outcome, carried: Sequence[ReceiptFact
     notes += [f"Receipts: one that is on a volume is not acceptable: {code}." for code in bad]
     told = [fact.receipt for fact in carried if fact.receipt]
     if told:
-        newest = max(told, key=lambda receipt: receipt.decided_at)
-        word = "imported" if newest.code is None else f"not imported it whole: {newest.code.name}"
-        notes.append(f"Receipts: {newest.target} has {word}{'' if newest.code else ' this bundle'}.")
+        first = min(told, key=_standing)
+        word = "imported" if first.code is None else f"not imported it whole: {first.code.name}"
+        notes.append(f"Receipts: {first.target} has {word}{'' if first.code else ' this bundle'}.")
     return tuple(notes)
+
+
+def _standing(receipt: Receipt) -> tuple[int, float]:
+    return standing(receipt.verdict, took_number=receipt.ledger is not None, decided_at=receipt.decided_at)
 
 
 # --- volumes -----------------------------------------------------------------------------------------------
@@ -260,6 +272,8 @@ def _receipts(
                     receipt.manifest_sha256 is None or receipt.manifest_sha256 != verdict.manifest_sha256
                 ):
                     raise UntrustedInputError(Code.VOLUME_CONFLICT, "it is for another bundle")
+                if is_misnamed(name, receipt):
+                    raise UntrustedInputError(Code.RECEIPT_MALFORMED, "another one's name")
             except AirgapError as error:
                 fact = ReceiptFacts(volume=str(volume), name=shown, code=error.code, detail=error.detail)
             else:

@@ -15,10 +15,11 @@ from airgap.carried_receipt import verified_receipt
 from airgap.damage import Damage
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import AirgapError, Code, MediaError, ServiceError, UnknownCode, UntrustedInputError
+from airgap.ledger import entry_name
 from airgap.manifest import ENVELOPE_NAME, Tool
 from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
-from airgap.receipt import ArtifactProof, Receipt, ReceiptVerdict
+from airgap.receipt import ArtifactProof, LedgerPosition, Receipt, ReceiptVerdict
 from airgap.strict_json import dump_canonical
 from offline_mover.bags.volumes import transfers_on
 from offline_mover.commands.receipts import MAX_RECEIPTS, receipts_pull, receipts_push
@@ -388,7 +389,8 @@ def test_blob_gone_since_it_was_listed_is_reported(storage: Container, volume: P
 
 def test_outage_keeps_what_was_written(storage: Container, volume: Path) -> None:
     first = storage.hold(imported(prod()))
-    second = storage.hold(imported(prod()), name=f"{prod().transfer_id}/{INSTANCE}again.dsse.json")
+    again = refused(prod(), code=Code.REPLAYED)
+    second = storage.hold(again, name=f"{prod().transfer_id}/{INSTANCE}again.dsse.json")
 
     def fail(_method: str, name: str) -> None:
         if name == second:
@@ -427,7 +429,8 @@ def test_receipt_that_the_storage_does_not_take_keeps_no_other_from_going(
     storage: Container, volume: Path
 ) -> None:
     first = storage.hold(imported(prod()))
-    second = storage.hold(imported(prod()), name=f"{prod().transfer_id}/{INSTANCE}again.dsse.json")
+    again = refused(prod(), code=Code.REPLAYED)
+    second = storage.hold(again, name=f"{prod().transfer_id}/{INSTANCE}again.dsse.json")
     pull(storage, volume)
     source = Container()
 
@@ -496,6 +499,72 @@ def test_newest_receipt_decides_what_is_asked_for(storage: Container, volume: Pa
     storage.hold(later, name=f"{prod().transfer_id}/aaaaaaaa.dsse.json")
     assert pull(storage, volume).facts["recarryRequests"] == []
     assert not (volume / "receipts" / prod().transfer_id / "recarry.json").exists()
+
+
+LEDGER = LedgerPosition(name=entry_name("prod", 1), sha256="1" * 64)
+
+
+def decided(bundle: Bundle) -> str:
+    return f"{bundle.transfer_id}/{bundle.manifest_sha256}.dsse.json"
+
+
+def later(hours: int = 1) -> datetime:
+    return NOW + timedelta(hours=hours)
+
+
+def test_refusal_that_came_later_takes_back_no_request(storage: Container, volume: Path) -> None:
+    storage.hold(refused(prod(), "001/00000002.part"))
+    spoofed = refused(prod(), code=Code.REPLAYED, decided_at=later())
+    storage.hold(spoofed, name=f"{prod().transfer_id}/zzzzzzzz.dsse.json")
+    outcome = pull(storage, volume)
+    assert outcome.facts["recarryRequests"] == [f"receipts/{prod().transfer_id}/recarry.json"]
+    del storage.blobs[f"{prod().transfer_id}/{INSTANCE}.dsse.json"]
+    pull(storage, volume)
+    assert len(recarry(volume).require_matches(prod().manifest, prod().manifest_sha256)) == 1
+
+
+def test_import_is_not_hidden_by_a_later_refusal_or_later_damage(storage: Container, volume: Path) -> None:
+    storage.hold(imported(prod(), ledger=LEDGER), name=decided(prod()))
+    for number, code in enumerate((Code.REPLAYED, Code.PART_CORRUPT), 1):
+        parts = ["001/00000002.part"] if code is Code.PART_CORRUPT else []
+        told = refused(prod(), *parts, code=code, decided_at=later(number))
+        storage.hold(told, name=f"{prod().transfer_id}/later00{number}.dsse.json")
+    outcome = pull(storage, volume)
+    assert outcome.facts["recarryRequests"] == []
+    assert [one["verdict"] for one in outcome.facts["receiptList"] if one["counts"]] == ["imported"]
+    assert [line.rpartition("; ")[2] for line in outcome.lines] == [
+        "this one counts",
+        "another one counts",
+        "another one counts",
+    ]
+
+
+def test_other_receipt_under_the_name_of_the_decision_is_refused(storage: Container, volume: Path) -> None:
+    storage.hold(refused(prod(), code=Code.REPLAYED), name=decided(prod()))
+    outcome = pull(storage, volume)
+    assert codes(outcome) == [Code.RECEIPT_MALFORMED]
+    assert files(volume) == {}
+
+
+def test_one_receipt_under_fifty_names_is_carried_once(storage: Container, volume: Path) -> None:
+    receipt = imported(prod(), ledger=LEDGER)
+    for number in range(49):
+        storage.hold(receipt, name=f"{prod().transfer_id}/aaaaaa{number:02}.dsse.json")
+    storage.hold(receipt, name=decided(prod()))
+    outcome = pull(storage, volume)
+    assert (outcome.code, outcome.counts["receipts"], outcome.counts["double"]) == (None, 1, 49)
+    assert files(volume).keys() == {decided(prod())}
+    source = Container()
+    for number in range(49):
+        copied = volume / "receipts" / prod().transfer_id / f"bbbbbb{number:02}.dsse.json"
+        copied.write_bytes(files(volume)[decided(prod())])
+    assert push(volume, source).counts["sent"] == 1
+    assert source.blobs.keys() == {decided(prod())}
+
+
+def test_receipt_for_a_registry_outside_the_audience_is_refused(storage: Container, volume: Path) -> None:
+    storage.hold(imported(prod(), target="elsewhere.azurecr.io"))
+    assert codes(pull(storage, volume)) == [Code.AUDIENCE_MISMATCH]
 
 
 def test_nothing_is_asked_for_where_no_bag_says_what_was_signed(storage: Container, tmp_path: Path) -> None:
