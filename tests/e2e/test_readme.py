@@ -34,10 +34,10 @@ def dev(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "dev"), arguments[0], *chosen, *arguments[1:]]
 
 
-@pytest.fixture
-def running_demo(tmp_path: Path) -> Iterator[Running]:
+@pytest.fixture(scope="module")
+def running_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A demo in a folder whose name a shell would take apart; two Ctrl-C end it, and leave nothing."""
-    folder = tmp_path / "it's a größe folder"
+    folder = tmp_path_factory.mktemp("readme") / "it's a größe folder"
     folder.mkdir()
     with subprocess.Popen(
         dev("demo", "--keep", "--folder", str(folder / ".demo")),
@@ -77,16 +77,24 @@ def test_help_of_the_demo_tells_its_options_before_anything_is_set_up(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["dev"]
 
 
-def test_commands_of_the_readme_work_against_the_running_demo(running_demo: Running) -> None:
+def blocks(page: str, kind: str = "[a-z]*") -> list[str]:
+    """The code blocks of a page of the project, as they stand there."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(("shell", "page"), [("bash", "README.md"), ("zsh", "README.ru.md")])
+def test_commands_of_the_readme_work_against_the_running_demo(
+    running_demo: Running, shell: str, page: str
+) -> None:
     assert "Everything was as said" in running_demo.printed
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 6
-    script = "set -euo pipefail\n" + "\n".join(blocks)
-    bash = shutil.which("bash")
-    assert bash
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell} here")
+    script = "set -euo pipefail\n" + "\n".join(blocks(page, "bash"))
+    # In the second shell all of it is done once more: nothing that is there already may be in the way.
     done = subprocess.run(
-        [bash, "-c", script],
+        [program, "-c", script],
         cwd=running_demo.folder,
         capture_output=True,
         text=True,
@@ -95,12 +103,29 @@ def test_commands_of_the_readme_work_against_the_running_demo(running_demo: Runn
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"verdict": "imported"' in done.stdout
+
+
+def test_second_demo_leaves_the_running_ones_folder_alone(running_demo: Running) -> None:
+    folder = running_demo.folder / ".demo"
     refused = subprocess.run(
-        dev("demo", "--folder", str(running_demo.folder / ".demo")),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        dev("demo", "--folder", str(folder)), capture_output=True, text=True, timeout=60, check=False
     )
-    assert (refused.returncode, (running_demo.folder / ".demo" / "environment").exists()) == (1, True)
+    assert (refused.returncode, (folder / "environment").exists()) == (1, True)
     assert "another demo runs in" in refused.stdout
+
+
+def test_russian_readme_says_the_same_with_the_same_commands() -> None:
+    english, russian = ((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "README.ru.md"))
+    assert len(blocks("README.md", "bash")) >= 6
+    assert blocks("README.ru.md") == blocks("README.md")
+    for pattern in (r"^##? ", r"^\| ", r"^\*\*"):
+        found = [re.findall(pattern, text, re.MULTILINE) for text in (english, russian)]
+        assert len(found[0]) == len(found[1]), pattern
+    targets = [set(re.findall(r"\]\(([^)#]+)", text)) for text in (english, russian)]
+    assert targets[0] ^ targets[1] == {"README.md", "README.ru.md"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ru.md"])
+def test_blocks_can_be_pasted_into_an_interactive_zsh(page: str) -> None:
+    # There a trailing # is no comment, and shopt is unknown.
+    assert [line for line in "".join(blocks(page)).splitlines() if re.search(r"\s#\s|shopt", line)] == []
