@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import (
     CLOUD_NOTES,
+    LOCAL_NOTES,
     Access,
     Parser,
     add_cloud,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "carry the target's signed receipts back to the source"
+SUMMARY = "carry the target's signed receipts back to the source, or read them"
 HELP = """\
 Bring the target's receipts onto a volume, carry it back, hand them to the source.
 Each receipt is verified at both ends: signed by the target's key of your trust
@@ -32,6 +33,7 @@ policy, and for the very bundle whose folder is on the volume.
 
   offline-mover receipts pull https://dst.blob.core.windows.net/receipts /media/usb --trust policy.json
   offline-mover receipts push /media/usb https://src.blob.core.windows.net/receipts --trust policy.json
+  offline-mover receipts show /media/usb --trust policy.json
 
 The SAS needs r and l for pull, r and c for push. Where a refusal names damaged parts,
 receipts/ID/recarry.json on the volume asks for exactly those: take it to the source.
@@ -42,7 +44,7 @@ AFTER_INTERRUPTION = "Receipts that were brought are kept; run the same command 
 
 def declare(parser: Parser) -> None:
     """Add the arguments."""
-    directions = parser.add_subparsers(dest="direction", required=True, metavar="pull|push")
+    directions = parser.add_subparsers(dest="direction", required=True, metavar="pull|push|show")
     pull = directions.add_parser(
         "pull", help="from the target's storage onto a volume", description=HELP, epilog=NOTES
     )
@@ -54,16 +56,24 @@ def declare(parser: Parser) -> None:
     )
     push.add_argument("volume", metavar="VOLUME", type=Path, help="the medium's folder")
     push.add_argument("address", metavar="SOURCE", help="https://<account>…/receipts of the source cloud")
+    show = directions.add_parser(
+        "show", help="say what receipts say, and which counts", description=HELP, epilog=LOCAL_NOTES
+    )
+    show.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="a volume, a folder or a receipt")
     for direction in (pull, push):
         add_transfer(direction)
         add_trust(direction)
         add_cloud(direction)
         add_custody(direction)
         add_output(direction)
+    add_trust(show)
+    add_output(show)
 
 
-def read(options: argparse.Namespace) -> ReceiptsRequest:
+def read(options: argparse.Namespace) -> ReceiptsRequest | ShowRequest:
     """See the port."""
+    if options.direction == "show":
+        return ShowRequest(paths=tuple(options.paths), trust=options.trust)
     return ReceiptsRequest(
         brings=options.direction == "pull",
         address=options.address,
@@ -132,3 +142,22 @@ class ReceiptsRequest:
                 transfer_id=self.transfer_id,
                 every=self.takes_all,
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowRequest:
+    """Receipts that are to be told in words."""
+
+    paths: tuple[Path, ...]
+    trust: Path
+
+    @property
+    def custody(self) -> CustodyNote | None:
+        """See the port."""
+        return None
+
+    def run(self, session: Session) -> Outcome:
+        """See the port."""
+        from offline_mover.commands.receipts_show import receipts_show  # noqa: PLC0415 - --help does without
+
+        return receipts_show(self.paths, policy=session.policy(self.trust), now=session.now)

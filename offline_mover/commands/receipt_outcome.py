@@ -32,6 +32,8 @@ class Fate(Enum):
     """The very same bytes were there already."""
     DOUBLE = "double"
     """The very same receipt under another name; it is carried once."""
+    SHOWN = "shown"
+    """Verified and told, carried nowhere."""
     LEFT_OUT = "leftOut"
     """Not acceptable."""
 
@@ -186,12 +188,26 @@ def push_outcome(volume: Path, results: list[CarriedReceipt]) -> Outcome:
     )
 
 
+def show_outcome(place: Path, results: list[CarriedReceipt]) -> Outcome:
+    """What receipts say that were looked at; ``place`` is where the first of them was looked for."""
+    return _outcome(
+        place,
+        "receipts show",
+        results,
+        code=None,
+        verdict=_counted(results),
+        next_step="Nothing: what a genuine receipt says is what the target decided.",
+        facts={},
+    )
+
+
 def _counted(results: list[CarriedReceipt]) -> str:
     counts = Counter(result.fate for result in results)
     words = {
         Fate.WRITTEN: "written",
         Fate.SENT: "sent",
         Fate.KEPT: "there already",
+        Fate.SHOWN: "genuine",
         Fate.DOUBLE: "the same under another name",
         Fate.LEFT_OUT: "not acceptable and left out",
     }

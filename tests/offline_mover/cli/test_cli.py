@@ -139,6 +139,7 @@ _WORDS = {
     "push": ("push", "/x", _TARGET),
     "receipts pull": ("receipts", "pull", _TARGET, "/x"),
     "receipts push": ("receipts", "push", "/x", _TARGET),
+    "receipts show": ("receipts", "show", "/x"),
     "custody show": ("custody", "show", "/x"),
     "report": ("report", "/x"),
 }
