@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from offline_mover.cli.options import (
     add_output,
     add_transfer,
     add_trust,
+    from_to,
     read_access,
 )
 
@@ -35,10 +37,13 @@ policy, and for the very bundle whose folder is on the volume.
   offline-mover receipts push /media/usb https://src.blob.core.windows.net/receipts --trust policy.json
   offline-mover receipts show /media/usb --trust policy.json
 
+With --wait 120 pull waits up to two hours for the target's decision. show reads receipts
+from a volume, a folder or a file, and says which of several counts.
 The SAS needs r and l for pull, r and c for push. Where a refusal names damaged parts,
 receipts/ID/recarry.json on the volume asks for exactly those: take it to the source.
 """
 NOTES = CLOUD_NOTES
+MAX_WAIT_MINUTES = 7 * 24 * 60
 AFTER_INTERRUPTION = "Receipts that were brought are kept; run the same command again for the rest."
 
 
@@ -51,6 +56,13 @@ def declare(parser: Parser) -> None:
     pull.add_argument("address", metavar="TARGET", help="https://<account>…/receipts of the target cloud")
     pull.add_argument("volume", metavar="VOLUME", type=Path, help="the medium's folder")
     pull.add_switch("all", "bring every receipt, not only those of transfers on the volume")
+    pull.add_option(
+        "wait",
+        metavar="MINUTES",
+        read=from_to(0, MAX_WAIT_MINUTES),
+        default=0,
+        text="so long wait for receipts that are not there yet (default 0)",
+    )
     push = directions.add_parser(
         "push", help="from a volume into the source's storage", description=HELP, epilog=NOTES
     )
@@ -79,6 +91,7 @@ def read(options: argparse.Namespace) -> ReceiptsRequest | ShowRequest:
         address=options.address,
         volume=options.volume,
         takes_all=options.direction == "pull" and options.all,
+        wait_minutes=options.wait if options.direction == "pull" else 0,
         transfer_id=options.transfer,
         trust=options.trust,
         access=read_access(options),
@@ -95,6 +108,7 @@ class ReceiptsRequest:
     address: str
     volume: Path
     takes_all: bool
+    wait_minutes: int
     transfer_id: str | None
     trust: Path
     access: Access
@@ -118,6 +132,7 @@ class ReceiptsRequest:
             receipts_pull,
             receipts_push,
         )
+        from offline_mover.commands.receipts_waiting import await_receipts  # noqa: PLC0415 - as above
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
         address = TransferAddress.target(self.address)
@@ -133,7 +148,8 @@ class ReceiptsRequest:
                     meter=session.meter,
                     transfer_id=self.transfer_id,
                 )
-            return receipts_pull(
+            pull = partial(
+                receipts_pull,
                 container,
                 self.volume,
                 policy=policy,
@@ -142,6 +158,7 @@ class ReceiptsRequest:
                 transfer_id=self.transfer_id,
                 every=self.takes_all,
             )
+            return await_receipts(pull, wait_s=60.0 * self.wait_minutes, notice=session.report.note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
