@@ -12,20 +12,23 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from airgap.damage import Damage, gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
+from airgap.fields import format_time
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
 from airgap.parts import PartRange, SignedPart
 from airgap.policy import TrustPolicy
+from airgap.receipt import Receipt
 from offline_mover.amounts import counted
 from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import BagGroup, open_group, volumes_with
+from offline_mover.bags.bag_receipts import import_of
 from offline_mover.bags.volume_names import volumes_named
 from offline_mover.commands.push_proof import Proof, prove
 from offline_mover.custody import log as custody_log
@@ -100,6 +103,8 @@ def push(
         return _outcome(
             run, "other files are in the transfer's folder, nothing was sent", _Sent(findings=undeclared)
         )
+    if (receipt := import_of(group.bags, policy=policy, now=now)) is not None:
+        return _imported_already(run, receipt)
     is_published = _is_published(run)
     total = _Sent()
     for blob in group.manifest.blobs:
@@ -343,6 +348,15 @@ def _publish(run: _Run) -> None:
     except ServiceError as error:
         if error.code is not Code.CONFLICT or not _is_published(run):
             raise
+
+
+def _imported_already(run: _Run, receipt: Receipt) -> Outcome:
+    """Nothing is sent: the target would refuse it as a replay."""
+    when = format_time(receipt.decided_at)
+    verdict = f"{receipt.target} has imported this bundle already, at {when}: nothing was sent"
+    outcome = _outcome(run, verdict, _Sent())
+    step = NextCommand(verb="receipts push", words={"volume": (str(run.group.bags[0].volume),)})
+    return replace(outcome, next_step="Carry its receipt to the source and run there:", next_command=step)
 
 
 # --- telling ------------------------------------------------------------------------------------------------

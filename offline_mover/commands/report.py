@@ -6,7 +6,6 @@ about which nothing can be told (not there, empty, which transfer?) give none.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,38 +13,28 @@ from datetime import datetime
 from pathlib import Path
 
 from airgap.carried_receipt import (
-    RECEIPTS_FOLDER,
-    folder_in,
-    is_misnamed,
-    receipt_folders,
     standing,
-    verified_receipt,
 )
 from airgap.custody import Fault
 from airgap.damage import gravest
-from airgap.envelope import MAX_ENVELOPE_BYTES
-from airgap.errors import AirgapError, Code, UntrustedInputError
+from airgap.errors import AirgapError, Code
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt
 from airgap.verify import Verdict, verify_bundle
 from offline_mover.bags.bag import Bag, open_bag, read_envelope
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
+from offline_mover.bags.bag_receipts import receipts_on
 from offline_mover.bags.bag_texts import is_parity
 from offline_mover.bags.volumes import choose_transfer
 from offline_mover.commands.inspection_outcome import outcome_of
 from offline_mover.custody import view as custody
 from offline_mover.custody.view import CustodyView
-from offline_mover.medium import media_fs, media_identity
+from offline_mover.medium import media_identity
 from offline_mover.outcome import Outcome
 from offline_mover.paper.facts import ReceiptFacts, ReportFacts, Status, VolumeFacts
 from offline_mover.paper.page import page
 from offline_mover.paper.parts_picture import blob_rows
 from offline_mover.progress import Meter
-
-MAX_RECEIPTS = 50
-"""Of one volume and transfer: there is one for each time that the target decided."""
-
-_MOST_ENTRIES = 1000  # of one folder of receipts
 
 
 def report(
@@ -255,40 +244,7 @@ def _volume_facts(bag: Bag, inspection: Inspection) -> VolumeFacts:
 def _receipts(
     volume: Path, verdict: Verdict, envelope: bytes, *, policy: TrustPolicy, now: datetime
 ) -> list[ReceiptFacts]:
-    """Every receipt on a volume for the transfer: under its id, or under its envelope's digest."""
-    envelope_sha256 = hashlib.sha256(envelope).hexdigest()
-    manifest = verdict.manifest
-    folders = receipt_folders(None if manifest is None else manifest.transfer_id, envelope_sha256)
-    found: list[ReceiptFacts] = []
-    for folder in folders:
-        for name in _receipt_names(volume / RECEIPTS_FOLDER, folder):
-            shown = media_fs.printable(name)
-            try:
-                raw = media_fs.read_capped(
-                    volume / RECEIPTS_FOLDER / name, shown, max_bytes=MAX_ENVELOPE_BYTES
-                )
-                receipt = verified_receipt(raw, policy, now)
-                if receipt.envelope_sha256 != envelope_sha256 and (
-                    receipt.manifest_sha256 is None or receipt.manifest_sha256 != verdict.manifest_sha256
-                ):
-                    raise UntrustedInputError(Code.VOLUME_CONFLICT, "it is for another bundle")
-                if is_misnamed(name, receipt):
-                    raise UntrustedInputError(Code.RECEIPT_MALFORMED, "another one's name")
-            except AirgapError as error:
-                fact = ReceiptFacts(volume=str(volume), name=shown, code=error.code, detail=error.detail)
-            else:
-                fact = ReceiptFacts(volume=str(volume), name=shown, receipt=receipt)
-            found.append(fact)
-    return found
-
-
-def _receipt_names(root: Path, folder: str) -> list[str]:
-    """Names of the receipts in a folder, in order; links are not followed."""
-    if not (media_fs.is_real_folder(root) and media_fs.is_real_folder(root / folder)):
-        return []
-    try:
-        names = media_fs.names_in(root / folder, most=_MOST_ENTRIES)
-    except AirgapError:
-        return []
-    full = (f"{folder}/{name}" for name in names)
-    return [name for name in full if folder_in(name)][:MAX_RECEIPTS]
+    return [
+        ReceiptFacts(volume=str(volume), name=one.name, code=one.code, detail=one.detail, receipt=one.receipt)
+        for one in receipts_on(volume, verdict, envelope, policy=policy, now=now)
+    ]

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.parts import MAX_PARTS_PER_BLOB, PartRange
+from airgap.receipt import ReceiptVerdict
 from offline_mover.commands.push import block_id
-from tests.bundles import make_bundle, new_key
+from tests.bundles import SigningKey, make_bundle, make_policy, new_key
+from tests.offline_mover.commands.test_receipts import LEDGER, imported, signed, target_key
 from tests.offline_mover.conftest import Bench, flip
 from tests.offline_mover.memory_container import HeldBlob, MemoryContainer
 
@@ -314,3 +318,58 @@ def test_block_ids_are_of_one_length_and_fit_azure() -> None:
         for number in (1, MAX_PARTS_PER_BLOB)
     ]
     assert {len(block_id(part, digest * 64)) for part in parts for digest in "0f"} == {52}
+
+
+@pytest.fixture
+def receiving(tmp_path: Path) -> Bench:
+    """A pulled bundle whose trust policy names the target's receipt key."""
+    keys = (new_key(),)
+    policy = make_policy(keys, receipt_keys=[target_key()])
+    bench = Bench(make_bundle(blob_sizes=[5000], keys=keys, policy_json=policy), tmp_path)
+    bench.pull()
+    return bench
+
+
+def test_bundle_that_was_imported_already_is_not_sent_once_more(receiving: Bench) -> None:
+    target = MemoryContainer()
+    receipt = hold_receipt(receiving)
+    outcome = receiving.push(target)
+    assert (outcome.code, target.blobs) == (None, {})
+    assert outcome.verdict.startswith("target.azurecr.io has imported this bundle already")
+    assert outcome.next_command is not None
+    assert outcome.next_command.verb == "receipts push"
+    receipt.unlink()
+    assert receiving.push(target).counts["sentParts"] > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ledger": None},
+        {"verdict": ReceiptVerdict.PARTIAL, "code": Code.SERVICE_UNEXPECTED},
+        {"verdict": ReceiptVerdict.REFUSED, "code": Code.REPLAYED, "ledger": None},
+        {"target": "another.azurecr.io"},
+    ],
+    ids=str,
+)
+def test_receipt_that_says_less_than_an_import_there_holds_nothing_up(
+    receiving: Bench, change: dict[str, Any]
+) -> None:
+    hold_receipt(receiving, **change)
+    assert receiving.push(MemoryContainer()).counts["sentParts"] > 0
+
+
+def test_forged_receipt_holds_nothing_up(receiving: Bench) -> None:
+    hold_receipt(receiving, key=new_key())
+    assert receiving.push(MemoryContainer()).counts["sentParts"] > 0
+
+
+def hold_receipt(bench: Bench, *, key: SigningKey | None = None, **change: Any) -> Path:
+    """A receipt of the target on the volume, beside the bag."""
+    bundle = bench.bundle
+    changed = {"envelope_sha256": hashlib.sha256(bundle.envelope).hexdigest(), "ledger": LEDGER, **change}
+    folder = bench.volume / "receipts" / bundle.transfer_id
+    folder.mkdir(parents=True)
+    path = folder / "import000000000000.dsse.json"
+    path.write_bytes(signed(imported(bundle, **changed), key or target_key()))
+    return path
