@@ -12,6 +12,7 @@ from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.receipt import ReceiptVerdict
+from function_app.durable.outcomes import Pending
 from function_app.messages import Item
 from function_app.ports import BlobStat
 from function_app.target.importing import promote_blob
@@ -206,6 +207,19 @@ def test_promotion_that_meets_another_delivery_of_itself_is_asked_again(
     target.host.before["promote_blob"] = collide
     assert target.receive(bundle)["outcome"] == "imported"
     assert met == [Code.SERVICE_THROTTLED.name]
+
+
+def test_promotion_that_takes_time_is_waited_for_and_nothing_is_noted_meanwhile() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    seen: list[object] = []
+
+    def look() -> None:
+        target.blobs.polls_per_copy = 1
+        seen.append(promote_blob(target.side, Item(owner="import0001", number=0)))
+
+    target.host.before["promote_blob"] = look
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert seen == [Pending()]
 
 
 def test_blob_that_was_never_uploaded_is_told_as_missing() -> None:
