@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from airgap import __version__
-from offline_mover.cli import custody, plan, pull, push, receipts, repair, report, verify
+from offline_mover.cli import custody, list_transfers, plan, pull, push, receipts, repair, report, verify
 from offline_mover.cli.next_command import TypedWords
 from offline_mover.cli.options import CLOUD_NOTES, Output, Parser, read_output
 from offline_mover.cli.verb import Request, Verb
@@ -23,6 +23,7 @@ signed bundle manifest, and the signature against your trust policy.
 """
 
 VERBS: Mapping[str, Verb] = {
+    "list": list_transfers,
     "plan": plan,
     "pull": pull,
     "verify": verify,

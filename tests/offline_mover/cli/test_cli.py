@@ -132,6 +132,7 @@ def _push(*, concurrency: int) -> PushRequest:
 
 
 _WORDS = {
+    "list": ("list", "/x"),
     "plan": ("plan", _SOURCE, "--volume", "1G:fat32"),
     "pull": ("pull", _SOURCE, "/x"),
     "verify": ("verify", "/x"),
