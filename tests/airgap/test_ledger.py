@@ -8,6 +8,7 @@ import pytest
 
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.ledger import (
+    Floor,
     LedgerEntry,
     entry_name,
     free_number,
@@ -275,3 +276,40 @@ def test_entry_without_an_envelope_or_a_signature_that_counts_is_not_believed() 
     for raw, trusted in ((None, keys), (b"{}", keys), (envelope, []), (envelope, stranger)):
         with pytest.raises(UntrustedInputError, match="LEDGER_UNPROVEN"):
             prove_entry(entry, raw, trusted)
+
+
+@pytest.mark.parametrize(("sequence", "previous"), [(1, None), (2, "b" * 64), (10**9, "b" * 64)])
+def test_floor_is_read_as_it_was_written(sequence: int, previous: str | None) -> None:
+    digest = None if previous is None else f"sha256:{previous}"
+    floor = Floor.from_json({"sequence": sequence, "previous": digest}, "prod")
+    assert (floor.sequence, floor.previous_sha256) == (sequence, previous)
+    assert floor == Floor(sequence=sequence, previous_sha256=previous)
+    assert Floor() == Floor(sequence=1, previous_sha256=None)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "previous"),
+    [
+        *((0, None), (0, "b" * 64), (-1, "b" * 64), (1.5, "b" * 64), (True, None), ("2", "b" * 64)),
+        *((1, "b" * 64), (2, None), (2, "B" * 64), (2, "b" * 63), (2, ""), (2, 7)),
+    ],
+)
+def test_floor_that_begins_nowhere_is_refused(sequence: Any, previous: Any) -> None:
+    with pytest.raises(UntrustedInputError) as refused:
+        Floor(sequence=sequence, previous_sha256=previous)
+    assert refused.value.code is Code.MANIFEST_MALFORMED
+    with pytest.raises(UntrustedInputError):
+        Floor.from_json({"sequence": sequence, "previous": previous and f"sha256:{previous}"}, "prod")
+
+
+@pytest.mark.parametrize(
+    "raw", [None, [], {"sequence": 2}, {"sequence": 1, "previous": None, "more": 1}, {"previous": None}]
+)
+def test_floor_of_other_members_is_refused(raw: Any) -> None:
+    with pytest.raises(UntrustedInputError):
+        Floor.from_json(raw, "prod")
+
+
+def test_fault_of_a_floor_names_its_channel() -> None:
+    with pytest.raises(UntrustedInputError, match="prod"):
+        Floor.from_json({"sequence": 2, "previous": "sha256:x"}, "prod")
