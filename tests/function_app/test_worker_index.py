@@ -67,11 +67,14 @@ def test_blob_trigger_asks_the_host_for_a_reference(
     assert (got.container_name, got.blob_name) == (container, name)
 
 
-def test_activity_without_its_settings_answers_with_the_settings_name() -> None:
+def test_activity_without_its_settings_answers_that_and_the_log_names_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with worker(ROOT, {"TRANSFER_ROLE": "source", "TransferStorage__blobServiceUri": ""}) as running:
         answer = asyncio.run(running.call("plan_transfer", order=json_datum({"transferId": "x"})))
     assert json.loads(answer)["code"] == "SETTING_INVALID"
-    assert "TransferStorage__blobServiceUri" in answer
+    assert "TransferStorage__blobServiceUri" not in answer
+    assert "TransferStorage__blobServiceUri: missing" in caplog.text
 
 
 def test_hostile_body_gets_a_problem_through_the_worker() -> None:
