@@ -44,8 +44,9 @@ class BlobStore(Hashable, Protocol):
         """The whole content; ``None`` if there is no such blob.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE`` beyond ``max_bytes`` (no more than that is fetched);
+            UntrustedInputError: ``TOO_LARGE`` beyond ``max_bytes`` (no more than 1 MiB of it is fetched);
                 ``BLOB_CHANGED`` if its ETag is, or becomes while reading, another than ``etag``.
+            ServiceError: ``SERVICE_THROTTLED`` if no ``etag`` is given and somebody writes again and again.
         """
 
     def read_range(

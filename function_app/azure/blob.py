@@ -80,21 +80,32 @@ class AzureBlobs:
 
     def read(self, container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
         """See the port."""
-        found = self.stat(container, name)
-        if found is None:
-            return None
-        if etag is not None and found.etag != etag:
-            raise _changed(container, name)
-        if found.size_bytes > max_bytes:
-            raise UntrustedInputError(
-                Code.TOO_LARGE, f"{name} has {found.size_bytes} bytes, at most {max_bytes} allowed"
-            )
-        if not found.size_bytes:
-            return b""
-        chunks = self.read_range(
-            container, name, etag=found.etag, offset_bytes=0, size_bytes=found.size_bytes
-        )
-        return b"".join(chunks)
+        for _ in range(_TRIES):
+            try:
+                return self._read_once(container, name, max_bytes=max_bytes, etag=etag)
+            except UntrustedInputError as error:
+                if etag is not None or error.code is not Code.BLOB_CHANGED:
+                    raise  # else whichever state it is in will do, and it was written to amid two of our requests
+        raise ServiceError(Code.SERVICE_THROTTLED, f"blob {container}/{name} is written to without end")
+
+    def _read_once(self, container: str, name: str, *, max_bytes: int, etag: str | None) -> bytes | None:
+        pinned: dict[str, Any] = {}
+        if etag is not None:
+            pinned = {"etag": _quoted(etag), "match_condition": MatchConditions.IfNotModified}
+        client = self._client(container, name)
+        with service_errors(f"blob {container}/{name}"):
+            try:
+                # The first answer names the size and the ETag that the client pins the further ones to.
+                download = client.download_blob(offset=0, length=max_bytes + 1, max_concurrency=1, **pinned)
+                if download.size > max_bytes:
+                    raise UntrustedInputError(Code.TOO_LARGE, f"{name} has over {max_bytes} bytes")
+                return download.readall()
+            except HttpResponseError as error:
+                if _is_missing_blob(error):
+                    return None
+                if error.status_code in _CHANGED:
+                    raise _changed(container, name) from None
+                raise
 
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int

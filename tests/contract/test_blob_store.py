@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,17 +68,19 @@ def read_all(store: BlobStore, name: str, etag: str, offset: int, size: int) -> 
 
 
 def watch_downloads(
-    monkeypatch: pytest.MonkeyPatch, *, before_the_first: Callable[[], None] = lambda: None
+    monkeypatch: pytest.MonkeyPatch, *, before: Callable[[int], object] = lambda _: None
 ) -> list[int]:
-    """The bytes of every answer to a download from now on; nothing is seen of the store in memory."""
+    """The bytes of every answer to a download from now on; nothing is seen of the store in memory.
+
+    ``before`` is called before each, with its number from 0.
+    """
     sizes: list[int] = []
     send = HTTPAdapter.send
 
     def watched(adapter: HTTPAdapter, request: PreparedRequest, **options: Any) -> Response:
         is_download = request.method == "GET" and "comp=list" not in str(request.url)
-        if is_download and not sizes:
-            sizes.append(0)
-            before_the_first()
+        if is_download:
+            before(len(sizes))
         answer = send(adapter, request, **options)
         if is_download:
             sizes.append(int(answer.headers.get("Content-Length", 0)))
@@ -187,26 +190,84 @@ def test_read_gives_the_whole_up_to_the_cap(store: BlobStore, content: bytes) ->
             store.read(C, "x", max_bytes=len(content) - 1)
 
 
-def test_read_of_what_is_too_large_fetches_nothing(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_of_what_is_too_large_fetches_its_beginning_only(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.put(C, "x", bytes(3 * 2**20))
     fetched = watch_downloads(monkeypatch)
     with refused(Code.TOO_LARGE):
         store.read(C, "x", max_bytes=3 * 2**20 - 1)
-    assert sum(fetched) == 0
+    assert sum(fetched) <= 2**20
+    fetched.clear()
     assert store.read(C, "x", max_bytes=3 * 2**20) == bytes(3 * 2**20)
     assert isinstance(store, MemoryBlobs) or sum(fetched) == 3 * 2**20  # it would have been seen
 
 
 @pytest.mark.e2e
-def test_read_of_a_blob_that_changes_meanwhile_is_refused(
+@pytest.mark.parametrize("size", [5, 3 * 2**20])
+def test_read_gives_one_state_of_a_blob_that_is_written_to_meanwhile(
+    azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Two deliveries of a step write the same document, each with another ETag, while a third reads it."""
+    _, blobs = azurite
+    first, other = b"1" * size, b"2" * size
+    for number in range(3):  # before any request of the read
+        blobs.put(C, "x", first)
+        write = partial(blobs.put, C, "x", other)
+        with monkeypatch.context() as patch:
+            watch_downloads(patch, before=lambda nth, write=write, number=number: nth == number and write())
+            assert blobs.read(C, "x", max_bytes=size) in (first, other)
+    blobs.delete(C, "x")
+
+
+@pytest.mark.e2e
+def test_read_of_a_pinned_state_that_is_replaced_meanwhile_is_refused(
     azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, blobs = azurite
-    blobs.put(C, "x", b"first")
-    watch_downloads(monkeypatch, before_the_first=lambda: blobs.put(C, "x", b"other"))
-    with refused(Code.BLOB_CHANGED):
-        blobs.read(C, "x", max_bytes=10)
-    assert blobs.read(C, "x", max_bytes=10) == b"other"
+    size = 3 * 2**20
+    for number in range(3):
+        blobs.put(C, "x", b"1" * size)
+        etag = etag_of(blobs, "x")
+        write = partial(blobs.put, C, "x", b"2" * size)
+        with monkeypatch.context() as patch:
+            watch_downloads(patch, before=lambda nth, write=write, number=number: nth == number and write())
+            with refused(Code.BLOB_CHANGED):
+                blobs.read(C, "x", max_bytes=size, etag=etag)
+    blobs.delete(C, "x")
+
+
+@pytest.mark.e2e
+def test_read_of_a_blob_that_is_written_to_without_end_gives_up(
+    azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, blobs = azurite
+    size = 2 * 2**20
+    blobs.put(C, "x", b"1" * size)
+    with monkeypatch.context() as patch:
+        watch_downloads(patch, before=lambda _: blobs.put(C, "x", b"2" * size))
+        with pytest.raises(ServiceError, match=Code.SERVICE_THROTTLED.name):
+            blobs.read(C, "x", max_bytes=size)
+    blobs.delete(C, "x")
+
+
+@pytest.mark.e2e
+def test_small_blob_is_read_with_one_request(
+    azurite: tuple[Azurite, AzureBlobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, blobs = azurite
+    blobs.put(C, "x", b"small")
+    asked: list[str] = []
+    send = HTTPAdapter.send
+
+    def counted(adapter: HTTPAdapter, request: PreparedRequest, **options: Any) -> Response:
+        asked.append(str(request.method))
+        return send(adapter, request, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HTTPAdapter, "send", counted)
+        assert blobs.read(C, "x", max_bytes=100) == b"small"
+    assert asked == ["GET"]
     blobs.delete(C, "x")
 
 
