@@ -15,6 +15,8 @@ from function_app.storage.paths import JOURNAL
 
 _MAX_TRIES = 20
 _LOG = logging.getLogger(__name__)
+_PUT_AWAY = frozenset({State.QUARANTINED, State.HELD})
+"""What follows the decision against an upload: why it was taken stands in the entry before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def row_of(journal: Journal) -> JournalRow:
     """The row of a journal that is not empty."""
     first, last = journal.entries[0], journal.entries[-1]
     channel = next((entry.facts["channel"] for entry in journal.entries if "channel" in entry.facts), None)
-    code, detail = last.facts.get("code"), last.facts.get("detail")
+    told = journal.entries[-2] if last.state in _PUT_AWAY else last
+    code, detail = told.facts.get("code"), told.facts.get("detail")
     planned = journal.newest(State.PLANNED)
     plan = {} if planned is None else planned.facts
     return JournalRow(

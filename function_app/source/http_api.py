@@ -5,8 +5,7 @@ Durable is asked for nothing but to run an orchestration, or to end it.
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, ServiceError
+from airgap.errors import Code, PolicyRefusal
 from airgap.journal import Journal, is_journal_id
 from airgap.preflight import judge_terms
 from airgap.states import Kind, State
@@ -22,12 +21,13 @@ from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
+from function_app.http.answering import METHODS_OF_NONE, answered
+from function_app.http.faults import Faults
+from function_app.http.list_request import ListRequest
+from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
 from function_app.source.caller import name_caller
-from function_app.source.faults import Faults, RequestRefusedError
-from function_app.source.list_request import ListRequest
 from function_app.source.planning import REQUEST
-from function_app.source.problems import problem, refused_method, refused_request, respond
 from function_app.source.starting import start_transfer
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
 from function_app.source.transfer_status import (
@@ -42,11 +42,7 @@ from function_app.storage.work_folder import WorkFolder
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
-_LOG = logging.getLogger(__name__)
 _POLL_S = "5"
-_OUTAGE_S = "60"
-_NO_METHODS = ("HEAD", "PUT", "PATCH", "OPTIONS")
-"""Of no resource here; each function below that refuses methods adds those that its own resource lacks."""
 
 
 @bp.route(route="transfers", methods=["POST"])
@@ -56,7 +52,7 @@ async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 
     With an ``Idempotency-Key`` a repeat meets the same transfer, whatever became of it.
     """
-    return await _answered(_create(req, client))
+    return await answered(_create(req, client))
 
 
 async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
@@ -102,7 +98,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
 @bp.route(route="transfers/{transferId}", methods=["GET"])
 async def get_transfer(req: func.HttpRequest) -> func.HttpResponse:
     """Where a transfer stands, and how it came there."""
-    return await _answered(_get(req.route_params.get("transferId", ""), req.params))
+    return await answered(_get(req.route_params.get("transferId", ""), req.params))
 
 
 async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse:
@@ -123,23 +119,13 @@ async def list_transfers(req: func.HttpRequest) -> func.HttpResponse:
     ``?state=``, ``?channel=``, ``?createdFrom=`` and ``?createdBefore=`` (RFC 3339, UTC) filter, ``?limit=``
     bounds a page (50, at most 500). A page may hold fewer than that although there is a next one.
     """
-    return await _answered(_list(req.params))
+    return await answered(_list(req.params))
 
 
 async def _list(params: Mapping[str, str]) -> func.HttpResponse:
-    wanted = ListRequest.from_params(params)
-    try:
-        rows, token = await asyncio.to_thread(
-            _journals().projection.page,
-            Kind.TRANSFERS,
-            where=wanted.where,
-            limit=wanted.limit,
-            token=wanted.cursor,
-        )
-    except OperatorError:
-        raise wanted.cursor_refusal() from None
-    body = {"transfers": [summarize(row) for row in rows], "next": wanted.next_link(token)}
-    return respond(HTTPStatus.OK, body)
+    wanted = ListRequest.from_params(Kind.TRANSFERS, params)
+    rows, after = await asyncio.to_thread(wanted.page, _journals().projection)
+    return respond(HTTPStatus.OK, {"transfers": [summarize(row) for row in rows], "next": after})
 
 
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])
@@ -150,7 +136,7 @@ async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestration
     What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
     """
     transfer_id = req.route_params.get("transferId", "")
-    return await _answered(_cancel(transfer_id, req.params, req.headers, client))
+    return await answered(_cancel(transfer_id, req.params, req.headers, client))
 
 
 async def _cancel(
@@ -179,13 +165,13 @@ async def _cancel(
     return respond(HTTPStatus.OK, await _description(journal))
 
 
-@bp.route(route="transfers", methods=[*_NO_METHODS, "DELETE"])
+@bp.route(route="transfers", methods=[*METHODS_OF_NONE, "DELETE"])
 async def refuse_transfers_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
     return refused_method(req.method, "GET", "POST")
 
 
-@bp.route(route="transfers/{transferId}", methods=[*_NO_METHODS, "POST"])
+@bp.route(route="transfers/{transferId}", methods=[*METHODS_OF_NONE, "POST"])
 async def refuse_transfer_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
     return refused_method(req.method, "DELETE", "GET")
@@ -205,30 +191,6 @@ def _who(headers: Mapping[str, str]) -> str:
 def _journals() -> JournalStore:
     side = source_side()
     return JournalStore(side.blobs, side.projection)
-
-
-async def _answered(work: Awaitable[func.HttpResponse]) -> func.HttpResponse:
-    """The answer, or the problem that came instead."""
-    try:
-        return await work
-    except RequestRefusedError as refusal:
-        return refused_request(refusal)
-    except ServiceError as error:
-        is_passing = error.code.is_retryable
-        status = HTTPStatus.SERVICE_UNAVAILABLE if is_passing else HTTPStatus.INTERNAL_SERVER_ERROR
-        headers = {"Retry-After": _OUTAGE_S} if is_passing else {}
-        return problem(status, error.code, error.detail, headers=headers)
-    except OperatorError as error:
-        # The caller did nothing wrong, and what the settings say is none of its business.
-        _LOG.error("no request can be answered: %s", error)
-        return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            error.code,
-            "a setting of this app is missing or wrong",
-            remedy="Tell those who run the app: its log names the setting.",
-        )
-    except AirgapError as error:
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, error.code, error.detail)
 
 
 async def _find(transfer_id: str) -> Journal | None:

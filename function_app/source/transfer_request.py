@@ -14,14 +14,13 @@ from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.manifest import MAX_ARTIFACTS, MAX_AUDIENCE, REFERENCE
 from airgap.preflight import Finding, Terms
 from airgap.strict_json import dump_canonical, load_strict
-from function_app.source.faults import MISSING, Faults, Path, describe_value
+from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path, describe_value
 
 MAX_BODY_BYTES = 1024 * 1024
 DEFAULT_EXPIRY_S = 30 * 24 * 3600
 MIN_EXPIRY_S = 60
 MAX_EXPIRY_S = 20 * 366 * 24 * 3600
 KEY_HEADER = "Idempotency-Key"
-CHANNEL_IN_WORDS = "a channel's name: 1 to 63 lower-case letters, digits and hyphens, no hyphen at either end"
 
 _KEY = re.compile(r"[ -~]{1,128}")
 _MEMBERS = ("artifacts", "channel", "audience", "expiresInSeconds")

@@ -2,9 +2,10 @@
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
-from function_app.target import activities, intake, orchestrators, reconciling
+from function_app.target import activities, http_api, intake, orchestrators, reconciling
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
+    http_api.bp,
     intake.bp,
     reconciling.bp,
     orchestrators.bp,

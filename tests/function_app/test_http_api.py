@@ -13,11 +13,11 @@ from azure.functions.decorators.http import HttpTrigger
 from airgap.errors import Code, PolicyRefusal
 from airgap.states import TRANSFERS, Kind, State
 from function_app.azure.wiring import source_settings
+from function_app.http.list_request import PARAMETERS
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.roles import build_app
 from function_app.source import http_api
-from function_app.source.list_request import PARAMETERS
 from function_app.source.transfer_request import MAX_BODY_BYTES
 from function_app.storage.work_folder import WorkFolder
 from tests.bundles import default_key, make_policy

@@ -1,4 +1,7 @@
-"""What ``GET /api/transfers`` is asked for: the query parameters, read strictly, all faults told at once."""
+"""What a list of transfers or imports is asked for: the query parameters, read strictly, faults told at once.
+
+Both sides answer lists alike, from the journal's projection.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,11 +9,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from airgap.errors import OperatorError
 from airgap.fields import CHANNEL, parse_time
-from airgap.states import TRANSFERS, State
-from function_app.ports import RowFilter
-from function_app.source.faults import Faults, RequestRefusedError
-from function_app.source.transfer_request import CHANNEL_IN_WORDS
+from airgap.states import TRANSITIONS, Kind, State
+from function_app.http.faults import CHANNEL_IN_WORDS, Faults, RequestRefusedError
+from function_app.ports import JournalRow, Projection, RowFilter
 
 T = TypeVar("T")
 
@@ -22,8 +25,9 @@ PARAMETERS = (*_FILTERS, "cursor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """Which transfers are wanted, and how many to a page."""
+    """Which transfers or imports are wanted, and how many to a page."""
 
+    kind: Kind
     where: RowFilter
     limit: int
     cursor: str | None
@@ -31,8 +35,8 @@ class ListRequest:
     """The parameters that the page after is asked for with, as they were given."""
 
     @classmethod
-    def from_params(cls, params: Mapping[str, str]) -> "ListRequest":
-        """Read the query parameters.
+    def from_params(cls, kind: Kind, params: Mapping[str, str]) -> "ListRequest":
+        """Read the query parameters of ``GET /api/transfers`` or ``GET /api/imports``.
 
         Raises:
             RequestRefusedError: ``REQUEST_INVALID``, naming every parameter at fault.
@@ -50,7 +54,7 @@ class ListRequest:
 
         time = "a time in UTC such as 2026-01-31T08:00:00Z"
         where = RowFilter(
-            state=read("state", _state, f"one of {', '.join(TRANSFERS)}"),
+            state=read("state", lambda text: _state(kind, text), f"one of {', '.join(TRANSITIONS[kind])}"),
             channel=read("channel", _channel, CHANNEL_IN_WORDS),
             created_from=read("createdFrom", parse_time, time),
             created_before=read("createdBefore", parse_time, time),
@@ -58,21 +62,34 @@ class ListRequest:
         limit = read("limit", _limit, f"a whole number from 1 to {MAX_LIMIT}") or DEFAULT_LIMIT
         faults.refuse_any()
         kept = {name: params[name] for name in _FILTERS if name in params}
-        return cls(where=where, limit=limit, cursor=params.get("cursor"), kept=kept)
+        return cls(kind=kind, where=where, limit=limit, cursor=params.get("cursor"), kept=kept)
 
-    def next_link(self, token: str | None) -> str | None:
+    def page(self, projection: Projection) -> tuple[list[JournalRow], str | None]:
+        """The rows of the page, newest first, and where the page after is.
+
+        Raises:
+            RequestRefusedError: the cursor is none of a list's own.
+            ServiceError: the projection is away.
+        """
+        try:
+            rows, token = projection.page(self.kind, where=self.where, limit=self.limit, token=self.cursor)
+        except OperatorError:
+            raise self._cursor_refusal() from None
+        return list(rows), self._next_link(token)
+
+    def _next_link(self, token: str | None) -> str | None:
         """Where the page after is; ``None`` if this is the last."""
-        return None if token is None else f"/api/transfers?{urlencode({**self.kept, 'cursor': token})}"
+        return None if token is None else f"/api/{self.kind}?{urlencode({**self.kept, 'cursor': token})}"
 
-    def cursor_refusal(self) -> RequestRefusedError:
+    def _cursor_refusal(self) -> RequestRefusedError:
         """The error for a cursor that the lists themselves, which alone can judge it, did not take."""
         faults = Faults()
         faults.add("query", ("cursor",), self.cursor, "the cursor of a list's own next link, unchanged")
         return faults.refusal()
 
 
-def _state(text: str) -> State:
-    if text not in {state.value for state in TRANSFERS}:
+def _state(kind: Kind, text: str) -> State:
+    if text not in {state.value for state in TRANSITIONS[kind]}:
         raise ValueError
     return State(text)
 

@@ -9,7 +9,7 @@ import azure.functions as func
 
 from airgap.errors import Code
 from airgap.redaction import redact
-from function_app.source.faults import RequestRefusedError
+from function_app.http.faults import RequestRefusedError
 
 
 def respond(

@@ -16,6 +16,8 @@ from airgap.redaction import redact
 MISSING = object()
 """Stands for a value that was not given at all; ``null`` was."""
 
+CHANNEL_IN_WORDS = "a channel's name: 1 to 63 lower-case letters, digits and hyphens, no hyphen at either end"
+
 MAX_FAULTS_TOLD = 20
 """Faults beyond them are counted only: a request of a megabyte of mistakes is not answered by ten."""
 

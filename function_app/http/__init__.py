@@ -1,0 +1,1 @@
+"""What both HTTP APIs have in common: how requests are refused, answered and listed."""
