@@ -85,7 +85,8 @@ class AzureBlobs:
                 return self._read_once(container, name, max_bytes=max_bytes, etag=etag)
             except UntrustedInputError as error:
                 if etag is not None or error.code is not Code.BLOB_CHANGED:
-                    raise  # else whichever state it is in will do, and it was written to amid two of our requests
+                    raise
+                # Whichever state it is in will do; it was written to between two of our requests.
         raise ServiceError(Code.SERVICE_THROTTLED, f"blob {container}/{name} is written to without end")
 
     def _read_once(self, container: str, name: str, *, max_bytes: int, etag: str | None) -> bytes | None:
