@@ -100,7 +100,7 @@ class AzureBlobs:
                 download = client.download_blob(offset=0, length=max_bytes + 1, max_concurrency=1, **pinned)
                 if download.size > max_bytes:
                     raise UntrustedInputError(Code.TOO_LARGE, f"{name} has over {max_bytes} bytes")
-                return download.readall()
+                return b"".join(download.chunks())
             except HttpResponseError as error:
                 if _is_missing_blob(error):
                     return None

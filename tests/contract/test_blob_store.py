@@ -90,6 +90,16 @@ def watch_downloads(
     return sizes
 
 
+def at(number: int, act: Callable[[], object]) -> Callable[[int], None]:
+    """For ``before``: act once, before the download of that number."""
+
+    def before(nth: int) -> None:
+        if nth == number:
+            act()
+
+    return before
+
+
 def let_pages_hold(size: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The storage lists so many names a page from now on; the addresses of the pages that it is asked for."""
     asked: list[str] = []
@@ -213,9 +223,8 @@ def test_read_gives_one_state_of_a_blob_that_is_written_to_meanwhile(
     first, other = b"1" * size, b"2" * size
     for number in range(3):  # before any request of the read
         blobs.put(C, "x", first)
-        write = partial(blobs.put, C, "x", other)
         with monkeypatch.context() as patch:
-            watch_downloads(patch, before=lambda nth, write=write, number=number: nth == number and write())
+            watch_downloads(patch, before=at(number, partial(blobs.put, C, "x", other)))
             assert blobs.read(C, "x", max_bytes=size) in (first, other)
     blobs.delete(C, "x")
 
@@ -229,9 +238,8 @@ def test_read_of_a_pinned_state_that_is_replaced_meanwhile_is_refused(
     for number in range(3):
         blobs.put(C, "x", b"1" * size)
         etag = etag_of(blobs, "x")
-        write = partial(blobs.put, C, "x", b"2" * size)
         with monkeypatch.context() as patch:
-            watch_downloads(patch, before=lambda nth, write=write, number=number: nth == number and write())
+            watch_downloads(patch, before=at(number, partial(blobs.put, C, "x", b"2" * size)))
             with refused(Code.BLOB_CHANGED):
                 blobs.read(C, "x", max_bytes=size, etag=etag)
     blobs.delete(C, "x")
