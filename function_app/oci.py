@@ -21,6 +21,18 @@ class Descriptor:
     media_type: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagState:
+    """What a tag points to, and when the registry says that it was written last.
+
+    Two equal states of one tag mean that nobody wrote to it in between, not even there and back.
+    """
+
+    digest: str
+    written_at: str
+    """As the registry spells it: to be compared, not to be read."""
+
+
 def list_manifests(index: Mapping[str, Any], about: str) -> list[Descriptor]:
     """The ``manifests`` of an index; none if it is no index.
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from securesystemslib.signer import Signer
 
 from airgap.states import Kind, State
-from function_app.oci import Descriptor
+from function_app.oci import Descriptor, TagState
 from function_app.settings import Settings, SourceSettings, TargetSettings
 
 
@@ -129,10 +129,13 @@ class BlobStore(Hashable, Protocol):
 
 
 class RegistryReader(Protocol):
-    """Manifests of one container registry, read only."""
+    """Manifests and tags of one container registry, read only."""
 
     def resolve(self, repository: str, reference: str) -> Descriptor | None:
         """What a tag or digest stands for now; ``None`` if the registry does not have it."""
+
+    def tag(self, repository: str, tag: str) -> TagState | None:
+        """The state of a tag now, another after every write to it; ``None`` if there is no such tag."""
 
     def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
         """The manifest or index of that digest, at most 4 MiB, its bytes checked against the digest.

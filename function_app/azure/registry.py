@@ -1,7 +1,8 @@
 """The registry port on ACR's data plane: tokens are exchanged, then OCI distribution calls are made.
 
-https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md and the OCI distribution specification 1.1.
-Needs the role AcrPull on the registry.
+https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md and the OCI distribution specification 1.1; when a
+tag was written last only ACR's own API tells: https://learn.microsoft.com/rest/api/containerregistry/tag/get-attributes
+Needs the role AcrPull on the registry, which lets tags and their attributes be read, too.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from azure.core.rest import HttpRequest, HttpResponse
 from airgap.errors import Code, ServiceError
 from airgap.fields import DIGEST
 from function_app.azure.errors import CONNECT_S, READ_S, service_errors
-from function_app.oci import Descriptor, list_manifests
+from function_app.oci import Descriptor, TagState, list_manifests
 
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """The largest manifest that registries must accept (OCI distribution-spec §Pushing manifests)."""
@@ -64,7 +65,8 @@ class AzureRegistry:
     def resolve(self, repository: str, reference: str) -> Descriptor | None:
         """See the port."""
         with service_errors(f"artifact {repository} {reference}"):
-            response = self._get(repository, f"manifests/{reference}", method="HEAD", accept=_ACCEPT)
+            path = f"/v2/{repository}/manifests/{reference}"
+            response = self._get(repository, path, method="HEAD", accept=_ACCEPT)
             if response is None:
                 return None
         digest = response.headers.get("Docker-Content-Digest", "")
@@ -73,11 +75,26 @@ class AzureRegistry:
             raise ServiceError(Code.SERVICE_UNEXPECTED, f"artifact {repository} {reference}: no digest given")
         return Descriptor(digest=digest, media_type=media_type)
 
+    def tag(self, repository: str, tag: str) -> TagState | None:
+        """See the port."""
+        about = f"tag {repository}:{tag}"
+        with service_errors(about):
+            response = self._get(repository, f"/acr/v1/{repository}/_tags/{tag}", accept="application/json")
+            if response is None:
+                return None
+            content = _read(response)
+        match _json_object(content, about):
+            case {"tag": {"digest": str(digest), "lastUpdateTime": str(written_at)}} if (
+                DIGEST.fullmatch(digest) and written_at
+            ):
+                return TagState(digest=digest, written_at=written_at)
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: no digest and time given")
+
     def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
         """See the port."""
         about = f"manifest {repository}@{digest}"
         with service_errors(about):
-            response = self._get(repository, f"manifests/{digest}", accept=_ACCEPT)
+            response = self._get(repository, f"/v2/{repository}/manifests/{digest}", accept=_ACCEPT)
             content = b"" if response is None else _read(response)
         if response is None:
             raise ServiceError(Code.NOT_FOUND, about)
@@ -89,7 +106,7 @@ class AzureRegistry:
         """See the port."""
         about = f"referrers of {repository}@{digest}"
         with service_errors(about):
-            response = self._get(repository, f"referrers/{digest}", accept=_INDEX)
+            response = self._get(repository, f"/v2/{repository}/referrers/{digest}", accept=_INDEX)
             if response is None:
                 return None
             content = _read(response)
@@ -99,13 +116,12 @@ class AzureRegistry:
             raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: more than fit on one page")
         return list_manifests(_json_object(content, about), about)
 
-    def _get(self, repository: str, rest: str, *, accept: str, method: str = "GET") -> HttpResponse | None:
+    def _get(self, repository: str, path: str, *, accept: str, method: str = "GET") -> HttpResponse | None:
         """The answer, its body unread, or ``None`` for 404; a refused token is fetched anew, once."""
-        path = f"/v2/{quote(repository)}/{quote(rest, safe='/:')}"
         for is_last in (False, True):
             request = HttpRequest(
                 method,
-                self._client.format_url(path),
+                self._client.format_url(quote(path, safe="/:")),
                 headers={"Accept": accept, "Authorization": f"Bearer {self._token(repository)}"},
             )
             response = self._client.send_request(request, stream=True)
@@ -138,7 +154,7 @@ class AzureRegistry:
                     **form,
                     "grant_type": "refresh_token",
                     "refresh_token": refresh,
-                    "scope": f"repository:{repository}:pull",
+                    "scope": f"repository:{repository}:pull,metadata_read",
                 },
             )["access_token"]
             self._tokens[repository] = (token, time.monotonic() + _TOKEN_LIFE_S)

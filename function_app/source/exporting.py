@@ -1,4 +1,9 @@
-"""Source, middle steps: pipeline runs, and tags that moved meanwhile."""
+"""Source, middle steps: pipeline runs, and tags that were written to meanwhile.
+
+A run takes tags, since they do not travel with a digest; what a tag pointed to at the moment that the service
+looked, it does not tell. So a run counts only if nobody wrote to any of its tags from before it was started
+until after it had ended: by digest *and* time, or a tag that moved away and back would pass.
+"""
 
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import DIGEST, format_time
@@ -6,6 +11,7 @@ from airgap.manifest import Artifact
 from airgap.pipeline_runs import MAX_ARTIFACTS_PER_RUN, is_written_by_run, run_name
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
+from function_app.oci import TagState
 from function_app.pipeline_runs import Started, started
 from function_app.ports import SourceSide
 from function_app.source.planning import BATCHES, PLAN, Scan, split_reference
@@ -37,9 +43,9 @@ def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
 
 
 def confirm_export(side: SourceSide, order: BlobAttempt) -> Confirmed | Refused | Failed:
-    """Look at what a succeeded run has written, and whether its tags still stand where they stood.
+    """Look at what a succeeded run has written, and whether anybody wrote to its tags meanwhile.
 
-    The blob is described in the work folder; or, where a tag moved, the batch is resolved anew for the next
+    The blob is described in the work folder; or, where somebody did, the batch is resolved anew for the next
     attempt. Whatever is done to the blob after its run is told: by its time here, by its ETag from now on.
 
     Raises:
@@ -47,8 +53,8 @@ def confirm_export(side: SourceSide, order: BlobAttempt) -> Confirmed | Refused 
     """
     sha256, batch = _batch(side, order)
     members = [Artifact.from_json(member) for member in batch.artifacts]
-    if moved := [member for member in members if _has_moved(side, member)]:
-        return _resolve_again(side, order, members, moved)
+    if moved := [member for member in members if _has_moved(side, member, batch)]:
+        return _resolve_again(side, order, batch, moved)
     run, path = _run(order), blob_path(order.transfer_id, order.blob)
     found = side.blobs.stat(TRANSFER, path)
     if found is None or not found.size_bytes:
@@ -86,16 +92,17 @@ def _batch(side: SourceSide, order: BlobAttempt) -> tuple[str, Batch]:
     return sha256, work.kept(BATCHES, sha256, Batch)
 
 
-def _has_moved(side: SourceSide, member: Artifact) -> bool:
+def _has_moved(side: SourceSide, member: Artifact, batch: Batch) -> bool:
     repository, tag, _ = split_reference(member.reference)
     if not tag:
         return False
-    now = side.registry.resolve(repository, tag)
-    return now is None or now.digest != member.digest
+    now = side.registry.tag(repository, tag)
+    was = TagState(digest=member.digest, written_at=batch.tagged[member.reference])
+    return now != was
 
 
 def _resolve_again(
-    side: SourceSide, order: BlobAttempt, members: list[Artifact], moved: list[Artifact]
+    side: SourceSide, order: BlobAttempt, before: Batch, moved: list[Artifact]
 ) -> Confirmed | Refused | Failed:
     """The batch for the next attempt: moved tags where they are now, with the referrers found there."""
     scan = Scan(side.registry)
@@ -105,9 +112,10 @@ def _resolve_again(
                 return ending(Code.ARTIFACT_NOT_FOUND, f"{member.reference} was removed meanwhile")
         except PolicyRefusal as refusal:
             return ending(refusal.code, refusal.detail)
-    renewed = {member.reference: member for member in members} | scan.artifacts
+    renewed = {member["reference"]: member for member in before.artifacts}
+    renewed |= {reference: artifact.to_json() for reference, artifact in scan.artifacts.items()}
     if len(renewed) > MAX_ARTIFACTS_PER_RUN:
         return ending(Code.EXPORT_INCONSISTENT, f"{moved[0].reference} moved, and has more referrers now")
-    batch = Batch(artifacts=tuple(artifact.to_json() for artifact in renewed.values()))
+    batch = Batch(artifacts=tuple(renewed.values()), tagged=before.tagged | scan.tagged)
     sha256 = WorkFolder(side.blobs, order.transfer_id).keep(BATCHES, batch)
     return Confirmed(moved=moved[0].reference, document_sha256=sha256)

@@ -82,7 +82,7 @@ def _export(context: Any, order: wire.TransferOrder) -> Flow[wire.Sealed]:
 
 @bp.orchestration_trigger(context_name="context")
 def export_blob(context: Any) -> Flow[Outcome]:
-    """One batch: run its export until no tag has moved under it, three times at most."""
+    """One batch: run its export until nobody wrote to its tags meanwhile, three times at most."""
     try:
         item = read(context.get_input(), Item)
         batch: str | None = None
@@ -98,5 +98,5 @@ def export_blob(context: Any) -> Flow[Outcome]:
             batch = confirmed.document_sha256
     except Exception as error:  # noqa: BLE001 - as above
         return dump(end_of(error))
-    about = f"{confirmed.moved} moved in each of {attempt} exports"
+    about = f"{confirmed.moved} was pushed anew during each of {attempt} exports"
     return dump(ending(Code.EXPORT_INCONSISTENT, about))

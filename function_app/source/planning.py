@@ -1,7 +1,9 @@
 """Source, first steps: resolve references, refuse what cannot cross, add referrers, split into batches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import parse_time
@@ -36,11 +38,13 @@ BATCHES = "batches"
 class Scan:
     """Walks from artifacts to all that belongs to them: an index's manifests, and referrers of either.
 
-    Each manifest is looked at once. What is found is in ``artifacts`` by reference, in order of discovery.
+    Each manifest is looked at once. What is found is in ``artifacts`` by reference, in order of discovery,
+    and in ``tagged`` for each reference by tag when that was written last.
     """
 
     registry: RegistryReader
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    tagged: dict[str, str] = field(default_factory=dict)
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, reference: str) -> bool:
@@ -50,10 +54,11 @@ class Scan:
             PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, or there is no end to it.
         """
         repository, tag, digest = split_reference(reference)
-        found = self.registry.resolve(repository, tag or digest)
+        found = self._include_tagged(repository, tag) if tag else self.registry.resolve(repository, digest)
         if found is None:
             return False
-        self._include(reference, found, (tag,) if tag else ())
+        if not tag:
+            self._include(reference, found)
         self._follow(repository, found.digest, depth=0)
         return True
 
@@ -102,10 +107,15 @@ class Scan:
         return list_manifests(self.registry.manifest(repository, index.digest), f"{repository}:{tag}")
 
     def _include_tagged(self, repository: str, tag: str) -> Descriptor | None:
-        """Include what a tag stands for, if it is there."""
-        found = self.registry.resolve(repository, tag)
-        if found is not None:
+        """Include what a tag stands for, if it is there.
+
+        Its state comes first, so that a write to it after this moment is seen when the run has ended.
+        """
+        state = self.registry.tag(repository, tag)
+        found = None if state is None else self.registry.resolve(repository, state.digest)
+        if state is not None and found is not None:
             self._include(f"{repository}:{tag}", found, (tag,))
+            self.tagged.setdefault(f"{repository}:{tag}", state.written_at)
         return found
 
 
@@ -129,6 +139,7 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
             obstacles.append(refusal.detail)
     resolution = Resolution(
         artifacts=tuple(artifact.to_json() for artifact in scan.artifacts.values()),
+        tagged=scan.tagged,
         missing=tuple(missing),
         obstacles=tuple(obstacles),
     )
@@ -156,9 +167,16 @@ def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Fail
             Code.REQUEST_INVALID,
             f"artifacts: with referrers {len(artifacts)}, at most {MAX_ARTIFACTS} allowed",
         )
-    batches = [Batch(artifacts=tuple(members)) for members in batch(list(artifacts.values()))]
+    tagged = {reference: at for group in groups for reference, at in group.tagged.items()}
+    batches = [_batch_of(members, tagged) for members in batch(list(artifacts.values()))]
     plan = Plan(batches=tuple(work.keep(BATCHES, one) for one in batches))
     return Planned(blobs=len(batches), artifacts=len(artifacts), document_sha256=work.put(PLAN, plan))
+
+
+def _batch_of(members: list[dict[str, Any]], tagged: Mapping[str, str]) -> Batch:
+    """What one run exports, with what is known of the tags among it."""
+    references = [member["reference"] for member in members]
+    return Batch(artifacts=tuple(members), tagged={one: tagged[one] for one in references if one in tagged})
 
 
 def _find_refusals(side: SourceSide, request: RequestDocument, now: datetime) -> list[Finding]:

@@ -92,7 +92,7 @@ class Confirmed(Result, frozen=True):
     """Of the batch for the next attempt, if a tag moved; else of the blob's description, which lies in
     ``exported/<blob>-<attempt>``."""
     moved: str | None = None
-    """A reference whose tag moved meanwhile."""
+    """A reference whose tag was written to meanwhile."""
 
 
 class Divided(Result, frozen=True):
@@ -141,6 +141,8 @@ class Resolution(Message, frozen=True):
 
     artifacts: tuple[dict[str, Any], ...]
     """As :meth:`airgap.manifest.Artifact.to_json` writes them; referrers follow what they refer to."""
+    tagged: dict[str, str]
+    """When each reference by tag was written last, as the registry spells it."""
     missing: tuple[str, ...]
     obstacles: tuple[str, ...]
     """Why what was found cannot cross, a sentence each."""
@@ -150,6 +152,8 @@ class Batch(Message, frozen=True):
     """What one pipeline run exports."""
 
     artifacts: tuple[dict[str, Any], ...]
+    tagged: dict[str, str]
+    """When each of its references by tag was written last, before the run."""
 
 
 class Plan(Message, frozen=True):

@@ -30,10 +30,10 @@ MAX_SCOPES = 32
 
 _CATALOG = "registry:catalog"
 _ROLE_ACTIONS: Mapping[str, frozenset[str]] = {
-    "AcrPull": frozenset({"pull"}),
-    "AcrPush": frozenset({"pull", "push"}),
+    "AcrPull": frozenset({"pull", "metadata_read"}),
+    "AcrPush": frozenset({"pull", "push", "metadata_read"}),
 }
-_ADMIN_ACTIONS = frozenset({"pull", "push", "delete"})
+_ADMIN_ACTIONS = frozenset({"pull", "push", "delete", "metadata_read"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

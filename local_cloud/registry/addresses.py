@@ -1,4 +1,4 @@
-"""What a path under ``/v2/`` means: parsed once, for access control and for either store behind it.
+"""What a path below ``/v2/`` or ``/acr/v1/`` means: parsed once, for access control and for either store.
 
 Access is decided on the parsed `Target`, and the store is asked for `Target.path`, never for the path as it
 came in: so the two cannot understand one request differently.
@@ -10,8 +10,8 @@ from typing import Literal
 
 from local_cloud.registry.errors import RegistryError
 
-Kind = Literal["base", "catalog", "manifest", "blob", "uploads", "upload", "tags", "referrers"]
-Action = Literal["pull", "push", "delete"]
+Kind = Literal["base", "catalog", "manifest", "blob", "uploads", "upload", "tags", "referrers", "tag"]
+Action = Literal["pull", "push", "delete", "metadata_read"]
 
 MAX_NAME_CHARS = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -19,6 +19,17 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UPLOAD = re.compile(r"[A-Za-z0-9-]{1,64}")
+_PATHS: dict[Kind, str] = {
+    "base": "/v2/",
+    "catalog": "/v2/_catalog",
+    "manifest": "/v2/{name}/manifests/{rest}",
+    "blob": "/v2/{name}/blobs/{rest}",
+    "uploads": "/v2/{name}/blobs/uploads/{rest}",
+    "upload": "/v2/{name}/blobs/uploads/{rest}",
+    "tags": "/v2/{name}/tags/list",
+    "referrers": "/v2/{name}/referrers/{rest}",
+    "tag": "/acr/v1/{name}/_tags/{rest}",
+}
 _COLLECTIONS: dict[str, Kind] = {"manifests": "manifest", "blobs": "blob", "referrers": "referrers"}
 
 
@@ -36,22 +47,12 @@ class Target:
     @property
     def path(self) -> str:
         """The one path under which the target is known."""
-        match self.kind:
-            case "base":
-                return "/v2/"
-            case "catalog":
-                return "/v2/_catalog"
-            case "uploads" | "upload":
-                return f"/v2/{self.name}/blobs/uploads/{self.rest}"
-            case "tags":
-                return f"/v2/{self.name}/tags/list"
-            case "manifest" | "blob":
-                return f"/v2/{self.name}/{self.kind}s/{self.rest}"
-            case "referrers":
-                return f"/v2/{self.name}/referrers/{self.rest}"
+        return _PATHS[self.kind].format(name=self.name, rest=self.rest)
 
     def action(self, method: str) -> Action:
         """What the caller must be allowed to do in the repository to use `method` here."""
+        if self.kind == "tag":
+            return "metadata_read"
         if self.kind in ("uploads", "upload") or method in ("POST", "PUT", "PATCH"):
             return "push"
         return "delete" if method == "DELETE" else "pull"
@@ -69,6 +70,8 @@ def parse_target(path: str) -> Target:
     if path == "/v2/_catalog":
         return Target(kind="catalog")
     kind: Kind
+    if path.startswith("/acr/v1/"):
+        return _parse_tag(path)
     match path.removeprefix("/v2/").split("/"):
         case [*components, "blobs", "uploads", rest]:
             kind = "upload" if rest else "uploads"
@@ -83,6 +86,14 @@ def parse_target(path: str) -> Target:
         raise RegistryError("NAME_INVALID", "malformed repository name")
     _check_rest(kind, rest)
     return Target(kind=kind, name=name, rest=rest)
+
+
+def _parse_tag(path: str) -> Target:
+    """Reads ``/acr/v1/<name>/_tags/<tag>``, the one address of ACR's own API that there is here."""
+    match path.removeprefix("/acr/v1/").split("/"):
+        case [*components, "_tags", tag] if is_name("/".join(components)) and _TAG.fullmatch(tag):
+            return Target(kind="tag", name="/".join(components), rest=tag)
+    raise RegistryError("NAME_UNKNOWN", "no such address in this registry")
 
 
 def is_digest(text: str) -> bool:

@@ -55,6 +55,10 @@ class BuiltinStore:
             raise RegistryError("UNSUPPORTED", "the registry does not support this operation")
         return await answer(request, target)
 
+    def tag_file(self, name: str, tag: str) -> Path:
+        """Where the digest of a tag is or would be."""
+        return self._storage.tag_file(name, tag)
+
     async def close(self) -> None:
         """Nothing to end: all state is on disk."""
 

@@ -49,7 +49,10 @@ class DebianStore:
 
     label = "docker-registry"
 
-    def __init__(self, child: asyncio.subprocess.Process, session: ClientSession, private: Path) -> None:
+    def __init__(
+        self, child: asyncio.subprocess.Process, session: ClientSession, private: Path, folder: Path
+    ) -> None:
+        self._repositories = folder / "docker/registry/v2/repositories"
         self._child = child
         self._session = session
         self._private = private
@@ -74,7 +77,7 @@ class DebianStore:
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )
-        store = cls(child, session, private)
+        store = cls(child, session, private, folder)
         try:
             await asyncio.wait_for(store._answers(), _READY_S)
         except (RuntimeError, TimeoutError):
@@ -114,6 +117,10 @@ class DebianStore:
                 if request.transport:
                     request.transport.abort()
             return response
+
+    def tag_file(self, name: str, tag: str) -> Path:
+        """Where the digest of a tag is or would be."""
+        return self._repositories / name / "_manifests/tags" / tag / "current/link"
 
     async def close(self) -> None:
         """Ends the child: asked first, after five seconds made to."""

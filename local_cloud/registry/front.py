@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import parse_qsl
@@ -31,6 +32,9 @@ class Store(Protocol):
     async def answer(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answers for `target`, whatever path and credentials the request came with."""
 
+    def tag_file(self, name: str, tag: str) -> Path:
+        """Where the store keeps the digest of a tag; the file is written anew whenever the tag is pushed."""
+
     async def close(self) -> None:
         """Ends what the store has started; called once."""
 
@@ -38,9 +42,9 @@ class Store(Protocol):
 class Registry:
     """A container registry with ACR's data plane, on loopback, over HTTPS.
 
-    It does what an Azure Container Registry does for its clients: push, pull, listing, and with the built-in
-    store the referrers API. It has no tasks, webhooks, replication or retention, and transfer is not part of
-    a data plane.
+    It does what an Azure Container Registry does for its clients: push, pull, listing, when a tag was written
+    last, and with the built-in store the referrers API. It has no tasks, webhooks, replication or retention,
+    and transfer is not part of a data plane.
     """
 
     login_server: str
@@ -105,6 +109,7 @@ class Registry:
         app.router.add_post("/oauth2/token", self._token)
         app.router.add_get("/oauth2/token", self._token_for_basic)
         app.router.add_route("*", "/v2{tail:(?:/.*)?}", self._answer)
+        app.router.add_route("*", "/acr/v1/{tail:.*}", self._answer)
         context = ca.server_context(f"registry-{name}")
         self._server: Server = await serve(app, ssl_context=context, port=port)
         self.login_server = f"127.0.0.1:{self._server.port}"
@@ -131,12 +136,39 @@ class Registry:
         access = self._authenticate(request, target)
         if target.kind == "base":
             return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
+        if target.kind == "tag":
+            return self._tag_attributes(request, target)
         source = request.query.get("from", "")
         if "mount" in request.query and not (is_name(source) and access.allows(source, "pull")):
             # Not a refusal: as if the blob were not there, the client uploads it.
             query = {key: value for key, value in request.query.items() if key not in ("mount", "from")}
             request = request.clone(rel_url=request.rel_url.with_query(query))
         return await self._store.answer(request, target)
+
+    def _tag_attributes(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """What ACR's ``GET /acr/v1/{name}/_tags/{reference}`` tells of a tag, but for its ``createdTime``.
+
+        https://learn.microsoft.com/rest/api/containerregistry/tag/get-attributes
+        """
+        if request.method != "GET":
+            raise RegistryError("UNSUPPORTED", "tags are read here, not written")
+        try:
+            path = self._store.tag_file(target.name, target.rest)
+            digest, written_ns = path.read_text(), path.stat().st_mtime_ns
+        except FileNotFoundError:
+            raise RegistryError("TAG_UNKNOWN", "the specified tag does not exist") from None
+        written_at = datetime.fromtimestamp(written_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        tag = {
+            "name": target.rest,
+            "digest": digest,
+            "lastUpdateTime": f"{written_at}.{written_ns % 10**9 // 100:07}Z",
+            "signed": False,
+            "changeableAttributes": dict.fromkeys(
+                ("deleteEnabled", "writeEnabled", "readEnabled", "listEnabled"), True
+            ),
+        }
+        answer = {"registry": self.login_server, "imageName": target.name, "tag": tag}
+        return web.json_response(answer)
 
     def _authenticate(self, request: web.Request, target: Target) -> Access:
         scope = _scope(request.method, target)

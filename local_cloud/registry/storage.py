@@ -135,7 +135,7 @@ class Storage:
             _write_whole(self._referrers_folder(name, manifest.subject) / _hex(manifest.digest), descriptor)
         _write_whole(self._manifest_link(name, manifest.digest), manifest.media_type.encode())
         if tag:
-            _write_whole(self._repositories / name / "_tags" / tag, manifest.digest.encode())
+            _write_whole(self.tag_file(name, tag), manifest.digest.encode())
 
     def manifest(self, name: str, reference: str) -> tuple[str, str, bytes]:
         """Returns digest, media type and content of a tag or digest.
@@ -155,7 +155,11 @@ class Storage:
         """Returns the digest of a tag or digest; a missing tag is FileNotFoundError."""
         if is_digest(reference):
             return reference
-        return (self._repositories / name / "_tags" / reference).read_text()
+        return self.tag_file(name, reference).read_text()
+
+    def tag_file(self, name: str, tag: str) -> Path:
+        """Where the digest of a tag is or would be; each push of the tag writes the file anew."""
+        return self._repositories / name / "_tags" / tag
 
     def delete_manifest(self, name: str, reference: str) -> None:
         """Removes a tag; or, by digest, a manifest with the tags that stand for it. Content stays on disk.

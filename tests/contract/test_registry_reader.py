@@ -143,6 +143,36 @@ def test_tag_stands_for_what_it_points_to_now(shelf: Shelf, repository: str) -> 
     assert still is not None
 
 
+def test_state_of_a_tag_stays_as_long_as_nobody_writes_to_it(shelf: Shelf, repository: str) -> None:
+    digest = shelf.put(repository, annotated("first"), "v1")
+    state = shelf.reader.tag(repository, "v1")
+    shelf.put(repository, annotated("second"), "v2")
+    shelf.put(repository, annotated("third"))
+    assert state is not None
+    assert state.digest == digest
+    assert shelf.reader.tag(repository, "v1") == state
+
+
+def test_tag_that_was_moved_away_and_back_has_another_state(shelf: Shelf, repository: str) -> None:
+    first = shelf.put(repository, annotated("first"), "v1")
+    before = shelf.reader.tag(repository, "v1")
+    shelf.put(repository, annotated("second"), "v1")
+    away = shelf.reader.tag(repository, "v1")
+    shelf.put(repository, annotated("first"), "v1")
+    back = shelf.reader.tag(repository, "v1")
+    assert before is not None
+    assert away is not None
+    assert back is not None
+    assert before.digest == back.digest == first != away.digest
+    assert len({before.written_at, away.written_at, back.written_at}) == 3
+
+
+def test_tag_that_the_registry_does_not_have_has_no_state(shelf: Shelf, repository: str) -> None:
+    shelf.put(repository, image(), "v1")
+    assert shelf.reader.tag(repository, "v2") is None
+    assert shelf.reader.tag(f"{repository}/other", "v1") is None
+
+
 def test_what_the_registry_does_not_have_is_none(shelf: Shelf, repository: str) -> None:
     digest = shelf.put(repository, image(), "v1")
     assert shelf.reader.resolve(repository, "v2") is None

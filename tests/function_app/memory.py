@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from airgap.parts import MIN_PART_SIZE_BYTES
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
-from function_app.oci import Descriptor
+from function_app.oci import Descriptor, TagState
 from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
 from function_app.settings import SourceSettings, TargetSettings
 from function_app.source import activities as source_activities
@@ -199,6 +200,8 @@ class MemoryRegistry:
     def __init__(self) -> None:
         self.manifests: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.tags: dict[tuple[str, str], str] = {}
+        self.writes: Counter[tuple[str, str]] = Counter()
+        """How often each tag was written to."""
         self.has_referrers_api = True
 
     def push(
@@ -210,6 +213,7 @@ class MemoryRegistry:
         self.manifests[repository, digest] = (media_type, dict(manifest))
         for tag in tags:
             self.tags[repository, tag] = digest
+            self.writes[repository, tag] += 1
         return digest
 
     def push_image(self, repository: str, *tags: str, size: int = 100, **more: Any) -> str:
@@ -220,6 +224,11 @@ class MemoryRegistry:
         digest = self.tags.get((repository, reference), reference)
         found = self.manifests.get((repository, digest))
         return None if found is None else Descriptor(digest=digest, media_type=found[0])
+
+    def tag(self, repository: str, tag: str) -> TagState | None:
+        digest = self.tags.get((repository, tag))
+        written_at = f"write {self.writes[repository, tag]}"
+        return None if digest is None else TagState(digest=digest, written_at=written_at)
 
     def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
         if (repository, digest) not in self.manifests:

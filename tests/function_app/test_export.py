@@ -288,6 +288,62 @@ def test_tag_that_moves_every_time_ends_the_transfer() -> None:
     assert f"{TRANSFER_ID}/bundle-manifest.dsse.json" not in blobs.names("transfer")
 
 
+def exporting_intruders(side: SourceSide, registry: MemoryRegistry, times: int) -> None:
+    """While a run is at work, the tag is moved to another image and back, ``times`` times, once in each run.
+
+    The run writes down which image it read.
+    """
+    honest, ordered = pipelines(side).work, registry.resolve("team/app", "v1")
+    assert ordered is not None
+    image = registry.manifest("team/app", ordered.digest)
+    intrusions = iter(range(times))
+
+    def export_what_the_tag_points_to(request: Mapping[str, Any]) -> dict[str, Any]:
+        is_attacked = next(intrusions, None) is not None
+        if is_attacked:
+            registry.push_image("team/app", "v1", size=666)
+        read = registry.tags["team/app", "v1"]
+        if is_attacked:
+            assert registry.push("team/app", image, "v1") == ordered.digest
+        return honest({**request, "artifacts": [read]})
+
+    pipelines(side).work = export_what_the_tag_points_to
+
+
+def test_tag_that_moves_away_and_back_while_a_run_is_at_work_is_exported_anew() -> None:
+    side, blobs, registry = make_source()
+    digest = registry.push_image("team/app", "v1")
+    exporting_intruders(side, registry, 1)
+    assert export(side, "team/app:v1")["outcome"] == "sealed"
+    assert sealed_manifest(blobs).artifacts[0].digest == digest
+    assert digest.encode() in blobs.containers["transfer"][f"{TRANSFER_ID}/001"].content
+
+
+def test_tag_that_moves_away_and_back_in_every_run_is_never_signed() -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    exporting_intruders(side, registry, 9)
+    outcome = export(side, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "EXPORT_INCONSISTENT")
+    assert "pushed anew" in outcome["detail"]
+    assert blobs.names("ledger") == []
+
+
+def test_signature_tag_that_moves_away_and_back_while_a_run_is_at_work_is_seen_as_well() -> None:
+    side, _, registry = make_source()
+    tag = registry.push_image("team/app", "v1").replace(":", "-") + ".sig"
+    signature = registry.push_image("team/app", tag)
+    honest = pipelines(side).work
+
+    def exchange(request: Mapping[str, Any]) -> dict[str, Any]:
+        registry.push_image("team/app", tag, size=666)
+        registry.push("team/app", registry.manifest("team/app", signature), tag)
+        return honest(request)
+
+    pipelines(side).work = exchange
+    assert export(side, "team/app:v1")["code"] == "EXPORT_INCONSISTENT"
+
+
 def test_pipeline_that_silently_keeps_an_old_blob_cannot_smuggle_it_into_the_bundle() -> None:
     side, blobs, registry = make_source()
     registry.push_image("team/app", "v1")
@@ -350,7 +406,8 @@ def test_confirmation_of_an_earlier_attempt_that_comes_late_describes_nothing() 
     host.before["read_pipeline_run"] = moving(registry, 1)
 
     def deliver_again() -> None:
-        registry.tags["team/app", "v1"] = first  # the tag is back where it was
+        registry.tags["team/app", "v1"] = first  # the registry was restored to what it was
+        registry.writes["team/app", "v1"] = 1
         order = BlobAttempt(transfer_id=TRANSFER_ID, number=0, attempt=1, plan=plan_of(blobs), batch=None)
         assert again(side, "confirm_export", order)["moved"] is None
 

@@ -35,6 +35,7 @@ def _code(answer: requests.Response) -> str:
         ("PUT", "/v2/a/manifests/1", "repository:a:pull,push"),
         ("POST", "/v2/a/blobs/uploads/", "repository:a:pull,push"),
         ("DELETE", "/v2/a/manifests/1", "repository:a:delete"),
+        ("GET", "/acr/v1/a/b/_tags/1", "repository:a/b:metadata_read"),
     ],
 )
 def test_anonymous_requests_are_sent_for_a_token(
@@ -56,6 +57,21 @@ def test_acr_pull_may_pull_and_not_push(either: Harness) -> None:
         refused = either.push_blob("app", b"more", token=token)
         assert (refused.status_code, _code(refused)) == (401, "UNAUTHORIZED")
         assert 'error="insufficient_scope"' in refused.headers["WWW-Authenticate"]
+
+    either.run(use)
+
+
+def test_acr_pull_may_read_the_attributes_of_a_tag_and_not_write_them(either: Harness) -> None:
+    def use() -> None:
+        either.registry.grant("reader", "AcrPull")
+        digest = either.push_image("app", "1")
+        token = either.token_of("reader", "repository:app:pull,metadata_read")
+        told = either.call("GET", "/acr/v1/app/_tags/1", token=token).json()
+        assert (told["imageName"], told["tag"]["name"], told["tag"]["digest"]) == ("app", "1", digest)
+        assert either.call("GET", "/acr/v1/app/_tags/2", token=token).status_code == 404
+        assert either.call("PATCH", "/acr/v1/app/_tags/1", token=token).status_code == 405
+        puller = either.token_of("reader", "repository:app:pull")
+        assert either.call("GET", "/acr/v1/app/_tags/1", token=puller).status_code == 401
 
     either.run(use)
 

@@ -24,6 +24,7 @@ DIGEST = "sha256:" + "a" * 64
         ("/v2/manifests/blobs/tags/list", "tags", "manifests/blobs", ""),
         ("/v2/a/blobs/uploads/manifests/x", "manifest", "a/blobs/uploads", "x"),
         ("/v2/tags/list/tags/list", "tags", "tags/list", ""),
+        ("/acr/v1/a/b/_tags/v1", "tag", "a/b", "v1"),
     ],
 )
 def test_addresses(path: str, kind: str, name: str, rest: str) -> None:
@@ -56,6 +57,10 @@ def test_addresses(path: str, kind: str, name: str, rest: str) -> None:
         ("/v2/a", "NAME_UNKNOWN"),
         ("/v2/a/tags/other", "NAME_UNKNOWN"),
         ("/v2/_catalog/", "NAME_UNKNOWN"),
+        ("/acr/v1/a/../b/_tags/v1", "NAME_UNKNOWN"),
+        ("/acr/v1/a/_tags/..", "NAME_UNKNOWN"),
+        ("/acr/v1/a/_tags", "NAME_UNKNOWN"),
+        ("/acr/v1/a/_manifests/v1", "NAME_UNKNOWN"),
     ],
 )
 def test_addresses_that_are_refused(path: str, code: str) -> None:
