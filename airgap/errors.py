@@ -158,6 +158,12 @@ class Code(Enum):
         "Alarm: the source signed two histories of one channel; investigate it before you import more.",
     )
 
+    CALLER_REFUSED = (
+        59,
+        False,
+        "Ask whoever ordered it, or somebody with the app role Transfer.Admin, to do this.",
+    )
+
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")
     MEDIA_UNREADABLE = (71, True, "Clean or replace the medium, then run the command again.")

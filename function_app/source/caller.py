@@ -1,4 +1,4 @@
-"""Who calls: as App Service authentication says it, where that is switched on, for the journal.
+"""Who calls, and whose a transfer is: as App Service authentication says it, where that is switched on.
 
 With authentication switched on, App Service takes the header from every request that comes in and writes its
 own; otherwise anybody can write it. So it is believed only where a setting says that it is on.
@@ -7,7 +7,8 @@ https://learn.microsoft.com/azure/app-service/configure-authentication-user-iden
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airgap.errors import Code, UntrustedInputError
@@ -16,47 +17,89 @@ from airgap.strict_json import load_strict
 ANYBODY = "caller"
 """Whoever has a function key: the Functions host does not tell which one it was."""
 
+ADMIN_ROLE = "Transfer.Admin"
+"""The app role that may cancel what others have ordered."""
+
 _HEADER = "X-MS-CLIENT-PRINCIPAL"
 _MAX_HEADER_BYTES = 64 * 1024
 _MAX_CHARACTERS = 128
-_CLAIMS = (
+_OBJECT_IDS = ("http://schemas.microsoft.com/identity/claims/objectidentifier", "oid")
+_TENANT_IDS = ("http://schemas.microsoft.com/identity/claims/tenantid", "tid")
+_ROLES = ("roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role")
+_NAMES = (
     "preferred_username",
     "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn",
     "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name",
     "appid",
     "azp",
-    "http://schemas.microsoft.com/identity/claims/objectidentifier",
-    "oid",
+    *_OBJECT_IDS,
 )
 """The first of these that the principal has names it: by a person's sign-in name, or an app's id."""
 
 
-def name_caller(headers: Mapping[str, str], *, is_signed_in: bool) -> str:
-    """Who called, in at most 128 printable characters; ``caller`` where nobody vouches for a name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whoever sent a request.
+
+    Args:
+        name: for people to read, at most 128 printable characters; ``caller`` where nobody vouches for one.
+        identity: tenant and object id, which unlike a name are never given to anybody else; ``None`` where
+            nobody vouches for them.
+        roles: app roles.
+        is_signed_in: whether App Service lets only those through who have signed in. Else a key was shown,
+            which everybody who has it shares.
+    """
+
+    name: str
+    identity: str | None
+    roles: frozenset[str]
+    is_signed_in: bool
+
+    def may_cancel(self, facts: Mapping[str, Any]) -> bool:
+        """Whether this caller may cancel the transfer whose first journal entry has these facts.
+
+        Who has signed in cancels what the very same identity has ordered, and an admin everything. Of those
+        who show a key nobody can be told from the others.
+        """
+        if not self.is_signed_in or ADMIN_ROLE in self.roles:
+            return True
+        return self.identity is not None and facts.get("orderedBy") == self.identity
+
+
+def read_caller(headers: Mapping[str, str], *, is_signed_in: bool) -> Caller:
+    """The sender of a request.
 
     Args:
         headers: of the request.
         is_signed_in: whether App Service has let only those through who have signed in.
     """
-    raw = headers.get(_HEADER)
-    if not is_signed_in or raw is None:
-        return ANYBODY
+    claims = _claims(headers.get(_HEADER)) if is_signed_in else {}
+    name = "".join(one for one in _first(claims, _NAMES) if one.isprintable())[:_MAX_CHARACTERS]
+    tenant, member = _first(claims, _TENANT_IDS), _first(claims, _OBJECT_IDS)
+    return Caller(
+        name=name or ANYBODY,
+        identity=f"{tenant}/{member}"[:_MAX_CHARACTERS] if tenant and member else None,
+        roles=frozenset(role for kind in _ROLES for role in claims.get(kind, ())),
+        is_signed_in=is_signed_in,
+    )
+
+
+def _first(claims: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> str:
+    """The first claim that is not empty, of the first of these kinds that there is."""
+    return next((claims[kind][0] for kind in kinds if kind in claims and claims[kind][0]), "")
+
+
+def _claims(header: str | None) -> dict[str, list[str]]:
+    """The values of the claims by their kinds, in order; none of a header that is not App Service's."""
     try:
-        content = base64.b64decode(raw, validate=True)
+        content = base64.b64decode(header or "", validate=True)
         principal = load_strict(content, max_bytes=_MAX_HEADER_BYTES, code=Code.MANIFEST_MALFORMED)
     except (ValueError, binascii.Error, UntrustedInputError):
-        return ANYBODY
-    claims = _claims(principal)
-    name = next((claims[kind] for kind in _CLAIMS if claims.get(kind)), ANYBODY)
-    return "".join(one for one in name if one.isprintable())[:_MAX_CHARACTERS] or ANYBODY
-
-
-def _claims(principal: Any) -> dict[str, str]:
-    """The claims by their kinds; of several of one kind the first."""
-    found: dict[str, str] = {}
+        return {}
+    found: dict[str, list[str]] = {}
     listed = principal.get("claims") if type(principal) is dict else None
     for claim in listed if type(listed) is list else []:
         match claim:
             case {"typ": str(kind), "val": str(value)}:
-                found.setdefault(kind, value)
+                found.setdefault(kind, []).append(value)
     return found

@@ -26,7 +26,7 @@ from function_app.http.faults import Faults
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
-from function_app.source.caller import name_caller
+from function_app.source.caller import Caller, read_caller
 from function_app.source.planning import REQUEST
 from function_app.source.starting import start_transfer
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
@@ -62,11 +62,14 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         policy = source_settings().trust_policy
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
-    terms = {**request.to_json(), "artifacts": len(request.artifacts)}
+    caller = _caller(req.headers)
+    facts = {**request.to_json(), "artifacts": len(request.artifacts), "requestSha256": request.sha256}
+    if caller.identity is not None:
+        facts["orderedBy"] = caller.identity
     journal = await asyncio.to_thread(
         _journals().record,
-        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {**terms, "requestSha256": request.sha256}),
-        by=_who(req.headers),
+        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts),
+        by=caller.name,
         at=datetime.now(UTC),
     )
     if journal.entries[0].facts["requestSha256"] != request.sha256:
@@ -131,7 +134,7 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])
 @bp.durable_client_input(client_name="client")
 async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
-    """Cancel a transfer for good, as long as it is not sealed.
+    """Cancel a transfer for good, as long as it is not sealed: one's own, where callers have signed in.
 
     What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
     """
@@ -146,13 +149,16 @@ async def _cancel(
     journal = await _find(transfer_id)
     if journal is None:
         return _unknown(transfer_id)
+    caller = _caller(headers)
+    if not caller.may_cancel(journal.entries[0].facts):
+        return _not_yours(journal)
     if not journal.is_active or journal.state is State.SEALING:
         return _decided(journal)
     try:
         journal = await asyncio.to_thread(
             _journals().record,
             *(Kind.TRANSFERS, transfer_id, State.CANCELLED, {}),
-            by=_who(headers),
+            by=caller.name,
             at=datetime.now(UTC),
         )
     except PolicyRefusal:  # it was sealed just now, or has failed
@@ -184,8 +190,8 @@ async def _description(journal: Journal) -> dict[str, Any]:
     return describe(journal, None if request is None else request.artifacts)
 
 
-def _who(headers: Mapping[str, str]) -> str:
-    return name_caller(headers, is_signed_in=source_settings().callers_are_signed_in)
+def _caller(headers: Mapping[str, str]) -> Caller:
+    return read_caller(headers, is_signed_in=source_settings().callers_are_signed_in)
 
 
 def _journals() -> JournalStore:
@@ -207,6 +213,15 @@ def _unknown(transfer_id: str) -> func.HttpResponse:
         Code.NOT_FOUND,
         f"there is no transfer {transfer_id[:40]!r}",
         remedy="Check the transfer's id: GET /api/transfers lists all.",
+    )
+
+
+def _not_yours(journal: Journal) -> func.HttpResponse:
+    return problem(
+        HTTPStatus.FORBIDDEN,
+        Code.CALLER_REFUSED,
+        f"the transfer was ordered by {journal.entries[0].by}, and is not yours to cancel",
+        instance=path_of(journal.about),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from function_app.source.caller import ANYBODY, name_caller
+from function_app.source.caller import ADMIN_ROLE, ANYBODY, read_caller
 
 
 def principal(*claims: tuple[str, Any]) -> dict[str, str]:
@@ -15,6 +15,7 @@ def principal(*claims: tuple[str, Any]) -> dict[str, str]:
 
 
 ADA = ("preferred_username", "ada@contoso.com")
+ADA_ID = (("tid", "tenant1"), ("oid", "ada1"))
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,37 @@ ADA = ("preferred_username", "ada@contoso.com")
     ],
 )
 def test_caller_is_named_as_app_service_says(headers: dict[str, str], name: str) -> None:
-    assert name_caller(headers, is_signed_in=True) == name
+    assert read_caller(headers, is_signed_in=True).name == name
 
 
 def test_caller_who_names_himself_is_not_believed() -> None:
-    assert name_caller(principal(ADA), is_signed_in=False) == ANYBODY
+    caller = read_caller(principal(ADA, *ADA_ID, ("roles", ADMIN_ROLE)), is_signed_in=False)
+    assert (caller.name, caller.identity, caller.roles) == (ANYBODY, None, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("claims", "identity"),
+    [
+        ([("tid", "t"), ("oid", "o")], "t/o"),
+        (
+            [
+                ("http://schemas.microsoft.com/identity/claims/tenantid", "t"),
+                ("http://schemas.microsoft.com/identity/claims/objectidentifier", "o"),
+            ],
+            "t/o",
+        ),
+        ([("oid", "o")], None),
+        ([("tid", "t"), ("oid", "")], None),
+        ([ADA], None),
+    ],
+)
+def test_caller_is_known_by_ids_that_nobody_else_gets(
+    claims: list[tuple[str, Any]], identity: str | None
+) -> None:
+    assert read_caller(principal(*claims), is_signed_in=True).identity == identity
+
+
+@pytest.mark.parametrize("kind", ["roles", "http://schemas.microsoft.com/ws/2008/06/identity/claims/role"])
+def test_all_roles_of_a_caller_count(kind: str) -> None:
+    caller = read_caller(principal((kind, "Transfer.Read"), (kind, ADMIN_ROLE)), is_signed_in=True)
+    assert caller.roles == {"Transfer.Read", ADMIN_ROLE}

@@ -24,7 +24,7 @@ from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
 from tests.function_app.memory import ENVIRONMENT, Host, MemoryRegistry, make_source
 from tests.function_app.memory_projection import MemoryProjection
-from tests.function_app.test_caller import ADA, principal
+from tests.function_app.test_caller import ADA, ADA_ID, principal
 from tests.function_app.test_export import run
 
 
@@ -648,7 +648,7 @@ def test_journal_names_who_ordered_and_who_cancelled(
 ) -> None:
     monkeypatch.setenv("CALLERS", mode)
     source_settings.cache_clear()
-    headers = principal(ADA)
+    headers = principal(ADA, *ADA_ID)
     client = DurableClient()
     _, body = call("create_transfer", client, body=GOOD, headers=headers)
     call("cancel_transfer", client, transfer_id=body["transferId"], headers=headers)
@@ -657,6 +657,70 @@ def test_journal_names_who_ordered_and_who_cancelled(
         ("requested", name),
         ("cancelled", name),
     ]
+
+
+EVE = (("tid", "tenant1"), ("oid", "eve1"))
+
+
+def signing_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source whose callers App Service has asked to sign in."""
+    monkeypatch.setenv("CALLERS", "appServiceAuthentication")
+    source_settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        principal(("preferred_username", "eve@contoso.com"), *EVE),
+        principal(ADA, *EVE),
+        principal(ADA),
+        principal(ADA, ("tid", "tenant2"), ("oid", "ada1")),
+        principal(*EVE, ("roles", "Transfer.Order")),
+        {},
+    ],
+    ids=["another", "another of her name", "her name alone", "another tenant", "another role", "nobody"],
+)
+def test_transfer_of_another_is_not_cancelled(
+    side: SourceSide, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    signing_in(monkeypatch)
+    client = DurableClient()
+    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID))
+    transfer_id = ordered["transferId"]
+    response, body = call("cancel_transfer", client, transfer_id=transfer_id, headers=headers)
+    assert (response.status_code, body["code"]) == (403, "CALLER_REFUSED")
+    assert response.mimetype == "application/problem+json"
+    assert "Transfer.Admin" in body["remedy"]
+    journal = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, transfer_id)
+    assert journal.state is State.REQUESTED
+    assert client.instances[transfer_id].runtime_status is RuntimeStatus.Running
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [principal(ADA, *ADA_ID), principal(*EVE, ("roles", "Transfer.Admin"))],
+    ids=["who ordered it", "an admin"],
+)
+def test_transfer_is_cancelled_by_whoever_ordered_it_or_an_admin(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    signing_in(monkeypatch)
+    client = DurableClient()
+    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID))
+    response, body = call("cancel_transfer", client, transfer_id=ordered["transferId"], headers=headers)
+    assert (response.status_code, body["state"]) == (200, "cancelled")
+
+
+def test_transfer_that_was_ordered_by_a_key_is_cancelled_by_admins_only_once_callers_sign_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = DurableClient()
+    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID))
+    signing_in(monkeypatch)
+    for roles, status in (((), 403), ((("roles", "Transfer.Admin"),), 200)):
+        headers = principal(ADA, *ADA_ID, *roles)
+        response, _ = call("cancel_transfer", client, transfer_id=ordered["transferId"], headers=headers)
+        assert response.status_code == status
 
 
 def narrow(monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
