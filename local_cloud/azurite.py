@@ -6,8 +6,8 @@ used, and nothing is written outside the chosen folder.
 
 What to know when relying on it:
 
-- OAuth tokens are not verified and there are no roles: any well-formed token may do anything. Whoever needs
-  roles checks them in front (the ACR Transfer emulator does).
+- OAuth tokens are not verified and there are no roles: any well-formed token may do anything. `storage_front`
+  stands before it and asks.
 - Its tables are saved every few seconds and when it stops in order: a kill may lose the last seconds.
 """
 
@@ -43,7 +43,7 @@ _STOP_TIMEOUT_S = 10
 _HEAP_MIB = 192  # Azurite holds tables in the heap, contents on disk; keeps the whole below 400 MB
 _MAX_LOG_BYTES = 65_536
 _POLL_S = 0.02
-_SERVICES = (b"Blob", b"Table")
+_SERVICES = (b"Blob", b"Queue", b"Table")
 _LISTENING = re.compile(
     rb"(" + rb"|".join(_SERVICES) + rb") service is successfully listen\w+ (?:on|at)"
     rb" https://127\.0\.0\.1:(\d{1,5})"
@@ -179,10 +179,11 @@ def _first_error_line(said: str) -> str:
 
 @dataclass(kw_only=True)
 class Azurite:
-    """A running Azurite: one storage account's blobs and tables over HTTPS, for keys, SAS and OAuth."""
+    """A running Azurite: one storage account's services over HTTPS, for keys, SAS and OAuth."""
 
     blob_url: str  # https://127.0.0.1:PORT/ACCOUNT
-    table_url: str  # the same on another port
+    queue_url: str  # the same on another port
+    table_url: str  # and on a third
     account: str
     key: str = field(repr=False)  # base64, as in Azure
     ca_file: Path
@@ -231,7 +232,7 @@ class Azurite:
                     *("--require", str(_NODE_FOLDER / "preload.cjs")),
                     str(_main_script(install)),
                     *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
-                    *("--queueHost", "127.0.0.1", "--queuePort", "0"),  # it cannot be left out
+                    *("--queueHost", "127.0.0.1", "--queuePort", "0"),
                     *("--tableHost", "127.0.0.1", "--tablePort", str(table_port)),
                     *("--cert", str(cert_file), "--key", str(key_file), "--oauth", "basic"),
                     *("--location", str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
@@ -250,6 +251,7 @@ class Azurite:
             raise
         return cls(
             blob_url=f"https://127.0.0.1:{bound['Blob']}/{account}",
+            queue_url=f"https://127.0.0.1:{bound['Queue']}/{account}",
             table_url=f"https://127.0.0.1:{bound['Table']}/{account}",
             account=account,
             key=key,
@@ -262,7 +264,7 @@ class Azurite:
         """The account key's connection string: for the local cloud's own use."""
         return (
             f"DefaultEndpointsProtocol=https;AccountName={self.account};AccountKey={self.key};"
-            f"BlobEndpoint={self.blob_url};TableEndpoint={self.table_url};"
+            f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};TableEndpoint={self.table_url};"
         )
 
     @property
@@ -320,7 +322,7 @@ def _environment() -> dict[str, str]:
 
 
 def _await_ports(child: "subprocess.Popen[bytes]", log_file: Path) -> dict[str, int]:
-    """The ports of the services ``Blob`` and ``Table``, once both listen."""
+    """The ports of the services ``Blob``, ``Queue`` and ``Table``, once all listen."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         is_over = child.poll() is not None

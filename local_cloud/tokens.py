@@ -26,7 +26,7 @@ _SIGNATURE_ONLY: Options = {
 
 
 class TokenRefused(Exception):  # noqa: N818 - a refusal is an answer to the caller, not a fault
-    """An access token that is not accepted. `code` is expired, audience, malformed or signature."""
+    """An access token that is not accepted. `code` is expired, audience, issuer, malformed or signature."""
 
     def __init__(self, code: str) -> None:
         super().__init__(f"token refused: {code}")
@@ -113,6 +113,8 @@ class TokenAuthority:
             TokenRefused: With a code saying which check failed.
         """
         claims = self._key.open(token)
+        if (claims["iss"], claims["tid"]) != (self.issuer, self.tenant_id):
+            raise TokenRefused("issuer")
         audience = claims["aud"]
         if _without_slash(audience) not in {_without_slash(accepted) for accepted in audiences}:
             raise TokenRefused("audience")

@@ -1,0 +1,25 @@
+"""Stands before Azurite where a storage account would, and asks for what Azurite does not: who may do what.
+
+Tokens are verified, and what they may do is decided by role assignments in Azure's own terms; immutability
+policies of containers hold for everybody. SAS and the account key go through as they are, for Azurite to
+check. It looks into no batch of blobs and no transaction of tables: those are refused.
+
+============== =====================================================================
+`roles`        role definitions, and who has which role where
+`operations`   which operation a request is, and what it has to be allowed
+`front`        the server
+`errors`       refusals as Azure words them
+============== =====================================================================
+"""
+
+from local_cloud.storage_front.front import ImmutabilityPolicy, StorageFront
+from local_cloud.storage_front.roles import BUILT_IN, RoleAssignment, RoleAssignments, RoleDefinition
+
+__all__ = [
+    "BUILT_IN",
+    "ImmutabilityPolicy",
+    "RoleAssignment",
+    "RoleAssignments",
+    "RoleDefinition",
+    "StorageFront",
+]
