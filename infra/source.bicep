@@ -15,6 +15,9 @@ param registryLocation string = location
 @description('Flex Consumption, or a plan of its own where the cloud has none.')
 @allowed(['flex', 'dedicated'])
 param hosting string = 'dedicated'
+@description('Of the worker. The package must be built for it: ./dev package --python.')
+@allowed(['3.11', '3.12', '3.13'])
+param pythonVersion string = '3.11'
 @description('How the export pipeline comes to the storage.')
 @allowed(['ManagedIdentity', 'SasToken'])
 param storageAccessMode string = 'ManagedIdentity'
@@ -140,6 +143,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
     location: location
     tags: tags
     identityId: foundation.outputs.identityId
+    pythonVersion: pythonVersion
     packageContainer: foundation.outputs.packageContainer
     settings: union(foundation.outputs.settings, {
       TRANSFER_ROLE: 'source'
@@ -170,6 +174,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
     location: location
     tags: tags
     identityId: foundation.outputs.identityId
+    pythonVersion: pythonVersion
     settings: union(foundation.outputs.settings, {
       TRANSFER_ROLE: 'source'
       REGISTRY_LOGIN_SERVER: registry.properties.loginServer

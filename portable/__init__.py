@@ -1,5 +1,7 @@
 """Packs the offline mover so that it runs from a medium, with any Python 3.11 to 3.14, installing nothing.
 
+And the function app, so that it runs where nothing is built or downloaded: :mod:`portable.app_package`.
+
 ``python -m portable`` builds two shapes of one tree: a folder and a single file. In reading order:
 
 * :mod:`portable.targets` — the platforms and Pythons that a packed mover runs on

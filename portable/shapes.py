@@ -43,9 +43,14 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def single_file(files: Mapping[str, bytes]) -> bytes:
-    """A zip file that Python starts. Folders have entries of their own: namespace packages need them."""
+    """A zip file that Python starts."""
+    return zipped(files, before=_SHEBANG)
+
+
+def zipped(files: Mapping[str, bytes], *, before: bytes = b"") -> bytes:
+    """A zip file, ``before`` in front. Folders have entries of their own: namespace packages need them."""
     buffer = io.BytesIO()
-    buffer.write(_SHEBANG)
+    buffer.write(before)
     entries = {**dict.fromkeys(folders_of(files), b""), **files}
     with zipfile.ZipFile(buffer, "a") as archive:
         for name in sorted(entries):
@@ -58,11 +63,11 @@ def single_file(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def write_single_file(content: bytes, path: Path) -> None:
+def write_single_file(content: bytes, path: Path, *, mode: int = 0o755) -> None:
     """Write a single file in place of whatever was at ``path``."""
     building = path.with_name(path.name + ".new")
     building.write_bytes(content)
-    building.chmod(0o755)
+    building.chmod(mode)
     os.utime(building, (EPOCH_S, EPOCH_S))
     building.replace(path)
 

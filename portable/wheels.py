@@ -38,10 +38,12 @@ LEFT_OUT = {
 }
 """Distributions of the lock that do not travel."""
 
-_CONTENT = frozenset({"certifi/cacert.pem"})
+CONTENT = frozenset({"certifi/cacert.pem"})
 """What is needed of a wheel besides Python code."""
 
-_TEST_FOLDERS = frozenset({"test", "tests", "test_data"})
+TEST_FOLDERS = frozenset({"test", "tests", "test_data"})
+"""Folders of a wheel in which nothing is that a program needs."""
+
 _LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 _COMPILED = (".so", ".pyd")
 
@@ -99,26 +101,28 @@ def carry() -> Carried:
     carried = Carried()
     for target in TARGETS:
         with tempfile.TemporaryDirectory(prefix="offline-mover-wheels-") as folder:
-            fetch(target, Path(folder))
+            fetch(LOCK, Path(folder), platform=target.wheel_platform, python_version=target.python_version)
             collect(target, Path(folder), carried)
     carried.add(TABLE_NAME, carried.table())
     return carried
 
 
-def fetch(target: Target, folder: Path) -> None:
-    """Install the lock for ``target`` into ``folder``; wheels only, so that nothing is executed.
+def fetch(lock: Path, folder: Path, *, platform: str, python_version: str) -> None:
+    """Install a lock for a platform, as uv calls it, into ``folder``; wheels only, so that nothing runs.
 
     Raises:
         PackError: the package index cannot be reached, or a hash is not the lock's.
     """
     command = [
         *(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(folder)),
-        *("--python-platform", target.wheel_platform, "--python-version", target.python_version),
-        *("--only-binary", ":all:", "--require-hashes", "--requirements", str(LOCK)),
+        *("--python-platform", platform, "--python-version", python_version),
+        *("--only-binary", ":all:", "--require-hashes", "--requirements", str(lock)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FETCH_TIMEOUT_S)
     if done.returncode:
-        raise PackError(f"the wheels for {target.key} could not be had:\n{done.stderr.strip()}")
+        raise PackError(
+            f"the wheels for {platform} and Python {python_version} could not be had:\n{done.stderr.strip()}"
+        )
 
 
 def collect(target: Target, folder: Path, carried: Carried) -> None:
@@ -133,7 +137,7 @@ def collect(target: Target, folder: Path, carried: Carried) -> None:
         if name_of_wheel in LEFT_OUT:
             continue
         carried.licences.add(licence_of(distribution))
-        for file in _files_of(distribution):
+        for file in files_of(distribution):
             content = folder / file
             if (module := _module_of(file)) in MODULES:
                 name = f"native/{target.platform}/{file.name}"
@@ -146,7 +150,7 @@ def collect(target: Target, folder: Path, carried: Carried) -> None:
         raise PackError(f"the wheels for {target.key} hold no {' and no '.join(sorted(missing))}")
 
 
-def _files_of(distribution: Distribution) -> Iterator[PurePosixPath]:
+def files_of(distribution: Distribution) -> Iterator[PurePosixPath]:
     """The installed files of a distribution, but for scripts outside of the folder."""
     for file in distribution.files or ():
         if ".." not in file.parts:
@@ -161,9 +165,9 @@ def _module_of(file: PurePosixPath) -> str | None:
 
 
 def _travels(file: PurePosixPath) -> bool:
-    if str(file) in _CONTENT:
+    if str(file) in CONTENT:
         return True
-    is_test = bool(_TEST_FOLDERS & set(file.parts)) or file.name.startswith("test_")
+    is_test = bool(TEST_FOLDERS & set(file.parts)) or file.name.startswith("test_")
     is_async = file.parts[0] == "azure" and "aio" in file.parts  # needs aiohttp; the mover uses threads
     return file.suffix == ".py" and not is_test and not is_async
 

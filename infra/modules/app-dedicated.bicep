@@ -3,6 +3,7 @@ param name string
 param location string
 param tags object
 param identityId string
+param pythonVersion string
 param settings object
 
 resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
@@ -30,7 +31,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
     siteConfig: {
       alwaysOn: true
       ftpsState: 'Disabled'
-      linuxFxVersion: 'PYTHON|3.12'
+      linuxFxVersion: 'PYTHON|${pythonVersion}'
       minTlsVersion: '1.2'
     }
   }
@@ -42,6 +43,9 @@ resource appSettings 'Microsoft.Web/sites/config@2024-04-01' = {
   properties: union(settings, {
     FUNCTIONS_EXTENSION_VERSION: '~4'
     FUNCTIONS_WORKER_RUNTIME: 'python'
+    // The package has all that is imported: it is mounted as it is, and nothing is built or downloaded.
+    ENABLE_ORYX_BUILD: 'false'
+    SCM_DO_BUILD_DURING_DEPLOYMENT: 'false'
     WEBSITE_RUN_FROM_PACKAGE: '1'
   })
 }

@@ -3,6 +3,7 @@ param name string
 param location string
 param tags object
 param identityId string
+param pythonVersion string
 param settings object
 @description('The container that packages are deployed to.')
 param packageContainer string
@@ -41,7 +42,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
           }
         }
       }
-      runtime: { name: 'python', version: '3.12' }
+      runtime: { name: 'python', version: pythonVersion }
       scaleAndConcurrency: { maximumInstanceCount: 40, instanceMemoryMB: 2048 }
     }
   }

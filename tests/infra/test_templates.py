@@ -13,11 +13,13 @@ from function_app.storage import paths
 from infra import roles
 from infra.templates import FOLDER, SIDES, arm_path, stale
 from local_cloud.cloud import CONTAINERS, JOURNAL_TABLE, SIGNING_KEY
+from portable.app_package import PYTHONS
 
 SETTINGS: dict[str, type[Settings]] = {"source": SourceSettings, "target": TargetSettings}
 CLOUDS = sorted((FOLDER / "parameters").glob("*.json"))
 OF_THE_HOST = re.compile(
     r"(AzureWebJobsStorage|TransferStorage)__(\w+)|APPLICATIONINSIGHTS_\w+|FUNCTIONS_\w+|WEBSITE_\w+"
+    r"|ENABLE_ORYX_BUILD|SCM_DO_BUILD_DURING_DEPLOYMENT"
 )
 """Settings that the Functions host reads, or the worker before the app is there."""
 
@@ -207,6 +209,40 @@ def test_host_comes_to_its_storage_by_identity_and_service_uris(side: str, conne
 def test_flex_is_not_told_of_a_worker_which_it_refuses() -> None:
     assert "FUNCTIONS_WORKER_RUNTIME" not in app_settings("source", "flex")
     assert "FUNCTIONS_WORKER_RUNTIME" in app_settings("source", "dedicated")
+
+
+def deployed_app(side: str, hosting: str) -> dict[str, dict[str, Any]]:
+    """The properties of what a hosting deploys for the app, by their resource types."""
+    found = next(one for one in template(side)["resources"] if one["name"] == f"app-{hosting}")
+    return {
+        one["type"]: members(one) | {"whole": str(one)}
+        for one in found["properties"]["template"]["resources"]
+    }
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_worker_has_the_python_that_the_package_is_built_for(side: str) -> None:
+    parameter = template(side)["parameters"]["pythonVersion"]
+    assert (parameter["defaultValue"], parameter["allowedValues"]) == (PYTHONS[0], list(PYTHONS))
+    for hosting in ("dedicated", "flex"):
+        assert module(side, f"app-{hosting}")["pythonVersion"] == "[parameters('pythonVersion')]"
+    dedicated, flex = (
+        deployed_app(side, hosting)["Microsoft.Web/sites"] for hosting in ("dedicated", "flex")
+    )
+    assert dedicated["siteConfig"]["linuxFxVersion"] == "[format('PYTHON|{0}', parameters('pythonVersion'))]"
+    assert flex["functionAppConfig"]["runtime"] == {
+        "name": "python",
+        "version": "[parameters('pythonVersion')]",
+    }
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_package_is_mounted_as_it_is_and_nothing_is_built(side: str) -> None:
+    config = deployed_app(side, "dedicated")["Microsoft.Web/sites/config"]["whole"]
+    for setting in ("'WEBSITE_RUN_FROM_PACKAGE', '1'", "'SCM_DO_BUILD_DURING_DEPLOYMENT', 'false'"):
+        assert setting in config
+    assert "'ENABLE_ORYX_BUILD', 'false'" in config
+    assert not {"ENABLE_ORYX_BUILD", "WEBSITE_RUN_FROM_PACKAGE"} & app_settings(side, "flex")
 
 
 @pytest.mark.parametrize("side", SIDES)
