@@ -7,12 +7,14 @@ check. It looks into no batch of blobs and no transaction of tables: those are r
 ============== =====================================================================
 `roles`        role definitions, and who has which role where
 `operations`   which operation a request is, and what it has to be allowed
+`gate`         who is let through, and what everybody else is told
 `front`        the server
 `errors`       refusals as Azure words them
 ============== =====================================================================
 """
 
-from local_cloud.storage_front.front import ImmutabilityPolicy, StorageFront
+from local_cloud.storage_front.front import StorageFront
+from local_cloud.storage_front.gate import ImmutabilityPolicy, StorageAccount
 from local_cloud.storage_front.roles import BUILT_IN, RoleAssignment, RoleAssignments, RoleDefinition
 
 __all__ = [
@@ -21,5 +23,6 @@ __all__ = [
     "RoleAssignment",
     "RoleAssignments",
     "RoleDefinition",
+    "StorageAccount",
     "StorageFront",
 ]

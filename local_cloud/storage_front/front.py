@@ -1,4 +1,4 @@
-"""The front itself: it stands where a storage account's services would, asks who may, and passes on.
+"""The front itself: it stands where storage accounts would, asks who may, and passes on.
 
 Bodies go through as they come, in both directions, and are never held.
 """
@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 from weakref import WeakValueDictionary
@@ -23,9 +24,17 @@ from yarl import URL
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
 from local_cloud.storage_front.errors import StorageRefusal
-from local_cloud.storage_front.operations import Operation, Request, Service, UnknownOperationError, operation
+from local_cloud.storage_front.gate import Gate, StorageAccount
+from local_cloud.storage_front.operations import (
+    SERVICES,
+    Operation,
+    Request,
+    Service,
+    UnknownOperationError,
+    operation,
+)
 from local_cloud.storage_front.roles import RoleAssignments
-from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority, TokenRefused
+from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
 from local_cloud.web import HOST, Server, serve
 
 _HOP_BY_HOP = {
@@ -36,38 +45,29 @@ _ADDED_BY_AIOHTTP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _BUFFER_BYTES = 1024 * 1024
 _IDLE_S = 3.0  # Azurite closes a connection that was idle for 5 s
 _CONNECT_S = 5.0
-_ANONYMOUS_VERSION = "2019-12-12"  # from which on Azure asks the anonymous for a token
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImmutabilityPolicy:
-    """A container's time-based retention: what is written stays as it is, undeleted for some days."""
-
-    days: int
-    allows_appends: bool = False
+_VERSION = "2021-12-02"
 
 
 @dataclass(kw_only=True)
 class StorageFront:
-    """The blob, queue and table services of one account, on loopback over HTTPS.
+    """The blob, queue and table services of an Azurite's accounts, on loopback over HTTPS.
 
-    What a token may do is decided here, by roles. What a SAS or the account key may do is decided by Azurite.
+    What a token may do is decided here, by roles. What a SAS or the account key may do is decided by Azurite,
+    which may be another one after a while: `azurite` is asked at each request.
     """
 
     azurite: Azurite
     tokens: TokenAuthority
-    resource_id: str
     assignments: RoleAssignments
-    immutability: Mapping[str, ImmutabilityPolicy] = field(default_factory=dict)
-    allows_keys: bool = True
-    """Whether the account key, and a SAS that it signed, are taken (`allowSharedKeyAccess`)."""
     clock: Callable[[], float] = time.time
-    blob_url: str = field(init=False)
-    queue_url: str = field(init=False)
-    table_url: str = field(init=False)
+    _accounts: dict[str, StorageAccount] = field(init=False, default_factory=dict)
     _servers: dict[Service, Server] = field(init=False, default_factory=dict)
     _stack: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
+
+    def add(self, account: StorageAccount) -> None:
+        """Serve an account of this Azurite, from the next request on; instead of one of the same name."""
+        self._accounts[account.name] = account
 
     async def start(self, ca: CertificateAuthority, ports: Mapping[Service, int] | None = None) -> Self:
         """Listen, on free ports unless told otherwise; on the event loop that is running.
@@ -78,18 +78,13 @@ class StorageFront:
         context = ca.server_context(f"storage-{self.azurite.account}")
         try:
             self._session = await self._stack.enter_async_context(_session(self.azurite.ca_file))
-            for service in ("blob", "queue", "table"):
-                server = await serve(
-                    self._app(service), ssl_context=context, port=(ports or {}).get(service, 0)
-                )
-                self._servers[service] = server
-                self._stack.push_async_callback(server.close)
+            for service in SERVICES:
+                port = (ports or {}).get(service, 0)
+                self._servers[service] = await serve(self._app(service), ssl_context=context, port=port)
+                self._stack.push_async_callback(self._servers[service].close)
         except BaseException:
             await self.close()
             raise
-        self.blob_url, self.queue_url, self.table_url = (
-            f"{self._servers[service].url}/{self.azurite.account}" for service in ("blob", "queue", "table")
-        )
         return self
 
     async def close(self) -> None:
@@ -100,6 +95,10 @@ class StorageFront:
     def ports(self) -> Mapping[Service, int]:
         """Where the services listen."""
         return {service: server.port for service, server in self._servers.items()}
+
+    def url(self, service: Service, account: str) -> str:
+        """The address of an account's service, as its clients are to know it."""
+        return f"{self._servers[service].url}/{account}"
 
     def _app(self, service: Service) -> web.Application:
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -113,22 +112,19 @@ class StorageFront:
         return app
 
     async def _answer(self, service: Service, request: web.Request) -> web.StreamResponse:
-        asked = self._understood(service, request)
+        asked, account = self._understood(service, request)
         if request.method == "OPTIONS":  # a preflight request says nothing of the caller
-            return await self._forward(service, request, {})
+            return await self._forward(service, request)
         try:
             wanted = operation(asked)
         except UnknownOperationError:
             raise StorageRefusal("NotImplemented") from None
-        only_creates = self._authorize(request, asked, wanted)
+        only_creates = Gate(tokens=self.tokens, assignments=self.assignments).admit(asked, account, wanted)
         async with AsyncExitStack() as held:
-            await self._check_immutability(request, wanted, held)
-            if not only_creates or request.headers.get("If-None-Match") == "*":
-                return await self._forward(service, request, {})
-            # Its role is not enough to replace a blob: that there is none is for Azurite to tell, at once.
-            return await self._forward(service, request, {"If-None-Match": "*"})
+            await self._check_immutability(request, account, wanted, held)
+            return await self._forward(service, request, only_creates=only_creates)
 
-    def _understood(self, service: Service, request: web.Request) -> Request:
+    def _understood(self, service: Service, request: web.Request) -> tuple[Request, StorageAccount]:
         """The request, if Azurite can't read it in another way than the front does."""
         names = [name.lower() for name in request.headers]
         port = self._servers[service].port
@@ -138,63 +134,21 @@ class StorageFront:
             service=service, method=request.method, target=request.raw_path, headers=request.headers
         )
         try:
-            account = asked.path()[0]
+            account = self._accounts.get(asked.path()[0])
         except UnknownOperationError:
-            raise StorageRefusal("InvalidUri") from None
-        if account != self.azurite.account:
+            account = None
+        if account is None:
             raise StorageRefusal("InvalidUri")
-        return asked
-
-    def _authorize(self, request: web.Request, asked: Request, wanted: Operation) -> bool:
-        """Let the caller through or not; returns whether it may create, and not replace."""
-        authorization = request.headers.get("Authorization")
-        if authorization is None:
-            self._check_signature(request, asked)
-            return False
-        scheme, _, credentials = authorization.partition(" ")
-        match scheme.lower():
-            case "bearer":
-                try:
-                    claims = self.tokens.verify(credentials, STORAGE_AUDIENCE)
-                except TokenRefused as refusal:
-                    raise StorageRefusal.of_token(refusal.code) from None
-                return self._check_roles(claims.principal_id, wanted)
-            case "sharedkey" | "sharedkeylite":
-                if not self.allows_keys:
-                    raise StorageRefusal("KeyBasedAuthenticationNotPermitted")
-                return False
-        raise StorageRefusal("InvalidAuthenticationInfo")
-
-    def _check_signature(self, request: web.Request, asked: Request) -> None:
-        query = asked.query()
-        if "sig" not in query:
-            is_new = request.headers.get("x-ms-version", "") >= _ANONYMOUS_VERSION
-            raise StorageRefusal("NoAuthenticationInformation" if is_new else "PublicAccessNotPermitted")
-        if not self.allows_keys and "skoid" not in query:  # without it the account key has signed it
-            raise StorageRefusal("KeyBasedAuthenticationNotPermitted")
-
-    def _check_roles(self, principal_id: str, wanted: Operation) -> bool:
-        only_creates = False
-        for need in wanted.needs:
-            resource = f"{self.resource_id}{need.resource}"
-            if any(
-                all(self.assignments.allow(principal_id, action, resource) for action in actions)
-                for actions in need.any_of
-            ):
-                continue
-            if need.to_create is None or not self.assignments.allow(principal_id, need.to_create, resource):
-                raise StorageRefusal("AuthorizationPermissionMismatch")
-            only_creates = True
-        return only_creates
+        return asked, account
 
     async def _check_immutability(
-        self, request: web.Request, wanted: Operation, held: AsyncExitStack
+        self, request: web.Request, account: StorageAccount, wanted: Operation, held: AsyncExitStack
     ) -> None:
         """Hold the blob against others' changes until it is written, if it may be."""
-        policy = self.immutability.get(wanted.container or "")
+        policy = account.immutability.get(wanted.container or "")
         if policy is None or wanted.changes is None or (wanted.changes == "append" and policy.allows_appends):
             return
-        name = f"{wanted.container}/{wanted.blob}"
+        name = f"{account.name}/{wanted.container}/{wanted.blob}"
         await held.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
         created = await self._created(request)
         if created is None:
@@ -206,16 +160,16 @@ class StorageFront:
     async def _created(self, request: web.Request) -> datetime | None:
         """Return when the blob of a request was made, or ``None`` if there is none."""
         token = self.tokens.mint("storage front", STORAGE_AUDIENCE, lifetime_s=60)
-        headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2021-12-02"}
+        headers = {"Authorization": f"Bearer {token}", "x-ms-version": _VERSION}
         url = self._azurite_url("blob", request.raw_path.partition("?")[0])
         async with self._session.head(url, headers=headers) as answer:
-            if answer.status == 404:  # noqa: PLR2004
+            if answer.status == HTTPStatus.NOT_FOUND:
                 return None
             answer.raise_for_status()
             return parsedate_to_datetime(answer.headers["x-ms-creation-time"])
 
     def _azurite_url(self, service: Service, target: str) -> URL:
-        urls = {
+        urls: Mapping[Service, str] = {
             "blob": self.azurite.blob_url,
             "queue": self.azurite.queue_url,
             "table": self.azurite.table_url,
@@ -224,12 +178,15 @@ class StorageFront:
         return URL(f"{base}{target}", encoded=True)
 
     async def _forward(
-        self, service: Service, request: web.Request, added: Mapping[str, str]
+        self, service: Service, request: web.Request, *, only_creates: bool = False
     ) -> web.StreamResponse:
         headers = CIMultiDict(
             (name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP
         )
-        headers.update(added)
+        # Where a role is not enough to replace a blob: that there is none is for Azurite to tell, at once.
+        is_bound = only_creates and headers.get("If-None-Match") != "*"
+        if is_bound:
+            headers["If-None-Match"] = "*"
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
@@ -242,7 +199,7 @@ class StorageFront:
                 skip_auto_headers=_ADDED_BY_AIOHTTP,
             ) as answer:
                 code = answer.headers.get("x-ms-error-code")
-                if added and code == "BlobAlreadyExists":
+                if is_bound and code == "BlobAlreadyExists":
                     raise StorageRefusal("AuthorizationPermissionMismatch")
                 if code == "AuthorizationFailure" and "Authorization" not in request.headers:
                     raise StorageRefusal("AuthenticationFailed")  # Azure's word for a SAS that is not good

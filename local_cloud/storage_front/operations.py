@@ -23,6 +23,7 @@ from local_cloud.storage_front.roles import (
 )
 
 Service = Literal["blob", "queue", "table"]
+SERVICES: tuple[Service, ...] = ("blob", "queue", "table")
 _Actions = tuple[str, ...]
 _ALL_TABLES = re.compile(r"Tables(\('(?P<table>[^']*)'\)|\(\))?")
 _ONE_TABLE = re.compile(r"(?P<table>[A-Za-z][A-Za-z0-9]*)(\(.*\))?", re.DOTALL)  # a key may hold anything

@@ -14,7 +14,14 @@ from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, gener
 
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
-from local_cloud.storage_front import ImmutabilityPolicy, RoleAssignment, RoleAssignments, StorageFront
+from local_cloud.storage_front import (
+    ImmutabilityPolicy,
+    RoleAssignment,
+    RoleAssignments,
+    StorageAccount,
+    StorageFront,
+)
+from local_cloud.storage_front.operations import Service
 from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
 from tests.local_cloud.acr_transfer_harness import Clock, Loop
 
@@ -36,8 +43,10 @@ class Token:
 class Fronted:
     """An account, its tenant and its roles; each test's containers and roles are its own."""
 
-    def __init__(self, front: StorageFront, clock: Clock) -> None:
+    def __init__(self, front: StorageFront, account: StorageAccount, clock: Clock) -> None:
         self.front = front
+        self.account = account
+        self.blob_url = front.url("blob", account.name)
         self.azurite = front.azurite
         self.tokens = front.tokens
         self.clock = clock
@@ -67,7 +76,7 @@ class Fronted:
     def blobs_by(self, token: str) -> BlobServiceClient:
         """A client that calls with a token."""
         return BlobServiceClient(
-            self.front.blob_url,
+            self.blob_url,
             credential=Token(token),
             retry_total=0,
             connection_verify=str(self.azurite.ca_file),
@@ -76,7 +85,7 @@ class Fronted:
     def tables(self, principal: str) -> TableServiceClient:
         """A client for tables that calls as ``principal``."""
         return TableServiceClient(
-            self.front.table_url,
+            self.front.url("table", self.account.name),
             credential=Token(self.tokens.mint(principal, STORAGE_AUDIENCE)),
             retry_total=0,
             connection_verify=str(self.azurite.ca_file),
@@ -112,7 +121,7 @@ class Fronted:
         principal: str | None,
         headers: Mapping[str, str] | None = None,
         *,
-        service: str = "blob",
+        service: Service = "blob",
         data: bytes | None = None,
     ) -> requests.Response:
         """A request by hand; the path begins behind the account's name."""
@@ -123,7 +132,7 @@ class Fronted:
             session.trust_env = False
             return session.request(
                 method,
-                f"{getattr(self.front, f'{service}_url')}{path}",
+                f"{self.front.url(service, self.account.name)}{path}",
                 headers=sent | dict(headers or {}),
                 data=data,
                 verify=str(self.azurite.ca_file),
@@ -132,24 +141,22 @@ class Fronted:
 
 
 @contextmanager
-def fronted(folder: Path, **options: Any) -> Iterator[Fronted]:
+def fronted(folder: Path) -> Iterator[Fronted]:
     """An account with its front, as long as the context is open."""
     ca, clock, loop = CertificateAuthority.create(folder / "pki"), Clock(), Loop()
     try:
         with Azurite.start(account="fronted", folder=folder / "azurite", ca=ca) as azurite:
             azurite.ensure_containers(EVIDENCE)
             front = StorageFront(
-                azurite=azurite,
-                tokens=TokenAuthority(),
-                resource_id=ACCOUNT_ID,
-                assignments=RoleAssignments(),
-                immutability={EVIDENCE: ImmutabilityPolicy(days=DAYS)},
-                clock=clock,
-                **options,
+                azurite=azurite, tokens=TokenAuthority(), assignments=RoleAssignments(), clock=clock
             )
+            account = StorageAccount(
+                resource_id=ACCOUNT_ID, immutability={EVIDENCE: ImmutabilityPolicy(days=DAYS)}
+            )
+            front.add(account)
             loop.run(front.start(ca))
             try:
-                yield Fronted(front, clock)
+                yield Fronted(front, account, clock)
             finally:
                 loop.run(front.close())
     finally:

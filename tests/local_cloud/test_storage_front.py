@@ -288,7 +288,7 @@ def test_sas_is_checked_by_azurite_as_ever(account: Fronted) -> None:
 
     def client(container: str, sas: str) -> ContainerClient:
         return ContainerClient(
-            account.front.blob_url, container, credential=sas, connection_verify=verify, retry_total=0
+            account.blob_url, container, credential=sas, connection_verify=verify, retry_total=0
         )
 
     with client(name, account.sas(name, "rcwl")) as container:
@@ -312,7 +312,7 @@ def test_sas_is_checked_by_azurite_as_ever(account: Fronted) -> None:
 def test_account_key_works_through_the_front(account: Fronted) -> None:
     name = account.container()
     with BlobServiceClient(
-        account.front.blob_url,
+        account.blob_url,
         credential={"account_name": account.azurite.account, "account_key": account.azurite.key},
         connection_verify=str(account.azurite.ca_file),
     ) as service:
@@ -398,7 +398,7 @@ def test_no_spelling_of_a_path_leads_into_another_container(
     with account.azurite.service_client() as service:
         service.get_blob_client(other, "a").upload_blob(b"secret")
     account.assign_on(somebody, CONTRIBUTOR, own)
-    url = urlsplit(account.front.blob_url)
+    url = urlsplit(account.blob_url)
     context = ssl.create_default_context(cafile=str(account.azurite.ca_file))
     connection = http.client.HTTPSConnection(url.netloc, timeout=10, context=context)
     token = account.tokens.mint(somebody, STORAGE_AUDIENCE)
@@ -491,7 +491,7 @@ def test_evidence_holds_against_sas_and_account_key(account: Fronted) -> None:
     key = {"account_name": account.azurite.account, "account_key": account.azurite.key}
     for credential in (account.sas(EVIDENCE, "rcwd"), key):
         with BlobServiceClient(
-            account.front.blob_url, credential=credential, connection_verify=verify, retry_total=0
+            account.blob_url, credential=credential, connection_verify=verify, retry_total=0
         ) as service:
             blob = service.get_blob_client(EVIDENCE, str(uuid.uuid4()))
             blob.upload_blob(b"first")
@@ -506,12 +506,12 @@ def test_account_that_takes_no_keys_refuses_them_and_their_sas(
     account: Fronted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = account.container()
-    monkeypatch.setattr(account.front, "allows_keys", False)
+    monkeypatch.setattr(account.account, "allows_keys", False)
     key = {"account_name": account.azurite.account, "account_key": account.azurite.key}
     for credential in (account.sas(name, "rl"), key):
         with (
             BlobServiceClient(
-                account.front.blob_url,
+                account.blob_url,
                 credential=credential,
                 connection_verify=str(account.azurite.ca_file),
                 retry_total=0,
