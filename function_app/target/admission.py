@@ -13,6 +13,7 @@ from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.part_groups import Digests, parted
 from function_app.ports import BlobStore, TargetSide
+from function_app.storage.door import Door
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import INCOMING, LEDGER, WORK, manifest_path, upload_path
 from function_app.storage.turns import Turns
@@ -37,6 +38,7 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     """
     found = _read_manifest(side, order)
     if found is None or hashlib.sha256(found[1]).hexdigest() != order.envelope_sha256:
+        Door(side.blobs).leave(order.instance)
         return Admitted(is_current=False)
     manifest_etag, raw = found
     verdict = judge_bundle(side, order, raw)

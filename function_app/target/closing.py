@@ -17,6 +17,7 @@ from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.settings import TOOL
+from function_app.storage.door import Door
 from function_app.storage.paths import (
     RECEIPTS,
     STAGING,
@@ -173,8 +174,9 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
 
 
 def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
-    """Remove the verdict and the note of :func:`record_decision`: all is done."""
+    """Remove the verdict and the note of :func:`record_decision`, and give the place back: all is done."""
     WorkFolder(side.blobs, order.instance).remove()
+    Door(side.blobs).leave(order.instance)
     side.blobs.delete(WORK, closing_path(order.instance))
     return Forgotten()
 

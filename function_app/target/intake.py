@@ -1,8 +1,9 @@
-"""The target's door: a bundle manifest arrived, start its import, once."""
+"""The target's intake: a bundle manifest arrived, start its import, once, and no more at a time than fit."""
 
 import asyncio
 import hashlib
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import azure.durable_functions as df
@@ -10,6 +11,7 @@ from azurefunctions.extensions.bindings.blob import BlobClient
 
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import UntrustedInputError
+from airgap.fields import format_time
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind
 from function_app.azure.wiring import target_side
@@ -18,9 +20,11 @@ from function_app.durable.instances import find_instance
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import BlobStat, TargetSide
+from function_app.storage.door import Door
 from function_app.storage.paths import INCOMING, is_safe_name, manifest_path
 from function_app.target.custody_logs import is_custody_folder
-from function_app.target.wire import ImportOrder
+from function_app.target.judging import judge_bundle
+from function_app.target.wire import ImportOrder, Judging
 
 bp = Blueprint()
 
@@ -42,10 +46,10 @@ async def bundle_arrived(manifest: BlobClient, client: df.DurableOrchestrationCl
     whoever uploads.
     """
     folder = str(manifest.blob_name).removesuffix(f"/{ENVELOPE_NAME}")
-    await start_import(client, target_side(), folder=folder)
+    await start_import(client, target_side(), folder=folder, now=datetime.now(UTC))
 
 
-async def start_import(client: Any, side: TargetSide, *, folder: str) -> str | None:
+async def start_import(client: Any, side: TargetSide, *, folder: str, now: datetime) -> str | None:
     """Start the import of an upload, unless it is a late or repeated event; returns the instance started.
 
     The instance id is derived from the manifest's bytes. ``start_new`` would *replace* a finished instance,
@@ -54,21 +58,18 @@ async def start_import(client: Any, side: TargetSide, *, folder: str) -> str | N
     repeated; with another, that the manifest was uploaded again. Such an upload gets an instance of its own,
     named by the ETag too, and the ledger will refuse it if the first was accepted. Names that no bundle can
     have are left where they are: nothing is done with them.
+
+    What finds no place (:mod:`function_app.storage.door`) is left where it is, too, for the reconciler: a
+    bundle that is accepted at ``now`` has one of its own, any other waits for its refusal.
     """
     if not _may_be_bundle(folder):
         return None
     found = await asyncio.to_thread(side.blobs.stat, INCOMING, manifest_path(folder))
-    envelope_sha256 = None if found is None else await asyncio.to_thread(_digest, side, folder, found)
-    if found is None or envelope_sha256 is None:
+    raw = None if found is None else await asyncio.to_thread(_read, side, folder, found)
+    if found is None or raw is None:
         return None
-    instance = f"import{envelope_sha256[:32]}"
-    earlier = await _etag_started_for(client, side, instance)
-    if earlier is not None:
-        if earlier == found.etag:
-            return None
-        instance += hashlib.sha256(found.etag.encode()).hexdigest()[:8]
-        if await _etag_started_for(client, side, instance) is not None:
-            return None
+    envelope_sha256 = hashlib.sha256(raw).hexdigest()
+    instance = await _new_instance(client, side, envelope_sha256, found.etag)
     settings = side.settings
     order = ImportOrder(
         incoming=folder,
@@ -77,6 +78,8 @@ async def start_import(client: Any, side: TargetSide, *, folder: str) -> str | N
         runs_at_once=settings.pipeline_runs_at_once,
         hashes_at_once=settings.hashes_at_once,
     )
+    if instance is None or not await asyncio.to_thread(_has_place, side, order, instance, raw, now):
+        return None
     try:
         await client.start_new(_ORCHESTRATION, instance, dump(order))
     except Exception:  # the SDK raises nothing more precise
@@ -97,18 +100,46 @@ def _may_be_bundle(folder: str) -> bool:
     return True
 
 
-def _digest(side: TargetSide, folder: str, found: BlobStat) -> str | None:
-    """SHA-256 of the manifest in that state; of nothing if it is larger than any, and thus not read.
+def _read(side: TargetSide, folder: str, found: BlobStat) -> bytes | None:
+    """The manifest in that state; nothing of it if it is larger than any.
 
     ``None`` if it was written to meanwhile, of which there is another event.
     """
     if found.size_bytes > MAX_ENVELOPE_BYTES:
-        return hashlib.sha256().hexdigest()
+        return b""
     try:
-        raw = side.blobs.read(INCOMING, manifest_path(folder), max_bytes=MAX_ENVELOPE_BYTES, etag=found.etag)
+        return side.blobs.read(INCOMING, manifest_path(folder), max_bytes=MAX_ENVELOPE_BYTES, etag=found.etag)
     except UntrustedInputError:
         return None
-    return None if raw is None else hashlib.sha256(raw).hexdigest()
+
+
+async def _new_instance(client: Any, side: TargetSide, envelope_sha256: str, etag: str) -> str | None:
+    """The id of the instance to be started for an upload; ``None`` if one was started for it before."""
+    instance = f"import{envelope_sha256[:32]}"
+    earlier = await _etag_started_for(client, side, instance)
+    if earlier is None:
+        return instance
+    if earlier == etag:
+        return None
+    instance += hashlib.sha256(etag.encode()).hexdigest()[:8]
+    return instance if await _etag_started_for(client, side, instance) is None else None
+
+
+def _has_place(side: TargetSide, order: ImportOrder, instance: str, envelope: bytes, now: datetime) -> bool:
+    """Whether the upload may be dealt with now; it is judged here for its place only, and decided later."""
+    judging = Judging(
+        incoming=order.incoming,
+        manifest_etag=order.manifest_etag,
+        envelope_sha256=order.envelope_sha256,
+        instance=instance,
+        now=format_time(now),
+    )
+    verdict = judge_bundle(side, judging, envelope)
+    accepted = verdict.manifest_sha256 if verdict.is_accepted else None
+    if Door(side.blobs).enter(instance, accepted=accepted):
+        return True
+    _LOG.warning("%s waits in %s: too many uploads are being refused", instance, INCOMING)
+    return False
 
 
 async def _etag_started_for(client: Any, side: TargetSide, instance: str) -> str | None:

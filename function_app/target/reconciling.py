@@ -28,8 +28,9 @@ from function_app.journal.neglected import neglected_journals
 from function_app.journal.store import JournalStore
 from function_app.messages import dump, read
 from function_app.ports import TargetSide
+from function_app.storage.door import Door
 from function_app.storage.paths import CLOSING, INCOMING, WORK
-from function_app.storage.turns import held_places
+from function_app.storage.turns import HeldPlace, held_places
 from function_app.target.closing import forget_closing, record_decision
 from function_app.target.custody_logs import CUSTODY_FOLDER, keep_custody_logs
 from function_app.target.intake import start_import
@@ -44,7 +45,10 @@ _LOG = logging.getLogger(__name__)
 _AT_ONCE = 100
 """Of each kind of thing, in one round."""
 _MANIFESTS_AT_ONCE = 20
-_MAX_LISTED = 10_000
+_MAX_PAGES = 500
+_POSITIONS = "reconciling/"
+"""In ``work``: where the next round goes on to look for uploads."""
+_MAX_POSITION_BYTES = 8 * 1024
 _MAX_NOTE_BYTES = 64 * 1024
 _ROUND_S = 300
 _QUIET = timedelta(minutes=10)
@@ -82,13 +86,20 @@ class Reconciler:
                 _LOG.warning("%s: %s", work.__name__, error)
 
     async def free_places(self) -> None:
-        """Take turns, and places in queues, from orchestrations that have ended."""
-        places = await asyncio.to_thread(lambda: list(held_places(self.side.blobs)))
+        """Take turns, and places in queues and at the door, from orchestrations that have ended.
+
+        A place at the door is taken a moment before its orchestration starts.
+        """
+        places = await asyncio.to_thread(self._places)
         for place in self._in_turn(places, _AT_ONCE):
             if await self._is_gone(place.instance):
                 # With the ETag: whoever took the turn meanwhile keeps it.
                 await asyncio.to_thread(self.side.blobs.delete, WORK, place.name, etag=place.etag)
                 _LOG.warning("%s was held by %s, which has ended: freed", place.name, place.instance)
+
+    def _places(self) -> list[HeldPlace]:
+        blobs = self.side.blobs
+        return [*held_places(blobs), *Door(blobs).held(before=self.now - _QUIET)]
 
     async def end_orphans(self) -> None:
         """Decide for imports whose orchestration ended without a decision: they have failed."""
@@ -150,27 +161,43 @@ class Reconciler:
                 raise
 
     async def start_missed(self) -> None:
-        """Start the imports of bundle manifests whose event never came."""
-        names = await asyncio.to_thread(self._manifests)
-        for name in self._in_turn(names, _MANIFESTS_AT_ONCE):
-            folder = name.removesuffix(f"/{ENVELOPE_NAME}")
-            await start_import(self.client, self.side, folder=folder)
+        """Start the imports of bundle manifests whose event never came, or that found no place then."""
+        suffix = f"/{ENVELOPE_NAME}"
+        for name in await asyncio.to_thread(self._next_uploads, "", suffix, _MANIFESTS_AT_ONCE):
+            try:
+                await start_import(self.client, self.side, folder=name.removesuffix(suffix), now=self.now)
+            except AirgapError as error:
+                _LOG.warning("%s: %s", name[:200], error)
 
     async def keep_custody_logs(self) -> None:
         """Take the custody logs that came with pushes out of their carriers' reach."""
-        names = await asyncio.to_thread(
-            lambda: list(itertools.islice(self.side.blobs.list_names(INCOMING, CUSTODY_FOLDER), _MAX_LISTED))
-        )
-        await asyncio.to_thread(keep_custody_logs, self.side, self._in_turn(names, _AT_ONCE))
+        names = await asyncio.to_thread(self._next_uploads, CUSTODY_FOLDER, "", _AT_ONCE)
+        await asyncio.to_thread(keep_custody_logs, self.side, names)
+
+    def _next_uploads(self, prefix: str, suffix: str, at_once: int) -> list[str]:
+        """About ``at_once`` uploads of such names, from where the round before has stopped.
+
+        So each is reached some time, however many others somebody puts before it. A round that breaks off
+        leaves no position, and the next begins anew.
+        """
+        blobs, position = self.side.blobs, f"{_POSITIONS}{prefix.rstrip('/') or INCOMING}"
+        marker = (blobs.read(WORK, position, max_bytes=_MAX_POSITION_BYTES) or b"").decode()
+        blobs.delete(WORK, position)
+        found: list[str] = []
+        for _ in range(_MAX_PAGES):
+            names, after = blobs.list_page(INCOMING, prefix, marker=marker or None, limit=at_once)
+            found += [name for name in names if name.endswith(suffix)]
+            marker = after or ""
+            if not marker or len(found) >= at_once:
+                break
+        if marker:
+            blobs.put(WORK, position, marker.encode())
+        return found
 
     def _in_turn(self, items: list[T], at_once: int) -> list[T]:
         """Another part of them each round, so that the first do not stand before the others for ever."""
         batches = batch(items, at_once) or [[]]
         return batches[int(self.now.timestamp() // _ROUND_S) % len(batches)]
-
-    def _manifests(self) -> list[str]:
-        listed = itertools.islice(self.side.blobs.list_names(INCOMING, ""), _MAX_LISTED)
-        return [name for name in listed if name.endswith(f"/{ENVELOPE_NAME}")]
 
     async def _is_gone(self, instance_id: str) -> bool:
         instance = await find_instance(self.client, instance_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the two functions behind the triggers were told."""
     names: list[str] = []
 
-    async def start_import(_client: object, _side: object, *, folder: str) -> None:
+    async def start_import(_client: object, _side: object, *, folder: str, now: datetime) -> None:
+        assert now.tzinfo is not None
         names.append(folder)
 
     def receive(_side: object, name: str, **_: Any) -> None:

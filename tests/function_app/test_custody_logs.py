@@ -87,7 +87,7 @@ def test_manifest_planted_among_the_logs_starts_nothing_and_moves_no_log(folder:
     scene = Scene()
     scene.upload()
     scene.upload(b"a manifest", f"{folder}/{ENVELOPE_NAME}")
-    assert asyncio.run(start_import(scene.client, scene.side, folder=folder)) is None
+    assert asyncio.run(start_import(scene.client, scene.side, folder=folder, now=NOON)) is None
     scene.round()
     assert scene.client.started == []
     assert scene.kept() == {KEPT: LOG}

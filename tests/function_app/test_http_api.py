@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -806,6 +807,17 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+def test_functions_whose_keys_operations_tell_to_give_out_are_there() -> None:
+    page = (PAGE.parent / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z]+_(?:transfer|import)s?)`", page))
+    functions = {one.get_function_name() for role in ("source", "target") for one in functions_of(role)}
+    assert {"get_transfer", "cancel_transfer", "get_import"} <= named <= functions
+
+
+def functions_of(role: str) -> list[Any]:
+    return list(build_app("source" if role == "source" else "target").get_functions())
 
 
 def test_page_of_the_api_names_every_parameter_state_and_member(side: SourceSide) -> None:

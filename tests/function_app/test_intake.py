@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from airgap.manifest import ENVELOPE_NAME
 from function_app.target.intake import start_import
 from tests.bundles import TRANSFER_ID, Bundle, default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import MemoryBlobs, failed, make_target
+from tests.function_app.memory import START, MemoryBlobs, failed, make_target
 from tests.function_app.test_import import Target, bundle_of
 
+NOW = START + timedelta(hours=1)
 FOLDER = "transfer01"
 CONTENT = b"an envelope"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -28,7 +30,7 @@ def upload(blobs: MemoryBlobs) -> None:
 
 
 def event(client: DurableClient, blobs: MemoryBlobs) -> str | None:
-    return asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=FOLDER))
+    return asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=FOLDER, now=NOW))
 
 
 def end(client: DurableClient, instance: str) -> None:
@@ -95,7 +97,7 @@ def test_bundle_whose_history_was_purged_is_not_imported_a_second_time() -> None
 
     def arrived() -> str | None:
         target.upload(bundle)
-        return asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+        return asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW))
 
     first = arrived()
     assert first is not None
@@ -114,7 +116,7 @@ def test_repeated_event_of_an_import_whose_history_was_purged_starts_nothing() -
 
     def arrived() -> None:
         client.instances.clear()
-        events.append(asyncio.run(start_import(client, target.side, folder=TRANSFER_ID)))
+        events.append(asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW)))
 
     arrived()
     target.pipelines.work = lambda _: failed("no")
@@ -155,7 +157,7 @@ def test_new_upload_while_the_first_is_at_work_is_not_lost() -> None:
 def test_names_that_no_bundle_can_have_start_nothing(folder: str) -> None:
     client, blobs = DurableClient(), MemoryBlobs()
     blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", CONTENT)
-    assert asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=folder)) is None
+    assert asyncio.run(start_import(client, replace(SIDE, blobs=blobs), folder=folder, now=NOW)) is None
     assert not client.instances
 
 
@@ -173,7 +175,7 @@ def test_manifest_larger_than_any_is_not_read_and_is_refused_and_quarantined(
         return content
 
     monkeypatch.setattr(target.blobs, "read", unread)
-    instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+    instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW))
     assert instance is not None
     order = client.instances[instance].input_
     outcome = target.host.run("import_bundle", order, instance)
@@ -185,7 +187,7 @@ def test_second_manifest_larger_than_any_is_put_away_too() -> None:
     target, client = Target(), DurableClient()
     for folder in ("transfer01", "transfer02"):
         target.blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", b"x" * (MAX_ENVELOPE_BYTES + 1))
-        instance = asyncio.run(start_import(client, target.side, folder=folder))
+        instance = asyncio.run(start_import(client, target.side, folder=folder, now=NOW))
         assert instance is not None
         outcome = target.host.run("import_bundle", client.instances[instance].input_, instance)
         assert outcome["code"] == Code.TOO_LARGE.name
@@ -195,13 +197,13 @@ def test_second_manifest_larger_than_any_is_put_away_too() -> None:
 def test_manifest_that_is_uploaded_again_before_its_import_begins_is_imported_by_the_first() -> None:
     target, bundle, client = Target(), bundle_of(), DurableClient()
     raw = target.upload(bundle)
-    instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+    instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW))
     assert instance is not None
     target.upload(bundle)  # the same bytes, another ETag
     assert (
         target.host.run("import_bundle", client.instances[instance].input_, instance)["outcome"] == "imported"
     )
-    second = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+    second = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW))
     assert second is None or target.run(raw, instance=second)["outcome"] != "imported"
     assert target.blobs.names("incoming") == []
 
@@ -211,7 +213,7 @@ def two_events(target: Target, client: DurableClient, bundle: Bundle) -> list[st
     started = []
     for _ in range(2):
         target.upload(bundle)
-        instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID))
+        instance = asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW))
         assert instance is not None
         started.append(instance)
     return started
@@ -259,13 +261,13 @@ def test_of_two_events_at_once_of_the_same_bytes_the_faster_one_starts_the_impor
     async def overtaken(name: str, instance_id: str, order: Any) -> str:
         monkeypatch.setattr(client, "start_new", start_new)
         target.upload(bundle)
-        started.append(await start_import(client, target.side, folder=TRANSFER_ID))
+        started.append(await start_import(client, target.side, folder=TRANSFER_ID, now=NOW))
         if instance_id in client.instances:
             raise RuntimeError("The operation failed with an unexpected status code 500")
         return await start_new(name, instance_id, order)
 
     monkeypatch.setattr(client, "start_new", overtaken)
-    started.append(asyncio.run(start_import(client, target.side, folder=TRANSFER_ID)))
+    started.append(asyncio.run(start_import(client, target.side, folder=TRANSFER_ID, now=NOW)))
     assert [instance for instance in started if instance] == client.started
     assert [ends(target, client, instance) for instance in client.started].count("imported") == 1
     assert len(target.numbers()) == 1

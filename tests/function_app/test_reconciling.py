@@ -3,12 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 
+from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind, State
@@ -18,6 +19,7 @@ from function_app.ports import RowFilter, TargetSide
 from function_app.source import reconciling as source_reconciling
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument
+from function_app.storage.door import SHARED_PLACES, Door
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target import closing as target_closing
@@ -25,10 +27,11 @@ from function_app.target import reconciling as target_reconciling
 from function_app.target.closing import record_decision
 from function_app.target.custody import take_custody
 from function_app.target.importing import promote_blob, start_import_run
+from function_app.target.intake import start_import
 from function_app.target.proving import prove_artifacts
 from function_app.target.verifying import hash_staged_parts
 from function_app.target.wire import Closing
-from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID
+from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID, new_key
 from tests.function_app.durable_client import DurableClient, RuntimeStatus, Status
 from tests.function_app.memory import START, Host, MemoryBlobs, make_source
 from tests.function_app.test_import import Target, bundle_of
@@ -50,6 +53,12 @@ class TargetRound:
 
     def run(self, now: datetime = NOON) -> None:
         asyncio.run(target_reconciling.Reconciler(self.target.side, self.client, now).run())
+
+    def end_all(self) -> None:
+        """Every orchestration that was started ends, and gives its place back."""
+        for instance, status in self.client.instances.items():
+            status.runtime_status = RuntimeStatus.Completed
+            Door(self.blobs).leave(instance)
 
     def journal_state(self, instance: str) -> State | None:
         journals = JournalStore(self.blobs, self.target.side.projection)
@@ -339,7 +348,78 @@ def test_of_many_waiting_manifests_each_gets_its_round() -> None:
         scene.blobs.upload("incoming", f"transfer{number:04d}/{ENVELOPE_NAME}", str(number).encode())
     for tick in range(3):
         scene.run(NOON + timedelta(minutes=5 * tick))
+        scene.end_all()
     assert len(scene.client.started) == 45
+
+
+def test_uploads_that_are_refused_have_few_places_and_wait_for_a_free_one() -> None:
+    scene = TargetRound()
+    for number in range(3 * SHARED_PLACES):
+        scene.blobs.upload("incoming", f"transfer{number:04d}/{ENVELOPE_NAME}", str(number).encode())
+    for tick in range(20):
+        scene.run(NOON + timedelta(minutes=5 * tick))
+    assert len(scene.client.started) == SHARED_PLACES
+    first = scene.client.started[0]
+    refused = scene.target.host.run("import_bundle", scene.client.instances[first].input_, first)
+    assert refused["closing"] == "closed"
+    scene.client.instances[first].runtime_status = RuntimeStatus.Completed
+    for tick in range(20, 24):
+        scene.run(NOON + timedelta(minutes=5 * tick))
+    assert len(scene.client.started) == SHARED_PLACES + 1
+
+
+def test_bundle_that_is_accepted_waits_for_none_of_those_that_are_refused() -> None:
+    scene = TargetRound()
+    for number in range(2 * SHARED_PLACES):
+        scene.blobs.upload("incoming", f"a{number:08d}/{ENVELOPE_NAME}", str(number).encode())
+    for tick in range(4):
+        scene.run(NOON + timedelta(minutes=5 * tick))
+    bundle = bundle_of()
+    scene.target.upload(bundle)
+    instance = asyncio.run(start_import(scene.client, scene.target.side, folder=bundle.transfer_id, now=NOON))
+    assert instance is not None
+    order = scene.client.instances[instance].input_
+    assert scene.target.host.run("import_bundle", order, instance)["outcome"] == "imported"
+
+
+def test_one_accepted_bundle_in_any_number_of_envelopes_has_one_place_of_its_own() -> None:
+    """Whoever has an envelope can sign it once more with a key of his own: other bytes, accepted as well."""
+    scene = TargetRound()
+    bundle = bundle_of()
+    envelope = Envelope.from_bytes(bundle.envelope)
+    for _ in range(3 * SHARED_PLACES):
+        own = Envelope.sign(envelope.payload, [new_key().signer]).signatures
+        copy = replace(envelope, signatures={**envelope.signatures, **own})
+        scene.target.upload(bundle, envelope=copy.to_bytes())
+        asyncio.run(start_import(scene.client, scene.target.side, folder=bundle.transfer_id, now=NOON))
+    assert len(scene.client.started) == 1 + SHARED_PLACES
+
+
+def test_place_of_an_import_that_was_terminated_is_freed_after_a_while() -> None:
+    scene = TargetRound()
+    scene.target.upload(bundle_of())
+    scene.run(START)
+    (place,) = Door(scene.blobs).held()
+    scene.client.instances[place.instance].runtime_status = RuntimeStatus.Terminated
+    scene.run(START + timedelta(minutes=9))
+    assert list(Door(scene.blobs).held()) == [place]
+    scene.run(START + timedelta(minutes=11))
+    assert list(Door(scene.blobs).held()) == []
+
+
+def test_manifest_is_reached_whatever_lies_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_reconciling, "_MAX_PAGES", 3)
+    scene = TargetRound()
+    for number in range(500):
+        scene.blobs.upload("incoming", f"a/{number:04d}", b"")
+    raw = scene.target.upload(bundle_of())
+    instance = f"import{hashlib.sha256(raw).hexdigest()[:32]}"
+    rounds = 0
+    while instance not in scene.client.started:
+        assert rounds < 10
+        scene.run(NOON + timedelta(minutes=5 * rounds))
+        rounds += 1
+    assert rounds == 9
 
 
 def test_one_part_of_a_round_that_fails_keeps_no_other_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +428,7 @@ def test_one_part_of_a_round_that_fails_keeps_no_other_from_its_work(monkeypatch
     list_names = scene.blobs.list_names
 
     def away(container: str, prefix: str) -> Any:
-        if container == "work":
+        if (container, prefix) == ("work", "channels/"):
             raise ServiceError(Code.SERVICE_UNREACHABLE, "work")
         return list_names(container, prefix)
 
