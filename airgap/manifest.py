@@ -30,6 +30,9 @@ MAX_AUDIENCE = 100
 MAX_TAGS = 1000
 """Of one artifact."""
 
+MAX_TYPE_CHARACTERS = 255
+"""Of a media type (RFC 6838 §4.2), as ``artifactType`` is one."""
+
 MAX_VOIDS = 1000
 _MAX_METADATA = 64  # far more than ACR sets, far less than the 8 KiB of a blob
 _MAX_TOOL_CHARACTERS = 64
@@ -51,12 +54,16 @@ class Artifact:
 
     ``reference`` is what was given to the pipeline: ``repo:tag`` where the tag travels, else ``repo@digest``.
     ``tags`` are the tags that must point to ``digest`` after the import, that of the reference among them.
+    What nobody ordered, and what travels because it belongs to another artifact (a signature, an SBOM) has a
+    ``subject``, the digest that it refers to, and an ``artifact_type``, what it says of itself to be.
     """
 
     reference: str
     digest: str
     media_type: str
     tags: tuple[str, ...] = ()
+    artifact_type: str | None = None
+    subject: str | None = None
 
     def __post_init__(self) -> None:
         _READ.text(self.reference, "reference", pattern=REFERENCE)
@@ -68,6 +75,10 @@ class Artifact:
         _, _, tag = self.reference.partition(":")
         if "@" not in self.reference and tag not in self.tags:
             _READ.refuse("tags", "without the tag of the reference")
+        _READ.optional_text(self.artifact_type, "artifactType", limit=MAX_TYPE_CHARACTERS)
+        _READ.optional_text(self.subject, "subject", pattern=fields.DIGEST)
+        if (self.artifact_type is None) != (self.subject is None):
+            _READ.refuse("subject", "without an artifactType, or the other way round")
 
     @property
     def repository(self) -> str:
@@ -77,13 +88,17 @@ class Artifact:
     @classmethod
     def from_json(cls, raw: Any, where: str = "artifact") -> Self:
         """Read one element of ``blobs[].artifacts``; refuses with ``MANIFEST_MALFORMED``."""
-        value = _READ.members(raw, where, "reference", "digest", "mediaType", "tags")
+        value = _READ.members(
+            raw, where, "reference", "digest", "mediaType", "tags", "artifactType", "subject"
+        )
         with _READ.within(where):
             return cls(
                 reference=value["reference"],
                 digest=value["digest"],
                 media_type=value["mediaType"],
                 tags=_READ.array(value["tags"], "tags"),
+                artifact_type=value["artifactType"],
+                subject=value["subject"],
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -93,6 +108,8 @@ class Artifact:
             "digest": self.digest,
             "mediaType": self.media_type,
             "tags": list(self.tags),
+            "artifactType": self.artifact_type,
+            "subject": self.subject,
         }
 
 
@@ -236,7 +253,8 @@ class BundleManifest:
     """The content of a bundle manifest; times are aware and in whole seconds.
 
     ``previous_sha256`` is the manifest digest of the channel's preceding number, ``None`` for the first.
-    ``voids`` are lower numbers of the channel that were given up, ascending.
+    ``voids`` are lower numbers of the channel that were given up, ascending. ``requested_by`` is who ordered
+    it, in the source's words; ``None`` where it does not say. Nothing is decided by that.
 
     Raises:
         UntrustedInputError: ``MANIFEST_MALFORMED``, naming the first field at fault: what exists can be read.
@@ -255,6 +273,7 @@ class BundleManifest:
     blobs: tuple[TransferBlob, ...]
     tool: Tool
     voids: tuple[Void, ...] = ()
+    requested_by: str | None = None
 
     def __post_init__(self) -> None:
         _READ.text(self.transfer_id, "transferId", pattern=fields.TRANSFER_ID)
@@ -271,6 +290,7 @@ class BundleManifest:
         _READ.each(self.blobs, "blobs", _check_blob, least=1, most=parts.MAX_BLOBS)
         self._check_blobs()
         _READ.instance(self.tool, "tool", Tool)
+        _READ.optional_text(self.requested_by, "requestedBy", limit=128)
         _READ.each(self.voids, "voids", _check_void, most=MAX_VOIDS)
         numbers = [void.sequence for void in self.voids]
         if any(one >= other for one, other in itertools.pairwise([*numbers, self.sequence])):
@@ -322,6 +342,7 @@ class BundleManifest:
             "blobs": [blob.to_json() for blob in self.blobs],
             "tool": self.tool.to_json(),
             "voids": [void.to_json() for void in self.voids],
+            "requestedBy": self.requested_by,
         }
         subjects = tuple(Subject(name=part.name, sha256=sha256) for part, sha256 in self.parts())
         return Statement(subjects=subjects, predicate_type=PREDICATE_TYPE, predicate=predicate).to_bytes()
@@ -357,7 +378,7 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
         statement.predicate,
         "predicate",
         *("transferId", "channel", "sequence", "previous", "createdAt", "expiresAt"),
-        *("source", "audience", "blobs", "tool", "voids"),
+        *("source", "audience", "blobs", "tool", "voids", "requestedBy"),
     )
     return {
         "transfer_id": value["transferId"],
@@ -371,6 +392,7 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
         "blobs": _read_blobs(value["blobs"], statement.subjects),
         "tool": Tool.from_json(value["tool"], "tool", _READ),
         "voids": _READ.items(value["voids"], "voids", Void.from_json, most=MAX_VOIDS),
+        "requested_by": value["requestedBy"],
     }
 
 

@@ -169,6 +169,7 @@ def make_bundle(
             for name, content in blobs.items()
         ),
         tool=Tool(name="tests", version="0"),
+        requested_by="ada@contoso.com",
     )
     payload = manifest.to_bytes()
     return Bundle(

@@ -38,6 +38,7 @@ class _Bundle:
     transfer_id: str
     request: RequestDocument
     created_at: datetime
+    requested_by: str
     blobs: tuple[TransferBlob, ...]
 
     @property
@@ -62,7 +63,7 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
     journal = journals.read(Kind.TRANSFERS, order.transfer_id)
     if journal.newest(State.SEALING) is None:
         require_going(side.blobs, order.transfer_id)
-        entry, manifest = _number(side, order)
+        entry, manifest = _number(side, order, requested_by=journal.entries[0].by)
         # From here on it cannot be cancelled, and is not published before.
         facts = {"bundle": _describe(entry, manifest)}
         at = parse_time(order.created_at)
@@ -104,7 +105,7 @@ def publish(side: SourceSide, journal: Journal) -> Sealed:
     return Sealed(bundle=bundle)
 
 
-def _number(side: SourceSide, order: Sealing) -> tuple[LedgerEntry, BundleManifest]:
+def _number(side: SourceSide, order: Sealing, *, requested_by: str) -> tuple[LedgerEntry, BundleManifest]:
     """The number of the transfer, whether it was taken before or is taken now, and the manifest of it."""
     work = WorkFolder(side.blobs, order.transfer_id)
     channel = work.get(REQUEST, RequestDocument, sha256=order.request).channel
@@ -114,7 +115,7 @@ def _number(side: SourceSide, order: Sealing) -> tuple[LedgerEntry, BundleManife
     free = ledger.free_number()
     entry = _taken_number(side.blobs, ledger, order.transfer_id, free)
     if entry is None:
-        entry = _take_number(side, ledger, _gather(side, order), free)
+        entry = _take_number(side, ledger, _gather(side, order, requested_by), free)
     _, manifest = ledger.prove(entry)
     return entry, manifest
 
@@ -133,7 +134,7 @@ def _describe(entry: LedgerEntry, manifest: BundleManifest) -> dict[str, Any]:
     }
 
 
-def _gather(side: SourceSide, order: Sealing) -> _Bundle:
+def _gather(side: SourceSide, order: Sealing, requested_by: str) -> _Bundle:
     work = WorkFolder(side.blobs, order.transfer_id)
     division = work.get(DIVISION, Division, sha256=order.division)
     groups = work.tallied(list(work.names("digests/")), Digests, order.hashed)
@@ -142,6 +143,7 @@ def _gather(side: SourceSide, order: Sealing) -> _Bundle:
         transfer_id=order.transfer_id,
         request=work.get(REQUEST, RequestDocument, sha256=order.request),
         created_at=parse_time(order.created_at),
+        requested_by=requested_by,
         blobs=tuple(_transfer_blob(side, work, order.transfer_id, blob, digests) for blob in division.blobs),
     )
 
@@ -208,6 +210,7 @@ def _build_manifest(
         audience=bundle.request.audience,
         blobs=bundle.blobs,
         tool=TOOL,
+        requested_by=bundle.requested_by,
     )
 
 

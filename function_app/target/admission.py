@@ -54,6 +54,7 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
         "transferId": manifest.transfer_id,
         "channel": manifest.channel,
         "sequence": manifest.sequence,
+        "requestedBy": manifest.requested_by,
         "manifestSha256": verdict.manifest_sha256,
         "keyids": [signer.keyid for signer in verdict.signers],
     }

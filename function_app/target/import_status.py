@@ -95,7 +95,7 @@ def _bundle(admitted: JournalEntry) -> dict[str, Any]:
     """What trusted signatures vouch for, and whose they are."""
     facts = admitted.facts
     return {
-        **{name: facts.get(name) for name in ("transferId", "channel", "sequence")},
+        **{name: facts.get(name) for name in ("transferId", "channel", "sequence", "requestedBy")},
         "manifestDigest": _digest(facts.get("manifestSha256")),
         "keyids": facts.get("keyids"),
     }

@@ -14,10 +14,11 @@ The twin is canonical JSON (RFC 8785) and a newline. Its members, all of them al
 ``notes``         further lines that somebody should read
 ``transferId``    as asked for; vouched for only where ``bundle`` is not ``null``
 ``bundle``        what the signed bundle manifest says: ``{manifestDigest, isAccepted, transferId, channel,
-                  sequence, previous, createdAt, expiresAt, source, audience, tool, bytes, parts, blobs}``;
+                  sequence, previous, createdAt, expiresAt, source, audience, tool, requestedBy, bytes, parts,
+                  blobs}``;
                   ``null`` when no trusted signature covers one, or when the volumes hold different ones
 ``signers``       ``[{keyid, role, scheme}]``: whose signatures counted
-``artifacts``     ``[{reference, digest, mediaType, tags}]``
+``artifacts``     ``[{reference, digest, mediaType, tags, artifactType, subject}]``
 ``counts``        ``{parts, bytes, wholeParts, damagedParts, missingParts, notSeenParts}``, ``{}`` if refused
 ``volumes``       ``[{path, label, serial, fileSystem, isReadOnly, totalBytes, number, of, manifestDigest,
                   code, detail, parts, wholeParts, parityShards, bytes, labelText}]``; ``labelText`` is what
@@ -268,6 +269,7 @@ class ReportFacts:
             },
             "audience": list(manifest.audience),
             "tool": {"name": manifest.tool.name, "version": manifest.tool.version},
+            "requestedBy": manifest.requested_by,
             "bytes": manifest.size_bytes,
             "parts": manifest.part_count,
             "blobs": [

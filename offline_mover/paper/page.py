@@ -207,6 +207,7 @@ def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
         ("Source", joined((code_text(source.registry), f" ({source.cloud})"))),
         ("Export pipeline", source.export_pipeline),
         ("Size", f"{in_units(manifest.size_bytes)} in {manifest.part_count:,} parts of {blobs:,} blobs"),
+        ("Ordered by", manifest.requested_by or "not said"),
         ("Made by", f"{manifest.tool.name} {manifest.tool.version}"),
     ]
     wide: list[tuple[str, str]] = [

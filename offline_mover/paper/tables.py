@@ -324,9 +324,17 @@ def artifacts(facts: ReportFacts) -> Markup:
         "artifacts",
         f"Artifacts ({len(carried):,})",
         table(
-            "By reference in both registries, with the digest that was signed.",
-            [("Reference", None), ("Digest", None)],
-            [[code_text(artifact.reference), code_text(artifact.digest)] for artifact in carried],
+            "By reference in both registries, with the digest that was signed. What nobody ordered, and "
+            "travels because it belongs to another artifact, has the kind that it says it is.",
+            [("Reference", None), ("Digest", None), ("Kind", None)],
+            [
+                [
+                    code_text(artifact.reference),
+                    code_text(artifact.digest),
+                    artifact.artifact_type or "as ordered",
+                ]
+                for artifact in carried
+            ],
             what="artifacts",
         ),
     )

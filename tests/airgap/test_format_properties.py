@@ -74,6 +74,8 @@ def artifacts(draw: st.DrawFn, name: str) -> Artifact:
         digest=digest,
         media_type=draw(texts(255)),
         tags=(*own, *draw(st.lists(tags, max_size=3))),
+        artifact_type=(kind := draw(st.none() | texts(255))),
+        subject=None if kind is None else draw(digests),
     )
 
 
@@ -115,6 +117,7 @@ def manifests(draw: st.DrawFn) -> BundleManifest:
             for number in sorted(given_up)
             if number < sequence
         ),
+        requested_by=draw(st.none() | texts(128)),
     )
 
 
@@ -370,6 +373,12 @@ INVALID: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
     "manifest of a number twice": (_MANIFEST, {"voids": _MANIFEST.voids * 2}),
     "artifact of no reference": (_BLOB.artifacts[0], {"reference": "https://evil.io/app:1"}),
     "artifact of another digest": (_BLOB.artifacts[1], {"digest": "sha256:" + "0" * 64}),
+    "artifact of a kind and no subject": (_BLOB.artifacts[0], {"artifact_type": "application/x"}),
+    "artifact that belongs to no digest": (_BLOB.artifacts[1], {"subject": "samples/app:2.0"}),
+    "artifact of an endless kind": (_BLOB.artifacts[1], {"artifact_type": "x" * 256}),
+    "manifest that everybody ordered": (_MANIFEST, {"requested_by": "x" * 129}),
+    "manifest that nobody ordered": (_MANIFEST, {"requested_by": ""}),
+    "manifest ordered by a line break": (_MANIFEST, {"requested_by": "ada\nbob"}),
     "blob of another size": (_BLOB, {"size_bytes": 1}),
     "blob of no digest": (_BLOB, {"part_sha256": ("A" * 64, *_BLOB.part_sha256[1:])}),
     "blob with an evil header": (_BLOB, {"metadata": {"a": "b\r\nx-evil: 1"}}),

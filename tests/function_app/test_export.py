@@ -40,13 +40,13 @@ from tests.function_app.memory import (
 TRANSFER_ID = "0123456789abcdef0123456789abcdef"
 
 
-def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID) -> dict[str, Any]:
+def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID, by: str = "caller") -> dict[str, Any]:
     """A transfer from its order, as the HTTP API leaves it, to its end."""
     request = RequestDocument(
         artifacts=artifacts, channel="prod", audience=tuple(AUDIENCE), expires_in_seconds=3600
     )
     facts = {"channel": "prod", "audience": list(AUDIENCE)}
-    journals(host.side).record(*(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts), by="caller", at=START)
+    journals(host.side).record(*(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts), by=by, at=START)
     WorkFolder(host.side.blobs, transfer_id).create(REQUEST, request)
     order = TransferOrder(
         transfer_id=transfer_id,
@@ -94,6 +94,14 @@ def test_transfer_ends_as_a_bundle_that_the_target_accepts() -> None:
     assert [(a.reference, a.digest, a.tags) for a in manifest.artifacts] == [("team/app:v1", digest, ("v1",))]
     assert manifest.part_count == 2
     assert manifest.blobs[0].metadata == {"category": "acr-transfer-blob"}
+
+
+@pytest.mark.parametrize("who", ["ada@contoso.com", "caller", "я" * 128])
+def test_manifest_says_who_ordered_it(who: str) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    assert run(Host(side), "team/app:v1", by=who)["outcome"] == "sealed"
+    assert sealed_manifest(blobs).requested_by == who
 
 
 def test_journal_tells_each_step_and_what_was_sealed() -> None:

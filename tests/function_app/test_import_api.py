@@ -53,6 +53,7 @@ def test_import_tells_who_vouched_what_was_decided_and_shows_the_signed_receipt(
         "transferId": TRANSFER_ID,
         "channel": CHANNEL,
         "sequence": bundle.manifest.sequence,
+        "requestedBy": "ada@contoso.com",
         "manifestDigest": f"sha256:{bundle.manifest_sha256}",
         "keyids": [signer["keyid"] for signer in json.loads(bundle.envelope)["signatures"]],
     }

@@ -238,6 +238,8 @@ def full_manifest() -> BundleManifest:
                         reference=f"samples/signed@{digest}",
                         digest=digest,
                         media_type="application/vnd.oci.image.manifest.v1+json",
+                        artifact_type="application/vnd.cncf.notary.signature",
+                        subject="sha256:" + _hex("signed"),
                     ),
                 ),
             ),
@@ -265,6 +267,7 @@ def full_manifest() -> BundleManifest:
             Void(sequence=2, reason="cancelled before it was sealed", who="caller: release-bot"),
             Void(sequence=3, reason="lost with its volume: Lübeck", who="olga"),
         ),
+        requested_by="ada.lovelace@contoso.com",
     )
 
 
