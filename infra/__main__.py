@@ -1,15 +1,16 @@
-"""Compiles the templates: ``./dev infra compile``; ``./dev infra check`` only says what is behind."""
+"""Compiles the templates: ``./dev infra compile``; ``./dev infra check`` says what is behind or broken."""
 
 import argparse
 import sys
 
-from infra import roles
+from infra import roles, rules
 from infra.bicep.template import CompilationError
+from infra.expansion import ExpansionError
 from infra.templates import FOLDER, SIDES, arm_path, arm_text, stale
 
 
 def main() -> int:
-    """Run one of the two; 0: the ARM templates are what the Bicep says, 1: not, 2: it cannot be compiled."""
+    """Run one of the two; 0: the ARM templates are in order, 1: not, 2: the Bicep cannot be compiled."""
     parser = argparse.ArgumentParser(prog="./dev infra", description=__doc__)
     parser.add_argument("action", choices=["compile", "check"])
     action = parser.parse_args().action
@@ -18,8 +19,9 @@ def main() -> int:
             for side in SIDES:
                 arm_path(side).write_text(arm_text(side), encoding="utf-8", newline="\n")
             roles.PAGE.write_text(roles.page(), encoding="utf-8", newline="\n")
+        told = list(dict.fromkeys(rules.broken()))
         behind = stale() + [roles.PAGE] * (roles.PAGE.read_text(encoding="utf-8") != roles.page())
-    except CompilationError as error:
+    except (CompilationError, ExpansionError) as error:
         print(f"{error}", file=sys.stderr)
         return 2
     for path in behind:
@@ -27,7 +29,9 @@ def main() -> int:
             f"{path.relative_to(FOLDER.parent)} is behind. Run: ./dev infra compile",
             file=sys.stderr,
         )
-    return 1 if behind else 0
+    for fault in told:
+        print(fault, file=sys.stderr)
+    return 1 if behind or told else 0
 
 
 if __name__ == "__main__":

@@ -1,31 +1,137 @@
-"""Who may do what: ``roles.json``, from which the table of the README is written.
+"""Who may do what: ``roles.json``, from which the tables of the README are written.
 
 Each of its rows has an identity (side and ``app`` or ``pipeline``), what the role is ``on``, the role's name
-in Azure, why it is there, and what becomes of the app without it. The tests hold the templates to it.
+in Azure or here, why it is there, and what becomes of the app without it. A role that is our own has the one
+that stands in for it where no role can be created, as ``builtIn``; a row that holds only where something was
+chosen says so in ``when``. The templates are held to it by :mod:`infra.rules`.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER / "README.md"
-_BEGIN, _END = "<!-- roles: written by `./dev infra compile` from roles.json -->\n", "<!-- /roles -->\n"
+
+BUILT_IN: Mapping[str, str] = {
+    "AcrPull": "7f951dda-4ed3-4680-a7ca-43fe172d538d",
+    "Container Registry Transfer Pipeline Contributor": "bf94e731-3a51-4a7c-8c54-a1ab9971dfc1",
+    "Key Vault Crypto User": "12338af0-0e69-4776-bea7-57ae8d297424",
+    "Key Vault Secrets User": "4633458b-17de-408a-b874-0445c86b69e6",
+    "Monitoring Metrics Publisher": "3913510d-42f4-4e42-8a64-420c390055eb",
+    "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "Storage Blob Data Owner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
+    "Storage Blob Data Reader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
+    "Storage Queue Data Contributor": "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
+    "Storage Queue Data Message Sender": "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
+    "Storage Table Data Contributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
+}
+"""https://learn.microsoft.com/azure/role-based-access-control/built-in-roles"""
+
+_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+_RUNS = "Microsoft.ContainerRegistry/registries/pipelineRuns"
 
 
-def table() -> str:
-    """The rows as a table of the README; those that both sides have are one row."""
-    rows = json.loads((FOLDER / "roles.json").read_text(encoding="utf-8"))
+class OwnRole(NamedTuple):
+    """What a role of our own allows, and what the built-in one would allow besides."""
+
+    actions: tuple[str, ...]
+    data_actions: tuple[str, ...]
+    spared: str
+
+
+OWN: Mapping[str, OwnRole] = {
+    "blobAppender": OwnRole(
+        (),
+        (f"{_BLOBS}/read", f"{_BLOBS}/add/action"),
+        "changing and deleting what is there, deleting the container",
+    ),
+    "blobWriter": OwnRole(
+        (),
+        (f"{_BLOBS}/read", f"{_BLOBS}/add/action", f"{_BLOBS}/write", f"{_BLOBS}/delete"),
+        "deleting the container",
+    ),
+    "keySigner": OwnRole(
+        (),
+        ("Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/sign/action"),
+        "decrypting, wrapping and unwrapping",
+    ),
+    "pipelineRunner": OwnRole(
+        (
+            *(f"{_RUNS}/read", f"{_RUNS}/write", f"{_RUNS}/operationStatuses/read"),
+            "Microsoft.ContainerRegistry/registries/exportPipelines/read",
+            "Microsoft.ContainerRegistry/registries/importPipelines/read",
+        ),
+        (),
+        "writing the pipelines themselves, to where they read and whom they obey, and deleting them and runs",
+    ),
+}
+"""https://learn.microsoft.com/azure/role-based-access-control/resource-provider-operations"""
+
+
+class Grant(NamedTuple):
+    """One role of one identity (``app`` or ``pipeline``) on one thing."""
+
+    identity: str
+    on: str
+    role: str
+
+
+def rows() -> list[dict[str, Any]]:
+    """The rows of ``roles.json``."""
+    found: list[dict[str, Any]] = json.loads((FOLDER / "roles.json").read_text(encoding="utf-8"))
+    return found
+
+
+def expected(side: str, *, access: str, app_roles: str) -> set[Grant]:
+    """What is granted at a side, and nothing else."""
+    chosen = {"storageAccessMode": access}
+    return {
+        Grant(
+            row["identity"].removeprefix(f"{side} "),
+            on,
+            row.get("builtIn", row["role"]) if app_roles == "builtIn" else row["role"],
+        )
+        for row in rows()
+        if row["identity"].startswith(f"{side} ")
+        and all(chosen[name] == value for name, value in row.get("when", {}).items())
+        for on in row["on"]
+    }
+
+
+# --- the README
+
+_TABLES = {"roles": "roles.json", "own roles": "roles.py"}
+
+
+def _role_table() -> Iterator[str]:
+    """The rows as a table; those that both sides have are one row."""
     seen: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
+    for row in rows():
         on = ", ".join(f"`{name}`" for name in row["on"])
-        seen.setdefault((on, row["role"], row["why"], row["without"]), []).append(row["identity"])
-    lines = [f"| {' and '.join(who)} | {' | '.join(cells)} |" for cells, who in seen.items()]
-    return "\n".join(["| identity | on | role | why | without it |", "|---|---|---|---|---|", *lines, ""])
+        role = f"`{row['role']}` ({row['builtIn']})" if "builtIn" in row else row["role"]
+        only = "".join(f"; with `{name}={value}` only" for name, value in row.get("when", {}).items())
+        seen.setdefault((on, role, row["why"] + only, row["without"]), []).append(row["identity"])
+    yield from ("| identity | on | role | why | without it |", "|---|---|---|---|---|")
+    yield from (f"| {' and '.join(who)} | {' | '.join(cells)} |" for cells, who in seen.items())
+
+
+def _own_table() -> Iterator[str]:
+    """The roles of our own."""
+    yield from ("| role of our own | allows | what the built-in one allows besides |", "|---|---|---|")
+    for name, role in OWN.items():
+        allowed = ", ".join(f"`{one}`" for one in (*role.actions, *role.data_actions))
+        yield f"| `{name}` | {allowed} | {role.spared} |"
 
 
 def page() -> str:
-    """The README with its table written anew; what stands round it stays."""
+    """The README with its tables written anew; what stands round them stays."""
     text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return before + _BEGIN + table() + _END + after
+    for name, lines in (("roles", _role_table()), ("own roles", _own_table())):
+        begin = f"<!-- {name}: written by `./dev infra compile` from {_TABLES[name]} -->\n"
+        end = f"<!-- /{name} -->\n"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = before + begin + "\n".join([*lines, ""]) + end + after
+    return text

@@ -26,6 +26,9 @@ param storageAccessMode string = 'ManagedIdentity'
 param pipelineSas string = ''
 @description('Keep the signing key in hardware: the vault is then a premium one.')
 param isHsm bool = true
+@description('Roles of our own for the app, or the built-in ones where no role definitions can be created.')
+@allowed(['custom', 'builtIn'])
+param appRoles string = 'custom'
 @description('The trust policy. Empty until the keys are exchanged; the app does nothing till then.')
 param trustPolicy object = {}
 @description('For how many days nothing in ledger, receipts, journal and custody may be changed. 0: no policy.')
@@ -68,16 +71,17 @@ module foundation 'modules/foundation.bicep' = {
     evidence: ['ledger', 'receipts', 'journal', 'custody']
     evidenceDays: evidenceDays
     appGrants: [
-      { container: 'incoming', role: 'blobContributor' }
-      { container: 'staging', role: 'blobContributor' }
-      { container: 'transfer', role: 'blobContributor' }
-      { container: 'quarantine', role: 'blobContributor' }
-      { container: 'receipts', role: 'blobContributor' }
-      { container: 'ledger', role: 'blobContributor' }
-      { container: 'work', role: 'blobContributor' }
-      { container: 'journal', role: 'blobContributor' }
-      { container: 'custody', role: 'blobContributor' }
+      { container: 'incoming', role: 'blobWriter' }
+      { container: 'staging', role: 'blobWriter' }
+      { container: 'transfer', role: 'blobWriter' }
+      { container: 'quarantine', role: 'blobWriter' }
+      { container: 'receipts', role: 'blobAppender' }
+      { container: 'ledger', role: 'blobAppender' }
+      { container: 'work', role: 'blobWriter' }
+      { container: 'journal', role: 'blobAppender' }
+      { container: 'custody', role: 'blobAppender' }
     ]
+    appRoles: appRoles
     allowSharedKey: isBySas
     isHsm: isHsm
     sasSecret: 'acrimportsas'
@@ -183,3 +187,6 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
     })
   }
 }
+
+@description('Where the app answers.')
+output hostName string = hosting == 'flex' ? flex.outputs.hostName : dedicated.outputs.hostName

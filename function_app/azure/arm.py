@@ -4,7 +4,8 @@
 refuse every api-version but one before anything is sent, and which ones a cloud serves is its own choice
 (``docs/adr/0003-arm-through-the-management-client.md``).
 
-Needs the role Container Registry Transfer Pipeline Contributor on the registry.
+Needs Container Registry Transfer Pipeline Contributor on the registry, or ``pipelineRunner`` of our own
+(``infra/roles.json``).
 """
 
 import json

@@ -1,6 +1,7 @@
 """The blob port on Azure Storage. The app itself writes small blobs only; large ones it has copied.
 
-Needs the role Storage Blob Data Contributor on the containers it touches.
+Needs Storage Blob Data Contributor on the containers it writes to, or the narrower roles of our own:
+``infra/roles.json``.
 """
 
 import base64
@@ -25,6 +26,7 @@ _COPIED_FROM = "airgapcopiedfrom"
 """Metadata of a copy: the ETag of its source, so that the same copy is not started twice."""
 
 _TRIES = 3
+_HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
 _CHANGED = frozenset({412, 416})
@@ -129,6 +131,11 @@ class AzureBlobs:
                 self._client(container, name).upload_blob(content, overwrite=False)
             except ResourceExistsError as error:
                 if _error_code(error) != "BlobAlreadyExists":
+                    raise
+                return False
+            except HttpResponseError as error:
+                # Whoever may add blobs and not write them may be told that before the condition is looked at.
+                if error.status_code != _HTTP_FORBIDDEN or self._properties(container, name) is None:
                     raise
                 return False
         return True

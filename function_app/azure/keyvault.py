@@ -1,6 +1,7 @@
 """The signing port on Key Vault: a key that signs inside the vault, or a PEM secret.
 
-Needs the role Key Vault Crypto User for keys, Key Vault Secrets User for secrets.
+Needs Key Vault Crypto User on keys, or ``keySigner`` of our own (``infra/roles.json``); on secrets,
+Key Vault Secrets User.
 """
 
 import hashlib

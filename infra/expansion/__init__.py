@@ -12,6 +12,15 @@ https://learn.microsoft.com/azure/azure-resource-manager/templates/template-func
 
 from infra.expansion.errors import ExpansionError
 from infra.expansion.imagined import ImaginedCloud
-from infra.expansion.template import Expansion, Group, Provider, Resource, expand
+from infra.expansion.template import Expansion, Group, Memory, Provider, Resource, expand
 
-__all__ = ["Expansion", "ExpansionError", "Group", "ImaginedCloud", "Provider", "Resource", "expand"]
+__all__ = [
+    "Expansion",
+    "ExpansionError",
+    "Group",
+    "ImaginedCloud",
+    "Memory",
+    "Provider",
+    "Resource",
+    "expand",
+]

@@ -85,6 +85,10 @@ class Expansion:
         return [resource for resource in self.resources if resource.type == kind]
 
 
+Memory = dict[tuple[int, str, Group, str], tuple[Mapping[str, Any], tuple[Resource, ...], Mapping[str, Any]]]
+"""By template (the very object), arguments, group and place: the template, what was deployed, the outputs."""
+
+
 def expand(
     template: Mapping[str, Any],
     parameters: Mapping[str, Any],
@@ -92,15 +96,27 @@ def expand(
     group: Group,
     provider: Provider,
     name: str = "template",
+    memory: Memory | None = None,
 ) -> Expansion:
     """Deploy a template with values for its parameters.
+
+    Args:
+        template: ARM JSON.
+        parameters: their values by name.
+        group: what is deployed to.
+        provider: who makes the resources.
+        name: that of the deployment.
+        memory: modules that were deployed with the same arguments before are taken from there, and the
+            provider is not asked again: for many templates that differ in little.
 
     Raises:
         ExpansionError: a value that is missing, does not fit or is not known; a function or a form of
             template that is not known here; resources that depend on each other in a circle.
     """
     deployed: list[Resource] = []
-    outputs = _Deployment(template, parameters, group=group, provider=provider, place=name).run(deployed)
+    outputs = _Deployment(
+        template, parameters, group=group, provider=provider, place=name, memory=memory
+    ).run(deployed)
     return Expansion(resources=tuple(deployed), outputs=outputs)
 
 
@@ -148,12 +164,14 @@ class _Deployment:
         group: Group,
         provider: Provider,
         place: str,
+        memory: Memory | None,
     ) -> None:
         self._template = template
         self._given = parameters
         self._group = group
         self._provider = provider
         self._place = place
+        self._memory = memory
         self._deployed: list[Resource] = []
         self._parameters = _Lazy(what="parameter", evaluate=self._parameter)
         self._variables = _Lazy(what="variable", evaluate=self._variable)
@@ -262,15 +280,31 @@ class _Deployment:
                 f"{self._place}: {path}", "only templates with a scope of their own are known"
             )
         given = self._value(properties.get("parameters", {}), path, instance.indexes)
-        inner = _Deployment(
+        outputs = self._run_module(
             properties["template"],
             {name: value["value"] for name, value in given.items()},
             group=self._inner_group(instance, path),
-            provider=self._provider,
             place=f"{self._place}/{instance.name}",
         )
-        outputs = inner.run(self._deployed)
         return {"properties": {"outputs": {name: {"value": value} for name, value in outputs.items()}}}
+
+    def _run_module(
+        self, template: Mapping[str, Any], given: Mapping[str, Any], *, group: Group, place: str
+    ) -> Mapping[str, Any]:
+        """Deploy a module, unless that very one is remembered; return its outputs."""
+        key = (id(template), repr(given), group, place)
+        if self._memory is not None and key in self._memory:
+            _, resources, outputs = self._memory[key]
+            self._deployed += resources
+            return outputs
+        begun = len(self._deployed)
+        inner = _Deployment(
+            template, given, group=group, provider=self._provider, place=place, memory=self._memory
+        )
+        outputs = inner.run(self._deployed)
+        if self._memory is not None:
+            self._memory[key] = template, tuple(self._deployed[begun:]), outputs
+        return outputs
 
     def _inner_group(self, instance: _Instance, path: str) -> Group:
         group_id = self._group_of(instance.raw, path, instance.indexes)
@@ -311,6 +345,8 @@ class _Deployment:
     def _value(self, raw: Any, path: str, indexes: Mapping[str, int] | None = None) -> Any:
         indexes = indexes or {}
         match raw:
+            case str() if not raw.startswith("["):
+                return raw
             case str():
                 return self._at(path, lambda: evaluate_text(raw, self._functions(indexes)))
             case list():

@@ -7,6 +7,8 @@ param evidence array
 param evidenceDays int
 @description('By container, what the app may do there: { container, role }.')
 param appGrants array
+@description('Roles of our own, or built-in ones that give more than is needed.')
+param appRoles string
 param allowSharedKey bool
 param isHsm bool
 param sasSecret string
@@ -16,22 +18,53 @@ param registryName string
 param registryResourceGroup string
 param actionGroups array
 
-var roles = {
+// A role of our own stands under the name by which it is granted, and the built-in one that it is narrower than.
+var builtInRoles = {
   acrPull: '7f951dda-4ed3-4680-a7ca-43fe172d538d'
-  blobContributor: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+  blobAppender: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
   blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
   blobReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
-  cryptoUser: '12338af0-0e69-4776-bea7-57ae8d297424'
+  blobWriter: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+  keySigner: '12338af0-0e69-4776-bea7-57ae8d297424'
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
+  pipelineRunner: 'bf94e731-3a51-4a7c-8c54-a1ab9971dfc1'
   queueContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+  queueSender: 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
   tableContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
-  transferPipelineContributor: 'bf94e731-3a51-4a7c-8c54-a1ab9971dfc1'
 }
+var ownRoles = {
+  blobAppender: guid(resourceGroup().id, prefix, 'blobAppender')
+  blobWriter: guid(resourceGroup().id, prefix, 'blobWriter')
+  keySigner: guid(resourceGroup().id, prefix, 'keySigner')
+  pipelineRunner: guid(resourceGroup().id, prefix, 'pipelineRunner')
+}
+var roles = union(builtInRoles, appRoles == 'custom' ? ownRoles : {})
+var blobs = 'Microsoft.Storage/storageAccounts/blobServices/containers/blobs'
+var ownRolesHere = [
+  {
+    name: 'blobAppender'
+    summary: 'Reads and lists blobs, and adds new ones; changes and deletes nothing.'
+    dataActions: ['${blobs}/read', '${blobs}/add/action']
+  }
+  {
+    name: 'blobWriter'
+    summary: 'Reads, lists, adds, writes and deletes blobs; leaves containers as they are.'
+    dataActions: ['${blobs}/read', '${blobs}/add/action', '${blobs}/write', '${blobs}/delete']
+  }
+  {
+    name: 'keySigner'
+    summary: 'Reads the public half of a key, and signs with it.'
+    dataActions: ['Microsoft.KeyVault/vaults/keys/read', 'Microsoft.KeyVault/vaults/keys/sign/action']
+  }
+]
+var runs = 'Microsoft.ContainerRegistry/registries/pipelineRuns'
 var transferAccount = '${prefix}transfer'
 var hostAccount = '${prefix}host'
 var vaultName = '${prefix}-keys'
 var signingKey = 'bundle-signing'
 var journalTable = 'journal'
+// The name is the host's; so is that it lies in the account that the blobs are in.
+var poisonQueue = 'webjobs-blobtrigger-poison'
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: '${prefix}-app'
@@ -49,6 +82,7 @@ module transferStorage 'storage.bicep' = {
     evidence: evidence
     evidenceDays: evidenceDays
     tables: [journalTable]
+    queues: [poisonQueue]
     allowSharedKey: allowSharedKey
     keepsVersions: true
   }
@@ -87,6 +121,35 @@ module monitoring 'monitoring.bicep' = {
   }
 }
 
+module customRole 'custom-role.bicep' = [for role in (appRoles == 'custom' ? ownRolesHere : []): {
+  name: 'role-${role.name}'
+  params: {
+    name: ownRoles[role.name]
+    title: '${prefix} ${role.name}'
+    summary: role.summary
+    actions: []
+    dataActions: role.dataActions
+  }
+}]
+
+module customRoleForRuns 'custom-role.bicep' = if (appRoles == 'custom') {
+  name: '${prefix}-role-pipelineRunner'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    name: ownRoles.pipelineRunner
+    title: '${prefix} pipelineRunner'
+    summary: 'Starts runs of export and import pipelines and asks after them; leaves the pipelines as they are.'
+    actions: [
+      '${runs}/read'
+      '${runs}/write'
+      '${runs}/operationStatuses/read'
+      'Microsoft.ContainerRegistry/registries/exportPipelines/read'
+      'Microsoft.ContainerRegistry/registries/importPipelines/read'
+    ]
+    dataActions: []
+  }
+}
+
 module appOnContainer 'role-on-container.bicep' = [for grant in appGrants: {
   name: 'app-on-${grant.container}'
   params: {
@@ -95,7 +158,7 @@ module appOnContainer 'role-on-container.bicep' = [for grant in appGrants: {
     principalId: identity.properties.principalId
     role: roles[grant.role]
   }
-  dependsOn: [transferStorage]
+  dependsOn: [transferStorage, customRole]
 }]
 
 module appOnJournalTable 'role-on-table.bicep' = {
@@ -109,15 +172,16 @@ module appOnJournalTable 'role-on-table.bicep' = {
   dependsOn: [transferStorage]
 }
 
-module appOnTransferAccount 'role-on-account.bicep' = [for role in ['blobOwner', 'queueContributor']: {
-  name: 'app-on-transfer-${role}'
+module appOnPoisonQueue 'role-on-queue.bicep' = {
+  name: 'app-on-poison-queue'
   params: {
     accountName: transferAccount
+    queue: poisonQueue
     principalId: identity.properties.principalId
-    role: roles[role]
+    role: roles.queueSender
   }
   dependsOn: [transferStorage]
-}]
+}
 
 module appOnHostAccount 'role-on-account.bicep' = [for role in ['blobOwner', 'queueContributor', 'tableContributor']: {
   name: 'app-on-host-${role}'
@@ -135,9 +199,9 @@ module appOnKey 'role-on-key.bicep' = {
     vaultName: vaultName
     key: signingKey
     principalId: identity.properties.principalId
-    role: roles.cryptoUser
+    role: roles.keySigner
   }
-  dependsOn: [vault]
+  dependsOn: [vault, customRole]
 }
 
 module appOnTelemetry 'role-on-telemetry.bicep' = {
@@ -149,7 +213,7 @@ module appOnTelemetry 'role-on-telemetry.bicep' = {
   }
 }
 
-module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'transferPipelineContributor']: {
+module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'pipelineRunner']: {
   name: '${prefix}-app-${role}'
   scope: resourceGroup(registryResourceGroup)
   params: {
@@ -157,6 +221,7 @@ module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'transf
     principalId: identity.properties.principalId
     role: roles[role]
   }
+  dependsOn: [customRoleForRuns]
 }]
 
 output blob string = transferStorage.outputs.blob

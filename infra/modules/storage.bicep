@@ -6,18 +6,16 @@ param containers array
 @description('Those of the containers in which nothing is ever changed or deleted.')
 param evidence array = []
 @description('For how long nothing in them may be changed; the policy is never unchanging by this template. 0: no policy.')
-@minValue(0)
-@maxValue(146000)
 param evidenceDays int = 0
 param tables array = []
+param queues array = []
 @description('Only for SAS that the account key signs; without it only Entra identities have access.')
 param allowSharedKey bool = false
-@minValue(1)
-@maxValue(365)
-param keptDays int = 7
 @description('Versions of what is overwritten or deleted are kept for so many days, too.')
 param keepsVersions bool = false
 
+// What is deleted or overwritten can be had back for so many days.
+var keptDays = 7
 var unchanging = evidenceDays > 0 ? evidence : []
 
 resource account 'Microsoft.Storage/storageAccounts@2023-01-01' = {
@@ -95,6 +93,16 @@ resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2023-01-0
 resource madeTables 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-01-01' = [for table in tables: {
   parent: tableService
   name: table
+}]
+
+resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2023-01-01' = {
+  parent: account
+  name: 'default'
+}
+
+resource madeQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2023-01-01' = [for queue in queues: {
+  parent: queueService
+  name: queue
 }]
 
 output blob string = account.properties.primaryEndpoints.blob

@@ -1,0 +1,142 @@
+"""The ways in which a side can be deployed, and what is deployed then."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra.expansion import Expansion, Group, ImaginedCloud, Memory, Resource, expand
+from infra.templates import FOLDER, SIDES
+
+GROUP = Group(
+    subscription_id="00000000-0000-0000-0000-00000000000a",
+    tenant_id="00000000-0000-0000-0000-00000000000b",
+    name="airgap",
+    location="westeurope",
+)
+PREFIX = "contosogap1"
+"""As long as one may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One way to deploy a side. The others of its parameters have the default, or each a value of its own."""
+
+    side: str
+    hosting: str = "dedicated"
+    access: str = "ManagedIdentity"
+    app_roles: str = "custom"
+    has_defaults: bool = True
+
+    def parameters(self, cloud: str = "public") -> dict[str, Any]:
+        """Values for the side's template."""
+        file = FOLDER / "parameters" / f"{cloud}.json"
+        given = json.loads(file.read_text(encoding="utf-8"))["parameters"]
+        chosen = {"hosting": self.hosting, "storageAccessMode": self.access, "appRoles": self.app_roles}
+        if self.has_defaults:
+            chosen = {name: one for name, one in chosen.items() if one not in _DEFAULTS}
+        return {
+            **{name: one["value"] for name, one in given.items()},
+            "prefix": PREFIX,
+            "registryName": "contoso",
+            **chosen,
+            **({"pipelineSas": "?sv=secret"} if self.access == "SasToken" else {}),
+            **({} if self.has_defaults else _OWN_VALUES[self.side]),
+        }
+
+
+_DEFAULTS = frozenset({"dedicated", "ManagedIdentity", "custom"})
+_OF_BOTH: Mapping[str, Any] = {
+    "location": "northeurope",
+    "tags": {"owner": "transfer"},
+    "evidenceDays": 30,
+    "isHsm": False,
+    "pythonVersion": "3.12",
+    "registryResourceGroup": "registries",
+    "registryLocation": "westus",
+    "actionGroups": ["/subscriptions/x/actionGroups/night"],
+    "trustPolicy": {"schema": 1},
+    "pipelineRunsAtOnce": 3,
+    "hashesAtOnce": 4,
+    "pipelineRunPollSeconds": 20,
+    "pipelineRunTimeoutSeconds": 3000,
+}
+_OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
+    "source": {
+        **_OF_BOTH,
+        "partSizeMib": 32,
+        "callers": "appServiceAuthentication",
+        "sequenceFloors": {"prod": {"sequence": 7, "previous": "0" * 64}},
+    },
+    "target": _OF_BOTH,
+}
+CHOICES = tuple(
+    Choice(side=side, hosting=hosting, access=access, app_roles=app_roles, has_defaults=has_defaults)
+    for side, hosting, access, app_roles, has_defaults in itertools.product(
+        SIDES,
+        ("dedicated", "flex"),
+        ("ManagedIdentity", "SasToken"),
+        ("custom", "builtIn"),
+        (False, True),
+    )
+)
+
+
+class _Cloud(ImaginedCloud):
+    """One in which there is nothing but a registry, and what was deployed before."""
+
+    def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
+        """What a registry would be, or a group."""
+        if "/providers/" not in resource_id:
+            return {"location": GROUP.location}
+        if "/Microsoft.ContainerRegistry/registries/" not in resource_id:
+            raise LookupError(f"{resource_id} is not there")
+        return super().get(resource_id, api_version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What was deployed from a template by a choice."""
+
+    template: Mapping[str, Any]
+    choice: Choice
+    parameters: Mapping[str, Any]
+    expansion: Expansion
+
+    def of_type(self, kind: str) -> list[Resource]:
+        """The resources of a type."""
+        return self.expansion.of_type(kind)
+
+    def one(self, kind: str, end: str = "") -> Resource:
+        """The resource of that type whose name ends so.
+
+        Raises:
+            LookupError: there is none, or there are several.
+        """
+        found = [resource for resource in self.of_type(kind) if resource.name.endswith(end)]
+        if len(found) != 1:
+            raise LookupError(f"there are {len(found)} of {kind} {end}")
+        return found[0]
+
+    def state(self, resource: Resource) -> Mapping[str, Any]:
+        """What a resource would be, once it is deployed."""
+        return _Cloud().put(resource)
+
+    @property
+    def location(self) -> str:
+        """Where the side's resources are."""
+        return str(self.parameters.get("location", GROUP.location))
+
+
+def deploy(
+    template: Mapping[str, Any], choice: Choice, *, cloud: str = "public", memory: Memory | None = None
+) -> Deployed:
+    """Deploy a side's template into a cloud that is not there.
+
+    Raises:
+        ExpansionError: it cannot be deployed.
+    """
+    parameters = choice.parameters(cloud)
+    expansion = expand(template, parameters, group=GROUP, provider=_Cloud(), name=choice.side, memory=memory)
+    return Deployed(template=template, choice=choice, parameters=parameters, expansion=expansion)

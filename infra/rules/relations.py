@@ -1,0 +1,325 @@
+"""Rules between resources: what is there at all, in which order, under which names, and who may do what."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from infra import roles
+from infra.expansion import Resource
+from infra.expansion.functions import guid
+from infra.roles import Grant
+from infra.rules.choices import GROUP, Deployed
+from infra.rules.order import waits
+
+_LEARN = "https://learn.microsoft.com/azure/"
+_STORAGE = "Microsoft.Storage/storageAccounts"
+_CONTAINER = f"{_STORAGE}/blobServices/containers"
+_ASSIGNMENT = "Microsoft.Authorization/roleAssignments"
+_DEFINITION = "Microsoft.Authorization/roleDefinitions"
+_REGISTRY = "Microsoft.ContainerRegistry/registries"
+_EVIDENCE = frozenset({"ledger", "receipts", "journal", "custody"})
+_PIPELINES = {"source": f"{_REGISTRY}/exportPipelines", "target": f"{_REGISTRY}/importPipelines"}
+_IDENTITIES = frozenset({"Microsoft.ManagedIdentity/userAssignedIdentities", *_PIPELINES.values()})
+_LIMITS: Mapping[str, str] = {
+    _STORAGE: r"[a-z0-9]{3,24}",
+    _CONTAINER: r"[a-z0-9-]{3,63}",
+    "Microsoft.KeyVault/vaults": r"[A-Za-z](?:-?[A-Za-z0-9]){2,23}",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}",
+    "Microsoft.OperationalInsights/workspaces": r"[A-Za-z0-9](?:-?[A-Za-z0-9]){3,62}",
+    "Microsoft.Insights/components": r"[^%&\\?/]{1,260}(?<! )",
+    "Microsoft.Insights/scheduledQueryRules": r"[^*<>%{}&:\\?/#]{1,260}(?<![ .])",
+    "Microsoft.Web/serverfarms": r"[A-Za-z0-9-]{1,60}",
+    "Microsoft.Web/sites": r"[A-Za-z0-9](?:-?[A-Za-z0-9]){1,59}",
+    _PIPELINES["source"]: r"[A-Za-z0-9]{5,50}",
+    _PIPELINES["target"]: r"[A-Za-z0-9]{5,50}",
+}
+
+
+class Relation(NamedTuple):
+    """A rule between resources: what is wrong, why that matters, and by whom."""
+
+    faults: Callable[[Deployed], Iterator[str]]
+    why: str
+    source: str
+
+
+def _inventory(deployed: Deployed) -> Iterator[str]:
+    """Exactly these resources are there, whatever of them there may be several of left aside."""
+    choice = deployed.choice
+    expected = Counter(
+        {
+            **dict.fromkeys((_STORAGE, "Microsoft.KeyVault/vaults/keys"), 1),
+            _STORAGE: 2,
+            f"{_STORAGE}/blobServices": 2,
+            f"{_STORAGE}/managementPolicies": 2,
+            f"{_STORAGE}/queueServices": 2,
+            f"{_STORAGE}/queueServices/queues": 1,
+            f"{_STORAGE}/tableServices": 2,
+            f"{_STORAGE}/tableServices/tables": 1,
+            "Microsoft.Insights/components": 1,
+            "Microsoft.Insights/scheduledQueryRules": 1,
+            "Microsoft.KeyVault/vaults": 1,
+            "Microsoft.ManagedIdentity/userAssignedIdentities": 1,
+            "Microsoft.OperationalInsights/workspaces": 1,
+            "Microsoft.Web/serverfarms": 1,
+            "Microsoft.Web/sites": 1,
+            "Microsoft.Web/sites/basicPublishingCredentialsPolicies": 2,
+            "Microsoft.Web/sites/config": 1,
+            _PIPELINES[choice.side]: 1,
+        }
+    )
+    if choice.access == "SasToken":
+        expected["Microsoft.KeyVault/vaults/secrets"] = 1
+    several = {_ASSIGNMENT, _DEFINITION, _CONTAINER, f"{_CONTAINER}/immutabilityPolicies"}
+    found = Counter(one.type for one in deployed.expansion.resources if one.type not in several)
+    for kind in expected | found:
+        if found[kind] != expected[kind]:
+            yield f"there are {found[kind]} of {kind}, not {expected[kind]}"
+    for end in ("/ftp", "/scm"):
+        if not any(
+            one.name.endswith(end)
+            for one in deployed.of_type("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+        ):
+            yield f"nothing is said of passwords at {end}"
+
+
+def _containers(deployed: Deployed) -> Iterator[str]:
+    """Those on which somebody has a role, and that of packages."""
+    rows = [row for row in roles.rows() if row["identity"].startswith(deployed.choice.side)]
+    granted = {on for row in rows for on in row["on"] if "Blob" in row.get("builtIn", row["role"])}
+    found = {one.name.rpartition("/")[2] for one in deployed.of_type(_CONTAINER)}
+    expected = {one for one in granted if " " not in one} | {"app-package"}
+    yield from (f"the container {name} is not there" for name in expected - found)
+    yield from (f"nobody has a role on the container {name}" for name in found - expected)
+
+
+def _evidence(deployed: Deployed) -> Iterator[str]:
+    """Every container of evidence has a policy, and no other; none is locked."""
+    found = {one.name.split("/")[2] for one in deployed.of_type(f"{_CONTAINER}/immutabilityPolicies")}
+    there = {one.name.rpartition("/")[2] for one in deployed.of_type(_CONTAINER)}
+    expected = _EVIDENCE & there if deployed.parameters.get("evidenceDays", 365) else set()
+    yield from (f"{name} can be changed" for name in expected - found)
+    yield from (f"{name} cannot be changed, and must be" for name in found - expected)
+    for one in deployed.of_type(f"{_CONTAINER}/immutabilityPolicies"):
+        if "state" in one.properties:
+            yield f"{one.name} is locked by the template"
+
+
+def _order(deployed: Deployed) -> Iterator[str]:
+    """Each resource waits for what it is a part of, is on, or is the role of."""
+    everything = {one.id.lower(): one for one in deployed.expansion.resources}
+    own_roles = {one.name: one for one in deployed.of_type(_DEFINITION)}
+    for one in deployed.expansion.resources:
+        needed = [everything.get((one.scope or "").lower())]
+        if one.type == "Microsoft.KeyVault/vaults/secrets":
+            needed += deployed.of_type(
+                "Microsoft.KeyVault/vaults/keys"
+            )  # one after the other: Azure/bicep#4364
+        needed.append(own_roles.get(str(one.properties.get("roleDefinitionId", "")).rpartition("/")[2]))
+        if one.type.count("/") > 1:
+            parent = one.id.rpartition("/")[0].rpartition("/")[0]
+            needed.append(everything.get(parent.lower()))
+            if needed[-1] is None and _REGISTRY not in parent:
+                yield f"{parent}, of which {one.name} is a part, is not deployed"
+        for other in needed:
+            if other is not None and not waits(deployed.template, one, other):
+                yield f"{one.type} {one.name} does not wait for {other.type} {other.name}"
+
+
+def _names(deployed: Deployed) -> Iterator[str]:
+    """Each name is one that its type may have, with the longest prefix."""
+    for one in deployed.expansion.resources:
+        if one.type in _LIMITS and not re.fullmatch(_LIMITS[one.type], one.name.rpartition("/")[2]):
+            yield f"{one.type} cannot be named {one.name}"
+
+
+def _groups(deployed: Deployed) -> Iterator[str]:
+    """What is of the registry is in the registry's group, all else in our own."""
+    registry_group = deployed.parameters.get("registryResourceGroup", GROUP.name)
+    for one in deployed.expansion.resources:
+        is_of_registry = _REGISTRY in one.id or _is_for_registry(one)
+        expected = registry_group if is_of_registry else GROUP.name
+        if one.id.split("/")[4] != expected:
+            yield f"{one.type} {one.name} is not in the group {expected}"
+
+
+def _is_for_registry(resource: Resource) -> bool:
+    permissions = resource.properties.get("permissions", [])
+    return any(_REGISTRY in action for one in permissions for action in one.get("actions", []))
+
+
+def _own_roles(deployed: Deployed) -> Iterator[str]:
+    """The roles of our own allow what is written down, where they are used, and nothing else."""
+    found = {
+        one.properties.get("roleName", "").rpartition(" ")[2]: one for one in deployed.of_type(_DEFINITION)
+    }
+    expected = roles.OWN if deployed.choice.app_roles == "custom" else {}
+    if found.keys() != expected.keys() or len(found) != len(deployed.of_type(_DEFINITION)):
+        yield f"the roles of our own are {sorted(found)}, not {sorted(expected)}"
+        return
+    for name, role in expected.items():
+        said = dict(found[name].properties)
+        said.pop("description", None)
+        permissions = {
+            "actions": [*role.actions],
+            "notActions": [],
+            "dataActions": [*role.data_actions],
+            "notDataActions": [],
+        }
+        group = found[name].id.partition("/providers/")[0]
+        if said != {
+            "roleName": f"{deployed.parameters['prefix']} {name}",
+            "type": "CustomRole",
+            "permissions": [permissions],
+            "assignableScopes": [group],
+        }:
+            yield f"{name} allows {said}"
+
+
+def granted(deployed: Deployed) -> list[Grant]:
+    """Every role assignment, in words of ``roles.json``."""
+    names = {role_id: name for name, role_id in roles.BUILT_IN.items()}
+    for one in deployed.of_type(_DEFINITION):
+        names[one.name] = str(one.properties.get("roleName", "")).rpartition(" ")[2]
+    return [
+        Grant(
+            _who(deployed, str(one.properties.get("principalId"))),
+            _place(one.scope or "nothing"),
+            names.get(str(one.properties.get("roleDefinitionId", "")).rpartition("/")[2], "unknown"),
+        )
+        for one in deployed.of_type(_ASSIGNMENT)
+    ]
+
+
+def _who(deployed: Deployed, principal: str) -> str:
+    for one in deployed.expansion.resources:
+        if one.type in _IDENTITIES:
+            state = deployed.state(one)
+            known = (state["properties"].get("principalId"), state.get("identity", {}).get("principalId"))
+            if principal in known:
+                return "pipeline" if one.type in _PIPELINES.values() else "app"
+    return principal
+
+
+def _place(scope: str) -> str:
+    kind, name = ("/" + scope).split("/")[-2:]
+    match kind:
+        case "storageAccounts":
+            return f"{name.removeprefix('contosogap1')} account"
+        case "tables":
+            return f"{name} table"
+        case "registries":
+            return "registry"
+        case "components":
+            return "telemetry"
+    return name
+
+
+def _grants(deployed: Deployed) -> Iterator[str]:
+    """The roles of ``roles.json``, each once, and no others."""
+    choice = deployed.choice
+    found = Counter(granted(deployed))
+    expected = Counter(roles.expected(choice.side, access=choice.access, app_roles=choice.app_roles))
+    yield from (f"{' '.join(one)} is not granted" for one in expected - found)
+    yield from (f"{' '.join(one)} is granted" for one in found - expected)
+    for one in deployed.of_type(_ASSIGNMENT):
+        properties = one.properties
+        role = str(properties.get("roleDefinitionId", "")).rpartition("/")[2]
+        if one.name != guid(one.scope or "", str(properties.get("principalId")), role):
+            yield f"the assignment {one.name} is not named by what it is"
+
+
+_SETTINGS: Mapping[str, str] = {
+    "CALLERS": "callers",
+    "HASHES_AT_ONCE": "hashesAtOnce",
+    "PART_SIZE_MIB": "partSizeMib",
+    "PIPELINE_RUNS_AT_ONCE": "pipelineRunsAtOnce",
+    "PIPELINE_RUN_POLL_S": "pipelineRunPollSeconds",
+    "PIPELINE_RUN_TIMEOUT_S": "pipelineRunTimeoutSeconds",
+    "SEQUENCE_FLOORS": "sequenceFloors",
+    "TRUST_POLICY": "trustPolicy",
+}
+_OF_THE_CLOUD: Mapping[str, str] = {
+    "ARM_API_VERSION": "armApiVersion",
+    "ARM_ENDPOINT": "armEndpoint",
+    "ARM_SCOPE": "armScope",
+    "CLOUD_NAME": "name",
+    "REGISTRY_SCOPE": "registryScope",
+}
+_OF_A_SIDE = {"source": {"CALLERS", "CLOUD_NAME", "EXPORT_PIPELINE", "PART_SIZE_MIB", "SEQUENCE_FLOORS"}}
+_PIPELINE_SETTING = {"source": "EXPORT_PIPELINE", "target": "IMPORT_PIPELINE"}
+
+
+def _outputs(deployed: Deployed) -> Iterator[str]:
+    """Whoever deployed it is told where the app answers."""
+    host = deployed.state(deployed.one("Microsoft.Web/sites"))["properties"]["defaultHostName"]
+    if deployed.expansion.outputs != {"hostName": host}:
+        yield f"the outputs are {dict(deployed.expansion.outputs)}"
+
+
+def _settings(deployed: Deployed) -> Iterator[str]:
+    """The app is told what was chosen, and where all of it is."""
+    side, parameters = deployed.choice.side, deployed.parameters
+    found = deployed.one("Microsoft.Web/sites/config", "appsettings").properties
+    registry_group = parameters.get("registryResourceGroup", GROUP.name)
+    registry_id = (
+        f"/subscriptions/{GROUP.subscription_id}/resourceGroups/{registry_group}"
+        f"/providers/{_REGISTRY}/{parameters['registryName']}"
+    )
+    vault = deployed.state(deployed.one("Microsoft.KeyVault/vaults"))["properties"]["vaultUri"]
+    client = deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", "-app"))
+    expected = {
+        "TRANSFER_ROLE": side,
+        "REGISTRY_LOGIN_SERVER": f"{parameters['registryName']}.registry.invalid",
+        "REGISTRY_RESOURCE_ID": registry_id,
+        "SIGNING_KEYS": f"{vault}keys/bundle-signing",
+        "AZURE_CLIENT_ID": client["properties"]["clientId"],
+        _PIPELINE_SETTING[side]: deployed.one(_PIPELINES[side]).name.rpartition("/")[2],
+        **{name: parameters["cloud"][member] for name, member in _OF_THE_CLOUD.items()},
+        **{name: _text(parameters[one]) for name, one in _SETTINGS.items() if one in parameters},
+    }
+    for name, value in expected.items():
+        is_here = side == "source" or name not in _OF_A_SIDE["source"]
+        if is_here and found.get(name) != value:
+            yield f"the setting {name} is {found.get(name)!r}, not {value!r}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+RELATIONS = (
+    Relation(_outputs, "nobody has to look for it in the portal", "infra/README.md"),
+    Relation(_settings, "the app does what was chosen", "infra/README.md"),
+    Relation(_inventory, "nothing is missing, and nothing is there that nobody asked for", "infra/README.md"),
+    Relation(_containers, "a container for each stage of trust", "docs/adr/0015-custody-first.md"),
+    Relation(
+        _evidence,
+        "what was decided cannot be undone; and a locked policy can never be taken away",
+        f"{_LEARN}storage/blobs/immutable-time-based-retention-policy-overview",
+    ),
+    Relation(
+        _order,
+        "what is deployed too early fails, on some days",
+        f"{_LEARN}azure-resource-manager/templates/resource-dependency",
+    ),
+    Relation(
+        _names,
+        "a name that is too long fails, with the longest prefixes only",
+        f"{_LEARN}azure-resource-manager/management/resource-name-rules",
+    ),
+    Relation(_groups, "the registry is there, and may be elsewhere", "infra/README.md"),
+    Relation(
+        _own_roles,
+        "a role allows what is needed",
+        f"{_LEARN}role-based-access-control/custom-roles",
+    ),
+    Relation(
+        _grants,
+        "nobody may do more than they must",
+        "infra/roles.json",
+    ),
+)
+"""All of them."""
