@@ -49,8 +49,8 @@ _LISTENING = re.compile(
     rb" https://127\.0\.0\.1:(\d{1,5})"
 )
 _UNTRUSTED = (
-    "the package registry's certificate is not trusted; behind a proxy that inspects TLS, name its "
-    "certificates: export NODE_EXTRA_CA_CERTS=/path/to/ca.pem"
+    "the package registry's certificate is not trusted; behind a proxy that inspects TLS, add its "
+    "certificate to the system's, or name it: export NODE_EXTRA_CA_CERTS=/path/to/ca.pem"
 )
 _NPM_REMEDIES = {
     # A chain that ends in a certificate nobody here knows (Node.js, page "TLS", section "X509 certificate
@@ -148,8 +148,9 @@ def _publish(tree: Path, final: Path) -> None:
 
 
 def _npm_ci(tree: Path, *, cache: Path) -> None:
-    command = [str(_node()), str(_npm()), "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"]
-    command += ["--no-update-notifier", "--loglevel=error", "--fetch-retries=2", f"--cache={cache}"]
+    # https://nodejs.org/api/cli.html#--use-system-ca: the system's certificates count beside Node's own.
+    command = [str(_node()), "--use-system-ca", str(_npm()), "ci", "--ignore-scripts", "--omit=dev"]
+    command += ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--fetch-retries=2", f"--cache={cache}"]
     path = os.pathsep.join([str(_node().parent), os.environ.get("PATH", "")])
     try:
         done = subprocess.run(

@@ -478,7 +478,8 @@ async def keep_running(demo: Demo, transfer_id: str) -> None:
         "\n[bold]Still running.[/bold] Addresses, SAS files, the CA and offline-mover, in another shell:"
     )
     _SCREEN.print(
-        f"  cd {shlex.quote(str(demo.folder.parent))} && . {demo.folder.name}/environment", markup=False
+        f"  cd {shlex.quote(str(demo.folder.parent))} && . {shlex.quote(demo.folder.name + '/environment')}",
+        markup=False,
     )
     for name, url in (
         ("source API", f"{demo.source.api_url}/api/transfers"),

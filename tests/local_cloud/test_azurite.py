@@ -243,15 +243,19 @@ class HasNothing(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("is_trusted", "message"),
-    [(False, "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem"), (True, "does not have a package of the lock")],
+    ("trusted_by", "message"),
+    [
+        (None, "export NODE_EXTRA_CA_CERTS=/path/to/ca.pem"),
+        ("NODE_EXTRA_CA_CERTS", "does not have a package of the lock"),
+        ("SSL_CERT_FILE", "does not have a package of the lock"),  # stands for the system's certificates
+    ],
 )
 def test_a_proxy_that_inspects_tls_is_named_with_its_remedy(
     ca: CertificateAuthority,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     *,
-    is_trusted: bool,
+    trusted_by: str | None,
     message: str,
 ) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), HasNothing)
@@ -259,10 +263,10 @@ def test_a_proxy_that_inspects_tls_is_named_with_its_remedy(
     monkeypatch.setenv("npm_config_registry", f"https://127.0.0.1:{server.server_port}/")
     for bound in ("mintimeout", "maxtimeout"):  # it asks again; that takes half a minute otherwise
         monkeypatch.setenv(f"npm_config_fetch_retry_{bound}", "1")
-    for name in ("npm_config_cafile", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "https_proxy"):
+    for name in ("npm_config_cafile", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    if is_trusted:
-        monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(ca.ca_file))
+    if trusted_by:
+        monkeypatch.setenv(trusted_by, str(ca.ca_file))
     answering = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     answering.start()
     try:
