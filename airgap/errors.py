@@ -191,7 +191,7 @@ class Code(Enum):
     VOLUME_ON_SYSTEM_DISK = (
         81,
         False,
-        "Mount the medium there first; a folder of this computer is filled only with --allow-system-disk.",
+        "Mount the medium there, then run it again; --allow-system-disk fills a folder of this computer.",
     )
 
     # a service said no

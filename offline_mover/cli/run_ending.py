@@ -16,6 +16,7 @@ from offline_mover.tool_copy import running_tool
 _SAME_AGAIN = frozenset(
     {
         *(Code.MEDIA_FULL, Code.MEDIA_UNREADABLE, Code.MEDIA_READ_ONLY, Code.VOLUME_NOT_FOUND),
+        *(Code.VOLUME_GONE, Code.VOLUME_ON_SYSTEM_DISK),
         *(Code.SERVICE_UNREACHABLE, Code.SERVICE_DENIED, Code.CREDENTIAL_EXPIRED, Code.SERVICE_THROTTLED),
         Code.SERVICE_UNEXPECTED,
     }

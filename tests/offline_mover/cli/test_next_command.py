@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from airgap.errors import Code, MediaError
 from offline_mover.cli import main
 from offline_mover.cli.next_command import TypedWords, compose
 from offline_mover.cli.parser import parse, parser_of
+from offline_mover.cli.run_ending import RunEnding
 from offline_mover.cli.shell_words import posix_line, windows_line
-from offline_mover.outcome import NextCommand, Placeholder
+from offline_mover.outcome import Ending, NextCommand, Placeholder
+from offline_mover.progress import Meter
 from tests.offline_mover.conftest import Bench
 
 _SOURCE = "https://account.blob.core.windows.net/transfer/k3v9x2m7q1"
@@ -110,3 +113,20 @@ def test_next_command_of_verify_can_be_pasted(
     line = capsys.readouterr().out.splitlines()[-2]
     assert shlex.split(line) == event["nextCommand"]
     assert event["nextCommand"][:4] == ["offline-mover", "push", str(volume), "TARGET"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [Code.VOLUME_ON_SYSTEM_DISK, Code.VOLUME_GONE, Code.VOLUME_NOT_FOUND, Code.MEDIA_FULL],
+)
+def test_what_is_run_again_once_the_remedy_was_followed_stands_there_whole(code: Code) -> None:
+    run = typed("pull", _SOURCE, "/media/one slot", "--trust", "policy.json", "--sas-file", "source.sas")
+    ending = RunEnding(run, Meter()).after_error(MediaError(code))
+    assert ending.line == (
+        f"offline-mover pull {_SOURCE} '/media/one slot' --sas-file source.sas --trust policy.json"
+    )
+
+
+def test_what_another_run_would_not_mend_names_no_command() -> None:
+    run = typed("verify", "/usb", "--trust", "policy.json")
+    assert RunEnding(run, Meter()).after_error(MediaError(Code.MEDIA_LIED)) == Ending()
