@@ -170,7 +170,7 @@ class Code(Enum):
     MEDIA_READ_ONLY = (72, False, "Make the volume writable or use another one.")
     MEDIA_LIED = (73, False, "Do not carry this medium: it did not keep what was written.")
     VOLUME_NOT_FOUND = (74, False, "Check that the volume is mounted and the path is right.")
-    VOLUME_EMPTY = (75, False, "There is no bundle on the volume; check that it is the right one.")
+    VOLUME_EMPTY = (75, False, "Check that it is the right volume: what was asked for is not on it.")
     VOLUME_AMBIGUOUS = (76, False, "Name the transfer: the volume holds more than one.")
     VOLUME_MISSING = (77, False, "What is here is right; bring the transfer's other volumes as well.")
     CUSTODY_MISSING = (

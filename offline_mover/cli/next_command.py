@@ -113,8 +113,11 @@ def _option(
 
 
 def _is_there(step: NextCommand, typed: TypedWords) -> bool:
-    """Whether the next command speaks to the storage that this one spoke to."""
-    return "source" in step.words and step.words["source"] == typed.words.get("source")
+    """Whether the next command speaks to a container that this one spoke to."""
+    spoken_to = {word for named in typed.words.values() for word in named}
+    return any(
+        word in spoken_to or word.rpartition("/")[0] in spoken_to for word in step.words.get("source", ())
+    )
 
 
 def _is_needed(action: argparse.Action, name: str, step: NextCommand, typed: TypedWords) -> bool:

@@ -65,7 +65,10 @@ def parse(arguments: Sequence[str] | None) -> Asked:
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The arguments as argparse has them, with ``command``, the verb's name; only verbs look into it."""
-    return _parser().parse_args(arguments)
+    options, rest = _parser().parse_known_args(arguments)
+    if rest:
+        options.chosen.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def parser_of(verb: str) -> Parser:

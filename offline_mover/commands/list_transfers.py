@@ -186,13 +186,23 @@ def _outcome(listed: Sequence[_Listed], where: str, now: datetime, *, is_cut: bo
     told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     more = "; there is more, which was not looked at" if is_cut else ""
     is_on_volumes = any(one.here_bytes is not None for one in listed)
-    step = NextCommand.on("verify", [one.where for one in listed if one.state == "ready"])
+    ready = [one for one in listed if one.state == "ready"]
+    if len(ready) != 1:
+        step, follow = None, "Take one by its id: verify --transfer ID, or plan, then pull, from a storage."
+    elif is_on_volumes:
+        step, follow = NextCommand.on("verify", [ready[0].where]), "Check the parts:"
+    else:
+        address = f"{ready[0].where}/{ready[0].transfer_id}"
+        step, follow = (
+            NextCommand(verb="plan", words={"source": (address,)}),
+            "See what it needs, then pull it:",
+        )
     return Outcome(
         command="list",
         code=None,
         verdict=f"{counted(len(listed), 'transfer')} at {where}: {told}{more}",
-        next_step="Check the parts:" if is_on_volumes else "Take one by its id: plan, then pull.",
-        next_command=step if is_on_volumes and len(listed) == 1 else None,
+        next_step=follow,
+        next_command=step,
         counts={"transfers": len(listed), **counts},
         facts={"transferList": [one.to_json() for one in listed], "isCut": is_cut},
         lines=tuple(one.line(now) for one in listed),

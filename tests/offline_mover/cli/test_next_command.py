@@ -70,6 +70,17 @@ def test_other_storage_has_another_sas_and_the_same_one_the_same() -> None:
     assert push.placeholders == ("TARGET", "FILE")
 
 
+def test_transfer_of_a_container_that_was_listed_has_that_containers_sas() -> None:
+    container, _, _ = _SOURCE.rpartition("/")
+    run = typed("list", container, "--trust", "policy.json", "--sas-file", "source.sas")
+    plan = NextCommand(verb="plan", words={"source": (_SOURCE,)})
+    assert composed(plan, run) == (
+        f"offline-mover plan {_SOURCE} --volume VOLUME --trust policy.json --sas-file source.sas"
+    )
+    elsewhere = NextCommand(verb="plan", words={"source": ("https://other.example/transfer/k3v9x2m7q1",)})
+    assert "--sas-file FILE" in composed(elsewhere, run)
+
+
 def test_value_of_the_environment_is_not_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFLINE_MOVER_TRUST", "policy.json")
     monkeypatch.setenv("OFFLINE_MOVER_SAS_FILE", "some.sas")
@@ -89,7 +100,13 @@ def test_option_that_the_step_replaces_stands_once() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "verb"),
-    [(["verify", "--json"], "verify"), (["--json"], ""), (["receipts", "push", "--json"], "receipts push")],
+    [
+        (["verify", "--json"], "verify"),
+        (["--json"], ""),
+        (["receipts", "push", "--json"], "receipts push"),
+        (["verify", "/usb", "--trust", "policy.json", "--bogus", "--json"], "verify"),
+        (["receipts", "show", "/usb", "--trust", "policy.json", "--bogus", "--json"], "receipts show"),
+    ],
 )
 def test_argument_error_is_told_as_json_where_that_is_asked_for(
     arguments: list[str], verb: str, capsys: pytest.CaptureFixture[str]
