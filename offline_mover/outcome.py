@@ -102,10 +102,10 @@ class Outcome:
     lines: tuple[str, ...] = ()
     """What else a person is told, before the verdict."""
 
-    def beside(self, **words: str) -> Outcome:
-        """The same, with words of its next command that only the command line knows."""
+    def beside(self, verb: str, **words: str) -> Outcome:
+        """The same; if ``verb`` is its next command, with words of that which only the command line knows."""
         step = self.next_command
-        if step is None or step.verb == self.command:
+        if step is None or step.verb != verb:
             return self
         known = {name: (word,) for name, word in words.items()}
         return replace(self, next_command=replace(step, words={**step.words, **known}))

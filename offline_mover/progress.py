@@ -49,7 +49,7 @@ class LaneState:
     @property
     def left_s(self) -> int | None:
         """Seconds to go at that rate; ``None`` when that is not known yet."""
-        return _left(self.total_bytes - self.done_bytes, self.rate_bytes_per_s)
+        return _left(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +75,16 @@ class Progress:
     @property
     def left_s(self) -> int | None:
         """Seconds to go at that rate; ``None`` when that is not known yet."""
-        return _left(self.total_bytes - self.done_bytes, self.rate_bytes_per_s)
+        return _left(self)
 
 
 def _rate(done_bytes: int, elapsed_s: float) -> float:
     return max(0, done_bytes) / elapsed_s if elapsed_s >= 1 else 0.0
 
 
-def _left(left_bytes: int, rate_bytes_per_s: float) -> int | None:
-    return int(max(0, left_bytes) / rate_bytes_per_s) if rate_bytes_per_s else None
+def _left(state: Progress | LaneState) -> int | None:
+    rate = state.rate_bytes_per_s
+    return int(max(0, state.total_bytes - state.done_bytes) / rate) if rate and state.total_bytes else None
 
 
 class Display(Protocol):
@@ -129,7 +130,7 @@ class Meter:
 
         Args:
             title: what is done; what follows `` blob `` in it is left out of the account of the work.
-            total_bytes: of all of it.
+            total_bytes: of all of it; 0 where that is not known, and then only what is done is told.
             lanes: the bytes of each volume by its name.
             parts: how many parts, over all volumes.
         """
@@ -203,8 +204,8 @@ class Meter:
         self.close()
 
     def _show(self) -> None:
-        if self._display is None:
-            return
+        if self._display is None or not (self._total_bytes or self._done_bytes):
+            return  # nobody knows yet how much it will be, if anything
         lanes = self._lanes.values() if len(self._lanes) > 1 else ()
         elapsed_s = self._clock() - self._began_at
         self._display.show(
@@ -284,10 +285,13 @@ def progress_lines(progress: Progress) -> list[str]:
 
 
 def _figures(state: Progress | LaneState, *more: str) -> list[str]:
-    done, total = state.done_bytes, state.total_bytes
-    percent = 100 * done // total if total else 100
-    figures = [f"{amounts.size(done)} of {amounts.size(total)} ({percent} %)", *more, *_pace(state)]
-    return [figure for figure in figures if figure]
+    percent = f" ({100 * state.done_bytes // state.total_bytes} %)" if state.total_bytes else ""
+    return [figure for figure in (f"{_amount(state)}{percent}", *more, *_pace(state)) if figure]
+
+
+def _amount(state: Progress | LaneState) -> str:
+    done = amounts.size(state.done_bytes)
+    return f"{done} of {amounts.size(state.total_bytes)}" if state.total_bytes else done
 
 
 def _part_count(progress: Progress) -> str:
@@ -355,8 +359,8 @@ class RichDisplay:
         self._bars.update(
             self._tasks[name],
             completed=state.done_bytes,
-            total=state.total_bytes,
-            amount=f"{amounts.size(state.done_bytes)} of {amounts.size(state.total_bytes)}",
+            total=state.total_bytes or None,
+            amount=_amount(state),
             rate=rate,
             left=left,
             part=part,

@@ -132,7 +132,7 @@ class PlanRequest:
                 meter=session.meter,
                 saved_as=self.save,
             )
-        outcome = outcome.beside(source=self.source)
+        outcome = outcome.beside("pull", source=self.source)
         if self.save is None or saved is None:
             return outcome
         session.write_file(self.save, "--save", saved.to_bytes())

@@ -91,4 +91,4 @@ class PushRequest(VolumeRequest):
             session.record(self.custody, outcome.code, outcome)  # first: the log that is sent has it
             for note in push_custody(target, self.volumes, outcome.transfer_id, self.custody_dir):
                 session.report.note(note)
-        return outcome.beside(address=address.sibling("receipts"))
+        return outcome.beside("receipts pull", address=address.sibling("receipts"))

@@ -74,6 +74,19 @@ def test_plain_progress_is_a_line_now_and_then() -> None:
     ]
 
 
+def test_work_of_unknown_size_is_told_by_what_is_done_and_not_at_all_before() -> None:
+    now = 0.0
+    lines: list[str] = []
+    display = PlainDisplay(lambda state: lines.extend(progress_lines(state)), interval_s=1, clock=lambda: now)
+    with Meter(display, clock=lambda: now) as meter:
+        for second in range(3):  # asked again and again, and nothing there yet
+            now = float(second)
+            meter.start("fetching receipts", 0)
+        now = 4.0
+        meter.advance(3_000)
+    assert lines == ["fetching receipts: 3.0 kB"]
+
+
 def test_slow_device_does_not_hold_up_another() -> None:
     """One thread each: the second lane ends while the first one's only item waits for it."""
     second_done = threading.Event()

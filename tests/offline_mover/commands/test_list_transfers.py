@@ -18,13 +18,12 @@ from tests.bundles import default_key, make_bundle, make_policy, new_key
 from tests.offline_mover.conftest import Bench
 from tests.offline_mover.memory_container import HeldBlob, MemoryContainer
 
-NOW = datetime.now(UTC)
 POLICY = TrustPolicy.from_bytes(make_policy([default_key()]))
 URL = "https://acct.blob.core.windows.net/transfer"
 
 
-def stored(container: MemoryContainer, now: datetime = NOW) -> Outcome:
-    return list_stored(container, URL, policy=POLICY, now=now)
+def stored(container: MemoryContainer, *, later: timedelta = timedelta()) -> Outcome:
+    return list_stored(container, URL, policy=POLICY, now=datetime.now(UTC) + later)
 
 
 def test_each_transfer_is_told_with_size_state_and_expiry() -> None:
@@ -52,7 +51,7 @@ def test_each_transfer_is_told_with_size_state_and_expiry() -> None:
 
 def test_expired_bundle_is_told_as_such() -> None:
     container = MemoryContainer.holding(make_bundle())
-    outcome = stored(container, NOW + timedelta(days=4000))
+    outcome = stored(container, later=timedelta(days=4000))
     assert outcome.counts["refused"] == 1
     assert "EXPIRED" in outcome.lines[0]
     assert "(expired)" in outcome.lines[0]
@@ -96,7 +95,7 @@ def test_nothing_there_is_told() -> None:
 
 
 def test_volumes_tell_what_is_on_them(loaded: Bench) -> None:
-    outcome = list_carried([loaded.volume], policy=loaded.bundle.policy, now=NOW)
+    outcome = list_carried([loaded.volume], policy=loaded.bundle.policy, now=datetime.now(UTC))
     (line,) = outcome.lines
     assert "volume 1 of 1" in line
     (listed,) = outcome.facts["transferList"]
@@ -104,9 +103,9 @@ def test_volumes_tell_what_is_on_them(loaded: Bench) -> None:
     assert outcome.next_command is not None
     assert outcome.next_command.verb == "verify"
     (loaded.bag / ENVELOPE_NAME).write_bytes(b"{}")
-    outcome = list_carried([loaded.volume], policy=loaded.bundle.policy, now=NOW)
+    outcome = list_carried([loaded.volume], policy=loaded.bundle.policy, now=datetime.now(UTC))
     assert outcome.counts == {"transfers": 1, "ready": 0, "refused": 1, "unfinished": 0}
     shutil.rmtree(loaded.bag)
     with pytest.raises(MediaError) as caught:
-        list_carried([loaded.volume], policy=loaded.bundle.policy, now=NOW)
+        list_carried([loaded.volume], policy=loaded.bundle.policy, now=datetime.now(UTC))
     assert caught.value.code is Code.VOLUME_EMPTY

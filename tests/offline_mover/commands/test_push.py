@@ -342,6 +342,21 @@ def test_bundle_that_was_imported_already_is_not_sent_once_more(receiving: Bench
     assert receiving.push(target).counts["sentParts"] > 0
 
 
+def test_address_that_only_the_command_line_knows_goes_to_the_verb_that_it_is_for(receiving: Bench) -> None:
+    """A receipt is fetched from the target and brought to the source."""
+    sent = receiving.push(MemoryContainer()).beside(
+        "receipts pull", address="https://target.example/receipts"
+    )
+    hold_receipt(receiving)
+    held = receiving.push(MemoryContainer()).beside(
+        "receipts pull", address="https://target.example/receipts"
+    )
+    assert sent.next_command is not None
+    assert sent.next_command.words["address"] == ("https://target.example/receipts",)
+    assert held.next_command is not None
+    assert "address" not in held.next_command.words
+
+
 @pytest.mark.parametrize(
     "change",
     [
