@@ -150,7 +150,14 @@ def _publish(tree: Path, final: Path) -> None:
 def _npm_ci(tree: Path, *, cache: Path) -> None:
     # https://nodejs.org/api/cli.html#--use-system-ca: the system's certificates count beside Node's own.
     command = [str(_node()), "--use-system-ca", str(_npm()), "ci", "--ignore-scripts", "--omit=dev"]
-    command += ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--fetch-retries=2", f"--cache={cache}"]
+    command += [
+        "--no-audit",
+        "--no-fund",
+        "--no-update-notifier",
+        "--loglevel=error",
+        "--fetch-retries=2",
+        f"--cache={cache}",
+    ]
     path = os.pathsep.join([str(_node().parent), os.environ.get("PATH", "")])
     try:
         done = subprocess.run(
