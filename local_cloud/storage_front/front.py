@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 from weakref import WeakValueDictionary
 
@@ -32,6 +33,7 @@ from local_cloud.storage_front.operations import (
     Service,
     UnknownOperationError,
     operation,
+    unsigned,
 )
 from local_cloud.storage_front.roles import RoleAssignments
 from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
@@ -120,9 +122,17 @@ class StorageFront:
         except UnknownOperationError:
             raise StorageRefusal("NotImplemented") from None
         only_creates = Gate(tokens=self.tokens, assignments=self.assignments).admit(asked, account, wanted)
+        changed: dict[str, str] = {}
+        if wanted.source is not None and "Authorization" not in request.headers:
+            await self._check_source(wanted.source)
+            # Azurite would check what is signed by a call of its own, and trusts no certificate of ours.
+            changed["x-ms-copy-source"] = unsigned(request.headers["x-ms-copy-source"])
+        # Where a role is not enough to replace a blob: that there is none is for Azurite to tell, at once.
+        if only_creates and request.headers.get("If-None-Match") != "*":
+            changed["If-None-Match"] = "*"
         async with AsyncExitStack() as held:
             await self._check_immutability(request, account, wanted, held)
-            return await self._forward(service, request, only_creates=only_creates)
+            return await self._forward(service, request, changed)
 
     def _understood(self, service: Service, request: web.Request) -> tuple[Request, StorageAccount]:
         """The request, if Azurite can't read it in another way than the front does."""
@@ -140,6 +150,14 @@ class StorageFront:
         if account is None:
             raise StorageRefusal("InvalidUri")
         return asked, account
+
+    async def _check_source(self, target: str) -> None:
+        """Refuse to copy what its address does not let anybody read: Azurite asks for nothing there."""
+        async with self._session.head(
+            self._azurite_url("blob", target), headers={"x-ms-version": _VERSION}
+        ) as answer:
+            if answer.status != HTTPStatus.OK:
+                raise StorageRefusal("CannotVerifyCopySource")
 
     async def _check_immutability(
         self, request: web.Request, account: StorageAccount, wanted: Operation, held: AsyncExitStack
@@ -178,15 +196,13 @@ class StorageFront:
         return URL(f"{base}{target}", encoded=True)
 
     async def _forward(
-        self, service: Service, request: web.Request, *, only_creates: bool = False
+        self, service: Service, request: web.Request, changed: Mapping[str, str] = MappingProxyType({})
     ) -> web.StreamResponse:
+        """Pass a request on, with some headers changed, and its answer back."""
         headers = CIMultiDict(
             (name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP
         )
-        # Where a role is not enough to replace a blob: that there is none is for Azurite to tell, at once.
-        is_bound = only_creates and headers.get("If-None-Match") != "*"
-        if is_bound:
-            headers["If-None-Match"] = "*"
+        headers.update(changed)
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
@@ -199,7 +215,7 @@ class StorageFront:
                 skip_auto_headers=_ADDED_BY_AIOHTTP,
             ) as answer:
                 code = answer.headers.get("x-ms-error-code")
-                if is_bound and code == "BlobAlreadyExists":
+                if code == "BlobAlreadyExists" and "If-None-Match" in changed:
                     raise StorageRefusal("AuthorizationPermissionMismatch")
                 if code == "AuthorizationFailure" and "Authorization" not in request.headers:
                     raise StorageRefusal("AuthenticationFailed")  # Azure's word for a SAS that is not good

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from local_cloud.storage_front.roles import (
     BLOB_SERVICE,
@@ -56,6 +56,8 @@ class Operation:
     blob: str | None = None
     changes: Literal["write", "append", "delete"] | None = None
     """What the blob's immutability may stand against."""
+    source: str | None = None
+    """Path and query of the blob of the same account that is copied; a SAS for the copy allows no reading."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,15 +190,19 @@ def _of_blobs(request: Request) -> Operation:
         raise UnknownOperationError(f"restype {restype}")
     if not blob:
         container, blob = "$root", container
+    source = _source(request) if request.method == "PUT" and comp in {None, "incrementalcopy"} else None
     return Operation(
-        needs=_of_one_blob(request, _container(container), query),
+        needs=_of_one_blob(request, _container(container), query, source),
         container=container,
         blob=blob,
         changes=_change(request, comp),
+        source=source,
     )
 
 
-def _of_one_blob(request: Request, resource: str, query: Mapping[str, str]) -> tuple[Need, ...]:
+def _of_one_blob(
+    request: Request, resource: str, query: Mapping[str, str], source: str | None
+) -> tuple[Need, ...]:
     comp = query.get("comp")
     if request.method != "PUT" or comp not in _WRITING:
         needed = _BLOB.get((request.method, comp))
@@ -206,25 +212,36 @@ def _of_one_blob(request: Request, resource: str, query: Mapping[str, str]) -> t
     needs = [Need(resource=resource, any_of=((_WRITE,),), to_create=_ADD if comp in _CREATING else None)]
     if request.headers.get("x-ms-tags"):
         needs.append(_plain(resource, f"{BLOBS}/tags/write"))
-    if comp in {None, "incrementalcopy"}:
-        needs.extend(_of_source(request))
+    if source is not None:
+        needs.append(_plain(_container(_container_of(source)), _READ))
     return tuple(needs)
 
 
-def _of_source(request: Request) -> list[Need]:
-    """A copy within the account: the token that allows the writing has to allow the reading.
+def _source(request: Request) -> str | None:
+    """Of a copy within the account, path and query of what is copied; Azurite copies from no other account.
 
-    What is read from a URL into a blob at once, or block by block, needs a SAS there, which Azurite checks.
+    What is put block by block from a URL needs a SAS there, which Azurite checks.
     """
     source = request.headers.get("x-ms-copy-source")
-    if source is None or request.headers.get("x-ms-copy-source-authorization") is not None:
-        return []
+    if source is None:
+        return None
     url = urlsplit(source)
-    path = Request(service="blob", method="GET", target=url.path, headers={}).path()
-    if url.netloc.lower() != request.headers.get("host", "").lower() or path[0] != request.path()[0]:
-        return []  # Azurite refuses it: of other accounts it knows nothing
-    container = "$root" if len(path) < 3 else path[1]  # noqa: PLR2004 - account, container, blob
-    return [_plain(_container(container), _READ)]
+    target = f"{url.path}?{url.query}" if url.query else url.path
+    path = Request(service="blob", method="GET", target=target, headers={}).path()
+    is_here = url.netloc.lower() == request.headers.get("host", "").lower() and path[0] == request.path()[0]
+    return target if is_here else None
+
+
+def unsigned(url: str) -> str:
+    """A blob's address without the SAS in it."""
+    parts = urlsplit(url)
+    kept = [(name, value) for name, value in parse_qsl(parts.query) if name in {"snapshot", "versionid"}]
+    return urlunsplit(parts._replace(query=urlencode(kept)))
+
+
+def _container_of(target: str) -> str:
+    path = Request(service="blob", method="GET", target=target, headers={}).path()
+    return "$root" if len(path) < 3 else path[1]  # noqa: PLR2004 - account, container, blob
 
 
 def _change(request: Request, comp: str | None) -> Literal["write", "append", "delete"] | None:

@@ -279,6 +279,23 @@ def test_copy_needs_reading_there_and_writing_here(account: Fronted, somebody: s
         assert refusal(raised.value) == MISMATCH
 
 
+def test_sas_for_the_copy_is_none_for_what_is_copied(account: Fronted) -> None:
+    source, target = account.container(), account.container()
+    with account.azurite.service_client() as service:
+        service.get_blob_client(source, "a").upload_blob(b"content")
+    with BlobServiceClient(
+        account.blob_url,
+        credential=account.sas(target, "rcw"),
+        connection_verify=str(account.azurite.ca_file),
+        retry_total=0,
+    ) as blobs:
+        copy, url = blobs.get_blob_client(target, "a"), f"{account.blob_url}/{source}/a"
+        for unreadable in (url, f"{url}?{account.sas(target, 'r')}", f"{url}?{account.sas(source, 'w')}"):
+            assert_refused((404, "CannotVerifyCopySource"), partial(copy.start_copy_from_url, unreadable))
+        copy.start_copy_from_url(f"{url}?{account.sas(source, 'r')}")
+        assert copy.download_blob().readall() == b"content"
+
+
 # -- SAS
 
 
