@@ -218,7 +218,7 @@ def _of_one_blob(
 
 
 def _source(request: Request) -> str | None:
-    """Of a copy within the account, path and query of what is copied; Azurite copies from no other account.
+    """Return path and query of what is copied within the account; Azurite copies from no other account.
 
     What is put block by block from a URL needs a SAS there, which Azurite checks.
     """
