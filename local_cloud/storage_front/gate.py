@@ -54,8 +54,7 @@ class Gate:
         """
         authorization = request.headers.get("authorization")
         if authorization is None:
-            self._check_signature(request, account)
-            return False
+            return self._admit_signed(request, account, wanted)
         scheme, _, credentials = authorization.partition(" ")
         match scheme.lower():
             case "bearer":
@@ -70,13 +69,16 @@ class Gate:
                 return False
         raise StorageRefusal("InvalidAuthenticationInfo")
 
-    def _check_signature(self, request: Request, account: StorageAccount) -> None:
+    def _admit_signed(self, request: Request, account: StorageAccount, wanted: Operation) -> bool:
+        """Ask for the roles of who delegates, where a delegation key has signed; the rest is Azurite's."""
         query = request.query()
         if "sig" not in query:
             is_told = request.headers.get("x-ms-version", "") >= _BEARER_CHALLENGE_FROM
             raise StorageRefusal("NoAuthenticationInformation" if is_told else "PublicAccessNotPermitted")
-        if not account.allows_keys and "skoid" not in query:  # without it the account key has signed
+        delegates = query.get("skoid")
+        if delegates is None and not account.allows_keys:
             raise StorageRefusal("KeyBasedAuthenticationNotPermitted")
+        return delegates is not None and self._only_creates(delegates, account, wanted)
 
     def _only_creates(self, principal_id: str, account: StorageAccount, wanted: Operation) -> bool:
         only_creates = False

@@ -114,6 +114,21 @@ class Fronted:
             )
         )
 
+    def delegated_sas(self, blobs: BlobServiceClient, container: str, permissions: str) -> str:
+        """A SAS for a container, by a delegation key of whoever calls."""
+        now = datetime.now(UTC)
+        expiry = now + timedelta(hours=1)
+        return str(
+            generate_container_sas(
+                account_name=self.azurite.account,
+                container_name=container,
+                user_delegation_key=blobs.get_user_delegation_key(now - timedelta(minutes=1), expiry),
+                permission=ContainerSasPermissions.from_string(permissions),
+                expiry=expiry,
+                protocol="https",
+            )
+        )
+
     def send(
         self,
         method: str,

@@ -338,6 +338,41 @@ def test_account_key_works_through_the_front(account: Fronted) -> None:
         assert service.get_blob_client(name, "ä b/c+d%25").download_blob().readall() == b"a"
 
 
+def test_sas_of_a_delegation_key_allows_no_more_than_who_delegates_may(
+    account: Fronted, somebody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account.account, "allows_keys", False)
+    name = account.container()
+    given = account.assign(somebody, CONTRIBUTOR)
+    with account.blobs(somebody) as blobs:
+        sas = account.delegated_sas(blobs, name, "rcwl")
+    account.front.assignments.remove(given)
+    account.assign_on(somebody, READER, name)
+    with ContainerClient(
+        account.blob_url,
+        name,
+        credential=sas,
+        connection_verify=str(account.azurite.ca_file),
+        retry_total=0,
+    ) as container:
+        assert list(container.list_blobs()) == []
+        assert_refused(MISMATCH, partial(container.upload_blob, "a", b"a"))
+        account.assign_on(somebody, CONTRIBUTOR, name)
+        container.upload_blob("a", b"a")
+        assert_refused(MISMATCH, partial(container.delete_blob, "a"))  # not in the SAS
+
+
+def test_delegation_key_is_given_to_whoever_has_a_role_on_the_whole_account(
+    account: Fronted, somebody: str
+) -> None:
+    name = account.container()
+    account.assign_on(somebody, OWNER, name)
+    with account.blobs(somebody) as blobs:
+        assert_refused(MISMATCH, partial(account.delegated_sas, blobs, name, "r"))
+        account.assign(somebody, READER)
+        assert "skoid" in account.delegated_sas(blobs, name, "r")
+
+
 # -- tables and queues
 
 
