@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ def receipts_show(paths: Sequence[Path], *, policy: TrustPolicy, now: datetime) 
     Not checked: that a receipt is for the bundle on a volume, as ``receipts pull`` does.
 
     Returns:
-        A line for each receipt. Of several for one bundle it says which counts: the decision that took the
+        A line for each receipt; one that lies there under several names is told once. Of several for one bundle it says which counts: the decision that took the
         bundle's number stands, whatever came later (:func:`airgap.carried_receipt.standing`). The code is
         that of the gravest reason why one is not to be believed.
 
@@ -49,7 +50,8 @@ def receipts_show(paths: Sequence[Path], *, policy: TrustPolicy, now: datetime) 
         raise UntrustedInputError(
             Code.TOO_LARGE, f"more than {MAX_RECEIPTS} receipts; name fewer folders or files"
         )
-    return show_outcome(paths[0], [_shown(path, policy, now) for path in found])
+    seen: set[bytes] = set()
+    return show_outcome(paths[0], [_shown(path, policy, now, seen) for path in found])
 
 
 def _receipts_at(path: Path) -> list[Path]:
@@ -66,7 +68,8 @@ def _receipts_at(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def _shown(path: Path, policy: TrustPolicy, now: datetime) -> CarriedReceipt:
+def _shown(path: Path, policy: TrustPolicy, now: datetime, seen: set[bytes]) -> CarriedReceipt:
+    """One receipt, which is added to those ``seen``, by the digests of what was signed."""
     name = media_fs.printable(str(path))
     try:
         raw = media_fs.read_capped(path, name, max_bytes=MAX_ENVELOPE_BYTES)
@@ -79,4 +82,7 @@ def _shown(path: Path, policy: TrustPolicy, now: datetime) -> CarriedReceipt:
     except AirgapError as error:
         damage = Damage(code=error.code, name=name, detail=error.detail)
         return CarriedReceipt(name=name, fate=Fate.LEFT_OUT, damage=damage)
-    return CarriedReceipt(name=name, fate=Fate.SHOWN, summary=ReceiptSummary.of(receipt))
+    digest = hashlib.sha256(receipt.to_bytes()).digest()
+    fate = Fate.DOUBLE if digest in seen else Fate.SHOWN
+    seen.add(digest)
+    return CarriedReceipt(name=name, fate=fate, summary=ReceiptSummary.of(receipt))

@@ -50,6 +50,14 @@ def test_import_is_never_hidden_by_a_later_replay(tmp_path: Path) -> None:
     assert [one["verdict"] for one in outcome.facts["receiptList"] if one["counts"]] == ["imported"]
 
 
+def test_one_receipt_under_fifty_names_is_told_once(tmp_path: Path) -> None:
+    for number in range(50):
+        put(tmp_path, f"import{number:012d}.dsse.json", imported(prod()))
+    outcome = show(tmp_path)
+    assert len(outcome.lines) == len(outcome.facts["receiptList"]) == 1
+    assert outcome.verdict == "receipts: 1 genuine, 49 the same under another name"
+
+
 def test_forged_receipt_is_a_finding_and_hides_no_genuine_one(tmp_path: Path) -> None:
     put(tmp_path, "a.dsse.json", imported(prod()), new_key())
     put(tmp_path, "b.dsse.json", imported(prod()))
