@@ -4,7 +4,8 @@ It stands in for Azure at the network, so that the product never knows: real ser
 own, tokens, on loopback only. `cloud.Cloud` is one side with all of it, `demo` carries artifacts across.
 
 ================== ========================================================================
-`azurite`          storage account: Microsoft's Azurite
+`azurite`          storage accounts: Microsoft's Azurite
+`storage_front`    stands before it: verifies tokens, asks for roles, holds immutable what is
 `acr_transfer`     ARM: export pipelines, import pipelines, pipeline runs
 `registry`         the registry's data plane: Debian's docker-registry, or a small built-in one
 `key_vault`        secrets, and keys that sign

@@ -6,6 +6,7 @@ actions (on containers, queues and tables) and data actions (on what is in them)
 stand in one list here.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -116,6 +117,7 @@ class RoleAssignments:
         """``definitions`` are the roles that there are: custom ones beside those that Azure has."""
         self._definitions: dict[str, RoleDefinition] = {}
         self._assigned: set[RoleAssignment] = set()
+        self._asked: set[tuple[str, str, str]] = set()
         for definition in definitions:
             self.define(definition)
         for assignment in assignments:
@@ -151,13 +153,23 @@ class RoleAssignments:
         self._assigned.remove(assignment)
 
     def allow(self, principal_id: str, action: str, resource_id: str) -> bool:
-        """Whether a principal may carry out an action on a resource."""
+        """Whether a principal may carry out an action on a resource; it is noted that this was asked."""
+        self._asked.add((principal_id, action, resource_id))
+        return next(self._allowing(principal_id, action, resource_id), None) is not None
+
+    def needed(self) -> frozenset[RoleAssignment]:
+        """Those without which something that was asked so far would have been refused."""
+        allowing = (tuple(itertools.islice(self._allowing(*asked), 2)) for asked in tuple(self._asked))
+        return frozenset(found[0] for found in allowing if len(found) == 1)
+
+    def _allowing(self, principal_id: str, action: str, resource_id: str) -> Iterator[RoleAssignment]:
         resource = f"{resource_id.lower()}/"
-        return any(
-            assigned.principal_id == principal_id
+        return (
+            assigned
+            for assigned in tuple(self._assigned)
+            if assigned.principal_id == principal_id
             and resource.startswith(f"{assigned.scope.lower().rstrip('/')}/")
             and self._definitions[_last_part(assigned.role)].has(action)
-            for assigned in self._assigned
         )
 
 
