@@ -54,8 +54,8 @@ def choose_transfer(volumes: Sequence[Path], transfer_id: str | None) -> str:
             raise MediaError(Code.VOLUME_EMPTY, f"{volume}: no transfer {transfer_id}")
         if transfer_id is None and not ids:
             is_bag = _looks_like_bag(volume)
-            hint = "this is the transfer's own folder, name the one above it" if is_bag else "no transfer on it"
-            raise MediaError(Code.VOLUME_EMPTY, f"{volume}: {hint}")
+            hint = "this is the transfer's own folder, name the one above it"
+            raise MediaError(Code.VOLUME_EMPTY, f"{volume}: {hint if is_bag else 'no transfer on it'}")
     if transfer_id is not None:
         return transfer_id
     shared = set.intersection(*(set(ids) for ids in found.values()))

@@ -34,9 +34,10 @@ def receipts_show(paths: Sequence[Path], *, policy: TrustPolicy, now: datetime) 
     Not checked: that a receipt is for the bundle on a volume, as ``receipts pull`` does.
 
     Returns:
-        A line for each receipt; one that lies there under several names is told once. Of several for one bundle it says which counts: the decision that took the
-        bundle's number stands, whatever came later (:func:`airgap.carried_receipt.standing`). The code is
-        that of the gravest reason why one is not to be believed.
+        A line for each receipt; one that lies there under several names is told once. Of several for one
+        bundle it says which counts: the decision that took the bundle's number stands, whatever came later
+        (:func:`airgap.carried_receipt.standing`). The code is that of the gravest reason why one is not to
+        be believed.
 
     Raises:
         UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts, ``UNSAFE_NAME`` for a link.
