@@ -67,6 +67,13 @@ class BlobStore(Hashable, Protocol):
     def put(self, container: str, name: str, content: bytes) -> None:
         """Write a blob, atomically, whatever was there before."""
 
+    def require_write(self, container: str) -> None:
+        """Return if new blobs may be written there; nothing is written.
+
+        Raises:
+            ServiceError: ``SERVICE_DENIED`` if not.
+        """
+
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
         """Names that begin with ``prefix``, in ascending order, page by page."""
 
@@ -150,7 +157,15 @@ class RegistryReader(Protocol):
 
 
 class PipelineService(Protocol):
-    """ACR Transfer's pipeline runs, by their names."""
+    """ACR Transfer's pipeline runs, by their names, and the pipelines that they belong to."""
+
+    def get_pipeline(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        """The ARM ``properties`` of a pipeline; ``None`` if there is none.
+
+        Args:
+            kind: ``exportPipelines`` or ``importPipelines``.
+            name: of the pipeline.
+        """
 
     def get_run(self, name: str) -> Mapping[str, Any] | None:
         """The run's ARM ``properties``; ``None`` if there is no such run."""

@@ -1,9 +1,9 @@
 """The application settings: read once, checked, frozen. Every refusal names the setting."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NoReturn, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NoReturn, Self, cast
 from urllib.parse import urlsplit
 
 import airgap
@@ -80,6 +80,8 @@ class Settings:
     pipeline_runs_at_once: int
     hashes_at_once: int
     """How many groups of parts of one transfer are digested side by side, over all workers."""
+    trust_policy: TrustPolicy
+    """At the source, which orders are taken and whose receipts count; at the target, which bundles."""
 
     pipeline_kind: ClassVar[str]
     """The ARM resource type of this side's pipeline."""
@@ -97,6 +99,15 @@ class Settings:
             OperatorError: ``SETTING_INVALID`` for the first setting at fault.
         """
         return cls(**cls.read_members(_Reader(environment)))
+
+    @classmethod
+    def survey(cls, environment: Mapping[str, str]) -> tuple[Self, Mapping[str, str]]:
+        """Read all settings of this side, and say of each that is at fault why, by its name.
+
+        For whoever puts them right, not for work: instead of what could not be read stands something empty.
+        """
+        read = _Surveyor(environment)
+        return cls(**cls.read_members(read)), read.faults
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
@@ -118,6 +129,7 @@ class Settings:
             "pipeline_run_timeout_s": read.integer("PIPELINE_RUN_TIMEOUT_S", 14400, least=1, most=7 * _DAY_S),
             "pipeline_runs_at_once": read.integer("PIPELINE_RUNS_AT_ONCE", 5, least=1, most=50),
             "hashes_at_once": read.integer("HASHES_AT_ONCE", 8, least=1, most=64),
+            "trust_policy": read.policy("TRUST_POLICY"),
         }
 
 
@@ -131,8 +143,6 @@ class SourceSettings(Settings):
     """Whether App Service authentication is on, so that its word about who calls is believed."""
     sequence_floors: Mapping[str, Floor]
     """By channel, where its numbers go on; those of any other begin with 1."""
-    trust_policy: TrustPolicy
-    """Which orders are taken, and whose receipts count."""
 
     pipeline_kind: ClassVar[str] = "exportPipelines"
 
@@ -146,7 +156,6 @@ class SourceSettings(Settings):
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
             "callers_are_signed_in": read.text("CALLERS", _CALLERS, _FUNCTION_KEYS) != _FUNCTION_KEYS,
             "sequence_floors": read.floors("SEQUENCE_FLOORS"),
-            "trust_policy": read.policy("TRUST_POLICY"),
         }
 
 
@@ -154,20 +163,15 @@ class SourceSettings(Settings):
 class TargetSettings(Settings):
     """The settings of the target."""
 
-    trust_policy: TrustPolicy
-
     pipeline_kind: ClassVar[str] = "importPipelines"
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
         """Every member, read and checked."""
-        return Settings.read_members(read) | {
-            "pipeline": read.text("IMPORT_PIPELINE", _PIPELINE),
-            "trust_policy": read.policy("TRUST_POLICY"),
-        }
+        return Settings.read_members(read) | {"pipeline": read.text("IMPORT_PIPELINE", _PIPELINE)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Reader:
     """Checks one setting at a time; an empty one counts as absent."""
 
@@ -236,3 +240,35 @@ class _Reader:
             return TrustPolicy.from_bytes(value.encode("utf-8", "surrogatepass"))
         except AirgapError as error:
             refuse(name, error.detail)
+
+
+@dataclass(frozen=True)
+class _Surveyor(_Reader):
+    """Goes on where a setting is at fault, with something empty in its place."""
+
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def _or(self, instead: Any, read: Callable[..., Any], name: str, *more: Any, **limits: Any) -> Any:
+        try:
+            return read(name, *more, **limits)
+        except OperatorError as error:
+            self.faults[name] = error.detail.removeprefix(f"{name}: ")
+            return instead
+
+    def text(self, name: str, pattern: re.Pattern[str], default: str | None = None) -> str:
+        return str(self._or("", super().text, name, pattern, default))
+
+    def url(self, name: str, default: str | None = None) -> str:
+        return str(self._or("", super().url, name, default))
+
+    def integer(self, name: str, default: int, *, least: int, most: int) -> int:
+        return int(self._or(default, super().integer, name, default, least=least, most=most))
+
+    def key_ids(self, name: str) -> tuple[str, ...]:
+        return tuple(self._or((), super().key_ids, name))
+
+    def floors(self, name: str) -> dict[str, Floor]:
+        return dict(self._or({}, super().floors, name))
+
+    def policy(self, name: str) -> TrustPolicy:
+        return cast("TrustPolicy", self._or(None, super().policy, name))

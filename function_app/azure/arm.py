@@ -20,6 +20,7 @@ from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 from airgap.errors import Code, ServiceError
 from function_app.azure.errors import CONNECT_S, READ_S, service_errors
 
+_RUNS = "pipelineRuns"
 _OK = frozenset({200, 201})
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
@@ -32,7 +33,7 @@ class AzurePipelines:
         self, *, endpoint: str, scope: str, api_version: str, registry_id: str, credential: TokenCredential
     ) -> None:
         self._api_version = api_version
-        self._runs = f"{registry_id}/pipelineRuns"
+        self._registry = registry_id
         self._client = ContainerRegistryManagementClient(
             credential,
             subscription_id=registry_id.split("/")[2],
@@ -47,10 +48,17 @@ class AzurePipelines:
         """Close the connections."""
         self._client.close()
 
+    def get_pipeline(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        """See the port."""
+        return self._get(kind, name, f"pipeline {name}")
+
     def get_run(self, name: str) -> Mapping[str, Any] | None:
         """See the port."""
-        with service_errors(f"pipeline run {name}"):
-            response = self._send(HttpRequest("GET", self._url(name)))
+        return self._get(_RUNS, name, f"pipeline run {name}")
+
+    def _get(self, kind: str, name: str, about: str) -> Mapping[str, Any] | None:
+        with service_errors(about):
+            response = self._send(HttpRequest("GET", self._url(kind, name)))
             if response.status_code == _HTTP_NOT_FOUND:
                 return None
             _require(response)
@@ -62,15 +70,15 @@ class AzurePipelines:
             return
         body = {"properties": {"request": dict(request)}}
         with service_errors(f"pipeline run {name}", http_400=Code.PIPELINE_RUN_FAILED):
-            response = self._send(HttpRequest("PUT", self._url(name), json=body))
+            response = self._send(HttpRequest("PUT", self._url(_RUNS, name), json=body))
             if response.status_code != _HTTP_CONFLICT:
                 _require(response)
                 return
         if self.get_run(name) is None:  # nobody was faster with the same run: something else is in the way
             raise ServiceError(Code.SERVICE_THROTTLED, f"pipeline run {name}: HTTP 409, the registry is busy")
 
-    def _url(self, name: str) -> str:
-        return f"{self._runs}/{name}?api-version={self._api_version}"
+    def _url(self, kind: str, name: str) -> str:
+        return f"{self._registry}/{kind}/{name}?api-version={self._api_version}"
 
     def _send(self, request: HttpRequest) -> HttpResponse:
         return self._client.send_request(request)

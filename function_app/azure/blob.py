@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
-from azure.core.exceptions import HttpResponseError, ResourceExistsError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError
 from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties, BlobServiceClient, ContentSettings
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
@@ -25,6 +25,7 @@ _CHUNK_BYTES = 1024 * 1024
 _COPIED_FROM = "airgapcopiedfrom"
 """Metadata of a copy: the ETag of its source, so that the same copy is not started twice."""
 
+_NO_BLOB = "preflight-writes-nothing"
 _TRIES = 3
 _HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
@@ -144,6 +145,18 @@ class AzureBlobs:
         """See the port."""
         with service_errors(f"blob {container}/{name}"):
             self._client(container, name).upload_blob(content, overwrite=True)
+
+    def require_write(self, container: str) -> None:
+        """See the port."""
+        with service_errors(f"container {container}"):
+            try:
+                # Under a condition that no blob can meet; whether the caller may write is looked at first.
+                self._client(container, _NO_BLOB).upload_blob(
+                    b"", overwrite=True, etag=_quoted("0x0"), match_condition=MatchConditions.IfNotModified
+                )
+            except ResourceModifiedError:
+                return
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"container {container}: a condition was not looked at")
 
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
         """See the port."""

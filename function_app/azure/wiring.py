@@ -1,6 +1,7 @@
 """The ports of this process, built from the environment when first needed, and once."""
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -12,8 +13,8 @@ from function_app.azure.blob import AzureBlobs
 from function_app.azure.keyvault import VaultKeys
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
-from function_app.ports import SourceSide, TargetSide
-from function_app.settings import Settings, SourceSettings, TargetSettings
+from function_app.ports import Ports, SourceSide, TargetSide
+from function_app.settings import Settings, SourceSettings, TargetSettings, read_role
 
 
 @cache
@@ -34,6 +35,18 @@ def target_side() -> TargetSide:
     """What the target's steps work with."""
     settings = TargetSettings.from_environment(os.environ)
     return TargetSide(settings=settings, **_ports(settings))
+
+
+@cache
+def surveyed_side() -> tuple[Ports | None, Mapping[str, str]]:
+    """The ports of this side and what is wrong with its settings, for whoever puts them right.
+
+    There are ports if nothing is wrong but the trust policy, which no port needs.
+    """
+    kind = SourceSettings if read_role(os.environ) == "source" else TargetSettings
+    settings, faults = kind.survey(os.environ)
+    is_enough = not faults.keys() - {"TRUST_POLICY"}
+    return (Ports(settings=settings, **_ports(settings)) if is_enough else None), faults
 
 
 def _ports(settings: Settings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
+from function_app.http import preflight
 from function_app.source import activities, http_api, orchestrators, receiving, reconciling
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
@@ -12,4 +13,5 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     activities.bp,
     waiting.bp,
     lanes.bp,
+    preflight.bp,
 )

@@ -534,3 +534,15 @@ def test_storage_that_does_not_answer_is_unreachable(azurite: tuple[Azurite, Azu
     with pytest.raises(ServiceError, match="SERVICE_UNREACHABLE"):
         blobs.stat(C, "x")
     blobs.close()
+
+
+def test_container_that_may_be_written_to_is_so_and_nothing_is_written(store: BlobStore) -> None:
+    for _ in range(2):
+        store.require_write(C)
+    assert list(store.list_names(C, "")) == []
+
+
+def test_container_that_does_not_exist_cannot_be_written_to(store: BlobStore) -> None:
+    with pytest.raises(ServiceError) as missing:
+        store.require_write("nowhere")
+    assert missing.value.code is Code.NOT_FOUND

@@ -163,3 +163,15 @@ def test_request_that_the_service_refuses_makes_no_run(desk: Desk, name: str) ->
     assert caught.value.code is Code.PIPELINE_RUN_FAILED
     assert not caught.value.code.is_retryable
     assert desk.service.get_run(name) is None
+
+
+def test_pipeline_is_shown_with_its_container_and_another_is_none(desk: Desk) -> None:
+    if isinstance(desk.service, MemoryPipelines):
+        uri = {"uri": "https://account.blob.core.windows.net/transfer"}
+        desk.service.pipelines["exportPipelines", "exp01"] = {"provisioningState": "Succeeded", "target": uri}
+    found = desk.service.get_pipeline("exportPipelines", "exp01")
+    assert found is not None
+    assert found["provisioningState"] == "Succeeded"
+    assert found["target"]["uri"].endswith("/transfer")
+    assert desk.service.get_pipeline("exportPipelines", "exp02") is None
+    assert desk.service.get_pipeline("importPipelines", "exp01") is None

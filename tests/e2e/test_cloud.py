@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import requests
 
 from tests.e2e.conftest import Crossing
 
@@ -35,3 +36,18 @@ def test_transfers_go_on_after_a_disconnection(make_crossing: Callable[[], Cross
     crossing.run(transfer("samples/app:1.0"))
     crossing.run(reconnect())
     crossing.run(transfer("charts/hello:0.1.0"))
+
+
+def test_preflight_of_both_sides_finds_everything_right_and_a_container_that_goes_missing(
+    make_crossing: Callable[[], Crossing],
+) -> None:
+    crossing = make_crossing()
+    crossing.run(crossing.demo.start())
+    for side in (crossing.demo.source, crossing.demo.target):
+        answer = requests.get(f"{side.api_url}/api/preflight", timeout=60).json()
+        assert [check for check in answer["checks"] if not check["ok"]] == []
+        assert (answer["role"], answer["ok"]) == (side.role, True)
+        with side.azurite.service_client() as service:
+            service.delete_container("work")
+        answer = requests.get(f"{side.api_url}/api/preflight", timeout=60).json()
+        assert [check["id"] for check in answer["checks"] if not check["ok"]] == ["container-work"]

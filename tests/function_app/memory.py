@@ -84,6 +84,8 @@ class MemoryBlobs:
         self._writes = itertools.count(1)
         self.now = START
         """When whatever is written next is written."""
+        self.read_only: set[str] = set()
+        """Containers in which the app may write nothing, as far as it is asked."""
         self.copies_started = 0
         self.polls_per_copy = 0
         self._pending: dict[tuple[str, str], int] = {}
@@ -145,6 +147,11 @@ class MemoryBlobs:
 
     def put(self, container: str, name: str, content: bytes) -> None:
         self._container(container)[name] = _Blob(content, self._etag(), self.now)
+
+    def require_write(self, container: str) -> None:
+        self._container(container)
+        if container in self.read_only:
+            raise ServiceError(Code.SERVICE_DENIED, f"container {container}")
 
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
         yield from sorted(name for name in self._container(container) if name.startswith(prefix))
@@ -254,7 +261,12 @@ class MemoryPipelines:
         self.looks: dict[str, int] = {}
         self.polls = 1
         self.work = work
+        self.pipelines: dict[tuple[str, str], dict[str, Any]] = {}
+        """ARM ``properties`` by kind and name."""
         self._putting = threading.Lock()
+
+    def get_pipeline(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        return self.pipelines.get((kind, name))
 
     def get_run(self, name: str) -> Mapping[str, Any] | None:
         if name not in self.requests:

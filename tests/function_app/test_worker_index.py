@@ -26,15 +26,16 @@ def test_worker_indexes_every_function_of_the_role(role: Role) -> None:
     assert found == {function.get_function_name() for function in build_app(role).get_functions()}
 
 
-def test_http_functions_ask_for_a_function_key() -> None:
+def test_http_functions_ask_for_a_function_key_and_preflight_for_the_master_key() -> None:
     with worker(ROOT, {"TRANSFER_ROLE": "source"}) as running:
-        triggers = [
-            binding
+        levels = {
+            (str(binding["route"]), str(binding["authLevel"]).rsplit(".", 1)[-1].upper())
             for function in running.functions.values()
             for binding in function.bindings
             if binding["type"] == "httpTrigger"
-        ]
-    assert {str(trigger["authLevel"]).rsplit(".", 1)[-1].upper() for trigger in triggers} == {"FUNCTION"}
+        }
+    assert ("preflight", "ADMIN") in levels
+    assert {level for route, level in levels if route != "preflight"} == {"FUNCTION"}
 
 
 def test_blob_trigger_waits_for_the_manifest_only_by_the_apps_identity() -> None:

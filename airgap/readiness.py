@@ -1,0 +1,259 @@
+"""Whether a side of the deployment is ready to work: named checks, each with its remedy.
+
+The facts are gathered elsewhere (``function_app/preflight.py``); here is only what they mean. A fact that
+could not be had is the error that came instead, and then the check fails: deny unless proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from airgap.errors import AirgapError, Code, PolicyRefusal
+from airgap.fields import format_time
+from airgap.policy import TrustPolicy, keyids_of
+
+Side = Literal["source", "target"]
+Need = Literal["read", "add", "write"]
+"""To read, to read and add what is never changed, or to read, write and delete."""
+
+_ROLES: Mapping[Need, str] = {
+    "read": "Storage Blob Data Reader",
+    "add": "blobAppender, or Storage Blob Data Contributor where roles are built in,",
+    "write": "blobWriter, or Storage Blob Data Contributor where roles are built in,",
+}
+_MAY: Mapping[Need, str] = {"read": "read", "add": "read and added to", "write": "read and written"}
+_DEPLOY = "Deploy the side's template again (infra/README.md)"
+_LATER = "a role that was given just now takes effect within ten minutes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that must be right, and what to do if it is not.
+
+    Args:
+        id: stable, lower-case words with hyphens.
+        is_ok: whether it was seen to be right.
+        detail: what was seen, in words; no secret.
+        remedy: what to do; empty if it is right.
+    """
+
+    id: str
+    is_ok: bool
+    detail: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The member of ``checks`` in an answer."""
+        return {"id": self.id, "ok": self.is_ok, "detail": self.detail, "remedy": self.remedy}
+
+
+def unanswered(name: str, seconds: int) -> Check:
+    """The check whose fact did not come in time."""
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=f"no answer within {seconds} seconds",
+        remedy="Check that the app can reach the service: DNS, firewall, private endpoint. Then ask again.",
+    )
+
+
+def judge_settings(faults: Mapping[str, str]) -> Check:
+    """The settings, by what is wrong with each that is; that of the trust policy has a check of its own."""
+    if not faults:
+        return Check(id="settings", is_ok=True, detail="all settings can be read")
+    told = "; ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
+    return Check(id="settings", is_ok=False, detail=told, remedy=f"{_DEPLOY}, or correct what is named.")
+
+
+def judge_policy(policy: TrustPolicy | None, why: str, *, now: datetime) -> Check:
+    """The trust policy: there, valid, in force at ``now``; ``why`` says it if it could not be read."""
+    name = "trust-policy"
+    if policy is None:
+        return Check(
+            id=name,
+            is_ok=False,
+            detail=why,
+            remedy="Hold the key ceremony (docs/key-ceremony.md), then deploy with --policy FILE.",
+        )
+    try:
+        policy.require_in_force(now)
+    except PolicyRefusal as refusal:
+        return Check(
+            id=name,
+            is_ok=False,
+            detail=refusal.detail,
+            remedy="Sign a newer policy and deploy it on both sides.",
+        )
+    return Check(
+        id=name,
+        is_ok=True,
+        detail=f"version {policy.version}, until {format_time(policy.expires_at)}, "
+        f"channels: {', '.join(sorted(policy.channels))}",
+    )
+
+
+def judge_signing(keyids: Collection[str], error: AirgapError | None) -> Check:
+    """The signing keys: each has just signed something, and the signature was verified."""
+    if error is None:
+        return Check(id="signing-keys", is_ok=True, detail=f"sign: {', '.join(sorted(keyids))}")
+    remedies = {
+        Code.SERVICE_DENIED: f"Give the app's identity keySigner, or Key Vault Crypto User where roles are "
+        f"built in, on the key; {_LATER}.",
+        Code.NOT_FOUND: f"{_DEPLOY}: the vault has no key of this name.",
+    }
+    return _failed("signing-keys", error, remedies)
+
+
+def judge_own_keys(
+    policy: TrustPolicy, side: Side, keyids: Collection[str], registry: str, *, now: datetime
+) -> Check:
+    """Whether what this side signs counts: its keys in the roles of the channels that concern it.
+
+    At the source one channel is enough, since others may be other sources'; at the target each channel that
+    serves ``registry`` must take its receipts.
+    """
+    name = "trust-policy-keys"
+    valid = policy.keys_in_force(now).keys() & set(keyids)
+    concerned = {
+        channel: keyids_of(rules.bundle_roles if side == "source" else rules.receipt_roles)
+        for channel, rules in policy.channels.items()
+        if side == "source" or registry in rules.audience
+    }
+    counted = sorted(channel for channel, named in concerned.items() if valid & named)
+    if counted and (side == "source" or len(counted) == len(concerned)):
+        return Check(id=name, is_ok=True, detail=f"the app's keys count in: {', '.join(counted)}")
+    if not concerned:
+        return Check(
+            id=name,
+            is_ok=False,
+            detail=f"no channel of the trust policy serves {registry}",
+            remedy="Name this registry in the `audience` of a channel; deploy the policy on both sides.",
+        )
+    missing = ", ".join(sorted(concerned.keys() - set(counted)))
+    kind = "bundleRoles" if side == "source" else "receiptRoles"
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=f"none of the app's keys ({', '.join(sorted(keyids))}) counts in {kind} of: {missing}",
+        remedy="Put the public half of this side's signing key into the policy (docs/key-ceremony.md).",
+    )
+
+
+def judge_container(container: str, need: Need, error: AirgapError | None) -> Check:
+    """A container: there, and open to the app as far as it needs it."""
+    name = f"container-{container}"
+    if error is None:
+        return Check(id=name, is_ok=True, detail=f"there, and can be {_MAY[need]}")
+    remedies = {
+        Code.NOT_FOUND: f"{_DEPLOY}: the container {container} is missing.",
+        Code.SERVICE_DENIED: f"Give the app's identity {_ROLES[need]} on this container; {_LATER}.",
+    }
+    return _failed(name, error, remedies)
+
+
+def judge_table(error: AirgapError | None) -> Check:
+    """The table of the lists."""
+    if error is None:
+        return Check(id="journal-table", is_ok=True, detail="there, and can be read")
+    remedies = {
+        Code.NOT_FOUND: f"{_DEPLOY}: the table journal is missing.",
+        Code.SERVICE_DENIED: f"Give the app's identity Storage Table Data Contributor on it; {_LATER}.",
+    }
+    return _failed("journal-table", error, remedies)
+
+
+def judge_registry(registry: str, error: AirgapError | None) -> Check:
+    """The registry's data plane: it answers, and lets the app read."""
+    if error is None:
+        return Check(id="registry", is_ok=True, detail=f"{registry} answers")
+    remedies = {
+        Code.SERVICE_DENIED: f"Give the app's identity AcrPull on the registry; {_LATER}. In another cloud "
+        "than public Azure check REGISTRY_SCOPE as well.",
+    }
+    return _failed("registry", error, remedies)
+
+
+def judge_pipeline(
+    side: Side,
+    name: str,
+    properties: Mapping[str, Any] | None,
+    error: AirgapError | None,
+    *,
+    container_url: str,
+) -> tuple[Check, ...]:
+    """The pipeline: there, made, at the right container, and at the target not importing by itself."""
+    if error is not None:
+        remedies = {
+            Code.SERVICE_DENIED: "Give the app's identity pipelineRunner, or Container Registry Transfer "
+            f"Pipeline Contributor where roles are built in, on the registry; {_LATER}.",
+        }
+        return (_failed("pipeline", error, remedies),)
+    if properties is None:
+        remedy = f"{_DEPLOY}: the registry has no pipeline of this name."
+        return (Check(id="pipeline", is_ok=False, detail=f"{name} is not there", remedy=remedy),)
+    state = properties.get("provisioningState")
+    checks = [
+        Check(
+            id="pipeline",
+            is_ok=state == "Succeeded",
+            detail=f"{name}: {_word(state)}",
+            remedy="" if state == "Succeeded" else f"Wait until it is made; if it stays so: {_DEPLOY}.",
+        ),
+        _judge_container_url(side, properties, container_url),
+    ]
+    if side == "target":
+        checks.append(_judge_trigger(properties))
+    return tuple(checks)
+
+
+def _judge_container_url(side: Side, properties: Mapping[str, Any], wanted: str) -> Check:
+    end = properties.get("target" if side == "source" else "source")
+    found = end.get("uri") if isinstance(end, Mapping) else None
+    is_ok = isinstance(found, str) and _address(found) == _address(wanted)
+    # A query would be a SAS: only what names the place is told.
+    told = "".join(_address(found)) if isinstance(found, str) else "no container"
+    return Check(
+        id="pipeline-container",
+        is_ok=is_ok,
+        detail=f"it {'writes' if side == 'source' else 'reads'} {told}",
+        remedy="" if is_ok else f"{_DEPLOY}: the pipeline must be at {wanted} and nowhere else.",
+    )
+
+
+def _judge_trigger(properties: Mapping[str, Any]) -> Check:
+    """Absent counts as Enabled, as the service has it."""
+    match properties.get("trigger"):
+        case {"sourceTrigger": {"status": "Disabled"}}:
+            return Check(id="source-trigger", is_ok=True, detail="Disabled")
+        case {"sourceTrigger": {"status": str(status)}}:
+            pass
+        case _:
+            status = "not set, which is Enabled"
+    return Check(
+        id="source-trigger",
+        is_ok=False,
+        detail=f"{_word(status)}: whatever lies in the container is imported unasked",
+        remedy=f"{_DEPLOY}: the import pipeline's source trigger must be Disabled.",
+    )
+
+
+def _address(url: str) -> tuple[str, str, str]:
+    parts = urlsplit(url)
+    return f"{parts.scheme.lower()}://", parts.netloc.lower(), parts.path.rstrip("/")
+
+
+def _word(value: object) -> str:
+    return str(value)[:60]
+
+
+def _failed(name: str, error: AirgapError, remedies: Mapping[Code, str]) -> Check:
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=f"{error.code.name}: {error.detail}",
+        remedy=remedies.get(error.code, error.code.remedy),
+    )

@@ -1,0 +1,163 @@
+"""What the deployment is like, found by asking each service once: the facts of :mod:`airgap.readiness`.
+
+Nothing is changed by it, and nothing of a bundle is read. The questions are asked side by side, and whoever
+has not answered in time is told as such.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import datetime
+from functools import partial
+
+from cryptography.exceptions import InvalidSignature
+from securesystemslib.exceptions import UnverifiedSignatureError
+
+from airgap.errors import AirgapError, Code, ServiceError
+from airgap.policy import TrustPolicy
+from airgap.readiness import (
+    Check,
+    Need,
+    judge_container,
+    judge_own_keys,
+    judge_pipeline,
+    judge_policy,
+    judge_registry,
+    judge_settings,
+    judge_signing,
+    judge_table,
+    unanswered,
+)
+from airgap.states import Kind
+from function_app.ports import Ports, RowFilter
+from function_app.settings import Role
+from function_app.storage import paths
+
+WAIT_S = 45
+"""For all answers together; the front of Azure Functions cuts a request after 230 seconds."""
+
+CONTAINERS: Mapping[Role, Mapping[str, Need]] = {
+    "source": {
+        paths.TRANSFER: "write",
+        paths.LEDGER: "add",
+        paths.WORK: "write",
+        paths.JOURNAL: "add",
+        paths.RECEIPTS: "read",
+    },
+    "target": {
+        paths.INCOMING: "write",
+        paths.STAGING: "write",
+        paths.TRANSFER: "write",
+        paths.QUARANTINE: "write",
+        paths.RECEIPTS: "add",
+        paths.LEDGER: "add",
+        paths.WORK: "write",
+        paths.JOURNAL: "add",
+        paths.CUSTODY: "add",
+    },
+}
+"""What each side needs to do in each container."""
+
+_POLICY = "TRUST_POLICY"
+_NOBODY = "airgap-preflight"
+"""A repository that need not be there: to be told so, the app must be let in."""
+
+_PROBE = b"preflight of acr-airgap-transfer: this signature says nothing\n"
+"""What the keys sign: never the encoding that DSSE signs, which begins with ``DSSEv1``."""
+
+
+def check_side(
+    role: Role, ports: Ports | None, faults: Mapping[str, str], *, now: datetime, wait_s: int = WAIT_S
+) -> tuple[Check, ...]:
+    """Every check of a side, in a fixed order.
+
+    Args:
+        role: which side.
+        ports: of the side; ``None`` where the settings do not do for them.
+        faults: what is wrong with which setting.
+        now: the time, for what expires.
+        wait_s: for how long answers are waited for.
+    """
+    others = {name: why for name, why in faults.items() if name != _POLICY}
+    first = judge_settings(others)
+    if ports is None:
+        return (first,)
+    policy = None if _POLICY in faults else ports.settings.trust_policy
+    questions = _questions(role, ports, policy, now)
+    executor = ThreadPoolExecutor(max_workers=8, thread_name_prefix="preflight")
+    asked = {name: executor.submit(question) for name, question in questions.items()}
+    answered, _ = wait(asked.values(), timeout=wait_s)
+    executor.shutdown(wait=False, cancel_futures=True)  # who is late ends by timeouts of its own
+    checks = [first, judge_policy(policy, faults.get(_POLICY, ""), now=now)]
+    for name, answer in asked.items():
+        checks += answer.result() if answer in answered else [unanswered(name, wait_s)]
+    return tuple(checks)
+
+
+def _questions(
+    role: Role, ports: Ports, policy: TrustPolicy | None, now: datetime
+) -> dict[str, Callable[[], Iterable[Check]]]:
+    """What is asked, by the name of the check that it is asked for."""
+    return {
+        "signing-keys": partial(_ask_keys, role, ports, policy, now),
+        **{
+            f"container-{name}": partial(_ask_container, ports, name, need)
+            for name, need in CONTAINERS[role].items()
+        },
+        "journal-table": partial(_ask_table, role, ports),
+        "registry": partial(_ask_registry, ports),
+        "pipeline": partial(_ask_pipeline, role, ports),
+    }
+
+
+def _ask_keys(role: Role, ports: Ports, policy: TrustPolicy | None, now: datetime) -> list[Check]:
+    try:
+        signers = ports.signing.signers()
+        for signer in signers:
+            signer.public_key.verify_signature(signer.sign(_PROBE), _PROBE)
+    except AirgapError as error:
+        return [judge_signing((), error)]
+    except (UnverifiedSignatureError, InvalidSignature):
+        broken = ServiceError(Code.SIGNING_FAILED, "a key's signature is not verified by its public half")
+        return [judge_signing((), broken)]
+    keyids = [signer.public_key.keyid for signer in signers]
+    checks = [judge_signing(keyids, None)]
+    if policy is not None:
+        checks.append(judge_own_keys(policy, role, keyids, ports.settings.registry_login_server, now=now))
+    return checks
+
+
+def _ask_container(ports: Ports, container: str, need: Need) -> list[Check]:
+    def ask() -> None:
+        ports.blobs.list_page(container, "", marker=None, limit=1)
+        if need != "read":
+            ports.blobs.require_write(container)
+
+    return [judge_container(container, need, _error_of(ask))]
+
+
+def _ask_table(role: Role, ports: Ports) -> list[Check]:
+    kind = Kind.TRANSFERS if role == "source" else Kind.IMPORTS
+    return [judge_table(_error_of(lambda: ports.projection.page(kind, where=RowFilter(), limit=1)))]
+
+
+def _ask_registry(ports: Ports) -> list[Check]:
+    error = _error_of(lambda: ports.registry.resolve(_NOBODY, "none"))
+    return [judge_registry(ports.settings.registry_login_server, error)]
+
+
+def _ask_pipeline(role: Role, ports: Ports) -> Iterable[Check]:
+    settings = ports.settings
+    wanted = f"{settings.blob_service_url}/{paths.TRANSFER}"
+    try:
+        found = ports.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)
+    except AirgapError as error:
+        return judge_pipeline(role, settings.pipeline, None, error, container_url=wanted)
+    return judge_pipeline(role, settings.pipeline, found, None, container_url=wanted)
+
+
+def _error_of(ask: Callable[[], object]) -> AirgapError | None:
+    try:
+        ask()
+    except AirgapError as error:
+        return error
+    return None
