@@ -225,6 +225,31 @@ def test_volumes_that_are_only_elsewhere_are_asked_for(spread: ParityDesk) -> No
     assert "volumes 2, 3, 4" in outcome.next_step
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_absent_volume_that_parity_makes_up_for_is_told_with_the_command(
+    spread: ParityDesk, number: int
+) -> None:
+    left = [volume for index, volume in enumerate(spread.volumes) if index != number]
+    has_parts = any(not is_parity(name) for name in spread.plan.volumes[number])
+    _, outcome = spread.verify(*left)
+    assert outcome.next_command is not None
+    if not has_parts:
+        assert (outcome.code, outcome.next_command.verb) == (None, "push")
+        return
+    assert outcome.code is Code.VOLUME_MISSING
+    assert f"Should volume {number + 1} be lost, the parity shards here are enough" in outcome.next_step
+    assert outcome.next_command.verb == "repair"
+    assert outcome.next_command.words["volumes"] == tuple(map(str, left))
+
+
+def test_absent_volumes_beyond_parity_promise_no_repair(spread: ParityDesk) -> None:
+    _, outcome = spread.verify(*spread.volumes[:2])
+    assert outcome.code is Code.VOLUME_MISSING
+    assert "parity" not in outcome.next_step
+    assert outcome.next_command is not None
+    assert outcome.next_command.verb == "push"
+
+
 # --- attacks ------------------------------------------------------------------------------------------------
 
 
