@@ -15,6 +15,7 @@ from function_app.oci import TagState
 from function_app.pipeline_runs import Started, started
 from function_app.ports import SourceSide
 from function_app.source.planning import BATCHES, PLAN, Scan, split_reference
+from function_app.source.referrers import Selection
 from function_app.source.wire import Batch, BlobAttempt, Confirmed, ExportedBlob, Plan
 from function_app.storage.paths import TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
@@ -104,18 +105,26 @@ def _has_moved(side: SourceSide, member: Artifact, batch: Batch) -> bool:
 def _resolve_again(
     side: SourceSide, order: BlobAttempt, before: Batch, moved: list[Artifact]
 ) -> Confirmed | Refused | Failed:
-    """The batch for the next attempt: moved tags where they are now, with the referrers found there."""
-    scan = Scan(side.registry)
+    """The batch for the next attempt: moved tags where they are now, with the referrers found there.
+
+    A referrer's tag that is gone, or of a kind by now that was not ordered, is left behind.
+    """
+    scan = Scan(side.registry, Selection(before.referrers))
     for member in moved:
         try:
-            if not scan.add(member.reference):
+            if not scan.renew(member):
                 return ending(Code.ARTIFACT_NOT_FOUND, f"{member.reference} was removed meanwhile")
         except PolicyRefusal as refusal:
             return ending(refusal.code, refusal.detail)
-    renewed = {member["reference"]: member for member in before.artifacts}
+    gone = {member.reference for member in moved} - set(scan.artifacts)
+    renewed = {one["reference"]: one for one in before.artifacts if one["reference"] not in gone}
     renewed |= {reference: artifact.to_json() for reference, artifact in scan.artifacts.items()}
     if len(renewed) > MAX_ARTIFACTS_PER_RUN:
         return ending(Code.EXPORT_INCONSISTENT, f"{moved[0].reference} moved, and has more referrers now")
-    batch = Batch(artifacts=tuple(renewed.values()), tagged=before.tagged | scan.tagged)
+    batch = Batch(
+        artifacts=tuple(renewed.values()),
+        tagged=before.tagged | scan.tagged,
+        referrers=before.referrers,
+    )
     sha256 = WorkFolder(side.blobs, order.transfer_id).keep(BATCHES, batch)
     return Confirmed(moved=moved[0].reference, document_sha256=sha256)

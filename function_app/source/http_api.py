@@ -91,6 +91,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             channel=request.channel,
             audience=request.audience,
             expires_in_seconds=request.expires_in_s,
+            referrers=request.referrers,
         )
         await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
         await start_transfer(client, side, transfer_id, request.sha256)

@@ -48,7 +48,9 @@ def _export(context: Any, order: wire.TransferOrder) -> Flow[wire.Sealed]:
     )
     planning = wire.Planning(transfer_id=owner, request=order.request, resolved=resolved, at=now)
     plan = yield from step(context, wire.PLAN_TRANSFER, planning)
-    facts = {"blobs": plan.blobs, "artifacts": plan.artifacts}
+    facts: dict[str, Any] = {"blobs": plan.blobs, "artifacts": plan.artifacts}
+    if plan.referrers:
+        facts["referrers"] = list(plan.referrers)
     yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)
     yield from recorded(context, Kind.TRANSFERS, owner, State.EXPORTING)
     exported = yield from for_each(

@@ -15,6 +15,7 @@ from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.oci import Descriptor, find_obstacle, list_manifests
 from function_app.ports import RegistryReader, SourceSide
+from function_app.source.referrers import NONE, Selection, kind_of, summarize
 from function_app.source.wire import Batch, Plan, Planned, Planning, RequestDocument, Resolution, Resolved
 from function_app.storage.work_folder import WorkFolder
 
@@ -39,12 +40,15 @@ class Scan:
     """Walks from artifacts to all that belongs to them: an index's manifests, and referrers of either.
 
     Each manifest is looked at once. What is found is in ``artifacts`` by reference, in order of discovery,
-    and in ``tagged`` for each reference by tag when that was written last.
+    and in ``tagged`` for each reference by tag when that was written last; referrers of kinds that are not
+    wanted are in ``left`` with their kinds.
     """
 
     registry: RegistryReader
+    selection: Selection
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     tagged: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     _seen: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, reference: str) -> bool:
@@ -54,26 +58,42 @@ class Scan:
             PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, or there is no end to it.
         """
         repository, tag, digest = split_reference(reference)
-        found = self._include_tagged(repository, tag) if tag else self.registry.resolve(repository, digest)
+        found = self._look_up(repository, tag) if tag else self.registry.resolve(repository, digest)
         if found is None:
             return False
-        if not tag:
-            self._include(reference, found)
+        self.artifacts[reference] = Artifact(
+            reference=reference,
+            digest=found.digest,
+            media_type=found.media_type,
+            tags=(tag,) if tag else (),
+        )
         self._follow(repository, found.digest, depth=0)
         return True
 
-    def _include(self, reference: str, found: Descriptor, tags: tuple[str, ...] = ()) -> None:
-        self.artifacts.setdefault(
-            reference,
-            Artifact(reference=reference, digest=found.digest, media_type=found.media_type, tags=tags),
-        )
+    def renew(self, member: Artifact) -> bool:
+        """Include anew what was included before and stands elsewhere now; raises as :meth:`add`."""
+        if member.subject is None:
+            return self.add(member.reference)
+        self._include_referrers(member.repository, member.subject, depth=0)
+        return True
+
+    def _look_up(self, repository: str, tag: str) -> Descriptor | None:
+        """What a tag stands for, if it is there.
+
+        Its state comes first, so that a write to it after this moment is seen when the run has ended.
+        """
+        state = self.registry.tag(repository, tag)
+        if state is None:
+            return None
+        self.tagged.setdefault(f"{repository}:{tag}", state.written_at)
+        return self.registry.resolve(repository, state.digest)
 
     def _follow(self, repository: str, digest: str, *, depth: int) -> None:
         if (repository, digest) in self._seen:
             return
         self._seen.add((repository, digest))
         about = f"{repository}@{digest}"
-        if depth > _MAX_DEPTH or len(self._seen) > MAX_ARTIFACTS:
+        if depth > _MAX_DEPTH or len(self._seen) + len(self.left) > MAX_ARTIFACTS:
             raise PolicyRefusal(
                 Code.ARTIFACT_REFUSED,
                 f"{about}: nested over {_MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
@@ -83,40 +103,63 @@ class Scan:
             raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{about}: {obstacle}")
         for child in list_manifests(manifest, about):
             self._follow(repository, child.digest, depth=depth + 1)
-        for listed in self._referrers(repository, digest):
-            referrer = self.registry.resolve(repository, listed.digest)
-            if referrer is not None:  # an index under a tag may list what was deleted
-                self._include(f"{repository}@{referrer.digest}", referrer)
-                self._follow(repository, referrer.digest, depth=depth + 1)
-        for suffix in _COSIGN_SUFFIXES:
-            self._include_tagged(repository, digest.replace(":", "-") + suffix)
+        self._include_referrers(repository, digest, depth=depth)
 
-    def _referrers(self, repository: str, digest: str) -> list[Descriptor]:
-        """What refers to ``digest``: by the referrers API, or by the index under the referrers tag.
+    def _include_referrers(self, repository: str, digest: str, *, depth: int) -> None:
+        """Include what refers to ``digest`` and is wanted: by the referrers API, or by the referrers tag.
 
-        That tag travels as well, or the far side would not find its referrers.
+        That tag travels as well, or the far side would not find its referrers; an index brings along all that
+        it lists, so it travels only with all of them.
         OCI distribution-spec 1.1 §Listing Referrers, §Referrers Tag Schema.
         """
-        listed = self.registry.referrers(repository, digest)
-        if listed is not None:
-            return list(listed)
+        if self.selection.wanted == NONE:
+            return
         tag = digest.replace(":", "-")
-        index = self._include_tagged(repository, tag)
-        if index is None:
-            return []
-        return list_manifests(self.registry.manifest(repository, index.digest), f"{repository}:{tag}")
+        listed, index = self.registry.referrers(repository, digest), None
+        if listed is None:
+            index = self._look_up(repository, tag)
+            about = f"{repository}:{tag}"
+            listed = list_manifests(self.registry.manifest(repository, index.digest), about) if index else []
+        are_taken = [
+            self._include_referrer(repository, one.digest, subject=digest, depth=depth) for one in listed
+        ]
+        if index is not None:
+            self._take(f"{repository}:{tag}", index, index.media_type, digest, is_wanted=all(are_taken))
+        for suffix in _COSIGN_SUFFIXES:
+            if (found := self._look_up(repository, tag + suffix)) is not None:
+                kind = kind_of(self.registry.manifest(repository, found.digest), found.media_type)
+                is_wanted = self.selection.takes(kind)
+                self._take(f"{repository}:{tag}{suffix}", found, kind, digest, is_wanted=is_wanted)
 
-    def _include_tagged(self, repository: str, tag: str) -> Descriptor | None:
-        """Include what a tag stands for, if it is there.
+    def _include_referrer(self, repository: str, listed: str, *, subject: str, depth: int) -> bool:
+        """Include one referrer, if it is wanted, with its own; whether nothing of it is left behind."""
+        found = self.registry.resolve(repository, listed)
+        if found is None:  # an index under a tag may list what was deleted
+            return True
+        kind = kind_of(self.registry.manifest(repository, found.digest), found.media_type)
+        is_wanted = self.selection.takes(kind)
+        self._take(f"{repository}@{found.digest}", found, kind, subject, is_wanted=is_wanted)
+        if is_wanted:
+            self._follow(repository, found.digest, depth=depth + 1)
+        return is_wanted
 
-        Its state comes first, so that a write to it after this moment is seen when the run has ended.
-        """
-        state = self.registry.tag(repository, tag)
-        found = None if state is None else self.registry.resolve(repository, state.digest)
-        if state is not None and found is not None:
-            self._include(f"{repository}:{tag}", found, (tag,))
-            self.tagged.setdefault(f"{repository}:{tag}", state.written_at)
-        return found
+    def _take(self, reference: str, found: Descriptor, kind: str, subject: str, *, is_wanted: bool) -> None:
+        """Put a referrer among what travels or what is left, unless it was ordered by itself."""
+        _, tag, _ = split_reference(reference)
+        if not is_wanted:
+            self.left.setdefault(reference, kind)
+            return
+        self.artifacts.setdefault(
+            reference,
+            Artifact(
+                reference=reference,
+                digest=found.digest,
+                media_type=found.media_type,
+                tags=(tag,) if tag else (),
+                artifact_type=kind,
+                subject=subject,
+            ),
+        )
 
 
 def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
@@ -127,8 +170,9 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    references = batch(work.get(REQUEST, RequestDocument, sha256=order.pinned).artifacts)[order.number]
-    scan = Scan(side.registry)
+    request = work.get(REQUEST, RequestDocument, sha256=order.pinned)
+    references = batch(request.artifacts)[order.number]
+    scan = Scan(side.registry, Selection(request.referrers))
     missing: list[str] = []
     obstacles: list[str] = []
     for reference in references:
@@ -140,6 +184,7 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
     resolution = Resolution(
         artifacts=tuple(artifact.to_json() for artifact in scan.artifacts.values()),
         tagged=scan.tagged,
+        left=scan.left,
         missing=tuple(missing),
         obstacles=tuple(obstacles),
     )
@@ -161,22 +206,39 @@ def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Fail
         return ending(Code.ARTIFACT_NOT_FOUND, _shorten(missing), missing)
     if obstacles := [text for group in groups for text in group.obstacles]:
         return ending(Code.ARTIFACT_REFUSED, _shorten(obstacles), obstacles)
-    artifacts = {artifact["reference"]: artifact for group in groups for artifact in group.artifacts}
+    artifacts: dict[str, dict[str, Any]] = {}
+    for artifact in (one for group in groups for one in group.artifacts):
+        # What was ordered by itself is no mere referrer, although one group found it as one.
+        if artifact["subject"] is None or artifact["reference"] not in artifacts:
+            artifacts[artifact["reference"]] = artifact
     if len(artifacts) > MAX_ARTIFACTS:
         return ending(
             Code.REQUEST_INVALID,
             f"artifacts: with referrers {len(artifacts)}, at most {MAX_ARTIFACTS} allowed",
         )
     tagged = {reference: at for group in groups for reference, at in group.tagged.items()}
-    batches = [_batch_of(members, tagged) for members in batch(list(artifacts.values()))]
+    batches = [_batch_of(members, tagged, request.referrers) for members in batch(list(artifacts.values()))]
     plan = Plan(batches=tuple(work.keep(BATCHES, one) for one in batches))
-    return Planned(blobs=len(batches), artifacts=len(artifacts), document_sha256=work.put(PLAN, plan))
+    left = {name: kind for group in groups for name, kind in group.left.items() if name not in artifacts}
+    travelling = [(name, one["artifactType"]) for name, one in artifacts.items() if one["artifactType"]]
+    return Planned(
+        blobs=len(batches),
+        artifacts=len(artifacts),
+        referrers=tuple(summarize(travelling, left.items())),
+        document_sha256=work.put(PLAN, plan),
+    )
 
 
-def _batch_of(members: list[dict[str, Any]], tagged: Mapping[str, str]) -> Batch:
+def _batch_of(
+    members: list[dict[str, Any]], tagged: Mapping[str, str], referrers: str | tuple[str, ...]
+) -> Batch:
     """What one run exports, with what is known of the tags among it."""
     references = [member["reference"] for member in members]
-    return Batch(artifacts=tuple(members), tagged={one: tagged[one] for one in references if one in tagged})
+    return Batch(
+        artifacts=tuple(members),
+        tagged={one: tagged[one] for one in references if one in tagged},
+        referrers=referrers,
+    )
 
 
 def _find_refusals(side: SourceSide, request: RequestDocument, now: datetime) -> list[Finding]:

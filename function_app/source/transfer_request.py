@@ -15,6 +15,7 @@ from airgap.manifest import MAX_ARTIFACTS, MAX_AUDIENCE, REFERENCE
 from airgap.preflight import Finding, Terms
 from airgap.strict_json import dump_canonical, load_strict
 from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path, describe_value
+from function_app.source.referrers import ALL, MAX_KINDS, NONE
 
 MAX_BODY_BYTES = 1024 * 1024
 DEFAULT_EXPIRY_S = 30 * 24 * 3600
@@ -23,7 +24,10 @@ MAX_EXPIRY_S = 20 * 366 * 24 * 3600
 KEY_HEADER = "Idempotency-Key"
 
 _KEY = re.compile(r"[ -~]{1,128}")
-_MEMBERS = ("artifacts", "channel", "audience", "expiresInSeconds")
+_MEMBERS = ("artifacts", "channel", "audience", "expiresInSeconds", "referrers")
+_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+"""A media type (RFC 6838 §4.2), as ``artifactType`` is one."""
+
 _MAX_REFERENCE_CHARACTERS = 512
 _BODY_IN_WORDS = "one JSON object in UTF-8, without a byte-order mark"
 _REFERENCE_IN_WORDS = (
@@ -34,14 +38,18 @@ _SERVER_IN_WORDS = (
 )
 
 
+_KIND_IN_WORDS = "a kind of referrer by its artifactType, such as application/vnd.cncf.notary.signature"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRequest:
-    """What shall be transferred, to whom, and how long the bundle is good for."""
+    """What shall be transferred, to whom, how long the bundle is good for, and which referrers go along."""
 
     artifacts: tuple[str, ...]
     channel: str
     audience: tuple[str, ...]
     expires_in_s: int
+    referrers: str | tuple[str, ...] = ALL
 
     @classmethod
     def from_bytes(cls, body: bytes, faults: Faults | None = None) -> "TransferRequest":
@@ -62,6 +70,7 @@ class TransferRequest:
             channel=_read_channel(raw.get("channel", MISSING), faults),
             audience=_read_audience(raw.get("audience", MISSING), faults),
             expires_in_s=_read_expiry(raw.get("expiresInSeconds", DEFAULT_EXPIRY_S), faults),
+            referrers=_read_referrers(raw.get("referrers", ALL), faults),
         )
         for name, value in raw.items():
             if name not in _MEMBERS:
@@ -76,6 +85,7 @@ class TransferRequest:
             "channel": self.channel,
             "audience": list(self.audience),
             "expiresInSeconds": self.expires_in_s,
+            "referrers": self.referrers if isinstance(self.referrers, str) else list(self.referrers),
         }
 
     @property
@@ -198,6 +208,22 @@ def _read_audience(raw: Any, faults: Faults) -> tuple[str, ...]:
         if type(one) is not str or not LOGIN_SERVER.fullmatch(one):
             faults.add("body", (*path, index) if type(raw) is list else path, one, _SERVER_IN_WORDS)
     return tuple(raw) if type(raw) is list else (raw,)
+
+
+def _read_referrers(raw: Any, faults: Faults) -> str | tuple[str, ...]:
+    """``all``, ``none``, or the kinds that are wanted."""
+    path: Path = ("referrers",)
+    if raw in (ALL, NONE):
+        return str(raw)
+    if type(raw) is not list or not 1 <= len(raw) <= MAX_KINDS:
+        faults.add("body", path, raw, f'"{ALL}", "{NONE}", or an array of 1 to {MAX_KINDS} kinds')
+        return ALL
+    for index, one in enumerate(raw):
+        if type(one) is not str or not _KIND.fullmatch(one):
+            faults.add("body", (*path, index), one, _KIND_IN_WORDS)
+        elif one in raw[:index]:
+            faults.add("body", (*path, index), one, "each kind once")
+    return tuple(raw)
 
 
 def _read_expiry(raw: Any, faults: Faults) -> int:

@@ -11,7 +11,7 @@ from function_app.journal.store import row_of
 from function_app.ports import JournalRow
 from function_app.storage.work_folder import WorkFolder
 
-_TERMS = ("channel", "audience", "expiresInSeconds")
+_TERMS = ("channel", "audience", "expiresInSeconds", "referrers")
 _WITH_CODE = frozenset({State.REFUSED, State.FAILED})
 
 
@@ -39,6 +39,8 @@ def describe(journal: Journal, artifacts: Sequence[str] | None) -> dict[str, Any
         ],
         "links": _links(journal),
     }
+    if (planned := journal.newest(State.PLANNED)) is not None:
+        body["referrers"] = planned.facts.get("referrers", [])
     if (sealed := journal.newest(State.SEALED)) is not None:
         body["bundle"] = sealed.facts.get("bundle")
     if "receipt" in last.facts:

@@ -83,6 +83,8 @@ class Planned(Result, frozen=True):
     blobs: int
     artifacts: int
     document_sha256: str
+    referrers: tuple[dict[str, Any], ...] = ()
+    """As :func:`function_app.source.referrers.summarize` tells them."""
 
 
 class Confirmed(Result, frozen=True):
@@ -123,6 +125,8 @@ class RequestDocument(Message, frozen=True):
     channel: str
     audience: tuple[str, ...]
     expires_in_seconds: int
+    referrers: str | tuple[str, ...]
+    """Which kinds of them travel; see :class:`function_app.source.referrers.Selection`."""
 
     @property
     def order_sha256(self) -> str:
@@ -132,6 +136,7 @@ class RequestDocument(Message, frozen=True):
             "channel": self.channel,
             "audience": list(self.audience),
             "expiresInSeconds": self.expires_in_seconds,
+            "referrers": self.referrers if isinstance(self.referrers, str) else list(self.referrers),
         }
         return hashlib.sha256(dump_canonical(order)).hexdigest()
 
@@ -143,6 +148,8 @@ class Resolution(Message, frozen=True):
     """As :meth:`airgap.manifest.Artifact.to_json` writes them; referrers follow what they refer to."""
     tagged: dict[str, str]
     """When each reference by tag was written last, as the registry spells it."""
+    left: dict[str, str]
+    """Referrers that are not wanted, with their kinds."""
     missing: tuple[str, ...]
     obstacles: tuple[str, ...]
     """Why what was found cannot cross, a sentence each."""
@@ -154,6 +161,8 @@ class Batch(Message, frozen=True):
     artifacts: tuple[dict[str, Any], ...]
     tagged: dict[str, str]
     """When each of its references by tag was written last, before the run."""
+    referrers: str | tuple[str, ...]
+    """Which kinds of them were ordered."""
 
 
 class Plan(Message, frozen=True):

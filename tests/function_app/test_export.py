@@ -40,10 +40,20 @@ from tests.function_app.memory import (
 TRANSFER_ID = "0123456789abcdef0123456789abcdef"
 
 
-def run(host: Host, *artifacts: str, transfer_id: str = TRANSFER_ID, by: str = "caller") -> dict[str, Any]:
+def run(
+    host: Host,
+    *artifacts: str,
+    transfer_id: str = TRANSFER_ID,
+    by: str = "caller",
+    referrers: str | tuple[str, ...] = "all",
+) -> dict[str, Any]:
     """A transfer from its order, as the HTTP API leaves it, to its end."""
     request = RequestDocument(
-        artifacts=artifacts, channel="prod", audience=tuple(AUDIENCE), expires_in_seconds=3600
+        artifacts=artifacts,
+        channel="prod",
+        audience=tuple(AUDIENCE),
+        expires_in_seconds=3600,
+        referrers=referrers,
     )
     facts = {"channel": "prod", "audience": list(AUDIENCE)}
     journals(host.side).record(*(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts), by=by, at=START)
@@ -230,7 +240,7 @@ def test_without_the_referrers_api_the_fallback_tag_itself_travels() -> None:
     registry.push("team/app", {"manifests": [{"digest": signature}]}, tag, media_type=INDEX_TYPE)
     assert export(side, "team/app:v1")["outcome"] == "sealed"
     references = [artifact.reference for artifact in sealed_manifest(blobs).artifacts]
-    assert references == ["team/app:v1", f"team/app:{tag}", f"team/app@{signature}"]
+    assert references == ["team/app:v1", f"team/app@{signature}", f"team/app:{tag}"]
 
 
 def test_signature_under_cosigns_tag_travels() -> None:

@@ -115,6 +115,13 @@ def test_transfer_is_accepted_with_where_to_look() -> None:
         ({"expiresInSeconds": True}, "expiresInSeconds"),
         ({"expiresInSeconds": "60"}, "expiresInSeconds"),
         ({"expiresIn": 60}, "expiresIn"),
+        ({"referrers": "some"}, "referrers"),
+        ({"referrers": None}, "referrers"),
+        ({"referrers": []}, "referrers"),
+        ({"referrers": [f"a/{n}" for n in range(51)]}, "referrers"),
+        ({"referrers": ["a/b", "signature"]}, "referrers[1]"),
+        ({"referrers": ["a/b", 7]}, "referrers[1]"),
+        ({"referrers": ["a/b", "c/d", "a/b"]}, "referrers[2]"),
     ],
 )
 def test_invalid_field_is_named(change: dict[str, Any], field: str | None) -> None:
@@ -304,7 +311,13 @@ def note(
 ) -> None:
     """What has become of a transfer; ``facts`` go with the last state."""
     for number, state in enumerate(states, start=1):
-        requested = {"artifacts": 1, "channel": "prod", "audience": ["a.azurecr.io"], "expiresInSeconds": 60}
+        requested = {
+            "artifacts": 1,
+            "channel": "prod",
+            "audience": ["a.azurecr.io"],
+            "expiresInSeconds": 60,
+            "referrers": "none",
+        }
         own: Mapping[str, Any] = requested if state == "requested" else {}
         JournalStore(side.blobs, side.projection).record(
             *(Kind.TRANSFERS, transfer_id, State(state), facts if facts and number == len(states) else own),
@@ -326,12 +339,21 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
         "channel": "prod",
         "audience": ["a.azurecr.io"],
         "expiresInSeconds": 60,
+        "referrers": "none",
     }
     assert body["createdAt"] == body["updatedAt"] == "2026-11-23T08:00:00Z"
     assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
     assert ("Retry-After" in response.headers) == (states[-1] != "sealed")
     assert ("cancel" in body["links"]) == (states[-1] not in {"sealing", "sealed"})
     assert "error" not in body
+
+
+def test_transfer_tells_which_referrers_go_along_once_it_is_planned(side: SourceSide) -> None:
+    note(side, "requested")
+    assert "referrers" not in call("get_transfer", None, transfer_id=ID)[1]
+    told = [{"artifactType": "a/b", "travels": False, "count": 1, "example": "team/app@sha256:0"}]
+    note(side, "planned", facts={"blobs": 1, "artifacts": 1, "referrers": told})
+    assert call("get_transfer", None, transfer_id=ID)[1]["referrers"] == told
 
 
 def test_progress_is_counted_while_it_exports_and_hashes(side: SourceSide) -> None:
@@ -637,6 +659,7 @@ def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
         "channel": "prod",
         "audience": ["target.azurecr.io"],
         "expiresInSeconds": 30 * 24 * 3600,
+        "referrers": "all",
     }
 
 

@@ -449,7 +449,11 @@ class SourceRound:
         self.client = DurableClient()
         self.journals = JournalStore(self.side.blobs, self.side.projection)
         request = RequestDocument(
-            artifacts=("team/app:v1",), channel=CHANNEL, audience=tuple(AUDIENCE), expires_in_seconds=3600
+            artifacts=("team/app:v1",),
+            channel=CHANNEL,
+            audience=tuple(AUDIENCE),
+            expires_in_seconds=3600,
+            referrers="all",
         )
         facts = {
             "channel": CHANNEL,

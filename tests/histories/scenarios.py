@@ -143,6 +143,7 @@ def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
         channel=CHANNEL,
         audience=tuple(AUDIENCE),
         expires_in_seconds=90 * 24 * 3600,
+        referrers="all",
     )
     WorkFolder(side.blobs, TRANSFER_ID).create(REQUEST, request)
     journals = JournalStore(side.blobs, side.projection)
