@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobClient, BlobLeaseClient, ContentSettings
+from azure.storage.blob import BlobClient, BlobLeaseClient, ContentSettings, StandardBlobTier
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
@@ -425,6 +425,19 @@ def test_copy_of_another_blob_that_bears_our_mark_is_not_ours(azurite: tuple[Azu
         blobs.copy((C, "x"), ("incoming", "y"), etag=etag, metadata={})
     for container, name in ((C, "x"), (C, "evil"), ("incoming", "y")):
         blobs.delete(container, name)
+
+
+def test_copy_of_an_archived_blob_is_a_conflict_and_nothing_is_there(
+    azurite: tuple[Azurite, AzureBlobs],
+) -> None:
+    server, blobs = azurite
+    blobs.put(C, "archived", b"content")
+    with server.service_client() as service:
+        service.get_blob_client(C, "archived").set_standard_blob_tier(StandardBlobTier.ARCHIVE)
+    with pytest.raises(ServiceError, match="CONFLICT"):
+        blobs.copy((C, "archived"), ("staging", "copy"), etag=etag_of(blobs, "archived"), metadata={})
+    assert blobs.stat("staging", "copy") is None
+    blobs.delete(C, "archived")
 
 
 def test_copy_tells_the_state_in_which_it_is_complete(store: BlobStore) -> None:

@@ -222,6 +222,28 @@ def test_promotion_that_takes_time_is_waited_for_and_nothing_is_noted_meanwhile(
     assert seen == [Pending()]
 
 
+def test_upload_that_was_archived_costs_no_number_and_can_be_pushed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The storage does not copy what is archived, before or after its admission."""
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    copy = target.blobs.copy
+
+    def archived(source: tuple[str, str], *rest: Any, **more: Any) -> str | None:
+        if source == ("incoming", f"{TRANSFER_ID}/001"):
+            raise ServiceError(Code.CONFLICT, "archived")
+        return copy(source, *rest, **more)
+
+    monkeypatch.setattr(target.blobs, "copy", archived)
+    outcome = target.run(raw)
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "CONFLICT")
+    assert target.numbers() == []
+    assert target.blobs.names("transfer") == []
+    monkeypatch.undo()
+    assert target.receive(bundle)["outcome"] == "imported"
+
+
 def test_blob_that_was_never_uploaded_is_told_as_missing() -> None:
     target, bundle = Target(), bundle_of(blob_sizes=(5000, 600))
     raw = target.upload(bundle)
