@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NoReturn, Self, cast
 from urllib.parse import urlsplit
 
@@ -75,6 +76,8 @@ class Settings:
     registry_scope: str
     client_id: str | None
     pipeline: str
+    pipeline_sas_expires_at: datetime | None
+    """When the SAS ends by which the pipeline comes to the storage, where it does not by its identity."""
     pipeline_run_poll_s: int
     pipeline_run_timeout_s: int
     pipeline_runs_at_once: int
@@ -125,6 +128,7 @@ class Settings:
             "registry_scope": read.optional("REGISTRY_SCOPE")
             or "https://containerregistry.azure.net/.default",
             "client_id": read.optional("AZURE_CLIENT_ID"),
+            "pipeline_sas_expires_at": read.moment("PIPELINE_SAS_EXPIRES_AT"),
             "pipeline_run_poll_s": read.integer("PIPELINE_RUN_POLL_S", 15, least=1, most=3600),
             "pipeline_run_timeout_s": read.integer("PIPELINE_RUN_TIMEOUT_S", 14400, least=1, most=7 * _DAY_S),
             "pipeline_runs_at_once": read.integer("PIPELINE_RUNS_AT_ONCE", 5, least=1, most=50),
@@ -202,6 +206,17 @@ class _Reader:
             refuse(name, "not an https URL without user name, query and fragment")
         return value.rstrip("/")
 
+    def moment(self, name: str) -> datetime | None:
+        """A time as a SAS has it in ``se``: a date, or one with a time in UTC."""
+        value = self.optional(name)
+        if value is None:
+            return None
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            refuse(name, f"{value[:40]!r} is no time, such as 2027-01-31T00:00:00Z")
+        return found.replace(tzinfo=found.tzinfo or UTC)
+
     def integer(self, name: str, default: int, *, least: int, most: int) -> int:
         value = self.optional(name) or str(default)
         if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or not least <= int(value) <= most:
@@ -263,6 +278,9 @@ class _Surveyor(_Reader):
 
     def integer(self, name: str, default: int, *, least: int, most: int) -> int:
         return int(self._or(default, super().integer, name, default, least=least, most=most))
+
+    def moment(self, name: str) -> datetime | None:
+        return cast("datetime | None", self._or(None, super().moment, name))
 
     def key_ids(self, name: str) -> tuple[str, ...]:
         return tuple(self._or((), super().key_ids, name))

@@ -61,6 +61,8 @@ param sequenceFloors object = {}
 
 var pipelineName = 'airgap01'
 var isBySas = storageAccessMode == 'SasToken'
+// The member se of the SAS: nothing secret. Of a SAS by a stored access policy there is none.
+var sasExpiry = replace(split(split('${replace(pipelineSas, '?', '&')}&se=', '&se=')[1], '&')[0], '%3A', ':')
 // Storage Blob Data Contributor, and Key Vault Secrets User
 var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
@@ -163,6 +165,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
       REGISTRY_SCOPE: cloud.registryScope
+      PIPELINE_SAS_EXPIRES_AT: sasExpiry
       PIPELINE_RUNS_AT_ONCE: string(pipelineRunsAtOnce)
       HASHES_AT_ONCE: string(hashesAtOnce)
       PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)
@@ -193,6 +196,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
       REGISTRY_SCOPE: cloud.registryScope
+      PIPELINE_SAS_EXPIRES_AT: sasExpiry
       PIPELINE_RUNS_AT_ONCE: string(pipelineRunsAtOnce)
       HASHES_AT_ONCE: string(hashesAtOnce)
       PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)

@@ -52,6 +52,8 @@ param pipelineRunTimeoutSeconds int = 14400
 
 var pipelineName = 'airgap01'
 var isBySas = storageAccessMode == 'SasToken'
+// The member se of the SAS: nothing secret. Of a SAS by a stored access policy there is none.
+var sasExpiry = replace(split(split('${replace(pipelineSas, '?', '&')}&se=', '&se=')[1], '&')[0], '%3A', ':')
 // Storage Blob Data Reader, and Key Vault Secrets User
 var blobReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
@@ -154,6 +156,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
       REGISTRY_SCOPE: cloud.registryScope
+      PIPELINE_SAS_EXPIRES_AT: sasExpiry
       PIPELINE_RUNS_AT_ONCE: string(pipelineRunsAtOnce)
       HASHES_AT_ONCE: string(hashesAtOnce)
       PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)
@@ -180,6 +183,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
       REGISTRY_SCOPE: cloud.registryScope
+      PIPELINE_SAS_EXPIRES_AT: sasExpiry
       PIPELINE_RUNS_AT_ONCE: string(pipelineRunsAtOnce)
       HASHES_AT_ONCE: string(hashesAtOnce)
       PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)

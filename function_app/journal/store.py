@@ -15,6 +15,10 @@ from function_app.storage.paths import JOURNAL
 
 _MAX_TRIES = 20
 _LOG = logging.getLogger(__name__)
+_RECORDED = "journal: %s %s is %s (%s)"
+"""The one line of each entry: kind, id, state, code. Alerts and workbook are made of it (``infra/``)."""
+
+_BAD = frozenset({State.REFUSED, State.DAMAGED, State.FAILED})
 _PUT_AWAY = frozenset({State.QUARANTINED, State.HELD})
 """What follows the decision against an upload: why it was taken stands in the entry before."""
 
@@ -67,6 +71,8 @@ class JournalStore:
                 break
             if self.blobs.create(JOURNAL, entry.name, entry.to_bytes()):
                 journal = journal.extended(entry)
+                level = logging.WARNING if state in _BAD else logging.INFO
+                _LOG.log(level, _RECORDED, kind, about, state, facts.get("code", "-"))
                 break
         else:
             raise ServiceError(Code.SERVICE_THROTTLED, f"{JOURNAL}/{kind}/{about}: too many write to it")

@@ -10,7 +10,8 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from airgap.errors import AirgapError, Code, ServiceError
+from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
+from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.states import RESTING, Kind, State
 from function_app.azure.wiring import source_side
@@ -21,6 +22,7 @@ from function_app.journal.neglected import neglected_journals
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.ports import RowFilter, SourceSide
+from function_app.signs_of_life import tell_of_round
 from function_app.source.receiving import receive
 from function_app.source.sealing import publish
 from function_app.source.starting import start_transfer
@@ -33,6 +35,9 @@ _AT_ONCE = 100
 _RECEIPTS_AT_ONCE = 20
 _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
+
+_WITHOUT_RECEIPT = timedelta(days=14)
+"""How long a receipt may be under way before somebody is told."""
 
 
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
@@ -65,6 +70,7 @@ class Reconciler:
             await asyncio.to_thread(self._read_receipts)
         except AirgapError as error:
             _LOG.warning("receipts: %s", error)
+        tell_of_round(Kind.TRANSFERS, self.side.settings, self.now)
 
     def _read_receipts(self) -> None:
         """Read the receipts whose event was missed: those of the newest transfers that wait for one."""
@@ -75,6 +81,19 @@ class Reconciler:
                     self.side.blobs.list_names(RECEIPTS, f"{row.about}/"), _RECEIPTS_AT_ONCE
                 ):
                     receive(self.side, name, now=self.now)
+                if row.state is State.SEALED and row.updated_at < self.now - _WITHOUT_RECEIPT:
+                    self._tell_of_waiting(row.about)
+
+    def _tell_of_waiting(self, about: str) -> None:
+        """Log that a transfer waits for its receipt, unless that was read just now."""
+        try:
+            journal = JournalStore(self.side.blobs, self.side.projection).read(Kind.TRANSFERS, about)
+        except UntrustedInputError as error:  # the receipts of others are read all the same
+            _LOG.warning("transfer %s: %s", about, error)
+            return
+        if journal.last is not None and journal.state is State.SEALED:
+            since = format_time(journal.last.at)
+            _LOG.warning("transfer %s has waited for its receipt since %s", about, since)
 
     async def _look_after(self, journal: Journal) -> None:
         instance = await find_instance(self.client, journal.about)

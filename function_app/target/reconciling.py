@@ -28,6 +28,7 @@ from function_app.journal.neglected import neglected_journals
 from function_app.journal.store import JournalStore
 from function_app.messages import dump, read
 from function_app.ports import TargetSide
+from function_app.signs_of_life import tell_of_round
 from function_app.storage.door import Door
 from function_app.storage.paths import CLOSING, INCOMING, WORK
 from function_app.storage.turns import HeldPlace, held_places
@@ -84,6 +85,7 @@ class Reconciler:
                 await work()
             except AirgapError as error:
                 _LOG.warning("%s: %s", work.__name__, error)
+        tell_of_round(Kind.IMPORTS, self.side.settings, self.now)
 
     async def free_places(self) -> None:
         """Take turns, and places in queues and at the door, from orchestrations that have ended.

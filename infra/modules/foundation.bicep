@@ -108,6 +108,7 @@ module vault 'vault.bicep' = {
     key: signingKey
     sasSecret: sasSecret
     sas: sas
+    workspaceId: monitoring.outputs.workspaceId
   }
 }
 

@@ -10,6 +10,8 @@ param sasSecret string
 @description('The SAS, with its leading question mark; empty where the pipeline comes by its identity.')
 @secure()
 param sas string
+@description('The workspace in which it stands who used which key and secret.')
+param workspaceId string
 
 resource vault 'Microsoft.KeyVault/vaults@2023-07-01' = {
   name: name
@@ -44,6 +46,15 @@ resource storageSas 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = if (!empty(
     contentType: 'SAS of the pipeline'
   }
   dependsOn: [signing]
+}
+
+resource audit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: vault
+  name: 'audit'
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'AuditEvent', enabled: true }]
+  }
 }
 
 output keyId string = '${vault.properties.vaultUri}keys/${key}'

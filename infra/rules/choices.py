@@ -18,6 +18,9 @@ GROUP = Group(
 PREFIX = "contosogap1"
 """As long as one may be."""
 
+SAS_EXPIRY = "2027-01-31T00:00:00Z"
+_SAS = f"?sv=2023-11-03&spr=https&se={SAS_EXPIRY.replace(':', '%3A')}&sr=c&sp=rl&sig=secret"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -41,7 +44,7 @@ class Choice:
             "prefix": PREFIX,
             "registryName": "contoso",
             **chosen,
-            **({"pipelineSas": "?sv=secret"} if self.access == "SasToken" else {}),
+            **({"pipelineSas": _SAS} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
         }
 

@@ -10,13 +10,14 @@ from infra import roles
 from infra.expansion import Resource
 from infra.expansion.functions import guid
 from infra.roles import Grant
-from infra.rules.choices import GROUP, Deployed
+from infra.rules.choices import GROUP, SAS_EXPIRY, Deployed
 from infra.rules.order import waits
 
 _LEARN = "https://learn.microsoft.com/azure/"
 _STORAGE = "Microsoft.Storage/storageAccounts"
 _CONTAINER = f"{_STORAGE}/blobServices/containers"
 _ASSIGNMENT = "Microsoft.Authorization/roleAssignments"
+_ALERT = "Microsoft.Insights/scheduledQueryRules"
 _DEFINITION = "Microsoft.Authorization/roleDefinitions"
 _REGISTRY = "Microsoft.ContainerRegistry/registries"
 _EVIDENCE = frozenset({"ledger", "receipts", "journal", "custody"})
@@ -35,6 +36,18 @@ _LIMITS: Mapping[str, str] = {
     _PIPELINES["source"]: r"[A-Za-z0-9]{5,50}",
     _PIPELINES["target"]: r"[A-Za-z0-9]{5,50}",
 }
+
+
+ALERTS: Mapping[str, tuple[str, int, str]] = {
+    "function-failed": ("GreaterThan", 0, "PT15M"),
+    "refused": ("GreaterThan", 0, "PT15M"),
+    "failed": ("GreaterThan", 0, "PT15M"),
+    "no-receipt": ("GreaterThan", 0, "PT6H"),
+    "sas-expires": ("GreaterThan", 0, "PT6H"),
+    "reconciler-behind": ("LessThan", 1, "PT30M"),
+    "poison": ("GreaterThan", 0, "PT15M"),
+}
+"""By the end of its name: how many lines are too many, or too few, in what time."""
 
 
 class Relation(NamedTuple):
@@ -59,7 +72,9 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
             f"{_STORAGE}/tableServices": 2,
             f"{_STORAGE}/tableServices/tables": 1,
             "Microsoft.Insights/components": 1,
-            "Microsoft.Insights/scheduledQueryRules": 1,
+            "Microsoft.Insights/diagnosticSettings": 1,
+            "Microsoft.Insights/scheduledQueryRules": len(ALERTS),
+            "Microsoft.Insights/workbooks": 1,
             "Microsoft.KeyVault/vaults": 1,
             "Microsoft.ManagedIdentity/userAssignedIdentities": 1,
             "Microsoft.OperationalInsights/workspaces": 1,
@@ -231,6 +246,51 @@ def _grants(deployed: Deployed) -> Iterator[str]:
             yield f"the assignment {one.name} is not named by what it is"
 
 
+def _alerts(deployed: Deployed) -> Iterator[str]:
+    """Each looks at all since it looked before, and at a number that is there without lines, too."""
+    prefix = f"{deployed.parameters['prefix']}-telemetry-"
+    found = {one.name.removeprefix(prefix): one for one in deployed.of_type(_ALERT)}
+    if found.keys() != ALERTS.keys():
+        yield f"the alerts are {sorted(found)}"
+        return
+    for name, (operator, threshold, minutes) in ALERTS.items():
+        properties = found[name].properties
+        times = (properties.get("evaluationFrequency"), properties.get("windowSize"))
+        criteria = properties.get("criteria", {}).get("allOf", [])
+        query = str(criteria[0].get("query")) if criteria else ""
+        expected = {
+            "query": query,
+            "metricMeasureColumn": "lines",
+            "timeAggregation": "Total",
+            "operator": operator,
+            "threshold": threshold,
+        }
+        if times != (minutes, minutes):
+            yield f"{name} does not look at all that there was in {minutes}"
+        if criteria != [expected] or not query.endswith("| summarize lines = count()"):
+            yield f"{name} is {criteria}, not {operator} {threshold} lines"
+        if not properties.get("displayName"):
+            yield f"{name} says nothing to whom it wakes"
+
+
+def _audit(deployed: Deployed) -> Iterator[str]:
+    """Of all that keeps a log of its own, the vault does."""
+    if (
+        deployed.one("Microsoft.Insights/diagnosticSettings").scope
+        != deployed.one("Microsoft.KeyVault/vaults").id
+    ):
+        yield "nobody writes down who used the signing key"
+
+
+def _workbook(deployed: Deployed) -> Iterator[str]:
+    """It asks the telemetry three things: states, codes, durations."""
+    told = json.loads(deployed.one("Microsoft.Insights/workbooks").properties.get("serializedData", "{}"))
+    if told.get("fallbackResourceIds") != [deployed.one("Microsoft.Insights/components").id]:
+        yield "the workbook asks nobody"
+    if [one.get("name") for one in told.get("items", [])] != ["states", "codes", "durations"]:
+        yield "the workbook does not show states, codes and durations"
+
+
 _SETTINGS: Mapping[str, str] = {
     "CALLERS": "callers",
     "HASHES_AT_ONCE": "hashesAtOnce",
@@ -271,6 +331,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
     vault = deployed.state(deployed.one("Microsoft.KeyVault/vaults"))["properties"]["vaultUri"]
     client = deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", "-app"))
     expected = {
+        "PIPELINE_SAS_EXPIRES_AT": SAS_EXPIRY if deployed.choice.access == "SasToken" else "",
         "TRANSFER_ROLE": side,
         "REGISTRY_LOGIN_SERVER": f"{parameters['registryName']}.registry.invalid",
         "REGISTRY_RESOURCE_ID": registry_id,
@@ -291,6 +352,13 @@ def _text(value: object) -> str:
 
 
 RELATIONS = (
+    Relation(
+        _alerts,
+        "somebody is told of what needs somebody",
+        f"{_LEARN}azure-monitor/alerts/alerts-types#log-alerts",
+    ),
+    Relation(_audit, "a signature that nobody asked for is seen", f"{_LEARN}key-vault/general/logging"),
+    Relation(_workbook, "what happened is seen at a glance", "infra/README.md"),
     Relation(_outputs, "nobody has to look for it in the portal", "infra/README.md"),
     Relation(_settings, "the app does what was chosen", "infra/README.md"),
     Relation(_inventory, "nothing is missing, and nothing is there that nobody asked for", "infra/README.md"),

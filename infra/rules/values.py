@@ -149,7 +149,8 @@ _INSIGHTS = "Microsoft.Insights/components"
 _SITE = "Microsoft.Web/sites"
 _LOCATED = (
     *(_ACCOUNT, _VAULT, _APP_IDENTITY, _INSIGHTS, _SITE, "Microsoft.Insights/scheduledQueryRules"),
-    *("Microsoft.OperationalInsights/workspaces", "Microsoft.Web/serverfarms"),
+    *("Microsoft.Insights/workbooks", "Microsoft.OperationalInsights/workspaces"),
+    "Microsoft.Web/serverfarms",
 )
 _CLIENT = _of(_APP_IDENTITY, "-app", "properties", "clientId")
 _APP_ID = _of(_APP_IDENTITY, "-app", "id")
@@ -263,20 +264,6 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
     ("Microsoft.Insights/scheduledQueryRules", f"{_LEARN}azure-monitor/alerts/alerts-types#log-alerts"): (
         ("properties.enabled", True, "an alert that is off tells nobody"),
         ("properties.severity", 2, "a warning: somebody has to look, today"),
-        ("properties.evaluationFrequency", "PT15M", "soon enough for what takes hours, and cheap"),
-        ("properties.windowSize", "PT15M", "as long as the frequency: nothing falls between two looks"),
-        (
-            "properties.criteria.allOf",
-            [
-                {
-                    "query": "requests | where success == false",
-                    "timeAggregation": "Count",
-                    "operator": "GreaterThan",
-                    "threshold": 0,
-                }
-            ],
-            "one line is enough",
-        ),
         (
             "properties.scopes",
             lambda deployed, _resource: [deployed.one(_INSIGHTS).id],
@@ -287,6 +274,24 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
             lambda deployed, _resource: deployed.parameters.get("actionGroups", []),
             "who is told",
         ),
+    ),
+    ("Microsoft.Insights/workbooks", f"{_LEARN}azure-monitor/visualize/workbooks-automate"): (
+        ("kind", "shared", "everybody who may look at the telemetry sees it"),
+        ("properties.category", "workbook", "else the portal does not list it"),
+        ("properties.sourceId", _of(_INSIGHTS, "", "id"), "it stands with the telemetry it is about"),
+        (
+            "properties.displayName",
+            lambda deployed, _resource: f"{deployed.one(_INSIGHTS).name}: transfers",
+            "what it is listed as",
+        ),
+    ),
+    ("Microsoft.Insights/diagnosticSettings", f"{_LEARN}key-vault/general/logging"): (
+        (
+            "properties.workspaceId",
+            _of("Microsoft.OperationalInsights/workspaces", "", "id"),
+            "who used which key stands where the app's telemetry is",
+        ),
+        ("properties.logs", [{"category": "AuditEvent", "enabled": True}], "each use of a key and secret"),
     ),
     ("Microsoft.Web/serverfarms", _FLEX): (
         ("kind", _plan("functionapp", "linux"), "what the portal takes it for"),

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
@@ -46,6 +47,19 @@ def test_missing_setting_of_the_source_is_named(name: str, value: str | None) ->
     assert_refused(SourceSettings, environment, name)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", None),
+        ("2027-01-31", datetime(2027, 1, 31, tzinfo=UTC)),
+        ("2027-01-31T12:30:00Z", datetime(2027, 1, 31, 12, 30, tzinfo=UTC)),
+    ],
+)
+def test_end_of_the_sas_is_a_time_as_a_sas_has_it(value: str, expected: datetime | None) -> None:
+    settings = SourceSettings.from_environment(ENVIRONMENT | {"PIPELINE_SAS_EXPIRES_AT": value})
+    assert settings.pipeline_sas_expires_at == expected
+
+
 @pytest.mark.parametrize("name", ["IMPORT_PIPELINE", "TRUST_POLICY"])
 def test_missing_setting_of_the_target_is_named(name: str) -> None:
     environment = {k: v for k, v in (ENVIRONMENT | {"TRUST_POLICY": POLICY}).items() if k != name}
@@ -58,6 +72,7 @@ def test_missing_setting_of_the_target_is_named(name: str) -> None:
         (BLOB, "http://account.blob.core.windows.net"),
         (BLOB, "https://account.blob.core.windows.net/?sv=secret-sas"),
         (BLOB, "https://user@host/"),
+        ("PIPELINE_SAS_EXPIRES_AT", "in a year"),
         (BLOB, "https://host:port/"),
         (BLOB, "https://"),
         ("ARM_ENDPOINT", "management.azure.com"),

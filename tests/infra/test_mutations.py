@@ -30,7 +30,6 @@ CHOICES = tuple(
 ACCEPTED: Mapping[str, str] = {
     r".*: parameters\.\w+\.metadata(\.description)?": "words for whoever fills in the form",
     r".*: outputs\.\w+\.metadata(\.description)?": "words for whoever reads the template",
-    r".*/monitoring: .*\.displayName": "the rule's name stands in for it",
     r".*/transfer-storage: resources\.3\.dependsOn\.0": "it waits for the containers, and they for that",
     r".*/vault: .*\.contentType": "words for whoever lists the secrets",
 }
