@@ -69,7 +69,11 @@ class Code(Enum):
         False,
         "Artifacts are missing in the target registry: see the receipt for their digests.",
     )
-    EXPORT_INCONSISTENT = (25, True, "A tag moved while it was exported; start the transfer again.")
+    EXPORT_INCONSISTENT = (
+        25,
+        True,
+        "Somebody pushed the tag while it was exported; start the transfer again when nobody does.",
+    )
     RECEIPT_MALFORMED = (26, False, "Fetch the receipt again; it does not follow docs/format.md.")
     VOLUME_CONFLICT = (
         27,

@@ -93,17 +93,21 @@ class Scan:
             return
         self._seen.add((repository, digest))
         about = f"{repository}@{digest}"
-        if depth > _MAX_DEPTH or len(self._seen) + len(self.left) > MAX_ARTIFACTS:
-            raise PolicyRefusal(
-                Code.ARTIFACT_REFUSED,
-                f"{about}: nested over {_MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
-            )
+        self._require_end(about, depth)
         manifest = self.registry.manifest(repository, digest)
         if obstacle := find_obstacle(manifest, about):
             raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{about}: {obstacle}")
         for child in list_manifests(manifest, about):
             self._follow(repository, child.digest, depth=depth + 1)
         self._include_referrers(repository, digest, depth=depth)
+
+    def _require_end(self, about: str, depth: int = 0) -> None:
+        """Refuse what has no end: somebody may attach any number of things to things."""
+        if depth > _MAX_DEPTH or len(self._seen) + len(self.left) > MAX_ARTIFACTS:
+            raise PolicyRefusal(
+                Code.ARTIFACT_REFUSED,
+                f"{about}: nested over {_MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
+            )
 
     def _include_referrers(self, repository: str, digest: str, *, depth: int) -> None:
         """Include what refers to ``digest`` and is wanted: by the referrers API, or by the referrers tag.
@@ -148,6 +152,7 @@ class Scan:
         _, tag, _ = split_reference(reference)
         if not is_wanted:
             self.left.setdefault(reference, kind)
+            self._require_end(reference)
             return
         self.artifacts.setdefault(
             reference,

@@ -242,3 +242,25 @@ def test_digest_is_taken_from_the_answer_and_must_be_one(liar: LyingRegistry) ->
             registry.resolve("team/app", "v1")
 
     liar.run(use)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        None,
+        {},
+        {"digest": f"sha256:{'0' * 64}"},
+        {"digest": f"sha256:{'0' * 64}", "lastUpdateTime": ""},
+        {"digest": f"sha256:{'0' * 64}", "lastUpdateTime": 7},
+        {"digest": "sha256:abc", "lastUpdateTime": "2026-11-29T08:00:00.0000000Z"},
+        {"lastUpdateTime": "2026-11-29T08:00:00.0000000Z"},
+    ],
+)
+def test_state_of_a_tag_is_a_digest_and_a_time_or_not_believed(liar: LyingRegistry, tag: Any) -> None:
+    liar.content = json.dumps({"registry": "r", "imageName": "team/app", "tag": tag}).encode()
+
+    def use(registry: AzureRegistry) -> None:
+        with pytest.raises(ServiceError, match="SERVICE_UNEXPECTED"):
+            registry.tag("team/app", "v1")
+
+    liar.run(use)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from function_app.source import planning
 from function_app.source.referrers import kind_of, summarize
 from tests.function_app.memory import INDEX_TYPE, Host, MemoryRegistry, make_source
 from tests.function_app.test_export import journal_of, pipelines, run, sealed_manifest
@@ -121,6 +122,22 @@ def test_signature_tag_that_moves_during_the_export_travels_as_it_is_now() -> No
     _, signature = sealed_manifest(blobs).artifacts
     assert (signature.digest, signature.artifact_type) == (registry.tags["team/app", tag], COSIGN)
     assert signature.subject == image
+
+
+@pytest.mark.parametrize("wanted", ["all", (SIGNATURE,)])
+def test_endless_attachments_are_refused_and_can_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, wanted: str | tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(planning, "MAX_ARTIFACTS", 20)
+    side, blobs, registry = make_source()
+    image = registry.push_image("team/app", "v1")
+    for number in range(30):
+        attach(registry, image, "a/flood", annotations={"number": str(number)})
+    outcome = run(Host(side), "team/app:v1", referrers=wanted)
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "ARTIFACT_REFUSED")
+    assert pipelines(side).requests == {}
+    assert run(Host(side), "team/app:v1", transfer_id="f" * 32, referrers="none")["outcome"] == "sealed"
+    assert len(sealed_manifest(blobs, "f" * 32).artifacts) == 1
 
 
 @pytest.mark.parametrize(

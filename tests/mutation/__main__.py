@@ -39,10 +39,11 @@ DEFAULT = (
 """What decides, in the order of how long it takes: together three to four minutes on two cores."""
 
 BY_HAND = tuple(
-    f"function_app/target/{name}.py"
+    f"function_app/{name}.py"
     for name in (
-        *("judging", "admission", "acceptance", "custody", "verifying"),
-        *("importing", "proving", "closing", "putting_away"),
+        *("target/judging", "target/admission", "target/acceptance", "target/custody", "target/verifying"),
+        *("target/importing", "target/proving", "target/closing", "target/putting_away"),
+        *("source/planning", "source/exporting", "source/referrers", "source/caller", "storage/door"),
     )
 )
 """What carries the decisions out, held to the same; half a minute to three minutes each."""
@@ -73,8 +74,9 @@ _OPTIONS = (
 TESTS: Mapping[str, tuple[str, ...]] = {
     "function_app/source": (
         *("tests/function_app/test_export.py", "tests/function_app/test_http_api.py"),
-        "tests/function_app/test_sealing.py",
+        *("tests/function_app/test_sealing.py", "tests/function_app/test_referrers.py"),
     ),
+    "function_app/storage": ("tests/function_app/test_reconciling.py", "tests/function_app/test_intake.py"),
     "function_app/target": (
         *("tests/function_app/test_import.py", "tests/function_app/test_acceptance.py"),
         *("tests/function_app/test_custody.py", "tests/function_app/test_undeclared.py"),
