@@ -235,6 +235,11 @@ class Code(Enum):
         False,
         "The service does not take this request, and would not take it later; keep the message for support.",
     )
+    PIPELINE_UNFIT = (
+        102,
+        True,
+        "Deploy the side's template again, which makes the pipeline as it must be; the import waits for it.",
+    )
 
     @property
     def exit_code(self) -> int:

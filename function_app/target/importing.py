@@ -1,7 +1,12 @@
-"""Target, middle steps: promote and import."""
+"""Target, middle steps: promote and import.
+
+Before each the pipeline is looked at. One that starts by itself would import whatever comes into its
+container, whether or not it was decided upon; one that reads elsewhere would import what was never hashed.
+"""
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.pipeline_runs import run_name
+from airgap.readiness import judge_pipeline
 from function_app.durable.outcomes import Pending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
@@ -24,7 +29,8 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
         UntrustedInputError: ``BLOB_CHANGED``: the copy in custody was written to since it was hashed.
         ServiceError: ``CONFLICT``: something else lies there; ``SERVICE_THROTTLED``: it is written to this
-            moment, by another delivery of this step; ``SERVICE_UNEXPECTED``: there is no copy in custody.
+            moment, by another delivery of this step; ``SERVICE_UNEXPECTED``: there is no copy in custody;
+            ``PIPELINE_UNFIT``: the pipeline would import by itself, or from elsewhere.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
@@ -36,6 +42,7 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     staged, path = staged_path(inspection, blob.name), blob_path(inspection.bundle, blob.name)
     if work.find(_note(blob.name), PromotionNote) is not None:  # what lies there by now is the run's business
         return Promoted()
+    _require_fit_pipeline(side)
     promoted = side.blobs.copy((STAGING, staged), (TRANSFER, path), etag=etag, metadata=blob.metadata)
     if promoted is None:
         return Pending()
@@ -54,8 +61,10 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
         UntrustedInputError: ``BLOB_CHANGED``: somebody else wrote to it.
+        ServiceError: ``PIPELINE_UNFIT``: as :func:`promote_blob`.
     """
     require_going(side.blobs, order.owner)
+    _require_fit_pipeline(side)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
     name = inspection.blobs[order.number].name
@@ -72,6 +81,19 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
         },
     )
     return started(side, run)
+
+
+def _require_fit_pipeline(side: TargetSide) -> None:
+    """Go on only with a pipeline that is made, reads the container ``transfer``, and starts nothing itself.
+
+    Not checked: what its identity may do. Who deploys it decides that, and ``infra/roles.json`` says it.
+    """
+    settings = side.settings
+    found = side.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)
+    wanted = f"{settings.blob_service_url}/{TRANSFER}"
+    for check in judge_pipeline("target", settings.pipeline, found, None, container_url=wanted):
+        if not check.is_ok:
+            raise ServiceError(Code.PIPELINE_UNFIT, f"{settings.pipeline}, {check.id}: {check.detail}")
 
 
 def _note(blob: str) -> str:

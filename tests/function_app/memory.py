@@ -283,6 +283,18 @@ class MemoryPipelines:
                 self.requests[name] = request
 
 
+def import_pipeline(*, trigger: str = "Disabled", container: str = "transfer") -> dict[str, Any]:
+    """ARM ``properties`` of an import pipeline at the account of :data:`ENVIRONMENT`."""
+    return {
+        "provisioningState": "Succeeded",
+        "source": {
+            "type": "AzureStorageBlobContainer",
+            "uri": ENVIRONMENT["TransferStorage__blobServiceUri"] + container,
+        },
+        "trigger": {"sourceTrigger": {"status": trigger}},
+    }
+
+
 def succeeded(**response: Any) -> dict[str, Any]:
     return {"provisioningState": "Succeeded", "response": {"status": "Succeeded", **response}}
 
@@ -327,12 +339,14 @@ def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlo
 def make_target(policy_json: bytes, *, key: SigningKey | None = None) -> tuple[TargetSide, MemoryBlobs]:
     """A target whose import does nothing but succeed; its registry is a :class:`MemoryRegistry`."""
     blobs = MemoryBlobs()
+    pipelines = MemoryPipelines(lambda _: succeeded())
+    pipelines.pipelines["importPipelines", ENVIRONMENT["IMPORT_PIPELINE"]] = import_pipeline()
     side = TargetSide(
         settings=TargetSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()}),
         blobs=blobs,
         projection=MemoryProjection(),
         registry=MemoryRegistry(),
-        pipelines=MemoryPipelines(lambda _: succeeded()),
+        pipelines=pipelines,
         signing=LocalKeys([key or new_key()]),
     )
     return side, blobs

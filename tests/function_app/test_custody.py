@@ -18,7 +18,7 @@ from function_app.ports import BlobStat
 from function_app.target.importing import promote_blob
 from function_app.target.wire import Promoted
 from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, default_key, make_bundle, make_policy, new_key
-from tests.function_app.memory import START, succeeded
+from tests.function_app.memory import START, import_pipeline, succeeded
 from tests.function_app.test_import import RECEIPT_KEY, Target, bundle_of, flip
 
 AFTER_ADMISSION = ("take_turn", "hash_staged_parts", "accept_bundle", "promote_blob", "start_import_run")
@@ -155,6 +155,35 @@ def test_promoted_blob_that_somebody_else_wrote_to_is_not_imported(how: str) -> 
     outcome = target.receive(bundle)
     assert (outcome["code"], target.pipelines.requests) == (Code.BLOB_CHANGED.name, {})
     assert target.receipt(outcome).verdict is ReceiptVerdict.PARTIAL
+
+
+@pytest.mark.parametrize("activity", ["promote_blob", "start_import_run"])
+@pytest.mark.parametrize(
+    "unfit",
+    [import_pipeline(trigger="Enabled"), import_pipeline(container="incoming"), None],
+    ids=["starts by itself", "reads the uploads", "is gone"],
+)
+def test_pipeline_that_would_import_behind_our_back_gets_nothing_until_it_is_mended(
+    unfit: dict[str, Any] | None, activity: str
+) -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000,))
+    pipelines, name = target.pipelines.pipelines, ("importPipelines", "import01")
+    fit = pipelines[name]
+    seen: list[tuple[int, int]] = []
+
+    def change() -> None:
+        del pipelines[name]
+        if unfit is not None:
+            pipelines[name] = unfit
+        target.host.before[activity] = mend
+
+    def mend() -> None:
+        seen.append((len(target.blobs.names("transfer")), len(target.pipelines.requests)))
+        pipelines[name] = fit
+
+    target.host.before[activity] = change
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert seen == [(0 if activity == "promote_blob" else 1, 0)]
 
 
 def test_blob_planted_where_a_bundle_is_promoted_to_is_not_imported_whatever_mark_it_bears() -> None:
