@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -207,6 +207,7 @@ class Azurite:
         port: int = 0,
         table_port: int = 0,
         key: str | None = None,
+        more_accounts: Sequence[str] = (),
         install: Path = DEFAULT_INSTALL,
     ) -> Self:
         """Start Azurite with its contents in ``folder``, and return once it listens.
@@ -218,21 +219,24 @@ class Azurite:
             port: of the blob service; 0 takes a free one.
             table_port: of the table service, likewise.
             key: The account key in base64; by default a new random one.
+            more_accounts: Served as well, with the same key; `of` tells their addresses.
             install: Where ``install_azurite`` put it.
 
         Raises:
             AzuriteError: It is not installed, or did not listen within 30 s.
         """
-        if not re.fullmatch("[a-z0-9]{3,24}", account):
-            raise AzuriteError(
-                f"not a storage account name: {account!r} (3 to 24 lower-case letters and digits)"
-            )
+        for name in (account, *more_accounts):
+            if not re.fullmatch("[a-z0-9]{3,24}", name):
+                raise AzuriteError(
+                    f"not a storage account name: {name!r} (3 to 24 lower-case letters and digits)"
+                )
         if not is_installed(install):
             raise AzuriteError("Azurite is not installed: run python -m local_cloud.azurite install")
         key = key or base64.b64encode(secrets.token_bytes(64)).decode()
         folder.mkdir(parents=True, exist_ok=True)
         cert_file, key_file = ca.issue(f"azurite-{account}")
         log_file = folder / "azurite.log"
+        accounts = ";".join(f"{name}:{key}" for name in (account, *more_accounts))
         with log_file.open("wb") as log:
             child = subprocess.Popen(
                 [
@@ -245,7 +249,7 @@ class Azurite:
                     *("--cert", str(cert_file), "--key", str(key_file), "--oauth", "basic"),
                     *("--location", str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
                 ],
-                env={**_environment(), "AZURITE_ACCOUNTS": f"{account}:{key}"},
+                env={**_environment(), "AZURITE_ACCOUNTS": accounts},
                 cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -266,6 +270,13 @@ class Azurite:
             ca_file=ca.ca_file,
             _child=child,
         )
+
+    def of(self, account: str) -> Self:
+        """The same Azurite for another of its accounts; to stop one is to stop both."""
+        blob, queue, table = (
+            f"{url.rpartition('/')[0]}/{account}" for url in (self.blob_url, self.queue_url, self.table_url)
+        )
+        return replace(self, account=account, blob_url=blob, queue_url=queue, table_url=table)
 
     @property
     def connection_string(self) -> str:

@@ -1,7 +1,9 @@
 """One side of the air gap on this machine: an Azure cloud with everything that the product touches there.
 
-A `Cloud` keeps what Azure would keep (keys, role assignments, pipelines, stored content) over `disconnect`
-and `connect`, on the same ports, as when a network goes and comes back.
+It is set up from the templates of `infra/`: ARM here gets the request that ``az deployment group create``
+makes, and what the template says is what there is. A `Cloud` keeps what Azure would keep (keys, role
+assignments, pipelines, stored content) over `disconnect` and `connect`, on the same ports, as when a network
+goes and comes back.
 """
 
 import asyncio
@@ -9,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,32 +22,28 @@ from typing import Any, Literal
 import requests
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from local_cloud import web
-from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess, arm_app
+from infra.templates import FOLDER, arm_path
+from local_cloud.acr_transfer import Behaviour
 from local_cloud.azurite import Azurite
-from local_cloud.identity import identity_app
 from local_cloud.key_vault import KeyVault
+from local_cloud.machine import Machine, Service
 from local_cloud.pki import CertificateAuthority
 from local_cloud.registry import Registry
-from local_cloud.tokens import TokenAuthority
+from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
 PROJECT = Path(__file__).resolve().parent.parent
-CONTAINERS: Mapping[str, tuple[str, ...]] = {
-    "source": ("transfer", "ledger", "work", "receipts", "journal"),
-    "target": (
-        *("incoming", "staging", "transfer", "quarantine", "receipts", "ledger", "work", "journal"),
-        "custody",
-    ),
-}
-JOURNAL_TABLE = "journal"
-PIPELINE = "airgap01"
 SIGNING_KEY = "bundle-signing"
-_ARM = "https://management.azure.com/"
-_API_VERSION = "2025-06-01-preview"
+PIPELINE_SAS: Mapping[str, str] = {"source": "alrw", "target": "rl"}
+"""What the SAS of a pipeline allows, and nothing else."""
+
+_DEPLOYMENTS_API_VERSION = "2025-04-01"
+_DEPLOYMENT_S = 120.0
+_POLL_S = 0.05
 _HOST_START_S = 60.0
 _HOST_STOP_S = 15.0
 
 Role = Literal["source", "target"]
+AccessMode = Literal["ManagedIdentity", "SasToken"]
 
 
 class CloudError(Exception):
@@ -53,44 +52,79 @@ class CloudError(Exception):
 
 @dataclass(kw_only=True)
 class Cloud:
-    """The services of one side; `role` decides which end of the transfer the app plays."""
+    """The services of one side; `role` decides which end of the transfer the app plays.
+
+    The pipeline comes to its storage as ``access_mode`` says; unless told, by a SAS at the source and by its
+    identity at the target.
+    """
 
     role: Role
     folder: Path
     ca: CertificateAuthority
     behaviour: Behaviour = field(default_factory=Behaviour)
-    azurite: Azurite = field(init=False)
-    registry: Registry = field(init=False)
-    vault: KeyVault = field(init=False)
+    access_mode: AccessMode | None = None
+    machine: Machine = field(init=False)
     api_url: str = field(init=False, default="")
-    _ports: dict[str, int] = field(init=False, default_factory=dict)
-    _servers: list[web.Server] = field(init=False, default_factory=list)
+    _api_port: int = field(init=False, default=0)
     _host: "subprocess.Popen[bytes] | None" = field(init=False, default=None)
-    _app_settings: dict[str, str] = field(init=False, default_factory=dict)
-    _storage_key: str | None = field(init=False, default=None)
-    _acr: AcrTransfer | None = field(init=False, default=None)
+    _parameters: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Make what outlives a disconnection: identities, keys, tokens."""
+        """Make what is there before anything is deployed: a tenant with its owner, and an empty group."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.tokens = TokenAuthority()
-        self.vault = KeyVault(self.tokens)
-        self.app_principal = str(uuid.uuid4())
-        self.app_client = str(uuid.uuid4())
-        self.acr_principal = str(uuid.uuid4())
-        self.owner_principal = str(uuid.uuid4())
-        self.identity_header = uuid.uuid4().hex
-        self.public_key_pem = self.vault.create_ec_key(SIGNING_KEY, "P-384")
-        self.vault.grant(self.app_principal, "keys/get", "keys/sign")
+        subscription = f"/subscriptions/{uuid.uuid4()}"
+        self.group_id = f"{subscription}/resourceGroups/airgap"
         self.registry_id = (
-            f"/subscriptions/{uuid.uuid4()}/resourceGroups/airgap/providers/"
+            f"{subscription}/resourceGroups/registries/providers/"
             f"Microsoft.ContainerRegistry/registries/acr{self.role}"
         )
+        self.machine = Machine(
+            registry_id=self.registry_id,
+            group_id=self.group_id,
+            folder=self.folder,
+            ca=self.ca,
+            behaviour=self.behaviour,
+        )
+
+    @property
+    def azurite(self) -> Azurite:
+        """What the transfer account is kept in; who comes here is asked for no role."""
+        return self.machine.azurite.of(self._account)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry beside which everything is deployed."""
+        return self.machine.registry
+
+    @property
+    def vault(self) -> KeyVault:
+        """The key vault."""
+        return self.machine.vault
+
+    @property
+    def tokens(self) -> TokenAuthority:
+        """The tenant."""
+        return self.machine.tokens
+
+    @property
+    def owner_principal(self) -> str:
+        """Who owns the subscription, and deploys."""
+        return self.machine.owner_principal
+
+    @property
+    def public_key_pem(self) -> str:
+        """The public half of the key that signs, in PEM."""
+        return self.vault.public_key(SIGNING_KEY)
+
+    @property
+    def blob_url(self) -> str:
+        """The blob service of the transfer account."""
+        return self.azurite.blob_url
 
     @property
     def container_url(self) -> str:
         """The container that the cloud's pipeline reads or writes."""
-        return f"{self.azurite.blob_url}/transfer"
+        return f"{self.blob_url}/transfer"
 
     @property
     def host_pid(self) -> int | None:
@@ -102,125 +136,81 @@ class Cloud:
         """What the Functions host wrote."""
         return self.folder / "functions-host.log"
 
-    async def connect(self) -> None:
-        """Start every service but the app, and deploy: containers, roles, the pipeline."""
-        await self._connect_storage()
-        await self._connect_registry()
-        await self._serve("vault", self.vault.app())
-        identity = identity_app(
-            self.tokens,
-            principal_id=self.app_principal,
-            client_id=self.app_client,
-            header_secret=self.identity_header,
-        )
-        await self._serve("identity", identity, tls=False)
-        if self._acr is None:
-            self._acr = AcrTransfer(
-                tokens=self.tokens,
-                registry_id=self.registry_id,
-                registry=RegistryAccess(
-                    login_server=self.registry.login_server,
-                    principal_id=self.acr_principal,
-                    ca_file=self.ca.ca_file,
-                ),
-                ca_file=self.ca.ca_file,
-                behaviour=self.behaviour,
-            )
-            await self._serve("arm", arm_app(self._acr))
-            await asyncio.to_thread(self._deploy_pipeline)
-        else:
-            await self._serve("arm", arm_app(self._acr))
+    @property
+    def _prefix(self) -> str:
+        return f"gap{self.role}"
 
-    async def _connect_storage(self) -> None:
-        self.azurite = await asyncio.to_thread(
-            Azurite.start,
-            account=f"stor{self.role}",
-            folder=self.folder / "storage",
-            ca=self.ca,
-            port=self._ports.get("storage", 0),
-            table_port=self._ports.get("tables", 0),
-            key=self._storage_key,
-        )
-        self._storage_key = self.azurite.key
-        self._ports["storage"] = int(self.azurite.blob_url.split(":")[2].split("/")[0])
-        self._ports["tables"] = int(self.azurite.table_url.split(":")[2].split("/")[0])
-        await asyncio.to_thread(self.azurite.ensure_containers, *CONTAINERS[self.role])
-        await asyncio.to_thread(self.azurite.ensure_table, JOURNAL_TABLE)
+    @property
+    def _account(self) -> str:
+        return f"{self._prefix}transfer"
 
-    async def _connect_registry(self) -> None:
-        self.registry = await Registry.start(
-            name=f"acr{self.role}",
-            folder=self.folder / "registry",
-            ca=self.ca,
-            tokens=self.tokens,
-            port=self._ports.get("registry", 0),
-        )
-        self._ports["registry"] = int(self.registry.login_server.split(":")[1])
-        self.registry.grant(self.app_principal, "AcrPull")
-        self.registry.grant(self.acr_principal, "AcrPull", "AcrPush")
-
-    async def _serve(self, name: str, app: Any, *, tls: bool = True) -> None:
-        context = self.ca.server_context(f"{self.role}-{name}") if tls else None
-        server = await web.serve(app, ssl_context=context, port=self._ports.get(name, 0))
-        self._ports[name] = server.port
-        self._servers.append(server)
-
-    def url(self, service: Literal["vault", "identity", "arm"]) -> str:
+    def url(self, service: Service) -> str:
         """Where a service answers."""
-        return f"{'http' if service == 'identity' else 'https'}://127.0.0.1:{self._ports[service]}"
+        return self.machine.url(service)
 
-    def _deploy_pipeline(self) -> None:
-        """What a deployment does: roles and the pipeline; by SAS at the source, by identity at the target."""
-        acr = self._acr
-        assert acr is not None  # noqa: S101 - made by the caller
-        for principal in (self.owner_principal, self.app_principal):
-            acr.grant(principal, "Container Registry Transfer Pipeline Contributor", self.registry_id)
-        if self.role == "source":
-            sas = self.sas("transfer", "racwl", lifetime=timedelta(days=365))
-            self.vault.set_secret("export-sas", "?" + sas)
-            storage = {
-                "type": "AzureStorageBlobContainer",
-                "uri": self.container_url,
-                "storageAccessMode": "SasToken",
-                "keyVaultUri": f"{self.url('vault')}/secrets/export-sas",
-            }
-            body = {"target": storage, "options": ["OverwriteBlobs"]}
-        else:
-            storage = {
-                "type": "AzureStorageBlobContainer",
-                "uri": self.container_url,
-                "storageAccessMode": "ManagedIdentity",
-            }
-            body = {"source": storage, "trigger": {"sourceTrigger": {"status": "Disabled"}}}
-            body["options"] = ["OverwriteTags"]
-        kind = "exportPipelines" if self.role == "source" else "importPipelines"
-        answer = requests.put(
-            f"{self.url('arm')}{self.registry_id}/{kind}/{PIPELINE}",
-            params={"api-version": _API_VERSION},
-            headers={"Authorization": f"Bearer {self.tokens.mint(self.owner_principal, _ARM)}"},
-            json={"identity": {"type": "SystemAssigned"}, "properties": body},
-            verify=str(self.ca.ca_file),
-            timeout=30,
-        )
-        if not answer.ok:
-            raise CloudError(f"{kind} was refused: {answer.text[:300]}")
-        pipeline_principal = answer.json()["identity"]["principalId"]
-        # Grants come second: a system-assigned identity exists only once its pipeline does.
-        self.vault.grant(pipeline_principal, "secrets/get")
-        role = "Contributor" if self.role == "source" else "Reader"
-        acr.grant(pipeline_principal, f"Storage Blob Data {role}", self.container_url)
+    async def connect(self) -> None:
+        """Start every service but the app; the first time, deploy."""
+        await self.machine.start()
+        if not self._parameters:
+            await self.deploy()
 
-    async def start_app(
-        self, settings: Mapping[str, str] | None = None, *, is_delivering_twice: bool = False
-    ) -> str:
+    async def deploy(self, **parameters: Any) -> None:
+        """Deploy the template of this side: with what was given before, and these parameters.
+
+        Raises:
+            CloudError: ARM refuses it, or the deployment fails; with ARM's words.
+        """
+        self._parameters = {**(self._parameters or self._first_parameters()), **parameters}
+        await asyncio.to_thread(self._deploy)
+
+    def _first_parameters(self) -> dict[str, Any]:
+        """What somebody would give on the command line, beside the file for this cloud.
+
+        That the SAS is there before its account is the one liberty taken: in Azure it takes two deployments.
+        """
+        given = json.loads((FOLDER / "parameters" / "local.json").read_text(encoding="utf-8"))["parameters"]
+        values = {name: one["value"] for name, one in given.items()}
+        mode = self.access_mode or ("SasToken" if self.role == "source" else "ManagedIdentity")
+        sas = self.sas("transfer", PIPELINE_SAS[self.role], lifetime=timedelta(days=365))
+        return {
+            **values,
+            "cloud": {**values["cloud"], "armEndpoint": self.url("arm")},
+            "prefix": self._prefix,
+            "registryName": self.registry_id.rpartition("/")[2],
+            "registryResourceGroup": "registries",
+            "storageAccessMode": mode,
+            "pipelineSas": f"?{sas}" if mode == "SasToken" else "",
+        }
+
+    def _deploy(self) -> None:
+        url = f"{self.url('arm')}{self.group_id}/providers/Microsoft.Resources/deployments/airgap"
+        template = json.loads(arm_path(self.role).read_text(encoding="utf-8"))
+        given = {name: {"value": value} for name, value in self._parameters.items()}
+        body = {"properties": {"mode": "Incremental", "template": template, "parameters": given}}
+        with requests.Session() as session:
+            session.headers["Authorization"] = (
+                f"Bearer {self.tokens.mint(self.owner_principal, ARM_AUDIENCES[0])}"
+            )
+            session.params = {"api-version": _DEPLOYMENTS_API_VERSION}
+            session.verify = str(self.ca.ca_file)
+            session.trust_env = False  # a certificate authority of the environment would come first
+            answer = session.put(url, json=body, timeout=_DEPLOYMENT_S)
+            deadline = time.monotonic() + _DEPLOYMENT_S
+            while answer.ok and answer.json()["properties"]["provisioningState"] == "Running":
+                if time.monotonic() > deadline:
+                    raise CloudError(f"the {self.role}'s deployment did not end within {_DEPLOYMENT_S:.0f} s")
+                time.sleep(_POLL_S)
+                answer = session.get(url, timeout=_DEPLOYMENT_S)
+            if not answer.ok or answer.json()["properties"]["provisioningState"] != "Succeeded":
+                error = answer.json().get("error") or answer.json()["properties"]["error"]
+                raise CloudError(f"the {self.role}'s deployment failed: {json.dumps(error)[:1000]}")
+
+    async def start_app(self, *, is_delivering_twice: bool = False) -> str:
         """Start the Functions host with the project's app; returns the base URL of its API.
 
         Args:
-            settings: further app settings, beside those that name the cloud's services.
             is_delivering_twice: every activity and every blob event comes twice, as Azure may do.
         """
-        if settings is not None:
-            self._app_settings = dict(settings)
         self._host = await asyncio.to_thread(self._start_host, is_delivering_twice=is_delivering_twice)
         return self.api_url
 
@@ -229,14 +219,14 @@ class Cloud:
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "local_cloud.functions_host", "--app", str(PROJECT)]
         command += ["--db", str(self.folder / "functions-host.db"), "--ready-file", str(ready)]
-        command += ["--port", str(self._ports.get("api", 0)), "--scan-interval-s", "0.5"]
+        command += ["--port", str(self._api_port), "--scan-interval-s", "0.5"]
         command += ["--until-stdin-closes"]
         command += ["--deliver-twice"] if is_delivering_twice else []
         with self.host_log.open("ab") as log:
             host = subprocess.Popen(
                 command,
                 cwd=PROJECT,
-                env=self.app_environment() | self._app_settings,
+                env=self.app_environment(),
                 stdin=subprocess.PIPE,  # closes when this process dies, however it does; so the host ends
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -252,28 +242,23 @@ class Cloud:
             except subprocess.TimeoutExpired:
                 continue
         self.api_url = json.loads(ready.read_text())["url"]
-        self._ports["api"] = int(self.api_url.rsplit(":", 1)[1])
+        self._api_port = int(self.api_url.rsplit(":", 1)[1])
         return host
 
     def app_environment(self) -> dict[str, str]:
-        """The app settings that infra/ would deploy, and what App Service adds."""
+        """The app settings that are deployed, and what App Service or only this machine adds."""
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR") if name in os.environ}
-        return kept | {
-            "TRANSFER_ROLE": self.role,
-            "AzureWebJobsStorage": self.azurite.connection_string,
-            "TransferStorage__blobServiceUri": self.azurite.blob_url,
-            "TransferStorage__tableServiceUri": self.azurite.table_url,
-            "REGISTRY_LOGIN_SERVER": self.registry.login_server,
-            "REGISTRY_RESOURCE_ID": self.registry_id,
-            "SIGNING_KEYS": f"{self.url('vault')}/keys/{SIGNING_KEY}",
-            "ARM_ENDPOINT": self.url("arm"),
-            "ARM_SCOPE": f"{_ARM}.default",
-            "ARM_API_VERSION": _API_VERSION,
-            "PIPELINE_RUN_POLL_S": "1",
-            "EXPORT_PIPELINE" if self.role == "source" else "IMPORT_PIPELINE": PIPELINE,
-            "CLOUD_NAME": "LocalCloud",
+        return {**kept, **self.machine.app_settings, **self._of_app_service(), **self._of_this_machine()}
+
+    def _of_app_service(self) -> dict[str, str]:
+        return {
             "IDENTITY_ENDPOINT": f"{self.url('identity')}/msi/token",
-            "IDENTITY_HEADER": self.identity_header,
+            "IDENTITY_HEADER": self.machine.identity_header,
+        }
+
+    def _of_this_machine(self) -> dict[str, str]:
+        """A certificate authority that no public client knows."""
+        return {
             "REQUESTS_CA_BUNDLE": str(self.ca.ca_file),
             "SSL_CERT_FILE": str(self.ca.ca_file),
             "PYTHONUTF8": "1",
@@ -296,9 +281,9 @@ class Cloud:
         """A SAS for a container, as the storage's owner would hand it to the operator."""
         return str(
             generate_container_sas(
-                account_name=self.azurite.account,
+                account_name=self._account,
                 container_name=container,
-                account_key=self.azurite.key,
+                account_key=self.machine.storage_key,
                 permission=ContainerSasPermissions.from_string(permissions),
                 expiry=datetime.now(UTC) + lifetime,
                 protocol="https",
@@ -308,15 +293,9 @@ class Cloud:
     async def disconnect(self) -> None:
         """Stop everything that answers; what is stored stays."""
         await asyncio.to_thread(self.stop_app)
-        while self._servers:
-            await self._servers.pop().close()
-        if hasattr(self, "registry"):
-            await self.registry.close()
-        if hasattr(self, "azurite"):
-            await asyncio.to_thread(self.azurite.stop)
+        await self.machine.stop()
 
     async def close(self) -> None:
         """Stop for good."""
-        await self.disconnect()
-        if self._acr is not None:
-            await self._acr.close()
+        await asyncio.to_thread(self.stop_app)
+        await self.machine.close()

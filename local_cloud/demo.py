@@ -156,8 +156,7 @@ class Demo:
 
     async def start(self) -> None:
         """Bring both clouds up, with the app in each; the policy names the keys in their vaults."""
-        await self.source.connect()
-        await self.target.connect()
+        await asyncio.gather(self.source.connect(), self.target.connect())
         self._write_policy()
         for cloud, container, permissions in (
             (self.source, "transfer", "rl"),
@@ -165,11 +164,11 @@ class Demo:
         ):
             self.sas_file(cloud).touch(mode=0o600)
             self.sas_file(cloud).write_text(cloud.sas(container, permissions))
-        policy = {"TRUST_POLICY": self.policy_file.read_text()}
+        policy = json.loads(self.policy_file.read_text())
         await asyncio.gather(
-            self.source.start_app({"PART_SIZE_MIB": "16", **policy}),
-            self.target.start_app(policy),
+            self.source.deploy(trustPolicy=policy, partSizeMib=16), self.target.deploy(trustPolicy=policy)
         )
+        await asyncio.gather(self.source.start_app(), self.target.start_app())
 
     def _write_policy(self) -> None:
         pems = {"source app": self.source.public_key_pem, "target app": self.target.public_key_pem}
@@ -331,7 +330,7 @@ def _answers(url: str) -> bool:
 async def push(demo: Demo, medium: Path | None = None, *, expected: int = 0) -> Moved:
     """Push a medium to the target's intake."""
     return await offline_mover(
-        *("push", str(medium or demo.medium), f"{demo.target.azurite.blob_url}/incoming"),
+        *("push", str(medium or demo.medium), f"{demo.target.blob_url}/incoming"),
         *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.target))),
         ca=demo.ca,
         expected=expected,
@@ -381,7 +380,7 @@ async def refuse_stranger(demo: Demo) -> None:
 def _upload(demo: Demo, name: str, raw: bytes) -> None:
     sas = demo.sas_file(demo.target).read_text()
     with BlobServiceClient(
-        demo.target.azurite.blob_url, credential=sas, connection_verify=str(demo.ca.ca_file)
+        demo.target.blob_url, credential=sas, connection_verify=str(demo.ca.ca_file)
     ) as service:
         service.get_blob_client("incoming", name).upload_blob(raw)
 
@@ -442,9 +441,9 @@ def write_environment(demo: Demo, transfer_id: str) -> None:
         "SOURCE_CREDS": f"{source.registry.admin_username}:{source.registry.admin_password}",
         "TARGET_CREDS": f"{target.registry.admin_username}:{target.registry.admin_password}",
         "SOURCE_STORAGE": source.container_url,
-        "TARGET_STORAGE": f"{target.azurite.blob_url}/incoming",
-        "SOURCE_RECEIPTS": f"{source.azurite.blob_url}/receipts",
-        "TARGET_RECEIPTS": f"{target.azurite.blob_url}/receipts",
+        "TARGET_STORAGE": f"{target.blob_url}/incoming",
+        "SOURCE_RECEIPTS": f"{source.blob_url}/receipts",
+        "TARGET_RECEIPTS": f"{target.blob_url}/receipts",
         "SOURCE_SAS_FILE": str(demo.sas_file(source)),
         "TARGET_SAS_FILE": str(demo.sas_file(target)),
         "TRUST_POLICY_FILE": str(demo.policy_file),
@@ -486,7 +485,7 @@ async def keep_running(demo: Demo, transfer_id: str) -> None:
         ("source registry", f"https://{demo.source.registry.login_server}/v2/"),
         ("target registry", f"https://{demo.target.registry.login_server}/v2/"),
         ("source storage", demo.source.container_url),
-        ("target storage", f"{demo.target.azurite.blob_url}/incoming"),
+        ("target storage", f"{demo.target.blob_url}/incoming"),
     ):
         _SCREEN.print(f"  {name:16} {url}", markup=False)
     _SCREEN.print("Ctrl-C ends it.")

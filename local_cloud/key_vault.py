@@ -124,7 +124,15 @@ class KeyVault:
         """Adds a version of the key `name`; returns its public key in PEM (SubjectPublicKeyInfo)."""
         private = ec.generate_private_key(_CURVES[curve].curve)
         self._add(self._keys, name, _EcKey(curve_name=curve, private=private))
-        public = private.public_key()
+        return self.public_key(name)
+
+    def has_key(self, name: str) -> bool:
+        """Whether there is a key `name`."""
+        return name in self._keys
+
+    def public_key(self, name: str) -> str:
+        """Returns the public key of the current version of `name`, in PEM."""
+        public = self._keys[name][-1].value.private.public_key()
         return public.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         ).decode()

@@ -6,9 +6,9 @@ top of ``service`` (state, triggers), ``runs`` (an export, an import), and below
 ``registry_client``, ``storage``.
 """
 
-from local_cloud.acr_transfer.arm import arm_app
+from local_cloud.acr_transfer.arm import TransferApi, arm_app, arm_app_of
 from local_cloud.acr_transfer.behaviour import Behaviour
 from local_cloud.acr_transfer.registry_client import RegistryAccess
 from local_cloud.acr_transfer.service import AcrTransfer
 
-__all__ = ["AcrTransfer", "Behaviour", "RegistryAccess", "arm_app"]
+__all__ = ["AcrTransfer", "Behaviour", "RegistryAccess", "TransferApi", "arm_app", "arm_app_of"]

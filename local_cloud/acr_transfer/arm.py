@@ -11,11 +11,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local_cloud.acr_transfer.errors import ArmError, invalid, not_found
+from local_cloud.acr_transfer.errors import ArmError, invalid, not_authorized, not_found
 from local_cloud.acr_transfer.records import Run
 from local_cloud.acr_transfer.resources import KINDS, Kind, PipelineRequest, RunRequest, check_name
 from local_cloud.acr_transfer.service import AcrTransfer
-from local_cloud.tokens import ARM_AUDIENCES, TokenRefused
+from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority, TokenRefused
 
 API_VERSIONS = tuple(
     f"{date}-preview"
@@ -25,8 +25,10 @@ API_VERSIONS = tuple(
         *("2025-12-01", "2026-01-01", "2026-03-01", "2026-09-01"),
     )
 )
-_MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""ARM takes templates of so many."""
 _MAX_PAGE = 1000
+_MAX_ECHO_CHARS = 128
 _PROVIDER = "Microsoft.ContainerRegistry"
 _PATH = re.compile(
     r"(?P<registry>/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerRegistry/registries/[^/]+)"
@@ -64,8 +66,13 @@ def arm_app(service: AcrTransfer) -> web.Application:
 
     One application at a time; when it has been cleaned up another may be served, with the same state.
     """
-    app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_arm_answers])
-    app.router.add_route("*", "/{path:.*}", _Front(service).answer)
+    return arm_app_of(TransferApi(service).answer, service)
+
+
+def arm_app_of(answer: Handler, service: AcrTransfer) -> web.Application:
+    """An endpoint of ARM that answers everything by ``answer``; ``service`` works while it is served."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_arm_answers])
+    app.router.add_route("*", "/{path:.*}", answer)
 
     async def work_while_served(_: web.Application) -> AsyncIterator[None]:
         service.open()
@@ -76,11 +83,18 @@ def arm_app(service: AcrTransfer) -> web.Application:
     return app
 
 
-class _Front:
+class TransferApi:
+    """What ARM answers for pipelines and runs of one registry."""
+
     def __init__(self, service: AcrTransfer) -> None:
         self._service = service
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request.
+
+        Raises:
+            ArmError: it is refused; `arm_app_of` words it.
+        """
         self._refuse_if_told()
         call = self._authorise(request)
         if call.operation:
@@ -93,7 +107,7 @@ class _Front:
             case "DELETE":
                 return self._delete(call)
             case _:
-                body = await _body(request)
+                body = await json_body(request)
                 check_name(call.name)
                 return (
                     self._put_run(call, body)
@@ -114,11 +128,11 @@ class _Front:
         )
 
     def _authorise(self, request: web.Request) -> _Call:
-        caller = self._caller(request)
+        caller = caller_of(request, self._service.tokens)
         match = _PATH.fullmatch(request.path)
-        version = _version(request, match["kind"] if match else "")
         if match is None:
             raise ArmError(404, "InvalidResourceType", f"The resource type is not known in '{_PROVIDER}'.")
+        version = version_of(request, f"registries/{match['kind']}", API_VERSIONS)
         kind = next(kind for kind in KINDS if kind.lower() == match["kind"].lower())
         operation = match["operation"] or ""
         if match["registry"].lower() != self._service.registry_id.lower():
@@ -130,12 +144,7 @@ class _Front:
         verb = {"GET": "read", "PUT": "write", "DELETE": "delete"}[request.method]
         action = f"{_PROVIDER}/registries/{kind}/{'operationStatuses/' if operation else ''}{verb}"
         if not self._service.roles.allows(caller, action, request.path):
-            message = (
-                f"The client '{caller}' with object id '{caller}' does not have authorization to perform"
-                f" action '{action}' over scope '{request.path}' or the scope is invalid."
-                " If access was recently granted, please refresh your credentials."
-            )
-            raise ArmError(403, "AuthorizationFailed", message)
+            raise not_authorized(caller, action, request.path)
         return _Call(
             request=request,
             kind=kind,
@@ -144,21 +153,6 @@ class _Front:
             version=version,
             caller=caller,
         )
-
-    def _caller(self, request: web.Request) -> str:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        challenge = f"https://login.microsoftonline.com/{self._service.tokens.tenant_id}"
-        headers = {"WWW-Authenticate": f'Bearer authorization_uri="{challenge}", error="invalid_token"'}
-        if scheme.lower() != "bearer" or not token:
-            message = "Authentication failed. The 'Authorization' header is missing or invalid."
-            raise ArmError(401, "AuthenticationFailed", message, headers=headers)
-        try:
-            return self._service.tokens.verify(token, *ARM_AUDIENCES).principal_id
-        except TokenRefused as refusal:
-            code, message = _TOKEN_CODES.get(
-                refusal.code, ("InvalidAuthenticationToken", "The access token is invalid.")
-            )
-            raise ArmError(401, code, message, headers=headers) from None
 
     def _put_pipeline(self, call: _Call, body: object) -> web.Response:
         request = PipelineRequest.from_json(body, kind=call.kind, version=call.version)
@@ -240,8 +234,35 @@ class _Front:
 _DELETED = "pipelineruns-deleted-"
 
 
-def _version(request: web.Request, kind: str) -> str:
-    version = request.query.get("api-version", "")
+def caller_of(request: web.Request, tokens: TokenAuthority) -> str:
+    """The object id of whoever calls.
+
+    Raises:
+        ArmError: 401: there is no token, or none that counts here.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    challenge = f"https://login.microsoftonline.com/{tokens.tenant_id}"
+    headers = {"WWW-Authenticate": f'Bearer authorization_uri="{challenge}", error="invalid_token"'}
+    if scheme.lower() != "bearer" or not token:
+        message = "Authentication failed. The 'Authorization' header is missing or invalid."
+        raise ArmError(401, "AuthenticationFailed", message, headers=headers)
+    try:
+        return tokens.verify(token, *ARM_AUDIENCES).principal_id
+    except TokenRefused as refusal:
+        code, message = _TOKEN_CODES.get(
+            refusal.code, ("InvalidAuthenticationToken", "The access token is invalid.")
+        )
+        raise ArmError(401, code, message, headers=headers) from None
+
+
+def version_of(request: web.Request, kind: str, known: Sequence[str]) -> str:
+    """The api-version that is asked for, one of those ``known`` of the type; ARM tells no cases apart.
+
+    Raises:
+        ArmError: 400: there is none, it is none, or the type has it not.
+    """
+    named = {name.lower(): value for name, value in request.query.items()}
+    version = named.get("api-version", "").lower()
     if not version:
         message = "The api-version query parameter (?api-version=) is required for all requests."
         raise ArmError(400, "MissingApiVersionParameter", message)
@@ -250,20 +271,31 @@ def _version(request: web.Request, kind: str) -> str:
             f"The api-version '{version[:40]}' is invalid. It must be a date, with or without '-preview'."
         )
         raise ArmError(400, "InvalidApiVersionParameter", message)
-    if version not in API_VERSIONS:
+    if version not in known:
         message = (
             f"No registered resource provider found for API version '{version}' for type"
-            f" 'registries/{kind}'. The supported api-versions are '{', '.join(API_VERSIONS)}'."
+            f" '{kind}'. The supported api-versions are '{', '.join(known)}'."
         )
         raise ArmError(400, "NoRegisteredProviderFound", message)
     return version
 
 
-async def _body(request: web.Request) -> object:
+async def json_body(request: web.Request) -> object:
+    """The body of a request, which is JSON and says so.
+
+    Raises:
+        ArmError: 415: it says something else; 413: too large; 400: it is none.
+    """
+    if request.content_type != "application/json":
+        message = (
+            f"The content media type '{request.content_type[:100]}' is not supported."
+            " Only 'application/json' is supported."
+        )
+        raise ArmError(415, "UnsupportedMediaType", message)
     try:
         content = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        message = f"The request body is larger than {_MAX_BODY_BYTES} bytes."
+        message = f"The request body is larger than {MAX_BODY_BYTES} bytes."
         raise ArmError(413, "RequestContentTooLarge", message) from None
     try:
         return json.loads(content)
@@ -272,7 +304,7 @@ async def _body(request: web.Request) -> object:
 
 
 def _refusal(error: ArmError) -> web.Response:
-    body = {"error": {"code": error.code, "message": str(error)}}
+    body = {"error": error.to_json()}
     return web.json_response(body, status=error.status, headers=error.headers)
 
 
@@ -287,6 +319,8 @@ async def _arm_answers(request: web.Request, handler: Handler) -> web.StreamResp
     except Exception:  # noqa: BLE001 - ARM answers with its error body, never with a trace
         _LOG.exception("the ARM emulator broke")
         answer = _refusal(ArmError(500, "InternalServerError", "The emulator met an unexpected condition."))
+    if asked := request.headers.get("x-ms-client-request-id"):
+        answer.headers["x-ms-client-request-id"] = asked[:_MAX_ECHO_CHARS]
     request_id = str(uuid.uuid4())
     answer.headers["x-ms-request-id"] = request_id
     answer.headers["x-ms-correlation-request-id"] = request.headers.get(

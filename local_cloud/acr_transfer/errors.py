@@ -1,6 +1,7 @@
 """Refusals of the emulator: those of a request (ARM's error body) and those of a run (its error message)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class ArmError(Exception):
@@ -13,6 +14,10 @@ class ArmError(Exception):
         self.status = status
         self.code = code
         self.headers = headers
+
+    def to_json(self) -> dict[str, Any]:
+        """What stands in the member ``error`` of the answer."""
+        return {"code": self.code, "message": str(self)}
 
 
 class RunError(Exception):
@@ -35,3 +40,13 @@ def not_found(resource_id: str) -> ArmError:
         " For more details please go to https://aka.ms/ARMResourceNotFoundFix"
     )
     return ArmError(404, "ResourceNotFound", message)
+
+
+def not_authorized(caller: str, action: str, scope: str) -> ArmError:
+    """Return ARM's refusal of a caller who lacks a role."""
+    message = (
+        f"The client '{caller}' with object id '{caller}' does not have authorization to perform"
+        f" action '{action}' over scope '{scope}' or the scope is invalid."
+        " If access was recently granted, please refresh your credentials."
+    )
+    return ArmError(403, "AuthorizationFailed", message)

@@ -14,7 +14,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.receipt import Receipt, ReceiptVerdict
-from local_cloud.cloud import PIPELINE, SIGNING_KEY
+from local_cloud.cloud import SIGNING_KEY
 from local_cloud.demo import Demo, offline_mover, push, until
 from local_cloud.registry.client import RegistryClient
 from tests.bundles import SigningKey, key_from_private
@@ -62,7 +62,7 @@ def import_runs(demo: Demo) -> list[dict[str, Any]]:
     return [
         r
         for r in runs
-        if r["properties"]["request"]["pipelineResourceId"].endswith(f"importPipelines/{PIPELINE}")
+        if r["properties"]["request"]["pipelineResourceId"].endswith("importPipelines/airgap01")
     ]
 
 
@@ -74,7 +74,7 @@ def upload(demo: Demo, name: str, raw: bytes) -> None:
 def uploader(demo: Demo) -> BlobServiceClient:
     """The target's storage, as whoever holds the upload SAS has it."""
     return BlobServiceClient(
-        demo.target.azurite.blob_url,
+        demo.target.blob_url,
         credential=demo.sas_file(demo.target).read_text(),
         connection_verify=str(demo.ca.ca_file),
     )

@@ -359,13 +359,40 @@ def test_malformed_pipelines_are_refused(source: Side, change: dict[str, Any]) -
 def test_a_body_that_is_no_json_object_is_refused(source: Side, content: bytes) -> None:
     with source.sdk() as client:
         url = f"{source.arm.url}{source.registry_id}/pipelineRuns/run01?api-version={VERSION}"
-        answer = client.send_request(HttpRequest("PUT", url, content=content))
+        headers = {"Content-Type": "application/json"}
+        answer = client.send_request(HttpRequest("PUT", url, content=content, headers=headers))
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InvalidRequestContent")
 
 
-def test_a_body_over_one_mebibyte_is_refused(source: Side) -> None:
-    refused = source.call("PUT", "pipelineRuns/run01", {"padding": "x" * 1_100_000})
+def test_a_body_that_does_not_say_that_it_is_json_is_refused(source: Side) -> None:
+    with source.sdk() as client:
+        url = f"{source.arm.url}{source.registry_id}/pipelineRuns/run01?api-version={VERSION}"
+        answer = client.send_request(HttpRequest("PUT", url, content=b"{}"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "UnsupportedMediaType")
+
+
+def test_a_body_over_four_mebibytes_is_refused(source: Side) -> None:
+    refused = source.call("PUT", "pipelineRuns/run01", {"padding": "x" * 4_200_000})
     assert error_code(refused) == (413, "RequestContentTooLarge")
+
+
+def test_case_of_the_api_version_does_not_matter(source: Side) -> None:
+    url = f"{source.arm.url}{source.registry_id}/exportPipelines?API-VERSION={VERSION.upper()}"
+    assert source.call("GET", url).status_code == 200
+
+
+def test_unknown_path_is_told_before_an_unknown_api_version(source: Side) -> None:
+    path = "/subscriptions/x/providers/Some.Thing?api-version=1999-01-01"
+    answer = source.call("GET", f"{source.arm.url}{path}")
+    assert error_code(answer) == (404, "InvalidResourceType")
+
+
+def test_request_id_of_the_client_comes_back(source: Side) -> None:
+    with source.sdk() as client:
+        url = f"{source.arm.url}{source.registry_id}/exportPipelines?api-version={VERSION}"
+        headers = {"x-ms-client-request-id": "mine"}
+        answer = client.send_request(HttpRequest("GET", url, headers=headers))
+    assert answer.headers["x-ms-client-request-id"] == "mine"
 
 
 def test_a_run_of_a_pipeline_that_does_not_exist_is_refused(source: Side) -> None:

@@ -1,0 +1,373 @@
+"""What the resources of a template are on this machine: servers on loopback, and what they are told.
+
+A `Machine` is what one Azure cloud would have; ARM's makers (`makers`) change it as a deployment says.
+"""
+
+import asyncio
+import base64
+import secrets
+import uuid
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.blob import BlobServiceClient
+
+from infra.expansion import Expansion, Resource
+from local_cloud import web
+from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess
+from local_cloud.acr_transfer.errors import ArmError
+from local_cloud.acr_transfer.records import ManagedIdentity
+from local_cloud.acr_transfer.resources import Kind, PipelineRequest, check_name
+from local_cloud.azurite import Azurite
+from local_cloud.identity import identity_app
+from local_cloud.key_vault import Curve, KeyVault, Permission
+from local_cloud.pki import CertificateAuthority
+from local_cloud.registry import Registry
+from local_cloud.resource_manager import (
+    Deployments,
+    Maker,
+    Resources,
+    Tenancy,
+    resource_manager_app,
+)
+from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
+
+_STORAGE = "Microsoft.Storage/storageAccounts"
+_CONTAINERS = f"{_STORAGE}/blobServices/containers"
+_REGISTRY = "Microsoft.ContainerRegistry/registries"
+_WAIT_S = 60.0
+_T = TypeVar("_T")
+
+Service = Literal["arm", "identity", "registry", "vault"]
+
+NOTHING_BEHIND = (
+    "Microsoft.Authorization/roleDefinitions",
+    "Microsoft.EventGrid/systemTopics",
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions",
+    "Microsoft.Insights/components",
+    "Microsoft.Insights/diagnosticSettings",
+    "Microsoft.Insights/scheduledQueryRules",
+    "Microsoft.Insights/workbooks",
+    "Microsoft.OperationalInsights/workspaces",
+    "Microsoft.Web/serverfarms",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies",
+    f"{_STORAGE}/blobServices",
+    f"{_STORAGE}/managementPolicies",
+    f"{_STORAGE}/tableServices",
+)
+"""Types that ARM keeps here as they were sent, and that change nothing."""
+
+ROLES = {
+    "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull",
+    "bf94e731-3a51-4a7c-8c54-a1ab9971dfc1": "Container Registry Transfer Pipeline Contributor",
+    "12338af0-0e69-4776-bea7-57ae8d297424": "Key Vault Crypto User",
+    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+}
+"""https://learn.microsoft.com/azure/role-based-access-control/built-in-roles"""
+
+_OF_A_VAULT: Mapping[str, tuple[Permission, ...]] = {
+    "Key Vault Crypto User": ("keys/get", "keys/sign"),
+    "Key Vault Secrets User": ("secrets/get",),
+}
+
+
+class Machine:
+    """The services of one cloud beside its registry, which is there before anything is deployed.
+
+    What is stored and where it is served stays over `stop` and `start`.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry_id: str,
+        group_id: str,
+        folder: Path,
+        ca: CertificateAuthority,
+        behaviour: Behaviour,
+    ) -> None:
+        self.tokens = TokenAuthority()
+        self.vault = KeyVault(self.tokens)
+        self.owner_principal = str(uuid.uuid4())
+        self.identity_header = uuid.uuid4().hex
+        self.app_settings: Mapping[str, str] = {}
+        self.immutability: dict[str, int] = {}
+        self.storage_key = base64.b64encode(secrets.token_bytes(64)).decode()
+        self.registry: Registry
+        self.azurite: Azurite
+        self._registry_id = registry_id
+        self._folder = folder
+        self._ca = ca
+        self._behaviour = behaviour
+        self._acr_principal = str(uuid.uuid4())
+        self._acr: AcrTransfer | None = None
+        self._accounts: list[str] = []
+        self._app_identity: ManagedIdentity | None = None
+        self._clients: dict[str, BlobServiceClient] = {}
+        self._ports: dict[str, int] = {}
+        self._servers: dict[str, web.Server] = {}
+        self._resources = Resources(
+            self.makers(), {"Microsoft.Authorization/roleAssignments": self._unassign}
+        )
+        self._deployments = Deployments(self._resources, prepare=self._prepare)
+        for group in (group_id, registry_id.partition("/providers/")[0]):
+            kind = "Microsoft.Resources/resourceGroups"
+            self._resources.add(group, {"type": kind, "name": group.rpartition("/")[2], "location": "local"})
+
+    def url(self, service: Service) -> str:
+        """Where a service answers."""
+        return f"{'http' if service == 'identity' else 'https'}://127.0.0.1:{self._ports[service]}"
+
+    # --- servers
+
+    async def start(self) -> None:
+        """Serve ARM, the registry, and what has been deployed."""
+        self._loop = asyncio.get_running_loop()
+        await self._start_registry()
+        if self._accounts:
+            await self._start_storage()
+        if "vault" in self._ports:
+            await self._start_vault()
+        if self._app_identity:
+            await self._start_identity()
+        await self._start_arm()
+
+    async def stop(self) -> None:
+        """Stop everything that answers."""
+        await self._deployments.settle()
+        while self._servers:
+            await self._servers.popitem()[1].close()
+        if hasattr(self, "registry"):
+            await self.registry.close()
+        while self._clients:
+            self._clients.popitem()[1].close()
+        if hasattr(self, "azurite"):
+            await asyncio.to_thread(self.azurite.stop)
+
+    async def close(self) -> None:
+        """Stop for good."""
+        await self.stop()
+        if self._acr is not None:
+            await self._acr.close()
+
+    async def _start_registry(self) -> None:
+        name = self._registry_id.rpartition("/")[2]
+        self.registry = await Registry.start(
+            name=name,
+            folder=self._folder / "registry",
+            ca=self._ca,
+            tokens=self.tokens,
+            port=self._ports.get("registry", 0),
+        )
+        self._ports["registry"] = int(self.registry.login_server.split(":")[1])
+        self.registry.grant(self._acr_principal, "AcrPull", "AcrPush")
+        properties = {"loginServer": self.registry.login_server, "provisioningState": "Succeeded"}
+        sku = {"name": "Premium", "tier": "Premium"}
+        state = {"type": _REGISTRY, "name": name, "location": "local", "sku": sku, "properties": properties}
+        self._resources.add(self._registry_id, state)
+
+    async def _start_arm(self) -> None:
+        if self._acr is None:
+            self._acr = AcrTransfer(
+                tokens=self.tokens,
+                registry_id=self._registry_id,
+                registry=RegistryAccess(
+                    login_server=self.registry.login_server,
+                    principal_id=self._acr_principal,
+                    ca_file=self._ca.ca_file,
+                ),
+                ca_file=self._ca.ca_file,
+                behaviour=self._behaviour,
+            )
+            subscription = "/".join(self._registry_id.split("/")[:3])
+            self._acr.grant(self.owner_principal, "Owner", subscription)
+        tenancy = Tenancy(
+            tenant_id=self.tokens.tenant_id,
+            subscription_id=self._registry_id.split("/")[2],
+            login_endpoint="https://login.microsoftonline.com",
+            audience=ARM_AUDIENCES[0],
+        )
+        app = resource_manager_app(
+            tenancy=tenancy, transfer=self._acr, resources=self._resources, deployments=self._deployments
+        )
+        await self._serve("arm", app)
+
+    async def _start_storage(self) -> None:
+        first, *others = self._accounts
+        self.azurite = await asyncio.to_thread(
+            Azurite.start,
+            account=first,
+            more_accounts=others,
+            folder=self._folder / "storage",
+            ca=self._ca,
+            port=self._ports.get("blob", 0),
+            table_port=self._ports.get("table", 0),
+            key=self.storage_key,
+        )
+        for service in ("blob", "table"):
+            url = self.azurite.blob_url if service == "blob" else self.azurite.table_url
+            self._ports[service] = int(url.split(":")[2].split("/")[0])
+
+    async def _start_vault(self) -> None:
+        await self._serve("vault", self.vault.app())
+
+    async def _start_identity(self) -> None:
+        identity = self._app_identity
+        assert identity is not None  # noqa: S101 - made by the caller
+        app = identity_app(
+            self.tokens,
+            principal_id=identity.principal_id,
+            client_id=identity.client_id,
+            header_secret=self.identity_header,
+        )
+        await self._serve("identity", app, tls=False)
+
+    async def _serve(self, name: str, app: Any, *, tls: bool = True) -> None:
+        if name in self._servers:
+            return
+        context = self._ca.server_context(f"{self._folder.name}-{name}") if tls else None
+        server = await web.serve(app, ssl_context=context, port=self._ports.get(name, 0))
+        self._ports[name] = server.port
+        self._servers[name] = server
+
+    # --- what a deployment makes; in a thread of its own
+
+    def makers(self) -> Mapping[str, Maker]:
+        """Who makes a resource, by its type."""
+        return {
+            **dict.fromkeys(NOTHING_BEHIND, lambda _: {}),
+            _STORAGE: self._make_account,
+            _CONTAINERS: self._make_container,
+            f"{_CONTAINERS}/immutabilityPolicies": self._make_immutability_policy,
+            f"{_STORAGE}/tableServices/tables": self._make_table,
+            "Microsoft.Authorization/roleAssignments": self._assign,
+            "Microsoft.KeyVault/vaults": self._make_vault,
+            "Microsoft.KeyVault/vaults/keys": self._make_key,
+            "Microsoft.KeyVault/vaults/secrets": self._make_secret,
+            "Microsoft.ManagedIdentity/userAssignedIdentities": self._make_identity,
+            "Microsoft.Web/sites": self._make_app,
+            "Microsoft.Web/sites/config": self._configure_app,
+            "Microsoft.Insights/components": self._make_telemetry,
+            f"{_REGISTRY}/exportPipelines": self._make_pipeline,
+            f"{_REGISTRY}/importPipelines": self._make_pipeline,
+        }
+
+    def _on_the_loop(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_WAIT_S)
+
+    def _prepare(self, foreseen: Expansion) -> None:
+        """Serve all storage accounts of a deployment by one Azurite."""
+        new = [one.name for one in foreseen.of_type(_STORAGE) if one.name not in self._accounts]
+        if not new:
+            return
+        if self._accounts:
+            self._clients.clear()
+            self.azurite.stop()
+        self._accounts += new
+        self._on_the_loop(self._start_storage())
+
+    def _account(self, resource: Resource) -> Azurite:
+        return self.azurite.of(resource.name.split("/")[0])
+
+    def _make_account(self, resource: Resource) -> Mapping[str, Any]:
+        account = self._account(resource)
+        urls = {"blob": account.blob_url, "queue": account.queue_url, "table": account.table_url}
+        return {"properties": {"primaryEndpoints": {service: f"{url}/" for service, url in urls.items()}}}
+
+    def _make_container(self, resource: Resource) -> Mapping[str, Any]:
+        account, _, container = resource.name.split("/")
+        if account not in self._clients:  # one for all containers: each would shake hands anew
+            self._clients[account] = self.azurite.of(account).service_client()
+        with suppress(ResourceExistsError):
+            self._clients[account].create_container(container)
+        return {}
+
+    def _make_immutability_policy(self, resource: Resource) -> Mapping[str, Any]:
+        account, _, container, _ = resource.name.split("/")
+        days = resource.properties["immutabilityPeriodSinceCreationInDays"]
+        self.immutability[f"{account}/{container}"] = days
+        return {"properties": {"state": "Unlocked"}}
+
+    def _make_table(self, resource: Resource) -> Mapping[str, Any]:
+        self._account(resource).ensure_table(resource.name.rpartition("/")[2])
+        return {}
+
+    def _make_vault(self, _resource: Resource) -> Mapping[str, Any]:
+        self._on_the_loop(self._start_vault())
+        return {"properties": {"vaultUri": f"{self.url('vault')}/"}}
+
+    def _make_key(self, resource: Resource) -> Mapping[str, Any]:
+        name = resource.name.rpartition("/")[2]
+        if not self.vault.has_key(name):
+            curve: Curve = resource.properties["curveName"]
+            self.vault.create_ec_key(name, curve)
+        return {"properties": {"keyUri": f"{self.url('vault')}/keys/{name}"}}
+
+    def _make_secret(self, resource: Resource) -> Mapping[str, Any]:
+        name = resource.name.rpartition("/")[2]
+        self.vault.set_secret(name, resource.properties["value"])
+        return {"properties": {"value": None, "secretUri": f"{self.url('vault')}/secrets/{name}"}}
+
+    def _make_identity(self, resource: Resource) -> Mapping[str, Any]:
+        identity = self._transfer.user_identity(resource.id)
+        tenant = self.tokens.tenant_id
+        known = {"principalId": identity.principal_id, "clientId": identity.client_id, "tenantId": tenant}
+        return {"properties": known}
+
+    def _make_pipeline(self, resource: Resource) -> Mapping[str, Any]:
+        kind: Kind = "exportPipelines" if resource.type.endswith("exportPipelines") else "importPipelines"
+        request = PipelineRequest.from_json(resource.body, kind=kind, version=resource.api_version)
+        name = check_name(resource.name.rpartition("/")[2])
+        made = self._transfer.put_pipeline(kind, name, request, self.owner_principal)
+        return made.to_json(version=resource.api_version)
+
+    def _make_app(self, resource: Resource) -> Mapping[str, Any]:
+        (identity_id,) = resource.body["identity"]["userAssignedIdentities"]
+        self._app_identity = self._transfer.user_identity(identity_id)
+        self._on_the_loop(self._start_identity())
+        return {"properties": {"defaultHostName": "127.0.0.1"}}
+
+    def _configure_app(self, resource: Resource) -> Mapping[str, Any]:
+        if resource.name.rpartition("/")[2] != "appsettings":
+            raise ArmError(400, "BadRequest", f"'{resource.name}' is not a configuration that is known here.")
+        self.app_settings = dict(resource.properties)
+        return {}
+
+    def _make_telemetry(self, _resource: Resource) -> Mapping[str, Any]:
+        return {"properties": {"ConnectionString": f"InstrumentationKey={uuid.UUID(int=0)}"}}
+
+    # --- roles
+
+    @property
+    def _transfer(self) -> AcrTransfer:
+        assert self._acr is not None  # noqa: S101 - nothing is deployed before ARM is there
+        return self._acr
+
+    def _assign(self, resource: Resource) -> Mapping[str, Any]:
+        principal = resource.properties["principalId"]
+        guid = str(resource.properties.get("roleDefinitionId", "")).rpartition("/")[2]
+        role, scope = ROLES.get(guid), resource.scope or ""
+        if role is None:
+            raise ArmError(400, "RoleDefinitionDoesNotExist", f"The role definition '{guid}' does not exist.")
+        if role == "AcrPull":
+            self.registry.grant(principal, "AcrPull")
+        elif role in _OF_A_VAULT:
+            self.vault.grant(principal, *_OF_A_VAULT[role])
+        elif role.startswith("Container Registry"):
+            self._transfer.grant(principal, role, scope)
+        elif "Blob Data" in role and "/containers/" in scope:
+            account, container = scope.split("/")[8], scope.rpartition("/")[2]
+            self._transfer.grant(principal, role, f"{self.azurite.of(account).blob_url}/{container}")
+        return {"properties": {"scope": scope}}
+
+    def _unassign(self, state: Mapping[str, Any]) -> None:
+        raise NotImplementedError

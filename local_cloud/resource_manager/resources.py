@@ -1,0 +1,99 @@
+"""The resources of a subscription: every one by its id, and who makes one of each type."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from infra.expansion import Resource
+from local_cloud.acr_transfer.errors import ArmError, not_found
+
+Maker = Callable[[Resource], Mapping[str, Any]]
+"""Makes a resource, or makes it anew; returns those members of it that are not as they were sent."""
+
+Remover = Callable[[Mapping[str, Any]], None]
+
+
+class Resources:
+    """A `Provider` that makes what it is given, as Azure's resource providers do.
+
+    ``makers`` are there for each type, and only those types are known; ``removers`` undo what a maker did.
+    """
+
+    def __init__(self, makers: Mapping[str, Maker], removers: Mapping[str, Remover] | None = None) -> None:
+        self._makers = {kind.lower(): maker for kind, maker in makers.items()}
+        self._removers = {kind.lower(): remover for kind, remover in (removers or {}).items()}
+        self._states: dict[str, Mapping[str, Any]] = {}
+
+    def add(self, resource_id: str, state: Mapping[str, Any]) -> None:
+        """A resource that was there before anything was deployed."""
+        self._states[resource_id.lower()] = {"id": resource_id, **state}
+
+    def put(self, resource: Resource) -> Mapping[str, Any]:
+        """Make a resource; return what a GET answers.
+
+        Raises:
+            ArmError: the type is not known, or what the resource is in or on is not there.
+        """
+        maker = self._makers.get(resource.type.lower())
+        if maker is None:
+            message = f"No registered resource provider found for type '{resource.type}'."
+            raise ArmError(400, "NoRegisteredProviderFound", message)
+        self._check_surroundings(resource)
+        state = {
+            **resource.body,
+            "id": resource.id,
+            "name": resource.name.rpartition("/")[2],
+            "type": resource.type,
+        }
+        state["properties"] = {**resource.properties, "provisioningState": "Succeeded"}
+        for name, value in maker(resource).items():
+            old = state.get(name)
+            state[name] = {**old, **value} if isinstance(old, dict) else value
+        self._states[resource.id.lower()] = state
+        return state
+
+    def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
+        """What a GET of a resource answers.
+
+        Raises:
+            LookupError: it is not there.
+        """
+        del api_version
+        if found := self.find(resource_id):
+            return found
+        raise LookupError(f"the resource {resource_id} was not found")
+
+    def find(self, resource_id: str) -> Mapping[str, Any] | None:
+        """The resource, if it is there."""
+        return self._states.get(resource_id.lower().rstrip("/"))
+
+    def delete(self, resource_id: str) -> Mapping[str, Any] | None:
+        """Undo a resource, and return what it was; nothing, if it was not there.
+
+        Raises:
+            ArmError: resources of its type are not deleted here.
+        """
+        found = self.find(resource_id)
+        if found is None:
+            return None
+        remover = self._removers.get(found["type"].lower())
+        if remover is None:
+            raise ArmError(405, "MethodNotAllowed", f"The type '{found['type']}' is not deleted here.")
+        remover(found)
+        return self._states.pop(resource_id.lower().rstrip("/"))
+
+    def of_type(self, kind: str) -> Iterator[Mapping[str, Any]]:
+        """The resources of a type."""
+        return (
+            state for state in list(self._states.values()) if state.get("type", "").lower() == kind.lower()
+        )
+
+    def _check_surroundings(self, resource: Resource) -> None:
+        if resource.scope and not self.find(resource.scope):
+            raise not_found(resource.scope)
+        parent = resource.id.rpartition("/")[0].rpartition("/")[0]
+        if "/" in resource.name and not self.find(parent):
+            message = (
+                f"Can not perform requested operation on nested resource."
+                f" Parent resource '{parent}' not found."
+            )
+            raise ArmError(404, "ParentResourceNotFound", message)
