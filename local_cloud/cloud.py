@@ -20,15 +20,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import requests
-from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import (
+    BlobServiceClient,
+    ContainerSasPermissions,
+    UserDelegationKey,
+    generate_container_sas,
+)
 
 from infra.templates import FOLDER, arm_path
 from local_cloud.acr_transfer import Behaviour
+from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.azurite import Azurite
 from local_cloud.key_vault import KeyVault
 from local_cloud.machine import Machine, Service
 from local_cloud.pki import CertificateAuthority
 from local_cloud.registry import Registry
+from local_cloud.storage_front import RoleAssignment
 from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -119,7 +126,7 @@ class Cloud:
     @property
     def blob_url(self) -> str:
         """The blob service of the transfer account."""
-        return self.azurite.blob_url
+        return self.machine.storage_url("blob", self._account)
 
     @property
     def container_url(self) -> str:
@@ -278,17 +285,41 @@ class Cloud:
                 host.kill()
 
     def sas(self, container: str, permissions: str, *, lifetime: timedelta = timedelta(hours=8)) -> str:
-        """A SAS for a container, as the storage's owner would hand it to the operator."""
+        """A SAS for a container, as the storage's owner would hand it to the operator.
+
+        The account key signs it where the account takes its key, and a key of the owner's identity elsewhere.
+        """
+        is_deployed = bool(self._parameters)
+        takes_keys = not is_deployed or self.machine.takes_keys(self._account)
+        expiry = datetime.now(UTC) + lifetime
         return str(
             generate_container_sas(
                 account_name=self._account,
                 container_name=container,
-                account_key=self.machine.storage_key,
                 permission=ContainerSasPermissions.from_string(permissions),
-                expiry=datetime.now(UTC) + lifetime,
+                expiry=expiry,
                 protocol="https",
+                **(
+                    {"account_key": self.machine.storage_key}
+                    if takes_keys
+                    else {"user_delegation_key": self._delegation_key(expiry)}
+                ),
             )
         )
+
+    def _delegation_key(self, expiry: datetime) -> UserDelegationKey:
+        """A key in the name of the owner, who first takes the role for it."""
+        account = f"{self.group_id}/providers/Microsoft.Storage/storageAccounts/{self._account}"
+        role = RoleAssignment(
+            principal_id=self.owner_principal, role="Storage Blob Data Contributor", scope=account
+        )
+        self.machine.assignments.assign(role)
+        with BlobServiceClient(
+            self.blob_url,
+            credential=MintedCredential(self.tokens, self.owner_principal),
+            connection_verify=str(self.ca.ca_file),
+        ) as service:
+            return service.get_user_delegation_key(datetime.now(UTC) - timedelta(minutes=5), expiry)
 
     async def disconnect(self) -> None:
         """Stop everything that answers; what is stored stays."""

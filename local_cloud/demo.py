@@ -156,14 +156,15 @@ class Demo:
 
     async def start(self) -> None:
         """Bring both clouds up, with the app in each; the policy names the keys in their vaults."""
-        await asyncio.gather(self.source.connect(), self.target.connect())
+        await self.source.connect()
+        await self.target.connect()
         self._write_policy()
         for cloud, container, permissions in (
             (self.source, "transfer", "rl"),
             (self.target, "incoming", "racwl"),
         ):
             self.sas_file(cloud).touch(mode=0o600)
-            self.sas_file(cloud).write_text(cloud.sas(container, permissions))
+            self.sas_file(cloud).write_text(await asyncio.to_thread(cloud.sas, container, permissions))
         policy = json.loads(self.policy_file.read_text())
         await asyncio.gather(
             self.source.deploy(trustPolicy=policy, partSizeMib=16), self.target.deploy(trustPolicy=policy)
@@ -472,7 +473,7 @@ async def keep_running(demo: Demo, transfer_id: str) -> None:
     """Bring the source back and wait for Ctrl-C or the end of standard input."""
     await demo.source.connect()
     await demo.source.start_app()
-    write_environment(demo, transfer_id)
+    await asyncio.to_thread(write_environment, demo, transfer_id)
     _SCREEN.print(
         "\n[bold]Still running.[/bold] Addresses, SAS files, the CA and offline-mover, in another shell:"
     )

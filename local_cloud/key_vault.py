@@ -105,11 +105,20 @@ class KeyVault:
     """Secrets and keys in memory, every version kept, and who may use them.
 
     `clock` gives seconds since the epoch for the creation times; tokens are judged by `tokens`' own clock.
+    `assigned` tells, beside what `grant` gave, whether a principal may do something to ``keys/name`` or
+    ``secrets/name``.
     """
 
-    def __init__(self, tokens: TokenAuthority, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        tokens: TokenAuthority,
+        *,
+        clock: Callable[[], float] = time.time,
+        assigned: Callable[[str, Permission, str], bool] = lambda *_: False,
+    ) -> None:
         self._tokens = tokens
         self._clock = clock
+        self._assigned = assigned
         self._secrets: dict[str, list[_Version[str]]] = {}
         self._keys: dict[str, list[_Version[_EcKey]]] = {}
         self._permissions: dict[str, set[str]] = {}
@@ -206,8 +215,11 @@ class KeyVault:
         except TokenRefused as refusal:
             message = f"The token is refused: {refusal.code}."
             raise _Refusal(401, "Unauthorized", message, headers=challenge) from None
-        if permission not in self._permissions.get(claims.principal_id, ()):
-            kind, _, verb = permission.partition("/")
+        kind, _, verb = permission.partition("/")
+        place = f"{kind}/{request.match_info['name']}"
+        if permission not in self._permissions.get(claims.principal_id, ()) and not self._assigned(
+            claims.principal_id, permission, place
+        ):
             message = (
                 f"The user, group or application 'oid={claims.principal_id}' does not have"
                 f" {kind} {verb} permission on this key vault."

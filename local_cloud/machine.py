@@ -7,7 +7,7 @@ import asyncio
 import base64
 import secrets
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,7 +17,7 @@ from azure.storage.blob import BlobServiceClient
 
 from infra.expansion import Expansion, Resource
 from local_cloud import web
-from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess
+from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess, access
 from local_cloud.acr_transfer.errors import ArmError
 from local_cloud.acr_transfer.records import ManagedIdentity
 from local_cloud.acr_transfer.resources import Kind, PipelineRequest, check_name
@@ -26,6 +26,7 @@ from local_cloud.identity import identity_app
 from local_cloud.key_vault import Curve, KeyVault, Permission
 from local_cloud.pki import CertificateAuthority
 from local_cloud.registry import Registry
+from local_cloud.registry import access as registry_access
 from local_cloud.resource_manager import (
     Deployments,
     Maker,
@@ -33,6 +34,17 @@ from local_cloud.resource_manager import (
     Tenancy,
     resource_manager_app,
 )
+from local_cloud.roles import DEFINITIONS, PULL, PUSH, READ_KEY, READ_SECRET, SIGN
+from local_cloud.storage_front import (
+    ImmutabilityPolicy,
+    RoleAssignment,
+    RoleAssignments,
+    RoleDefinition,
+    StorageAccount,
+    StorageFront,
+)
+from local_cloud.storage_front.operations import SERVICES
+from local_cloud.storage_front.operations import Service as StorageService
 from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
 _STORAGE = "Microsoft.Storage/storageAccounts"
@@ -44,7 +56,6 @@ _T = TypeVar("_T")
 Service = Literal["arm", "identity", "registry", "vault"]
 
 NOTHING_BEHIND = (
-    "Microsoft.Authorization/roleDefinitions",
     "Microsoft.EventGrid/systemTopics",
     "Microsoft.EventGrid/systemTopics/eventSubscriptions",
     "Microsoft.Insights/components",
@@ -56,28 +67,30 @@ NOTHING_BEHIND = (
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies",
     f"{_STORAGE}/blobServices",
     f"{_STORAGE}/managementPolicies",
+    f"{_STORAGE}/queueServices",
     f"{_STORAGE}/tableServices",
 )
 """Types that ARM keeps here as they were sent, and that change nothing."""
 
-ROLES = {
-    "7f951dda-4ed3-4680-a7ca-43fe172d538d": "AcrPull",
-    "bf94e731-3a51-4a7c-8c54-a1ab9971dfc1": "Container Registry Transfer Pipeline Contributor",
-    "12338af0-0e69-4776-bea7-57ae8d297424": "Key Vault Crypto User",
-    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
-    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
-    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
-    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
-    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
-    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
-    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+_ASKED_OF_A_VAULT: Mapping[Permission, str] = {
+    "keys/get": READ_KEY,
+    "keys/sign": SIGN,
+    "secrets/get": READ_SECRET,
 }
-"""https://learn.microsoft.com/azure/role-based-access-control/built-in-roles"""
 
-_OF_A_VAULT: Mapping[str, tuple[Permission, ...]] = {
-    "Key Vault Crypto User": ("keys/get", "keys/sign"),
-    "Key Vault Secrets User": ("secrets/get",),
-}
+
+class CallersOfArm(access.RoleAssignments):
+    """Whom ARM lets read, write and delete: owners and their like, and whoever has a role for the action."""
+
+    def __init__(self, assigned: RoleAssignments) -> None:
+        super().__init__()
+        self._by_definition = assigned
+
+    def allows(self, principal_id: str, action: str, scope: str) -> bool:
+        """Tell whether a caller may do ``…/read``, ``…/write`` or ``…/delete`` on a resource."""
+        return super().allows(principal_id, action, scope) or self._by_definition.allow(
+            principal_id, action, scope
+        )
 
 
 class Machine:
@@ -96,11 +109,11 @@ class Machine:
         behaviour: Behaviour,
     ) -> None:
         self.tokens = TokenAuthority()
-        self.vault = KeyVault(self.tokens)
+        self.assignments = RoleAssignments(definitions=DEFINITIONS)
+        self.vault = KeyVault(self.tokens, assigned=self._may_use_vault)
         self.owner_principal = str(uuid.uuid4())
         self.identity_header = uuid.uuid4().hex
         self.app_settings: Mapping[str, str] = {}
-        self.immutability: dict[str, int] = {}
         self.storage_key = base64.b64encode(secrets.token_bytes(64)).decode()
         self.registry: Registry
         self.azurite: Azurite
@@ -110,7 +123,9 @@ class Machine:
         self._behaviour = behaviour
         self._acr_principal = str(uuid.uuid4())
         self._acr: AcrTransfer | None = None
-        self._accounts: list[str] = []
+        self._accounts: dict[str, StorageAccount] = {}
+        self._front: StorageFront | None = None
+        self._vault_id = ""
         self._app_identity: ManagedIdentity | None = None
         self._clients: dict[str, BlobServiceClient] = {}
         self._ports: dict[str, int] = {}
@@ -126,6 +141,15 @@ class Machine:
     def url(self, service: Service) -> str:
         """Where a service answers."""
         return f"{'http' if service == 'identity' else 'https'}://127.0.0.1:{self._ports[service]}"
+
+    def storage_url(self, service: StorageService, account: str) -> str:
+        """Where a service of a storage account answers, and asks for roles."""
+        assert self._front is not None  # noqa: S101 - the account is there
+        return self._front.url(service, account)
+
+    def takes_keys(self, account: str) -> bool:
+        """Whether a storage account takes its key, and a SAS that it has signed."""
+        return self._accounts[account].allows_keys
 
     # --- servers
 
@@ -146,6 +170,8 @@ class Machine:
         await self._deployments.settle()
         while self._servers:
             await self._servers.popitem()[1].close()
+        if self._front:
+            await self._front.close()
         if hasattr(self, "registry"):
             await self.registry.close()
         while self._clients:
@@ -167,6 +193,7 @@ class Machine:
             ca=self._ca,
             tokens=self.tokens,
             port=self._ports.get("registry", 0),
+            assigned=self._registry_roles,
         )
         self._ports["registry"] = int(self.registry.login_server.split(":")[1])
         self.registry.grant(self._acr_principal, "AcrPull", "AcrPush")
@@ -187,6 +214,8 @@ class Machine:
                 ),
                 ca_file=self._ca.ca_file,
                 behaviour=self._behaviour,
+                roles=CallersOfArm(self.assignments),
+                storage_asks_for_roles=True,
             )
             subscription = "/".join(self._registry_id.split("/")[:3])
             self._acr.grant(self.owner_principal, "Owner", subscription)
@@ -209,13 +238,16 @@ class Machine:
             more_accounts=others,
             folder=self._folder / "storage",
             ca=self._ca,
-            port=self._ports.get("blob", 0),
-            table_port=self._ports.get("table", 0),
             key=self.storage_key,
         )
-        for service in ("blob", "table"):
-            url = self.azurite.blob_url if service == "blob" else self.azurite.table_url
-            self._ports[service] = int(url.split(":")[2].split("/")[0])
+        if self._front is None:
+            self._front = StorageFront(azurite=self.azurite, tokens=self.tokens, assignments=self.assignments)
+        self._front.azurite = self.azurite
+        for account in self._accounts.values():
+            self._front.add(account)
+        ports = {service: self._ports[service] for service in SERVICES if service in self._ports}
+        await self._front.start(self._ca, ports)
+        self._ports.update(self._front.ports.items())
 
     async def _start_vault(self) -> None:
         await self._serve("vault", self.vault.app())
@@ -248,8 +280,10 @@ class Machine:
             _STORAGE: self._make_account,
             _CONTAINERS: self._make_container,
             f"{_CONTAINERS}/immutabilityPolicies": self._make_immutability_policy,
+            f"{_STORAGE}/queueServices/queues": self._make_queue,
             f"{_STORAGE}/tableServices/tables": self._make_table,
             "Microsoft.Authorization/roleAssignments": self._assign,
+            "Microsoft.Authorization/roleDefinitions": self._define_role,
             "Microsoft.KeyVault/vaults": self._make_vault,
             "Microsoft.KeyVault/vaults/keys": self._make_key,
             "Microsoft.KeyVault/vaults/secrets": self._make_secret,
@@ -266,22 +300,23 @@ class Machine:
 
     def _prepare(self, foreseen: Expansion) -> None:
         """Serve all storage accounts of a deployment by one Azurite."""
-        new = [one.name for one in foreseen.of_type(_STORAGE) if one.name not in self._accounts]
+        new = [one for one in foreseen.of_type(_STORAGE) if one.name not in self._accounts]
         if not new:
             return
-        if self._accounts:
+        if self._front:
             self._clients.clear()
+            self._on_the_loop(self._front.close())
             self.azurite.stop()
-        self._accounts += new
+        self._accounts |= {one.name: StorageAccount(resource_id=one.id) for one in new}
         self._on_the_loop(self._start_storage())
 
     def _account(self, resource: Resource) -> Azurite:
         return self.azurite.of(resource.name.split("/")[0])
 
     def _make_account(self, resource: Resource) -> Mapping[str, Any]:
-        account = self._account(resource)
-        urls = {"blob": account.blob_url, "queue": account.queue_url, "table": account.table_url}
-        return {"properties": {"primaryEndpoints": {service: f"{url}/" for service, url in urls.items()}}}
+        self._accounts[resource.name].allows_keys = resource.properties["allowSharedKeyAccess"]
+        urls = {service: f"{self.storage_url(service, resource.name)}/" for service in SERVICES}
+        return {"properties": {"primaryEndpoints": urls}}
 
     def _make_container(self, resource: Resource) -> Mapping[str, Any]:
         account, _, container = resource.name.split("/")
@@ -293,15 +328,22 @@ class Machine:
 
     def _make_immutability_policy(self, resource: Resource) -> Mapping[str, Any]:
         account, _, container, _ = resource.name.split("/")
-        days = resource.properties["immutabilityPeriodSinceCreationInDays"]
-        self.immutability[f"{account}/{container}"] = days
+        self._accounts[account].immutability[container] = ImmutabilityPolicy(
+            days=resource.properties["immutabilityPeriodSinceCreationInDays"],
+            allows_appends=resource.properties["allowProtectedAppendWrites"],
+        )
         return {"properties": {"state": "Unlocked"}}
+
+    def _make_queue(self, resource: Resource) -> Mapping[str, Any]:
+        self._account(resource).ensure_queue(resource.name.rpartition("/")[2])
+        return {}
 
     def _make_table(self, resource: Resource) -> Mapping[str, Any]:
         self._account(resource).ensure_table(resource.name.rpartition("/")[2])
         return {}
 
-    def _make_vault(self, _resource: Resource) -> Mapping[str, Any]:
+    def _make_vault(self, resource: Resource) -> Mapping[str, Any]:
+        self._vault_id = resource.id
         self._on_the_loop(self._start_vault())
         return {"properties": {"vaultUri": f"{self.url('vault')}/"}}
 
@@ -353,21 +395,39 @@ class Machine:
         return self._acr
 
     def _assign(self, resource: Resource) -> Mapping[str, Any]:
-        principal = resource.properties["principalId"]
-        guid = str(resource.properties.get("roleDefinitionId", "")).rpartition("/")[2]
-        role, scope = ROLES.get(guid), resource.scope or ""
-        if role is None:
-            raise ArmError(400, "RoleDefinitionDoesNotExist", f"The role definition '{guid}' does not exist.")
-        if role == "AcrPull":
-            self.registry.grant(principal, "AcrPull")
-        elif role in _OF_A_VAULT:
-            self.vault.grant(principal, *_OF_A_VAULT[role])
-        elif role.startswith("Container Registry"):
-            self._transfer.grant(principal, role, scope)
-        elif "Blob Data" in role and "/containers/" in scope:
-            account, container = scope.split("/")[8], scope.rpartition("/")[2]
-            self._transfer.grant(principal, role, f"{self.azurite.of(account).blob_url}/{container}")
-        return {"properties": {"scope": scope}}
+        assignment = _assignment(resource.properties, resource.scope or "")
+        if not self.assignments.knows(assignment.role):
+            message = f"The specified role definition '{assignment.role}' does not exist."
+            raise ArmError(400, "RoleDefinitionDoesNotExist", message)
+        self.assignments.assign(assignment)
+        return {"properties": {"scope": assignment.scope}}
 
     def _unassign(self, state: Mapping[str, Any]) -> None:
-        raise NotImplementedError
+        self.assignments.remove(_assignment(state["properties"], state["properties"]["scope"]))
+
+    def _define_role(self, resource: Resource) -> Mapping[str, Any]:
+        allows = [
+            action
+            for permission in resource.properties["permissions"]
+            for kind in ("actions", "dataActions")
+            for action in permission.get(kind, [])
+        ]
+        name = resource.properties["roleName"]
+        self.assignments.define(RoleDefinition(name=name, guid=resource.name, allows=tuple(allows)))
+        return {}
+
+    def _may_use_vault(self, principal_id: str, permission: Permission, place: str) -> bool:
+        action = _ASKED_OF_A_VAULT[permission]
+        return self.assignments.allow(principal_id, action, f"{self._vault_id}/{place}")
+
+    def _registry_roles(self, principal_id: str) -> Iterator[registry_access.Role]:
+        roles: tuple[tuple[registry_access.Role, str], ...] = (("AcrPull", PULL), ("AcrPush", PUSH))
+        for role, action in roles:
+            if self.assignments.allow(principal_id, action, self._registry_id):
+                yield role
+
+
+def _assignment(properties: Mapping[str, Any], scope: str) -> RoleAssignment:
+    return RoleAssignment(
+        principal_id=properties["principalId"], role=properties["roleDefinitionId"], scope=scope
+    )

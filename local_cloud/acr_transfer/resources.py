@@ -26,6 +26,7 @@ _MAX_REFERENCE_CHARS = 512
 _MAX_BLOB_NAME_CHARS = 1024
 _MAX_URI_CHARS = 2048
 _MAX_IDENTITIES = 10
+_MAX_OPTIONS = 20
 
 
 def check_name(name: str) -> str:
@@ -230,13 +231,15 @@ def _https(uri: str, name: str) -> str:
 
 
 def _options(raw: object) -> tuple[str, ...]:
+    """Those that are known, in their own casing; others are kept as they are and change nothing."""
     known = {option.lower(): option for option in _OPTIONS}
     match raw:
         case None:
             return ()
-        case list() if all(isinstance(each, str) and each.lower() in known for each in raw):
-            return tuple(dict.fromkeys(known[each.lower()] for each in raw))
-    raise invalid(f"options may be {', '.join(_OPTIONS)}")
+        case list() if len(raw) <= _MAX_OPTIONS and all(isinstance(each, str) for each in raw):
+            names: list[str] = raw
+            return tuple(dict.fromkeys(known.get(each.lower(), each) for each in names))
+    raise invalid("options must be a list of strings")
 
 
 def _trigger(raw: object) -> bool:

@@ -58,12 +58,19 @@ class AcrTransfer:
         ca_file: Path,
         behaviour: Behaviour | None = None,
         clock: Callable[[], float] = time.time,
+        roles: RoleAssignments | None = None,
+        storage_asks_for_roles: bool = False,
     ) -> None:
-        """``registry_id`` is the registry's ARM resource id; ``clock`` gives seconds since the epoch."""
+        """``registry_id`` is the registry's ARM resource id; ``clock`` gives seconds since the epoch.
+
+        ``roles`` are asked instead of those that `grant` gives; where the storage asks for roles itself, a
+        pipeline's are not asked for here.
+        """
         self.registry_id = registry_id.rstrip("/")
         self.tokens = tokens
         self.behaviour = behaviour or Behaviour()
-        self.roles = RoleAssignments()
+        self.roles = roles or RoleAssignments()
+        self._storage_asks_for_roles = storage_asks_for_roles
         self._refusals: deque[Refusal] = deque()
         self._registry = registry
         self._ca_file = ca_file
@@ -227,7 +234,7 @@ class AcrTransfer:
                     catalog_digest=None,
                     force_update_tag=None,
                 )
-                name = f"trigger{uuid.uuid4().hex}"
+                name = f"{pipeline.name}_{uuid.uuid4().hex}"
                 caller = pipeline.identity.principal_id
                 started.append(self._start(name, request, pipeline, caller, triggered_s=modified.timestamp()))
         return started
@@ -290,10 +297,11 @@ class AcrTransfer:
 
     def _storage_of(self, pipeline: Pipeline) -> Callable[[], PipelineStorage]:
         container, principal_id = pipeline.request.container, pipeline.identity.principal_id
+        asks_itself = self._storage_asks_for_roles
         return lambda: PipelineStorage(
             container,
             credential=MintedCredential(self.tokens, principal_id),
-            roles=self.roles.roles(principal_id, container.uri),
+            roles=None if asks_itself else self.roles.roles(principal_id, container.uri),
             ca_file=self._ca_file,
             is_firewalled=self.behaviour.storage_firewall,
         )

@@ -51,18 +51,22 @@ class MintedCredential:
 
 
 class PipelineStorage:
-    """A pipeline's container, opened once a run. ``roles`` are those of its identity on the container."""
+    """A pipeline's container, opened once a run.
+
+    ``roles`` are those of its identity on the container; none, where the storage itself asks for them.
+    """
 
     def __init__(
         self,
         container: Container,
         *,
         credential: MintedCredential,
-        roles: frozenset[str],
+        roles: frozenset[str] | None,
         ca_file: Path,
         is_firewalled: bool,
     ) -> None:
-        self._roles = roles if container.access_mode == "ManagedIdentity" else None
+        self._is_by_identity = container.access_mode == "ManagedIdentity"
+        self._roles = roles if self._is_by_identity else None
         self._container = container
         self._credential = credential
         self._ca_file = ca_file
@@ -78,7 +82,7 @@ class PipelineStorage:
         """
         if self._roles is not None and self._roles.isdisjoint(needed):
             raise RunError(NOT_AUTHORIZED)
-        secret = self._credential if self._roles is not None else AzureSasCredential(self._sas())
+        secret = self._credential if self._is_by_identity else AzureSasCredential(self._sas())
         try:
             with ContainerClient.from_container_url(
                 self._container.uri,

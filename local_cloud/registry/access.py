@@ -61,20 +61,32 @@ class AccessControl:
     Anonymous pull is off.
     """
 
-    def __init__(self, *, name: str, tokens: TokenAuthority, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        tokens: TokenAuthority,
+        clock: Callable[[], float] = time.time,
+        assigned: Callable[[str], Iterable[Role]] = lambda _: (),
+    ) -> None:
+        """``assigned`` tells the roles of a principal beside those that `grant` gave."""
         self.service = ""  # the login server: known once the registry listens
         self.admin_username = name
         self.admin_password = secrets.token_urlsafe(32)
         self._tokens = tokens
         self._key = TokenKey(clock)
-        self._roles: dict[str, set[str]] = {}
+        self._granted: dict[str, set[Role]] = {}
+        self._assigned = assigned
 
     def grant(self, principal_id: str, *roles: Role) -> None:
         """Assigns roles on the whole registry to an Entra principal."""
         for role in roles:
             if role not in _ROLE_ACTIONS:
                 raise ValueError(f"not a registry role: {role!r}")
-        self._roles.setdefault(principal_id, set()).update(roles)
+        self._granted.setdefault(principal_id, set()).update(roles)
+
+    def _roles(self, principal_id: str) -> set[Role]:
+        return {*self._granted.get(principal_id, ()), *self._assigned(principal_id)}
 
     def exchange(self, form: Mapping[str, str]) -> str:
         """Returns a refresh token for the Entra access token in `form` (``POST /oauth2/exchange``).
@@ -90,7 +102,7 @@ class AccessControl:
             claims = self._tokens.verify(form.get("access_token", ""), *ARM_AUDIENCES, REGISTRY_AUDIENCE)
         except TokenRefused as refusal:
             raise _unauthorized(f"the Entra token is refused: {refusal.code}") from None
-        if claims.principal_id not in self._roles:
+        if not self._roles(claims.principal_id):
             raise _unauthorized("the principal has no role on this registry")
         return self._sign("refresh_token", claims.principal_id, [], REFRESH_LIFETIME_S)
 
@@ -151,7 +163,7 @@ class AccessControl:
         if principal == self.admin_username:
             allowed = _ADMIN_ACTIONS
         else:
-            allowed = frozenset().union(*(_ROLE_ACTIONS[role] for role in self._roles.get(principal, ())))
+            allowed = frozenset().union(*(_ROLE_ACTIONS[role] for role in self._roles(principal)))
         return self._sign("access_token", principal, _grant_scopes(scopes, allowed), ACCESS_LIFETIME_S)
 
     def _password_principal(self, username: str, password: str) -> str:

@@ -1,7 +1,7 @@
 """The registry itself: TLS, ACR's token endpoints, access control, and one of two stores behind them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -70,8 +70,9 @@ class Registry:
         port: int = 0,
         backend: Literal["auto", "builtin", "docker-registry"] = "auto",
         clock: Callable[[], float] = time.time,
+        assigned: Callable[[str], Iterable[Role]] = lambda _: (),
     ) -> "Registry":
-        """Starts a registry that keeps its content in `folder`.
+        """Starts a registry that keeps its content in `folder`; ``assigned`` tells who has which role.
 
         ``auto`` takes docker-registry where it is installed; the two stores do not share a folder's content.
 
@@ -86,7 +87,7 @@ class Registry:
             store = BuiltinStore(folder / "builtin")
         else:
             store = await debian.DebianStore.start(folder / "docker-registry")
-        registry = cls(AccessControl(name=name, tokens=tokens, clock=clock), store)
+        registry = cls(AccessControl(name=name, tokens=tokens, clock=clock, assigned=assigned), store)
         try:
             await registry._listen(ca, name, port)
         except OSError:

@@ -1,6 +1,7 @@
 """Deployments: a template is expanded twice, once to check all of it, then to make every resource."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from local_cloud.acr_transfer.errors import ArmError, invalid
 from local_cloud.acr_transfer.records import timestamp
 from local_cloud.resource_manager.resources import Resources
 
+_LOG = logging.getLogger(__name__)
 _MODES = ("incremental",)
 _KINDS = {str: "String", bool: "Bool", int: "Int", list: "Array", dict: "Object"}
 
@@ -175,9 +177,9 @@ class Deployments:
             deployment.state = "Succeeded"
         except (ArmError, ExpansionError) as error:
             deployment.error, deployment.state = _failed(error), "Failed"
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - else the deployment would seem to go on for ever
+            _LOG.exception("what was to be deployed did not start")
             deployment.error, deployment.state = _failed(error), "Failed"
-            raise
         finally:
             deployment.finished_s = self._clock()
 
@@ -219,7 +221,7 @@ class DeploymentError(ArmError):
         return super().to_json() | {"details": [self.cause.to_json()]}
 
 
-def _failed(error: BaseException) -> ArmError:
+def _failed(error: Exception) -> ArmError:
     match error:
         case ArmError():
             return DeploymentError(error)

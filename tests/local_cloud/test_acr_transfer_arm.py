@@ -336,6 +336,15 @@ def test_malformed_runs_are_refused(source: Side, change: dict[str, Any]) -> Non
     assert source.call("GET", "pipelineRuns").json() == {"value": []}
 
 
+def test_option_that_is_not_known_is_kept_and_changes_nothing(source: Side) -> None:
+    container = {"uri": source.container_url, "storageAccessMode": "ManagedIdentity"}
+    options = ["DisableSourceTrigger", "overwriteblobs"]  # the CLI's help names the first, which nothing has
+    made = source.call(
+        "PUT", "exportPipelines/exp01", {"properties": {"target": container, "options": options}}
+    )
+    assert made.json()["properties"]["options"] == ["DisableSourceTrigger", "OverwriteBlobs"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -345,7 +354,7 @@ def test_malformed_runs_are_refused(source: Side, change: dict[str, Any]) -> Non
         {"target": {"uri": "https://acct.blob.core.windows.net", "storageAccessMode": "ManagedIdentity"}},
         {"target": {"uri": "https://acct/c", "storageAccessMode": "SasToken"}},
         {"target": {"uri": "https://acct/c", "storageAccessMode": "AccountKey"}},
-        {"options": ["DisableSourceTrigger"]},
+        {"options": [7]},
         {"options": "OverwriteBlobs"},
     ],
 )

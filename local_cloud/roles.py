@@ -1,0 +1,43 @@
+"""Azure's roles that the local cloud knows, and what each allows: those of storage, and these."""
+
+from local_cloud.storage_front import BUILT_IN, RoleDefinition
+
+_REGISTRIES = "Microsoft.ContainerRegistry/registries"
+_VAULTS = "Microsoft.KeyVault/vaults"
+PULL, PUSH = f"{_REGISTRIES}/pull/read", f"{_REGISTRIES}/push/write"
+READ_KEY, SIGN = f"{_VAULTS}/keys/read", f"{_VAULTS}/keys/sign/action"
+READ_SECRET = f"{_VAULTS}/secrets/getSecret/action"
+
+DEFINITIONS = (
+    *BUILT_IN,
+    RoleDefinition(name="AcrPull", guid="7f951dda-4ed3-4680-a7ca-43fe172d538d", allows=(PULL,)),
+    RoleDefinition(
+        name="Container Registry Transfer Pipeline Contributor",
+        guid="bf94e731-3a51-4a7c-8c54-a1ab9971dfc1",
+        allows=tuple(
+            f"{_REGISTRIES}/{kind}/*" for kind in ("exportPipelines", "importPipelines", "pipelineRuns")
+        ),
+    ),
+    RoleDefinition(
+        name="Key Vault Crypto User",
+        guid="12338af0-0e69-4776-bea7-57ae8d297424",
+        allows=(
+            READ_KEY,
+            *(f"{_VAULTS}/keys/{verb}/action" for verb in ("sign", "verify", "encrypt", "decrypt")),
+        ),
+    ),
+    RoleDefinition(
+        name="Key Vault Secrets User",
+        guid="4633458b-17de-408a-b874-0445c86b69e6",
+        allows=(READ_SECRET, f"{_VAULTS}/secrets/readMetadata/action"),
+    ),
+    RoleDefinition(
+        name="Monitoring Metrics Publisher",
+        guid="3913510d-42f4-4e42-8a64-420c390055eb",
+        allows=("Microsoft.Insights/Metrics/Write", "Microsoft.Insights/Telemetry/Write"),
+    ),
+)
+"""https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+
+What nothing here asks for is left out of the last ones.
+"""
