@@ -1,0 +1,116 @@
+"""Asks a deployed app whether it is ready, and prints what is not right yet; ``infra/check`` calls it.
+
+The app itself looks at what it needs (``GET /api/preflight``, docs/api.md): only its rights count.
+The host's master key is fetched by ``az`` and travels in a header: in no argument, and on no screen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any, Sequence  # noqa: UP035 - of Python 3.8
+
+from infra.azure_cli import AzError, ToolError, az
+
+_ANSWER_S = 120
+_BETWEEN_S = 10
+_MAX_BYTES = 1024 * 1024
+_STARTING = {404, 502, 503}
+"""What is answered for an app whose functions are not loaded yet, or whose host starts."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask and print; 0: all is right, 1: something is not, 2: it could not be asked."""
+    parser = argparse.ArgumentParser(
+        prog="infra/check", description="Prints what is not right yet with a side that is deployed."
+    )
+    parser.add_argument("--resource-group", "-g", required=True)
+    parser.add_argument("--prefix", required=True, help="the prefix that it was deployed with")
+    parser.add_argument("--wait", type=int, default=0, metavar="SECONDS", help="for the app to start")
+    options = parser.parse_args(arguments)
+    try:
+        return check(options.resource_group, options.prefix, wait_s=options.wait)
+    except ToolError as error:
+        print(f"check: {error}", file=sys.stderr)
+        return 2
+
+
+def check(group: str, prefix: str, *, wait_s: int) -> int:
+    """Ask the app and print what it says; 0 if all is right, else 1.
+
+    Raises:
+        ToolError: it could not be asked.
+    """
+    name = f"{prefix}-app"
+    app = ("--resource-group", group, "--name", name)
+    shown = az("functionapp", "show", *app)
+    host = (shown.get("properties") or shown).get("defaultHostName")
+    try:
+        key = az("functionapp", "keys", "list", *app)["masterKey"]
+    except AzError as error:
+        raise ToolError(
+            f"the keys of {name} could not be read. Whoever checks needs the right "
+            "Microsoft.Web/sites/host/listkeys/action, as Contributor has it. Right after the first package "
+            "the host has none yet: wait a minute, then infra/check."
+        ) from error
+    report = ask(f"https://{host}/api/preflight", key, wait_s=wait_s)
+    return show(report)
+
+
+def ask(url: str, key: str, *, wait_s: int) -> dict[str, Any]:
+    """What the app answers; while it starts it is asked again, for ``wait_s`` seconds.
+
+    Raises:
+        ToolError: no answer that is one.
+    """
+    request = urllib.request.Request(url, headers={"x-functions-key": key})  # noqa: S310 - https, see above
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:  # noqa: S310
+                found: dict[str, Any] = json.loads(answer.read(_MAX_BYTES))
+                return found
+        except urllib.error.HTTPError as error:
+            is_starting, why = error.code in _STARTING, _remedy(error.code)
+        except (OSError, ValueError) as error:
+            is_starting = True
+            why = (
+                f"{error}. Can this machine reach the app? Behind a proxy that inspects TLS: export "
+                "SSL_CERT_FILE=/path/to/ca.pem"
+            )
+        if not is_starting or time.monotonic() + _BETWEEN_S > deadline:
+            raise ToolError(f"{url}: {why}")
+        time.sleep(_BETWEEN_S)
+
+
+def _remedy(status: int) -> str:
+    if status in {401, 403}:
+        return (
+            f"HTTP {status}. Where App Service authentication is on, a key alone lets nobody in: exclude "
+            "/api/preflight from it. Access restrictions answer 403, too."
+        )
+    if status in _STARTING:
+        return (
+            f"HTTP {status}: the app has no functions yet. Has it a package (infra/deploy), is its Python "
+            "the package's, and does the host come to its storage? `az webapp log tail` shows why."
+        )
+    return f"HTTP {status}: see the app's log."
+
+
+def show(report: dict[str, Any]) -> int:
+    """Print the checks, those that are not right with their remedies; 0 if all are right, else 1."""
+    checks = report["checks"]
+    wrong = [one for one in checks if not one["ok"]]
+    for one in checks:
+        print(f"{'ok ' if one['ok'] else 'NOT'}  {one['id']}: {one['detail']}")
+        if not one["ok"]:
+            print(f"     -> {one['remedy']}")
+    if wrong:
+        print(f"\nThe {report['role']} is not ready: {len(wrong)} of {len(checks)} checks.")
+    else:
+        print(f"\nThe {report['role']} is ready (version {report['version']}).")
+    return 1 if wrong or not report["ok"] else 0

@@ -1,0 +1,301 @@
+"""Deploys one side: what-if, template, package, check; ``infra/deploy`` calls it. It may be run again.
+
+Only failures that are known to pass by themselves are tried again (:data:`PASSING`), and not for ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, Sequence  # noqa: UP035 - of Python 3.8
+
+from infra.azure_cli import AzError, ToolError, az
+from infra.checking import check
+
+FOLDER = Path(__file__).resolve().parent
+SECURE = {"pipelineSas": "--sas-file FILE", "trustPolicy": "--policy FILE"}
+"""Parameters of the template that are never given on the command line, and how they are."""
+
+PASSING = {
+    # https://github.com/Azure/azure-quickstart-templates/issues/4945, and with principalType given, too:
+    # https://github.com/MicrosoftDocs/azure-docs/issues/103085
+    "PrincipalNotFound": "the new identity is not known everywhere yet",
+    # Flex Consumption, the first package after the role was given:
+    # https://www.powershellgallery.com/packages/ZeroFailed.Deploy.Azure/1.8.4
+    "BlobUploadFailedException": "the app's role on its storage has not taken effect yet",
+}
+"""Words in failures that pass within minutes, and what they mean."""
+
+REMEDIES = {
+    # https://github.com/Azure/azure-cli/issues/19846; what-if does not see it
+    "ConflictError": "A vault of this name was deleted and is kept, with its keys. Bring it back and deploy "
+    "again:\n  az keyvault recover --name {prefix}-keys\nor take another prefix.",
+    "RoleAssignmentUpdateNotPermitted": "The identity was made anew under its old name. Remove the role "
+    "assignments of unknown identities on registry, accounts and vault, then deploy again.",
+    "AuthorizationFailed": "Whoever deploys needs Owner, or Contributor and User Access Administrator, "
+    "on this resource group and on the registry's.",
+    "ResourceGroupNotFound": "Make it first: az group create --name {group} --location LOCATION",
+    "RoleDefinitionLimitExceeded": "No more roles of our own fit into this tenant: -p appRoles=builtIn",
+}
+"""What to do about failures that do not pass, by their codes."""
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 15, 120
+_COMPILED = re.compile(r"\.cpython-3(\d+)-x86_64-linux-gnu\.so$")
+_START_S = 300
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Deploy; 0: done and all is right, 1: done, and something is not right yet, 2: not done."""
+    options = _parser().parse_args(arguments)
+    try:
+        return deploy(options)
+    except ToolError as error:
+        print(f"deploy: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="infra/deploy", description="Deploys one side, and may be run again."
+    )
+    parser.add_argument("side", choices=["source", "target"])
+    parser.add_argument("--resource-group", "-g", required=True)
+    parser.add_argument(
+        "--parameters",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="the cloud's: infra/parameters/public.json",
+    )
+    parser.add_argument(
+        "-p",
+        dest="given",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the template",
+    )
+    parser.add_argument(
+        "--policy", type=Path, metavar="FILE", help="the trust policy; that which is deployed if not given"
+    )
+    parser.add_argument(
+        "--sas-file", metavar="FILE", help="the pipeline's SAS, in SAS mode; - reads it from standard input"
+    )
+    parser.add_argument("--package", type=Path, metavar="FILE", help="written by ./dev package")
+    parser.add_argument("--no-package", action="store_true", help="leave the app's code as it is")
+    parser.add_argument("--yes", action="store_true", help="do not ask after what-if")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=600,
+        metavar="SECONDS",
+        help="for failures that pass; default: %(default)s",
+    )
+    return parser
+
+
+def deploy(options: argparse.Namespace) -> int:
+    """Do what was asked for; returns the exit code.
+
+    Raises:
+        ToolError: it was not done, or not to the end; running it again goes on.
+    """
+    given = _read_given(options.given)
+    prefix = given.get("prefix")
+    if prefix is None:
+        raise ToolError("-p prefix=… is missing: it begins the name of everything.")
+    cloud = _read_json(options.parameters)
+    if options.no_package == (options.package is not None):
+        raise ToolError("Give --package FILE (./dev package writes it), or --no-package.")
+    if options.package is not None:
+        given["pythonVersion"] = _python_of(options.package, given.get("pythonVersion"))
+    sas = None if options.sas_file is None else _read_sas(options.sas_file)
+    policy = None if options.policy is None else _read_json(options.policy)
+    _require_cloud(cloud)
+    group = options.resource_group
+    policy = policy or _deployed_policy(group, prefix)
+    with _secure_file({"trustPolicy": policy, "pipelineSas": sas}) as secure:
+        template = FOLDER / "arm" / f"{options.side}.json"
+        words = [
+            "--resource-group",
+            group,
+            "--template-file",
+            str(template),
+            "--name",
+            f"airgap-{options.side}",
+        ]
+        words += ["--parameters", f"@{options.parameters}"]
+        words += [] if secure is None else ["--parameters", f"@{secure}"]
+        words += ["--parameters", *(f"{name}={value}" for name, value in given.items())]
+        try:
+            az("deployment", "group", "what-if", *words, shows=True)
+            _require_consent(options)
+            _patiently(options.patience, lambda: az("deployment", "group", "create", *words))
+            if options.package is not None:
+                _deploy_package(group, prefix, options)
+        except AzError as error:
+            raise _explained(error, group, prefix) from error
+    return check(group, prefix, wait_s=_START_S if options.package is not None else 0)
+
+
+def _deploy_package(group: str, prefix: str, options: argparse.Namespace) -> None:
+    words = ["--resource-group", group, "--name", f"{prefix}-app", "--src", str(options.package)]
+    verb = ("functionapp", "deployment", "source", "config-zip")
+    _patiently(options.patience, lambda: az(*verb, *words, "--build-remote", "false"))
+
+
+# --- what is given ----------------------------------------------------------------------------------------
+
+
+def _read_given(pairs: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name.isalnum():
+            raise ToolError(f"-p {pair[:40]!r} is not NAME=VALUE.")
+        if name in SECURE:
+            raise ToolError(f"{name} does not belong on a command line: use {SECURE[name]}.")
+        given[name] = value
+    return given
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ToolError(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ToolError(f"{path} is not a JSON object.")
+    return found
+
+
+def _read_sas(name: str) -> str:
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        raise ToolError(f"the SAS could not be read from {name}.") from None
+    sas = text.strip()
+    if "sig=" not in sas or len(sas.split()) != 1:
+        raise ToolError(f"{name} holds no SAS: one line with sig=… is expected.")
+    return sas if sas.startswith("?") else f"?{sas}"
+
+
+def _python_of(package: Path, wanted: str | None) -> str:
+    """The Python that a package is for, by its compiled files; ``wanted`` must be no other."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            names = archive.namelist()
+    except OSError as error:
+        raise ToolError(f"{package}: {error.strerror}. ./dev package writes one.") from None
+    except zipfile.BadZipFile:
+        raise ToolError(f"{package} is no zip file. ./dev package writes one.") from None
+    minors = {found.group(1) for found in map(_COMPILED.search, names) if found}
+    if "function_app.py" not in names or len(minors) != 1:
+        raise ToolError(f"{package} is no package of this app. ./dev package writes one.")
+    version = f"3.{minors.pop()}"
+    if wanted not in {None, version}:
+        raise ToolError(f"{package} is for Python {version}, not {wanted}: ./dev package --python {wanted}")
+    return version
+
+
+# --- what is there ----------------------------------------------------------------------------------------
+
+
+def _require_cloud(parameters: dict[str, Any]) -> None:
+    """Signed in, and to the cloud that the parameters are of."""
+    try:
+        az("account", "show")
+    except AzError as error:
+        raise ToolError("`az` is not signed in: az cloud set --name CLOUD, then az login") from error
+    here = az("cloud", "show")["endpoints"]["resourceManager"].rstrip("/")
+    cloud = parameters.get("parameters", {}).get("cloud", {}).get("value", {})
+    there = str(cloud.get("armEndpoint", "")).rstrip("/")
+    if here.lower() != there.lower():
+        raise ToolError(
+            f"`az` is at {here}, and the parameters are of {there}: az cloud set, or the other file."
+        )
+
+
+def _deployed_policy(group: str, prefix: str) -> dict[str, Any] | None:
+    """The trust policy that the app has; deploying without one would take it away."""
+    apps = az("functionapp", "list", "--resource-group", group)
+    name = f"{prefix}-app"
+    if name not in {app["name"] for app in apps}:
+        return None
+    settings = az("functionapp", "config", "appsettings", "list", "--resource-group", group, "--name", name)
+    text = next((one["value"] for one in settings if one["name"] == "TRUST_POLICY"), "")
+    if not text or text.startswith("@Microsoft.KeyVault("):
+        return None
+    try:
+        policy: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise ToolError("the app's TRUST_POLICY is not JSON: give --policy FILE.") from None
+    print(f"The trust policy that is deployed stays: version {policy.get('version')}.")
+    return policy
+
+
+@contextmanager
+def _secure_file(values: dict[str, Any]) -> Iterator[str | None]:
+    """A parameters file that nobody else may read, gone afterwards; ``None`` if there is nothing for it."""
+    parameters = {name: {"value": value} for name, value in values.items() if value is not None}
+    if not parameters:
+        yield None
+        return
+    whole = {
+        "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#",
+        "contentVersion": "1.0.0.0",
+        "parameters": parameters,
+    }
+    with tempfile.TemporaryDirectory(prefix="airgap-deploy-") as folder:  # of mode 0700
+        path = Path(folder) / "parameters.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(whole), encoding="utf-8")
+        yield str(path)
+
+
+def _require_consent(options: argparse.Namespace) -> None:
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise ToolError(
+            "Nothing was deployed. Nobody is here to ask: give --yes once what-if shows what you want."
+        )
+    if input(f"Deploy this to {options.resource_group}? [y/N] ").strip().lower() not in {"y", "yes"}:
+        raise ToolError("Nothing was deployed.")
+
+
+# --- failures ---------------------------------------------------------------------------------------------
+
+
+def _patiently(patience_s: int, work: Callable[[], Any]) -> None:
+    """Do it, and again while it fails in ways that pass, for at most so many seconds of waiting."""
+    left, pause = patience_s, _FIRST_WAIT_S
+    while True:
+        try:
+            work()
+        except AzError as error:
+            known = next((word for word in PASSING if word in error.text), None)
+            if known is None or left <= 0:
+                raise
+            pause = min(pause, left)
+            print(f"{known}: {PASSING[known]}. Again in {pause} seconds.", file=sys.stderr)
+            time.sleep(pause)
+            left, pause = left - pause, min(2 * pause, _LONGEST_WAIT_S)
+        else:
+            return
+
+
+def _explained(error: AzError, group: str, prefix: str) -> ToolError:
+    for code in reversed(error.codes):
+        if code in REMEDIES:
+            return ToolError(f"{code}. {REMEDIES[code].format(group=group, prefix=prefix)}")
+    return error

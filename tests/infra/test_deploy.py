@@ -1,0 +1,409 @@
+"""``infra/deploy`` and ``infra/check`` on an ``az`` that notes its calls and answers as the real one does."""
+
+import http.server
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import checking, deployment
+from infra.templates import FOLDER
+from local_cloud.pki import CertificateAuthority
+from tests.infra.fake_az import (
+    INVALID,
+    NOT_SIGNED_IN,
+    PRINCIPAL_NOT_FOUND,
+    UPLOAD_IS_FORBIDDEN,
+    VAULT_IS_DELETED,
+    FakeAz,
+)
+
+POLICY = {"schema": 1, "version": 7}
+SAS = "sv=2022-11-02&sp=alrw&spr=https&sig=c2VjcmV0c2VjcmV0"
+KEY = "the-master-key-of-the-host"
+CREATE, PACKAGE = "deployment group create", "functionapp deployment source config-zip"
+READY = {
+    "role": "target",
+    "version": "0.1.0",
+    "ok": True,
+    "checks": [{"id": "settings", "ok": True, "detail": "all settings can be read", "remedy": ""}],
+}
+NOT_READY = {
+    "role": "target",
+    "version": "0.1.0",
+    "ok": False,
+    "checks": [
+        *READY["checks"],  # type: ignore[misc]
+        {"id": "source-trigger", "ok": False, "detail": "Enabled", "remedy": "Deploy again."},
+    ],
+}
+
+
+class App:
+    """What the app's host answers, and which keys it was asked with."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = [(200, READY)]
+        self.asked: list[tuple[str, str]] = []
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, az: FakeAz) -> Iterator[App]:
+    told = App()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told.asked.append((self.path, self.headers.get("x-functions-key", "")))
+            status, body = told.answers.pop(0) if len(told.answers) > 1 else told.answers[0]
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    ca = CertificateAuthority.create(tmp_path / "pki")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*ca.issue("app"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca.ca_file))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        az.tell(
+            {"functionapp show": {"properties": {"defaultHostName": f"127.0.0.1:{server.server_address[1]}"}}}
+        )
+        yield told
+        server.shutdown()
+
+
+@pytest.fixture
+def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeAz:
+    (tmp_path / "bin").mkdir()
+    fake = FakeAz(tmp_path / "bin")
+    fake.tell(
+        {
+            "account show": {"user": {"name": "me"}},
+            "cloud show": {
+                "name": "AzureCloud",
+                "endpoints": {"resourceManager": "https://management.azure.com/"},
+            },
+            "deployment group what-if": "Resource changes: 40 to create.",
+            CREATE: {"properties": {"provisioningState": "Succeeded"}},
+            "functionapp list": [[]],
+            PACKAGE: {"status": 4},
+            "functionapp keys list": {"masterKey": KEY, "functionKeys": {"default": "x"}},
+        }
+    )
+    monkeypatch.setenv("PATH", fake.path)
+    return fake
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited, without waiting."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    path = tmp_path / "app.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("function_app.py", b"")
+        archive.writestr(".python_packages/lib/site-packages/x/_core.cpython-311-x86_64-linux-gnu.so", b"")
+    return path
+
+
+def deploy(*more: str, side: str = "target", cloud: str = "public", prefix: str = "contosogap") -> int:
+    words = [side, "-g", "group", "--parameters", str(FOLDER / "parameters" / f"{cloud}.json")]
+    return deployment.main([*words, "-p", f"prefix={prefix}", "-p", "registryName=contoso", *more])
+
+
+def given(call: dict[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The parameters of a deployment: those on the command line, and those in files."""
+    pairs = dict(word.split("=", 1) for word in call["argv"] if re.match(r"^\w+=", word))
+    filed: dict[str, Any] = {}
+    for _, content in call["files"].values():
+        filed |= {name: value["value"] for name, value in content["parameters"].items()}
+    return pairs, filed
+
+
+def calls_of(az: FakeAz, verb: str) -> list[dict[str, Any]]:
+    return [call for call, named in zip(az.calls, az.verbs, strict=True) if named == verb]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_side_is_shown_deployed_packed_and_checked_in_this_order(
+    az: FakeAz, app: App, package: Path, capfd: pytest.CaptureFixture[str], side: str
+) -> None:
+    assert deploy("--package", str(package), "--yes", side=side) == 0
+    assert az.verbs == [
+        *("account show", "cloud show", "functionapp list"),
+        *("deployment group what-if", CREATE, PACKAGE),
+        *("functionapp show", "functionapp keys list"),
+    ]
+    shown, created = calls_of(az, "deployment group what-if")[0], calls_of(az, CREATE)[0]
+    assert str(FOLDER / "arm" / f"{side}.json") in created["argv"]
+    assert shown["argv"][3:] == created["argv"][3:-2]  # what was shown is what is deployed
+    pairs, filed = given(created)
+    assert pairs == {"prefix": "contosogap", "registryName": "contoso", "pythonVersion": "3.11"}
+    assert filed["cloud"]["name"] == "AzureCloud"
+    words = calls_of(az, PACKAGE)[0]["argv"]
+    assert words[words.index("--build-remote") + 1] == "false"
+    assert words[words.index("--name") + 1] == "contosogap-app"
+    assert app.asked == [("/api/preflight", KEY)]
+    out = capfd.readouterr().out
+    assert "Resource changes: 40 to create." in out
+    assert "is ready (version 0.1.0)" in out
+
+
+def test_whoever_says_no_deploys_nothing(
+    az: FakeAz, package: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _question: "n")
+    assert deploy("--package", str(package)) == 2
+    assert CREATE not in az.verbs
+    assert "Nothing was deployed" in capfd.readouterr().err
+
+
+def test_where_nobody_can_be_asked_nothing_is_deployed(az: FakeAz, package: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(FOLDER / "deploy"), "target", "-g", "g", "--package", str(package)),
+            *("--parameters", "infra/parameters/public.json", "-p", "prefix=contosogap"),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=FOLDER.parent,
+        timeout=60,
+    )
+    assert (done.returncode, az.verbs[-1]) == (2, "deployment group what-if")
+    assert "give --yes" in done.stderr
+
+
+@pytest.mark.usefixtures("app")
+def test_new_identity_is_waited_for(az: FakeAz, waits: list[float], package: Path) -> None:
+    az.tell({CREATE: [PRINCIPAL_NOT_FOUND, PRINCIPAL_NOT_FOUND, {"properties": {}}]})
+    assert deploy("--package", str(package), "--yes") == 0
+    assert az.verbs.count(CREATE) == 3
+    assert waits == [15, 30]
+
+
+def test_new_identity_is_not_waited_for_longer_than_said(
+    az: FakeAz, waits: list[float], capfd: pytest.CaptureFixture[str]
+) -> None:
+    az.tell({CREATE: PRINCIPAL_NOT_FOUND})
+    assert deploy("--no-package", "--yes", "--patience", "100") == 2
+    assert (sum(waits), az.verbs.count(CREATE)) == (100, 4)
+    assert "PrincipalNotFound" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("app")
+def test_role_on_the_storage_of_packages_is_waited_for(az: FakeAz, waits: list[float], package: Path) -> None:
+    az.tell({PACKAGE: [UPLOAD_IS_FORBIDDEN, {"status": 4}]})
+    assert deploy("--package", str(package), "--yes") == 0
+    assert (az.verbs.count(CREATE), az.verbs.count(PACKAGE), waits) == (1, 2, [15])
+
+
+@pytest.mark.parametrize("failure", [INVALID, VAULT_IS_DELETED, "ERROR: something new\n"])
+def test_any_other_failure_is_not_tried_again(az: FakeAz, waits: list[float], failure: str) -> None:
+    az.tell({CREATE: failure})
+    assert deploy("--no-package", "--yes") == 2
+    assert (az.verbs.count(CREATE), waits) == (1, [])
+    assert PACKAGE not in az.verbs
+
+
+def test_deleted_vault_that_holds_the_name_is_told_with_the_command_that_brings_it_back(
+    az: FakeAz, capfd: pytest.CaptureFixture[str]
+) -> None:
+    az.tell({CREATE: VAULT_IS_DELETED})
+    deploy("--no-package", "--yes")
+    assert "az keyvault recover --name contosogap-keys" in capfd.readouterr().err
+
+
+def test_cloud_that_az_is_not_at_is_refused_before_anything(
+    az: FakeAz, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy("--no-package", "--yes", cloud="government") == 2
+    assert az.verbs == ["account show", "cloud show"]
+    assert "az cloud set" in capfd.readouterr().err
+
+
+def test_whoever_is_not_signed_in_is_told_so(az: FakeAz, capfd: pytest.CaptureFixture[str]) -> None:
+    az.tell({"account show": NOT_SIGNED_IN})
+    assert deploy("--no-package", "--yes") == 2
+    assert "az login" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("az")
+def test_where_there_is_no_az_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert deploy("--no-package", "--yes") == 2
+    assert "Azure CLI" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pipelineSas", "trustPolicy"])
+def test_secret_on_the_command_line_is_refused(
+    az: FakeAz, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy("--no-package", "--yes", "-p", f"{name}={SAS}") == 2
+    assert az.calls == []
+    assert SAS not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("app")
+def test_sas_travels_in_a_file_that_nobody_else_reads_and_that_goes(
+    az: FakeAz, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sas").write_text(f"{SAS}\n")
+    assert deploy("--no-package", "--yes", "--sas-file", str(tmp_path / "sas")) == 0
+    for call in (calls_of(az, "deployment group what-if")[0], calls_of(az, CREATE)[0]):
+        assert SAS not in str(call["argv"])
+        secure = next(path for path in call["files"] if "parameters/public" not in path)
+        assert call["files"][secure][0] == 0o600
+        assert not Path(secure).exists()
+        assert given(call)[1]["pipelineSas"] == f"?{SAS}"
+    told = capfd.readouterr()
+    assert SAS not in told.out + told.err
+
+
+def test_sas_file_goes_when_the_deployment_fails(az: FakeAz, tmp_path: Path) -> None:
+    (tmp_path / "sas").write_text(f"?{SAS}")
+    az.tell({CREATE: INVALID})
+    assert deploy("--no-package", "--yes", "--sas-file", str(tmp_path / "sas")) == 2
+    files = calls_of(az, CREATE)[0]["files"]
+    assert not [path for path in files if "parameters/public" not in path and Path(path).exists()]
+
+
+@pytest.mark.parametrize("content", ["", "sp=rl", f"{SAS}\n{SAS}", "https://x/?sig=a b"])
+def test_what_is_no_sas_is_refused(az: FakeAz, tmp_path: Path, content: str) -> None:
+    (tmp_path / "sas").write_text(content)
+    assert deploy("--no-package", "--yes", "--sas-file", str(tmp_path / "sas")) == 2
+    assert az.calls == []
+
+
+@pytest.mark.usefixtures("app")
+def test_policy_is_given_as_it_is(az: FakeAz, tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
+    assert deploy("--no-package", "--yes", "--policy", str(tmp_path / "policy.json")) == 0
+    assert given(calls_of(az, CREATE)[0])[1]["trustPolicy"] == POLICY
+
+
+@pytest.mark.usefixtures("app")
+def test_deploying_again_without_a_policy_keeps_the_one_that_is_there(
+    az: FakeAz, capfd: pytest.CaptureFixture[str]
+) -> None:
+    az.tell(
+        {
+            "functionapp list": [[{"name": "other-app"}, {"name": "contosogap-app"}]],
+            "functionapp config appsettings list": [
+                [{"name": "CLOUD_NAME", "value": "x"}, {"name": "TRUST_POLICY", "value": json.dumps(POLICY)}]
+            ],
+        }
+    )
+    assert deploy("--no-package", "--yes") == 0
+    assert given(calls_of(az, CREATE)[0])[1]["trustPolicy"] == POLICY
+    assert "version 7" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("app")
+def test_first_deployment_has_no_policy(az: FakeAz) -> None:
+    assert deploy("--no-package", "--yes") == 0
+    assert "trustPolicy" not in given(calls_of(az, CREATE)[0])[1]
+
+
+def test_package_for_another_python_is_refused(az: FakeAz, package: Path) -> None:
+    assert deploy("--package", str(package), "--yes", "-p", "pythonVersion=3.13") == 2
+    assert az.calls == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip"])
+def test_what_is_no_package_is_refused(az: FakeAz, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "app.zip").write_bytes(content)
+    assert deploy("--package", str(tmp_path / "app.zip"), "--yes") == 2
+    assert deploy("--package", str(tmp_path / "none.zip"), "--yes") == 2
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr("function_app.py", b"")
+    assert deploy("--package", str(tmp_path / "app.zip"), "--yes") == 2
+    assert az.calls == []
+
+
+def test_package_is_given_or_left_out_on_purpose(az: FakeAz, package: Path) -> None:
+    assert deploy("--yes") == 2
+    assert deploy("--yes", "--no-package", "--package", str(package)) == 2
+    assert az.calls == []
+
+
+@pytest.mark.usefixtures("az")
+def test_what_is_not_right_yet_is_told_with_its_remedy(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    app.answers = [(200, NOT_READY)]
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 1
+    out = capfd.readouterr().out
+    assert "NOT  source-trigger: Enabled\n     -> Deploy again.\n" in out
+    assert "ok   settings" in out
+    assert KEY not in out
+
+
+@pytest.mark.usefixtures("app")
+def test_app_that_is_right_is_told_so(az: FakeAz) -> None:
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
+    assert all(KEY not in str(call["argv"]) for call in az.calls)
+
+
+@pytest.mark.usefixtures("az", "waits")
+def test_app_that_starts_is_asked_again_and_not_for_ever(app: App, capfd: pytest.CaptureFixture[str]) -> None:
+    app.answers = [(503, {}), (404, {}), (200, READY)]
+    assert checking.main(["-g", "group", "--prefix", "contosogap", "--wait", "300"]) == 0
+    assert len(app.asked) == 3
+    app.answers = [(404, {})]
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 2
+    assert "has no functions yet" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("az")
+def test_app_that_lets_nobody_in_is_not_asked_again(
+    app: App, waits: list[float], capfd: pytest.CaptureFixture[str]
+) -> None:
+    app.answers = [(401, {})]
+    assert checking.main(["-g", "group", "--prefix", "contosogap", "--wait", "300"]) == 2
+    assert (len(app.asked), waits) == (1, [])
+    assert "App Service authentication" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("app")
+def test_keys_that_cannot_be_read_are_told(az: FakeAz, capfd: pytest.CaptureFixture[str]) -> None:
+    az.tell({"functionapp keys list": "ERROR: Operation returned an invalid status 'Forbidden'\n"})
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 2
+    assert "listkeys" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["deploy", "check"])
+def test_scripts_need_nothing_but_python(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(FOLDER / name), "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.access(FOLDER / name, os.X_OK)
