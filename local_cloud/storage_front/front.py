@@ -131,7 +131,8 @@ class StorageFront:
         if only_creates and request.headers.get("If-None-Match") != "*":
             changed["If-None-Match"] = "*"
         async with AsyncExitStack() as held:
-            await self._check_immutability(request, account, wanted, held)
+            if "If-None-Match" not in changed:
+                await self._check_immutability(request, account, wanted, held)
             return await self._forward(service, request, changed)
 
     def _understood(self, service: Service, request: web.Request) -> tuple[Request, StorageAccount]:

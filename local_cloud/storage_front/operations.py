@@ -161,8 +161,8 @@ _BLOB: Mapping[tuple[str, str | None], str] = {
     ("PUT", "immutabilityPolicies"): f"{BLOBS}/immutableStorage/runAsSuperUser/action",
     ("DELETE", "immutabilityPolicies"): f"{BLOBS}/immutableStorage/runAsSuperUser/action",
 }
-_CREATING = {None, "snapshot", "appendblock"}
-"""Of PUT, what `blobs/add/action` is enough for; to replace a blob takes `blobs/write`."""
+_ADDING = {"snapshot", "appendblock"}
+"""Of PUT, what `blobs/add/action` is enough for; so it is for a blob that is new."""
 _WRITING = {
     *(None, "snapshot", "appendblock", "block", "blocklist", "properties", "metadata", "page", "tier"),
     *("lease", "seal", "expiry", "copy", "incrementalcopy"),
@@ -209,7 +209,8 @@ def _of_one_blob(
         if needed == f"{BLOBS}/delete" and "versionid" in query:
             needed = f"{BLOBS}/deleteBlobVersion/action"
         return (_plain(resource, needed),)
-    needs = [Need(resource=resource, any_of=((_WRITE,),), to_create=_ADD if comp in _CREATING else None)]
+    alternatives: tuple[_Actions, ...] = ((_WRITE,), (_ADD,)) if comp in _ADDING else ((_WRITE,),)
+    needs = [Need(resource=resource, any_of=alternatives, to_create=_ADD if comp is None else None)]
     if request.headers.get("x-ms-tags"):
         needs.append(_plain(resource, f"{BLOBS}/tags/write"))
     if source is not None:

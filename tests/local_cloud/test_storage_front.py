@@ -255,6 +255,16 @@ def test_who_may_only_add_creates_and_replaces_nothing(account: Fronted, somebod
         assert service.get_blob_client(name, "b").download_blob().readall() == b"1"
 
 
+def test_who_may_only_add_appends_to_a_log(account: Fronted, somebody: str) -> None:
+    name = account.container()
+    adder(account, somebody, name)
+    with account.azurite.service_client() as service, account.blobs(somebody) as blobs:
+        service.get_blob_client(name, "log").create_append_blob()
+        blobs.get_blob_client(name, "log").append_block(b"line")
+        assert_refused(MISMATCH, blobs.get_blob_client(name, "log").download_blob)
+        assert service.get_blob_client(name, "log").download_blob().readall() == b"line"
+
+
 # -- copies
 
 
