@@ -12,8 +12,8 @@
 import os
 
 from function_app.roles import build_app
-from function_app.settings import read_role
+from function_app.settings import read_blob_events, read_role
 
-app = build_app(read_role(os.environ))
+app = build_app(read_role(os.environ), read_blob_events(os.environ))
 
 __all__ = ["app"]

@@ -2,16 +2,21 @@
 
 import azure.durable_functions as df
 
-from function_app.settings import Role
+from function_app.settings import BlobEvents, Role
 
 
-def build_app(role: Role) -> df.DFApp:
-    """An app object with the functions of ``role``; those of the other side are not even imported."""
+def build_app(role: Role, events: BlobEvents = "poll") -> df.DFApp:
+    """An app object with the functions of ``role``; those of the other side are not even imported.
+
+    Args:
+        role: which side it is.
+        events: how its blob triggers learn of blobs.
+    """
     app = df.DFApp()
     if role == "source":
-        from function_app.source.blueprints import BLUEPRINTS  # noqa: PLC0415 - by role
+        from function_app.source.blueprints import blueprints  # noqa: PLC0415 - by role
     else:
-        from function_app.target.blueprints import BLUEPRINTS  # noqa: PLC0415 - by role
-    for blueprint in BLUEPRINTS:
+        from function_app.target.blueprints import blueprints  # noqa: PLC0415 - by role
+    for blueprint in blueprints(events):
         app.register_functions(blueprint)
     return app

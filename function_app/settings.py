@@ -17,6 +17,7 @@ from airgap.policy import TrustPolicy
 from airgap.strict_json import load_strict
 
 Role = Literal["source", "target"]
+BlobEvents = Literal["poll", "eventGrid"]
 
 TOOL = Tool(name="acr-airgap-transfer", version=airgap.__version__)
 """What the app calls itself in what it signs."""
@@ -48,7 +49,7 @@ def refuse(name: str, why: str) -> NoReturn:
 
 
 def read_role(environment: Mapping[str, str]) -> Role:
-    """The side that ``TRANSFER_ROLE`` names: the only setting that is looked at while the app is indexed.
+    """The side that ``TRANSFER_ROLE`` names; with ``BLOB_EVENTS`` all that is read while the app is indexed.
 
     Raises:
         OperatorError: ``SETTING_INVALID``: it is neither ``source`` nor ``target``.
@@ -59,6 +60,22 @@ def read_role(environment: Mapping[str, str]) -> Role:
         case "target":
             return "target"
     refuse("TRANSFER_ROLE", "neither source nor target")
+
+
+def read_blob_events(environment: Mapping[str, str]) -> BlobEvents:
+    """How the blob triggers learn of blobs, by ``BLOB_EVENTS``: they poll, unless Event Grid tells the host.
+
+    Flex Consumption polls for nobody.
+
+    Raises:
+        OperatorError: ``SETTING_INVALID``: it is something else.
+    """
+    match environment.get("BLOB_EVENTS", ""):
+        case "" | "poll":
+            return "poll"
+        case "eventGrid":
+            return "eventGrid"
+    refuse("BLOB_EVENTS", "neither poll nor eventGrid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,11 @@ param registryLocation string = location
 @description('Flex Consumption, or a plan of its own where the cloud has none.')
 @allowed(['flex', 'dedicated'])
 param hosting string = 'dedicated'
+@description('How the app learns of blobs that come. Flex Consumption does not poll for it.')
+@allowed(['poll', 'eventGrid'])
+param blobEvents string = hosting == 'flex' ? 'eventGrid' : 'poll'
+@description('With eventGrid: subscribe the app to the events. Only once its code is there: that makes the key.')
+param isSubscribed bool = false
 @description('Of the worker. The package must be built for it: ./dev package --python.')
 @allowed(['3.11', '3.12', '3.13'])
 param pythonVersion string = '3.11'
@@ -152,6 +157,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       REGISTRY_RESOURCE_ID: registry.id
       IMPORT_PIPELINE: pipelineName
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
@@ -179,6 +185,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       REGISTRY_RESOURCE_ID: registry.id
       IMPORT_PIPELINE: pipelineName
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
@@ -189,6 +196,22 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       PIPELINE_RUN_POLL_S: string(pipelineRunPollSeconds)
       PIPELINE_RUN_TIMEOUT_S: string(pipelineRunTimeoutSeconds)
     })
+  }
+}
+
+module events 'modules/blob-events.bicep' = if (blobEvents == 'eventGrid') {
+  name: 'blob-events'
+  params: {
+    name: '${prefix}-blobs'
+    location: location
+    tags: tags
+    accountName: '${prefix}transfer'
+    container: 'incoming'
+    ending: '/bundle-manifest.dsse.json'
+    appName: '${prefix}-app'
+    hostName: hosting == 'flex' ? flex.outputs.hostName : dedicated.outputs.hostName
+    functionName: 'bundle_arrived'
+    isSubscribed: isSubscribed
   }
 }
 

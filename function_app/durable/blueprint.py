@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import azure.durable_functions as df
+import azure.functions as func
 import msgspec
 
 from function_app.durable.outcomes import run_step
+from function_app.settings import BlobEvents
 
 P = TypeVar("P")
 O = TypeVar("O", bound=msgspec.Struct)  # noqa: E741 - an order
@@ -26,6 +28,10 @@ class Blueprint(df.Blueprint):
         """Declare an activity."""
         return cast("Declare", super().activity_trigger(*args, **kwargs))
 
+    def blob_trigger(self, *args: Any, **kwargs: Any) -> Declare:
+        """Declare a function that is started by a blob."""
+        return cast("Declare", super().blob_trigger(*args, **kwargs))
+
     def timer_trigger(self, *args: Any, **kwargs: Any) -> Declare:
         """Declare a function that runs by a schedule, one at a time over all workers."""
         return cast("Declare", super().timer_trigger(*args, **kwargs))
@@ -33,6 +39,14 @@ class Blueprint(df.Blueprint):
     def durable_client_input(self, *args: Any, **kwargs: Any) -> Declare:
         """Bind a durable client."""
         return cast("Declare", super().durable_client_input(*args, **kwargs))
+
+
+def source_of(events: BlobEvents) -> func.BlobSource:
+    """How a blob trigger learns of blobs: it lists the container, or events are sent to the host."""
+    return {
+        "poll": func.BlobSource.LOGS_AND_CONTAINER_SCAN,
+        "eventGrid": func.BlobSource.EVENT_GRID,
+    }[events]
 
 
 class Activity(Generic[O, R]):

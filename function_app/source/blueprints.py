@@ -3,15 +3,19 @@
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
 from function_app.http import preflight
+from function_app.settings import BlobEvents
 from function_app.source import activities, http_api, orchestrators, receiving, reconciling
 
-BLUEPRINTS: tuple[Blueprint, ...] = (
-    http_api.bp,
-    receiving.bp,
-    reconciling.bp,
-    orchestrators.bp,
-    activities.bp,
-    waiting.bp,
-    lanes.bp,
-    preflight.bp,
-)
+
+def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
+    """All of them; of blobs the app learns by ``events``."""
+    return (
+        http_api.bp,
+        receiving.blueprint(events),
+        reconciling.bp,
+        orchestrators.bp,
+        activities.bp,
+        waiting.bp,
+        lanes.bp,
+        preflight.bp,
+    )

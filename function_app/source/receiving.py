@@ -19,12 +19,11 @@ from airgap.journal import Journal, is_journal_id
 from airgap.receipt import Receipt, ReceiptVerdict, verify_receipt
 from airgap.states import Kind, State
 from function_app.azure.wiring import source_side
-from function_app.durable.blueprint import Blueprint
+from function_app.durable.blueprint import Blueprint, source_of
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
+from function_app.settings import BlobEvents
 from function_app.storage.paths import RECEIPTS, is_safe_name
-
-bp = Blueprint()
 
 _LOG = logging.getLogger(__name__)
 _BY = "receipt"
@@ -36,12 +35,28 @@ _STATES: Mapping[ReceiptVerdict, State] = {
 }
 
 
-@bp.blob_trigger(arg_name="receipt", path=f"{RECEIPTS}/{{transferId}}/{{name}}", connection="TransferStorage")
+def blueprint(events: BlobEvents) -> Blueprint:
+    """The blob trigger, which learns of blobs in that way."""
+    found = Blueprint()
+    declare = found.blob_trigger(
+        arg_name="receipt",
+        path=f"{RECEIPTS}/{{transferId}}/{{name}}",
+        connection="TransferStorage",
+        source=source_of(events),
+    )
+    declare(receipt_arrived)
+    return found
+
+
 async def receipt_arrived(receipt: BlobClient) -> None:
     """Events come at least once and late; a receipt that is not to be believed is left where it is.
 
-    The parameter's type makes the host send the blob's name and none of its content.
+    The parameter's type makes the host send the blob's name and none of its content. Event Grid's webhook
+    does not compare names with the path: the container is compared here.
     """
+    if receipt.container_name != RECEIPTS:
+        _LOG.warning("an event came for a blob that is no receipt; it is left alone")
+        return
     await asyncio.to_thread(receive, source_side(), str(receipt.blob_name), now=datetime.now(UTC))
 
 

@@ -15,37 +15,46 @@ from airgap.fields import format_time
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind
 from function_app.azure.wiring import target_side
-from function_app.durable.blueprint import Blueprint
+from function_app.durable.blueprint import Blueprint, source_of
 from function_app.durable.instances import find_instance
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import BlobStat, TargetSide
+from function_app.settings import BlobEvents
 from function_app.storage.door import Door
 from function_app.storage.paths import INCOMING, is_safe_name, manifest_path
 from function_app.target.custody_logs import is_custody_folder
 from function_app.target.judging import judge_bundle
 from function_app.target.wire import ImportOrder, Judging
 
-bp = Blueprint()
-
 _ORCHESTRATION = "import_bundle"
 _MAX_FOLDER = 200
 _LOG = logging.getLogger(__name__)
 
 
-@bp.blob_trigger(
-    arg_name="manifest",
-    path=f"{INCOMING}/{{transferId}}/{ENVELOPE_NAME}",
-    connection="TransferStorage",
-)
-@bp.durable_client_input(client_name="client")
+def blueprint(events: BlobEvents) -> Blueprint:
+    """The blob trigger, which learns of blobs in that way."""
+    found = Blueprint()
+    declare = found.blob_trigger(
+        arg_name="manifest",
+        path=f"{INCOMING}/{{transferId}}/{ENVELOPE_NAME}",
+        connection="TransferStorage",
+        source=source_of(events),
+    )
+    declare(found.durable_client_input(client_name="client")(bundle_arrived))
+    return found
+
+
 async def bundle_arrived(manifest: BlobClient, client: df.DurableOrchestrationClient) -> None:
     """Start the import of a bundle manifest that was uploaded: events come at least once, and late.
 
     The parameter's type makes the host send the blob's name and none of its content, whose size is up to
-    whoever uploads.
+    whoever uploads. Event Grid's webhook does not compare names with the path: they are compared here.
     """
-    folder = str(manifest.blob_name).removesuffix(f"/{ENVELOPE_NAME}")
+    folder, _, name = str(manifest.blob_name).rpartition("/")
+    if manifest.container_name != INCOMING or name != ENVELOPE_NAME:
+        _LOG.warning("an event came for a blob that is no bundle manifest; it is left alone")
+        return
     await start_import(client, target_side(), folder=folder, now=datetime.now(UTC))
 
 

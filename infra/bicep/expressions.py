@@ -43,12 +43,13 @@ FUNCTIONS = frozenset(
             "join",
             "last",
         ),
+        "listKeys",
         *("length", "less", "lessOrEquals", "max", "min", "mod", "mul", "not", "or", "range", "replace"),
         *("resourceGroup", "split", "startsWith", "string", "sub", "subscription", "subscriptionResourceId"),
         *("substring", "take", "tenant", "toLower", "toUpper", "trim", "union", "uniqueString"),
     }
 )
-"""What templates may call; all of them are worth the same before and after a deployment."""
+"""What templates may call; all of them but ``listKeys`` are worth the same before and after a deployment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,8 @@ class _File:
         found: dict[str, Any] = {}
         loops = []
         for variable in self._of(tree.Variable):
+            if "listKeys" in tree.functions_in(variable.value):
+                raise BicepError(variable.place, f"{variable.name} needs keys: not known of a variable here")
             if used := next(self.writer.used(variable.value), None):
                 name = used[0].declared.name
                 raise BicepError(

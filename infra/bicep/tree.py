@@ -162,6 +162,12 @@ def parts_of(expression: Expression) -> Iterator[Expression]:
         yield from _expressions_in(getattr(expression, field.name))
 
 
+def functions_in(expression: Expression) -> frozenset[str]:
+    """The names of all functions that are called in an expression."""
+    own = {expression.function} if isinstance(expression, Call) else set[str]()
+    return frozenset(own.union(*(functions_in(part) for part in parts_of(expression))))
+
+
 def _expressions_in(value: object) -> Iterator[Expression]:
     if isinstance(value, tuple):
         for one in value:

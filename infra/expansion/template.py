@@ -382,6 +382,7 @@ class _Deployment:
         return {
             **PURE,
             "copyindex": lambda name="", offset=0: self._index(indexes, name, offset),
+            "listkeys": lambda resource_id, version: self._provider.get(f"{resource_id}/listKeys", version),
             "parameters": self._parameters,
             "reference": self._reference,
             "resourcegroup": lambda: {

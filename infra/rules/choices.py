@@ -18,6 +18,7 @@ GROUP = Group(
 PREFIX = "contosogap1"
 """As long as one may be."""
 
+WEBHOOK_KEY = "key-of-the-webhook"
 SAS_EXPIRY = "2027-01-31T00:00:00Z"
 _SAS = f"?sv=2023-11-03&spr=https&se={SAS_EXPIRY.replace(':', '%3A')}&sr=c&sp=rl&sig=secret"
 
@@ -30,6 +31,8 @@ class Choice:
     hosting: str = "dedicated"
     access: str = "ManagedIdentity"
     app_roles: str = "custom"
+    events: str = ""
+    """Where it is empty, as the hosting is."""
     has_defaults: bool = True
 
     def parameters(self, cloud: str = "public") -> dict[str, Any]:
@@ -44,6 +47,7 @@ class Choice:
             "prefix": PREFIX,
             "registryName": "contoso",
             **chosen,
+            **({"blobEvents": self.events, "isSubscribed": True} if self.events else {}),
             **({"pipelineSas": _SAS} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
         }
@@ -93,9 +97,17 @@ class _Cloud(ImaginedCloud):
         """What a registry would be, or a group."""
         if "/providers/" not in resource_id:
             return {"location": GROUP.location}
+        if resource_id.endswith("/host/default/listKeys"):
+            return {"systemKeys": {"blobs_extension": WEBHOOK_KEY}}
         if "/Microsoft.ContainerRegistry/registries/" not in resource_id:
             raise LookupError(f"{resource_id} is not there")
         return super().get(resource_id, api_version)
+
+
+CHOICES += tuple(
+    Choice(side=side, hosting=hosting, events="eventGrid")
+    for side, hosting in itertools.product(SIDES, ("dedicated", "flex"))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ API_VERSIONS = {
     "Microsoft.Authorization/roleDefinitions": {"2022-04-01"},
     "Microsoft.ContainerRegistry/registries/exportPipelines": {"2019-12-01-preview", "2025-06-01-preview"},
     "Microsoft.ContainerRegistry/registries/importPipelines": {"2019-12-01-preview", "2025-06-01-preview"},
+    "Microsoft.EventGrid/systemTopics": {"2022-06-15"},
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions": {"2022-06-15"},
     "Microsoft.Insights/components": {"2020-02-02"},
     "Microsoft.Insights/diagnosticSettings": {"2021-05-01-preview"},
     "Microsoft.Insights/scheduledQueryRules": {"2021-08-01"},
@@ -65,6 +67,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "hashesAtOnce": (0, 65),
     "pipelineRunPollSeconds": (0, 3601),
     "pipelineRunTimeoutSeconds": (0, 604_801),
+    "blobEvents": ("push",),
     "callers": ("anybody",),
 }
 """Values that a parameter of that name must not take in the template of a side."""
@@ -74,6 +77,7 @@ CHOSEN: dict[str, tuple[Any, ...]] = {
     "pythonVersion": ("3.11", "3.12", "3.13"),
     "storageAccessMode": ("ManagedIdentity", "SasToken"),
     "appRoles": ("builtIn", "custom"),
+    "blobEvents": ("eventGrid", "poll"),
     "callers": ("appServiceAuthentication", "functionKeys"),
 }
 """Values that it must take."""
@@ -190,7 +194,7 @@ def _faults_of_resource(resource: dict[str, Any]) -> Iterator[str]:
     if (segments[1].count("/") if segments else 0) + 1 != kind.count("/"):
         yield f"{kind} is named {resource['name']}"
     early = json.dumps([resource["name"], resource.get("scope"), resource.get("condition")])
-    if "reference(" in early:
+    if "reference(" in early or "listKeys(" in early:
         yield f"{kind} is named by what is not known before it is deployed"
 
 

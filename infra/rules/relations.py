@@ -26,6 +26,8 @@ _IDENTITIES = frozenset({"Microsoft.ManagedIdentity/userAssignedIdentities", *_P
 _LIMITS: Mapping[str, str] = {
     _STORAGE: r"[a-z0-9]{3,24}",
     _CONTAINER: r"[a-z0-9-]{3,63}",
+    "Microsoft.EventGrid/systemTopics": r"[A-Za-z0-9-]{3,50}",
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions": r"[A-Za-z0-9-]{3,64}",
     "Microsoft.KeyVault/vaults": r"[A-Za-z](?:-?[A-Za-z0-9]){2,23}",
     "Microsoft.ManagedIdentity/userAssignedIdentities": r"[A-Za-z0-9][A-Za-z0-9_-]{2,127}",
     "Microsoft.OperationalInsights/workspaces": r"[A-Za-z0-9](?:-?[A-Za-z0-9]){3,62}",
@@ -85,6 +87,10 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
             _PIPELINES[choice.side]: 1,
         }
     )
+    if choice.events or choice.hosting == "flex":
+        expected["Microsoft.EventGrid/systemTopics"] = 1
+    if choice.events:
+        expected["Microsoft.EventGrid/systemTopics/eventSubscriptions"] = 1
     if choice.access == "SasToken":
         expected["Microsoft.KeyVault/vaults/secrets"] = 1
     several = {_ASSIGNMENT, _DEFINITION, _CONTAINER, f"{_CONTAINER}/immutabilityPolicies"}
@@ -332,6 +338,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
     client = deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", "-app"))
     expected = {
         "PIPELINE_SAS_EXPIRES_AT": SAS_EXPIRY if deployed.choice.access == "SasToken" else "",
+        "BLOB_EVENTS": deployed.choice.events or {"flex": "eventGrid"}.get(deployed.choice.hosting, "poll"),
         "TRANSFER_ROLE": side,
         "REGISTRY_LOGIN_SERVER": f"{parameters['registryName']}.registry.invalid",
         "REGISTRY_RESOURCE_ID": registry_id,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from infra.expansion import Resource
-from infra.rules.choices import Deployed
+from infra.rules.choices import WEBHOOK_KEY, Deployed
 
 _LEARN = "https://learn.microsoft.com/azure/"
 _APP_SETTINGS = f"{_LEARN}azure-functions/functions-app-settings"
@@ -140,6 +140,13 @@ def _plan(of_flex: Any, of_dedicated: Any) -> Value:
     return lambda deployed, _resource: of_flex if deployed.choice.hosting == "flex" else of_dedicated
 
 
+def _webhook(deployed: Deployed, _resource: Resource) -> Any:
+    host = deployed.state(deployed.one(_SITE))["properties"]["defaultHostName"]
+    function = f"Host.Functions.{_WATCHED[deployed.choice.side][2]}"
+    url = f"https://{host}/runtime/webhooks/blobs?functionName={function}&code={WEBHOOK_KEY}"
+    return {"endpointType": "WebHook", "properties": {"endpointUrl": url}}
+
+
 # --- the table
 
 _ACCOUNT = "Microsoft.Storage/storageAccounts"
@@ -147,11 +154,16 @@ _VAULT = "Microsoft.KeyVault/vaults"
 _APP_IDENTITY = "Microsoft.ManagedIdentity/userAssignedIdentities"
 _INSIGHTS = "Microsoft.Insights/components"
 _SITE = "Microsoft.Web/sites"
+_TOPIC = "Microsoft.EventGrid/systemTopics"
 _LOCATED = (
     *(_ACCOUNT, _VAULT, _APP_IDENTITY, _INSIGHTS, _SITE, "Microsoft.Insights/scheduledQueryRules"),
     *("Microsoft.Insights/workbooks", "Microsoft.OperationalInsights/workspaces"),
-    "Microsoft.Web/serverfarms",
+    *("Microsoft.Web/serverfarms", _TOPIC),
 )
+_WATCHED = {
+    "source": ("receipts", ".dsse.json", "receipt_arrived"),
+    "target": ("incoming", "/bundle-manifest.dsse.json", "bundle_arrived"),
+}
 _CLIENT = _of(_APP_IDENTITY, "-app", "properties", "clientId")
 _APP_ID = _of(_APP_IDENTITY, "-app", "id")
 
@@ -273,6 +285,34 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
             "properties.actions.actionGroups",
             lambda deployed, _resource: deployed.parameters.get("actionGroups", []),
             "who is told",
+        ),
+    ),
+    (_TOPIC, f"{_LEARN}azure-functions/functions-event-grid-blob-trigger"): (
+        (
+            "properties",
+            lambda deployed, _resource: {
+                "source": deployed.one(_ACCOUNT, "transfer").id,
+                "topicType": "Microsoft.Storage.StorageAccounts",
+            },
+            "of what happens in the transfer account",
+        ),
+    ),
+    (f"{_TOPIC}/eventSubscriptions", f"{_LEARN}azure-functions/functions-event-grid-blob-trigger"): (
+        ("properties.eventDeliverySchema", "EventGridSchema", "what the host reads"),
+        ("properties.destination", _webhook, "the host's webhook, for one function, with its key"),
+        (
+            "properties.filter",
+            lambda deployed, _resource: {
+                "includedEventTypes": ["Microsoft.Storage.BlobCreated"],
+                "subjectBeginsWith": f"/blobServices/default/containers/{_WATCHED[deployed.choice.side][0]}/",
+                "subjectEndsWith": _WATCHED[deployed.choice.side][1],
+            },
+            "the webhook compares no names: whatever is sent starts the function",
+        ),
+        (
+            "properties.retryPolicy",
+            {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440},
+            "an app that is down for a day is told afterwards",
         ),
     ),
     ("Microsoft.Insights/workbooks", f"{_LEARN}azure-monitor/visualize/workbooks-automate"): (

@@ -51,6 +51,7 @@ OUTSIDE = {
     "resource a 'A.B/c/d@1' = {\n  name: 'x'\n}": (1, 1, "by `parent`"),
     "resource a 'A.B/c@1' = {\n  name: 'x'\n}\noutput b object = a": (4, 19, "a is no value"),
     "resource a 'A.B/c@1' = {\n  name: 'x'\n}\nvar b = a.id": (4, 1, "b needs a"),
+    "var a = {\n  b: [listKeys('x', '1').c]\n}": (1, 1, "a needs keys"),
     "module m 'br/public:x:1' = {\n  name: 'm'\n}": (1, 1, "no .bicep file"),
     "module m 'modules/grant.bicep' = {\n  name: 'm'\n}": (1, 1, "is not given its parameter container"),
     "module m 'modules/grant.bicep' = {\n  name: 'm'\n  params: { x: 1 }\n}": (1, 1, "has no parameter x"),

@@ -76,7 +76,7 @@ def test_expression_without_a_value_is_refused(text: str) -> None:
 
 
 def test_functions_that_the_compiler_writes_are_known() -> None:
-    of_a_template = {"resourcegroup", "subscription", "subscriptionresourceid", "tenant"}
+    of_a_template = {"listkeys", "resourcegroup", "subscription", "subscriptionresourceid", "tenant"}
     not_known = {"environment", "uniquestring"}  # refused, by name
     assert {name.lower() for name in FUNCTIONS} - PURE.keys() - of_a_template == {
         "if",
@@ -180,8 +180,8 @@ def test_outputs_are_what_the_template_says() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown function": (
-        {"resources": [account(properties={"a": {"b": ["[listKeys('x')]"]}})]},
-        f"template: {STORAGE} one.properties.a.b[0]: the function listKeys is not known here",
+        {"resources": [account(properties={"a": {"b": ["[listSecrets('x')]"]}})]},
+        f"template: {STORAGE} one.properties.a.b[0]: the function listSecrets is not known here",
     ),
     "unknown member of a deployed resource": (
         {"resources": [account(properties={"a": f"[reference(resourceId('{STORAGE}', 'old')).none]"})]},

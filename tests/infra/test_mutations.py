@@ -12,6 +12,7 @@ from infra.rules.language import faults_of_one
 from infra.templates import SIDES
 from tests.infra.template_mutants import Mutant, mutants
 
+pytestmark = pytest.mark.timeout(600)  # half a minute on two cores that have nothing else to do
 MUTANTS = list(mutants())
 LEAST = 1500
 """So many there are at least: fewer would mean that something is not taken out any more."""
@@ -23,6 +24,7 @@ CHOICES = tuple(
         Choice(side=side, has_defaults=False),
         Choice(side=side, hosting="flex", access="SasToken", app_roles="builtIn"),
         Choice(side=side),
+        Choice(side=side, events="eventGrid"),
     )
 )
 """Together they deploy every resource, and pass every parameter."""

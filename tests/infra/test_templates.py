@@ -90,7 +90,7 @@ def test_template_that_is_behind_its_bicep_is_seen(tmp_path: Path) -> None:
 def test_settings_that_the_app_reads_are_deployed_and_no_others(side: str, hosting: str) -> None:
     asked = Asked()
     SETTINGS[side].read_members(asked)  # type: ignore[arg-type]
-    deployed, read = app_settings(side, hosting), {*asked.names, "TRANSFER_ROLE"}
+    deployed, read = app_settings(side, hosting), {*asked.names, "TRANSFER_ROLE", "BLOB_EVENTS"}
     assert read - deployed == set()
     assert {name for name in deployed - read if not OF_THE_HOST.fullmatch(name)} == set()
 
