@@ -228,6 +228,7 @@ def test_image_that_rides_along_undeclared_is_imported_by_the_run_and_named_by_t
 ) -> None:
     """Whoever has the source's key signs a blob for one image that holds two."""
     demo = crossing.demo
+    demo.push_samples(layer_bytes_total=6_000_000)
     tag_the_chart(demo, ["evil"])
     sealed = crossing.run(export(demo, ["samples/app:1.0", "charts/hello:evil"]))
     transfer_id = sealed["transferId"]
