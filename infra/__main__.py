@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from infra import roles, rules
+from infra import official, roles, rules
 from infra.bicep.template import CompilationError
 from infra.expansion import ExpansionError
 from infra.templates import FOLDER, SIDES, arm_path, arm_text, stale
@@ -15,6 +15,8 @@ def main() -> int:
     parser.add_argument("action", choices=["compile", "check"])
     action = parser.parse_args().action
     try:
+        if bicep := official.find():
+            official.require_same((FOLDER / f"{side}.bicep" for side in SIDES), bicep)
         if action == "compile":
             for side in SIDES:
                 arm_path(side).write_text(arm_text(side), encoding="utf-8", newline="\n")
