@@ -64,8 +64,13 @@ LIBRARIES = (
     "azure.storage.blob",
     "azurefunctions.extensions.bindings.blob",
 )
-TIME_LIMIT_S = 60
-"""For the tests of one mutant; a change that makes a loop endless is noticed by that."""
+UNCHANGED_LIMIT_S = 900
+"""For the tests without a change: a machine may be busy."""
+
+TIMES_UNCHANGED = 4
+"""So much longer than without a change the tests of a mutant may take: one that makes a loop endless is
+noticed by that."""
+
 SURVIVED = 0
 _OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
@@ -125,7 +130,9 @@ def judge(module: str, mutant: Mutant) -> None:
     os._exit(int(code))
 
 
-def survivors(module: str, candidates: Sequence[Mutant], *, processes: int) -> Iterator[Mutant]:
+def survivors(
+    module: str, candidates: Sequence[Mutant], *, processes: int, limit_s: float = UNCHANGED_LIMIT_S
+) -> Iterator[Mutant]:
     """The mutants that no test noticed, in the order of their lines."""
     context = multiprocessing.get_context("fork")
     waiting, running = list(reversed(candidates)), dict[Any, tuple[ForkProcess, Mutant, float]]()
@@ -138,7 +145,7 @@ def survivors(module: str, candidates: Sequence[Mutant], *, processes: int) -> I
             running[process.sentinel] = process, mutant, time.monotonic()
         wait(running, timeout=1)
         for sentinel, (process, mutant, since) in list(running.items()):
-            if process.is_alive() and time.monotonic() - since > TIME_LIMIT_S:
+            if process.is_alive() and time.monotonic() - since > limit_s:
                 process.kill()
                 process.join()
             if not process.is_alive():
@@ -150,12 +157,13 @@ def survivors(module: str, candidates: Sequence[Mutant], *, processes: int) -> I
 def check(module: str, *, processes: int) -> int:
     """Judge all mutants of one module; returns how many things are wrong."""
     source = (ROOT / module).read_text(encoding="utf-8")
-    unchanged = Mutant(where="", line=0, before="", after="", source=source)
+    unchanged, started = Mutant(where="", line=0, before="", after="", source=source), time.monotonic()
     if list(survivors(module, [unchanged], processes=1)) != [unchanged]:
         print(f"{module}: its tests fail without any change: {', '.join(tests_of(module))}")
         return 1
+    limit_s = TIMES_UNCHANGED * processes * (time.monotonic() - started)
     candidates, started = list(mutants(source)), time.monotonic()
-    survived = list(survivors(module, candidates, processes=processes))
+    survived = list(survivors(module, candidates, processes=processes, limit_s=limit_s))
     excused = EQUIVALENT.get(module, {})
     unexcused = [mutant for mutant in survived if mutant.change not in excused]
     stale = sorted(excused.keys() - {mutant.change for mutant in survived})
