@@ -47,7 +47,7 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
         _become(order, steps)
     try:
         status = _wait(child, order["timeout_s"])
-        return {"status": status, "steps": int(os.pread(steps, 8, 0) or b"0")}
+        return {"number": order["number"], "status": status, "steps": int(os.pread(steps, 8, 0) or b"0")}
     finally:
         os.close(steps)
 
