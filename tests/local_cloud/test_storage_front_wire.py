@@ -91,6 +91,18 @@ def test_connection_stays_over_requests_of_all_kinds(
     assert connection.sock is used
 
 
+def test_question_for_a_missing_blob_leaves_azurites_connection_open(
+    account: Fronted, container: str
+) -> None:
+    # Without a length the front's client would take the end of the connection for the end of the answer.
+    url = urlsplit(account.azurite.blob_url)
+    direct = http.client.HTTPSConnection(url.netloc, timeout=60, context=_context(account))
+    direct.request("HEAD", f"{url.path}/{container}/missing", headers=_headers(account))
+    answer = direct.getresponse()
+    assert (answer.status, answer.headers["Content-Length"], answer.will_close) == (404, "0", False)
+    direct.close()
+
+
 def test_chunked_bodies_go_through(account: Fronted) -> None:
     # Of blobs the service wants to know the size beforehand.
     account.azurite.ensure_table("chunked")
