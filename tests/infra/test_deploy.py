@@ -407,3 +407,24 @@ def test_scripts_need_nothing_but_python(name: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert os.access(FOLDER / name, os.X_OK)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_azd_gives_what_the_template_asks_for_and_keeps_the_policy(side: str) -> None:
+    given = json.loads((FOLDER / f"{side}.parameters.json").read_text(encoding="utf-8"))["parameters"]
+    template = json.loads((FOLDER / "arm" / f"{side}.json").read_text(encoding="utf-8"))["parameters"]
+    assert {name for name, one in template.items() if "defaultValue" not in one} <= given.keys()
+    assert "trustPolicy" in given
+    assert given.keys() <= template.keys()
+
+
+def test_azd_takes_the_package_as_it_is_to_the_app_of_the_template() -> None:
+    page = (FOLDER.parent / "azure.yaml").read_text(encoding="utf-8")
+    members = dict(re.findall(r"^ *(\w+): (\S.*)$", page, re.MULTILINE))
+    assert (members["host"], members["remoteBuild"], members["path"]) == ("function", "false", "infra")
+    assert (FOLDER / f"{members['module']}.bicep").exists()
+    prefix = json.loads((FOLDER / "source.parameters.json").read_text("utf-8"))["parameters"]["prefix"][
+        "value"
+    ]
+    assert members["resourceName"] == f"{prefix}-app"
+    assert "name: '${prefix}-app'" in (FOLDER / f"{members['module']}.bicep").read_text(encoding="utf-8")
