@@ -25,6 +25,9 @@ from local_cloud.tokens import KEY_VAULT_AUDIENCE, TokenAuthority, TokenRefused
 Permission = Literal["secrets/get", "keys/get", "keys/sign"]
 Curve = Literal["P-256", "P-384"]
 
+API_VERSIONS = ("2016-10-01", *(f"7.{minor}" for minor in range(7)), "2025-07-01", "2026-04-01")
+"""Those that azure-keyvault-keys and azure-keyvault-secrets know."""
+
 _PERMISSIONS = ("secrets/get", "keys/get", "keys/sign")
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_SECRET_CHARS = 25 * 1024
@@ -162,7 +165,18 @@ class KeyVault:
             app.router.add_get(path, self._get_key)
         for path in ("/keys/{name}/sign", "/keys/{name}/{version:[^/]*}/sign"):
             app.router.add_post(path, self._sign)
+        app.router.add_route("*", "/{path:.*}", self._refuse)
         return app
+
+    async def _refuse(self, request: web.Request) -> web.Response:
+        """What else Key Vault can do, nobody may here; and what it cannot do is not told to strangers."""
+        caller = self._caller(request)
+        kind = request.path.split("/")[1]
+        if kind not in ("keys", "secrets", "certificates", "deletedkeys", "deletedsecrets"):
+            raise _Refusal(405, "MethodNotAllowed", f"{request.method} is not allowed for this resource.")
+        verbs = {"GET": "list", "PUT": "set", "POST": "create", "PATCH": "update", "DELETE": "delete"}
+        verb = verbs.get(request.method, request.method.lower())
+        raise _without_permission(caller, kind, verb)
 
     def _add(self, versions: dict[str, list[_Version[_Value]]], name: str, value: _Value) -> None:
         if not name.isascii() or not name.replace("-", "").isalnum():
@@ -201,8 +215,21 @@ class KeyVault:
         return web.json_response({"kid": key_id, "value": _base64url(signature)})
 
     def _authorise(self, request: web.Request, permission: Permission) -> None:
-        if not request.query.get("api-version"):
+        caller = self._caller(request)
+        kind, _, verb = permission.partition("/")
+        place = f"{kind}/{request.match_info['name']}"
+        is_granted = permission in self._permissions.get(caller, ())
+        if not is_granted and not self._assigned(caller, permission, place):
+            raise _without_permission(caller, kind, verb)
+
+    def _caller(self, request: web.Request) -> str:
+        """The object id of whoever calls with an api-version that is known."""
+        version = request.query.get("api-version")
+        if not version:
             raise _Refusal(400, "BadParameter", "api-version must be specified")
+        if version not in API_VERSIONS:
+            message = f"The specified version ({version[:40]}) is not recognized. Consider using the latest."
+            raise _Refusal(400, "BadParameter", message)
         audience = loopback_audience(_port(request))
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         login = f"https://login.microsoftonline.com/{self._tokens.tenant_id}"
@@ -211,20 +238,18 @@ class KeyVault:
             message = "AKV10000: Request is missing a Bearer or PoP token."
             raise _Refusal(401, "Unauthorized", message, headers=challenge)
         try:
-            claims = self._tokens.verify(token, KEY_VAULT_AUDIENCE, audience)
+            return self._tokens.verify(token, KEY_VAULT_AUDIENCE, audience).principal_id
         except TokenRefused as refusal:
             message = f"The token is refused: {refusal.code}."
             raise _Refusal(401, "Unauthorized", message, headers=challenge) from None
-        kind, _, verb = permission.partition("/")
-        place = f"{kind}/{request.match_info['name']}"
-        if permission not in self._permissions.get(claims.principal_id, ()) and not self._assigned(
-            claims.principal_id, permission, place
-        ):
-            message = (
-                f"The user, group or application 'oid={claims.principal_id}' does not have"
-                f" {kind} {verb} permission on this key vault."
-            )
-            raise _Refusal(403, "Forbidden", message, inner="AccessDenied")
+
+
+def _without_permission(caller: str, kind: str, verb: str) -> _Refusal:
+    message = (
+        f"The user, group or application 'oid={caller}' does not have"
+        f" {kind} {verb} permission on this key vault."
+    )
+    return _Refusal(403, "Forbidden", message, inner="AccessDenied")
 
 
 def loopback_audience(port: int) -> str:

@@ -178,7 +178,7 @@ class _Api:
         foreseen = self._deployments.check(order, group)
         for one in foreseen.of_type(ROLE_ASSIGNMENTS):
             self._allow(call.caller, one.scope or group.id, f"{ROLE_ASSIGNMENTS}/write", _OWN)
-        deployment, is_first = self._deployments.begin(self._path(call), order, group)
+        deployment, is_first = self._deployments.begin(self._path(call), order, group, foreseen)
         headers = {
             "Azure-AsyncOperation": call.url(f"{deployment.id}/operationStatuses/{deployment.operation_id}")
         }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.expansion import Expansion, ExpansionError, Group, ImaginedCloud, expand
+from infra.expansion import Expansion, ExpansionError, Group, ImaginedCloud, Resource, expand
 from local_cloud.acr_transfer.errors import ArmError, invalid
 from local_cloud.acr_transfer.records import timestamp
 from local_cloud.resource_manager.resources import Resources
@@ -143,16 +143,17 @@ class Deployments:
             message = f"Deployment template validation failed: 'not a template: {error!r:.200}'."
             raise ArmError(400, "InvalidTemplate", message) from None
 
-    def begin(self, deployment_id: str, order: Order, group: Group) -> tuple[Deployment, bool]:
-        """Start a deployment; tell whether it is the first under its id.
+    def begin(
+        self, deployment_id: str, order: Order, group: Group, foreseen: Expansion
+    ) -> tuple[Deployment, bool]:
+        """Start a deployment of what was checked; tell whether it is the first under its id.
 
         Raises:
-            ArmError: the template is not right; or one under that id is going on.
+            ArmError: one under that id is going on.
         """
         old = self.find(deployment_id)
         if old and old.state == "Running":
             raise ArmError(409, "DeploymentActive", f"The deployment '{deployment_id}' is going on.")
-        foreseen = self.check(order, group)
         deployment = Deployment(id=deployment_id, order=order, started_s=self._clock())
         self._deployments[deployment_id.lower()] = deployment
         task = asyncio.get_running_loop().create_task(self._deploy(deployment, foreseen, group))
@@ -195,11 +196,25 @@ class Deployments:
         ]
 
 
+class _LaterKnown(dict[str, Any]):
+    """Properties of what is not deployed yet: those that nobody can foresee are a text that says so."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return f"{name}: known after the deployment"
+
+
 class _Foreseen(ImaginedCloud):
     """Imagines what is to be deployed, and knows what is there."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+
+    def put(self, resource: Resource) -> Mapping[str, Any]:
+        state = super().put(resource)
+        return {**state, "properties": _LaterKnown(state["properties"])}
 
     def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
         return self._resources.find(resource_id) or super().get(resource_id, api_version)

@@ -2,12 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from urllib.parse import parse_qs
 
 import pytest
 import requests
 
 from local_cloud.cloud import Cloud
 from tests.e2e.conftest import Crossing
+from tests.infra.expansions import expanded_of, parameters, template
+
+CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
+OF_THE_MACHINE = {
+    *("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "PATH", "TMPDIR"),  # as App Service has them
+    *("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"),
+}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -33,6 +41,8 @@ def test_transfers_go_on_after_a_disconnection(make_crossing: Callable[[], Cross
         return source.registry.admin_password
 
     crossing.run(demo.start())
+    is_as_the_templates_say(demo.source)
+    is_as_the_templates_say(demo.target)
     demo.push_samples(layer_bytes_total=1_000_000)
     crossing.run(transfer("samples/app:1.0"))
     crossing.run(reconnect())
@@ -75,3 +85,23 @@ def test_preflight_finds_everything_right_and_each_role_that_is_taken_away(
             service.delete_container("work")
         assert wrong(side) == ["container-work"]
     assert {"container-ledger", "container-receipts", "journal-table", "signing-keys"} <= seen
+
+
+def is_as_the_templates_say(cloud: Cloud) -> None:
+    """What the cloud has is what its template deploys, with parameters of its own; and nothing else."""
+    given = parameters("local", mode="SasToken" if cloud.role == "source" else "ManagedIdentity")
+    expected = expanded_of(template(cloud.role), given)
+    names = {one.name.rpartition("/")[2] for one in expected.of_type(CONTAINERS)}
+    with cloud.azurite.service_client() as service:
+        assert {one.name for one in service.list_containers()} == names - {"app-package"}
+    (settings,) = expected.of_type("Microsoft.Web/sites/config")
+    assert cloud.machine.app_settings.keys() == settings.properties.keys()
+    assert cloud.app_environment().keys() - settings.properties.keys() <= OF_THE_MACHINE
+    roles = {one.scope for one in cloud.machine.assignments if one.principal_id != cloud.owner_principal}
+    assert len(roles) == len(
+        {one.scope for one in expected.of_type("Microsoft.Authorization/roleAssignments")}
+    )
+    if cloud.role == "source":
+        sas = parse_qs(cloud.vault._secrets["acrexportsas"][-1].value.removeprefix("?"))
+        assert ("".join(sorted(sas["sp"][0])), sas["spr"], sas["sr"]) == ("alrw", ["https"], ["c"])
+    assert set(cloud.vault._secrets) == ({"acrexportsas"} if cloud.role == "source" else set())

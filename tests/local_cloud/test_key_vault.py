@@ -201,3 +201,61 @@ def test_a_signing_order_that_does_not_fit_the_key_is_refused(setup: _Setup, ord
 def test_a_name_that_key_vault_would_not_take_is_refused(setup: _Setup, name: str) -> None:
     with pytest.raises(ValueError, match="not a Key Vault object name"):
         setup.vault.set_secret(name, "value")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "secrets/sas", 403),
+        ("DELETE", "secrets/sas", 403),
+        ("GET", "secrets", 403),
+        ("POST", "keys/signing/create", 403),
+        ("POST", "keys/signing/0123/decrypt", 403),
+        ("DELETE", "keys/signing", 403),
+        ("POST", "something/else", 405),
+    ],
+)
+def test_what_nobody_may_is_refused_behind_the_challenge(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    setup = _Setup(tmp_path)
+    setup.vault.set_secret("sas", "value")
+    setup.vault.grant(PRINCIPAL, "secrets/get", "keys/get", "keys/sign")
+
+    def call(url: str) -> tuple[int, int, bool]:
+        address, trusted = f"{url}/{path}?api-version=7.6", str(setup.ca.ca_file)
+        anonymous = requests.request(method, address, verify=trusted, timeout=10)
+        token = setup.tokens.mint(PRINCIPAL, "https://vault.azure.net")
+        headers = {"Authorization": f"Bearer {token}"}
+        known = requests.request(method, address, headers=headers, verify=trusted, timeout=10)
+        return anonymous.status_code, known.status_code, "WWW-Authenticate" in anonymous.headers
+
+    assert setup.run(call) == (401, status, True)
+    assert setup.run(lambda url: setup.secret(url, "sas")) == "value"
+
+
+def test_api_version_that_key_vault_has_not_is_refused(tmp_path: Path) -> None:
+    setup = _Setup(tmp_path)
+
+    def call(url: str) -> str:
+        address = f"{url}/secrets/sas?api-version=1999-01-01"
+        answer = requests.get(address, verify=str(setup.ca.ca_file), timeout=10)
+        return f"{answer.status_code} {answer.json()['error']['message']}"
+
+    assert setup.run(call).startswith("400 The specified version (1999-01-01) is not recognized")
+
+
+def test_assigned_role_on_one_secret_opens_no_other(tmp_path: Path) -> None:
+    setup = _Setup(tmp_path)
+    setup.vault = KeyVault(
+        setup.tokens,
+        assigned=lambda principal, permission, place: (
+            (principal, permission, place) == (PRINCIPAL, "secrets/get", "secrets/sas")
+        ),
+    )
+    setup.vault.set_secret("sas", "value")
+    setup.vault.set_secret("other", "value")
+    assert setup.run(lambda url: setup.secret(url, "sas")) == "value"
+    with pytest.raises(HttpResponseError) as refused:
+        setup.run(lambda url: setup.secret(url, "other"))
+    assert refused.value.status_code == 403
