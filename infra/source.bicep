@@ -40,6 +40,10 @@ param trustPolicy object = {}
 @minValue(0)
 @maxValue(146000)
 param evidenceDays int = 365
+@description('After so many days what is in progress is left over: of a transfer that takes longer, nothing is left.')
+@minValue(90)
+@maxValue(3650)
+param workDays int = 365
 @description('ARM ids of action groups that alerts go to.')
 param actionGroups array = []
 @description('MiB of a part: one file on a medium, one block of an upload.')
@@ -86,6 +90,7 @@ module foundation 'modules/foundation.bicep' = {
     containers: ['transfer', 'ledger', 'work', 'receipts', 'journal']
     evidence: ['ledger', 'receipts', 'journal']
     evidenceDays: evidenceDays
+    ageing: [{ container: 'work', days: workDays }]
     appGrants: [
       { container: 'transfer', role: 'blobWriter' }
       { container: 'ledger', role: 'blobAppender' }

@@ -40,6 +40,14 @@ param trustPolicy object = {}
 @minValue(0)
 @maxValue(146000)
 param evidenceDays int = 365
+@description('For how many days what was refused or arrived damaged is kept, to be looked at or made whole.')
+@minValue(30)
+@maxValue(3650)
+param quarantineDays int = 180
+@description('After so many days what is in progress is left over: of a transfer that takes longer, nothing is left.')
+@minValue(90)
+@maxValue(3650)
+param workDays int = 365
 @description('ARM ids of action groups that alerts go to.')
 param actionGroups array = []
 @minValue(1)
@@ -77,6 +85,11 @@ module foundation 'modules/foundation.bicep' = {
     containers: ['incoming', 'staging', 'transfer', 'quarantine', 'receipts', 'ledger', 'work', 'journal', 'custody']
     evidence: ['ledger', 'receipts', 'journal', 'custody']
     evidenceDays: evidenceDays
+    ageing: [
+      { container: 'quarantine', days: quarantineDays }
+      { container: 'staging', days: workDays }
+      { container: 'work', days: workDays }
+    ]
     appGrants: [
       { container: 'incoming', role: 'blobWriter' }
       { container: 'staging', role: 'blobWriter' }

@@ -5,6 +5,8 @@ param tags object
 param containers array
 param evidence array
 param evidenceDays int
+@description('Containers whose blobs grow old: { container, days }.')
+param ageing array
 @description('By container, what the app may do there: { container, role }.')
 param appGrants array
 @description('Roles of our own, or built-in ones that give more than is needed.')
@@ -81,6 +83,7 @@ module transferStorage 'storage.bicep' = {
     containers: containers
     evidence: evidence
     evidenceDays: evidenceDays
+    ageing: ageing
     tables: [journalTable]
     queues: [poisonQueue]
     allowSharedKey: allowSharedKey

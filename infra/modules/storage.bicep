@@ -7,6 +7,8 @@ param containers array
 param evidence array = []
 @description('For how long nothing in them may be changed; the policy is never unchanging by this template. 0: no policy.')
 param evidenceDays int = 0
+@description('Containers whose blobs are deleted so many days after they were last written: { container, days }.')
+param ageing array = []
 param tables array = []
 param queues array = []
 @description('Only for SAS that the account key signs; without it only Entra identities have access.')
@@ -16,6 +18,15 @@ param keepsVersions bool = false
 
 // What is deleted or overwritten can be had back for so many days.
 var keptDays = 7
+var aged = [for one in ageing: {
+  name: 'old-${one.container}'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'], prefixMatch: ['${one.container}/'] }
+    actions: { baseBlob: { delete: { daysAfterModificationGreaterThan: one.days } } }
+  }
+}]
 var unchanging = evidenceDays > 0 ? evidence : []
 
 resource account 'Microsoft.Storage/storageAccounts@2023-01-01' = {
@@ -70,7 +81,7 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-01
   name: 'default'
   properties: {
     policy: {
-      rules: [
+      rules: concat(aged, [
         {
           name: 'old-versions'
           enabled: true
@@ -80,7 +91,7 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-01
             actions: { version: { delete: { daysAfterCreationGreaterThan: keptDays } } }
           }
         }
-      ]
+      ])
     }
   }
 }

@@ -66,6 +66,7 @@ _OF_BOTH: Mapping[str, Any] = {
     "trustPolicy": {"schema": 1},
     "pipelineRunsAtOnce": 3,
     "hashesAtOnce": 4,
+    "workDays": 100,
     "pipelineRunPollSeconds": 20,
     "pipelineRunTimeoutSeconds": 3000,
 }
@@ -76,7 +77,7 @@ _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
         "callers": "appServiceAuthentication",
         "sequenceFloors": {"prod": {"sequence": 7, "previous": "0" * 64}},
     },
-    "target": _OF_BOTH,
+    "target": {**_OF_BOTH, "quarantineDays": 60},
 }
 CHOICES = tuple(
     Choice(side=side, hosting=hosting, access=access, app_roles=app_roles, has_defaults=has_defaults)

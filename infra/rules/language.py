@@ -63,6 +63,8 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "appRoles": ("owner",),
     "evidenceDays": (-1, 146_001),
     "partSizeMib": (3, 4001),
+    "quarantineDays": (29, 3651),
+    "workDays": (89, 3651),
     "pipelineRunsAtOnce": (0, 51),
     "hashesAtOnce": (0, 65),
     "pipelineRunPollSeconds": (0, 3601),
@@ -123,6 +125,9 @@ def _faults_of_form(template: dict[str, Any]) -> Iterator[str]:
         missing = {"apiVersion", "name", "type"} - resource.keys()
         missing |= {"name", "count"} - resource.get("copy", {"name": "", "count": ""}).keys()
         yield from (f"{resource.get('type', 'a resource')} has no {name}" for name in missing)
+    for loop in template.get("variables", {}).get("copy", []):
+        missing = {"count", "input", "name"} - loop.keys()
+        yield from (f"a loop of a variable has no {name}" for name in missing)
     yield from (f"{name} is not {value}" for name, value in _HEAD.items() if template.get(name) != value)
     for name, output in template.get("outputs", {}).items():
         if output.get("type") not in _TYPES:

@@ -102,9 +102,27 @@ def _container(account: str, container: str) -> Value:
 
 
 def _own_lifecycle(deployed: Deployed, resource: Resource) -> list[dict[str, Any]]:
-    """Old versions are deleted."""
-    del deployed, resource
-    return [_lifecycle("old-versions", {"version": {"delete": {"daysAfterCreationGreaterThan": 7}}}, {})]
+    """Old versions are deleted, and what is left over; nothing of what was sealed, promoted or decided."""
+    work = deployed.parameters.get("workDays", 365)
+    ageing = {
+        "source": {"work": work},
+        "target": {
+            "quarantine": deployed.parameters.get("quarantineDays", 180),
+            "staging": work,
+            "work": work,
+        },
+    }[deployed.choice.side]
+    return [
+        *(
+            _lifecycle(
+                f"old-{container}",
+                {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}},
+                {"prefixMatch": [f"{container}/"]},
+            )
+            for container, days in (ageing if _is_transfer(resource) else {}).items()
+        ),
+        _lifecycle("old-versions", {"version": {"delete": {"daysAfterCreationGreaterThan": 7}}}, {}),
+    ]
 
 
 def _lifecycle(name: str, actions: dict[str, Any], filters: dict[str, Any]) -> dict[str, Any]:
