@@ -18,6 +18,12 @@ ADA = ("preferred_username", "ada@contoso.com")
 ADA_ID = (("tid", "tenant1"), ("oid", "ada1"))
 
 
+def principal_of(size_bytes: int) -> dict[str, str]:
+    """A principal that has so many bytes."""
+    content = json.dumps({"claims": [{"typ": ADA[0], "val": ADA[1]}]})
+    return {"X-MS-CLIENT-PRINCIPAL": base64.b64encode(content.ljust(size_bytes).encode()).decode()}
+
+
 @pytest.mark.parametrize(
     ("headers", "name"),
     [
@@ -27,6 +33,10 @@ ADA_ID = (("tid", "tenant1"), ("oid", "ada1"))
         (principal(ADA, ("preferred_username", "eve@contoso.com")), "ada@contoso.com"),
         (principal(("preferred_username", "a\u202e\nda" + "x" * 500)), "ada" + "x" * 125),
         (principal(("preferred_username", "")), ANYBODY),
+        (principal(("preferred_username", ""), ("appid", "11111111-2222")), "11111111-2222"),
+        (principal_of(64 * 1024), "ada@contoso.com"),
+        (principal_of(64 * 1024 + 1), ANYBODY),
+        ({"X-MS-CLIENT-PRINCIPAL": f"!{principal(ADA)['X-MS-CLIENT-PRINCIPAL']}"}, ANYBODY),
         (principal(("preferred_username", 7)), ANYBODY),
         (principal(), ANYBODY),
         ({}, ANYBODY),
