@@ -261,6 +261,14 @@ def test_five_thousand_artifacts_are_welcome() -> None:
     assert response.status_code == 202
 
 
+def test_fifty_kinds_of_referrers_are_welcome() -> None:
+    client = DurableClient()
+    kinds = [f"application/vnd.kind{number}+json" for number in range(50)]
+    response, body = post(GOOD | {"referrers": kinds}, client)
+    assert response.status_code == 202
+    assert body["request"]["referrers"] == kinds
+
+
 def test_same_key_and_request_meet_the_same_transfer() -> None:
     client = DurableClient()
     _, first = post(GOOD, client, "nightly-1")

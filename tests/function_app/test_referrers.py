@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from function_app.source import planning
-from function_app.source.referrers import kind_of, summarize
+from function_app.source.referrers import Selection, kind_of, summarize
 from tests.function_app.memory import INDEX_TYPE, Host, MemoryRegistry, make_source
 from tests.function_app.test_export import journal_of, pipelines, run, sealed_manifest
 
@@ -147,6 +147,7 @@ def test_endless_attachments_are_refused_and_can_be_left_out(
         ({"config": {"mediaType": COSIGN}}, COSIGN),
         ({"artifactType": "", "config": {"mediaType": COSIGN}}, COSIGN),
         ({"config": {}}, INDEX_TYPE),
+        ({"config": {"mediaType": ""}}, INDEX_TYPE),
         ({"config": "no object"}, INDEX_TYPE),
         ({"artifactType": 7}, INDEX_TYPE),
         ({}, INDEX_TYPE),
@@ -156,6 +157,20 @@ def test_endless_attachments_are_refused_and_can_be_left_out(
 )
 def test_kind_is_what_a_manifest_says_of_itself(manifest: dict[str, Any], kind: str) -> None:
     assert kind_of(manifest, INDEX_TYPE) == kind
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "is_taken"),
+    [
+        ("all", SBOM, True),
+        ("none", SBOM, False),
+        ("none", "one", False),
+        ((SBOM,), SBOM, True),
+        ((SBOM,), "spdx", False),
+    ],
+)
+def test_kind_is_wanted_as_a_whole(wanted: str | tuple[str, ...], kind: str, *, is_taken: bool) -> None:
+    assert Selection(wanted).takes(kind) is is_taken
 
 
 def test_summary_is_small_whatever_somebody_attached() -> None:
