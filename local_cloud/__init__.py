@@ -3,10 +3,16 @@
 It stands in for Azure at the network, so that the product never knows: real servers, HTTPS with a CA of its
 own, tokens, on loopback only. `cloud.Cloud` is one side with all of it, `demo` carries artifacts across.
 
+A side is deployed from its template of `infra/`. What only this machine adds is the certificate authority,
+the port in `ARM_ENDPOINT`, and what `infra/parameters/local.json` says: a key in software, and pipeline
+runs that are asked after every second. The Functions host keeps its state in a file, not in the host account.
+
 ================== ========================================================================
+`resource_manager` ARM: deployments of templates, resources, role assignments
+`machine`          what the resources of a template are here, on `roles` (Azure's role definitions)
 `azurite`          storage accounts: Microsoft's Azurite
 `storage_front`    stands before it: verifies tokens, asks for roles, holds immutable what is
-`acr_transfer`     ARM: export pipelines, import pipelines, pipeline runs
+`acr_transfer`     its export pipelines, import pipelines, pipeline runs
 `registry`         the registry's data plane: Debian's docker-registry, or a small built-in one
 `key_vault`        secrets, and keys that sign
 `identity`         the managed-identity endpoint of App Service, on `tokens` (Microsoft Entra)

@@ -198,7 +198,7 @@ class Machine:
         self._ports["registry"] = int(self.registry.login_server.split(":")[1])
         self.registry.grant(self._acr_principal, "AcrPull", "AcrPush")
         properties = {"loginServer": self.registry.login_server, "provisioningState": "Succeeded"}
-        sku = {"name": "Premium", "tier": "Premium"}
+        sku = {"name": self._behaviour.sku, "tier": self._behaviour.sku}
         state = {"type": _REGISTRY, "name": name, "location": "local", "sku": sku, "properties": properties}
         self._resources.add(self._registry_id, state)
 

@@ -54,6 +54,8 @@ class Behaviour:
     """Extra duration of each run, spread over its progress."""
 
     # -- Limits and surroundings.
+    sku: Literal["Basic", "Standard", "Premium"] = "Premium"
+    """Of the registry; only a premium one has pipelines. How Azure words the refusal is not known."""
     max_artifacts: int = 50
     """Per run; entries of the list are counted, not the children of an index."""
     max_layer_bytes: int = 8 * GIB - 1

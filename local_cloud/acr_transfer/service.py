@@ -124,7 +124,14 @@ class AcrTransfer:
     # -- pipelines
 
     def put_pipeline(self, kind: Kind, name: str, request: PipelineRequest, caller: str) -> Pipeline:
-        """Create or replace a pipeline; a system identity lives as long as its pipeline."""
+        """Create or replace a pipeline; a system identity lives as long as its pipeline.
+
+        Raises:
+            ArmError: The registry is not a premium one, or has as many as it may.
+        """
+        if self.behaviour.sku != "Premium":
+            message = f"The registry SKU '{self.behaviour.sku}' has no {kind}: it must be Premium."
+            raise ArmError(400, "SkuNotSupported", message)
         key = (kind, name.lower())
         old = self._pipelines.get(key)
         if old is None and len(self._pipelines) >= _MAX_PIPELINES:

@@ -122,11 +122,6 @@ class Deployments:
         """The last deployment under an id."""
         return self._deployments.get(deployment_id.lower())
 
-    def in_group(self, group_id: str) -> list[Deployment]:
-        """Those of a resource group."""
-        below = f"{group_id}/providers/".lower()
-        return [one for key, one in self._deployments.items() if key.startswith(below)]
-
     def check(self, order: Order, group: Group) -> Expansion:
         """What an order would deploy.
 

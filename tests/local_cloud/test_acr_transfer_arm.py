@@ -336,6 +336,14 @@ def test_malformed_runs_are_refused(source: Side, change: dict[str, Any]) -> Non
     assert source.call("GET", "pipelineRuns").json() == {"value": []}
 
 
+def test_registry_that_is_not_premium_has_no_pipelines(source: Side) -> None:
+    container = {"uri": source.container_url, "storageAccessMode": "ManagedIdentity"}
+    source.behaviour.sku = "Standard"
+    refused = source.call("PUT", "exportPipelines/exp01", {"properties": {"target": container}})
+    assert error_code(refused) == (400, "SkuNotSupported")
+    assert source.call("GET", "exportPipelines").json() == {"value": []}
+
+
 def test_option_that_is_not_known_is_kept_and_changes_nothing(source: Side) -> None:
     container = {"uri": source.container_url, "storageAccessMode": "ManagedIdentity"}
     options = ["DisableSourceTrigger", "overwriteblobs"]  # the CLI's help names the first, which nothing has
