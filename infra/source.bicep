@@ -26,6 +26,9 @@ param pythonVersion string = '3.11'
 @description('How the export pipeline comes to the storage.')
 @allowed(['ManagedIdentity', 'SasToken'])
 param storageAccessMode string = 'ManagedIdentity'
+@description('The identity of the pipeline: its own, or one that stays when the pipeline is made anew.')
+@allowed(['SystemAssigned', 'UserAssigned'])
+param pipelineIdentity string = 'SystemAssigned'
 @description('In SAS mode: the SAS of the container transfer, with its leading question mark.')
 @secure()
 param pipelineSas string = ''
@@ -70,6 +73,7 @@ param sequenceFloors object = {}
 
 var pipelineName = 'airgap01'
 var isBySas = storageAccessMode == 'SasToken'
+var hasOwnIdentity = pipelineIdentity == 'UserAssigned'
 // The member se of the SAS: nothing secret. Of a SAS by a stored access policy there is none.
 var sasExpiry = replace(split(split('${replace(pipelineSas, '?', '&')}&se=', '&se=')[1], '&')[0], '%3A', ':')
 // Storage Blob Data Contributor, and Key Vault Secrets User
@@ -79,6 +83,12 @@ var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' existing = {
   scope: resourceGroup(registryResourceGroup)
   name: registryName
+}
+
+resource ownIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = if (hasOwnIdentity) {
+  name: '${prefix}-pipeline'
+  location: location
+  tags: tags
 }
 
 module foundation 'modules/foundation.bicep' = {
@@ -116,6 +126,7 @@ module pipelineByIdentity 'modules/export-pipeline-identity.bicep' = if (!isBySa
     registryName: registryName
     name: pipelineName
     location: registryLocation
+    identityId: hasOwnIdentity ? ownIdentity.id : ''
     containerUri: '${foundation.outputs.blob}transfer'
   }
 }
@@ -125,7 +136,7 @@ module pipelineOnTransfer 'modules/role-on-container.bicep' = if (!isBySas) {
   params: {
     accountName: '${prefix}transfer'
     container: 'transfer'
-    principalId: isBySas ? '' : pipelineByIdentity.outputs.principalId
+    principalId: isBySas ? '' : (hasOwnIdentity ? ownIdentity.properties.principalId : pipelineByIdentity.outputs.principalId)
     role: blobContributor
   }
 }
@@ -137,6 +148,7 @@ module pipelineBySas 'modules/export-pipeline-sas.bicep' = if (isBySas) {
     registryName: registryName
     name: pipelineName
     location: registryLocation
+    identityId: hasOwnIdentity ? ownIdentity.id : ''
     containerUri: '${foundation.outputs.blob}transfer'
     secretId: foundation.outputs.sasSecretId
   }
@@ -147,7 +159,7 @@ module pipelineOnSecret 'modules/role-on-secret.bicep' = if (isBySas) {
   params: {
     vaultName: '${prefix}-keys'
     secret: 'acrexportsas'
-    principalId: isBySas ? pipelineBySas.outputs.principalId : ''
+    principalId: isBySas ? (hasOwnIdentity ? ownIdentity.properties.principalId : pipelineBySas.outputs.principalId) : ''
     role: secretsUser
   }
 }

@@ -2,6 +2,8 @@
 param registryName string
 param name string
 param location string
+@description('Id of a user-assigned identity; empty: one of its own.')
+param identityId string
 @description('The container `transfer`.')
 param containerUri string
 
@@ -13,7 +15,7 @@ resource pipeline 'Microsoft.ContainerRegistry/registries/exportPipelines@2025-0
   parent: registry
   name: name
   location: location
-  identity: { type: 'SystemAssigned' }
+  identity: empty(identityId) ? { type: 'SystemAssigned' } : { type: 'UserAssigned', userAssignedIdentities: { '${identityId}': {} } }
   properties: {
     target: {
       type: 'AzureStorageBlobContainer'
@@ -24,4 +26,4 @@ resource pipeline 'Microsoft.ContainerRegistry/registries/exportPipelines@2025-0
   }
 }
 
-output principalId string = pipeline.identity.principalId
+output principalId string = empty(identityId) ? pipeline.identity.principalId : ''

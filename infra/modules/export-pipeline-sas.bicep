@@ -2,6 +2,8 @@
 param registryName string
 param name string
 param location string
+@description('Id of a user-assigned identity; empty: one of its own.')
+param identityId string
 @description('The container `transfer`.')
 param containerUri string
 @description('The vault secret with the SAS, without a version.')
@@ -15,7 +17,7 @@ resource pipeline 'Microsoft.ContainerRegistry/registries/exportPipelines@2019-1
   parent: registry
   name: name
   location: location
-  identity: { type: 'SystemAssigned' }
+  identity: empty(identityId) ? { type: 'SystemAssigned' } : { type: 'UserAssigned', userAssignedIdentities: { '${identityId}': {} } }
   properties: {
     target: {
       type: 'AzureStorageBlobContainer'
@@ -26,4 +28,4 @@ resource pipeline 'Microsoft.ContainerRegistry/registries/exportPipelines@2019-1
   }
 }
 
-output principalId string = pipeline.identity.principalId
+output principalId string = empty(identityId) ? pipeline.identity.principalId : ''

@@ -31,6 +31,7 @@ class Choice:
     hosting: str = "dedicated"
     access: str = "ManagedIdentity"
     app_roles: str = "custom"
+    pipeline_identity: str = "SystemAssigned"
     events: str = ""
     """Where it is empty, as the hosting is."""
     has_defaults: bool = True
@@ -47,6 +48,11 @@ class Choice:
             "prefix": PREFIX,
             "registryName": "contoso",
             **chosen,
+            **(
+                {"pipelineIdentity": self.pipeline_identity}
+                if self.pipeline_identity != "SystemAssigned"
+                else {}
+            ),
             **({"blobEvents": self.events, "isSubscribed": True} if self.events else {}),
             **({"pipelineSas": _SAS} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
@@ -105,6 +111,10 @@ class _Cloud(ImaginedCloud):
         return super().get(resource_id, api_version)
 
 
+CHOICES += tuple(
+    Choice(side=side, access=access, pipeline_identity="UserAssigned")
+    for side, access in itertools.product(SIDES, ("ManagedIdentity", "SasToken"))
+)
 CHOICES += tuple(
     Choice(side=side, hosting=hosting, events="eventGrid")
     for side, hosting in itertools.product(SIDES, ("dedicated", "flex"))

@@ -61,6 +61,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "pythonVersion": ("3.10",),
     "storageAccessMode": ("AccountKey",),
     "appRoles": ("owner",),
+    "pipelineIdentity": ("None",),
     "evidenceDays": (-1, 146_001),
     "partSizeMib": (3, 4001),
     "quarantineDays": (29, 3651),
@@ -79,6 +80,7 @@ CHOSEN: dict[str, tuple[Any, ...]] = {
     "pythonVersion": ("3.11", "3.12", "3.13"),
     "storageAccessMode": ("ManagedIdentity", "SasToken"),
     "appRoles": ("builtIn", "custom"),
+    "pipelineIdentity": ("SystemAssigned", "UserAssigned"),
     "blobEvents": ("eventGrid", "poll"),
     "callers": ("appServiceAuthentication", "functionKeys"),
 }

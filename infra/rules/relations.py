@@ -87,6 +87,8 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
             _PIPELINES[choice.side]: 1,
         }
     )
+    if choice.pipeline_identity == "UserAssigned":
+        expected["Microsoft.ManagedIdentity/userAssignedIdentities"] = 2
     if choice.events or choice.hosting == "flex":
         expected["Microsoft.EventGrid/systemTopics"] = 1
     if choice.events:
@@ -220,7 +222,8 @@ def _who(deployed: Deployed, principal: str) -> str:
             state = deployed.state(one)
             known = (state["properties"].get("principalId"), state.get("identity", {}).get("principalId"))
             if principal in known:
-                return "pipeline" if one.type in _PIPELINES.values() else "app"
+                is_app = one.type not in _PIPELINES.values() and not one.name.endswith("-pipeline")
+                return "app" if is_app else "pipeline"
     return principal
 
 

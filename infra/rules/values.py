@@ -158,6 +158,13 @@ def _plan(of_flex: Any, of_dedicated: Any) -> Value:
     return lambda deployed, _resource: of_flex if deployed.choice.hosting == "flex" else of_dedicated
 
 
+def _pipeline_identity(deployed: Deployed, _resource: Resource) -> Any:
+    if deployed.choice.pipeline_identity == "SystemAssigned":
+        return {"type": "SystemAssigned"}
+    own = deployed.one(_APP_IDENTITY, "-pipeline").id
+    return {"type": "UserAssigned", "userAssignedIdentities": {own: {}}}
+
+
 def _webhook(deployed: Deployed, _resource: Resource) -> Any:
     host = deployed.state(deployed.one(_SITE))["properties"]["defaultHostName"]
     function = f"Host.Functions.{_WATCHED[deployed.choice.side][2]}"
@@ -442,7 +449,7 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
         f"{_LEARN}role-based-access-control/role-assignments-template",
     ): (("properties.principalType", "ServicePrincipal", "else a new identity is not found at first"),),
     ("Microsoft.ContainerRegistry/registries/exportPipelines", _TRANSFER): (
-        ("identity", {"type": "SystemAssigned"}, "who comes to the storage or the vault"),
+        ("identity", _pipeline_identity, "who comes to the storage or the vault"),
         (
             "location",
             lambda deployed, _resource: deployed.parameters.get("registryLocation", deployed.location),
@@ -459,7 +466,7 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
         ("properties.options", ["OverwriteBlobs"], "a run that is made anew writes over what the first left"),
     ),
     ("Microsoft.ContainerRegistry/registries/importPipelines", _TRANSFER): (
-        ("identity", {"type": "SystemAssigned"}, "who comes to the storage or the vault"),
+        ("identity", _pipeline_identity, "who comes to the storage or the vault"),
         (
             "location",
             lambda deployed, _resource: deployed.parameters.get("registryLocation", deployed.location),

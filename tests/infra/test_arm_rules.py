@@ -59,7 +59,7 @@ BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "parameters more is not used": lambda it: it["parameters"].update(more={"type": "string"}),
     "variables pipelineName is not declared": lambda it: it["variables"].pop("pipelineName"),
     "is there twice": lambda it: it["resources"].append(it["resources"][0]),
-    "Microsoft.Resources/deployments@2025-04-02 is not known": lambda it: it["resources"][0].update(
+    "userAssignedIdentities@2025-04-02 is not known": lambda it: it["resources"][0].update(
         apiVersion="2025-04-02"
     ),
     "has no member propertes": lambda it: it["resources"][0].update(propertes={}),
@@ -72,7 +72,8 @@ BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 def foundation(template: dict[str, Any]) -> list[dict[str, Any]]:
     """The resources of the module that both sides have."""
-    found: list[dict[str, Any]] = template["resources"][0]["properties"]["template"]["resources"]
+    module = next(one for one in template["resources"] if one["name"] == "foundation")
+    found: list[dict[str, Any]] = module["properties"]["template"]["resources"]
     return found
 
 

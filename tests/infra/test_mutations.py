@@ -24,7 +24,7 @@ CHOICES = tuple(
         Choice(side=side, has_defaults=False),
         Choice(side=side, hosting="flex", access="SasToken", app_roles="builtIn"),
         Choice(side=side),
-        Choice(side=side, events="eventGrid"),
+        Choice(side=side, events="eventGrid", pipeline_identity="UserAssigned"),
     )
 )
 """Together they deploy every resource, and pass every parameter."""
