@@ -165,6 +165,13 @@ def test_requests_that_follow_without_waiting_are_answered_in_order(account: Fro
     assert got.index(b"\r\n\r\n1") < got.index(b"\r\n\r\n0")
 
 
+def test_header_that_is_there_twice_is_not_read_in_two_ways(account: Fronted, container: str) -> None:
+    strangers = _headers(account, "stranger")["Authorization"]
+    twice = {**_headers(account), "authorization": strangers, "Content-Length": "0"}
+    got = _exchange(account, _request(account, "PUT", _path(account, container, "a"), twice), b"</Error>")
+    assert got.startswith(b"HTTP/1.1 400")
+
+
 def test_body_is_asked_for_only_from_who_may_send_it(account: Fronted, container: str) -> None:
     path = _path(account, container, "a")
     asking = {"Expect": "100-continue", "Content-Length": "4"}
