@@ -1,0 +1,170 @@
+"""Every deployed role is needed for what the product does, and what no role allows is refused."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import BlobServiceClient
+
+from local_cloud.acr_transfer.storage import MintedCredential
+from local_cloud.cloud import Cloud
+from local_cloud.demo import Demo, offline_mover, push, refuse_stranger, until
+from local_cloud.storage_front import RoleAssignment
+from tests.e2e.conftest import Crossing
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+ONLY_IN_AZURE = {
+    "telemetry": "nothing here takes telemetry",
+    "host": "the local Functions host keeps its state in a file",
+    "webjobs-blobtrigger-poison": "the local Functions host keeps poison blobs to itself",
+}
+"""What nothing asks for here, by how a part of the scope ends."""
+
+EVIDENCE = {"source": ("ledger", "journal"), "target": ("ledger", "journal", "receipts", "custody")}
+"""Where the app adds, and changes nothing."""
+
+
+@pytest.fixture(scope="module")
+def crossed(make_crossing: Callable[[], Crossing]) -> Demo:
+    """A bundle that was carried across, a forgery that was refused, and the custody log that came along."""
+    crossing = make_crossing()
+    crossing.run(crossing.demo.start())
+    crossing.demo.medium.mkdir()
+    crossing.run(_cross(crossing.demo), timeout_s=300)
+    return crossing.demo
+
+
+async def _cross(demo: Demo) -> None:
+    references = await asyncio.to_thread(demo.push_samples, 2_000_000)
+    transfer_id = await asyncio.to_thread(demo.post_transfer, references[:2])
+    await until("sealing", lambda: demo.sealed_transfer(transfer_id))
+    await offline_mover(
+        *("pull", f"{demo.source.container_url}/{transfer_id}", str(demo.medium), "--allow-system-disk"),
+        *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.source))),
+        ca=demo.ca,
+    )
+    await push(demo)
+    await demo.next_receipt(set())
+    await refuse_stranger(demo)
+    await asyncio.to_thread(
+        requests.post, f"{demo.target.api_url}/admin/functions/reconcile_imports", json={}, timeout=30
+    )
+    await until("keeping the custody log", lambda: demo.blobs("custody"))
+
+
+def cloud_of(demo: Demo, side: str) -> Cloud:
+    return demo.source if side == "source" else demo.target
+
+
+def roles_on(cloud: Cloud, container: str) -> list[RoleAssignment]:
+    """Who has a role on a container of the transfer account."""
+    return [each for each in cloud.machine.assignments if each.scope.endswith(f"/containers/{container}")]
+
+
+@contextmanager
+def without(cloud: Cloud, assigned: RoleAssignment) -> Iterator[None]:
+    """For a while, a role is not there."""
+    cloud.machine.assignments.remove(assigned)
+    try:
+        yield
+    finally:
+        cloud.machine.assignments.assign(assigned)
+
+
+@contextmanager
+def storage_as(cloud: Cloud, principal_id: str) -> Iterator[BlobServiceClient]:
+    """The storage as an identity has it."""
+    with BlobServiceClient(
+        cloud.blob_url,
+        credential=MintedCredential(cloud.tokens, principal_id),
+        connection_verify=str(cloud.ca.ca_file),
+        retry_total=0,
+    ) as service:
+        yield service
+
+
+def assert_refused(attempt: Callable[[], object], code: str = "AuthorizationPermissionMismatch") -> None:
+    with pytest.raises(HttpResponseError) as raised:
+        attempt()
+    assert code in str(raised.value)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_every_role_was_needed(crossed: Demo, side: str) -> None:
+    assignments = cloud_of(crossed, side).machine.assignments
+    asked = {
+        each
+        for each in assignments
+        if not any(part.endswith(tuple(ONLY_IN_AZURE)) for part in each.scope.split("/"))
+    }
+    assert len(asked) > len(EVIDENCE[side])
+    assert asked - assignments.needed() == set()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_role_that_is_taken_away_is_missed(crossed: Demo, side: str) -> None:
+    cloud = cloud_of(crossed, side)
+    app = roles_on(cloud, "ledger")[0].principal_id
+    containers = [each for each in cloud.machine.assignments if "/containers/" in each.scope]
+    for assigned in [each for each in containers if each.principal_id == app]:
+        with without(cloud, assigned):
+            answer = requests.get(f"{cloud.api_url}/api/preflight", timeout=60).json()
+        faults = [check["id"] for check in answer["checks"] if not check["ok"]]
+        assert f"container-{assigned.scope.rpartition('/')[2]}" in faults, assigned
+    answer = requests.get(f"{cloud.api_url}/api/preflight", timeout=60).json()
+    assert not [check for check in answer["checks"] if "container-" in check["id"] and not check["ok"]]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_app_adds_to_the_evidence_and_changes_nothing_there(crossed: Demo, side: str) -> None:
+    cloud = cloud_of(crossed, side)
+    for container in EVIDENCE[side]:
+        (app,) = {each.principal_id for each in roles_on(cloud, container)}
+        with storage_as(cloud, app) as service:
+            found = service.get_container_client(container)
+            name = next(iter(found.list_blob_names()))
+            blob = found.get_blob_client(name)
+            kept = blob.download_blob().readall()
+            assert_refused(blob.delete_blob)
+            assert_refused(lambda: blob.upload_blob(b"other", overwrite=True))  # noqa: B023 - called at once
+            assert_refused(lambda: blob.set_blob_metadata({"a": "b"}))  # noqa: B023 - likewise
+            assert blob.download_blob().readall() == kept
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_nobody_changes_the_evidence(crossed: Demo, side: str) -> None:
+    cloud = cloud_of(crossed, side)
+    owner = RoleAssignment(
+        principal_id=cloud.owner_principal, role="Storage Blob Data Owner", scope=cloud.group_id
+    )
+    cloud.machine.assignments.assign(owner)
+    try:
+        with storage_as(cloud, cloud.owner_principal) as service:
+            for container in EVIDENCE[side]:
+                found = service.get_container_client(container)
+                blob = found.get_blob_client(next(iter(found.list_blob_names())))
+                assert_refused(blob.delete_blob, "BlobImmutableDueToPolicy")
+    finally:
+        cloud.machine.assignments.remove(owner)
+
+
+def test_import_pipeline_reads_what_was_verified_and_nothing_else(crossed: Demo) -> None:
+    target = crossed.target
+    app = roles_on(target, "ledger")[0].principal_id
+    (pipeline,) = {each.principal_id for each in roles_on(target, "transfer")} - {app}
+    with storage_as(target, pipeline) as service:
+        list(service.get_container_client("transfer").list_blobs())
+        assert_refused(lambda: service.get_container_client("transfer").upload_blob("a", b"a"))
+        for container in ("incoming", "staging", "quarantine", "receipts", "ledger", "journal", "work"):
+            found = service.get_container_client(container)
+            assert_refused(lambda: list(found.list_blobs()))  # noqa: B023 - called at once
+
+
+def test_source_app_writes_no_receipt(crossed: Demo) -> None:
+    (app,) = {each.principal_id for each in roles_on(crossed.source, "receipts")}
+    with storage_as(crossed.source, app) as service:
+        assert_refused(lambda: service.get_container_client("receipts").upload_blob("a/b", b"a"))
