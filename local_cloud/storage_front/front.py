@@ -137,7 +137,7 @@ class StorageFront:
 
     def _understood(self, service: Service, request: web.Request) -> tuple[Request, StorageAccount]:
         """The request, if Azurite can't read it in another way than the front does."""
-        names = [name.lower() for name in request.headers]
+        names = [name.lower() for name, _ in request.headers.items()]  # of the mapping, each comes once
         port = self._servers[service].port
         if len(set(names)) != len(names) or request.host not in {f"{HOST}:{port}", f"localhost:{port}"}:
             raise StorageRefusal("InvalidUri")
