@@ -388,6 +388,20 @@ def test_app_that_lets_nobody_in_is_not_asked_again(
     assert "App Service authentication" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("az", "app")
+def test_app_whose_certificate_nobody_trusts_is_not_asked_again(
+    waits: list[float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stranger = CertificateAuthority.create(tmp_path / "stranger")
+    monkeypatch.setenv("SSL_CERT_FILE", str(stranger.ca_file))
+    assert checking.main(["-g", "group", "--prefix", "contosogap", "--wait", "300"]) == 2
+    assert waits == []
+    assert "SSL_CERT_FILE" in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("app")
 def test_keys_that_cannot_be_read_are_told(az: FakeAz, capfd: pytest.CaptureFixture[str]) -> None:
     az.tell({"functionapp keys list": "ERROR: Operation returned an invalid status 'Forbidden'\n"})
