@@ -29,6 +29,7 @@ from airgap.recarry import RecarryRequest
 from airgap.verify import verify_bundle
 from bench.bundle import BLOB_NAME, TRANSFER_ID, seal, transfer_blob
 from offline_mover.bags import bag_writing, checking
+from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import inspect_bag
 from offline_mover.bags.bag_group import inspect, open_group
 from offline_mover.bags.bag_texts import Contents, ListedFile, Place, payload_name
@@ -116,7 +117,7 @@ def _steps(folder: Path, count: int) -> dict[str, float]:
     signed = {part.name: sha256 for part, sha256 in manifest.parts()}
     for number, (path, names) in enumerate(zip(paths, saved.volumes, strict=True), start=1):
         path.mkdir()
-        found = inspect_bag(path, envelope, verdict, manifest)
+        found = inspect_bag(path, AcceptedBundle(envelope=envelope, verdict=verdict))
         bag_writing.prepare(found, keep=())
         bag_writing.make_payload_folders(found, names)
         for name in names:
