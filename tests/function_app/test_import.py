@@ -17,6 +17,7 @@ from airgap.policy import TrustPolicy
 from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict, verify_receipt
 from function_app.messages import dump
 from function_app.ports import BlobStat
+from function_app.storage.door import Door
 from function_app.target.wire import ImportOrder
 from tests.bundles import (
     CHANNEL,
@@ -501,3 +502,13 @@ def test_upload_of_a_thousand_files_is_quarantined_whole_the_manifest_last() -> 
     assert outcome["closing"] == "closed"
     assert target.blobs.names("incoming") == []
     assert len(target.blobs.names("quarantine")) == 1001
+
+
+@pytest.mark.parametrize("content", [None, b"no envelope"], ids=["imported", "refused"])
+def test_place_at_the_door_is_given_back_when_all_is_done(content: bytes | None) -> None:
+    """Were it kept, the twentieth refusal would be the last until the reconciler comes by."""
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle, envelope=content)
+    assert Door(target.blobs).enter("theimport", accepted=None)
+    target.run(raw, instance="theimport")
+    assert list(Door(target.blobs).held()) == []
