@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from local_cloud.demo import Demo
+from local_cloud.demo.clouds import Demo
 
 T = TypeVar("T")
 

@@ -15,7 +15,10 @@ from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.receipt import Receipt, ReceiptVerdict
 from local_cloud.cloud import SIGNING_KEY
-from local_cloud.demo import Demo, offline_mover, push, until
+from local_cloud.demo.clouds import Demo
+from local_cloud.demo.mover import offline_mover
+from local_cloud.demo.screen import until
+from local_cloud.demo.story import push
 from local_cloud.registry.client import RegistryClient
 from tests.bundles import SigningKey, key_from_private
 from tests.e2e.conftest import Crossing

@@ -17,7 +17,9 @@ from airgap.journal import Journal, parse_entry_name
 from airgap.ledger import sequence_of
 from airgap.states import Kind, State
 from local_cloud.cloud import Cloud
-from local_cloud.demo import CHANNEL, Demo, push, until
+from local_cloud.demo.clouds import CHANNEL, Demo
+from local_cloud.demo.screen import until
+from local_cloud.demo.story import push
 from tests.e2e.conftest import Crossing
 from tests.e2e.test_crossing import import_runs, pull
 

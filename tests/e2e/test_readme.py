@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_cloud.demo import parser
+from local_cloud.demo.__main__ import parser
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.e2e, pytest.mark.readme, pytest.mark.timeout(420)]

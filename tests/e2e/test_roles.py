@@ -11,7 +11,10 @@ from azure.storage.blob import BlobServiceClient
 
 from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.cloud import Cloud
-from local_cloud.demo import Demo, offline_mover, push, refuse_stranger, until
+from local_cloud.demo.clouds import Demo
+from local_cloud.demo.mover import offline_mover
+from local_cloud.demo.screen import until
+from local_cloud.demo.story import push, refuse_stranger
 from local_cloud.storage_front import RoleAssignment
 from tests.e2e.conftest import Crossing
 

@@ -1,0 +1,199 @@
+"""Both clouds, and what the people on either side do there."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from azure.core.exceptions import ResourceNotFoundError
+from azure.storage.blob import BlobServiceClient
+
+from airgap.fields import format_time
+from airgap.keys import public_key_from_pem
+from airgap.policy import TrustPolicy
+from airgap.receipt import Receipt, verify_receipt
+from local_cloud.cloud import Cloud
+from local_cloud.demo.screen import expect, until
+from local_cloud.pki import CertificateAuthority
+from local_cloud.samples import list_digests, push_samples
+
+CHANNEL = "demo"
+_OPERATORS_SAS = {"source": ("transfer", "rl"), "target": ("incoming", "racwl")}
+"""The container that an operator comes to at each side, and what the SAS allows there."""
+
+
+def demo_policy(*, source_key: str, target_key: str, audience: str) -> dict[str, Any]:
+    """The trust policy of the demo's one channel: public keys in PEM, and the registry that it serves."""
+    pems = {"source app": source_key, "target app": target_key}
+    source_id, target_id = (public_key_from_pem(pem).keyid for pem in pems.values())
+    channel = {
+        "audience": [audience],
+        "repositories": ["**"],
+        "bundleRoles": {
+            "source": {
+                "threshold": 1,
+                "keyids": [source_id],
+                "requiredAlgorithms": ["ecdsa-sha2-nistp384"],
+            }
+        },
+        "receiptRoles": {"target": {"threshold": 1, "keyids": [target_id]}},
+        "maxAgeSeconds": 30 * 24 * 3600,
+        "clockSkewSeconds": 300,
+        "order": "rising",
+        "onGap": "record",
+        "maxSequenceJump": 100,
+    }
+    return {
+        "schema": 1,
+        "version": 1,
+        "expiresAt": format_time(datetime.now(UTC) + timedelta(days=365)),
+        "keys": [{"holder": holder, "publicKey": pem} for holder, pem in pems.items()],
+        "channels": {CHANNEL: channel},
+    }
+
+
+@dataclass(kw_only=True)
+class Demo:
+    """Both clouds, and what the people carry between them."""
+
+    folder: Path
+    ca: CertificateAuthority
+    source: Cloud
+    target: Cloud
+
+    @classmethod
+    def prepare(cls, folder: Path) -> "Demo":
+        """A certificate authority in the folder, two clouds that are not connected yet."""
+        folder.mkdir(parents=True, exist_ok=True)
+        ca = CertificateAuthority.create(folder / "pki")
+        return cls(
+            folder=folder,
+            ca=ca,
+            source=Cloud(role="source", folder=folder / "source", ca=ca),
+            target=Cloud(role="target", folder=folder / "target", ca=ca),
+        )
+
+    @property
+    def policy_file(self) -> Path:
+        """The trust policy that the target pins and the operator carries."""
+        return self.folder / "trust-policy.json"
+
+    @property
+    def medium(self) -> Path:
+        """The folder that stands for the medium."""
+        return self.folder / "medium"
+
+    def sas_file(self, cloud: Cloud) -> Path:
+        """The operator's SAS for a cloud."""
+        return self.folder / f"{cloud.role}.sas"
+
+    async def start(self) -> None:
+        """Bring both clouds up, with the app in each; the policy names the keys in their vaults."""
+        await self.source.connect()
+        await self.target.connect()
+        self.write_policy(
+            demo_policy(
+                source_key=self.source.public_key_pem,
+                target_key=self.target.public_key_pem,
+                audience=self.target.registry.login_server,
+            )
+        )
+        await asyncio.gather(self.open(self.source), self.open(self.target))
+
+    async def open(self, cloud: Cloud) -> None:
+        """Give the operator of a cloud that is up a SAS; deploy its app with the trust policy, start it."""
+        container, permissions = _OPERATORS_SAS[cloud.role]
+        self.sas_file(cloud).touch(mode=0o600)
+        self.sas_file(cloud).write_text(await asyncio.to_thread(cloud.sas, container, permissions))
+        policy = json.loads(self.policy_file.read_text())
+        parts = {"partSizeMib": 16} if cloud.role == "source" else {}
+        await cloud.deploy(trustPolicy=policy, **parts)
+        await cloud.start_app()
+
+    def write_policy(self, policy: Mapping[str, Any]) -> None:
+        """Pin the trust policy."""
+        self.policy_file.write_text(json.dumps(policy, indent=1) + "\n")
+
+    async def close(self) -> None:
+        """Stop everything."""
+        await asyncio.gather(self.source.close(), self.target.close(), return_exceptions=True)
+
+    # what the automation owner does
+
+    def push_samples(self, layer_bytes_total: int = 110_000_000) -> list[str]:
+        """Put real artifacts into the source registry; returns their references."""
+        registry = self.source.registry
+        return push_samples(
+            registry.login_server,
+            username=registry.admin_username,
+            password=registry.admin_password,
+            ca_file=self.ca.ca_file,
+            layer_bytes_total=layer_bytes_total,
+        )
+
+    def digests(self, cloud: Cloud, references: list[str]) -> dict[str, str]:
+        """What a registry says about references."""
+        registry = cloud.registry
+        return list_digests(
+            registry.login_server,
+            username=registry.admin_username,
+            password=registry.admin_password,
+            ca_file=self.ca.ca_file,
+            references=references,
+        )
+
+    def post_transfer(self, references: list[str], audience: str | None = None) -> str:
+        """Order a transfer over HTTP, for this target unless another is named; returns its id."""
+        answer = requests.post(
+            f"{self.source.api_url}/api/transfers",
+            json={
+                "artifacts": references,
+                "channel": CHANNEL,
+                "audience": audience or self.target.registry.login_server,
+            },
+            timeout=30,
+        )
+        expect(answer.status_code == requests.codes.accepted, f"POST was answered {answer.text}")
+        return str(answer.json()["transferId"])
+
+    def sealed_transfer(self, transfer_id: str) -> dict[str, Any] | None:
+        """The state of a transfer once it is sealed, as the API tells it; ``None`` while it is not."""
+        answer = requests.get(f"{self.source.api_url}/api/transfers/{transfer_id}", timeout=30)
+        state: dict[str, Any] = answer.json()
+        expect(state.get("state") not in {"failed", "refused", "cancelled"}, f"the transfer failed: {state}")
+        return state if state.get("state") == "sealed" else None
+
+    # what the security officer sees
+
+    def blobs(self, container: str, prefix: str = "") -> dict[str, bytes]:
+        """Blobs of the target's storage below a prefix, by name; small ones only."""
+        with BlobServiceClient.from_connection_string(
+            self.target.azurite.connection_string, connection_verify=str(self.ca.ca_file)
+        ) as service:
+            client = service.get_container_client(container)
+            try:
+                return {
+                    name: client.download_blob(name).readall()
+                    for name in client.list_blob_names(name_starts_with=prefix)
+                }
+            except ResourceNotFoundError:  # moved between listing and reading
+                return {}
+
+    def receipts(self) -> dict[str, Receipt]:
+        """All receipts of the target, each verified under the trust policy."""
+        policy = TrustPolicy.from_bytes(self.policy_file.read_bytes())
+        return {
+            name: verify_receipt(raw, policy=policy, channel=CHANNEL, now=datetime.now(UTC))
+            for name, raw in self.blobs("receipts").items()
+        }
+
+    async def next_receipt(self, known: set[str]) -> tuple[str, Receipt]:
+        """Wait for a receipt that was not there before."""
+        return await until(  # type: ignore[no-any-return]  # a tuple from the lambda
+            "a new receipt",
+            lambda: next(((n, r) for n, r in self.receipts().items() if n not in known), None),
+        )

@@ -1,0 +1,218 @@
+"""What the demo shows on this machine with both clouds side by side: the crossing, and what is refused."""
+
+import asyncio
+import json
+import shlex
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import requests
+from azure.storage.blob import BlobServiceClient
+from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.signer import CryptoSigner
+
+from airgap.envelope import Envelope
+from airgap.keys import signer_from_pem
+from airgap.manifest import ENVELOPE_NAME
+from airgap.receipt import Receipt
+from local_cloud.cloud import PROJECT
+from local_cloud.demo.clouds import CHANNEL, Demo
+from local_cloud.demo.mover import Moved, offline_mover
+from local_cloud.demo.screen import SCREEN, expect, show_comparison, show_receipt, show_refusal, step, until
+
+
+async def cross_the_gap(demo: Demo) -> tuple[str, Receipt]:
+    """The main path; returns the transfer id and the receipt."""
+    with step("Source cloud: put real artifacts into the registry"):
+        references = await asyncio.to_thread(demo.push_samples)
+        at_source = await asyncio.to_thread(demo.digests, demo.source, references)
+    with step("Automation: POST /api/transfers, wait until the bundle is sealed"):
+        transfer_id = await asyncio.to_thread(demo.post_transfer, references)
+        sealed = await until("sealing", lambda: demo.sealed_transfer(transfer_id))
+        SCREEN.print(f"  transfer {transfer_id}: {json.dumps(sealed['bundle'])}", markup=False)
+    url = f"{demo.source.container_url}/{transfer_id}"
+    trust = ("--trust", str(demo.policy_file))
+    with step("Operator, source side: pull onto the medium"):
+        demo.medium.mkdir()
+        await offline_mover(
+            *("pull", url, str(demo.medium), "--allow-system-disk"),
+            *(*trust, "--sas-file", str(demo.sas_file(demo.source))),
+            ca=demo.ca,
+        )
+    with step("The air gap: the source cloud is out of reach"):
+        await demo.source.disconnect()
+        expect(not await asyncio.to_thread(_answers, demo.source.api_url), "the source cloud still answers")
+    with step("Operator, anywhere: verify the medium, without a network"):
+        await offline_mover("verify", str(demo.medium), *trust, ca=demo.ca, clean=True)
+    with step("Operator, target side: push"):
+        await push(demo)
+    with step("Target cloud: admit, hash, import, prove, sign a receipt"):
+        _, receipt = await demo.next_receipt(set())
+        expect(receipt.is_imported, f"refused: {receipt.code} {receipt.detail}")
+        expect(receipt.transfer_id == transfer_id, "the receipt speaks of another transfer")
+    with step("Compare every digest in both registries"):
+        carried = sorted({*references, *(proof.reference for proof in receipt.artifacts)})
+        at_target = await asyncio.to_thread(demo.digests, demo.target, carried)
+        show_comparison(carried, at_source, at_target)
+        expect(all(at_target.get(r) == d for r, d in at_source.items()), "a digest differs")
+        expect(all(at_target.values()), "an artifact is missing in the target registry")
+    show_receipt(receipt)
+    return transfer_id, receipt
+
+
+def _answers(url: str) -> bool:
+    try:
+        requests.get(url, timeout=2)
+    except requests.ConnectionError:
+        return False
+    return True
+
+
+async def push(demo: Demo, medium: Path | None = None, *, expected: int = 0) -> Moved:
+    """Push a medium to the target's intake."""
+    return await offline_mover(
+        *("push", str(medium or demo.medium), f"{demo.target.blob_url}/incoming"),
+        *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.target))),
+        ca=demo.ca,
+        expected=expected,
+    )
+
+
+async def refuse_damage(demo: Demo) -> None:
+    """One flipped byte: verify names the part, push sends nothing that could be imported."""
+    with step("Refused: one flipped byte on the medium"):
+        damaged = demo.folder / "damaged-medium"
+        shutil.copytree(demo.medium, damaged)
+        part = max(damaged.rglob("*.part"))
+        with part.open("r+b") as file:
+            file.seek(part.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 0xFF]))
+        trust = ("--trust", str(demo.policy_file))
+        asked = ("--recarry", str(demo.folder / "recarry.json"))
+        moved = await offline_mover(
+            "verify", str(damaged), *trust, *asked, ca=demo.ca, clean=True, expected=18
+        )
+        expect(f"001/{part.name}" in moved.output, "verify did not name the part")
+        await push(demo, damaged, expected=18)
+        arrived = await asyncio.to_thread(demo.blobs, "incoming")
+        expect(
+            not [name for name in arrived if name.endswith(ENVELOPE_NAME)], "a manifest arrived all the same"
+        )
+        shutil.rmtree(damaged)
+
+
+async def refuse_stranger(demo: Demo) -> None:
+    """A bundle signed by an unknown key, uploaded past the mover."""
+    with step("Refused: a bundle signed by an unknown key, uploaded past the mover"):
+        known = set(await asyncio.to_thread(demo.receipts))
+        bag = next(path for path in demo.medium.iterdir() if (path / ENVELOPE_NAME).exists())
+        payload = Envelope.from_bytes((bag / ENVELOPE_NAME).read_bytes()).payload
+        stranger = signer_from_pem(CryptoSigner(ec.generate_private_key(ec.SECP384R1())).private_bytes)
+        forged = Envelope.sign(payload, [stranger]).to_bytes()
+        await asyncio.to_thread(_upload, demo, f"{bag.name}/{ENVELOPE_NAME}", forged)
+        _, receipt = await demo.next_receipt(known)
+        show_refusal(receipt, "SIGNER_UNKNOWN")
+        quarantined = await asyncio.to_thread(demo.blobs, "quarantine")
+        expect(any(raw == forged for raw in quarantined.values()), "the forgery is not in quarantine")
+
+
+def _upload(demo: Demo, name: str, raw: bytes) -> None:
+    sas = demo.sas_file(demo.target).read_text()
+    with BlobServiceClient(
+        demo.target.blob_url, credential=sas, connection_verify=str(demo.ca.ca_file)
+    ) as service:
+        service.get_blob_client("incoming", name).upload_blob(raw)
+
+
+async def refuse_replay(demo: Demo) -> None:
+    """The same bundle again."""
+    with step("Refused: the same bundle again"):
+        known = set(await asyncio.to_thread(demo.receipts))
+        await push(demo)
+        _, receipt = await demo.next_receipt(known)
+        show_refusal(receipt, "REPLAYED")
+
+
+def write_environment(demo: Demo, transfer_id: str) -> None:
+    """A file for the shell, with which the README's commands work against the running demo."""
+    source, target = demo.source, demo.target
+    variables = {
+        "SOURCE_API": source.api_url,
+        "TARGET_API": target.api_url,
+        "SOURCE_REGISTRY": source.registry.login_server,
+        "TARGET_REGISTRY": target.registry.login_server,
+        "SOURCE_CREDS": f"{source.registry.admin_username}:{source.registry.admin_password}",
+        "TARGET_CREDS": f"{target.registry.admin_username}:{target.registry.admin_password}",
+        "SOURCE_STORAGE": source.container_url,
+        "TARGET_STORAGE": f"{target.blob_url}/incoming",
+        "SOURCE_RECEIPTS": f"{source.blob_url}/receipts",
+        "TARGET_RECEIPTS": f"{target.blob_url}/receipts",
+        "SOURCE_SAS_FILE": str(demo.sas_file(source)),
+        "TARGET_SAS_FILE": str(demo.sas_file(target)),
+        "TRUST_POLICY_FILE": str(demo.policy_file),
+        "TRANSFER_ID": transfer_id,
+        "CHANNEL": CHANNEL,
+        "REQUESTS_CA_BUNDLE": str(demo.ca.ca_file),
+        "SSL_CERT_FILE": str(demo.ca.ca_file),
+        "CURL_CA_BUNDLE": str(demo.ca.ca_file),
+    }
+    for name, cloud, permissions in (
+        ("RECEIPTS_SAS_FILE", target, "rl"),
+        ("SOURCE_RECEIPTS_SAS_FILE", source, "rcl"),
+    ):
+        sas_file = demo.folder / f"{name.lower()}.sas"
+        sas_file.touch(mode=0o600)
+        sas_file.write_text(cloud.sas("receipts", permissions, lifetime=timedelta(hours=8)))
+        variables[name] = str(sas_file)
+    path = demo.folder / "environment"
+    path.touch(mode=0o600)
+    exports = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+    mover = f"PYTHONPATH={shlex.quote(str(PROJECT))} {shlex.quote(sys.executable)} -m offline_mover"
+    path.write_text("".join([*exports, f'offline-mover() {{ {mover} "$@"; }}\n']))
+
+
+async def keep_running(demo: Demo, transfer_id: str) -> None:
+    """Bring the source back and wait for Ctrl-C or the end of standard input."""
+    await demo.source.connect()
+    await demo.source.start_app()
+    await asyncio.to_thread(write_environment, demo, transfer_id)
+    SCREEN.print(
+        "\n[bold]Still running.[/bold] Addresses, SAS files, the CA and offline-mover, in another shell:"
+    )
+    SCREEN.print(
+        f"  cd {shlex.quote(str(demo.folder.parent))} && . {shlex.quote(demo.folder.name + '/environment')}",
+        markup=False,
+    )
+    for name, url in (
+        ("source API", f"{demo.source.api_url}/api/transfers"),
+        ("source registry", f"https://{demo.source.registry.login_server}/v2/"),
+        ("target registry", f"https://{demo.target.registry.login_server}/v2/"),
+        ("source storage", demo.source.container_url),
+        ("target storage", f"{demo.target.blob_url}/incoming"),
+    ):
+        SCREEN.print(f"  {name:16} {url}", markup=False)
+    SCREEN.print("Ctrl-C ends it.")
+    await asyncio.Event().wait()
+
+
+async def run(folder: Path, *, keep: bool) -> None:
+    """The whole demo, in an empty folder."""
+    started = datetime.now(UTC)
+    demo = Demo.prepare(folder)
+    try:
+        with step("Start both clouds: storage, registry, Key Vault, identity, ACR Transfer, Functions host"):
+            await demo.start()
+        transfer_id, _ = await cross_the_gap(demo)
+        await refuse_damage(demo)
+        await refuse_stranger(demo)
+        await refuse_replay(demo)
+        took = datetime.now(UTC) - started
+        SCREEN.print(f"\n[bold green]Everything was as said, in {took.total_seconds():.0f} s.[/bold green]")
+        if keep:
+            await keep_running(demo, transfer_id)
+    finally:
+        await demo.close()
