@@ -13,7 +13,7 @@ runs that are asked after every second. The Functions host keeps its state in a 
 `azurite`          storage accounts: Microsoft's Azurite
 `storage_front`    stands before it: verifies tokens, asks for roles, holds immutable what is
 `acr_transfer`     its export pipelines, import pipelines, pipeline runs
-`registry`         the registry's data plane: Debian's docker-registry, or a small built-in one
+`registry`         the registry's data plane, and the storage that it sends to for blobs
 `key_vault`        secrets, and keys that sign
 `identity`         the managed-identity endpoint of App Service, on `tokens` (Microsoft Entra)
 `functions_host`   Functions host and Durable Functions, for the real app on the real SDK

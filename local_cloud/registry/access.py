@@ -146,7 +146,9 @@ class AccessControl:
                 return _listed_access(self._open(credentials, "access_token"))
             case "basic" if self._is_admin(*_basic_credentials(credentials)):
                 return Access(is_admin=True)
-        raise _unauthorized("authentication required")
+        raise _unauthorized(
+            "authentication required, visit https://aka.ms/acr/authorization for more information."
+        )
 
     def challenge(self, scope: str | None = None, error: str | None = None) -> dict[str, str]:
         """The ``WWW-Authenticate`` header that says where tokens are to be had."""

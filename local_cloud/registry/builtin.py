@@ -9,7 +9,9 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from local_cloud.pki import CertificateAuthority
 from local_cloud.registry.addresses import Target, check_digest, is_digest, is_name
+from local_cloud.registry.content_host import ContentHost
 from local_cloud.registry.errors import RegistryError
 from local_cloud.registry.manifests import MAX_MANIFEST_BYTES, OCI_INDEX, parse_manifest
 from local_cloud.registry.storage import Storage, Upload
@@ -22,12 +24,13 @@ _Answer = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 
 class BuiltinStore:
-    """Answers authorised requests from a `Storage` in `folder`."""
+    """Answers authorised requests from a `Storage`; a `ContentHost`, if there is one, gives out blobs."""
 
     label = "builtin"
 
-    def __init__(self, folder: Path) -> None:
-        self._storage = Storage(folder)
+    def __init__(self, storage: Storage, content_host: ContentHost | None) -> None:
+        self._storage = storage
+        self._content_host = content_host
         self._answers: Mapping[tuple[str, str], _Answer] = {
             ("catalog", "GET"): self._catalog,
             ("tags", "GET"): self._tags,
@@ -59,8 +62,28 @@ class BuiltinStore:
         """Where the digest of a tag is or would be."""
         return self._storage.tag_file(name, tag)
 
+    @classmethod
+    async def start(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        ca: CertificateAuthority,
+        is_redirecting: bool,
+        clock: Callable[[], float],
+    ) -> "BuiltinStore":
+        """Opens the store in `folder`; `is_redirecting`: blobs are had from a host of their own."""
+        storage = Storage(folder)
+        if not is_redirecting:
+            return cls(storage, None)
+        content_host = ContentHost(storage.content_path, clock)
+        await content_host.start(ca, name)
+        return cls(storage, content_host)
+
     async def close(self) -> None:
-        """Nothing to end: all state is on disk."""
+        """Stops giving out blobs; all state is on disk."""
+        if self._content_host:
+            await self._content_host.close()
 
     async def _catalog(self, request: web.Request, target: Target) -> web.StreamResponse:
         page, headers = _page(self._storage.repositories(), request, target)
@@ -90,10 +113,13 @@ class BuiltinStore:
         body = json.dumps(index).encode()
         return web.Response(body=body, content_type=OCI_INDEX, headers={**headers, **link})
 
-    async def _get_blob(self, _request: web.Request, target: Target) -> web.StreamResponse:
+    async def _get_blob(self, request: web.Request, target: Target) -> web.StreamResponse:
         if not self._storage.has_blob(target.name, target.rest):
-            raise RegistryError("BLOB_UNKNOWN", "blob unknown to the repository")
+            raise RegistryError("BLOB_UNKNOWN", "blob unknown to registry", detail=target.rest)
         headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": target.rest}
+        if self._content_host and request.method == "GET":
+            headers["Location"] = self._content_host.address(target.rest)
+            return web.Response(status=307, headers=headers)
         return web.FileResponse(
             self._storage.content_path(target.rest), chunk_size=_PIECE_BYTES, headers=headers
         )
@@ -199,7 +225,7 @@ def _page(names: Sequence[str], request: web.Request, target: Target) -> tuple[l
     """One page of sorted `names` after the query's ``last``, and the Link header to the next one, if any."""
     asked = request.query.get("n", str(PAGE_ITEMS))
     if not re.fullmatch(r"[0-9]{1,9}", asked):
-        raise RegistryError("PAGINATION_NUMBER_INVALID", "n is a whole number")
+        raise RegistryError("PAGINATION_NUMBER_INVALID", "n is a whole number", detail={"n": asked})
     size = min(int(asked), PAGE_ITEMS)
     last = request.query.get("last", "")
     rest = [name for name in names if name > last]

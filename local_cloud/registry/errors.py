@@ -27,14 +27,21 @@ _STATUS = {
 
 
 class RegistryError(Exception):
-    """A request the registry refuses; `code` is one of the specification's."""
+    """A request the registry refuses; `code` is one of the specification's.
 
-    def __init__(self, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+    `detail` is what a program may read, and the specification leaves its shape to the registry: here it is
+    that of ACR and of the distribution registry where that is known, and none elsewhere.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, detail: object = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.detail = detail
         self.headers = dict(headers or {})
 
     def response(self) -> web.Response:
         """The specification's error body with the status that goes with the code."""
-        body = {"errors": [{"code": self.code, "message": str(self), "detail": None}]}
+        body = {"errors": [{"code": self.code, "message": str(self), "detail": self.detail}]}
         return web.json_response(body, status=_STATUS[self.code], headers=self.headers)

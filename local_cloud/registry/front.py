@@ -68,25 +68,29 @@ class Registry:
         ca: CertificateAuthority,
         tokens: TokenAuthority,
         port: int = 0,
-        backend: Literal["auto", "builtin", "docker-registry"] = "auto",
+        backend: Literal["builtin", "docker-registry"] = "builtin",
+        is_redirecting: bool = True,
         clock: Callable[[], float] = time.time,
         assigned: Callable[[str], Iterable[Role]] = lambda _: (),
     ) -> "Registry":
         """Starts a registry that keeps its content in `folder`; ``assigned`` tells who has which role.
 
-        ``auto`` takes docker-registry where it is installed; the two stores do not share a folder's content.
+        The two stores do not share a folder's content. The built-in one sends whoever pulls a blob on to
+        another host, as ACR does, unless ``is_redirecting`` is false; docker-registry gives blobs out itself.
 
         Raises:
             RuntimeError: docker-registry is asked for and does not start.
             OSError: The port is taken.
         """
-        if backend == "docker-registry" and not debian.is_installed():
-            raise RuntimeError("docker-registry is not installed")
         store: Store
-        if backend == "builtin" or not debian.is_installed():
-            store = BuiltinStore(folder / "builtin")
-        else:
+        if backend == "builtin":
+            store = await BuiltinStore.start(
+                folder / "builtin", name=name, ca=ca, is_redirecting=is_redirecting, clock=clock
+            )
+        elif debian.is_installed():
             store = await debian.DebianStore.start(folder / "docker-registry")
+        else:
+            raise RuntimeError("docker-registry is not installed")
         registry = cls(AccessControl(name=name, tokens=tokens, clock=clock, assigned=assigned), store)
         try:
             await registry._listen(ca, name, port)
@@ -173,16 +177,22 @@ class Registry:
 
     def _authenticate(self, request: web.Request, target: Target) -> Access:
         scope = _scope(request.method, target)
+        detail = _what_is_asked_for(scope)
         try:
             access = self._access.authenticate(request.headers.get("Authorization"))
         except TokenRefused as refusal:
             headers = self._access.challenge(scope, "invalid_token")
-            raise RegistryError("UNAUTHORIZED", f"token refused: {refusal.code}", headers=headers) from None
+            raise RegistryError(
+                "UNAUTHORIZED", f"token refused: {refusal.code}", detail=detail, headers=headers
+            ) from None
         except RegistryError as refusal:
-            raise RegistryError(refusal.code, str(refusal), headers=self._access.challenge(scope)) from None
+            headers = self._access.challenge(scope)
+            raise RegistryError(refusal.code, str(refusal), detail=detail, headers=headers) from None
         if not _is_allowed(access, request.method, target):
             headers = self._access.challenge(scope, "insufficient_scope")
-            raise RegistryError("UNAUTHORIZED", "the token does not allow this", headers=headers)
+            raise RegistryError(
+                "UNAUTHORIZED", "the token does not allow this", detail=detail, headers=headers
+            )
         return access
 
 
@@ -201,6 +211,15 @@ def _scope(method: str, target: Target) -> str | None:
         return "registry:catalog:*"
     action = target.action(method)
     return f"repository:{target.name}:{'pull,push' if action == 'push' else action}"
+
+
+def _what_is_asked_for(scope: str | None) -> list[dict[str, str]] | None:
+    """The detail of ACR's 401, as its answers to ``azure-containerregistry`` have it."""
+    if scope is None:
+        return None
+    resource, _, actions = scope.rpartition(":")
+    kind, _, name = resource.partition(":")
+    return [{"Type": kind, "Name": name, "Action": action} for action in actions.split(",")]
 
 
 async def _form(request: web.Request) -> tuple[Mapping[str, str], list[str]]:

@@ -125,10 +125,10 @@ class Storage:
         """
         for digest in manifest.blobs:
             if not self.has_blob(name, digest):
-                raise RegistryError("MANIFEST_BLOB_UNKNOWN", f"blob unknown to the repository: {digest}")
+                raise RegistryError("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", detail=digest)
         for digest in manifest.manifests:
             if not self._manifest_link(name, digest).exists():
-                raise RegistryError("MANIFEST_BLOB_UNKNOWN", f"manifest unknown to the repository: {digest}")
+                raise RegistryError("MANIFEST_BLOB_UNKNOWN", "manifest unknown to registry", detail=digest)
         _write_whole(self.content_path(manifest.digest), manifest.content)
         if manifest.subject:
             descriptor = json.dumps(manifest.descriptor).encode()
@@ -149,7 +149,7 @@ class Storage:
             with self.content_path(digest).open("rb") as stream:
                 return digest, media_type, stream.read(MAX_MANIFEST_BYTES)
         except FileNotFoundError:
-            raise RegistryError("MANIFEST_UNKNOWN", "manifest unknown to the repository") from None
+            raise _unknown_manifest(name, reference) from None
 
     def resolve(self, name: str, reference: str) -> str:
         """Returns the digest of a tag or digest; a missing tag is FileNotFoundError."""
@@ -187,7 +187,9 @@ class Storage:
             RegistryError: NAME_UNKNOWN: there is no such repository.
         """
         if not (self._repositories / name / "_manifests").exists():
-            raise RegistryError("NAME_UNKNOWN", "repository unknown to the registry")
+            raise RegistryError(
+                "NAME_UNKNOWN", "repository name not known to registry", detail={"name": name}
+            )
         return _file_names(self._repositories / name / "_tags")
 
     def repositories(self) -> list[str]:
@@ -208,6 +210,14 @@ class Storage:
 
     def _referrers_folder(self, name: str, subject: str) -> Path:
         return self._repositories / name / "_referrers" / _hex(subject)
+
+
+def _unknown_manifest(name: str, reference: str) -> RegistryError:
+    if is_digest(reference):
+        message, detail = f"manifest {reference} is not found", {"Name": name, "Revision": reference}
+    else:
+        message, detail = f'manifest tagged by "{reference}" is not found', {"Tag": reference}
+    return RegistryError("MANIFEST_UNKNOWN", message, detail=detail)
 
 
 def _hex(digest: str) -> str:

@@ -159,10 +159,15 @@ class LyingRegistry:
     def __init__(self, folder: Path) -> None:
         self.ca = CertificateAuthority.create(folder)
         self.content = b""
+        self.leads_to = ""  # another name of this machine
+        self.asked_as: set[str | None] = set()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        self.asked_as.add(request.url.host)
         if request.path.startswith("/oauth2/"):
             return web.json_response({"refresh_token": "r", "access_token": "a"})
+        if self.leads_to:
+            raise web.HTTPTemporaryRedirect(str(request.url.with_host(self.leads_to)))
         return web.Response(body=self.content, content_type=MANIFEST)
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
@@ -223,6 +228,19 @@ def test_registry_that_sends_anything_but_the_manifest_is_not_believed(
         assert caught.value.code is Code.SERVICE_UNEXPECTED
 
     liar.run(use)
+
+
+def test_token_is_not_carried_to_where_the_registry_leads(liar: LyingRegistry) -> None:
+    """Only blobs are redirected, and the app asks for none."""
+    liar.leads_to = "localhost"
+
+    def use(registry: AzureRegistry) -> None:
+        with pytest.raises(ServiceError) as caught:
+            registry.manifest("team/app", digest_of(b"{}"))
+        assert caught.value.code is Code.SERVICE_UNEXPECTED
+
+    liar.run(use)
+    assert liar.asked_as == {"127.0.0.1"}
 
 
 def test_manifest_of_just_4_mib_is_read(liar: LyingRegistry) -> None:

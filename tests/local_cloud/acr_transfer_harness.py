@@ -94,7 +94,6 @@ class Side:
                 folder=self.folder / "registry",
                 ca=self.ca,
                 tokens=self.tokens,
-                backend="builtin",
             )
         )
         self.registry.grant(SERVICE, "AcrPull", "AcrPush")

@@ -15,7 +15,7 @@ from local_cloud.pki import CertificateAuthority
 from local_cloud.registry import Registry
 from local_cloud.tokens import TokenAuthority
 
-Backend = Literal["auto", "builtin", "docker-registry"]
+Backend = Literal["builtin", "docker-registry"]
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 _T = TypeVar("_T")
@@ -49,9 +49,10 @@ class Harness:
 
     registry: Registry
 
-    def __init__(self, folder: Path, backend: Backend) -> None:
+    def __init__(self, folder: Path, backend: Backend, *, is_redirecting: bool = True) -> None:
         self.folder = folder
         self.backend = backend
+        self.is_redirecting = is_redirecting
         self.ca = CertificateAuthority.create(folder / "ca")
         self.clock = Clock()
         self.tokens = TokenAuthority(clock=self.clock)
@@ -64,6 +65,7 @@ class Harness:
                 ca=self.ca,
                 tokens=self.tokens,
                 backend=self.backend,
+                is_redirecting=self.is_redirecting,
                 clock=self.clock,
             )
             try:
@@ -93,8 +95,7 @@ class Harness:
             headers=headers,
             verify=str(self.ca.ca_file),
             timeout=20,
-            allow_redirects=False,
-            **options,
+            **{"allow_redirects": True} | options,
         )
 
     def exchange(self, entra_token: str, **form: str) -> requests.Response:

@@ -46,6 +46,11 @@ def test_anonymous_requests_are_sent_for_a_token(
     challenge = f'Bearer realm="https://{login}/oauth2/token",service="{login}"'
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == challenge + (f',scope="{scope}"' if scope else "")
+    if method != "HEAD":
+        (error,) = answer.json()["errors"]
+        kind, name, actions = scope.split(":") if scope else ("", "", "")
+        detail = [{"Type": kind, "Name": name, "Action": action} for action in actions.split(",")]
+        assert error["detail"] == (detail if scope else None)
 
 
 def test_acr_pull_may_pull_and_not_push(either: Harness) -> None:

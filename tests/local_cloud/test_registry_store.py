@@ -13,6 +13,7 @@ import psutil
 import pytest
 import requests
 
+from local_cloud.registry import debian
 from local_cloud.registry.manifests import MAX_MANIFEST_BYTES
 from tests.local_cloud.registry_harness import (
     BACKENDS,
@@ -169,6 +170,29 @@ def test_an_answer_that_docker_registry_breaks_off_reaches_the_client_broken(
 
     harness.run(use)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+UNKNOWN = f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "detail"),
+    [
+        ("/v2/no/such/tags/list", "NAME_UNKNOWN", {"name": "no/such"}),
+        ("/v2/app/manifests/2", "MANIFEST_UNKNOWN", {"Tag": "2"}),
+        (f"/v2/app/manifests/{UNKNOWN}", "MANIFEST_UNKNOWN", {"Name": "app", "Revision": UNKNOWN}),
+        (f"/v2/app/blobs/{UNKNOWN}", "BLOB_UNKNOWN", UNKNOWN),
+    ],
+)
+def test_what_is_not_there_is_named_in_the_detail(
+    either: Harness, address: str, code: str, detail: object
+) -> None:
+    def use() -> requests.Response:
+        either.push_image("app", "1")
+        return either.call("GET", address)
+
+    (error,) = either.run(use).json()["errors"]
+    assert (error["code"], error["detail"]) == (code, detail)
 
 
 @pytest.mark.parametrize("stated", ["0-5", "7-8", "x", "bytes 0-5/6", "-1-5"])
@@ -414,13 +438,11 @@ def test_a_dead_store_is_unavailable(tmp_path: Path) -> None:
     assert (answer.status_code, _code(answer)) == (503, "UNAVAILABLE")
 
 
-def test_without_docker_registry_the_built_in_store_serves(
+def test_docker_registry_is_not_replaced_by_another_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    harness = Harness(tmp_path, "auto")
-    assert harness.run(lambda: harness.push_image("app", "1"))
-    assert harness.registry.backend == "builtin"
+    assert not debian.is_installed()
     with pytest.raises(RuntimeError, match="not installed"):
         Harness(tmp_path, "docker-registry").run(lambda: None)
 
