@@ -7,6 +7,8 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         "clean_up: if noted is not None and noted.channel is not None: => if noted is not None:": (
             "nothing lies below the folder of no channel and no manifest"
         ),
+        "record_decision: if verdict is not None and verdict.channel is not None: => "
+        "if verdict is not None:": ("no channel has no turn and no queue"),
         "_delete_some: (side.blobs.list_names(container, prefix), _BLOBS_AT_ONCE + 1)) => "
         "(side.blobs.list_names(container, prefix), _BLOBS_AT_ONCE + 2))": (
             "one name more than is deleted says that some are left, and two more say the same"
