@@ -240,6 +240,16 @@ class Code(Enum):
         True,
         "Deploy the side's template again, which makes the pipeline as it must be; the import waits for it.",
     )
+    IMAGE_IMPORT_FAILED = (
+        103,
+        False,
+        "Read the service's message; what was brought into the registry stands in the receipt.",
+    )
+    STAGING_UNFIT = (
+        104,
+        True,
+        "Give the app its roles on the staging registry: deploy the side's template again. The import waits.",
+    )
 
     @property
     def exit_code(self) -> int:

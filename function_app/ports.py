@@ -1,4 +1,4 @@
-"""What the product needs of a cloud: five ports, each with its contract.
+"""What the product needs of a cloud: a few ports, each with its contract.
 
 Every port raises :class:`~airgap.errors.ServiceError` and nothing of an SDK's own. A code whose
 ``is_retryable`` is true may succeed when the same call is made again; any other is permanent. All calls
@@ -156,6 +156,49 @@ class RegistryReader(Protocol):
         """What refers to ``digest`` by its ``subject``; ``None`` if the registry has no referrers API."""
 
 
+class StagingRegistry(RegistryReader, Protocol):
+    """A registry of the app's own: what imports are brought into first, and are then removed from."""
+
+    def repositories(self) -> Iterator[str]:
+        """The names of all repositories in which there is a manifest, page by page."""
+
+    def digests(self, repository: str) -> Iterator[str]:
+        """The digests of all manifests of a repository, tagged or not, page by page; none if unknown."""
+
+    def delete_repository(self, repository: str) -> None:
+        """Delete a repository with all its manifests and tags; nothing happens if there is none."""
+
+
+class ImageImports(Protocol):
+    """The service's own copying of single artifacts from the staging registry into the real one, by digest.
+
+    An artifact comes with all that belongs to it: of an index every child, of a manifest config and layers.
+    What refers to it does not come along.
+    """
+
+    def begin(self, repository: str, digest: str, tags: Sequence[str]) -> str | None:
+        """Start to copy an artifact to the repository of the same name.
+
+        Args:
+            repository: of both registries.
+            digest: of the manifest.
+            tags: that shall point to it in the real registry, wherever they point now; none: no tag is set or
+                moved.
+
+        Returns:
+            What to ask :meth:`failure` by; ``None`` if it was done at once.
+
+        Raises:
+            ServiceError: ``IMAGE_IMPORT_FAILED`` when the service refuses the request itself.
+        """
+
+    def failure(self, operation: str) -> str | None:
+        """Why a copying failed; ``None`` if it goes on, is done, or nothing is known of it any more.
+
+        That it is done is to be seen in the registry.
+        """
+
+
 class PipelineService(Protocol):
     """ACR Transfer's pipeline runs, by their names, and the pipelines that they belong to."""
 
@@ -292,7 +335,20 @@ class SourceSide(Ports):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What a staged import has besides."""
+
+    registry: StagingRegistry
+    imports: ImageImports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSide(Ports):
-    """Everything that the target's steps work with."""
+    """Everything that the target's steps work with.
+
+    Where imports are staged, ``pipelines`` are those of the staging registry; ``registry`` is the real one.
+    """
 
     settings: TargetSettings
+    staged: Staged | None = None
+    """``None``: the pipeline imports into the real registry at once."""

@@ -17,7 +17,7 @@ from azure.storage.blob import BlobServiceClient
 
 from infra.expansion import Expansion, Resource
 from local_cloud import web
-from local_cloud.acr_transfer import AcrTransfer, Behaviour, RegistryAccess, access
+from local_cloud.acr_transfer import AcrTransfer, Behaviour, ImageImports, RegistryAccess, access
 from local_cloud.acr_transfer.errors import ArmError
 from local_cloud.acr_transfer.records import ManagedIdentity
 from local_cloud.acr_transfer.resources import Kind, PipelineRequest, check_name
@@ -34,7 +34,7 @@ from local_cloud.resource_manager import (
     Tenancy,
     resource_manager_app,
 )
-from local_cloud.roles import DEFINITIONS, PULL, PUSH, READ_KEY, READ_SECRET, SIGN
+from local_cloud.roles import DEFINITIONS, DELETE, PULL, PUSH, READ_KEY, READ_SECRET, SIGN
 from local_cloud.storage_front import (
     ImmutabilityPolicy,
     RoleAssignment,
@@ -53,7 +53,7 @@ _REGISTRY = "Microsoft.ContainerRegistry/registries"
 _WAIT_S = 60.0
 _T = TypeVar("_T")
 
-Service = Literal["arm", "identity", "registry", "vault"]
+Service = Literal["arm", "identity", "vault"]
 
 NOTHING_BEHIND = (
     "Microsoft.EventGrid/systemTopics",
@@ -115,14 +115,23 @@ class Machine:
         self.identity_header = uuid.uuid4().hex
         self.app_settings: Mapping[str, str] = {}
         self.storage_key = base64.b64encode(secrets.token_bytes(64)).decode()
-        self.registry: Registry
+        self.registries: dict[str, Registry] = {}
+        """By their ids, in lower case."""
         self.azurite: Azurite
         self._registry_id = registry_id
         self._folder = folder
         self._ca = ca
         self._behaviour = behaviour
         self._acr_principal = str(uuid.uuid4())
-        self._acr: AcrTransfer | None = None
+        self._identities: dict[str, ManagedIdentity] = {}
+        self._transfers: list[AcrTransfer] = []
+        self._accesses: dict[str, RegistryAccess] = {}
+        self.image_imports = ImageImports(
+            registries=self._accesses,
+            tokens=self.tokens,
+            roles=CallersOfArm(self.assignments),
+            pulls=lambda principal_id, registry_id: self.assignments.allow(principal_id, PULL, registry_id),
+        )
         self._accounts: dict[str, StorageAccount] = {}
         self._front: StorageFront | None = None
         self._vault_id = ""
@@ -137,6 +146,11 @@ class Machine:
         for group in (group_id, registry_id.partition("/providers/")[0]):
             kind = "Microsoft.Resources/resourceGroups"
             self._resources.add(group, {"type": kind, "name": group.rpartition("/")[2], "location": "local"})
+
+    @property
+    def registry(self) -> Registry:
+        """The registry beside which everything is deployed."""
+        return self.registries[self._registry_id.lower()]
 
     def url(self, service: Service) -> str:
         """Where a service answers."""
@@ -156,7 +170,8 @@ class Machine:
     async def start(self) -> None:
         """Serve ARM, the registry, and what has been deployed."""
         self._loop = asyncio.get_running_loop()
-        await self._start_registry()
+        for registry_id in self.registries or [self._registry_id]:
+            await self._start_registry(registry_id)
         if self._accounts:
             await self._start_storage()
         if "vault" in self._ports:
@@ -172,8 +187,8 @@ class Machine:
             await self._servers.popitem()[1].close()
         if self._front:
             await self._front.close()
-        if hasattr(self, "registry"):
-            await self.registry.close()
+        for registry in self.registries.values():
+            await registry.close()
         while self._clients:
             self._clients.popitem()[1].close()
         if hasattr(self, "azurite"):
@@ -182,43 +197,53 @@ class Machine:
     async def close(self) -> None:
         """Stop for good."""
         await self.stop()
-        if self._acr is not None:
-            await self._acr.close()
+        for transfer in self._transfers:
+            await transfer.close()
+        self.image_imports.close()
 
-    async def _start_registry(self) -> None:
-        name = self._registry_id.rpartition("/")[2]
-        self.registry = await Registry.start(
+    async def _start_registry(self, registry_id: str) -> Registry:
+        name = registry_id.rpartition("/")[2]
+        registry = await Registry.start(
             name=name,
-            folder=self._folder / "registry",
+            folder=self._folder / ("registry" if registry_id == self._registry_id else name),
             ca=self._ca,
             tokens=self.tokens,
-            port=self._ports.get("registry", 0),
-            assigned=self._registry_roles,
+            port=self._ports.get(f"registry {name}", 0),
+            assigned=lambda principal_id: self._registry_roles(principal_id, registry_id),
         )
-        self._ports["registry"] = int(self.registry.login_server.split(":")[1])
-        self.registry.grant(self._acr_principal, "AcrPull", "AcrPush")
-        properties = {"loginServer": self.registry.login_server, "provisioningState": "Succeeded"}
-        sku = {"name": self._behaviour.sku, "tier": self._behaviour.sku}
-        state = {"type": _REGISTRY, "name": name, "location": "local", "sku": sku, "properties": properties}
-        self._resources.add(self._registry_id, state)
+        self.registries[registry_id.lower()] = registry
+        self._ports[f"registry {name}"] = int(registry.login_server.split(":")[1])
+        registry.grant(self._acr_principal, "AcrPull", "AcrPush")
+        self._accesses[registry_id.lower()] = RegistryAccess(
+            login_server=registry.login_server,
+            principal_id=self._acr_principal,
+            ca_file=self._ca.ca_file,
+        )
+        if registry_id == self._registry_id:
+            properties = {"loginServer": registry.login_server, "provisioningState": "Succeeded"}
+            sku = {"name": self._behaviour.sku, "tier": self._behaviour.sku}
+            known = {"type": _REGISTRY, "name": name, "location": "local", "sku": sku}
+            self._resources.add(registry_id, {**known, "properties": properties})
+        return registry
+
+    def _add_transfer(self, registry_id: str) -> AcrTransfer:
+        transfer = AcrTransfer(
+            tokens=self.tokens,
+            registry_id=registry_id,
+            registry=self._accesses[registry_id.lower()],
+            ca_file=self._ca.ca_file,
+            behaviour=self._behaviour,
+            roles=CallersOfArm(self.assignments),
+            storage_asks_for_roles=True,
+            identities=self._identities,
+        )
+        transfer.grant(self.owner_principal, "Owner", "/".join(registry_id.split("/")[:3]))
+        self._transfers.append(transfer)
+        return transfer
 
     async def _start_arm(self) -> None:
-        if self._acr is None:
-            self._acr = AcrTransfer(
-                tokens=self.tokens,
-                registry_id=self._registry_id,
-                registry=RegistryAccess(
-                    login_server=self.registry.login_server,
-                    principal_id=self._acr_principal,
-                    ca_file=self._ca.ca_file,
-                ),
-                ca_file=self._ca.ca_file,
-                behaviour=self._behaviour,
-                roles=CallersOfArm(self.assignments),
-                storage_asks_for_roles=True,
-            )
-            subscription = "/".join(self._registry_id.split("/")[:3])
-            self._acr.grant(self.owner_principal, "Owner", subscription)
+        if not self._transfers:
+            self._add_transfer(self._registry_id)
         tenancy = Tenancy(
             tenant_id=self.tokens.tenant_id,
             subscription_id=self._registry_id.split("/")[2],
@@ -226,7 +251,11 @@ class Machine:
             audience=ARM_AUDIENCES[0],
         )
         app = resource_manager_app(
-            tenancy=tenancy, transfer=self._acr, resources=self._resources, deployments=self._deployments
+            tenancy=tenancy,
+            transfers=self._transfers,
+            image_imports=self.image_imports,
+            resources=self._resources,
+            deployments=self._deployments,
         )
         await self._serve("arm", app)
 
@@ -291,6 +320,7 @@ class Machine:
             "Microsoft.Web/sites": self._make_app,
             "Microsoft.Web/sites/config": self._configure_app,
             "Microsoft.Insights/components": self._make_telemetry,
+            _REGISTRY: self._make_registry,
             f"{_REGISTRY}/exportPipelines": self._make_pipeline,
             f"{_REGISTRY}/importPipelines": self._make_pipeline,
         }
@@ -365,11 +395,23 @@ class Machine:
         known = {"principalId": identity.principal_id, "clientId": identity.client_id, "tenantId": tenant}
         return {"properties": known}
 
+    def _make_registry(self, resource: Resource) -> Mapping[str, Any]:
+        if resource.id.lower() not in self.registries:
+
+            async def start() -> None:
+                await self._start_registry(resource.id)
+                self._add_transfer(resource.id).open()
+
+            self._on_the_loop(start())
+        return {"properties": {"loginServer": self.registries[resource.id.lower()].login_server}}
+
     def _make_pipeline(self, resource: Resource) -> Mapping[str, Any]:
         kind: Kind = "exportPipelines" if resource.type.endswith("exportPipelines") else "importPipelines"
         request = PipelineRequest.from_json(resource.body, kind=kind, version=resource.api_version)
         name = check_name(resource.name.rpartition("/")[2])
-        made = self._transfer.put_pipeline(kind, name, request, self.owner_principal)
+        registry_id = resource.id.lower().rpartition(f"/{kind.lower()}/")[0]
+        transfer = next(one for one in self._transfers if one.registry_id.lower() == registry_id)
+        made = transfer.put_pipeline(kind, name, request, self.owner_principal)
         return made.to_json(version=resource.api_version)
 
     def _make_app(self, resource: Resource) -> Mapping[str, Any]:
@@ -391,8 +433,7 @@ class Machine:
 
     @property
     def _transfer(self) -> AcrTransfer:
-        assert self._acr is not None  # noqa: S101 - nothing is deployed before ARM is there
-        return self._acr
+        return self._transfers[0]
 
     def _assign(self, resource: Resource) -> Mapping[str, Any]:
         assignment = _assignment(resource.properties, resource.scope or "")
@@ -420,10 +461,14 @@ class Machine:
         action = _ASKED_OF_A_VAULT[permission]
         return self.assignments.allow(principal_id, action, f"{self._vault_id}/{place}")
 
-    def _registry_roles(self, principal_id: str) -> Iterator[registry_access.Role]:
-        roles: tuple[tuple[registry_access.Role, str], ...] = (("AcrPull", PULL), ("AcrPush", PUSH))
+    def _registry_roles(self, principal_id: str, registry_id: str) -> Iterator[registry_access.Role]:
+        roles: tuple[tuple[registry_access.Role, str], ...] = (
+            ("AcrPull", PULL),
+            ("AcrPush", PUSH),
+            ("AcrDelete", DELETE),
+        )
         for role, action in roles:
-            if self.assignments.allow(principal_id, action, self._registry_id):
+            if self.assignments.allow(principal_id, action, registry_id):
                 yield role
 
 

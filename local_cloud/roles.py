@@ -5,12 +5,22 @@ from local_cloud.storage_front import BUILT_IN, RoleDefinition
 _REGISTRIES = "Microsoft.ContainerRegistry/registries"
 _VAULTS = "Microsoft.KeyVault/vaults"
 PULL, PUSH = f"{_REGISTRIES}/pull/read", f"{_REGISTRIES}/push/write"
+DELETE = f"{_REGISTRIES}/artifacts/delete"
 READ_KEY, SIGN = f"{_VAULTS}/keys/read", f"{_VAULTS}/keys/sign/action"
 READ_SECRET = f"{_VAULTS}/secrets/getSecret/action"
 
 DEFINITIONS = (
     *BUILT_IN,
     RoleDefinition(name="AcrPull", guid="7f951dda-4ed3-4680-a7ca-43fe172d538d", allows=(PULL,)),
+    RoleDefinition(name="AcrDelete", guid="c2f4ef07-c644-48eb-af81-4b1b4947fb11", allows=(DELETE,)),
+    RoleDefinition(
+        name="Container Registry Data Importer and Data Reader",
+        guid="577a9874-89fd-4f24-9dbd-b5034d0ad23a",
+        allows=(f"{_REGISTRIES}/importImage/action", f"{_REGISTRIES}/read", PULL),
+    ),
+    RoleDefinition(
+        name="Reader", guid="acdd72a7-3385-48ef-bd42-f606fba81ae7", allows=(f"{_REGISTRIES}/read", PULL)
+    ),
     RoleDefinition(
         name="Container Registry Transfer Pipeline Contributor",
         guid="bf94e731-3a51-4a7c-8c54-a1ab9971dfc1",

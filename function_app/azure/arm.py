@@ -1,16 +1,18 @@
-"""The pipeline port on Azure Resource Manager, through azure-mgmt-containerregistry.
+"""The ports of pipelines and image imports on Azure Resource Manager, through azure-mgmt-containerregistry.
 
 ``send_request`` with an api-version of our own (``ARM_API_VERSION``): the typed operations of each release
 refuse every api-version but one before anything is sent, and which ones a cloud serves is its own choice
 (``docs/adr/0003-arm-through-the-management-client.md``).
 
-Needs Container Registry Transfer Pipeline Contributor on the registry, or ``pipelineRunner`` of our own
+Pipelines need Container Registry Transfer Pipeline Contributor on the registry, or ``pipelineRunner`` of our
+own; image imports need ``imageImporter`` on the one registry and ``importSource`` on the other
 (``infra/roles.json``).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import HttpResponseError
@@ -22,16 +24,21 @@ from function_app.azure.errors import CONNECT_S, READ_S, service_errors
 
 _RUNS = "pipelineRuns"
 _OK = frozenset({200, 201})
+_HTTP_ACCEPTED = 202
+_HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
+_PASSING = frozenset({401, 408, 429, 500, 502, 503, 504})
+"""Of the asking, not of what is asked after."""
 
 
-class AzurePipelines:
-    """:class:`~function_app.ports.PipelineService` on one registry."""
+class _OneRegistry:
+    """ARM's part of one registry."""
 
     def __init__(
         self, *, endpoint: str, scope: str, api_version: str, registry_id: str, credential: TokenCredential
     ) -> None:
+        self._endpoint = endpoint
         self._api_version = api_version
         self._registry = registry_id
         self._client = ContainerRegistryManagementClient(
@@ -47,6 +54,13 @@ class AzurePipelines:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _send(self, request: HttpRequest) -> HttpResponse:
+        return self._client.send_request(request)
+
+
+class AzurePipelines(_OneRegistry):
+    """:class:`~function_app.ports.PipelineService` on one registry."""
 
     def get_pipeline(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """See the port."""
@@ -80,8 +94,58 @@ class AzurePipelines:
     def _url(self, kind: str, name: str) -> str:
         return f"{self._registry}/{kind}/{name}?api-version={self._api_version}"
 
-    def _send(self, request: HttpRequest) -> HttpResponse:
-        return self._client.send_request(request)
+
+class AzureImageImports(_OneRegistry):
+    """:class:`~function_app.ports.ImageImports` into one registry, from the one with the id ``source_id``.
+
+    https://learn.microsoft.com/rest/api/containerregistry/registries/import-image
+    """
+
+    def __init__(self, *, source_id: str, **arm: Any) -> None:
+        super().__init__(**arm)
+        self._source = source_id
+
+    def begin(self, repository: str, digest: str, tags: Sequence[str]) -> str | None:
+        """See the port."""
+        image = f"{repository}@{digest}"
+        body = {
+            "source": {"resourceId": self._source, "sourceImage": image},
+            # NoForce fails where a tag is there, also where it is right already, as after a repeat.
+            "mode": "Force" if tags else "NoForce",
+            **(
+                {"targetTags": [f"{repository}:{tag}" for tag in tags]}
+                if tags
+                else {"untaggedTargetRepositories": [repository]}
+            ),
+        }
+        url = f"{self._registry}/importImage?api-version={self._api_version}"
+        with service_errors(f"import of {image}", http_400=Code.IMAGE_IMPORT_FAILED):
+            response = self._send(HttpRequest("POST", url, json=body))
+            if response.status_code != _HTTP_ACCEPTED:
+                _require(response)
+                return None
+            operation = response.headers.get("Location", "")
+            if not self._is_ours(operation):
+                raise HttpResponseError(message="no address to ask after it in the answer")
+        return operation
+
+    def failure(self, operation: str) -> str | None:
+        """See the port."""
+        # The operation is the subscription's and not the registry's: who asks after it may be refused.
+        if not self._is_ours(operation):
+            raise ServiceError(Code.SERVICE_UNEXPECTED, "an import is to be asked after elsewhere")
+        with service_errors("import"):
+            response = self._send(HttpRequest("GET", operation))
+            if response.status_code in {*_OK, _HTTP_ACCEPTED, 204, _HTTP_FORBIDDEN, _HTTP_NOT_FOUND}:
+                return _told_failure(response)
+            if response.status_code in _PASSING:
+                raise HttpResponseError(response=response)
+            return _message(response)
+
+    def _is_ours(self, url: str) -> bool:
+        """Whether it is at the endpoint: the app's token goes nowhere else."""
+        here, there = urlsplit(self._endpoint), urlsplit(url)
+        return (there.scheme, there.netloc.lower()) == (here.scheme, here.netloc.lower())
 
 
 def _require(response: HttpResponse) -> None:
@@ -97,3 +161,23 @@ def _properties(response: HttpResponse) -> Mapping[str, Any]:
     if not isinstance(properties, dict):
         raise HttpResponseError(message="no properties in the answer")
     return properties
+
+
+def _told_failure(response: HttpResponse) -> str | None:
+    """What an answer in good order says of an operation that has failed all the same."""
+    status = str(_content(response).get("status") or "").lower()
+    return _message(response) if status in {"failed", "canceled"} else None
+
+
+def _message(response: HttpResponse) -> str:
+    error = _content(response).get("error")
+    told = error if isinstance(error, dict) else {}
+    return f"HTTP {response.status_code} {told.get('code', '')} {told.get('message', '')}".strip()
+
+
+def _content(response: HttpResponse) -> dict[str, Any]:
+    try:
+        content = response.json()
+    except ValueError:
+        content = None
+    return content if isinstance(content, dict) else {}

@@ -2,16 +2,17 @@
 
 https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md and the OCI distribution specification 1.1; when a
 tag was written last only ACR's own API tells: https://learn.microsoft.com/rest/api/containerregistry/tag/get-attributes
-Needs the role AcrPull on the registry, which lets tags and their attributes be read, too.
+Needs the role AcrPull on the registry, which lets tags and their attributes be read, too; of a staging
+registry also AcrDelete.
 """
 
 import hashlib
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from azure.core import PipelineClient
 from azure.core.credentials import TokenCredential
@@ -37,13 +38,16 @@ _MANIFESTS = (
 )
 _ACCEPT = ", ".join(_MANIFESTS)
 _TOKEN_LIFE_S = 600
+_PAGE = 100
+_MAX_PAGES = 10_000
 _HTTP_OK = 200
+_HTTP_ACCEPTED = 202
 _HTTP_UNAUTHORIZED = 401
 _HTTP_NOT_FOUND = 404
 
 
 class AzureRegistry:
-    """:class:`~function_app.ports.RegistryReader` on one Azure Container Registry."""
+    """:class:`~function_app.ports.StagingRegistry` on one Azure Container Registry."""
 
     def __init__(self, login_server: str, *, scope: str, credential: TokenCredential) -> None:
         self._login_server = login_server
@@ -116,31 +120,87 @@ class AzureRegistry:
             raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: more than fit on one page")
         return list_manifests(_json_object(content, about), about)
 
+    def repositories(self) -> Iterator[str]:
+        """See the port."""
+        for page in self._pages("/v2/_catalog", "registry:catalog:*", "repositories"):
+            names = [name for name in page if isinstance(name, str)]
+            if len(names) < len(page):
+                raise ServiceError(Code.SERVICE_UNEXPECTED, "repositories: a name is none")
+            for name in names:  # one whose manifests are all deleted may be listed for a while
+                if next(self.digests(name), None) is not None:
+                    yield name
+
+    def digests(self, repository: str) -> Iterator[str]:
+        """See the port."""
+        path, scope = f"/acr/v1/{repository}/_manifests", f"repository:{repository}:metadata_read"
+        for page in self._pages(path, scope, "manifests"):
+            for one in page:
+                match one:
+                    case {"digest": str(digest)} if DIGEST.fullmatch(digest):
+                        yield digest
+                    case _:
+                        raise ServiceError(Code.SERVICE_UNEXPECTED, f"manifests of {repository}: no digest")
+
+    def delete_repository(self, repository: str) -> None:
+        """See the port."""
+        with service_errors(f"repository {repository}"):
+            path, scope = f"/acr/v1/{repository}", f"repository:{repository}:delete"
+            response = self._send(path, scope, method="DELETE", accept="application/json")
+            if response is not None:
+                response.close()
+
+    def _pages(self, path: str, scope: str, member: str) -> Iterator[list[Any]]:
+        """The pages of a list, each after the last entry of the one before; none for 404.
+
+        Both of ACR's lists go on after the entry ``last``, which is a name or a digest.
+        """
+        last = ""
+        for _ in range(_MAX_PAGES):
+            query = urlencode({"n": _PAGE, **({"last": last} if last else {})})
+            with service_errors(path):
+                response = self._send(path, scope, query=query, accept="application/json")
+                if response is None:
+                    return
+                content = _read(response)
+            page = _json_object(content, path).get(member) or []
+            if not isinstance(page, list):
+                raise ServiceError(Code.SERVICE_UNEXPECTED, f"{path}: no list of {member}")
+            yield page
+            if 'rel="next"' not in response.headers.get("Link", "") or not page:
+                return
+            last = page[-1] if isinstance(page[-1], str) else str(page[-1].get("digest"))
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{path}: more than {_MAX_PAGES} pages")
+
     def _get(self, repository: str, path: str, *, accept: str, method: str = "GET") -> HttpResponse | None:
+        """The answer, its body unread, or ``None`` for 404."""
+        return self._send(path, f"repository:{repository}:pull,metadata_read", accept=accept, method=method)
+
+    def _send(
+        self, path: str, scope: str, *, accept: str, method: str = "GET", query: str = ""
+    ) -> HttpResponse | None:
         """The answer, its body unread, or ``None`` for 404; a refused token is fetched anew, once."""
+        url = self._client.format_url(quote(path, safe="/:")) + (f"?{query}" if query else "")
         for is_last in (False, True):
             request = HttpRequest(
-                method,
-                self._client.format_url(quote(path, safe="/:")),
-                headers={"Accept": accept, "Authorization": f"Bearer {self._token(repository)}"},
+                method, url, headers={"Accept": accept, "Authorization": f"Bearer {self._token(scope)}"}
             )
             response = self._client.send_request(request, stream=True)
             if response.status_code == _HTTP_UNAUTHORIZED and not is_last:
                 response.close()
-                self._tokens.pop(repository, None)
+                self._tokens.pop(scope, None)
                 continue
             break
         if response.status_code == _HTTP_NOT_FOUND:
             response.close()
             return None
-        if response.status_code != _HTTP_OK:
+        if response.status_code not in {_HTTP_OK, _HTTP_ACCEPTED}:
             response.close()
             raise HttpResponseError(message=f"HTTP {response.status_code}", response=response)
         return response
 
-    def _token(self, repository: str) -> str:
+    def _token(self, scope: str) -> str:
         with self._lock:
-            token, expires = self._tokens.get(repository, ("", 0.0))
+            token, expires = self._tokens.get(scope, ("", 0.0))
             if time.monotonic() < expires:
                 return str(token)
             entra = self._credential.get_token(self._scope).token
@@ -154,10 +214,10 @@ class AzureRegistry:
                     **form,
                     "grant_type": "refresh_token",
                     "refresh_token": refresh,
-                    "scope": f"repository:{repository}:pull,metadata_read",
+                    "scope": scope,
                 },
             )["access_token"]
-            self._tokens[repository] = (token, time.monotonic() + _TOKEN_LIFE_S)
+            self._tokens[scope] = (token, time.monotonic() + _TOKEN_LIFE_S)
             return str(token)
 
     def _post(self, path: str, form: Mapping[str, str]) -> Mapping[str, Any]:

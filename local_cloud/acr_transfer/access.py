@@ -1,10 +1,13 @@
 """Role assignments, as far as Transfer depends on them."""
 
+import re
+
 _TRANSFER = "container registry transfer pipeline contributor"
 _DATA_ROLES = ("storage blob data reader", "storage blob data contributor", "storage blob data owner")
 _ALL = frozenset({_TRANSFER, "reader", "contributor", "owner", "key vault secrets user", *_DATA_ROLES})
 _MAY_READ = frozenset({_TRANSFER, "reader", "contributor", "owner"})
 _MAY_WRITE = frozenset({_TRANSFER, "contributor", "owner"})
+_OF_PIPELINES = re.compile("/(export|import)Pipelines/|/pipelineRuns/")
 
 
 class RoleAssignments:
@@ -33,8 +36,10 @@ class RoleAssignments:
         )
 
     def allows(self, principal_id: str, action: str, scope: str) -> bool:
-        """Tell whether a caller may do ``…/read``, ``…/write`` or ``…/delete`` on a resource."""
+        """Tell whether a caller may do something (``…/read``, ``…/action``, …) on a resource."""
         needed = _MAY_READ if action.endswith("/read") else _MAY_WRITE
+        if not _OF_PIPELINES.search(action):
+            needed -= {_TRANSFER}
         return not self.roles(principal_id, scope).isdisjoint(needed)
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,18 +66,23 @@ def arm_app(service: AcrTransfer) -> web.Application:
 
     One application at a time; when it has been cleaned up another may be served, with the same state.
     """
-    return arm_app_of(TransferApi(service).answer, service)
+    return arm_app_of(TransferApi(service).answer, [service])
 
 
-def arm_app_of(answer: Handler, service: AcrTransfer) -> web.Application:
-    """An endpoint of ARM that answers everything by ``answer``; ``service`` works while it is served."""
+def arm_app_of(answer: Handler, services: Collection[AcrTransfer]) -> web.Application:
+    """An endpoint of ARM that answers everything by ``answer``; the services work while it is served.
+
+    One that is added to ``services`` meanwhile is opened by whoever adds it.
+    """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_arm_answers])
     app.router.add_route("*", "/{path:.*}", answer)
 
     async def work_while_served(_: web.Application) -> AsyncIterator[None]:
-        service.open()
+        for service in services:
+            service.open()
         yield
-        await service.close()
+        for service in services:
+            await service.close()
 
     app.cleanup_ctx.append(work_while_served)
     return app

@@ -60,11 +60,13 @@ class AcrTransfer:
         clock: Callable[[], float] = time.time,
         roles: RoleAssignments | None = None,
         storage_asks_for_roles: bool = False,
+        identities: dict[str, ManagedIdentity] | None = None,
     ) -> None:
         """``registry_id`` is the registry's ARM resource id; ``clock`` gives seconds since the epoch.
 
         ``roles`` are asked instead of those that `grant` gives; where the storage asks for roles itself, a
-        pipeline's are not asked for here.
+        pipeline's are not asked for here. ``identities`` are the user-assigned ones of the cloud, shared by
+        its registries.
         """
         self.registry_id = registry_id.rstrip("/")
         self.tokens = tokens
@@ -77,7 +79,7 @@ class AcrTransfer:
         self._clock = clock
         self._pipelines: dict[tuple[Kind, str], Pipeline] = {}
         self._runs: dict[str, Run] = {}
-        self._identities: dict[str, ManagedIdentity] = {}
+        self._identities = {} if identities is None else identities
         self._seen: set[tuple[str, str, str]] = set()  # what source triggers have fired for
         self._closing = threading.Event()
         self._workers = ThreadPoolExecutor(_WORKERS, "acr-transfer")

@@ -20,7 +20,7 @@ from local_cloud.tokens import (
     TokenRefused,
 )
 
-Role = Literal["AcrPull", "AcrPush"]
+Role = Literal["AcrPull", "AcrPush", "AcrDelete"]
 
 # `docker login` with a refresh token: this user name says that the password is one.
 TOKEN_USERNAME = "00000000-0000-0000-0000-000000000000"
@@ -32,6 +32,7 @@ _CATALOG = "registry:catalog"
 _ROLE_ACTIONS: Mapping[str, frozenset[str]] = {
     "AcrPull": frozenset({"pull", "metadata_read"}),
     "AcrPush": frozenset({"pull", "push", "metadata_read"}),
+    "AcrDelete": frozenset({"delete"}),
 }
 _ADMIN_ACTIONS = frozenset({"pull", "push", "delete", "metadata_read"})
 

@@ -10,7 +10,19 @@ from typing import Literal
 
 from local_cloud.registry.errors import RegistryError
 
-Kind = Literal["base", "catalog", "manifest", "blob", "uploads", "upload", "tags", "referrers", "tag"]
+Kind = Literal[
+    "base",
+    "catalog",
+    "manifest",
+    "blob",
+    "uploads",
+    "upload",
+    "tags",
+    "referrers",
+    "tag",
+    "manifests",
+    "repository",
+]
 Action = Literal["pull", "push", "delete", "metadata_read"]
 
 MAX_NAME_CHARS = 255
@@ -29,6 +41,8 @@ _PATHS: dict[Kind, str] = {
     "tags": "/v2/{name}/tags/list",
     "referrers": "/v2/{name}/referrers/{rest}",
     "tag": "/acr/v1/{name}/_tags/{rest}",
+    "manifests": "/acr/v1/{name}/_manifests",
+    "repository": "/acr/v1/{name}",
 }
 _COLLECTIONS: dict[str, Kind] = {"manifests": "manifest", "blobs": "blob", "referrers": "referrers"}
 
@@ -51,7 +65,7 @@ class Target:
 
     def action(self, method: str) -> Action:
         """What the caller must be allowed to do in the repository to use `method` here."""
-        if self.kind == "tag":
+        if self.kind in ("tag", "manifests") or (self.kind == "repository" and method != "DELETE"):
             return "metadata_read"
         if self.kind in ("uploads", "upload") or method in ("POST", "PUT", "PATCH"):
             return "push"
@@ -71,7 +85,7 @@ def parse_target(path: str) -> Target:
         return Target(kind="catalog")
     kind: Kind
     if path.startswith("/acr/v1/"):
-        return _parse_tag(path)
+        return _parse_own(path)
     match path.removeprefix("/v2/").split("/"):
         case [*components, "blobs", "uploads", rest]:
             kind = "upload" if rest else "uploads"
@@ -88,11 +102,15 @@ def parse_target(path: str) -> Target:
     return Target(kind=kind, name=name, rest=rest)
 
 
-def _parse_tag(path: str) -> Target:
-    """Reads ``/acr/v1/<name>/_tags/<tag>``, the one address of ACR's own API that there is here."""
+def _parse_own(path: str) -> Target:
+    """Reads what there is here of ACR's own API: a tag, the manifests of a repository, a repository."""
     match path.removeprefix("/acr/v1/").split("/"):
         case [*components, "_tags", tag] if is_name("/".join(components)) and _TAG.fullmatch(tag):
             return Target(kind="tag", name="/".join(components), rest=tag)
+        case [*components, "_manifests"] if is_name("/".join(components)):
+            return Target(kind="manifests", name="/".join(components))
+        case components if is_name("/".join(components)):
+            return Target(kind="repository", name="/".join(components))
     raise RegistryError("NAME_UNKNOWN", "no such address in this registry")
 
 

@@ -80,6 +80,14 @@ class BuiltinStore:
         await content_host.start(ca, name)
         return cls(storage, content_host)
 
+    def manifests(self, name: str) -> list[str]:
+        """The digests of a repository's manifests, in order."""
+        return self._storage.manifests(name)
+
+    def delete_repository(self, name: str) -> None:
+        """Forgets a repository."""
+        self._storage.delete_repository(name)
+
     async def close(self) -> None:
         """Stops giving out blobs; all state is on disk."""
         if self._content_host:

@@ -17,6 +17,7 @@ from yarl import URL
 
 from local_cloud.registry.addresses import Target
 from local_cloud.registry.errors import RegistryError
+from local_cloud.registry.storage import forget_repository
 
 BINARY = "docker-registry"
 _CONFIG = "config.json"
@@ -121,6 +122,15 @@ class DebianStore:
     def tag_file(self, name: str, tag: str) -> Path:
         """Where the digest of a tag is or would be."""
         return self._repositories / name / "_manifests/tags" / tag / "current/link"
+
+    def manifests(self, name: str) -> list[str]:
+        """The digests of a repository's manifests, in order; one that was deleted leaves an empty folder."""
+        revisions = self._repositories / name / "_manifests/revisions/sha256"
+        return sorted(f"sha256:{link.parent.name}" for link in revisions.glob("*/link"))
+
+    def delete_repository(self, name: str) -> None:
+        """Forgets a repository; docker-registry, which has no such call, keeps nothing of it in memory."""
+        forget_repository(self._repositories / name)
 
     async def close(self) -> None:
         """Ends the child: asked first, after five seconds made to."""

@@ -1,11 +1,12 @@
 """The registry itself: TLS, ACR's token endpoints, access control, and one of two stores behind them."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -18,6 +19,9 @@ from local_cloud.registry.builtin import BuiltinStore
 from local_cloud.registry.errors import RegistryError
 from local_cloud.tokens import TokenAuthority, TokenRefused
 from local_cloud.web import Server, serve
+
+MAX_LISTED = 100
+"""Manifests on a page, as many as ACR lists."""
 
 _MAX_FORM_BYTES = 64 * 1024
 _MAX_FORM_FIELDS = 64
@@ -34,6 +38,12 @@ class Store(Protocol):
 
     def tag_file(self, name: str, tag: str) -> Path:
         """Where the store keeps the digest of a tag; the file is written anew whenever the tag is pushed."""
+
+    def manifests(self, name: str) -> list[str]:
+        """The digests of a repository's manifests, in order; none where there is no such repository."""
+
+    def delete_repository(self, name: str) -> None:
+        """Forgets a repository with all that is in it, but for those whose names begin with its own."""
 
     async def close(self) -> None:
         """Ends what the store has started; called once."""
@@ -143,6 +153,10 @@ class Registry:
             return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
         if target.kind == "tag":
             return self._tag_attributes(request, target)
+        if target.kind == "manifests":
+            return self._manifest_list(request, target)
+        if target.kind == "repository":
+            return self._delete_repository(request, target)
         source = request.query.get("from", "")
         if "mount" in request.query and not (is_name(source) and access.allows(source, "pull")):
             # Not a refusal: as if the blob were not there, the client uploads it.
@@ -174,6 +188,37 @@ class Registry:
         }
         answer = {"registry": self.login_server, "imageName": target.name, "tag": tag}
         return web.json_response(answer)
+
+    def _manifest_list(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """What ACR's ``GET /acr/v1/{name}/_manifests`` tells, of each manifest its digest only.
+
+        https://learn.microsoft.com/rest/api/containerregistry/manifests/get-list
+        """
+        if request.method != "GET":
+            raise RegistryError("UNSUPPORTED", "manifests are listed here, not written")
+        digests = self._store.manifests(target.name)
+        if not digests:
+            raise RegistryError("NAME_UNKNOWN", "repository unknown to the registry")
+        asked = request.query.get("n", "")
+        size = min(int(asked), MAX_LISTED) if re.fullmatch("[1-9][0-9]{0,8}", asked) else MAX_LISTED
+        rest = [digest for digest in digests if digest > request.query.get("last", "")]
+        manifests = [{"digest": digest} for digest in rest[:size]]
+        answer = {"registry": self.login_server, "imageName": target.name, "manifests": manifests}
+        headers = {}
+        if len(rest) > size:
+            query = urlencode({"last": rest[size - 1], "n": size, "orderby": ""})
+            headers["Link"] = f'<{target.path}?{query}>; rel="next"'
+        return web.json_response(answer, headers=headers)
+
+    def _delete_repository(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answers as https://learn.microsoft.com/rest/api/containerregistry/repository/delete says."""
+        if request.method != "DELETE":
+            raise RegistryError("UNSUPPORTED", "repositories are deleted here, and nothing else")
+        digests = self._store.manifests(target.name)
+        if not digests:
+            raise RegistryError("NAME_UNKNOWN", "repository unknown to the registry")
+        self._store.delete_repository(target.name)
+        return web.json_response({"manifestsDeleted": digests, "tagsDeleted": []}, status=202)
 
     def _authenticate(self, request: web.Request, target: Target) -> Access:
         scope = _scope(request.method, target)

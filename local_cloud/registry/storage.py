@@ -199,6 +199,14 @@ class Storage:
             str(folder.parent.relative_to(self._repositories)) for folder in folders if any(folder.iterdir())
         )
 
+    def manifests(self, name: str) -> list[str]:
+        """Returns the digests of the repository's manifests, in order."""
+        return [f"sha256:{digits}" for digits in _file_names(self._repositories / name / "_manifests")]
+
+    def delete_repository(self, name: str) -> None:
+        """Forgets all that is the repository's own; repositories below it stay."""
+        forget_repository(self._repositories / name)
+
     def referrers(self, name: str, subject: str) -> Iterable[dict[str, Any]]:
         """Yields the descriptors of the manifests that name `subject`, in order of digest."""
         folder = self._referrers_folder(name, subject)
@@ -218,6 +226,12 @@ def _unknown_manifest(name: str, reference: str) -> RegistryError:
     else:
         message, detail = f'manifest tagged by "{reference}" is not found', {"Tag": reference}
     return RegistryError("MANIFEST_UNKNOWN", message, detail=detail)
+
+
+def forget_repository(folder: Path) -> None:
+    """Removes what begins with an underscore, as no name of a repository does."""
+    for own in folder.glob("_*"):
+        shutil.rmtree(own)
 
 
 def _hex(digest: str) -> str:

@@ -5,14 +5,15 @@ Paths of pipelines and runs go on to ``acr_transfer``; everything stands behind 
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from infra.expansion import Group, Resource
-from local_cloud.acr_transfer import AcrTransfer, TransferApi, arm_app_of
+from local_cloud.acr_transfer import AcrTransfer, ImageImports, TransferApi, arm_app_of
+from local_cloud.acr_transfer import image_imports as imports
 from local_cloud.acr_transfer.arm import caller_of, json_body, version_of
 from local_cloud.acr_transfer.errors import ArmError, invalid, not_authorized, not_found
 from local_cloud.resource_manager.deployments import Deployment, Deployments, Order
@@ -62,22 +63,36 @@ _Answer = Callable[[_Call], Awaitable[web.StreamResponse]]
 
 
 def resource_manager_app(
-    *, tenancy: Tenancy, transfer: AcrTransfer, resources: Resources, deployments: Deployments
+    *,
+    tenancy: Tenancy,
+    transfers: Sequence[AcrTransfer],
+    image_imports: ImageImports,
+    resources: Resources,
+    deployments: Deployments,
 ) -> web.Application:
-    """The whole of ARM of a cloud; serve it over HTTPS. One application at a time."""
-    api = _Api(tenancy, transfer, resources, deployments)
-    return arm_app_of(api.answer, transfer)
+    """The whole of ARM of a cloud; serve it over HTTPS. One application at a time.
+
+    ``transfers`` are those of its registries, the first of which is there from the beginning.
+    """
+    api = _Api(tenancy, transfers, image_imports, resources, deployments)
+    return arm_app_of(api.answer, transfers)
 
 
 class _Api:
     def __init__(
-        self, tenancy: Tenancy, transfer: AcrTransfer, resources: Resources, deployments: Deployments
+        self,
+        tenancy: Tenancy,
+        transfers: Sequence[AcrTransfer],
+        image_imports: ImageImports,
+        resources: Resources,
+        deployments: Deployments,
     ) -> None:
         self._tenancy = tenancy
-        self._transfer = transfer
+        self._transfers = transfers
+        self._transfer = transfers[0]
+        self._image_imports = image_imports
         self._resources = resources
         self._deployments = deployments
-        self._pipelines = TransferApi(transfer)
         named = rf"{_GROUP}/providers/Microsoft\.Resources/deployments/(?P<name>[-\w.()]{{1,64}})"
         assignments = r"(?P<scope>/.*)/providers/Microsoft\.Authorization/roleAssignments"
         self._routes: list[tuple[str, str, str, _Answer]] = [
@@ -107,7 +122,9 @@ class _Api:
         if re.search("/(export|import)Pipelines|/pipelineRuns", path, re.IGNORECASE) and not re.search(
             "/Microsoft.Authorization/", path, re.IGNORECASE
         ):
-            return await self._pipelines.answer(request)
+            return await TransferApi(self._transfer_of(path)).answer(request)
+        if imports.PATH.fullmatch(path) or imports.OPERATION.fullmatch(path):
+            return await self._image_imports.answer(request)
         caller = caller_of(request, self._transfer.tokens)
         methods = set()
         for method, pattern, kind, answer in self._routes:
@@ -122,6 +139,11 @@ class _Api:
                 405, "MethodNotAllowed", f"The HTTP method '{request.method}' is not supported here."
             )
         return self._resource(request, caller, path)
+
+    def _transfer_of(self, path: str) -> AcrTransfer:
+        """The service of the registry that a path is of; of an unknown one the first, which says so."""
+        found = (one for one in self._transfers if path.lower().startswith(f"{one.registry_id.lower()}/"))
+        return next(found, self._transfer)
 
     # --- what clients ask first
 

@@ -5,6 +5,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from azure.core.credentials import AccessToken
 
 from airgap.errors import ServiceError
 from function_app.azure.registry import AzureRegistry
-from function_app.ports import RegistryReader
+from function_app.ports import RegistryReader, StagingRegistry
 from local_cloud.registry import Registry
 from tests.contract.loop import running_loop
 from tests.function_app.memory import MemoryRegistry
@@ -39,6 +40,12 @@ class Shelf(Protocol):
     ) -> str:
         """Store a manifest under its digest and its tags; returns the digest."""
 
+    def forget(self, repository: str) -> None:
+        """Put again what manifests of a repository refer to: it was deleted."""
+
+    def read_only(self) -> AbstractContextManager[StagingRegistry]:
+        """The registry as somebody has it who may delete nothing."""
+
 
 class MemoryShelf:
     def __init__(self, *, has_referrers_api: bool) -> None:
@@ -51,30 +58,51 @@ class MemoryShelf:
     ) -> str:
         return self.reader.push(repository, manifest, *tags, media_type=media_type)
 
+    def forget(self, repository: str) -> None:
+        del repository
+
+    @contextmanager
+    def read_only(self) -> Iterator[StagingRegistry]:
+        self.reader.is_kept = True
+        yield self.reader
+        self.reader.is_kept = False
+
 
 class RealShelf:
     """A registry of the local cloud, with what every manifest refers to."""
 
     def __init__(self, harness: Harness) -> None:
-        self._harness = harness
+        self.harness = harness
+        self._principal = PRINCIPAL
         self._seen: set[str] = set()
         self.has_referrers_api = harness.backend == "builtin"  # Debian's docker-registry is older than that
         self.reader = AzureRegistry(harness.registry.login_server, scope=SCOPE, credential=self)
 
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         assert scopes == (SCOPE,)
-        token = self._harness.tokens.mint(PRINCIPAL, SCOPE.removesuffix("/.default"))
+        token = self.harness.tokens.mint(self._principal, SCOPE.removesuffix("/.default"))
         return AccessToken(token, int(time.time()) + 3000)
+
+    @contextmanager
+    def read_only(self) -> Iterator[StagingRegistry]:
+        other = RealShelf(self.harness)
+        other._principal = str(uuid.uuid4())
+        self.harness.registry.grant(other._principal, "AcrPull")
+        yield other.reader
+        other.reader.close()
+
+    def forget(self, repository: str) -> None:
+        self._seen.discard(repository)
 
     def put(
         self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST
     ) -> str:
         if repository not in self._seen:
-            assert self._harness.push_blob(repository, _CONFIG).status_code == 201
+            assert self.harness.push_blob(repository, _CONFIG).status_code == 201
             self._seen.add(repository)
         raw = json.dumps(manifest).encode()
         for reference in (digest_of(raw), *tags):
-            answer = self._harness.put_manifest(repository, reference, raw, media_type=media_type)
+            answer = self.harness.put_manifest(repository, reference, raw, media_type=media_type)
             assert answer.status_code == 201, answer.text
         return digest_of(raw)
 

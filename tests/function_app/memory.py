@@ -210,6 +210,8 @@ class MemoryRegistry:
         self.writes: Counter[tuple[str, str]] = Counter()
         """How often each tag was written to."""
         self.has_referrers_api = True
+        self.is_kept = False
+        """Whether nothing may be deleted."""
 
     def push(
         self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST_TYPE
@@ -250,6 +252,55 @@ class MemoryRegistry:
             for (where, other), (media_type, manifest) in self.manifests.items()
             if where == repository and manifest.get("subject", {}).get("digest") == digest
         ]
+
+    def repositories(self) -> Iterator[str]:
+        yield from sorted({repository for repository, _ in self.manifests})
+
+    def digests(self, repository: str) -> Iterator[str]:
+        yield from sorted(digest for where, digest in self.manifests if where == repository)
+
+    def delete_repository(self, repository: str) -> None:
+        if self.is_kept:
+            raise ServiceError(Code.SERVICE_DENIED, f"repository {repository}")
+        for kept in (self.manifests, self.tags):
+            for key in [key for key in kept if key[0] == repository]:
+                del kept[key]
+
+
+class MemoryImageImports:
+    """The port of image imports between two registries in memory; each is done at once."""
+
+    def __init__(self, source: MemoryRegistry, target: MemoryRegistry) -> None:
+        self.source = source
+        self.target = target
+        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
+        self.failures: list[str] = []
+        """Why the next ones fail, one each."""
+        self._failed: dict[str, str] = {}
+        self.before: Callable[[], None] = lambda: None
+
+    def begin(self, repository: str, digest: str, tags: Sequence[str]) -> str | None:
+        self.before()
+        self.asked.append((repository, digest, tuple(tags)))
+        operation = f"operation {len(self.asked)}"
+        if self.failures:
+            self._failed[operation] = self.failures.pop(0)
+        elif (repository, digest) not in self.source.manifests:
+            self._failed[operation] = f"{digest} was not found"
+        else:
+            self._copy(repository, digest)
+            for tag in tags:
+                self.target.tags[repository, tag] = digest
+                self.target.writes[repository, tag] += 1
+        return operation
+
+    def _copy(self, repository: str, digest: str) -> None:
+        found = self.target.manifests[repository, digest] = self.source.manifests[repository, digest]
+        for child in found[1].get("manifests", []):
+            self._copy(repository, child["digest"])
+
+    def failure(self, operation: str) -> str | None:
+        return self._failed.get(operation)
 
 
 class MemoryPipelines:

@@ -25,6 +25,8 @@ DIGEST = "sha256:" + "a" * 64
         ("/v2/a/blobs/uploads/manifests/x", "manifest", "a/blobs/uploads", "x"),
         ("/v2/tags/list/tags/list", "tags", "tags/list", ""),
         ("/acr/v1/a/b/_tags/v1", "tag", "a/b", "v1"),
+        ("/acr/v1/a/b/_manifests", "manifests", "a/b", ""),
+        ("/acr/v1/a/b", "repository", "a/b", ""),
     ],
 )
 def test_addresses(path: str, kind: str, name: str, rest: str) -> None:

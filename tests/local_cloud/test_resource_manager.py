@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from infra.expansion import Resource
-from local_cloud.acr_transfer import AcrTransfer, RegistryAccess
+from local_cloud.acr_transfer import AcrTransfer, ImageImports, RegistryAccess
 from local_cloud.acr_transfer.errors import ArmError
 from local_cloud.pki import CertificateAuthority
 from local_cloud.resource_manager import Deployments, Resources, Tenancy, resource_manager_app
@@ -53,7 +53,13 @@ class Cloud:
         )
         self.deployments = Deployments(self.resources)
         app = resource_manager_app(
-            tenancy=tenancy, transfer=transfer, resources=self.resources, deployments=self.deployments
+            tenancy=tenancy,
+            transfers=[transfer],
+            image_imports=ImageImports(
+                registries={}, tokens=self.tokens, roles=transfer.roles, pulls=lambda *_: False
+            ),
+            resources=self.resources,
+            deployments=self.deployments,
         )
         self._server = loop.run(serve(app, ssl_context=self._ca.server_context("arm")))
 
