@@ -13,8 +13,11 @@ import sys
 import threading
 from typing import Any, Sequence  # noqa: UP035 - of Python 3.8
 
-_CODE = re.compile(r'\\*"code\\*"\s*:\s*\\*"(\w+)')
-"""A code in the JSON of an error, which may stand in a string of JSON itself."""
+_CODE = re.compile(r'(?:\\*"code\\*"\s*:\s*\\*"|^Code: )(\w+)', re.MULTILINE)
+"""A code in the JSON of an error, which may stand in a string of JSON itself, or on a line of its own.
+
+The latter is how the SDK words an error; az 2.91 ends with it, and a trace, where what-if is refused.
+"""
 
 
 class ToolError(Exception):

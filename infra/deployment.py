@@ -120,7 +120,10 @@ def deploy(options: argparse.Namespace) -> int:
     policy = None if options.policy is None else _read_json(options.policy)
     _require_cloud(cloud)
     group = options.resource_group
-    policy = policy or _deployed_policy(group, prefix)
+    try:
+        policy = policy or _deployed_policy(group, prefix)
+    except AzError as error:
+        raise _explained(error, group, prefix) from error
     with _secure_file({"trustPolicy": policy, "pipelineSas": sas}) as secure:
         template = FOLDER / "arm" / f"{options.side}.json"
         words = [

@@ -16,6 +16,7 @@ runs that are asked after every second. The Functions host keeps its state in a 
 `registry`         the registry's data plane, and the storage that it sends to for blobs
 `key_vault`        secrets, and keys that sign
 `identity`         the managed-identity endpoint of App Service, on `tokens` (Microsoft Entra)
+`sign_in`          the token endpoint at which tools sign in: `az`, the SDKs
 `functions_host`   Functions host and Durable Functions, for the real app on the real SDK
 ================== ========================================================================
 """

@@ -46,7 +46,7 @@ def identity_app(
                 " ClientId/ResourceId/PrincipalId.",
             )
         resource = request.query.get("resource", "")
-        if not _is_known(resource):
+        if not is_known_resource(resource):
             return _refusal(
                 400,
                 f"AADSTS500011: The resource principal named {resource[:200]!r} was not found in the tenant"
@@ -75,7 +75,8 @@ def _names_identity(query: Mapping[str, str], identities: Mapping[str, str]) -> 
     return all(query[key] == identities.get(key) for key in named)
 
 
-def _is_known(resource: str) -> bool:
+def is_known_resource(resource: str) -> bool:
+    """Whether tokens are made for a resource; a slash at its end makes no difference."""
     return resource.removesuffix("/") in _RESOURCES or is_loopback_audience(resource)
 
 

@@ -232,8 +232,9 @@ class KeyVault:
             raise _Refusal(400, "BadParameter", message)
         audience = loopback_audience(_port(request))
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        login = f"https://login.microsoftonline.com/{self._tokens.tenant_id}"
-        challenge = {"WWW-Authenticate": f'Bearer authorization="{login}", resource="{audience}"'}
+        challenge = {
+            "WWW-Authenticate": f'Bearer authorization="{self._tokens.authority}", resource="{audience}"'
+        }
         if scheme.lower() != "bearer":
             message = "AKV10000: Request is missing a Bearer or PoP token."
             raise _Refusal(401, "Unauthorized", message, headers=challenge)

@@ -32,9 +32,11 @@ from local_cloud.resource_manager import (
     Maker,
     Resources,
     Tenancy,
+    check_unique,
     resource_manager_app,
 )
 from local_cloud.roles import DEFINITIONS, DELETE, PULL, PUSH, READ_KEY, READ_SECRET, SIGN
+from local_cloud.sign_in import Application, sign_in_app
 from local_cloud.storage_front import (
     ImmutabilityPolicy,
     RoleAssignment,
@@ -53,7 +55,7 @@ _REGISTRY = "Microsoft.ContainerRegistry/registries"
 _WAIT_S = 60.0
 _T = TypeVar("_T")
 
-Service = Literal["arm", "identity", "vault"]
+Service = Literal["arm", "identity", "sign-in", "vault"]
 
 NOTHING_BEHIND = (
     "Microsoft.EventGrid/systemTopics",
@@ -112,6 +114,9 @@ class Machine:
         self.assignments = RoleAssignments(definitions=DEFINITIONS)
         self.vault = KeyVault(self.tokens, assigned=self._may_use_vault)
         self.owner_principal = str(uuid.uuid4())
+        self.owner = Application(
+            client_id=str(uuid.uuid4()), secret=secrets.token_urlsafe(30), principal_id=self.owner_principal
+        )
         self.identity_header = uuid.uuid4().hex
         self.app_settings: Mapping[str, str] = {}
         self.storage_key = base64.b64encode(secrets.token_bytes(64)).decode()
@@ -145,7 +150,16 @@ class Machine:
         self._deployments = Deployments(self._resources, prepare=self._prepare)
         for group in (group_id, registry_id.partition("/providers/")[0]):
             kind = "Microsoft.Resources/resourceGroups"
-            self._resources.add(group, {"type": kind, "name": group.rpartition("/")[2], "location": "local"})
+            state = {"type": kind, "name": group.rpartition("/")[2], "location": "local"}
+            self._resources.add(group, {**state, "properties": {"provisioningState": "Succeeded"}})
+        for definition in DEFINITIONS:
+            kind = "Microsoft.Authorization/roleDefinitions"
+            properties = {"roleName": definition.name, "type": "BuiltInRole", "assignableScopes": ["/"]}
+            subscription = group_id.partition("/resourceGroups/")[0]
+            self._resources.add(
+                f"{subscription}/providers/{kind}/{definition.guid}",
+                {"type": kind, "name": definition.guid, "properties": properties},
+            )
 
     @property
     def registry(self) -> Registry:
@@ -170,6 +184,7 @@ class Machine:
     async def start(self) -> None:
         """Serve ARM, the registry, and what has been deployed."""
         self._loop = asyncio.get_running_loop()
+        await self._start_sign_in()
         for registry_id in self.registries or [self._registry_id]:
             await self._start_registry(registry_id)
         if self._accounts:
@@ -200,6 +215,10 @@ class Machine:
         for transfer in self._transfers:
             await transfer.close()
         self.image_imports.close()
+
+    async def _start_sign_in(self) -> None:
+        await self._serve("sign-in", sign_in_app(self.tokens, [self.owner]))
+        self.tokens.login_endpoint = self.url("sign-in")
 
     async def _start_registry(self, registry_id: str) -> Registry:
         name = registry_id.rpartition("/")[2]
@@ -247,7 +266,7 @@ class Machine:
         tenancy = Tenancy(
             tenant_id=self.tokens.tenant_id,
             subscription_id=self._registry_id.split("/")[2],
-            login_endpoint="https://login.microsoftonline.com",
+            login_endpoint=self.tokens.login_endpoint,
             audience=ARM_AUDIENCES[0],
         )
         app = resource_manager_app(
@@ -437,6 +456,7 @@ class Machine:
 
     def _assign(self, resource: Resource) -> Mapping[str, Any]:
         assignment = _assignment(resource.properties, resource.scope or "")
+        check_unique(self._resources, resource)
         if not self.assignments.knows(assignment.role):
             message = f"The specified role definition '{assignment.role}' does not exist."
             raise ArmError(400, "RoleDefinitionDoesNotExist", message)

@@ -83,6 +83,8 @@ class TokenAuthority:
     """One tenant of Microsoft Entra."""
 
     tenant_id: str
+    login_endpoint: str = "https://login.microsoftonline.com"
+    """Where clients are told to sign in."""
 
     def __init__(self, *, tenant_id: str | None = None, clock: Callable[[], float] = time.time) -> None:
         self.tenant_id = tenant_id or str(uuid.uuid4())
@@ -92,6 +94,11 @@ class TokenAuthority:
     def issuer(self) -> str:
         """The v1 issuer: Azurite knows no other."""
         return f"https://sts.windows.net/{self.tenant_id}/"
+
+    @property
+    def authority(self) -> str:
+        """The tenant's own address, as challenges name it."""
+        return f"{self.login_endpoint}/{self.tenant_id}"
 
     def mint(self, principal_id: str, audience: str, *, lifetime_s: int = 3600) -> str:
         """Returns a signed token for `principal_id` (an object id) that `audience` will accept."""

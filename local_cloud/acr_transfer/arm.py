@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,8 +246,7 @@ def caller_of(request: web.Request, tokens: TokenAuthority) -> str:
         ArmError: 401: there is no token, or none that counts here.
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    challenge = f"https://login.microsoftonline.com/{tokens.tenant_id}"
-    headers = {"WWW-Authenticate": f'Bearer authorization_uri="{challenge}", error="invalid_token"'}
+    headers = {"WWW-Authenticate": f'Bearer authorization_uri="{tokens.authority}", error="invalid_token"'}
     if scheme.lower() != "bearer" or not token:
         message = "Authentication failed. The 'Authorization' header is missing or invalid."
         raise ArmError(401, "AuthenticationFailed", message, headers=headers)
@@ -285,8 +284,8 @@ def version_of(request: web.Request, kind: str, known: Sequence[str]) -> str:
     return version
 
 
-async def json_body(request: web.Request) -> object:
-    """The body of a request, which is JSON and says so.
+async def json_body(request: web.Request, read: Callable[[bytes], object] = json.loads) -> object:
+    """The body of a request, which says that it is JSON, and which ``read`` reads.
 
     Raises:
         ArmError: 415: it says something else; 413: too large; 400: it is none.
@@ -303,7 +302,7 @@ async def json_body(request: web.Request) -> object:
         message = f"The request body is larger than {MAX_BODY_BYTES} bytes."
         raise ArmError(413, "RequestContentTooLarge", message) from None
     try:
-        return json.loads(content)
+        return read(content)
     except (ValueError, RecursionError):
         raise invalid("it is not JSON") from None
 

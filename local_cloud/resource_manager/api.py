@@ -4,35 +4,48 @@ Paths of pipelines and runs go on to ``acr_transfer``; everything stands behind 
 """
 
 import re
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from infra.expansion import Group, Resource
+from infra.expansion import Group
 from local_cloud.acr_transfer import AcrTransfer, ImageImports, TransferApi, arm_app_of
 from local_cloud.acr_transfer import image_imports as imports
-from local_cloud.acr_transfer.arm import caller_of, json_body, version_of
-from local_cloud.acr_transfer.errors import ArmError, invalid, not_authorized, not_found
+from local_cloud.acr_transfer.arm import API_VERSIONS, caller_of, json_body, version_of
+from local_cloud.acr_transfer.errors import ArmError, not_authorized, not_found
+from local_cloud.resource_manager.authorization import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, Authorization
+from local_cloud.resource_manager.calls import OWN, READ, WRITE, Answer, Call
 from local_cloud.resource_manager.deployments import Deployment, Deployments, Order
 from local_cloud.resource_manager.resources import Resources
+from local_cloud.resource_manager.templates import read_template
 
 DEPLOYMENTS = "Microsoft.Resources/deployments"
-ROLE_ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
+RESOURCE_GROUPS = "Microsoft.Resources/resourceGroups"
+RESOURCES = "Microsoft.Resources/resources"
+_OF_DEPLOYMENTS = ("2020-10-01", "2021-04-01", "2022-09-01", "2024-03-01", "2024-11-01", "2025-04-01")
 _VERSIONS: Mapping[str, tuple[str, ...]] = {
-    DEPLOYMENTS: ("2020-10-01", "2021-04-01", "2022-09-01", "2024-03-01", "2024-11-01", "2025-04-01"),
+    DEPLOYMENTS: _OF_DEPLOYMENTS,
+    RESOURCES: ("2015-11-01", "2018-05-01", "2019-07-01", *_OF_DEPLOYMENTS),
     ROLE_ASSIGNMENTS: ("2015-07-01", "2018-01-01-preview", "2020-04-01-preview", "2022-04-01"),
+    ROLE_DEFINITIONS: ("2015-07-01", "2018-01-01-preview", "2022-04-01", "2022-05-01-preview"),
     "subscriptions": ("2015-11-01", "2016-06-01", "2019-11-01", "2020-01-01", "2022-09-01", "2022-12-01"),
     "tenants": ("2016-06-01", "2019-11-01", "2020-01-01", "2022-09-01", "2022-12-01"),
     "metadata": ("2015-01-01", "2019-05-01", "2020-06-01", "2022-09-01", "2023-01-01"),
-    "registries": ("2023-01-01-preview", "2023-07-01", "2025-04-01", "2025-05-01-preview", "2025-11-01"),
+    "registries": ("2019-05-01", "2022-12-01", "2023-07-01", "2025-04-01", "2025-11-01", *API_VERSIONS),
 }
+_METADATA_OF_ALL_CLOUDS = ("2019-05-01", "2020-06-01")
+"""Versions that answer with a list of clouds; those before and after them tell of this one only.
+
+`az cloud register` reads 2022-09-01 (azure-cli, command_modules/cloud/custom.py), and 2019-05-01 is what
+``ARM_CLOUD_METADATA_URL`` leads to (azure-cli-core, cloud.py).
+"""
+_SUFFIXES = {"acrLoginServer": "azurecr.localhost", "keyVaultDns": "vault.localhost", "storage": "localhost"}
+"""`az acr` refuses to work without the first. Nothing here is reached by a name: each has its port."""
+_SOON = {"Retry-After": "1"}
+"""Clients that are not told come back after half a minute."""
 _GROUP = r"(?P<group>/subscriptions/[^/]+/resourceGroups/[^/]+)"
-_READ = frozenset({"reader", "contributor", "owner"})
-_WRITE = frozenset({"contributor", "owner"})
-_OWN = frozenset({"owner"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +56,6 @@ class Tenancy:
     subscription_id: str
     login_endpoint: str
     audience: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """A request of somebody known, to a path that is known; ``parts`` are those of the path."""
-
-    request: web.Request
-    caller: str
-    version: str
-    parts: Mapping[str, str]
-
-    def url(self, path: str) -> str:
-        """An absolute URL on the host that was called."""
-        return f"{self.request.scheme}://{self.request.host}{path}?api-version={self.version}"
-
-
-_Answer = Callable[[_Call], Awaitable[web.StreamResponse]]
 
 
 def resource_manager_app(
@@ -94,19 +90,24 @@ class _Api:
         self._resources = resources
         self._deployments = deployments
         named = rf"{_GROUP}/providers/Microsoft\.Resources/deployments/(?P<name>[-\w.()]{{1,64}})"
-        assignments = r"(?P<scope>/.*)/providers/Microsoft\.Authorization/roleAssignments"
-        self._routes: list[tuple[str, str, str, _Answer]] = [
+        self._routes: list[tuple[str, str, str, Answer]] = [
             ("GET", r"/subscriptions", "subscriptions", self._subscriptions),
             ("GET", r"/subscriptions/[^/]+", "subscriptions", self._subscription),
+            ("GET", r"(?P<scope>/subscriptions/[^/]+)/resourceGroups", RESOURCES, self._groups),
             ("GET", r"/tenants", "tenants", self._tenants),
+            (
+                "GET",
+                r"(?P<scope>/subscriptions/[^/]+(?:/resourceGroups/[^/]+)?)/resources",
+                RESOURCES,
+                self._list,
+            ),
             ("PUT", named, DEPLOYMENTS, self._deploy),
             ("GET", named, DEPLOYMENTS, self._deployment),
+            ("GET", rf"{_GROUP}/providers/Microsoft\.Resources/deployments", DEPLOYMENTS, self._deployed),
             ("POST", f"{named}/validate", DEPLOYMENTS, self._validate),
             ("POST", f"{named}/whatIf", DEPLOYMENTS, self._what_if),
             ("GET", rf"{named}/operationStatuses/(?P<operation>\d+)", DEPLOYMENTS, self._operation),
-            ("PUT", rf"{assignments}/(?P<name>[^/]+)", ROLE_ASSIGNMENTS, self._assign),
-            ("DELETE", rf"{assignments}/(?P<name>[^/]+)", ROLE_ASSIGNMENTS, self._unassign),
-            ("GET", assignments, ROLE_ASSIGNMENTS, self._assignments),
+            *Authorization(resources, self._allow).routes(),
         ]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -117,8 +118,7 @@ class _Api:
         """
         path = request.path.rstrip("/")
         if path.lower() == "/metadata/endpoints" and request.method == "GET":
-            version_of(request, "metadata", _VERSIONS["metadata"])
-            return self._metadata(request)
+            return self._metadata(request, version_of(request, "metadata", _VERSIONS["metadata"]))
         if re.search("/(export|import)Pipelines|/pipelineRuns", path, re.IGNORECASE) and not re.search(
             "/Microsoft.Authorization/", path, re.IGNORECASE
         ):
@@ -132,7 +132,7 @@ class _Api:
                 methods.add(method)
                 if method == request.method:
                     version = version_of(request, kind, _VERSIONS[kind])
-                    call = _Call(request=request, caller=caller, version=version, parts=match.groupdict())
+                    call = Call(request=request, caller=caller, version=version, parts=match.groupdict())
                     return await answer(call)
         if methods:
             raise ArmError(
@@ -147,7 +147,7 @@ class _Api:
 
     # --- what clients ask first
 
-    def _metadata(self, request: web.Request) -> web.Response:
+    def _metadata(self, request: web.Request, version: str) -> web.Response:
         here = f"{request.scheme}://{request.host}/"
         authentication = {
             "loginEndpoint": self._tenancy.login_endpoint,
@@ -159,24 +159,23 @@ class _Api:
             "name": "LocalCloud",
             "resourceManager": here,
             "authentication": authentication,
+            "gallery": here,
             "galleryEndpoint": here,
-            "graphEndpoint": here,
-            "graph": here,
+            "microsoftGraphResourceId": f"{self._tenancy.login_endpoint}/",
             "portal": here,
             "portalEndpoint": here,
-            "suffixes": {},
+            "suffixes": _SUFFIXES,
         }
-        is_one = {name.lower(): value for name, value in request.query.items()}["api-version"] == "2015-01-01"
-        return web.json_response(cloud if is_one else [cloud])
+        return web.json_response([cloud] if version in _METADATA_OF_ALL_CLOUDS else cloud)
 
-    async def _tenants(self, _call: _Call) -> web.StreamResponse:
+    async def _tenants(self, _call: Call) -> web.StreamResponse:
         tenant = self._tenancy.tenant_id
         return web.json_response({"value": [{"id": f"/tenants/{tenant}", "tenantId": tenant}]})
 
-    async def _subscriptions(self, _call: _Call) -> web.StreamResponse:
+    async def _subscriptions(self, _call: Call) -> web.StreamResponse:
         return web.json_response({"value": [self._subscription_json()]})
 
-    async def _subscription(self, call: _Call) -> web.StreamResponse:
+    async def _subscription(self, call: Call) -> web.StreamResponse:
         shown = self._subscription_json()
         if shown["id"].lower() != call.request.path.rstrip("/").lower():
             message = "The subscription could not be found."
@@ -195,21 +194,20 @@ class _Api:
 
     # --- deployments
 
-    async def _deploy(self, call: _Call) -> web.StreamResponse:
+    async def _deploy(self, call: Call) -> web.StreamResponse:
         order, group = await self._ordered(call, "write")
         foreseen = self._deployments.check(order, group)
         for one in foreseen.of_type(ROLE_ASSIGNMENTS):
-            self._allow(call.caller, one.scope or group.id, f"{ROLE_ASSIGNMENTS}/write", _OWN)
-        deployment, is_first = self._deployments.begin(self._path(call), order, group, foreseen)
-        headers = {
-            "Azure-AsyncOperation": call.url(f"{deployment.id}/operationStatuses/{deployment.operation_id}")
-        }
+            self._allow(call.caller, one.scope or group.id, f"{ROLE_ASSIGNMENTS}/write", OWN)
+        deployment, is_first = self._deployments.begin(call.path, order, group, foreseen)
+        operation = call.url(f"{deployment.id}/operationStatuses/{deployment.operation_id}")
+        headers = {"Azure-AsyncOperation": operation, **_SOON}
         return web.json_response(deployment.to_json(), status=201 if is_first else 200, headers=headers)
 
-    async def _validate(self, call: _Call) -> web.StreamResponse:
+    async def _validate(self, call: Call) -> web.StreamResponse:
         order, group = await self._ordered(call, "validate/action")
         found = self._deployments.check(order, group)
-        deployment_id = self._path(call).rpartition("/")[0]
+        deployment_id = call.path.rpartition("/")[0]
         resources = [{"id": one.id} for one in found.resources]
         properties = {
             "provisioningState": "Succeeded",
@@ -219,32 +217,37 @@ class _Api:
         name = call.parts["name"]
         return web.json_response({"id": deployment_id, "name": name, "properties": properties})
 
-    async def _what_if(self, call: _Call) -> web.StreamResponse:
+    async def _what_if(self, call: Call) -> web.StreamResponse:
         order, group = await self._ordered(call, "whatIf/action")
         changes = self._deployments.what_if(order, group)
         return web.json_response({"status": "Succeeded", "properties": {"changes": changes}})
 
-    async def _deployment(self, call: _Call) -> web.StreamResponse:
-        return web.json_response(self._found(call, self._path(call)).to_json())
+    async def _deployment(self, call: Call) -> web.StreamResponse:
+        return web.json_response(self._found(call, call.path).to_json())
 
-    async def _operation(self, call: _Call) -> web.StreamResponse:
-        deployment = self._found(call, self._path(call).rpartition("/operationStatuses/")[0])
+    async def _deployed(self, call: Call) -> web.StreamResponse:
+        self._allow(call.caller, call.parts["group"], f"{DEPLOYMENTS}/read", READ)
+        found = self._deployments.of_group(call.parts["group"])
+        return web.json_response({"value": [one.to_json() for one in found]})
+
+    async def _operation(self, call: Call) -> web.StreamResponse:
+        deployment = self._found(call, call.path.rpartition("/operationStatuses/")[0])
         if deployment.operation_id != call.parts["operation"]:
-            raise not_found(self._path(call))
-        return web.json_response(deployment.operation_to_json())
+            raise not_found(call.path)
+        return web.json_response(deployment.operation_to_json(), headers=_SOON)
 
-    def _found(self, call: _Call, deployment_id: str) -> Deployment:
-        self._allow(call.caller, call.parts["group"], f"{DEPLOYMENTS}/read", _READ)
+    def _found(self, call: Call, deployment_id: str) -> Deployment:
+        self._allow(call.caller, call.parts["group"], f"{DEPLOYMENTS}/read", READ)
         deployment = self._deployments.find(deployment_id)
         if deployment is None:
             message = f"Deployment '{call.parts['name']}' could not be found."
             raise ArmError(404, "DeploymentNotFound", message)
         return deployment
 
-    async def _ordered(self, call: _Call, verb: str) -> tuple[Order, Group]:
+    async def _ordered(self, call: Call, verb: str) -> tuple[Order, Group]:
         group_id = call.parts["group"]
-        self._allow(call.caller, group_id, f"{DEPLOYMENTS}/{verb}", _WRITE)
-        order = Order.from_json(await json_body(call.request))
+        self._allow(call.caller, group_id, f"{DEPLOYMENTS}/{verb}", WRITE)
+        order = Order.from_json(await json_body(call.request, read_template))
         state = self._resources.find(group_id)
         if state is None:
             message = f"Resource group '{group_id.rpartition('/')[2]}' could not be found."
@@ -257,42 +260,23 @@ class _Api:
             location=state["location"],
         )
 
-    # --- role assignments
-
-    async def _assign(self, call: _Call) -> web.StreamResponse:
-        scope, name = call.parts["scope"], call.parts["name"]
-        self._allow(call.caller, scope, f"{ROLE_ASSIGNMENTS}/write", _OWN)
-        body = await json_body(call.request)
-        properties = body.get("properties") if isinstance(body, dict) else None
-        if not isinstance(properties, dict) or not isinstance(properties.get("principalId"), str):
-            raise invalid("properties.principalId is required")
-        if not _is_guid(name):
-            raise ArmError(400, "InvalidRoleAssignmentId", "The role assignment ID must be a GUID.")
-        resource = Resource(
-            id=f"{scope}/providers/{ROLE_ASSIGNMENTS}/{name}",
-            type=ROLE_ASSIGNMENTS,
-            name=name,
-            api_version=call.version,
-            scope=scope,
-            place="request",
-            body={"properties": properties},
-        )
-        return web.json_response(self._resources.put(resource), status=201)
-
-    async def _unassign(self, call: _Call) -> web.StreamResponse:
-        self._allow(call.caller, call.parts["scope"], f"{ROLE_ASSIGNMENTS}/delete", _OWN)
-        removed = self._resources.delete(self._path(call))
-        return web.json_response(removed) if removed else web.Response(status=204)
-
-    async def _assignments(self, call: _Call) -> web.StreamResponse:
-        scope = call.parts["scope"].lower()
-        self._allow(call.caller, scope, f"{ROLE_ASSIGNMENTS}/read", _READ)
-        found = self._resources.of_type(ROLE_ASSIGNMENTS)
-        return web.json_response(
-            {"value": [one for one in found if one["id"].lower().startswith(f"{scope}/")]}
-        )
-
     # --- any resource
+
+    async def _groups(self, call: Call) -> web.StreamResponse:
+        self._allow(call.caller, call.parts["scope"], f"{RESOURCE_GROUPS}/read", READ)
+        return web.json_response({"value": list(self._resources.of_type(RESOURCE_GROUPS))})
+
+    async def _list(self, call: Call) -> web.StreamResponse:
+        scope, wanted = call.parts["scope"], call.wanted()
+        self._allow(call.caller, scope, f"{RESOURCES}/read", READ)
+        found = [
+            {name: one[name] for name in ("id", "name", "type", "location", "sku", "identity") if name in one}
+            for one in self._resources.below(scope)
+            if wanted.get("resourceGroup") in (None, one["id"].lower().split("/")[4])
+            and wanted.get("resourceType") in (None, one["type"].lower())
+            and wanted.get("name") in (None, one["name"].lower())
+        ]
+        return web.json_response({"value": found})
 
     def _resource(self, request: web.Request, caller: str, path: str) -> web.StreamResponse:
         found = self._resources.find(path)
@@ -301,7 +285,9 @@ class _Api:
             raise ArmError(
                 405 if found else 404, "MethodNotAllowed" if found else "InvalidResourceType", message
             )
-        self._allow(caller, path, "*/read", _READ)
+        self._allow(caller, path, "*/read", READ)
+        if found is None and (listed := self._resources.collection(path)) is not None:
+            return web.json_response({"value": listed})
         if found is None:
             raise not_found(path)
         if str(found.get("type")).lower() == "microsoft.containerregistry/registries":
@@ -311,14 +297,3 @@ class _Api:
     def _allow(self, caller: str, scope: str, action: str, needed: frozenset[str]) -> None:
         if self._transfer.roles.roles(caller, scope).isdisjoint(needed):
             raise not_authorized(caller, action, scope)
-
-    @staticmethod
-    def _path(call: _Call) -> str:
-        return call.request.path.rstrip("/")
-
-
-def _is_guid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False

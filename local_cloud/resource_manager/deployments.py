@@ -122,6 +122,11 @@ class Deployments:
         """The last deployment under an id."""
         return self._deployments.get(deployment_id.lower())
 
+    def of_group(self, group_id: str) -> list[Deployment]:
+        """The last deployment under each id of a group."""
+        begin = f"{group_id.lower()}/"
+        return [one for resource_id, one in self._deployments.items() if resource_id.startswith(begin)]
+
     def check(self, order: Order, group: Group) -> Expansion:
         """What an order would deploy.
 
@@ -208,8 +213,9 @@ class _Foreseen(ImaginedCloud):
         self._resources = resources
 
     def put(self, resource: Resource) -> Mapping[str, Any]:
-        state = super().put(resource)
-        return {**state, "properties": _LaterKnown(state["properties"])}
+        state, there = super().put(resource), self._resources.find(resource.id) or {}
+        known = {**state["properties"], **there.get("properties", {}), **resource.properties}
+        return {**state, **there, "properties": _LaterKnown(known)}
 
     def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
         return self._resources.find(resource_id) or super().get(resource_id, api_version)

@@ -1,5 +1,6 @@
 """The resources of a subscription: every one by its id, and who makes one of each type."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -8,6 +9,11 @@ from local_cloud.acr_transfer.errors import ArmError, not_found
 
 Maker = Callable[[Resource], Mapping[str, Any]]
 """Makes a resource, or makes it anew; returns those members of it that are not as they were sent."""
+
+_COLLECTION = re.compile(r"(?P<scope>/.*)/providers/(?P<provider>[^/]+)/(?P<kinds>[^/]+(?:/[^/]+/[^/]+)*)")
+_IN_A_GROUP = re.compile(
+    r"/subscriptions/[^/]+/resourcegroups/[^/]+/providers/(?!microsoft\.authorization/)[^/]+/[^/]+/[^/]+"
+)
 
 Remover = Callable[[Mapping[str, Any]], None]
 
@@ -86,6 +92,24 @@ class Resources:
         return (
             state for state in list(self._states.values()) if state.get("type", "").lower() == kind.lower()
         )
+
+    def below(self, scope: str) -> Iterator[Mapping[str, Any]]:
+        """The resources in a subscription or a group: no parts of others, and nobody's roles."""
+        return (
+            state
+            for resource_id, state in list(self._states.items())
+            if resource_id.startswith(f"{scope.lower()}/") and _IN_A_GROUP.fullmatch(resource_id)
+        )
+
+    def collection(self, path: str) -> list[Mapping[str, Any]] | None:
+        """What is listed under a path that ends with a type, also of all groups; ``None`` if it does not."""
+        match = _COLLECTION.fullmatch(path.lower())
+        if match is None:
+            return None
+        kind = "/".join([match["provider"], *match["kinds"].split("/")[::2]])
+        above = match["scope"] if "/" not in match["kinds"] else path.lower()
+        listed = [one for one in self.of_type(kind) if one["id"].lower().startswith(f"{above}/")]
+        return listed if listed or kind in self._makers else None
 
     def _check_surroundings(self, resource: Resource) -> None:
         if resource.scope and not self.find(resource.scope):

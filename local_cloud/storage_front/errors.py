@@ -67,7 +67,7 @@ class StorageRefusal(Exception):  # noqa: N818 - a refusal is an answer to the c
         """The refusal of an access token, for a `TokenRefused`'s code."""
         return cls("InvalidAuthenticationInfo", _REASONS[reason])
 
-    def response(self, service: Service, tenant_id: str, request: web.BaseRequest) -> web.Response:
+    def response(self, service: Service, authority: str, request: web.BaseRequest) -> web.Response:
         """The answer: XML, of tables JSON; the challenge with it where a token would help."""
         request_id, now = str(uuid.uuid4()), datetime.now(UTC).isoformat().replace("+00:00", "Z")
         message = f"{_MESSAGES[self.code]}\nRequestId:{request_id}\nTime:{now}"
@@ -81,8 +81,7 @@ class StorageRefusal(Exception):  # noqa: N818 - a refusal is an answer to the c
             headers["x-ms-client-request-id"] = client_id
         if _STATUS[self.code] == 401:  # noqa: PLR2004
             headers["WWW-Authenticate"] = (
-                f"Bearer authorization_uri=https://login.microsoftonline.com/{tenant_id}/oauth2/authorize"
-                f" resource_id={STORAGE_AUDIENCE}"
+                f"Bearer authorization_uri={authority}/oauth2/authorize resource_id={STORAGE_AUDIENCE}"
             )
         body, headers["Content-Type"] = (
             (_odata(self.code, message), "application/json;odata=minimalmetadata")

@@ -107,7 +107,7 @@ class StorageFront:
             try:
                 return await self._answer(service, request)
             except StorageRefusal as refusal:
-                return refusal.response(service, self.tokens.tenant_id, request)
+                return refusal.response(service, self.tokens.authority, request)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", answer, expect_handler=_no_continue)

@@ -36,6 +36,20 @@ UPLOAD_IS_FORBIDDEN = (
     "operation.)\n"
 )
 NOT_SIGNED_IN = "ERROR: Please run 'az login' to setup account.\n"
+NO_GROUP = (
+    # az 2.91.0, at the local cloud's ARM: `az functionapp list`
+    "ERROR: (ResourceGroupNotFound) Resource group 'airgap' could not be found.\n"
+    "Code: ResourceGroupNotFound\nMessage: Resource group 'airgap' could not be found.\n"
+)
+WHAT_IF_IS_FORBIDDEN = (
+    # az 2.91.0, at the local cloud's ARM: `az deployment group what-if` that is refused ends with a trace
+    "ERROR: The command failed with an unexpected error. Here is the traceback:\n"
+    "ERROR: The content for this response was already consumed\n"
+    "Traceback (most recent call last):\n"
+    "azure.core.exceptions.HttpResponseError: (AuthorizationFailed) The client does not have authorization.\n"
+    "Code: AuthorizationFailed\nMessage: The client does not have authorization.\n"
+    "RuntimeError: The content for this response was already consumed\n"
+)
 INVALID = (
     'ERROR: {"code": "InvalidTemplate", "message": "Deployment template validation failed: \'The value for '
     "the template parameter 'prefix' is not valid.'\"}\n"

@@ -21,10 +21,12 @@ from infra.templates import FOLDER
 from local_cloud.pki import CertificateAuthority
 from tests.infra.fake_az import (
     INVALID,
+    NO_GROUP,
     NOT_SIGNED_IN,
     PRINCIPAL_NOT_FOUND,
     UPLOAD_IS_FORBIDDEN,
     VAULT_IS_DELETED,
+    WHAT_IF_IS_FORBIDDEN,
     FakeAz,
 )
 
@@ -235,6 +237,22 @@ def test_deleted_vault_that_holds_the_name_is_told_with_the_command_that_brings_
     az.tell({CREATE: VAULT_IS_DELETED})
     deploy("--no-package", "--yes")
     assert "az keyvault recover --name contosogap-keys" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "failure", "remedy"),
+    [
+        ("functionapp list", NO_GROUP, "az group create --name group"),
+        ("deployment group what-if", WHAT_IF_IS_FORBIDDEN, "Owner, or Contributor and User Access"),
+    ],
+)
+def test_failure_that_the_sdk_words_has_its_remedy(
+    az: FakeAz, capfd: pytest.CaptureFixture[str], verb: str, failure: str, remedy: str
+) -> None:
+    az.tell({verb: failure})
+    assert deploy("--no-package", "--yes") == 2
+    assert remedy in capfd.readouterr().err
+    assert CREATE not in az.verbs
 
 
 def test_cloud_that_az_is_not_at_is_refused_before_anything(

@@ -11,7 +11,7 @@ from infra.expansion import Resource
 from local_cloud.acr_transfer import AcrTransfer, ImageImports, RegistryAccess
 from local_cloud.acr_transfer.errors import ArmError
 from local_cloud.pki import CertificateAuthority
-from local_cloud.resource_manager import Deployments, Resources, Tenancy, resource_manager_app
+from local_cloud.resource_manager import Deployments, Resources, Tenancy, check_unique, resource_manager_app
 from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 from local_cloud.web import serve
 from tests.local_cloud.acr_transfer_harness import Loop
@@ -20,8 +20,8 @@ SUBSCRIPTION = "/subscriptions/6a0f1c52-52b5-4c0e-9d6c-0f5b8f2f7c11"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/airgap"
 REGISTRY = f"{GROUP}/providers/Microsoft.ContainerRegistry/registries/contoso"
 BOX, LID = "Example.Things/boxes", "Example.Things/boxes/lids"
-ASSIGNMENTS = "Microsoft.Authorization/roleAssignments"
-NAME = "11111111-2222-4333-8444-555555555555"
+ASSIGNMENTS, DEFINITIONS = (f"Microsoft.Authorization/role{what}" for what in ("Assignments", "Definitions"))
+NAME, OTHER_NAME = (f"{digit * 8}-2222-4333-8444-555555555555" for digit in "16")
 VERSION = "2025-04-01"
 
 
@@ -34,11 +34,13 @@ class Cloud:
         self.tokens = TokenAuthority()
         self._loop = loop
         self._ca = CertificateAuthority.create(folder)
-        makers = {BOX: self._make, LID: self._make, ASSIGNMENTS: self._make}
+        makers = {BOX: self._make, LID: self._make, ASSIGNMENTS: self._assign}
         self.resources = Resources(makers, {ASSIGNMENTS: lambda state: self.removed.append(state["name"])})
-        self.resources.add(GROUP, {"type": "Microsoft.Resources/resourceGroups", "location": "local"})
+        group = {"type": "Microsoft.Resources/resourceGroups", "name": "airgap", "location": "local"}
+        self.resources.add(GROUP, group)
         sku = {"sku": {"name": "Premium"}}
-        self.resources.add(REGISTRY, {"type": "Microsoft.ContainerRegistry/registries", **sku})
+        kind = "Microsoft.ContainerRegistry/registries"
+        self.resources.add(REGISTRY, {"type": kind, "name": "contoso", **sku})
         access = RegistryAccess(login_server="127.0.0.1:1", principal_id="acr", ca_file=self._ca.ca_file)
         transfer = AcrTransfer(
             tokens=self.tokens, registry_id=REGISTRY, registry=access, ca_file=self._ca.ca_file
@@ -69,16 +71,25 @@ class Cloud:
         self.made.append(resource.name)
         return {"properties": {"secret": None, "size": 3}}
 
+    def _assign(self, resource: Resource) -> Mapping[str, Any]:
+        check_unique(self.resources, resource)
+        return self._make(resource)
+
     def call(self, method: str, path: str, body: object = None, **how: Any) -> requests.Response:
         """Call ARM; ``caller`` is the owner unless named, ``version`` that of deployments."""
         caller, version = how.pop("caller", "owner"), how.pop("version", VERSION)
+        raw, asked = how.pop("raw", None), how.pop("query", {})
         token = self.tokens.mint(caller, ARM_AUDIENCES[0])
         return requests.request(
             method,
             f"{self._server.url}{path}",
             json=body,
-            params={"api-version": version} if version else {},
-            headers={"Authorization": f"Bearer {token}"} if caller else {},
+            data=raw,
+            params={**({"api-version": version} if version else {}), **asked},
+            headers={
+                **({"Authorization": f"Bearer {token}"} if caller else {}),
+                **({"Content-Type": "application/json"} if raw else {}),
+            },
             verify=str(self._ca.ca_file),
             timeout=20,
         )
@@ -88,8 +99,12 @@ class Cloud:
         answer = self.call(
             "PUT", deployment(how.pop("name", "one")), order(*resources, **how.pop("more", {})), **how
         )
-        self._loop.run(self.deployments.settle())
+        self.settle()
         return answer
+
+    def settle(self) -> None:
+        """Wait until nothing is being deployed."""
+        self._loop.run(self.deployments.settle())
 
     def close(self) -> None:
         self._loop.run(self._server.close())
@@ -200,16 +215,20 @@ def test_whoever_may_not_write_deploys_nothing(cloud: Cloud) -> None:
 
 
 def test_only_owners_give_roles_also_by_a_template(cloud: Cloud) -> None:
-    grant = box(NAME, ASSIGNMENTS, scope=REGISTRY, properties={"principalId": "somebody"})
+    grant = box(NAME, ASSIGNMENTS, scope=REGISTRY, **role_of("somebody"))
     assert refusal(cloud.deploy(box(), grant, caller="contributor")) == (403, "AuthorizationFailed")
     assert cloud.made == []
     assert cloud.deploy(grant).status_code == 201
     assert cloud.made == [NAME]
 
 
+def role_of(principal: str, role: str = "a-role") -> dict[str, Any]:
+    """The body of a role assignment."""
+    return {"properties": {"principalId": principal, "roleDefinitionId": f"/roleDefinitions/{role}"}}
+
+
 def test_role_is_given_listed_and_taken_away(cloud: Cloud) -> None:
-    path, version = f"{REGISTRY}/providers/{ASSIGNMENTS}", "2022-04-01"
-    body = {"properties": {"principalId": "somebody", "roleDefinitionId": "a-role"}}
+    path, version, body = f"{REGISTRY}/providers/{ASSIGNMENTS}", "2022-04-01", role_of("somebody")
     assert refusal(cloud.call("PUT", f"{path}/{NAME}", body, version=version, caller="contributor"))[0] == 403
     assert cloud.call("PUT", f"{path}/{NAME}", body, version=version).status_code == 201
     (listed,) = cloud.call("GET", path, version=version).json()["value"]
@@ -218,6 +237,101 @@ def test_role_is_given_listed_and_taken_away(cloud: Cloud) -> None:
     assert cloud.removed == [NAME]
     assert cloud.call("DELETE", f"{path}/{NAME}", version=version).status_code == 204
     assert refusal(cloud.call("PUT", f"{path}/x", body, version=version)) == (400, "InvalidRoleAssignmentId")
+    of_no_role = {"properties": {"principalId": "somebody"}}
+    assert refusal(cloud.call("PUT", f"{path}/{NAME}", of_no_role, version=version))[0] == 400
+
+
+def test_role_is_given_once_and_its_name_is_not_given_to_others(cloud: Cloud) -> None:
+    path, version = f"{REGISTRY}/providers/{ASSIGNMENTS}", "2022-04-01"
+    for _ in range(2):
+        assert cloud.call("PUT", f"{path}/{NAME}", role_of("one"), version=version).status_code == 201
+    again = cloud.call("PUT", f"{path}/{OTHER_NAME}", role_of("ONE"), version=version)
+    assert refusal(again) == (409, "RoleAssignmentExists")
+    changed = cloud.call("PUT", f"{path}/{NAME}", role_of("two"), version=version)
+    assert refusal(changed) == (400, "RoleAssignmentUpdateNotPermitted")
+
+
+def test_roles_are_listed_at_a_scope_above_it_and_below_it(cloud: Cloud) -> None:
+    version, scopes = "2022-04-01", (SUBSCRIPTION, GROUP, REGISTRY)
+    cloud.resources.add(SUBSCRIPTION, {"type": "Microsoft.Resources/subscriptions"})
+    for scope, principal in zip(scopes, ("above", "here", "below"), strict=True):
+        path = f"{scope}/providers/{ASSIGNMENTS}/{NAME}"
+        assert cloud.call("PUT", path, role_of(principal), version=version).status_code == 201
+
+    def listed(how: str) -> list[str]:
+        path = f"{GROUP}/providers/{ASSIGNMENTS}"
+        answer = cloud.call("GET", path, version=version, query={"$filter": how}).json()
+        return [one["properties"]["principalId"] for one in answer["value"]]
+
+    assert listed("") == ["above", "here", "below"]
+    assert listed("atScope()") == ["above", "here"]
+    assert listed("principalId eq 'Below'") == ["below"]
+
+
+def test_role_is_found_by_its_name(cloud: Cloud) -> None:
+    for scope, guid, name in ((SUBSCRIPTION, NAME, "AcrPull"), (GROUP, OTHER_NAME, "of our own")):
+        state = {"type": DEFINITIONS, "name": guid, "properties": {"roleName": name}}
+        cloud.resources.add(f"{scope}/providers/{DEFINITIONS}/{guid}", state)
+    path = f"{REGISTRY}/providers/{DEFINITIONS}"
+    answers = [
+        cloud.call("GET", path, version="2022-04-01", query={"$filter": f"roleName eq '{name}'"}).json()
+        for name in ("AcrPull", "of our own", "no role")
+    ]
+    ids = [[one["id"] for one in answer["value"]] for answer in answers]
+    common = f"{SUBSCRIPTION}/providers/{DEFINITIONS}"
+    assert ids == [[f"{common}/{NAME}"], [f"{common}/{OTHER_NAME}"], []]
+
+
+def test_resources_are_listed_by_group_name_and_type(cloud: Cloud) -> None:
+    cloud.deploy(box(), box("two"), box("one/top", LID, dependsOn=[f"[resourceId('{BOX}', 'one')]"]))
+
+    def names(path: str, how: str = "") -> list[str]:
+        listed = cloud.call("GET", path, query={"$filter": how} if how else {}).json()["value"]
+        return [one["name"] for one in listed]
+
+    assert names(f"{SUBSCRIPTION}/resources") == names(f"{GROUP}/resources") == ["contoso", "one", "two"]
+    assert names(f"{SUBSCRIPTION}/resources", f"resourceType eq '{BOX}' and name eq 'ONE'") == ["one"]
+    assert names(f"{SUBSCRIPTION}/resources", "resourceGroup eq 'elsewhere'") == []
+    for scope in (SUBSCRIPTION, GROUP):
+        assert names(f"{scope}/providers/{BOX}") == ["one", "two"]
+    assert names(f"{GROUP}/providers/{BOX}/one/lids") == ["top"]
+    assert names(f"{GROUP}/providers/{BOX}/two/lids") == []
+    assert names(f"{SUBSCRIPTION}/resourceGroups") == ["airgap"]
+    assert names(f"{GROUP}/providers/Microsoft.Resources/deployments") == ["one"]
+    assert refusal(cloud.call("GET", f"{GROUP}/providers/Some.Thing/else")) == (404, "ResourceNotFound")
+    assert refusal(cloud.call("GET", f"{SUBSCRIPTION}/resources", caller="stranger"))[0] == 403
+
+
+def test_what_if_knows_what_is_there(cloud: Cloud) -> None:
+    """So that a name that follows from another resource is foreseen as it is."""
+    size = f"[string(reference(resourceId('{BOX}', 'one')).size)]"
+    follower = box("follower", BOX, properties={"of": size}, dependsOn=[f"[resourceId('{BOX}', 'one')]"])
+    what_if = f"{deployment('one')}/whatIf"
+
+    def foreseen() -> list[str]:
+        changes = cloud.call("POST", what_if, order(box(), follower)).json()["properties"]["changes"]
+        return [one["after"]["properties"]["of"] for one in changes if one["resourceId"].endswith("follower")]
+
+    assert foreseen() == ["size: known after the deployment"]
+    cloud.deploy(box())
+    assert foreseen() == ["3"]
+
+
+def test_template_is_read_as_az_sends_it(cloud: Cloud) -> None:
+    """With its member's name without quotes, and comments and lines as they stand in the file."""
+    template = """{ // of the box
+      "$schema": "https://example/*no comment*/", /* of
+      two lines */ contentVersion: "1.0.0.0",
+      "resources": [{"type": "Example.Things/boxes", "apiVersion": "2024-01-01", "name": "one",
+        "properties": {"text": "a: b, \\" // no
+comment"}}]}"""
+    raw = f'{{"properties": {{"parameters": {{}}, "mode": "Incremental", template:{template}}}}}'
+    answer = cloud.call("PUT", deployment("one"), raw=raw.encode())
+    cloud.settle()
+    assert answer.status_code == 201
+    made = cloud.call("GET", f"{GROUP}/providers/{BOX}/one").json()
+    assert made["properties"]["text"] == 'a: b, " // no\ncomment'
+    assert refusal(cloud.call("PUT", deployment("one"), raw=b"{template:")) == (400, "InvalidRequestContent")
 
 
 @pytest.mark.parametrize(
@@ -254,8 +368,13 @@ def test_registry_tells_its_sku(cloud: Cloud) -> None:
 def test_cloud_tells_who_it_is_before_anybody_has_a_token(cloud: Cloud) -> None:
     known = cloud.call("GET", "/metadata/endpoints", version="2015-01-01", caller="").json()
     assert known["authentication"]["audiences"] == [ARM_AUDIENCES[0]]
-    (newer,) = cloud.call("GET", "/metadata/endpoints", version="2022-09-01", caller="").json()
-    assert newer["resourceManager"].startswith("https://127.0.0.1:")
+    for version in ("2015-01-01", "2022-09-01"):
+        of_one = cloud.call("GET", "/metadata/endpoints", version=version, caller="").json()
+        assert of_one["resourceManager"].startswith("https://127.0.0.1:")
+    (listed,) = cloud.call("GET", "/metadata/endpoints", version="2019-05-01", caller="").json()
+    assert listed == of_one
+    assert listed["authentication"]["loginEndpoint"] == "https://login.example"
+    assert {"acrLoginServer", "keyVaultDns", "storage"} <= set(listed["suffixes"])
     (subscription,) = cloud.call("GET", "/subscriptions", version="2022-12-01").json()["value"]
     assert subscription["id"] == SUBSCRIPTION
     assert cloud.call("GET", SUBSCRIPTION, version="2022-12-01").json() == subscription
