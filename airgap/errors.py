@@ -167,6 +167,21 @@ class Code(Enum):
         False,
         "Ask whoever ordered it, or somebody with the app role Transfer.Admin, to do this.",
     )
+    POLICY_NOT_NEXT = (
+        60,
+        False,
+        "Bring the versions of the trust policy that are missing between, or pin a later one: TRUST_POLICY.",
+    )
+    POLICY_ROLLED_BACK = (
+        61,
+        False,
+        "Alarm: a newer trust policy was in force here; put it back into the container policy, or pin it.",
+    )
+    POLICY_FORKED = (
+        62,
+        False,
+        "Alarm: there are two trust policies of one version; find out who signed or pinned the other.",
+    )
 
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")

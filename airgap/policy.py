@@ -6,6 +6,7 @@ only restrict: without a channel, a role, a key and a threshold of at least one,
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.keys import SCHEMES, public_key_from_pem
 from airgap.repositories import PATTERN, covers
-from airgap.strict_json import load_strict
+from airgap.strict_json import dump_canonical, load_strict
 from airgap.versions import Format
 
 MAX_POLICY_BYTES = 256 * 1024
@@ -201,12 +202,13 @@ class TrustPolicy:
 
     Args:
         version: of this policy's content, from 1; the next policy has a higher one. Only its form is checked
-            here: that a lower one never follows a higher one is for whoever keeps the policy.
+            here: that each follows the one before :mod:`airgap.policy_chain` sees to.
         expires_at: from when nothing is accepted by it any more; whoever keeps it has looked at it by then.
         keys: every key that any role names.
         revoked: from when a key counts no more, by key id.
         policy_roles: who may sign the next version; empty where the policy is pinned by hand.
         channels: at least one.
+        document: what it was read from, in its one canonical form (RFC 8785).
 
     Raises:
         PolicyRefusal: ``POLICY_MALFORMED``, naming the field: also for a policy that could accept nothing.
@@ -218,6 +220,7 @@ class TrustPolicy:
     revoked: Mapping[str, datetime]
     policy_roles: Mapping[str, Role]
     channels: Mapping[str, Channel]
+    document: bytes
 
     def __post_init__(self) -> None:
         _READ.integer(self.version, "version", least=1)
@@ -263,6 +266,11 @@ class TrustPolicy:
     def _holders(self, *groups: Mapping[str, Role]) -> set[str]:
         return {self.keys[keyid].holder for keyid in keyids_of(*groups)}
 
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the document in its canonical form: spaces and the order of members do not count."""
+        return hashlib.sha256(self.document).hexdigest()
+
     def require_in_force(self, now: datetime) -> None:
         """Return before the policy expires, without tolerance: a clock skew is for what others wrote.
 
@@ -299,7 +307,12 @@ class TrustPolicy:
             value = load_strict(raw, max_bytes=MAX_POLICY_BYTES, code=Code.POLICY_MALFORMED)
         except UntrustedInputError as error:  # too large
             raise PolicyRefusal(Code.POLICY_MALFORMED, error.detail) from None
-        return cls(**_FORMAT.of_document(value)(value))
+        return cls.from_json(value)
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """Read a trust policy that strict JSON was read into; raises as :meth:`from_bytes`."""
+        return cls(**_FORMAT.of_document(raw)(raw), document=dump_canonical(raw))
 
 
 def _read_v1(raw: Any) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from airgap.errors import AirgapError, Code, PolicyRefusal
+from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError
 from airgap.fields import format_time
 from airgap.policy import TrustPolicy, keyids_of
+from airgap.policy_chain import Chain, version_name
 
 Side = Literal["source", "target"]
 Need = Literal["read", "add", "write"]
@@ -93,6 +94,34 @@ def judge_policy(policy: TrustPolicy | None, why: str, *, now: datetime) -> Chec
         is_ok=True,
         detail=f"version {policy.version}, until {format_time(policy.expires_at)}, "
         f"channels: {', '.join(sorted(policy.channels))}",
+    )
+
+
+def judge_chain(chain: Chain | None, error: AirgapError | None) -> Check:
+    """The versions after the pinned policy: all that are there are used, and none newer was used before.
+
+    Args:
+        chain: as far as it was found; ``None`` if it could not be had.
+        error: what the storage, the ledger's records or the next version had against it.
+    """
+    name = "policy-chain"
+    if chain is None or error is not None:
+        remedies = {
+            Code.NOT_FOUND: f"{_DEPLOY}: the container policy is missing.",
+            Code.SERVICE_DENIED: f"Give the app's identity {_ROLES['read']} on the container policy; "
+            f"{_LATER}.",
+        }
+        return _failed(name, error or ServiceError(Code.SERVICE_UNEXPECTED), remedies)
+    told = f"pinned version {chain.pinned.version}, in force version {chain.last.version}"
+    if chain.stop is None:
+        return Check(id=name, is_ok=True, detail=told)
+    stop = chain.stop
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=f"{told}; version {stop.version} is there and not used: {stop.code.name}: {stop.detail}",
+        remedy=f"Look at it with `offline-mover policy show`; delete {version_name(stop.version)} from the "
+        "container policy if it is not yours, and push the right one.",
     )
 
 

@@ -61,6 +61,8 @@ class Verdict:
     manifest: BundleManifest | None
     manifest_sha256: str | None
     signers: tuple[CountedKey, ...]
+    policy_version: int | None = None
+    """Of the trust policy that judged; ``None`` where none did."""
 
     @property
     def is_accepted(self) -> bool:
@@ -118,8 +120,16 @@ def verify_bundle(
             manifest=manifest,
             manifest_sha256=digest,
             signers=signers,
+            policy_version=policy.version,
         )
-    return Verdict(code=None, detail="", manifest=manifest, manifest_sha256=digest, signers=signers)
+    return Verdict(
+        code=None,
+        detail="",
+        manifest=manifest,
+        manifest_sha256=digest,
+        signers=signers,
+        policy_version=policy.version,
+    )
 
 
 def valid_keys(
@@ -133,17 +143,26 @@ def valid_keys(
         PolicyRefusal: ``POLICY_EXPIRED``; ``KEY_REVOKED``: no key in force signed it, but a revoked one did.
     """
     policy.require_in_force(now)
-    in_force = policy.keys_in_force(now)
-    checks = envelope.check_signatures(in_force[keyid].public_key for keyid in keyids if keyid in in_force)
+    return signing_keys(envelope, policy, policy.keys_in_force(now), keyids)
+
+
+def signing_keys(
+    envelope: Envelope, policy: TrustPolicy, counting: Mapping[str, TrustedKey], keyids: Collection[str]
+) -> dict[str, TrustedKey]:
+    """Those of ``keyids`` with a valid signature that are among the ``counting`` keys of the policy.
+
+    Raises as :func:`valid_keys`, but for the policy's expiry.
+    """
+    checks = envelope.check_signatures(counting[keyid].public_key for keyid in keyids if keyid in counting)
     for bad, code in (
         (SignatureCheck.FORGED, Code.SIGNATURE_INVALID),
         (SignatureCheck.UNCHECKABLE, Code.SIGNATURE_UNCHECKABLE),
     ):
         if culprits := [keyid for keyid, check in checks.items() if check is bad]:
             raise UntrustedInputError(code, f"key {culprits[0]}")
-    valid = {keyid: in_force[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
+    valid = {keyid: counting[keyid] for keyid, check in checks.items() if check is SignatureCheck.VALID}
     if not valid:
-        # None in force signed it, so whoever did is revoked.
+        # None that counts signed it, so whoever did is revoked.
         all_keys = (policy.keys[keyid].public_key for keyid in keyids)
         for keyid, check in envelope.check_signatures(all_keys).items():
             if check is SignatureCheck.VALID:

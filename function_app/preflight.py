@@ -6,6 +6,7 @@ has not answered in time is told as such.
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +18,7 @@ from airgap.policy import TrustPolicy
 from airgap.readiness import (
     Check,
     Need,
+    judge_chain,
     judge_container,
     judge_own_keys,
     judge_pipeline,
@@ -31,6 +33,7 @@ from airgap.states import Kind
 from function_app.ports import Ports, RowFilter
 from function_app.settings import Role
 from function_app.storage import paths
+from function_app.storage.policies import policy_chain, require_never_newer
 
 WAIT_S = 45
 """For all answers together; the front of Azure Functions cuts a request after 230 seconds."""
@@ -42,6 +45,7 @@ CONTAINERS: Mapping[Role, Mapping[str, Need]] = {
         paths.WORK: "write",
         paths.JOURNAL: "add",
         paths.RECEIPTS: "read",
+        paths.POLICY: "read",
     },
     "target": {
         paths.INCOMING: "write",
@@ -53,6 +57,7 @@ CONTAINERS: Mapping[Role, Mapping[str, Need]] = {
         paths.WORK: "write",
         paths.JOURNAL: "add",
         paths.CUSTODY: "add",
+        paths.POLICY: "read",
     },
 }
 """What each side needs to do in each container."""
@@ -87,7 +92,7 @@ def check_side(
     asked = {name: executor.submit(question) for name, question in questions.items()}
     answered, _ = wait(asked.values(), timeout=wait_s)
     executor.shutdown(wait=False, cancel_futures=True)  # who is late ends by timeouts of its own
-    checks = [first, judge_policy(policy, faults.get(_POLICY, ""), now=now)]
+    checks = [first] if policy else [first, judge_policy(None, faults.get(_POLICY, ""), now=now)]
     for name, answer in asked.items():
         checks += answer.result() if answer in answered else [unanswered(name, wait_s)]
     return tuple(checks)
@@ -97,7 +102,9 @@ def _questions(
     role: Role, ports: Ports, policy: TrustPolicy | None, now: datetime
 ) -> dict[str, Callable[[], Iterable[Check]]]:
     """What is asked, by the name of the check that it is asked for."""
+    of_policy = {} if policy is None else {"policy-chain": partial(_ask_policy, ports, policy, now)}
     return {
+        **of_policy,
         "signing-keys": partial(_ask_keys, role, ports, policy, now),
         **{
             f"container-{name}": partial(_ask_container, ports, name, need)
@@ -107,6 +114,18 @@ def _questions(
         "registry": partial(_ask_registry, ports),
         "pipeline": partial(_ask_pipeline, role, ports),
     }
+
+
+def _ask_policy(ports: Ports, pinned: TrustPolicy, now: datetime) -> list[Check]:
+    """What is in force, as far as it can be said; the pinned one where nothing more can."""
+    chain, error = None, None
+    try:
+        chain = policy_chain(ports)
+        require_never_newer(ports, chain)
+    except AirgapError as found:
+        error = found
+    in_force = pinned if chain is None else chain.last
+    return [judge_policy(in_force, "", now=now), judge_chain(chain, error)]
 
 
 def _ask_keys(role: Role, ports: Ports, policy: TrustPolicy | None, now: datetime) -> list[Check]:
@@ -122,6 +141,8 @@ def _ask_keys(role: Role, ports: Ports, policy: TrustPolicy | None, now: datetim
     keyids = [signer.public_key.keyid for signer in signers]
     checks = [judge_signing(keyids, None)]
     if policy is not None:
+        with suppress(AirgapError):  # which is told by the check of the chain
+            policy = policy_chain(ports).last
         checks.append(judge_own_keys(policy, role, keyids, ports.settings.registry_login_server, now=now))
     return checks
 

@@ -97,7 +97,7 @@ module foundation 'modules/foundation.bicep' = {
     prefix: prefix
     location: location
     tags: tags
-    containers: ['transfer', 'ledger', 'work', 'receipts', 'journal']
+    containers: ['transfer', 'ledger', 'work', 'receipts', 'journal', 'policy']
     evidence: ['ledger', 'receipts', 'journal']
     evidenceDays: evidenceDays
     ageing: [{ container: 'work', days: workDays }]
@@ -107,6 +107,7 @@ module foundation 'modules/foundation.bicep' = {
       { container: 'work', role: 'blobWriter' }
       { container: 'receipts', role: 'blobReader' }
       { container: 'journal', role: 'blobAppender' }
+      { container: 'policy', role: 'blobReader' }
     ]
     appRoles: appRoles
     allowSharedKey: isBySas

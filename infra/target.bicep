@@ -92,7 +92,7 @@ module foundation 'modules/foundation.bicep' = {
     prefix: prefix
     location: location
     tags: tags
-    containers: ['incoming', 'staging', 'transfer', 'quarantine', 'receipts', 'ledger', 'work', 'journal', 'custody']
+    containers: ['incoming', 'staging', 'transfer', 'quarantine', 'receipts', 'ledger', 'work', 'journal', 'custody', 'policy']
     evidence: ['ledger', 'receipts', 'journal', 'custody']
     evidenceDays: evidenceDays
     ageing: [
@@ -110,6 +110,7 @@ module foundation 'modules/foundation.bicep' = {
       { container: 'work', role: 'blobWriter' }
       { container: 'journal', role: 'blobAppender' }
       { container: 'custody', role: 'blobAppender' }
+      { container: 'policy', role: 'blobReader' }
     ]
     appRoles: appRoles
     allowSharedKey: isBySas

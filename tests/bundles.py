@@ -194,6 +194,7 @@ def make_policy(
     repositories: Sequence[str] = ("**",),
     max_sequence_jump: int = 1000,
     expires_at: str = "2100-01-01T00:00:00Z",
+    version: int = 1,
 ) -> bytes:
     """A trust policy in which all of ``keys``, each another's, must sign, or ``threshold`` of them."""
     rules: dict[str, Any] = {
@@ -218,7 +219,7 @@ def make_policy(
     return json.dumps(
         {
             "schema": 1,
-            "version": 1,
+            "version": version,
             "expiresAt": expires_at,
             "keys": held,
             "channels": {channel: rules},

@@ -27,6 +27,8 @@ _ABOUT_OURSELVES = frozenset(
         Code.BLOB_CHANGED,
         Code.NEWER_FORMAT,
         Code.POLICY_EXPIRED,
+        Code.POLICY_ROLLED_BACK,
+        Code.POLICY_FORKED,
         Code.LEDGER_UNPROVEN,
     }
 )

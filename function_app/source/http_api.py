@@ -38,6 +38,7 @@ from function_app.source.transfer_status import (
     summarize,
 )
 from function_app.source.wire import RequestDocument
+from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
@@ -59,7 +60,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     request = read_order(req.get_body(), req.headers, req.params)
     transfer_id = transfer_id_for(req.headers.get(KEY_HEADER), source_settings().pipeline_resource_id)
     if await _find(transfer_id) is None:  # a repeat meets its transfer, whatever the trust policy says today
-        policy = source_settings().trust_policy
+        policy = await asyncio.to_thread(policy_in_force, source_side())
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
     caller = _caller(req.headers)

@@ -17,6 +17,7 @@ from function_app.oci import Descriptor, find_obstacle, list_manifests
 from function_app.ports import RegistryReader, SourceSide
 from function_app.source.referrers import NONE, Selection, kind_of, summarize
 from function_app.source.wire import Batch, Plan, Planned, Planning, RequestDocument, Resolution, Resolved
+from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 
 _MAX_DEPTH = 8
@@ -248,7 +249,7 @@ def _batch_of(
 
 def _find_refusals(side: SourceSide, request: RequestDocument, now: datetime) -> list[Finding]:
     """What the target would refuse by the trust policy that the source has now, at ``now``."""
-    policy = side.settings.trust_policy
+    policy = policy_in_force(side)
     terms = Terms(
         channel=request.channel,
         audience=request.audience,

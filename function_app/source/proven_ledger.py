@@ -16,6 +16,7 @@ from airgap.manifest import BundleManifest
 from airgap.policy import keyids_of
 from function_app.ports import SourceSide
 from function_app.storage.ledger import Ledger
+from function_app.storage.policies import policy_in_force
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ProvenLedger:
 
     @cached_property
     def _keys(self) -> list[Key]:
-        policy = self.side.settings.trust_policy
+        policy = policy_in_force(self.side)
         rules = policy.channels.get(self.channel)
         named = set() if rules is None else keyids_of(rules.bundle_roles)
         in_force = policy.keys_in_force(self.now)

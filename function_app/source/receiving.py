@@ -24,6 +24,7 @@ from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.settings import BlobEvents
 from function_app.storage.paths import RECEIPTS, is_safe_name
+from function_app.storage.policies import policy_in_force
 
 _LOG = logging.getLogger(__name__)
 _BY = "receipt"
@@ -95,7 +96,7 @@ def _read(side: SourceSide, name: str, journal: Journal, now: datetime) -> Recei
     if raw is None:
         return None
     channel = journal.first.facts["channel"]
-    return verify_receipt(raw, policy=side.settings.trust_policy, channel=channel, now=now)
+    return verify_receipt(raw, policy=policy_in_force(side), channel=channel, now=now)
 
 
 def what_it_says(receipt: Receipt, journal: Journal) -> State | None:

@@ -14,6 +14,9 @@ RECEIPTS = "receipts"
 CUSTODY = "custody"
 """At the target, custody logs that came with pushes; also the folder of ``incoming`` that they come in."""
 
+POLICY = "policy"
+"""Versions of the trust policy that follow the pinned one. The app only reads it: each proves itself."""
+
 JOURNAL = "journal"
 """Also the name of the table with the journal's projection."""
 

@@ -1,5 +1,7 @@
 """Target: the turn of the channel, and with every part hashed the number of the manifest."""
 
+import msgspec
+
 from airgap.errors import Code, ServiceError
 from airgap.fields import parse_time
 from airgap.ledger import LedgerEntry, judge_taken
@@ -51,6 +53,8 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     if number_taken(side, noted, order.instance) is not None:
         return Accepted()
     verdict = judge_bundle(side, order, envelope)
+    if verdict.policy_version != noted.policy_version:  # another is in force since it was admitted
+        work.put(VERDICT, msgspec.structs.replace(noted, policy_version=verdict.policy_version))
     manifest, manifest_sha256 = verdict.require(), str(verdict.manifest_sha256)
     gravest = gravest_noted(work)
     if gravest is not None:

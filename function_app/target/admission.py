@@ -56,6 +56,7 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
         "sequence": manifest.sequence,
         "requestedBy": manifest.requested_by,
         "manifestSha256": verdict.manifest_sha256,
+        "policyVersion": verdict.policy_version,
         "keyids": [signer.keyid for signer in verdict.signers],
     }
     journals = JournalStore(side.blobs, side.projection)
@@ -92,7 +93,7 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
             channel=None if manifest is None else manifest.channel,
             sequence=None if manifest is None else manifest.sequence,
             manifest_sha256=verdict.manifest_sha256,
-            policy_version=side.settings.trust_policy.version,
+            policy_version=verdict.policy_version,
             signers=tuple(
                 SignerNote(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
             ),

@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -72,7 +73,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
             Kind.IMPORTS,
             order.instance,
             _decided_state(work, order),
-            {"detail": order.detail} | ({} if order.code is None else {"code": order.code}),
+            _facts(order, work.find(VERDICT, VerdictNote)),
             by=BY_APP,
             at=parse_time(order.decided_at),
         )
@@ -87,6 +88,15 @@ def _decided_state(work: WorkFolder, order: Closing) -> State:
     if order.outcome == "refused" and _is_for_damage(work, order):
         return State.DAMAGED
     return {"imported": State.PROVEN, "refused": State.REFUSED}.get(order.outcome, State.FAILED)
+
+
+def _facts(order: Closing, verdict: VerdictNote | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"detail": order.detail}
+    if order.code is not None:
+        facts["code"] = order.code
+    if verdict is not None and verdict.policy_version is not None:
+        facts["policyVersion"] = verdict.policy_version
+    return facts
 
 
 def _is_for_damage(work: WorkFolder, order: Closing) -> bool:

@@ -19,6 +19,7 @@ from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import JOURNAL, RECEIPTS
+from function_app.storage.policies import policy_in_force
 from function_app.target.wire import Judging, Upload
 
 _INSTANCE_CHARACTERS = len("import") + 32
@@ -30,9 +31,15 @@ def judge_bundle(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
 
     What is left to the turn and the acceptance is the order of the channel's numbers.
     """
+    try:
+        policy = policy_in_force(side)
+    except (UntrustedInputError, PolicyRefusal) as refusal:
+        return Verdict(
+            code=refusal.code, detail=refusal.detail, manifest=None, manifest_sha256=None, signers=()
+        )
     verdict = verify_bundle(
         envelope,
-        policy=side.settings.trust_policy,
+        policy=policy,
         now=parse_time(order.now),
         target=side.settings.registry_login_server,
     )
@@ -81,12 +88,12 @@ def missing_numbers(
     """The numbers of the channel that are missing before this one; none once it is taken by this very owner.
 
     Raises:
-        PolicyRefusal: as :func:`require_new`; ``CHANNEL_UNKNOWN``: the channel is not in the policy; or as
-            :func:`judge_sequence`.
+        PolicyRefusal: as :func:`require_new` and :func:`policy_in_force`; ``CHANNEL_UNKNOWN``: the channel
+            is not in the policy; or as :func:`judge_sequence`.
     """
     if require_new(side, order, manifest, manifest_sha256):
         return ()  # the order was judged before it was taken
-    channel = side.settings.trust_policy.channels.get(manifest.channel)
+    channel = policy_in_force(side).channels.get(manifest.channel)
     if channel is None:
         raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)
     return judge_sequence(manifest, channel, Ledger(side.blobs).numbers(manifest.channel))

@@ -150,6 +150,7 @@ def test_revoked_key_does_not_count() -> None:
         revoked={SOURCE_KEY.keyid: NOW},
         policy_roles={},
         channels=whole.channels,
+        document=b"",
     )
     assert own("source", SOURCE_KEY.keyid, policy=whole)
     assert not own("source", SOURCE_KEY.keyid, policy=revoked)
@@ -227,6 +228,7 @@ def test_target_whose_receipts_one_channel_does_not_take_is_told_which() -> None
         revoked={},
         policy_roles={},
         channels={**whole.channels, **other.channels},
+        document=b"",
     )
     check = judge_own_keys(both, "target", [TARGET_KEY.keyid], AUDIENCE[0], now=NOW)
     assert (check.is_ok, check.detail.partition(" counts in ")[2]) == (False, "receiptRoles of: test")

@@ -17,6 +17,7 @@ from airgap.manifest import BundleManifest, manifest_digest
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
+from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt
 from airgap.verify import verify_bundle
@@ -55,6 +56,8 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "receipt": lambda raw: Receipt.from_bytes(raw).to_bytes(),
     "envelope": lambda raw: Envelope.from_bytes(raw).to_bytes(),
     "policy": read_policy,
+    "policy-version": lambda raw: PolicyVersion.from_bytes(raw).to_bytes(),
+    "used-policy": lambda raw: UsedPolicy.from_bytes(raw).to_bytes(),
     "ledger-entry": lambda raw: LedgerEntry.from_bytes(raw).to_bytes(),
     "recarry": lambda raw: RecarryRequest.from_bytes(raw).to_bytes(),
     "parity": read_parity,

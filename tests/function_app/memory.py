@@ -46,6 +46,7 @@ CONTAINERS = (
     "receipts",
     "journal",
     "custody",
+    "policy",
 )
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 RESOURCE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/r"

@@ -36,6 +36,7 @@ def with_policy(target: Target, policy_json: bytes) -> None:
 
 def changed_policy(change: Callable[[dict[str, Any]], object]) -> bytes:
     policy = json.loads(POLICY)
+    policy["version"] += 1
     change(policy)
     return json.dumps(policy).encode()
 

@@ -2,6 +2,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -761,8 +762,10 @@ def test_transfer_that_was_ordered_by_a_key_is_cancelled_by_admins_only_once_cal
 
 def narrow(monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
     """A source whose trust policy allows less than the requests of these tests ask for."""
-    monkeypatch.setenv("TRUST_POLICY", make_policy([default_key()], **rules).decode())
+    monkeypatch.setenv("TRUST_POLICY", make_policy([default_key()], version=2, **rules).decode())
     source_settings.cache_clear()
+    side = replace(http_api.source_side(), settings=source_settings())
+    monkeypatch.setattr(http_api, "source_side", lambda: side)
 
 
 def test_order_that_the_target_would_refuse_is_refused_with_all_that_is_against_it(

@@ -133,7 +133,11 @@ def test_bundle_is_imported_proven_and_answered_by_a_signed_receipt() -> None:
     ]
     assert outcome["closing"] == "closed"
     assert target.blobs.names("incoming") == target.blobs.names("transfer") == []
-    assert [name.split("/")[0] for name in target.blobs.names("ledger")] == ["envelopes", CHANNEL]
+    assert [name.split("/")[0] for name in target.blobs.names("ledger")] == [
+        "envelopes",
+        "policies",
+        CHANNEL,
+    ]
 
 
 def test_promoted_copy_carries_the_signed_metadata_and_md5_whatever_the_upload_had() -> None:

@@ -105,7 +105,7 @@ def test_side_that_is_ready_is_told_so_check_by_check(site: Site) -> None:
     containers = [f"container-{name}" for name in CONTAINERS[site.role]]  # type: ignore[index]
     trigger = ["source-trigger"] if site.role == "target" else []
     assert ids == [
-        *("settings", "trust-policy", "signing-keys", "trust-policy-keys"),
+        *("settings", "trust-policy", "policy-chain", "signing-keys", "trust-policy-keys"),
         *containers,
         *("journal-table", "registry", "pipeline", "pipeline-container"),
         *trigger,
@@ -173,7 +173,8 @@ def test_key_whose_signature_is_not_its_own_is_told(site: Site, monkeypatch: pyt
 def test_each_container_that_is_missing_is_told(site: Site) -> None:
     for name in CONTAINERS[site.role]:  # type: ignore[index]
         blobs = site.blobs.containers.pop(name)
-        assert [*site.wrong()] == [f"container-{name}"]
+        chain = ["policy-chain"] if name in ("policy", "ledger") else []  # which is made of what lies there
+        assert [*site.wrong()] == [*chain, f"container-{name}"]
         site.blobs.containers[name] = blobs
 
 

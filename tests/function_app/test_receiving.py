@@ -127,6 +127,7 @@ def test_refusal_is_told_and_an_import_after_all_as_well() -> None:
     gap = Gap()
     for_another = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], audience=["other.azurecr.io"])
     settings = gap.target.settings
+    raised = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], order="rising", version=2)
     gap.target = replace(
         gap.target, settings=replace(settings, trust_policy=TrustPolicy.from_bytes(for_another))
     )
@@ -135,7 +136,7 @@ def test_refusal_is_told_and_an_import_after_all_as_well() -> None:
     assert last is not None
     assert last.facts["code"] == Code.AUDIENCE_MISMATCH.name
     assert gap.journal.is_final
-    gap.target = replace(gap.target, settings=settings)
+    gap.target = replace(gap.target, settings=replace(settings, trust_policy=TrustPolicy.from_bytes(raised)))
     assert gap.receive(gap.carry()) is State.DELIVERED
 
 

@@ -213,10 +213,10 @@ def test_entry_counts_as_long_as_the_key_that_signed_it_is_in_the_policy() -> No
     transfer(side, 0)
     fresh = new_key()
     side.signing.keys = [fresh]  # type: ignore[attr-defined]  # the double's
-    both = make_policy([default_key(), fresh], threshold=1)
+    both = make_policy([default_key(), fresh], threshold=1, version=2)
     assert transfer(under(side, both), 1)["bundle"]["sequence"] == 2
     blobs.delete(LEDGER, entry_name(CHANNEL, 2))
-    assert transfer(under(side, make_policy([fresh])), 2)["code"] == "LEDGER_UNPROVEN"
+    assert transfer(under(side, make_policy([fresh], version=3)), 2)["code"] == "LEDGER_UNPROVEN"
 
 
 def test_envelope_that_somebody_planted_for_a_transfer_is_not_published() -> None:

@@ -34,7 +34,7 @@ from tests.mutation.mutants import Mutant, mutants
 ROOT = Path.cwd()
 DEFAULT = (
     *("airgap/verify.py", "airgap/repositories.py", "airgap/envelope.py"),
-    *("airgap/ledger.py", "airgap/policy.py"),
+    *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
 )
 """What decides, in the order of how long it takes: together three to four minutes on two cores."""
 
@@ -44,6 +44,7 @@ BY_HAND = tuple(
         *("target/judging", "target/admission", "target/acceptance", "target/custody", "target/verifying"),
         *("target/importing", "target/proving", "target/closing", "target/putting_away"),
         *("source/planning", "source/exporting", "source/referrers", "source/caller", "storage/door"),
+        "storage/policies",
     )
 )
 """What carries the decisions out, held to the same; half a minute to three minutes each."""

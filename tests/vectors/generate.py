@@ -45,6 +45,8 @@ from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
+from airgap.policy import TrustPolicy
+from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest, recarry_from_receipt
 from airgap.receipt import ArtifactProof, CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import Kind, State
@@ -515,6 +517,19 @@ POLICY_FAULTS: dict[str, Callable[[Any], object]] = {
 """What is wrong with a policy, by the name of its vector."""
 
 
+def policy_version() -> PolicyVersion:
+    """Version 4, which follows the policy of the vectors and differs in its number only."""
+    before = TrustPolicy.from_json(policy_json())
+    policy = TrustPolicy.from_json(policy_json() | {"version": before.version + 1})
+    return PolicyVersion(policy=policy, previous_sha256=before.sha256)
+
+
+def used_policy() -> UsedPolicy:
+    """The record that it was in force."""
+    policy = policy_version().policy
+    return UsedPolicy(version=policy.version, sha256=policy.sha256)
+
+
 def _changed_policy(change: Callable[[Any], object]) -> bytes:
     policy = policy_json()
     change(policy)
@@ -529,6 +544,8 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "receipt-damaged.json": lambda: damaged_receipt().to_bytes(),
     "receipt-partial.json": lambda: partial_receipt().to_bytes(),
     "policy.json": lambda: dump_canonical(policy_json()),
+    "policy-version.json": lambda: policy_version().to_bytes(),
+    "used-policy.json": lambda: used_policy().to_bytes(),
     "pae.json": pae_vectors,
     "ledger-entry.json": lambda: ledger_entry().to_bytes(),
     "recarry.json": lambda: recarry_request().to_bytes(),
@@ -563,6 +580,10 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
                 refused_receipt().to_bytes(), predicateType="urn:acr-airgap-transfer:receipt:v2"
             ),
             "policy.json": lambda: changed(dump_canonical(policy_json()), schema=2, expires="2030"),
+            "policy-version.json": lambda: changed(
+                policy_version().to_bytes(), predicateType="urn:acr-airgap-transfer:trust-policy:v2"
+            ),
+            "used-policy.json": lambda: changed(used_policy().to_bytes(), schema=2),
             "ledger-entry.json": lambda: changed(ledger_entry().to_bytes(), schema=2),
             "recarry.json": lambda: changed(recarry_request().to_bytes(), schema=2),
             "parity.json": lambda: changed(parity_layout(), schema=2),
@@ -581,6 +602,13 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
         for name, change in POLICY_FAULTS.items()
     },
     "refused/POLICY_MALFORMED/policy-member.json": lambda: changed(dump_canonical(policy_json()), allow="*"),
+    "refused/POLICY_MALFORMED/policy-version-member.json": lambda: changed(
+        policy_version().to_bytes(), predicate={"lax": True}
+    ),
+    "refused/POLICY_MALFORMED/policy-version-subject.json": lambda: changed(
+        policy_version().to_bytes(), subject=[{"name": "trust-policy.json", "digest": {"sha256": "0" * 64}}]
+    ),
+    "refused/POLICY_MALFORMED/used-policy-member.json": lambda: changed(used_policy().to_bytes(), note="x"),
     "refused/RECEIPT_MALFORMED/receipt-member.json": lambda: changed(
         refused_receipt().to_bytes(), predicate={"but": "held"}
     ),
