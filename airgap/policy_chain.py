@@ -207,9 +207,9 @@ def follow(chain: Chain, find: Callable[[int], bytes | None]) -> Chain:
             if raw is None:
                 return Chain(links=tuple(links))
             if len(links) > MAX_FOLLOWING:
-                raise PolicyRefusal(  # noqa: TRY301 - told like any other that is not used
-                    Code.POLICY_NOT_NEXT, f"more than {MAX_FOLLOWING} versions after the pinned one"
-                )
+                why = f"more than {MAX_FOLLOWING} versions after the pinned one"
+                stop = Stop(version=following, code=Code.POLICY_NOT_NEXT, detail=why)
+                return Chain(links=tuple(links), stop=stop)
             links.append(next_policy(links[-1], raw))
         except (UntrustedInputError, PolicyRefusal) as error:
             if error.code is Code.NEWER_FORMAT:
@@ -239,7 +239,7 @@ class UsedPolicy:
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``: somebody wrote into the ledger.
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``.
+            UntrustedInputError: ``TOO_LARGE``: likewise; ``NEWER_FORMAT``: a newer tool wrote it.
         """
         value = load_strict(raw, max_bytes=MAX_RECORD_BYTES, code=Code.POLICY_MALFORMED)
         return cls(**_RECORD.of_document(value)(value))

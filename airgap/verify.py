@@ -138,9 +138,8 @@ def valid_keys(
     """The keys among ``keyids`` with a valid signature, at least one, none of them revoked.
 
     Raises:
-        UntrustedInputError: ``SIGNATURE_INVALID`` or ``SIGNATURE_UNCHECKABLE``: one bad signature in the name
-            of a key in force refuses the whole; ``SIGNER_UNKNOWN``.
-        PolicyRefusal: ``POLICY_EXPIRED``; ``KEY_REVOKED``: no key in force signed it, but a revoked one did.
+        PolicyRefusal: ``POLICY_EXPIRED``: the policy itself has.
+        AirgapError: as :func:`signing_keys`, with the keys that are in force.
     """
     policy.require_in_force(now)
     return signing_keys(envelope, policy, policy.keys_in_force(now), keyids)
@@ -151,7 +150,10 @@ def signing_keys(
 ) -> dict[str, TrustedKey]:
     """Those of ``keyids`` with a valid signature that are among the ``counting`` keys of the policy.
 
-    Raises as :func:`valid_keys`, but for the policy's expiry.
+    Raises:
+        UntrustedInputError: ``SIGNATURE_INVALID`` or ``SIGNATURE_UNCHECKABLE``: one bad signature in the name
+            of a key that counts refuses the whole; ``SIGNER_UNKNOWN``.
+        PolicyRefusal: ``KEY_REVOKED``: no key that counts signed it, but a revoked one did.
     """
     checks = envelope.check_signatures(counting[keyid].public_key for keyid in keyids if keyid in counting)
     for bad, code in (

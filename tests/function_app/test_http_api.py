@@ -764,7 +764,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch, **rules: Any) -> None:
     """A source whose trust policy allows less than the requests of these tests ask for."""
     monkeypatch.setenv("TRUST_POLICY", make_policy([default_key()], version=2, **rules).decode())
     source_settings.cache_clear()
-    side = replace(http_api.source_side(), settings=source_settings())
+    side = replace(vars(http_api)["source_side"](), settings=source_settings())
     monkeypatch.setattr(http_api, "source_side", lambda: side)
 
 
