@@ -47,10 +47,12 @@ def decision(target: Target, state: State) -> dict[str, Any]:
 def test_decision_is_on_record_with_its_code_and_its_words() -> None:
     target, bundle = Target(), bundle_of()
     assert target.receive(bundle)["outcome"] == "imported"
-    assert decision(target, State.PROVEN) == {"detail": "2 artifacts; 2 not reported as imported"}
+    told = {"detail": "2 artifacts; 2 not reported as imported", "policyVersion": 1}
+    assert decision(target, State.PROVEN) == told
     other = Target()
     outcome = other.run(other.upload(bundle, envelope=b"junk"))
-    assert decision(other, State.REFUSED) == {"code": outcome["code"], "detail": outcome["detail"]}
+    told = {"code": outcome["code"], "detail": outcome["detail"], "policyVersion": 1}
+    assert decision(other, State.REFUSED) == told
 
 
 @pytest.mark.parametrize("is_damaged", [True, False])
