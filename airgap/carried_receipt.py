@@ -69,8 +69,10 @@ def standing(verdict: ReceiptVerdict, *, took_number: bool, decided_at: datetime
         decided_at: as the receipt says.
     """
     moment = decided_at.timestamp()
+    if took_number:
+        return 0, moment
     if verdict in {ReceiptVerdict.IMPORTED, ReceiptVerdict.PARTIAL}:
-        return (0 if took_number else 1), moment
+        return 1, moment
     return (2 if verdict is ReceiptVerdict.DAMAGED else 3), -moment
 
 

@@ -111,6 +111,11 @@ class Code(Enum):
         False,
         "Alarm: find out who wrote into the ledger; docs/operations.md says how the channel goes on.",
     )
+    RELEASE_MALFORMED = (
+        34,
+        False,
+        "Make the release anew with offline-mover sign; it does not follow docs/format.md.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
@@ -181,6 +186,16 @@ class Code(Enum):
         62,
         False,
         "Alarm: there are two trust policies of one version; find out who signed or pinned the other.",
+    )
+    RELEASE_MISMATCH = (
+        63,
+        False,
+        "Run offline-mover sign on this very bundle, with the target's login server as --target.",
+    )
+    RELEASE_EXPIRED = (
+        64,
+        False,
+        "Order a new transfer, and have the roles that the message names release it in time.",
     )
 
     # the medium is at fault

@@ -30,7 +30,7 @@ MAX_SKEW_S = 24 * 3600
 MAX_SEQUENCE_JUMP = 1_000_000
 _MAX_AUDIENCE = 100
 _MAX_REPOSITORIES = 100
-_MAX_HOLDER_CHARACTERS = 64
+MAX_HOLDER_CHARACTERS = 64
 _MAX_ALGORITHMS = 10
 _MAX_AGE_S = 20 * 366 * 24 * 3600
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -70,7 +70,7 @@ class TrustedKey:
     public_key: SSlibKey
 
     def __post_init__(self) -> None:
-        _READ.text(self.holder, "holder", limit=_MAX_HOLDER_CHARACTERS)
+        _READ.text(self.holder, "holder", limit=MAX_HOLDER_CHARACTERS)
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:

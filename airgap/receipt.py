@@ -24,7 +24,7 @@ from airgap.fields import format_time
 from airgap.ledger import MAX_MISSING, LedgerEntry, entry_name, sequence_of
 from airgap.manifest import ENVELOPE_NAME, MAX_ARTIFACTS, MAX_TAGS, REFERENCE, TAG, Tool
 from airgap.pipeline_runs import MAX_TOLD_CHARACTERS
-from airgap.policy import TrustPolicy
+from airgap.policy import MAX_HOLDER_CHARACTERS, TrustPolicy
 from airgap.statement import Statement, Subject, parse_statement
 from airgap.verify import CountedKey, count_roles, valid_keys
 from airgap.versions import Format
@@ -48,11 +48,11 @@ class ReceiptVerdict(Enum):
     IMPORTED = "imported"
     """Imported whole, and every artifact found in the target registry."""
     REFUSED = "refused"
-    """Not imported: ``code`` says why."""
+    """Not imported: ``code`` says why. Its number is used up where the receipt has a ``ledger`` position."""
     DAMAGED = "damaged"
     """Not imported, and its number not used up: parts are damaged or missing and may be brought again."""
     PARTIAL = "partial"
-    """Its number is used up and the import did not end whole; ``artifacts`` say what the registry holds."""
+    """The import began and did not end whole; ``artifacts`` say what the registry holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,21 +175,27 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Who released the bundle at the target: one key of a release role of the channel, and when it did."""
+    """Who released the bundle at the target: a key of a release role of the channel, whose it is, and when.
+
+    ``holder`` is whom the trust policy calls so, at most 64 characters; ``released_at`` is what was signed.
+    """
 
     keyid: str
+    holder: str
     role: str
     scheme: str
     released_at: datetime
 
     def __post_init__(self) -> None:
         _check_key(self.keyid, self.role, self.scheme)
+        _READ.text(self.holder, "holder", limit=MAX_HOLDER_CHARACTERS)
         _READ.moment(self.released_at, "releasedAt")
 
     def to_json(self) -> dict[str, Any]:
-        """The object ``{"keyid", "role", "scheme", "releasedAt"}``."""
+        """The object ``{"keyid", "holder", "role", "scheme", "releasedAt"}``."""
         return {
             "keyid": self.keyid,
+            "holder": self.holder,
             "role": self.role,
             "scheme": self.scheme,
             "releasedAt": format_time(self.released_at),
@@ -198,10 +204,11 @@ class Release:
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read one element of ``releases``."""
-        value = _READ.members(raw, where, "keyid", "role", "scheme", "releasedAt")
+        value = _READ.members(raw, where, "keyid", "holder", "role", "scheme", "releasedAt")
         with _READ.within(where):
             return cls(
                 keyid=value["keyid"],
+                holder=value["holder"],
                 role=value["role"],
                 scheme=value["scheme"],
                 released_at=_READ.time(value["releasedAt"], "releasedAt"),

@@ -17,12 +17,11 @@
 11. It was not made in the future, beyond the allowed clock skew.
 12. It has not expired.
 13. It is not older than the channel allows.
-14. At the target: no role of the channel must release it first. Releases are not taken yet, so a channel with
-    ``releaseRoles`` imports nothing.
 
 The caller MUST then: check replay and order against the ledger (:mod:`airgap.ledger`), hash every part
-against :meth:`BundleManifest.parts`, and look every artifact up in the target registry. None of that is
-checked here, nor is the trust policy itself: whoever can change it decides what is trusted.
+against :meth:`BundleManifest.parts`, have it released where the channel asks for that
+(:mod:`airgap.release`), and look every artifact up in the target registry. None of that is checked here, nor
+is the trust policy itself: whoever can change it decides what is trusted.
 """
 
 from __future__ import annotations
@@ -111,8 +110,6 @@ def verify_bundle(
         _require_audience(claimed, channel, target)  # 9
         _require_repositories(claimed, channel)  # 10
         _require_time(claimed, channel, now)  # 11, 12, 13
-        if target is not None and channel.release_roles:
-            count_roles({}, channel.release_roles)  # 14
     except AirgapError as refusal:
         return Verdict(
             code=refusal.code,

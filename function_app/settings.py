@@ -102,6 +102,8 @@ class Settings:
     """How many groups of parts of one transfer are digested side by side, over all workers."""
     trust_policy: TrustPolicy
     """At the source, which orders are taken and whose receipts count; at the target, which bundles."""
+    callers_are_signed_in: bool
+    """Whether App Service authentication is on, so that its word about who calls is believed."""
 
     pipeline_kind: ClassVar[str]
     """The ARM resource type of this side's pipeline."""
@@ -151,6 +153,7 @@ class Settings:
             "pipeline_runs_at_once": read.integer("PIPELINE_RUNS_AT_ONCE", 5, least=1, most=50),
             "hashes_at_once": read.integer("HASHES_AT_ONCE", 8, least=1, most=64),
             "trust_policy": read.policy("TRUST_POLICY"),
+            "callers_are_signed_in": read.text("CALLERS", _CALLERS, _FUNCTION_KEYS) != _FUNCTION_KEYS,
         }
 
 
@@ -160,8 +163,6 @@ class SourceSettings(Settings):
 
     cloud_name: str
     part_size_bytes: int
-    callers_are_signed_in: bool
-    """Whether App Service authentication is on, so that its word about who calls is believed."""
     sequence_floors: Mapping[str, Floor]
     """By channel, where its numbers go on; those of any other begin with 1."""
 
@@ -175,7 +176,6 @@ class SourceSettings(Settings):
             "pipeline": read.text("EXPORT_PIPELINE", _PIPELINE),
             "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
-            "callers_are_signed_in": read.text("CALLERS", _CALLERS, _FUNCTION_KEYS) != _FUNCTION_KEYS,
             "sequence_floors": read.floors("SEQUENCE_FLOORS"),
         }
 
@@ -184,12 +184,18 @@ class SourceSettings(Settings):
 class TargetSettings(Settings):
     """The settings of the target."""
 
+    release_timeout_s: int
+    """How long people have to release a bundle, from when it was verified."""
+
     pipeline_kind: ClassVar[str] = "importPipelines"
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
         """Every member, read and checked."""
-        return Settings.read_members(read) | {"pipeline": read.text("IMPORT_PIPELINE", _PIPELINE)}
+        return Settings.read_members(read) | {
+            "pipeline": read.text("IMPORT_PIPELINE", _PIPELINE),
+            "release_timeout_s": read.integer("RELEASE_TIMEOUT_S", 7 * _DAY_S, least=60, most=90 * _DAY_S),
+        }
 
 
 @dataclass(frozen=True)

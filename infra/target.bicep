@@ -65,6 +65,13 @@ param pipelineRunPollSeconds int = 15
 @minValue(1)
 @maxValue(604800)
 param pipelineRunTimeoutSeconds int = 14400
+@description('By what callers are known; App Service authentication is switched on by hand, before it is named here.')
+@allowed(['functionKeys', 'appServiceAuthentication'])
+param callers string = 'functionKeys'
+@description('How long people have to release a verified bundle, where the channel asks for that.')
+@minValue(60)
+@maxValue(7776000)
+param releaseTimeoutSeconds int = 604800
 
 var pipelineName = 'airgap01'
 var isBySas = storageAccessMode == 'SasToken'
@@ -183,6 +190,8 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       REGISTRY_RESOURCE_ID: registry.id
       IMPORT_PIPELINE: pipelineName
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      CALLERS: callers
+      RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
@@ -211,6 +220,8 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       REGISTRY_RESOURCE_ID: registry.id
       IMPORT_PIPELINE: pipelineName
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
+      CALLERS: callers
+      RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope

@@ -191,12 +191,16 @@ def make_policy(
     order: str = "any",
     max_age: timedelta = timedelta(days=90),
     receipt_keys: Sequence[SigningKey] = (),
+    release_keys: Sequence[SigningKey] = (),
     repositories: Sequence[str] = ("**",),
     max_sequence_jump: int = 1000,
     expires_at: str = "2100-01-01T00:00:00Z",
     version: int = 1,
 ) -> bytes:
-    """A trust policy in which all of ``keys``, each another's, must sign, or ``threshold`` of them."""
+    """A trust policy in which all of ``keys``, each another's, must sign, or ``threshold`` of them.
+
+    All holders of ``release_keys`` must release each bundle, if there are any.
+    """
     rules: dict[str, Any] = {
         "audience": list(audience),
         "repositories": list(repositories),
@@ -211,9 +215,12 @@ def make_policy(
     }
     if receipt_keys:
         rules["receiptRoles"] = {"target": {"threshold": 1, "keyids": [key.keyid for key in receipt_keys]}}
+    if release_keys:
+        keyids = [key.keyid for key in release_keys]
+        rules["releaseRoles"] = {"officer": {"threshold": len(keyids), "keyids": keyids}}
     held = [
         {"holder": f"{whose} {number}", "publicKey": key.public_pem}
-        for whose, some in (("source", keys), ("target", receipt_keys))
+        for whose, some in (("source", keys), ("target", receipt_keys), ("officer", release_keys))
         for number, key in enumerate(some, start=1)
     ]
     return json.dumps(

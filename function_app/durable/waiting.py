@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from airgap.errors import Code
-from airgap.fields import parse_time
+from airgap.fields import format_time, parse_time
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.flow import AWAIT_OUTCOME, OUTAGES, RETRY, Flow, Wait, replay_clock
 from function_app.durable.outcomes import Outcome, end_of, ending, read_ending
@@ -23,7 +23,9 @@ def await_outcome(context: Any) -> Flow[Outcome | None]:
     """Ask an activity until it has an outcome that counts, with growing pauses, over any length of time.
 
     ``pending`` and what only a later attempt can cure do not count; nor do refusals and failures where the
-    order insists. When the deadline has passed, the last refusal or failure is the outcome, else ``late``.
+    order insists. An activity that judges by a time, ``now``, is told that of each round: what it says must
+    not go stale with the waiting. When the deadline has passed, the last refusal or failure is the outcome,
+    else ``late``.
     """
     wait = read(context.get_input(), Wait)
     pause_s = wait.pause_s
@@ -43,8 +45,11 @@ def await_outcome(context: Any) -> Flow[Outcome | None]:
 
 def _ask(context: Any, wait: Wait) -> Flow[tuple[Outcome, bool]]:
     """What the activity says now, and whether that is what is waited for."""
+    order = wait.order
+    if "now" in order:
+        order = {**order, "now": format_time(replay_clock(context))}
     try:
-        outcome: Outcome = yield context.call_activity_with_retry(wait.activity, RETRY, wait.order)
+        outcome: Outcome = yield context.call_activity_with_retry(wait.activity, RETRY, order)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
         found = end_of(error)
         return dump(found), not (wait.insists or Code[found.code] in OUTAGES)

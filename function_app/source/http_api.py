@@ -22,11 +22,11 @@ from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.http.answering import METHODS_OF_NONE, answered
+from function_app.http.caller import Caller, read_caller
 from function_app.http.faults import Faults
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
-from function_app.source.caller import Caller, read_caller
 from function_app.source.planning import REQUEST
 from function_app.source.starting import start_transfer
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, ServiceError
 from airgap.ledger import MAX_ENTRY_BYTES, LedgerEntry, entry_name, require_entry, sequence_of
+from airgap.release import MAX_RELEASE_BYTES
 from function_app.ports import BlobStore
 from function_app.storage.paths import LEDGER
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The ledger of one side: numbers taken, and the envelopes they were taken for.
+    """The ledger of one side: numbers taken, the envelopes they were taken for, and who released them.
 
     Nothing in its container is ever changed or deleted, so that it may be made immutable.
     """
@@ -65,6 +66,25 @@ class Ledger:
         """The same as :meth:`envelope`; ``None`` if there is none."""
         return self.blobs.read(LEDGER, _envelope_name(sha256), max_bytes=MAX_ENVELOPE_BYTES)
 
+    def keep_release(self, manifest_sha256: str, keyid: str, envelope: bytes) -> bool:
+        """Store what a key signed to release a bundle; ``False``, and nothing changes, if it has before.
+
+        One name for each key: however often somebody releases a bundle, there is one thing to be read.
+        """
+        return self.blobs.create(LEDGER, _release_name(manifest_sha256, keyid), envelope)
+
+    def find_release(self, manifest_sha256: str, keyid: str) -> bytes | None:
+        """What that key signed to release a bundle; ``None`` if it has not. Nothing of it is checked here.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``: the app did not write this.
+        """
+        return self.blobs.read(LEDGER, _release_name(manifest_sha256, keyid), max_bytes=MAX_RELEASE_BYTES)
+
 
 def _envelope_name(sha256: str) -> str:
     return f"envelopes/{sha256}.dsse.json"
+
+
+def _release_name(manifest_sha256: str, keyid: str) -> str:
+    return f"releases/{manifest_sha256}/{keyid}.dsse.json"

@@ -1,7 +1,5 @@
 """Target: the turn of the channel, and with every part hashed the number of the manifest."""
 
-import msgspec
-
 from airgap.errors import Code, ServiceError
 from airgap.fields import parse_time
 from airgap.ledger import LedgerEntry, judge_taken
@@ -10,9 +8,10 @@ from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest
+from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest, note_policy_version
 from function_app.target.damage_notes import damage_count, gravest_noted
 from function_app.target.judging import judge_bundle, missing_numbers
+from function_app.target.releasing import needs_release
 from function_app.target.verifying import missing_proofs
 from function_app.target.wire import Accepted, Judging, MissingNumbers, Turn, Upload, VerdictNote
 
@@ -50,11 +49,11 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     work = WorkFolder(side.blobs, order.instance)
     envelope = admitted_envelope(side.blobs, order.envelope_sha256)
     noted = work.get(VERDICT, VerdictNote)
+    accepted = Accepted(needs_release=needs_release(side, str(noted.channel)))
     if number_taken(side, noted, order.instance) is not None:
-        return Accepted()
+        return accepted
     verdict = judge_bundle(side, order, envelope)
-    if verdict.policy_version != noted.policy_version:  # another is in force since it was admitted
-        work.put(VERDICT, msgspec.structs.replace(noted, policy_version=verdict.policy_version))
+    note_policy_version(work, verdict)
     manifest, manifest_sha256 = verdict.require(), str(verdict.manifest_sha256)
     gravest = gravest_noted(work)
     if gravest is not None:
@@ -72,7 +71,7 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     )
     holder = Ledger(side.blobs).take(entry)
     judge_taken(holder, manifest_sha256=entry.manifest_sha256, owner=entry.owner)
-    return Accepted()
+    return accepted
 
 
 def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:

@@ -14,6 +14,7 @@ from function_app.target import (
     importing,
     proving,
     putting_away,
+    releasing,
     verifying,
     wire,
 )
@@ -25,6 +26,7 @@ STEPS: Table[TargetSide] = {
     wire.TAKE_TURN: acceptance.take_turn,
     wire.HASH_STAGED_PARTS: verifying.hash_staged_parts,
     wire.ACCEPT_BUNDLE: acceptance.accept_bundle,
+    wire.CLEAR_BUNDLE: releasing.clear_bundle,
     wire.PROMOTE_BLOB: importing.promote_blob,
     wire.START_IMPORT_RUN: importing.start_import_run,
     READ_PIPELINE_RUN: read_pipeline_run,

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code, UntrustedInputError
 from airgap.fields import parse_time
@@ -99,6 +101,13 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
             ),
         ),
     )
+
+
+def note_policy_version(work: WorkFolder, verdict: Verdict) -> None:
+    """Keep for the receipt which version judged last, where another is in force since it was admitted."""
+    noted = work.get(VERDICT, VerdictNote)
+    if verdict.policy_version != noted.policy_version:
+        work.put(VERDICT, msgspec.structs.replace(noted, policy_version=verdict.policy_version))
 
 
 def note_expected(work: WorkFolder, manifest: BundleManifest) -> None:

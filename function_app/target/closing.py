@@ -10,7 +10,7 @@ from airgap.carried_receipt import decision_name, receipt_folder
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
-from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict
+from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import Kind, State
 from airgap.verify import CountedKey
 from function_app.durable.outcomes import Pending
@@ -34,6 +34,7 @@ from function_app.target.acceptance import MISSING_NUMBERS, number_taken
 from function_app.target.admission import VERDICT
 from function_app.target.damage_notes import gravest_noted, listed_damages
 from function_app.target.proving import noted_proofs, noted_undeclared
+from function_app.target.releasing import RELEASES
 from function_app.target.wire import (
     Cleaned,
     Closing,
@@ -41,6 +42,7 @@ from function_app.target.wire import (
     Forgotten,
     Issued,
     MissingNumbers,
+    ReleasesNote,
     VerdictNote,
 )
 
@@ -121,6 +123,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     damages, damage_count = listed_damages(work)
     undeclared, undeclared_count = noted_undeclared(work)
     missing = work.find(MISSING_NUMBERS, MissingNumbers)
+    released = work.find(RELEASES, ReleasesNote)
     receipt = Receipt(
         envelope_sha256=order.envelope_sha256,
         incoming=manifest_path(order.incoming),
@@ -129,7 +132,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         verdict=_verdict(
             order.code,
             is_damaged=_is_for_damage(work, order),
-            has_begun=entry is not None or undeclared_count > 0,
+            has_begun=_may_have_brought(side, order) or undeclared_count > 0,
         ),
         code=None if order.code is None else Code[order.code],
         detail=order.detail[:MAX_NOTE_CHARACTERS],
@@ -142,6 +145,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         signers=tuple(
             CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
         ),
+        releases=tuple(Release.from_json(one, RELEASES) for one in (released.releases if released else ())),
         artifacts=tuple(noted_proofs(work)),
         undeclared=undeclared,
         undeclared_count=undeclared_count,
@@ -155,8 +159,14 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     return Issued(receipt=f"{RECEIPTS}/{name}")
 
 
+def _may_have_brought(side: TargetSide, order: Closing) -> bool:
+    """Whether it went as far as to promote: what is refused before that has brought nothing anywhere."""
+    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, order.instance)
+    return journal.newest(State.PROMOTING) is not None
+
+
 def _verdict(code: str | None, *, is_damaged: bool, has_begun: bool) -> ReceiptVerdict:
-    """Damage is found before a number is taken, and from then on an import has begun."""
+    """Damage is found before a number is taken; an import has begun once its blobs are promoted."""
     if code is None:
         return ReceiptVerdict.IMPORTED
     if has_begun:

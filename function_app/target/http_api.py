@@ -1,25 +1,30 @@
-"""The target's HTTP API: what arrived, and what was decided about it. It decides nothing itself.
+"""The target's HTTP API: what arrived, what was decided about it, and releases by people.
 
-Answers come from the journal and its lists, so that they outlast Durable's history.
+Answers come from the journal and its lists, so that they outlast Durable's history. It decides nothing: a
+release is kept here, and counted by the import that waits for it.
 """
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import azure.functions as func
 
-from airgap.errors import Code
-from airgap.journal import is_journal_id
+from airgap.errors import AirgapError, Code
+from airgap.journal import Journal, is_journal_id
+from airgap.release import MAX_RELEASE_BYTES
 from airgap.states import Kind
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
+from function_app.http.caller import ADMIN_ROLE, RELEASE_ROLE, read_caller
 from function_app.http.faults import Faults
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
-from function_app.target.import_status import describe, read_receipt, receipt_of, summarize
+from function_app.target.import_status import describe, path_of, read_receipt, receipt_of, summarize
+from function_app.target.releasing import bundle_of, keep_release, read_release, told_releases
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -34,21 +39,117 @@ async def get_import(req: func.HttpRequest) -> func.HttpResponse:
 
 async def _get(import_id: str, params: Mapping[str, str]) -> func.HttpResponse:
     Faults().add_unknown_parameters(params).refuse_any()
+    journal = await _find(import_id)
+    return _unknown(import_id) if journal is None else await _described(journal)
+
+
+async def _described(journal: Journal) -> func.HttpResponse:
     side = target_side()
-    journals = JournalStore(side.blobs, side.projection)
-    is_id = is_journal_id(Kind.IMPORTS, import_id)
-    journal = await asyncio.to_thread(journals.read, Kind.IMPORTS, import_id) if is_id else None
-    if journal is None or not journal.entries:
-        return problem(
-            HTTPStatus.NOT_FOUND,
-            Code.NOT_FOUND,
-            f"there is no import {import_id[:40]!r}",
-            remedy="Check the import's id: GET /api/imports lists all.",
-        )
     receipt = receipt_of(journal)
     told = None if receipt is None else await asyncio.to_thread(read_receipt, side.blobs, receipt)
+    release = await asyncio.to_thread(told_releases, side, journal, datetime.now(UTC))
     headers = {"Retry-After": _POLL_S} if journal.is_active else {}
-    return respond(HTTPStatus.OK, describe(journal) | {"receipt": told}, headers)
+    return respond(HTTPStatus.OK, describe(journal) | {"release": release, "receipt": told}, headers)
+
+
+@bp.route(route="imports/{importId}/release", methods=["POST"])
+async def release_import(req: func.HttpRequest) -> func.HttpResponse:
+    """Hand in what somebody signed to release a bundle: 200 with the import, which tells what is missing.
+
+    The body is the envelope, at most 64 KiB. A repeat changes nothing.
+    """
+    return await answered(_release(req))
+
+
+async def _release(req: func.HttpRequest) -> func.HttpResponse:
+    faults = Faults().add_unknown_parameters(req.params)
+    faults.refuse_any()
+    body = req.get_body()
+    if len(body) > MAX_RELEASE_BYTES:
+        wanted = f"the envelope of a release, at most {MAX_RELEASE_BYTES} bytes"
+        faults.add_words("body", (), f"{len(body)} bytes", wanted)
+        raise faults.refusal(is_too_large=True)
+    side, now = target_side(), datetime.now(UTC)
+    caller = read_caller(req.headers, is_signed_in=side.settings.callers_are_signed_in)
+    if not caller.may_release:
+        return problem(
+            HTTPStatus.FORBIDDEN,
+            Code.CALLER_REFUSED,
+            f"you have neither of the app roles {RELEASE_ROLE} and {ADMIN_ROLE}",
+            remedy="Have somebody who has one of them send it; the signature stays good.",
+        )
+    import_id = req.route_params.get("importId", "")
+    journal = await _find(import_id)
+    if journal is None:
+        return _unknown(import_id)
+    bundle = bundle_of(side, journal)
+    if bundle is None:
+        return _nothing_to_release(journal)
+    try:
+        release = await asyncio.to_thread(read_release, side, body, bundle=bundle, now=now)
+        await asyncio.to_thread(keep_release, side, journal, release, by=caller.name, now=now)
+    except AirgapError as error:
+        if error.code not in _REFUSALS:
+            raise
+        status, remedy = _REFUSALS[error.code]
+        return problem(
+            status, error.code, error.detail, remedy=remedy, instance=f"{path_of(journal.about)}/release"
+        )
+    return await _described(journal)
+
+
+_SIGN = "Run offline-mover sign on this very bundle, and send the file that it writes."
+_REFUSALS: Mapping[Code, tuple[HTTPStatus, str | None]] = {
+    Code.ENVELOPE_MALFORMED: (HTTPStatus.BAD_REQUEST, _SIGN),
+    Code.RELEASE_MALFORMED: (HTTPStatus.BAD_REQUEST, _SIGN),
+    Code.RELEASE_MISMATCH: (HTTPStatus.BAD_REQUEST, None),
+    Code.NEWER_FORMAT: (HTTPStatus.BAD_REQUEST, None),
+    Code.NOT_YET_VALID: (HTTPStatus.BAD_REQUEST, "Check the clock of the machine that it was signed on."),
+    Code.SIGNATURE_INVALID: (
+        HTTPStatus.BAD_REQUEST,
+        "Do not use this release: a signature in the name of a trusted key is forged or broken.",
+    ),
+    Code.SIGNATURE_UNCHECKABLE: (HTTPStatus.BAD_REQUEST, None),
+    Code.SIGNER_UNKNOWN: (
+        HTTPStatus.FORBIDDEN,
+        "Sign with a key that the trust policy has in one of the channel's releaseRoles.",
+    ),
+    Code.KEY_REVOKED: (HTTPStatus.FORBIDDEN, None),
+    Code.CHANNEL_UNKNOWN: (HTTPStatus.CONFLICT, None),
+    Code.TRANSITION_REFUSED: (HTTPStatus.CONFLICT, None),
+}
+"""What is the caller's to put right, as a status, and how where the code speaks of bundles."""
+
+
+def _nothing_to_release(journal: Journal) -> func.HttpResponse:
+    """Nobody vouches for a bundle: it is not admitted yet, or never was."""
+    return problem(
+        HTTPStatus.CONFLICT,
+        Code.TRANSITION_REFUSED,
+        f"no bundle was admitted; the import has come to this: {journal.state}",
+        remedy="Send it again in a moment." if journal.is_active else None,
+        headers={"Retry-After": _POLL_S} if journal.is_active else {},
+        instance=path_of(journal.about),
+    )
+
+
+async def _find(import_id: str) -> Journal | None:
+    """The journal of an import, if there is one."""
+    if not is_journal_id(Kind.IMPORTS, import_id):
+        return None
+    side = target_side()
+    journals = JournalStore(side.blobs, side.projection)
+    journal = await asyncio.to_thread(journals.read, Kind.IMPORTS, import_id)
+    return journal if journal.entries else None
+
+
+def _unknown(import_id: str) -> func.HttpResponse:
+    return problem(
+        HTTPStatus.NOT_FOUND,
+        Code.NOT_FOUND,
+        f"there is no import {import_id[:40]!r}",
+        remedy="Check the import's id: GET /api/imports lists all.",
+    )
 
 
 @bp.route(route="imports", methods=["GET"])
@@ -76,3 +177,9 @@ async def refuse_imports_method(req: func.HttpRequest) -> func.HttpResponse:
 async def refuse_import_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
     return refused_method(req.method, "GET")
+
+
+@bp.route(route="imports/{importId}/release", methods=[*METHODS_OF_NONE, "GET", "DELETE"])
+async def refuse_release_method(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which methods there are: 405."""
+    return refused_method(req.method, "POST")

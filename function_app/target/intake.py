@@ -86,6 +86,7 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, now: datet
         envelope_sha256=envelope_sha256,
         runs_at_once=settings.pipeline_runs_at_once,
         hashes_at_once=settings.hashes_at_once,
+        release_timeout_s=settings.release_timeout_s,
     )
     if instance is None or not await asyncio.to_thread(_has_place, side, order, instance, raw, now):
         return None

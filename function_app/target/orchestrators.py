@@ -1,5 +1,6 @@
 """The target's order of things: admit, verify, accept, import, prove, record. Replayed, as the source's."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -19,6 +20,9 @@ bp = Blueprint()
 CLOSE_IMPORT = "close_import"
 _TURN = Patience(pause_s=5, longest_pause_s=60)
 """Nobody is given up for waiting: whoever has the turn ends, and else the reconciler frees it."""
+
+_RELEASE = Patience(pause_s=5, longest_pause_s=60)
+"""The activity knows the time that people have, and says what is missing when it is over."""
 
 _SOON = Patience(pause_s=5, longest_pause_s=60, at_most_s=900)
 """So long a receipt waits for the upload to be put away, since whoever reads it may push again at once; and,
@@ -89,9 +93,10 @@ def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrde
     yield from for_each(
         context, wire.HASH_STAGED_PARTS, owner=owner, count=inspected.groups, at_once=order.hashes_at_once
     )
-    yield from step(context, wire.ACCEPT_BUNDLE, _judging(context, upload))
+    accepted = yield from step(context, wire.ACCEPT_BUNDLE, _judging(context, upload))
     yield from recorded(context, Kind.IMPORTS, owner, State.VERIFIED)
-    yield from recorded(context, Kind.IMPORTS, owner, State.PROMOTING)
+    facts = (yield from _released(context, upload, order)) if accepted.needs_release else {}
+    yield from recorded(context, Kind.IMPORTS, owner, State.PROMOTING, facts)
     yield from for_each(
         context, wire.PROMOTE_BLOB, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
     )
@@ -108,6 +113,16 @@ def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrde
     )
     proven = yield from step(context, wire.CONCLUDE_IMPORT, upload)
     return proven.detail
+
+
+def _released(context: Any, upload: wire.Upload, order: wire.ImportOrder) -> Flow[dict[str, Any]]:
+    """Wait for people to release the bundle; who did. The channel's turn is kept, so its order is, too."""
+    until = format_time(replay_clock(context) + timedelta(seconds=order.release_timeout_s))
+    yield from recorded(context, Kind.IMPORTS, upload.instance, State.AWAITING_RELEASE, {"until": until})
+    judging = _judging(context, upload)
+    clearing = wire.Clearing(**msgspec.structs.asdict(judging), until=until)
+    cleared = yield from awaited(context, wire.CLEAR_BUNDLE, clearing, _RELEASE)
+    return {"releases": list(cleared.releases)}
 
 
 def _judging(context: Any, upload: wire.Upload) -> wire.Judging:

@@ -16,6 +16,7 @@ class ImportOrder(Message, frozen=True):
     envelope_sha256: str
     runs_at_once: int
     hashes_at_once: int
+    release_timeout_s: int
 
 
 class Upload(Message, frozen=True):
@@ -32,6 +33,12 @@ class Judging(Upload, frozen=True):
     """An upload, and the time to judge it by."""
 
     now: str
+
+
+class Clearing(Judging, frozen=True):
+    """The same, and until when people may release the bundle."""
+
+    until: str
 
 
 class Closing(Upload, frozen=True):
@@ -80,6 +87,16 @@ class Hashed(Result, frozen=True):
 
 class Accepted(Result, frozen=True):
     """The manifest's number is this orchestration's."""
+
+    needs_release: bool
+    """Whether people must release the bundle before it is imported."""
+
+
+class Cleared(Result, frozen=True):
+    """The bundle is as good as when it was accepted, and whoever must release it has done so."""
+
+    releases: tuple[dict[str, str], ...]
+    """As :meth:`airgap.receipt.Release.to_json` writes them, with who brought each."""
 
 
 class Promoted(Result, frozen=True):
@@ -155,6 +172,20 @@ class MissingNumbers(Message, frozen=True):
     """Numbers of the channel that were never accepted: the document ``missing-sequences``."""
 
     sequences: tuple[int, ...]
+
+
+class PostNote(Message, frozen=True):
+    """Who brought a release, and when: a document ``posted/<keyid>``."""
+
+    by: str
+    at: str
+
+
+class ReleasesNote(Message, frozen=True):
+    """Who has released the bundle when that was decided: the document ``releases``."""
+
+    releases: tuple[dict[str, str], ...]
+    """As :meth:`airgap.receipt.Release.to_json` writes them."""
 
 
 class InspectedBlob(Message, frozen=True):
@@ -249,6 +280,7 @@ INSPECT_BLOBS = Activity("inspect_blobs", Upload, Inspected)
 TAKE_CUSTODY = Activity("take_custody", Item, Custody)
 HASH_STAGED_PARTS = Activity("hash_staged_parts", Item, Hashed)
 ACCEPT_BUNDLE = Activity("accept_bundle", Judging, Accepted)
+CLEAR_BUNDLE = Activity("clear_bundle", Clearing, Cleared)
 PROMOTE_BLOB = Activity("promote_blob", Item, Promoted)
 START_IMPORT_RUN = Activity("start_import_run", Item, Started)
 NOTE_REPORT = Activity("note_report", Item, Reported)

@@ -75,15 +75,15 @@ _OF_BOTH: Mapping[str, Any] = {
     "workDays": 100,
     "pipelineRunPollSeconds": 20,
     "pipelineRunTimeoutSeconds": 3000,
+    "callers": "appServiceAuthentication",
 }
 _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
     "source": {
         **_OF_BOTH,
         "partSizeMib": 32,
-        "callers": "appServiceAuthentication",
         "sequenceFloors": {"prod": {"sequence": 7, "previous": "0" * 64}},
     },
-    "target": {**_OF_BOTH, "quarantineDays": 60},
+    "target": {**_OF_BOTH, "quarantineDays": 60, "releaseTimeoutSeconds": 3600},
 }
 CHOICES = tuple(
     Choice(side=side, hosting=hosting, access=access, app_roles=app_roles, has_defaults=has_defaults)

@@ -70,6 +70,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "hashesAtOnce": (0, 65),
     "pipelineRunPollSeconds": (0, 3601),
     "pipelineRunTimeoutSeconds": (0, 604_801),
+    "releaseTimeoutSeconds": (59, 7_776_001),
     "blobEvents": ("push",),
     "callers": ("anybody",),
 }

@@ -307,6 +307,7 @@ _SETTINGS: Mapping[str, str] = {
     "PIPELINE_RUNS_AT_ONCE": "pipelineRunsAtOnce",
     "PIPELINE_RUN_POLL_S": "pipelineRunPollSeconds",
     "PIPELINE_RUN_TIMEOUT_S": "pipelineRunTimeoutSeconds",
+    "RELEASE_TIMEOUT_S": "releaseTimeoutSeconds",
     "SEQUENCE_FLOORS": "sequenceFloors",
     "TRUST_POLICY": "trustPolicy",
 }
@@ -317,7 +318,7 @@ _OF_THE_CLOUD: Mapping[str, str] = {
     "CLOUD_NAME": "name",
     "REGISTRY_SCOPE": "registryScope",
 }
-_OF_A_SIDE = {"source": {"CALLERS", "CLOUD_NAME", "EXPORT_PIPELINE", "PART_SIZE_MIB", "SEQUENCE_FLOORS"}}
+_OF_THE_SOURCE = frozenset({"CLOUD_NAME", "EXPORT_PIPELINE", "PART_SIZE_MIB", "SEQUENCE_FLOORS"})
 _PIPELINE_SETTING = {"source": "EXPORT_PIPELINE", "target": "IMPORT_PIPELINE"}
 
 
@@ -352,7 +353,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         **{name: _text(parameters[one]) for name, one in _SETTINGS.items() if one in parameters},
     }
     for name, value in expected.items():
-        is_here = side == "source" or name not in _OF_A_SIDE["source"]
+        is_here = side == "source" or name not in _OF_THE_SOURCE
         if is_here and found.get(name) != value:
             yield f"the setting {name} is {found.get(name)!r}, not {value!r}"
 

@@ -36,6 +36,7 @@ from airgap.receipt import (
     ReceiptVerdict,
     Release,
 )
+from airgap.release import ReleasedBundle, ReleaseStatement
 from airgap.strict_json import MAX_SAFE_INTEGER, dump_canonical
 from airgap.verify import CountedKey
 from tests.airgap.test_vectors import ACCEPTED, reader, vector
@@ -172,7 +173,9 @@ def receipts(draw: st.DrawFn) -> Receipt:
                 )
             )
         ),
-        releases=tuple(draw(st.lists(st.builds(Release, **keys, released_at=moments), max_size=2))),
+        releases=tuple(
+            draw(st.lists(st.builds(Release, **keys, holder=texts(), released_at=moments), max_size=2))
+        ),
         artifacts=tuple(draw(st.lists(proofs, max_size=2))) if is_named else (),
         undeclared=tuple(draw(st.lists(texts(200), max_size=2))) if is_partial else (),
         undeclared_count=draw(st.integers(2, 10**6)) if is_partial else 0,
@@ -262,6 +265,23 @@ FORMATS: Mapping[str, tuple[st.SearchStrategy[Any], Callable[[Any], bytes], Call
         ),
         Envelope.to_bytes,
         Envelope.from_bytes,
+    ),
+    "release": (
+        st.builds(
+            ReleaseStatement,
+            bundle=st.builds(
+                ReleasedBundle,
+                manifest_sha256=hexes,
+                transfer_id=transfer_ids,
+                channel=channels,
+                sequence=numbers,
+                target=login_servers,
+            ),
+            released_at=moments,
+            tool=tools,
+        ),
+        ReleaseStatement.to_bytes,
+        ReleaseStatement.from_bytes,
     ),
     "ledger entry": (entries, LedgerEntry.to_bytes, LedgerEntry.from_bytes),
     "re-carry request": (requests, RecarryRequest.to_bytes, RecarryRequest.from_bytes),
@@ -393,6 +413,14 @@ INVALID: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
     "damage of no name": (vectors.damaged_receipt().damages[0], {"name": ""}),
     "damage of a lone surrogate": (vectors.damaged_receipt().damages[0], {"detail": "\ud800"}),
     "damage before its blob": (vectors.damaged_receipt().damages[0], {"offset_bytes": -1}),
+    "release of number zero": (vectors.release_statement().bundle, {"sequence": 0}),
+    "release for no registry": (vectors.release_statement().bundle, {"target": "https://x"}),
+    "release of no digest": (vectors.release_statement().bundle, {"manifest_sha256": "A" * 64}),
+    "release of a transfer that climbs": (vectors.release_statement().bundle, {"transfer_id": "../x"}),
+    "release of no channel": (vectors.release_statement().bundle, {"channel": "Prod"}),
+    "release of a naive time": (vectors.release_statement(), {"released_at": _NAIVE}),
+    "release by nobody": (vectors.imported_receipt().releases[0], {"holder": ""}),
+    "release by everybody": (vectors.imported_receipt().releases[0], {"holder": "x" * 65}),
     "ledger entry of number zero": (vectors.ledger_entry(), {"sequence": 0}),
     "ledger entry of no digest": (vectors.ledger_entry(), {"manifest_sha256": "sha256:" + "0" * 64}),
     "request for nothing": (vectors.recarry_request(), {"parts": ()}),

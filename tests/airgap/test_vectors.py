@@ -20,6 +20,7 @@ from airgap.policy import TrustPolicy
 from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt
+from airgap.release import ReleaseStatement, verify_release
 from airgap.verify import verify_bundle
 from tests.vectors import generate as vectors
 
@@ -53,6 +54,7 @@ def read_policy(raw: bytes) -> bytes:
 READERS: dict[str, Callable[[bytes], bytes]] = {
     "statement": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
     "manifest": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
+    "release": lambda raw: ReleaseStatement.from_bytes(raw).to_bytes(),
     "receipt": lambda raw: Receipt.from_bytes(raw).to_bytes(),
     "envelope": lambda raw: Envelope.from_bytes(raw).to_bytes(),
     "policy": read_policy,
@@ -130,7 +132,17 @@ def test_head_file_of_a_newer_tool_still_says_where_the_log_ends() -> None:
     assert not verify_log(b"".join(lines[:-1]), head=head).is_intact
 
 
-@pytest.mark.parametrize("name", vectors.ENVELOPES)
+def test_recorded_release_still_verifies() -> None:
+    release = verify_release(
+        vector("envelope-release.dsse.json"),
+        bundle=vectors.release_statement().bundle,
+        policy=TrustPolicy.from_bytes(vector("policy.json")),
+        now=vectors.NOW,
+    )
+    assert release.keys.keys() == {vectors.OFFICER.public_key.keyid}
+
+
+@pytest.mark.parametrize("name", sorted(vectors.ENVELOPES.keys() - {"envelope-release.dsse.json"}))
 def test_recorded_envelope_still_verifies(name: str) -> None:
     policy = TrustPolicy.from_bytes(vector("policy.json"))
     verdict = verify_bundle(vector(name), policy=policy, now=vectors.NOW, target=vectors.TARGET)

@@ -432,7 +432,7 @@ class Host:
     def __init__(self, side: Ports, *, start: datetime = START) -> None:
         self.side = side
         self.now = start
-        self.before: dict[str, Callable[[], None]] = {}
+        self.before: dict[str, Callable[[], object]] = {}
         self.broken: dict[str, int] = {}
         self.called: list[str] = []
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from function_app.source.caller import ADMIN_ROLE, ANYBODY, read_caller
+from function_app.http.caller import ADMIN_ROLE, ANYBODY, read_caller
 
 
 def principal(*claims: tuple[str, Any]) -> dict[str, str]:

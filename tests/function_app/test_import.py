@@ -59,6 +59,7 @@ class Target:
         assert isinstance(self.side.registry, MemoryRegistry)
         self.registry = self.side.registry
         self.instances = 0
+        self.release_timeout_s = 3600
 
     def upload(self, bundle: Bundle, *, folder: str | None = None, envelope: bytes | None = None) -> bytes:
         """As the mover does; the import "works": its artifacts are in the registry."""
@@ -82,6 +83,7 @@ class Target:
             envelope_sha256=hashlib.sha256(raw).hexdigest(),
             runs_at_once=5,
             hashes_at_once=8,
+            release_timeout_s=self.release_timeout_s,
         )
         return self.host.run("import_bundle", dump(order), instance or f"import{self.instances:04d}")
 

@@ -51,6 +51,7 @@ def test_first_event_starts_the_import_with_the_path_and_never_the_content() -> 
         "envelopeSha256": SHA256,
         "runsAtOnce": 5,
         "hashesAtOnce": 8,
+        "releaseTimeoutS": 604800,
     }
 
 

@@ -221,5 +221,6 @@ def upload(side: TargetSide, bundle: Bundle) -> Start:
         envelope_sha256=hashlib.sha256(bundle.envelope).hexdigest(),
         runs_at_once=side.settings.pipeline_runs_at_once,
         hashes_at_once=side.settings.hashes_at_once,
+        release_timeout_s=side.settings.release_timeout_s,
     )
     return "import_bundle", f"import{bundle.transfer_id}", dump(order)

@@ -43,8 +43,9 @@ BY_HAND = tuple(
     for name in (
         *("target/judging", "target/admission", "target/acceptance", "target/custody", "target/verifying"),
         *("target/importing", "target/proving", "target/closing", "target/putting_away"),
-        *("source/planning", "source/exporting", "source/referrers", "source/caller", "storage/door"),
+        *("source/planning", "source/exporting", "source/referrers", "http/caller", "storage/door"),
         "storage/policies",
+        "target/releasing",
     )
 )
 """What carries the decisions out, held to the same; half a minute to three minutes each."""

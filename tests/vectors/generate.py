@@ -49,6 +49,7 @@ from airgap.policy import TrustPolicy
 from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest, recarry_from_receipt
 from airgap.receipt import ArtifactProof, CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
+from airgap.release import ReleasedBundle, ReleaseStatement
 from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
 from airgap.verify import CountedKey
@@ -298,6 +299,7 @@ def imported_receipt() -> Receipt:
         releases=(
             Release(
                 keyid=OFFICER.public_key.keyid,
+                holder=HOLDERS[OFFICER],
                 role="officer",
                 scheme="ecdsa-sha2-nistp384",
                 released_at=NOW,
@@ -385,6 +387,21 @@ def recarry_request() -> RecarryRequest:
     request = recarry_from_receipt(damaged_receipt(), manifest, manifest_digest(manifest.to_bytes()))
     assert request is not None
     return request
+
+
+def guarded_manifest() -> BundleManifest:
+    """The minimal manifest in the channel whose bundles must be released."""
+    return replace(minimal_manifest(), channel="guarded")
+
+
+def release_statement() -> ReleaseStatement:
+    """The officer's word that the guarded manifest may be imported."""
+    manifest = guarded_manifest()
+    return ReleaseStatement(
+        bundle=ReleasedBundle.of(manifest, manifest_digest(manifest.to_bytes()), target=TARGET),
+        released_at=NOW,
+        tool=Tool(name="offline-mover", version="0.1.0"),
+    )
 
 
 def parity_layout() -> bytes:
@@ -543,6 +560,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "receipt-refused.json": lambda: refused_receipt().to_bytes(),
     "receipt-damaged.json": lambda: damaged_receipt().to_bytes(),
     "receipt-partial.json": lambda: partial_receipt().to_bytes(),
+    "release.json": lambda: release_statement().to_bytes(),
     "policy.json": lambda: dump_canonical(policy_json()),
     "policy-version.json": lambda: policy_version().to_bytes(),
     "used-policy.json": lambda: used_policy().to_bytes(),
@@ -578,6 +596,9 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
             ),
             "receipt.json": lambda: changed(
                 refused_receipt().to_bytes(), predicateType="urn:acr-airgap-transfer:receipt:v2"
+            ),
+            "release.json": lambda: changed(
+                release_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:release:v2"
             ),
             "policy.json": lambda: changed(dump_canonical(policy_json()), schema=2, expires="2030"),
             "policy-version.json": lambda: changed(
@@ -615,6 +636,12 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "refused/RECEIPT_MALFORMED/receipt-verdict.json": lambda: changed(
         refused_receipt().to_bytes(), predicate={"verdict": "held"}
     ),
+    "refused/RELEASE_MALFORMED/release-member.json": lambda: changed(
+        release_statement().to_bytes(), predicate={"unless": "it rains"}
+    ),
+    "refused/RELEASE_MALFORMED/release-type.json": lambda: changed(
+        release_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:bundle:v1"
+    ),
     "refused/RECARRY_MALFORMED/recarry-member.json": lambda: changed(recarry_request().to_bytes(), note="x"),
     "refused/BAG_MALFORMED/parity-member.json": lambda: changed(parity_layout(), note="x"),
     "refused/USAGE/plan-member.json": lambda: changed(saved_plan().to_bytes(), note="x"),
@@ -630,17 +657,18 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     ),
 }
 
-ENVELOPES: dict[str, tuple[Callable[[], BundleManifest], tuple[CryptoSigner, ...]]] = {
+ENVELOPES: dict[str, tuple[Callable[[], BundleManifest | ReleaseStatement], tuple[CryptoSigner, ...]]] = {
     "envelope-ed25519.dsse.json": (minimal_manifest, (ED25519,)),
     "envelope-p384.dsse.json": (minimal_manifest, (P384,)),
     "envelope-hybrid.dsse.json": (full_manifest, (P384, MLDSA87, ED25519, P256)),
+    "envelope-release.dsse.json": (release_statement, (OFFICER,)),
 }
 
 
 def write(folder: Path) -> None:
     """Write every vector into ``folder``, recorded envelopes that still hold as they are."""
-    for name, (manifest, signers) in ENVELOPES.items():
-        payload = manifest().to_bytes()
+    for name, (statement, signers) in ENVELOPES.items():
+        payload = statement().to_bytes()
         recorded = FOLDER / name
         is_kept = recorded.exists() and holds(recorded.read_bytes(), payload, signers)
         raw = recorded.read_bytes() if is_kept else Envelope.sign(payload, signers).to_bytes()

@@ -1,7 +1,7 @@
-"""Who calls, and whose a transfer is: as App Service authentication says it, where that is switched on.
+"""Who calls, whose a transfer is, and who may hand in releases: as App Service authentication says it.
 
-With authentication switched on, App Service takes the header from every request that comes in and writes its
-own; otherwise anybody can write it. So it is believed only where a setting says that it is on.
+Where that is switched on, App Service takes the header from every request that comes in and writes its own;
+otherwise anybody can write it. So it is believed only where a setting says that it is on.
 https://learn.microsoft.com/azure/app-service/configure-authentication-user-identities
 """
 
@@ -18,7 +18,10 @@ ANYBODY = "caller"
 """Whoever has a function key: the Functions host does not tell which one it was."""
 
 ADMIN_ROLE = "Transfer.Admin"
-"""The app role that may cancel what others have ordered."""
+"""The app role that may cancel what others have ordered, and whatever the other roles may."""
+
+RELEASE_ROLE = "Transfer.Release"
+"""The app role that may hand in releases. Who signed one is another question."""
 
 _HEADER = "X-MS-CLIENT-PRINCIPAL"
 _MAX_HEADER_BYTES = 64 * 1024
@@ -64,6 +67,11 @@ class Caller:
         if not self.is_signed_in or ADMIN_ROLE in self.roles:
             return True
         return self.identity is not None and facts.get("orderedBy") == self.identity
+
+    @property
+    def may_release(self) -> bool:
+        """Whether this caller may hand in a release; whose signature counts, the trust policy says."""
+        return not self.is_signed_in or bool({RELEASE_ROLE, ADMIN_ROLE} & self.roles)
 
 
 def read_caller(headers: Mapping[str, str], *, is_signed_in: bool) -> Caller:

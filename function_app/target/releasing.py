@@ -1,0 +1,169 @@
+"""Target: who must release a verified bundle has done so, and nothing has changed about it meanwhile.
+
+What people sign is kept in the ledger, one blob for each key, and counted by the policy in force. Only names
+that this policy knows are read, so that nothing that lies there besides costs anything.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.fields import format_time, parse_time
+from airgap.journal import Journal
+from airgap.policy import keyids_of
+from airgap.release import ReleasedBundle, ReleaseTally, VerifiedRelease, count_releases, verify_release
+from airgap.states import State
+from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from function_app.ports import TargetSide
+from function_app.storage.ledger import Ledger
+from function_app.storage.policies import policy_in_force
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.admission import admitted_envelope, note_policy_version
+from function_app.target.judging import judge_bundle
+from function_app.target.wire import Cleared, Clearing, PostNote, ReleasesNote
+
+RELEASES = "releases"
+_POSTED = "posted/"
+_OPEN = frozenset(
+    {
+        State.ADMITTED,
+        State.WAITING,
+        State.VERIFIED,
+        State.CHECKING,
+        State.AWAITING_RELEASE,
+        State.HELD,
+    }
+)
+"""When a release can still matter: the bundle is vouched for, and not decided upon."""
+
+
+def needs_release(side: TargetSide, channel: str) -> bool:
+    """Whether people must release the bundles of a channel; also where the policy knows it no more.
+
+    Raises:
+        PolicyRefusal, UntrustedInputError: as :func:`policy_in_force`.
+    """
+    found = policy_in_force(side).channels.get(channel)
+    return found is None or bool(found.release_roles)
+
+
+def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refused | Failed:
+    """Judge the bundle again, whole, and count its releases; ``pending`` while some are missing.
+
+    Both by the policy and the clock of this moment, so that what has expired or was revoked while people were
+    waited for is not imported, and gives the channel's turn back as soon as that is so.
+
+    Returns:
+        ``RELEASE_EXPIRED``, saying what is missing, once the order's time is over.
+
+    Raises:
+        UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found.
+    """
+    work = WorkFolder(side.blobs, order.instance)
+    verdict = judge_bundle(side, order, admitted_envelope(side.blobs, order.envelope_sha256))
+    note_policy_version(work, verdict)
+    target = side.settings.registry_login_server
+    bundle = ReleasedBundle.of(verdict.require(), str(verdict.manifest_sha256), target=target)
+    tally = count_kept(side, bundle, parse_time(order.now))
+    is_late = parse_time(order.now) >= parse_time(order.until)
+    if not tally.is_complete and not is_late:
+        return Pending()
+    releases = tuple(release.to_json() for release in tally.releases)
+    work.create(RELEASES, ReleasesNote(releases=releases))
+    if not tally.is_complete:
+        return ending(Code.RELEASE_EXPIRED, f"until {order.until}, {'; '.join(tally.missing)}")
+    return Cleared(releases=tuple({**one, **_posted(work, one["keyid"])} for one in releases))
+
+
+def _posted(work: WorkFolder, keyid: str) -> dict[str, str]:
+    """Who brought a release to this import; nothing of one that was brought to an earlier upload."""
+    note = work.find(f"{_POSTED}{keyid}", PostNote)
+    return {} if note is None else {"postedBy": note.by, "postedAt": note.at}
+
+
+def bundle_of(side: TargetSide, journal: Journal) -> ReleasedBundle | None:
+    """The bundle that an import is about; ``None`` as long as nobody vouches for one."""
+    admitted = journal.newest(State.ADMITTED)
+    if admitted is None:
+        return None
+    return ReleasedBundle(
+        manifest_sha256=admitted.facts["manifestSha256"],
+        transfer_id=admitted.facts["transferId"],
+        channel=admitted.facts["channel"],
+        sequence=admitted.facts["sequence"],
+        target=side.settings.registry_login_server,
+    )
+
+
+def read_release(
+    side: TargetSide, envelope: bytes, *, bundle: ReleasedBundle, now: datetime
+) -> VerifiedRelease:
+    """Read a release that somebody brings; raises as :func:`policy_in_force` and :func:`verify_release`."""
+    return verify_release(envelope, bundle=bundle, policy=policy_in_force(side), now=now)
+
+
+def keep_release(
+    side: TargetSide, journal: Journal, release: VerifiedRelease, *, by: str, now: datetime
+) -> None:
+    """Keep a release for the import of ``journal``, one blob for each key; a repeat changes nothing.
+
+    Args:
+        side: the target's.
+        journal: of the import.
+        release: read by :func:`read_release`.
+        by: who brought it.
+        now: when.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the import is decided, and this is not what was released then.
+    """
+    ledger, sha256 = Ledger(side.blobs), release.statement.bundle.manifest_sha256
+    new = {
+        keyid: envelope
+        for keyid, envelope in release.apart().items()
+        if ledger.find_release(sha256, keyid) is None
+    }
+    if new and journal.state not in _OPEN:
+        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"the import has come to this: {journal.state}")
+    work = WorkFolder(side.blobs, journal.about)
+    for keyid, envelope in new.items():
+        work.create(f"{_POSTED}{keyid}", PostNote(by=by, at=format_time(now)))
+        ledger.keep_release(sha256, keyid, envelope)
+
+
+def count_kept(side: TargetSide, bundle: ReleasedBundle, now: datetime) -> ReleaseTally:
+    """Count what was kept for a bundle; raises as :func:`policy_in_force` and :func:`count_releases`."""
+    policy, ledger = policy_in_force(side), Ledger(side.blobs)
+    channel = policy.channels.get(bundle.channel)
+    keyids = frozenset[str]() if channel is None else keyids_of(channel.release_roles)
+    found = (ledger.find_release(bundle.manifest_sha256, keyid) for keyid in sorted(keyids))
+    envelopes = (envelope for envelope in found if envelope is not None)
+    return count_releases(envelopes, bundle=bundle, policy=policy, now=now)
+
+
+def told_releases(side: TargetSide, journal: Journal, now: datetime) -> Mapping[str, Any] | None:
+    """The member ``release`` of an import: who has released it, until when there is time, what is missing.
+
+    ``None`` where nobody needs to, or where it was decided without: the receipt tells then who did.
+    """
+    promoted = journal.newest(State.PROMOTING)
+    if promoted is not None:
+        releases = promoted.facts.get("releases")
+        return None if releases is None else _told(releases, [], None)
+    bundle = bundle_of(side, journal)
+    if bundle is None or journal.state not in _OPEN:
+        return None
+    awaited = journal.newest(State.AWAITING_RELEASE)
+    until = None if awaited is None else awaited.facts["until"]
+    try:
+        if not needs_release(side, bundle.channel):
+            return None
+        tally = count_kept(side, bundle, now)
+    except (PolicyRefusal, UntrustedInputError) as refusal:  # nothing counts by this policy
+        return _told([], [str(refusal)], until)
+    return _told([release.to_json() for release in tally.releases], list(tally.missing), until)
+
+
+def _told(releases: list[Any], missing: list[str], until: str | None) -> dict[str, Any]:
+    return {"releases": releases, "missing": missing, "until": until}
