@@ -2,8 +2,10 @@
 
 The challenge names as its resource the parent domain of the vault, and the client refuses to send a token
 unless that domain ends the address it called: ``https://vault.azure.net`` for ``https://x.vault.azure.net``.
-What is true of ``https://127.0.0.1:1234`` is ``https://0.0.1:1234``; so stock clients accept this vault with
-that check on, at the address 127.0.0.1 (not at ``localhost``, which has no parent).
+What is true of ``https://127.0.0.1:1234`` is ``https://0.0.1:1234``; so stock clients in Python accept this
+vault with that check on, at the address 127.0.0.1 (not at ``localhost``, which has no parent). To those in
+JavaScript and Java ``0.0.1`` is another address, or no host. They call it by a name, on machines that know
+where that is: ``https://NAME.vault.localhost:1234``; the challenge then names the parent of that.
 """
 
 import base64
@@ -17,18 +19,21 @@ from typing import Any, Generic, Literal, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from local_cloud.tokens import KEY_VAULT_AUDIENCE, TokenAuthority, TokenRefused
 
-Permission = Literal["secrets/get", "keys/get", "keys/sign"]
+DOMAIN = "vault.localhost"
+"""What names of vaults end with; each leads here, where it leads anywhere (RFC 6761, section 6.3)."""
+Permission = Literal["secrets/get", "keys/get", "keys/sign", "keys/verify"]
 Curve = Literal["P-256", "P-384"]
 
 API_VERSIONS = ("2016-10-01", *(f"7.{minor}" for minor in range(7)), "2025-07-01", "2026-04-01")
 """Those that azure-keyvault-keys and azure-keyvault-secrets know."""
 
-_PERMISSIONS = ("secrets/get", "keys/get", "keys/sign")
+_PERMISSIONS = ("secrets/get", "keys/get", "keys/sign", "keys/verify")
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_SECRET_CHARS = 25 * 1024
 _Value = TypeVar("_Value")
@@ -66,6 +71,27 @@ class _EcKey:
 
     def sign(self, algorithm: str, digest: bytes) -> bytes:
         """Returns r and s, fixed width, one after the other (RFC 7518 section 3.4)."""
+        facts = self._facts_for(algorithm, digest)
+        der = self.private.sign(digest, ec.ECDSA(utils.Prehashed(facts.hash)))
+        return b"".join(
+            number.to_bytes(facts.size_bytes, "big") for number in utils.decode_dss_signature(der)
+        )
+
+    def verify(self, algorithm: str, digest: bytes, signature: bytes) -> bool:
+        """Tells whether `sign` could have returned the signature for this digest."""
+        facts = self._facts_for(algorithm, digest)
+        halves = signature[: facts.size_bytes], signature[facts.size_bytes :]
+        if len(signature) != 2 * facts.size_bytes:
+            return False
+        der = utils.encode_dss_signature(*(int.from_bytes(half, "big") for half in halves))
+        try:
+            self.private.public_key().verify(der, digest, ec.ECDSA(utils.Prehashed(facts.hash)))
+        except InvalidSignature:
+            return False
+        return True
+
+    def _facts_for(self, algorithm: str, digest: bytes) -> _CurveFacts:
+        """Returns the curve's facts, if it has the algorithm and the digest is as long as that wants."""
         facts = self.facts
         if algorithm != facts.algorithm:
             message = f"Key and signing algorithm are incompatible. Key type: EC, curve: {self.curve_name}."
@@ -75,10 +101,7 @@ class _EcKey:
                 f"Invalid length of 'value': {len(digest)} bytes. {algorithm} requires {facts.size_bytes}."
             )
             raise _Refusal(400, "BadParameter", message)
-        der = self.private.sign(digest, ec.ECDSA(utils.Prehashed(facts.hash)))
-        return b"".join(
-            number.to_bytes(facts.size_bytes, "big") for number in utils.decode_dss_signature(der)
-        )
+        return facts
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer to the caller, not a fault
@@ -150,7 +173,7 @@ class KeyVault:
         ).decode()
 
     def grant(self, principal_id: str, *permissions: Permission) -> None:
-        """Lets an Entra principal read secrets, read public keys or sign, anything in this vault."""
+        """Lets an Entra principal read secrets, read public keys, sign or verify, anything in this vault."""
         for permission in permissions:
             if permission not in _PERMISSIONS:
                 raise ValueError(f"not a permission: {permission!r}")
@@ -165,6 +188,8 @@ class KeyVault:
             app.router.add_get(path, self._get_key)
         for path in ("/keys/{name}/sign", "/keys/{name}/{version:[^/]*}/sign"):
             app.router.add_post(path, self._sign)
+        for path in ("/keys/{name}/verify", "/keys/{name}/{version:[^/]*}/verify"):
+            app.router.add_post(path, self._verify)
         app.router.add_route("*", "/{path:.*}", self._refuse)
         return app
 
@@ -210,9 +235,16 @@ class KeyVault:
     async def _sign(self, request: web.Request) -> web.Response:
         self._authorise(request, "keys/sign")
         name, found = _find(self._keys, request, "Key")
-        signature = found.value.sign(*await _signing_order(request))
+        algorithm, digest = await _order(request, "value")
+        signature = found.value.sign(algorithm, digest)
         key_id = f"https://{request.host}/keys/{name}/{found.version}"
         return web.json_response({"kid": key_id, "value": _base64url(signature)})
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        self._authorise(request, "keys/verify")
+        _, found = _find(self._keys, request, "Key")
+        algorithm, digest, signature = await _order(request, "digest", "value")
+        return web.json_response({"value": found.value.verify(algorithm, digest, signature)})
 
     def _authorise(self, request: web.Request, permission: Permission) -> None:
         caller = self._caller(request)
@@ -230,7 +262,9 @@ class KeyVault:
         if version not in API_VERSIONS:
             message = f"The specified version ({version[:40]}) is not recognized. Consider using the latest."
             raise _Refusal(400, "BadParameter", message)
-        audience = loopback_audience(_port(request))
+        port = _port(request)
+        known = (loopback_audience(port), f"https://{DOMAIN}:{port}")
+        audience = known[(request.url.host or "").endswith(f".{DOMAIN}")]
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         challenge = {
             "WWW-Authenticate": f'Bearer authorization="{self._tokens.authority}", resource="{audience}"'
@@ -239,7 +273,7 @@ class KeyVault:
             message = "AKV10000: Request is missing a Bearer or PoP token."
             raise _Refusal(401, "Unauthorized", message, headers=challenge)
         try:
-            return self._tokens.verify(token, KEY_VAULT_AUDIENCE, audience).principal_id
+            return self._tokens.verify(token, KEY_VAULT_AUDIENCE, *known).principal_id
         except TokenRefused as refusal:
             message = f"The token is refused: {refusal.code}."
             raise _Refusal(401, "Unauthorized", message, headers=challenge) from None
@@ -260,11 +294,11 @@ def loopback_audience(port: int) -> str:
 
 def is_loopback_audience(resource: str) -> bool:
     """Whether some vault of this machine could have named `resource`."""
-    return re.fullmatch(r"https://0\.0\.1:[1-9][0-9]{0,4}", resource) is not None
+    return re.fullmatch(r"https://(0\.0\.1|vault\.localhost):[1-9][0-9]{0,4}", resource) is not None
 
 
 def _port(request: web.Request) -> int:
-    # The socket's, not the Host header's: what the client says does not choose the audience.
+    # The socket's, not the Host header's: what the client says chooses no audience of another vault.
     if request.transport is None:
         raise _Refusal(400, "BadParameter", "the connection is closed")
     return int(request.transport.get_extra_info("sockname")[1])
@@ -282,17 +316,19 @@ def _find(
     raise _Refusal(404, f"{kind}NotFound", f"{article} was not found in this key vault.")
 
 
-async def _signing_order(request: web.Request) -> tuple[str, bytes]:
-    """Returns the algorithm and the digest that the body asks to have signed."""
+async def _order(request: web.Request, *members: str) -> Any:
+    """Returns the algorithm that the body names, and the bytes of its ``members``, which are base64url."""
     try:
-        match json.loads(await request.read()):
-            case {"alg": str(algorithm), "value": str(value)}:
-                return algorithm, base64.b64decode(
-                    value + "=" * (-len(value) % 4), altchars=b"-_", validate=True
-                )
-    except (ValueError, RecursionError):
+        body = json.loads(await request.read())
+        algorithm, texts = body["alg"], [body[name] for name in members]
+        if isinstance(algorithm, str) and all(isinstance(text, str) for text in texts):
+            return algorithm, *(
+                base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+                for text in texts
+            )
+    except (ValueError, LookupError, TypeError, RecursionError):
         pass
-    raise _Refusal(400, "BadParameter", "alg and a base64url value are expected")
+    raise _Refusal(400, "BadParameter", f"alg and base64url of {', '.join(members)} are expected")
 
 
 def _attributes(created_s: int) -> dict[str, object]:

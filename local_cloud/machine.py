@@ -35,7 +35,7 @@ from local_cloud.resource_manager import (
     check_unique,
     resource_manager_app,
 )
-from local_cloud.roles import DEFINITIONS, DELETE, PULL, PUSH, READ_KEY, READ_SECRET, SIGN
+from local_cloud.roles import DEFINITIONS, DELETE, PULL, PUSH, READ_KEY, READ_SECRET, SIGN, VERIFY
 from local_cloud.sign_in import Application, sign_in_app
 from local_cloud.storage_front import (
     ImmutabilityPolicy,
@@ -77,6 +77,7 @@ NOTHING_BEHIND = (
 _ASKED_OF_A_VAULT: Mapping[Permission, str] = {
     "keys/get": READ_KEY,
     "keys/sign": SIGN,
+    "keys/verify": VERIFY,
     "secrets/get": READ_SECRET,
 }
 

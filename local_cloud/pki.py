@@ -19,10 +19,10 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 
 class CertificateAuthority:
-    """Issues server certificates for ``127.0.0.1`` and ``localhost``; its private key never leaves memory.
+    """Issues server certificates for ``127.0.0.1``, ``localhost`` and names of vaults below it.
 
-    All keys are P-384. Name constraints keep a client that trusts `ca_file` from trusting the authority
-    for any other name.
+    Its private key never leaves memory. All keys are P-384. Name constraints keep a client that trusts
+    `ca_file` from trusting the authority for any other name.
     """
 
     ca_file: Path
@@ -67,7 +67,9 @@ class CertificateAuthority:
             raise ValueError(f"not a certificate file name: {name!r}")
         key = ec.generate_private_key(ec.SECP384R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        alternatives = x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK), x509.DNSName("localhost")])
+        alternatives = x509.SubjectAlternativeName(
+            [x509.IPAddress(LOOPBACK), *map(x509.DNSName, ("localhost", "*.vault.localhost"))]
+        )
         certificate = (
             _certificate(subject, key.public_key(), self._certificate.subject, self._key.public_key())
             .add_extension(alternatives, critical=False)

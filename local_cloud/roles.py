@@ -6,7 +6,7 @@ _REGISTRIES = "Microsoft.ContainerRegistry/registries"
 _VAULTS = "Microsoft.KeyVault/vaults"
 PULL, PUSH = f"{_REGISTRIES}/pull/read", f"{_REGISTRIES}/push/write"
 DELETE = f"{_REGISTRIES}/artifacts/delete"
-READ_KEY, SIGN = f"{_VAULTS}/keys/read", f"{_VAULTS}/keys/sign/action"
+READ_KEY, SIGN, VERIFY = (f"{_VAULTS}/keys/{what}" for what in ("read", "sign/action", "verify/action"))
 READ_SECRET = f"{_VAULTS}/secrets/getSecret/action"
 
 DEFINITIONS = (

@@ -17,6 +17,8 @@ from local_cloud.tokens import TokenAuthority, TokenRefused
 
 _TOKEN_LIFE_S = 3600
 _SCOPE_END = "/.default"
+_OF_PEOPLE = ("openid", "profile", "offline_access")
+"""Scopes that MSAL for Java asks for besides, also where nobody signs in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ def sign_in_app(tokens: TokenAuthority, applications: Iterable[Application]) -> 
     sign_in = _SignIn(tokens, {application.client_id: application for application in applications})
     app = web.Application(middlewares=[_refusals_as_json])
     app.router.add_get("/{tenant}/v2.0/.well-known/openid-configuration", sign_in.openid_configuration)
+    app.router.add_get("/{tenant}/discovery/v2.0/keys", sign_in.keys)
     app.router.add_post("/{tenant}/oauth2/v2.0/token", sign_in.token)
     app.router.add_route("*", "/v1.0/{path:.*}", sign_in.graph)
     return app
@@ -59,10 +62,15 @@ class _SignIn:
                 "issuer": f"{here}/v2.0",
                 "authorization_endpoint": f"{here}/oauth2/v2.0/authorize",
                 "token_endpoint": f"{here}/oauth2/v2.0/token",
+                "jwks_uri": f"{here}/discovery/v2.0/keys",
                 "token_endpoint_auth_methods_supported": ["client_secret_post"],
                 "grant_types_supported": ["client_credentials"],
             }
         )
+
+    async def keys(self, request: web.Request) -> web.Response:
+        self._check_tenant(request)
+        return web.json_response({"keys": [self._tokens.public_jwk]})
 
     async def token(self, request: web.Request) -> web.Response:
         self._check_tenant(request)
@@ -100,9 +108,10 @@ class _SignIn:
 
 def _resource(scope: str, *, own: str) -> str:
     """The service that a scope is of: one of this cloud, or ``own``, the Graph."""
-    resource = scope.removesuffix(_SCOPE_END)
-    if resource == scope:
-        raise _Refused(400, "invalid_scope", 1002012, f"The scope must end with {_SCOPE_END}.")
+    asked = [one for one in scope.split() if one not in _OF_PEOPLE]
+    if len(asked) != 1 or not asked[0].endswith(_SCOPE_END):
+        raise _Refused(400, "invalid_scope", 1002012, f"One scope is expected, with {_SCOPE_END} at its end.")
+    resource = asked[0].removesuffix(_SCOPE_END)
     if resource.rstrip("/") != own and not is_known_resource(resource):
         message = f"The resource principal named {resource[:200]!r} was not found in the tenant."
         raise _Refused(400, "invalid_resource", 500011, message)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 from jwt.types import Options
 
 MAX_TOKEN_CHARS = 16 * 1024
@@ -50,6 +51,11 @@ class TokenKey:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
+
+    @property
+    def public_jwk(self) -> dict[str, Any]:
+        """The public half, as a JSON Web Key (RFC 7517)."""
+        return {**ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True), "use": "sig", "alg": "ES256"}
 
     def sign(self, claims: Mapping[str, Any], *, lifetime_s: int) -> str:
         """Returns a token with `claims`, in force from now for `lifetime_s`."""
@@ -99,6 +105,11 @@ class TokenAuthority:
     def authority(self) -> str:
         """The tenant's own address, as challenges name it."""
         return f"{self.login_endpoint}/{self.tenant_id}"
+
+    @property
+    def public_jwk(self) -> dict[str, Any]:
+        """The key that its tokens can be checked with, as a JSON Web Key."""
+        return self._key.public_jwk
 
     def mint(self, principal_id: str, audience: str, *, lifetime_s: int = 3600) -> str:
         """Returns a signed token for `principal_id` (an object id) that `audience` will accept."""

@@ -15,6 +15,7 @@ from local_cloud.acr_transfer import AcrTransfer, ImageImports, TransferApi, arm
 from local_cloud.acr_transfer import image_imports as imports
 from local_cloud.acr_transfer.arm import API_VERSIONS, caller_of, json_body, version_of
 from local_cloud.acr_transfer.errors import ArmError, not_authorized, not_found
+from local_cloud.key_vault import DOMAIN
 from local_cloud.resource_manager.authorization import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, Authorization
 from local_cloud.resource_manager.calls import OWN, READ, WRITE, Answer, Call
 from local_cloud.resource_manager.deployments import Deployment, Deployments, Order
@@ -41,7 +42,7 @@ _METADATA_OF_ALL_CLOUDS = ("2019-05-01", "2020-06-01")
 `az cloud register` reads 2022-09-01 (azure-cli, command_modules/cloud/custom.py), and 2019-05-01 is what
 ``ARM_CLOUD_METADATA_URL`` leads to (azure-cli-core, cloud.py).
 """
-_SUFFIXES = {"acrLoginServer": "azurecr.localhost", "keyVaultDns": "vault.localhost", "storage": "localhost"}
+_SUFFIXES = {"acrLoginServer": "azurecr.localhost", "keyVaultDns": DOMAIN, "storage": "localhost"}
 """`az acr` refuses to work without the first. Nothing here is reached by a name: each has its port."""
 _SOON = {"Retry-After": "1"}
 """Clients that are not told come back after half a minute."""

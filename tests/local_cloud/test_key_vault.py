@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from azure.keyvault.secrets import SecretClient
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from local_cloud.key_vault import KeyVault
+from local_cloud.key_vault import KeyVault, is_loopback_audience
 from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
 from local_cloud.web import serve
@@ -119,6 +120,40 @@ def test_the_stock_client_signs(
     public.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(hashing)))
 
 
+def test_vault_says_whether_it_signed_that(tmp_path: Path) -> None:
+    """The JavaScript client asks it; the others verify by themselves."""
+    setup = _Setup(tmp_path)
+    setup.vault.create_ec_key("signer", "P-384")
+
+    def encoded(content: bytes) -> str:
+        return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+    def use(url: str) -> list[object]:
+        digest, other = hashlib.sha384(b"bundle").digest(), hashlib.sha384(b"other").digest()
+        setup.vault.grant(PRINCIPAL, "keys/sign")
+        order = {"alg": "ES384", "value": encoded(digest)}
+        signature = setup.call("POST", f"{url}/keys/signer/sign", json=order).json()["value"]
+        asked = {"alg": "ES384", "digest": encoded(digest), "value": signature}
+        path = f"{url}/keys/signer//verify"
+        forbidden = setup.call("POST", path, json=asked).status_code
+        setup.vault.grant(PRINCIPAL, "keys/verify")
+        answers = [
+            setup.call("POST", path, json={**asked, **change})
+            for change in (
+                {},
+                {"digest": encoded(other)},
+                {"value": encoded(bytes(96))},
+                {"value": signature[:-4]},
+                {"digest": "AAAA"},
+                {"alg": "ES256"},
+                {"value": 1},
+            )
+        ]
+        return [forbidden, *(one.json().get("value", one.status_code) for one in answers)]
+
+    assert setup.run(use) == [403, True, False, False, False, 400, 400, 400]
+
+
 def test_a_principal_without_a_grant_is_forbidden(tmp_path: Path) -> None:
     setup = _Setup(tmp_path)
     setup.vault.set_secret("sas", "value")
@@ -163,7 +198,27 @@ def test_without_a_token_the_vault_says_where_to_get_one(setup: _Setup) -> None:
     )
 
 
-@pytest.mark.parametrize("audience", [STORAGE_AUDIENCE, "https://0.0.1:1"])
+def test_vault_that_is_called_by_a_name_names_the_parent_of_it(setup: _Setup) -> None:
+    """Clients in JavaScript and Java parse the resource: ``0.0.1`` becomes ``0.0.0.1`` there, or no host.
+
+    Seen with @azure/keyvault-keys 4.10 and azure-security-keyvault-keys 4.10. A token for either is good.
+    """
+
+    def use(url: str) -> tuple[str, int]:
+        port = url.rsplit(":", 1)[1]
+        name = {"Host": f"some-keys.vault.localhost:{port}"}
+        address = f"{url}/secrets/sas/?api-version=7.6"
+        challenge = requests.get(address, headers=name, verify=str(setup.ca.ca_file), timeout=10)
+        resource = f"https://vault.localhost:{port}"
+        assert challenge.headers["WWW-Authenticate"].endswith(f'resource="{resource}"')
+        assert is_loopback_audience(resource)
+        token = setup.tokens.mint(PRINCIPAL, resource)
+        return resource, setup.call("GET", f"{url}/secrets/sas/", token=token).status_code
+
+    assert setup.run(use)[1] == 200
+
+
+@pytest.mark.parametrize("audience", [STORAGE_AUDIENCE, "https://0.0.1:1", "https://vault.localhost:1"])
 def test_a_token_for_another_service_or_vault_is_refused(setup: _Setup, audience: str) -> None:
     token = setup.tokens.mint(PRINCIPAL, audience)
     answer = setup.run(lambda url: setup.call("GET", f"{url}/secrets/sas/", token=token))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jwt
 import pytest
 import requests
 from azure.core.exceptions import ClientAuthenticationError
@@ -93,6 +94,7 @@ def test_whoever_is_not_known_gets_no_token(tmp_path: Path, wrong: dict[str, str
     [
         ({"grant_type": "password"}, "unsupported_grant_type"),
         ({"scope": "https://management.azure.com/user_impersonation"}, "invalid_scope"),
+        ({"scope": "a/.default b/.default"}, "invalid_scope"),
         ({"scope": "https://elsewhere.example/.default"}, "invalid_resource"),
         ({"client_secret": ""}, "invalid_client"),
     ],
@@ -107,6 +109,26 @@ def test_what_is_not_offered_is_refused_by_its_name(tmp_path: Path, form: dict[s
     status, answer = signed_in(tmp_path, lambda there: there.ask(**{**whole, **form}))
     assert (status in (400, 401), answer["error"]) == (True, error)
     assert OWNER.secret not in str(answer)
+
+
+def test_msal_for_java_and_javascript_find_what_they_want(tmp_path: Path) -> None:
+    """The former asks for scopes of people, too; the latter takes no tenant that names no keys."""
+
+    def use(there: SignIn) -> tuple[int, dict[str, Any]]:
+        url = f"{there.url}/{there.tokens.tenant_id}/v2.0/.well-known/openid-configuration"
+        known = requests.get(url, verify=str(there.ca_file), timeout=20).json()
+        (key,) = requests.get(known["jwks_uri"], verify=str(there.ca_file), timeout=20).json()["keys"]
+        status, answer = there.ask(
+            grant_type="client_credentials",
+            client_id=OWNER.client_id,
+            client_secret=OWNER.secret,
+            scope="openid profile offline_access https://vault.azure.net/.default",
+        )
+        claims = jwt.decode(answer["access_token"], jwt.PyJWK(key), audience="https://vault.azure.net")
+        return status, claims
+
+    status, claims = signed_in(tmp_path, use)
+    assert (status, claims["oid"]) == (200, "owner")
 
 
 def test_directory_answers_nobody(tmp_path: Path) -> None:
