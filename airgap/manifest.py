@@ -42,10 +42,16 @@ _BASE64_MD5 = re.compile(r"[A-Za-z0-9+/]{22}==")
 _METADATA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _METADATA_VALUE = re.compile(r"[\x20-\x7e]{1,1024}")
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-REFERENCE = re.compile(rf"{REPOSITORY}(?::{_TAG}|@sha256:[0-9a-f]{{64}})")
-"""``repository:tag`` or ``repository@digest`` (OCI distribution-spec §Pulling manifests); no host."""
+REFERENCE = re.compile(rf"(?=[^:@]{{1,255}}[:@]){REPOSITORY}(?::{_TAG}|@sha256:[0-9a-f]{{64}})")
+"""``repository:tag`` or ``repository@digest`` (OCI distribution-spec §Pulling manifests); no host.
+
+A repository has at most 255 characters: registries and their clients take no more, as the same section says.
+"""
 
 TAG = re.compile(_TAG)
+
+_RUN_NAME = re.compile(r"[A-Za-z0-9]{5,50}")
+"""What ACR takes: https://learn.microsoft.com/rest/api/container-registry/pipeline-runs/create"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ class Artifact:
         _READ.each(self.tags, "tags", _check_tag, most=MAX_TAGS)
         if "@" in self.reference and not self.reference.endswith("@" + self.digest):
             _READ.refuse("digest", "not the digest of the reference")
+        if len(set(self.tags)) != len(self.tags):
+            _READ.refuse("tags", "a tag occurs twice")
         _, _, tag = self.reference.partition(":")
         if "@" not in self.reference and tag not in self.tags:
             _READ.refuse("tags", "without the tag of the reference")
@@ -141,7 +149,7 @@ class TransferBlob:
         _READ.optional_text(self.content_md5, "contentMd5", pattern=_BASE64_MD5)
         _check_metadata(self.metadata)
         _READ.optional_text(self.catalog_digest, "catalogDigest", pattern=fields.DIGEST)
-        _READ.text(self.pipeline_run, "pipelineRun", limit=64)
+        _READ.text(self.pipeline_run, "pipelineRun", pattern=_RUN_NAME)
         _READ.each(self.artifacts, "artifacts", _check_artifact, least=1, most=MAX_ARTIFACTS)
 
     def parts(self) -> Iterator[parts.SignedPart]:

@@ -74,7 +74,7 @@ def artifacts(draw: st.DrawFn, name: str) -> Artifact:
         reference=f"team/{name}:v1" if own else f"team/{name}@{digest}",
         digest=digest,
         media_type=draw(texts(255)),
-        tags=(*own, *draw(st.lists(tags, max_size=3))),
+        tags=(*own, *draw(st.lists(tags.filter(lambda tag: tag != "v1"), max_size=3, unique=True))),
         artifact_type=(kind := draw(st.none() | texts(255))),
         subject=None if kind is None else draw(digests),
     )
@@ -92,7 +92,7 @@ def blobs(draw: st.DrawFn, number: int) -> TransferBlob:
         content_md5=draw(st.none() | st.just("XrY7u+Ae7tCTyyK7j1rNww==")),
         metadata=draw(st.dictionaries(st.sampled_from(["a", "_b", "C9"]), st.just("x y"))),
         catalog_digest=draw(st.none() | digests),
-        pipeline_run=draw(texts()),
+        pipeline_run=draw(st.text(string.ascii_letters + string.digits, min_size=5, max_size=50)),
         artifacts=tuple(draw(artifacts(f"app{number}x{place}")) for place in range(draw(st.integers(1, 2)))),
     )
 

@@ -150,7 +150,7 @@ def test_blob_that_claims_other_parts_than_its_size_cannot_be_made() -> None:
             content_md5=None,
             metadata={},
             catalog_digest=None,
-            pipeline_run="x",
+            pipeline_run="run001",
             artifacts=(),
         )
 
