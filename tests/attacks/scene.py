@@ -93,6 +93,8 @@ class Scene:
     )
     imported: dict[str, str] = field(default_factory=dict)
     """SHA-256 of what each run could read, by the blob's path; only since the attack began."""
+    policies: int = 1
+    """How many policies the target has had."""
     instance: str = ""
     """The orchestration that the attack is about."""
     numbers: list[str] = field(default_factory=list)
@@ -112,12 +114,11 @@ class Scene:
 
     def pin(self, change: Callable[[dict[str, Any]], object]) -> None:
         """Let the target have another policy than the honest one."""
-        document = policy_document()
+        self.policies += 1
+        document = {**policy_document(), "version": self.policies}
         change(document)
-        self._pin(json.dumps(document).encode())
-
-    def _pin(self, policy_json: bytes) -> None:
-        settings = replace(self.target.side.settings, trust_policy=TrustPolicy.from_bytes(policy_json))
+        policy = TrustPolicy.from_bytes(json.dumps(document).encode())
+        settings = replace(self.target.side.settings, trust_policy=policy)
         self.target.side = replace(self.target.side, settings=settings)
         self.target.host.side = self.target.side
 
@@ -216,7 +217,7 @@ class Scene:
         assert journal.state in FINAL[Kind.IMPORTS]
 
     def _assert_channel_goes_on(self) -> None:
-        self._pin(HONEST_POLICY)
+        self.pin(lambda _: None)
         self.run_ends = lambda _: succeeded()
         following = self.next_bundle()
         raw = self.target.upload(following)
