@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from airgap import __version__
-from offline_mover.cli import custody, list_transfers, plan, pull, push, receipts, repair, report, verify
+from offline_mover.cli import (
+    custody,
+    list_transfers,
+    plan,
+    policy,
+    pull,
+    push,
+    receipts,
+    repair,
+    report,
+    verify,
+)
 from offline_mover.cli.next_command import TypedWords
 from offline_mover.cli.options import CLOUD_NOTES, Output, Parser, read_output
 from offline_mover.cli.verb import Request, Verb
@@ -32,6 +43,7 @@ VERBS: Mapping[str, Verb] = {
     "receipts": receipts,
     "custody": custody,
     "report": report,
+    "policy": policy,
 }
 
 

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 from airgap.custody_event import Action
 from airgap.errors import Code, OperatorError
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
+from airgap.policy_chain import Chain, follow
 from offline_mover import progress
 from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import PREFIX, Access, Output
 from offline_mover.custody import log as custody_log
 from offline_mover.medium import held_volumes, operator_files, system_disk
+from offline_mover.medium.policy_folder import PolicyFolder
 from offline_mover.outcome import Outcome, Report
 from offline_mover.progress import Display, Meter, Progress
 from offline_mover.storage.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
@@ -65,13 +67,29 @@ class Session:
         held_volumes.release_all()
 
     def policy(self, path: Path) -> TrustPolicy:
-        """The trust policy of ``--trust``.
+        """The trust policy in force: that of ``--trust``, or the last of the versions beside it.
+
+        Raises as :meth:`policy_chain`; of a version that does not follow the operator is told.
+        """
+        chain = self.policy_chain(path)
+        if chain.stop is not None:
+            stop = chain.stop
+            self.report.note(
+                f"trust policy: version {stop.version} is not used: {stop.code.name}: {stop.detail}"
+            )
+        return chain.last
+
+    def policy_chain(self, path: Path) -> Chain:
+        """The trust policy of ``--trust``, and the versions beside it.
 
         Raises:
             OperatorError: ``USAGE``: the file cannot be read.
-            UntrustedInputError: it is no trust policy.
+            UntrustedInputError: it is no trust policy; ``NEWER_FORMAT``: a newer tool wrote it, or the
+                version after the last.
+            MediaError: a version beside it cannot be read.
         """
-        return TrustPolicy.from_bytes(self.read_file(path, "--trust", MAX_POLICY_BYTES))
+        pinned = Chain(links=(TrustPolicy.from_bytes(self.read_file(path, "--trust", MAX_POLICY_BYTES)),))
+        return follow(pinned, PolicyFolder.beside(path).find)
 
     def container(
         self, address: TransferAddress, access: Access

@@ -143,6 +143,10 @@ _WORDS = {
     "receipts show": ("receipts", "show", "/x"),
     "custody show": ("custody", "show", "/x"),
     "report": ("report", "/x"),
+    "policy show": ("policy", "show"),
+    "policy pull": ("policy", "pull", "/x"),
+    "policy push": ("policy", "push", "/x"),
+    "policy sign": ("policy", "sign", "next.json", "/x"),
 }
 _VALUES = {"concurrency": ("7", 7), "retries": ("3", 3), "number": ("5", 5), "transfer": ("k3v9x2m7q1",) * 2}
 

@@ -1,0 +1,137 @@
+"""``policy``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_mover.cli.custody_note import CustodyNote
+from offline_mover.cli.options import (
+    CLOUD_NOTES,
+    LOCAL_NOTES,
+    Access,
+    Parser,
+    add_cloud,
+    add_output,
+    add_trust,
+    read_access,
+)
+
+if TYPE_CHECKING:
+    from offline_mover.cli.session import Session
+    from offline_mover.commands.policy import VersionPlace
+    from offline_mover.outcome import Outcome
+
+SUMMARY = "show the trust policy, carry its signed versions, sign the next one"
+HELP = """\
+A pinned policy leads to later versions, each signed by whom the one before names. They
+lie beside it (policy.versions beside policy.json), and every command uses the last.
+
+  offline-mover policy show --trust policy.json
+  offline-mover policy sign next.json /media/usb --key officer.pem --trust policy.json
+  offline-mover policy pull /media/usb --trust policy.json
+  offline-mover policy push https://dst.blob.core.windows.net/policy --trust policy.json
+
+PLACE is the container policy of either side, or a folder that is carried: a medium. Only
+what follows your pinned policy is taken. The SAS needs r for pull, r and c for push.
+"""
+NOTES = CLOUD_NOTES
+AFTER_INTERRUPTION = "Versions that were brought are kept; run the same command again for the rest."
+
+
+def declare(parser: Parser) -> None:
+    """Add the arguments."""
+    views = parser.add_subparsers(dest="view", required=True, metavar="show|pull|push|sign")
+    show = views.add_parser(
+        "show", help="say what it says, and what changed", description=HELP, epilog=LOCAL_NOTES
+    )
+    for name, text in (("pull", "take over versions from a place"), ("push", "bring versions to a place")):
+        view = views.add_parser(name, help=text, description=HELP, epilog=NOTES)
+        view.add_argument("place", metavar="PLACE", help="https://<account>…/policy, or a medium's folder")
+        add_trust(view)
+        add_cloud(view)
+        add_output(view)
+    sign = views.add_parser("sign", help="sign the next version", description=HELP, epilog=LOCAL_NOTES)
+    sign.add_argument("next", metavar="NEXT", type=Path, help="the next policy (JSON file)")
+    sign.add_argument("place", metavar="FOLDER", help="the folder that goes from officer to officer")
+    sign.add_option("key", metavar="PEM", read=Path, text="file with your private key, PKCS#8")
+    for view in (show, sign):
+        add_trust(view)
+        add_output(view)
+
+
+def read(options: argparse.Namespace) -> PolicyRequest:
+    """See the port."""
+    is_carried = options.view in {"pull", "push"}
+    return PolicyRequest(
+        view=options.view,
+        place=None if options.view == "show" else options.place,
+        trust=options.trust,
+        access=read_access(options) if is_carried else None,
+        following=options.next if options.view == "sign" else None,
+        key=options.key if options.view == "sign" else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRequest:
+    """What is to be done with the trust policy."""
+
+    view: str
+    place: str | None
+    trust: Path
+    access: Access | None
+    following: Path | None
+    key: Path | None
+
+    @property
+    def custody(self) -> CustodyNote | None:
+        """See the port."""
+        return None
+
+    def run(self, session: Session) -> Outcome:
+        """See the port."""
+        from offline_mover.commands import policy  # noqa: PLC0415 - --help does without
+        from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
+
+        chain, own = session.policy_chain(self.trust), PolicyFolder.beside(self.trust)
+        if self.place is None:
+            return policy.policy_show(chain, now=session.now)
+        if self.following is not None:
+            return self._sign(session, Path(self.place), self.following)
+        with self._place(session, self.place) as place:
+            if self.view == "pull":
+                return policy.policy_pull(place, chain, own)
+            return policy.policy_push(place, chain, own)
+
+    @contextmanager
+    def _place(self, session: Session, place: str) -> Iterator[VersionPlace]:
+        from offline_mover.commands.policy import PolicyContainer  # noqa: PLC0415 - as above
+        from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
+        from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+
+        if "://" not in place or self.access is None:
+            session.hold((Path(place),))
+            yield PolicyFolder.below(Path(place))
+            return
+        with session.container(TransferAddress.target(place), self.access) as container:
+            yield PolicyContainer(container)
+
+    def _sign(self, session: Session, folder: Path, following: Path) -> Outcome:
+        from airgap.errors import Code, OperatorError  # noqa: PLC0415 - as above
+        from airgap.keys import MAX_PEM_BYTES, signer_from_pem  # noqa: PLC0415 - as above
+        from airgap.policy import MAX_POLICY_BYTES, TrustPolicy  # noqa: PLC0415 - as above
+        from offline_mover.commands.policy import policy_sign  # noqa: PLC0415 - as above
+        from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
+
+        if self.key is None:
+            raise OperatorError(Code.USAGE, "--key PEM: with which key?")
+        session.hold((folder,))
+        policy = TrustPolicy.from_bytes(session.read_file(following, "NEXT", MAX_POLICY_BYTES))
+        signer = signer_from_pem(session.read_file(self.key, "--key", MAX_PEM_BYTES))
+        before = session.policy_chain(self.trust).last
+        return policy_sign(before, policy, [signer], PolicyFolder.below(folder))
