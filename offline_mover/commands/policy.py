@@ -108,6 +108,8 @@ def policy_push(place: VersionPlace, chain: Chain, own: PolicyFolder) -> Outcome
     """Bring the versions that are beside the pinned policy to a place, and replace nothing there.
 
     Raises:
+        UntrustedInputError: ``BLOB_CHANGED``: a version beside the pinned policy was exchanged or removed
+            since it was read.
         ServiceError, MediaError: the place cannot be asked or written to.
     """
     sent = 0
