@@ -142,7 +142,7 @@ class Scene:
 
     def before(self, activity: str, act: Callable[[], object]) -> None:
         """Do something just before an activity runs for the first time."""
-        self.target.host.before[activity] = act  # type: ignore[assignment]  # what it gives is not looked at
+        self.target.host.before[activity] = act
 
     def next_bundle(self) -> Bundle:
         """What the honest source sends after this: the next number, or the first where none was taken."""
