@@ -13,6 +13,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence  # noqa: UP035 - of Python 3.8
 
@@ -20,7 +21,7 @@ from infra.azure_cli import AzError, ToolError, az
 from infra.checking import check
 
 FOLDER = Path(__file__).resolve().parent
-SECURE = {"pipelineSas": "--sas-file FILE", "trustPolicy": "--policy FILE"}
+IN_FILES = {"trustPolicy": "--policy FILE"}
 """Parameters of the template that are never given on the command line, and how they are."""
 
 PASSING = {
@@ -49,6 +50,7 @@ REMEDIES = {
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 15, 120
 _COMPILED = re.compile(r"\.cpython-3(\d+)-x86_64-linux-gnu\.so$")
 _START_S = 300
+_UTC = timezone.utc  # noqa: UP017 - of Python 3.8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,9 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--policy", type=Path, metavar="FILE", help="the trust policy; that which is deployed if not given"
     )
-    parser.add_argument(
-        "--sas-file", metavar="FILE", help="the pipeline's SAS, in SAS mode; - reads it from standard input"
-    )
     parser.add_argument("--package", type=Path, metavar="FILE", help="written by ./dev package")
     parser.add_argument("--no-package", action="store_true", help="leave the app's code as it is")
     parser.add_argument("--yes", action="store_true", help="do not ask after what-if")
@@ -116,15 +115,15 @@ def deploy(options: argparse.Namespace) -> int:
         raise ToolError("Give --package FILE (./dev package writes it), or --no-package.")
     if options.package is not None:
         given["pythonVersion"] = _python_of(options.package, given.get("pythonVersion"))
-    sas = None if options.sas_file is None else _read_sas(options.sas_file)
     policy = None if options.policy is None else _read_json(options.policy)
+    _require_sas_expiry(cloud, given)
     _require_cloud(cloud)
     group = options.resource_group
     try:
         policy = policy or _deployed_policy(group, prefix)
     except AzError as error:
         raise _explained(error, group, prefix) from error
-    with _secure_file({"trustPolicy": policy, "pipelineSas": sas}) as secure:
+    with _private_file({"trustPolicy": policy}) as private:
         template = FOLDER / "arm" / f"{options.side}.json"
         words = [
             "--resource-group",
@@ -135,7 +134,7 @@ def deploy(options: argparse.Namespace) -> int:
             f"airgap-{options.side}",
         ]
         words += ["--parameters", f"@{options.parameters}"]
-        words += [] if secure is None else ["--parameters", f"@{secure}"]
+        words += [] if private is None else ["--parameters", f"@{private}"]
         words += ["--parameters", *(f"{name}={value}" for name, value in given.items())]
         try:
             az("deployment", "group", "what-if", *words, shows=True)
@@ -163,8 +162,8 @@ def _read_given(pairs: Sequence[str]) -> dict[str, str]:
         name, separator, value = pair.partition("=")
         if not separator or not name.isalnum():
             raise ToolError(f"-p {pair[:40]!r} is not NAME=VALUE.")
-        if name in SECURE:
-            raise ToolError(f"{name} does not belong on a command line: use {SECURE[name]}.")
+        if name in IN_FILES:
+            raise ToolError(f"{name} does not belong on a command line: use {IN_FILES[name]}.")
         given[name] = value
     return given
 
@@ -181,15 +180,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_sas(name: str) -> str:
+def _require_sas_expiry(parameters: dict[str, Any], given: dict[str, str]) -> None:
+    """In SAS mode it is said when the SAS ends, for the storage makes it while the template is deployed."""
+    in_file = {name: one.get("value") for name, one in parameters.get("parameters", {}).items()}
+    chosen = {**in_file, **given}
+    expiry = str(chosen.get("pipelineSasExpiry") or "")
+    if chosen.get("storageAccessMode") != "SasToken":
+        return
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="ascii")
-    except (OSError, ValueError):
-        raise ToolError(f"the SAS could not be read from {name}.") from None
-    sas = text.strip()
-    if "sig=" not in sas or len(sas.split()) != 1:
-        raise ToolError(f"{name} holds no SAS: one line with sig=… is expected.")
-    return sas if sas.startswith("?") else f"?{sas}"
+        ends_at = datetime.strptime(expiry, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=_UTC)
+    except ValueError:
+        raise ToolError(
+            "In SAS mode say when the SAS of the pipeline ends: -p pipelineSasExpiry=2027-01-31T00:00:00Z"
+        ) from None
+    if ends_at <= datetime.now(_UTC):
+        raise ToolError(f"pipelineSasExpiry={expiry} is over: a later one makes a new SAS.")
 
 
 def _python_of(package: Path, wanted: str | None) -> str:
@@ -247,7 +252,7 @@ def _deployed_policy(group: str, prefix: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _secure_file(values: dict[str, Any]) -> Iterator[str | None]:
+def _private_file(values: dict[str, Any]) -> Iterator[str | None]:
     """A parameters file that nobody else may read, gone afterwards; ``None`` if there is nothing for it."""
     parameters = {name: {"value": value} for name, value in values.items() if value is not None}
     if not parameters:

@@ -29,9 +29,8 @@ param storageAccessMode string = 'ManagedIdentity'
 @description('The identity of the pipeline: its own, or one that stays when the pipeline is made anew.')
 @allowed(['SystemAssigned', 'UserAssigned'])
 param pipelineIdentity string = 'SystemAssigned'
-@description('In SAS mode: the SAS of the container transfer, with its leading question mark.')
-@secure()
-param pipelineSas string = ''
+@description('In SAS mode: when the SAS that the deployment makes for the pipeline ends, such as 2027-01-31T00:00:00Z.')
+param pipelineSasExpiry string = ''
 @description('Keep the signing key in hardware: the vault is then a premium one.')
 param isHsm bool = true
 @description('Roles of our own for the app, or the built-in ones where no role definitions can be created.')
@@ -74,8 +73,7 @@ param sequenceFloors object = {}
 var pipelineName = 'airgap01'
 var isBySas = storageAccessMode == 'SasToken'
 var hasOwnIdentity = pipelineIdentity == 'UserAssigned'
-// The member se of the SAS: nothing secret. Of a SAS by a stored access policy there is none.
-var sasExpiry = replace(split(split('${replace(pipelineSas, '?', '&')}&se=', '&se=')[1], '&')[0], '%3A', ':')
+var sasExpiry = isBySas ? pipelineSasExpiry : ''
 // Storage Blob Data Contributor, and Key Vault Secrets User
 var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
@@ -113,7 +111,8 @@ module foundation 'modules/foundation.bicep' = {
     allowSharedKey: isBySas
     isHsm: isHsm
     sasSecret: 'acrexportsas'
-    sas: pipelineSas
+    sasPermissions: 'rawl'
+    sasExpiry: sasExpiry
     registryName: registryName
     registryResourceGroup: registryResourceGroup
     actionGroups: actionGroups

@@ -29,9 +29,8 @@ param storageAccessMode string = 'ManagedIdentity'
 @description('The identity of the pipeline: its own, or one that stays when the pipeline is made anew.')
 @allowed(['SystemAssigned', 'UserAssigned'])
 param pipelineIdentity string = 'SystemAssigned'
-@description('In SAS mode: the SAS of the container transfer, with its leading question mark.')
-@secure()
-param pipelineSas string = ''
+@description('In SAS mode: when the SAS that the deployment makes for the pipeline ends, such as 2027-01-31T00:00:00Z.')
+param pipelineSasExpiry string = ''
 @description('Keep the signing key in hardware: the vault is then a premium one.')
 param isHsm bool = true
 @description('Roles of our own for the app, or the built-in ones where no role definitions can be created.')
@@ -76,8 +75,7 @@ param releaseTimeoutSeconds int = 604800
 var pipelineName = 'airgap01'
 var isBySas = storageAccessMode == 'SasToken'
 var hasOwnIdentity = pipelineIdentity == 'UserAssigned'
-// The member se of the SAS: nothing secret. Of a SAS by a stored access policy there is none.
-var sasExpiry = replace(split(split('${replace(pipelineSas, '?', '&')}&se=', '&se=')[1], '&')[0], '%3A', ':')
+var sasExpiry = isBySas ? pipelineSasExpiry : ''
 // Storage Blob Data Reader, and Key Vault Secrets User
 var blobReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
@@ -123,7 +121,8 @@ module foundation 'modules/foundation.bicep' = {
     allowSharedKey: isBySas
     isHsm: isHsm
     sasSecret: 'acrimportsas'
-    sas: pipelineSas
+    sasPermissions: 'rl'
+    sasExpiry: sasExpiry
     registryName: registryName
     registryResourceGroup: registryResourceGroup
     actionGroups: actionGroups

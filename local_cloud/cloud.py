@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,9 +39,6 @@ from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
 PROJECT = Path(__file__).resolve().parent.parent
 SIGNING_KEY = "bundle-signing"
-PIPELINE_SAS: Mapping[str, str] = {"source": "alrw", "target": "rl"}
-"""What the SAS of a pipeline allows, and nothing else."""
-
 _DEPLOYMENTS_API_VERSION = "2025-04-01"
 _DEPLOYMENT_S = 120.0
 _POLL_S = 0.05
@@ -171,14 +167,11 @@ class Cloud:
         await asyncio.to_thread(self._deploy)
 
     def _first_parameters(self) -> dict[str, Any]:
-        """What somebody would give on the command line, beside the file for this cloud.
-
-        That the SAS is there before its account is the one liberty taken: in Azure it takes two deployments.
-        """
+        """What somebody would give on the command line, beside the file for this cloud."""
         given = json.loads((FOLDER / "parameters" / "local.json").read_text(encoding="utf-8"))["parameters"]
         values = {name: one["value"] for name, one in given.items()}
         mode = self.access_mode or ("SasToken" if self.role == "source" else "ManagedIdentity")
-        sas = self.sas("transfer", PIPELINE_SAS[self.role], lifetime=timedelta(days=365))
+        expiry = datetime.now(UTC) + timedelta(days=365)
         return {
             **values,
             "cloud": {**values["cloud"], "armEndpoint": self.url("arm")},
@@ -186,7 +179,7 @@ class Cloud:
             "registryName": self.registry_id.rpartition("/")[2],
             "registryResourceGroup": "registries",
             "storageAccessMode": mode,
-            "pipelineSas": f"?{sas}" if mode == "SasToken" else "",
+            "pipelineSasExpiry": f"{expiry:%Y-%m-%dT%H:%M:%SZ}" if mode == "SasToken" else "",
         }
 
     def _deploy(self) -> None:
@@ -289,8 +282,7 @@ class Cloud:
 
         The account key signs it where the account takes its key, and a key of the owner's identity elsewhere.
         """
-        is_deployed = bool(self._parameters)
-        takes_keys = not is_deployed or self.machine.takes_keys(self._account)
+        takes_keys = self.machine.takes_keys(self._account)
         expiry = datetime.now(UTC) + lifetime
         return str(
             generate_container_sas(

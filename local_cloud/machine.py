@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from azure.core.exceptions import ResourceExistsError
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 
 from infra.expansion import Expansion, Resource
 from local_cloud import web
@@ -146,7 +146,9 @@ class Machine:
         self._ports: dict[str, int] = {}
         self._servers: dict[str, web.Server] = {}
         self._resources = Resources(
-            self.makers(), {"Microsoft.Authorization/roleAssignments": self._unassign}
+            self.makers(),
+            {"Microsoft.Authorization/roleAssignments": self._unassign},
+            {f"{_STORAGE}/listServiceSas": self.service_sas},
         )
         self._deployments = Deployments(self._resources, prepare=self._prepare)
         for group in (group_id, registry_id.partition("/providers/")[0]):
@@ -367,6 +369,30 @@ class Machine:
         self._accounts[resource.name].allows_keys = resource.properties["allowSharedKeyAccess"]
         urls = {service: f"{self.storage_url(service, resource.name)}/" for service in SERVICES}
         return {"properties": {"primaryEndpoints": urls}}
+
+    def service_sas(self, account: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A SAS of a container, signed by the account's key.
+
+        https://learn.microsoft.com/rest/api/storagerp/storage-accounts/list-service-sas
+        """
+        _, service, of_account, container = asked["canonicalizedResource"].split("/")
+        if (service, of_account, asked["signedResource"]) != ("blob", account, "c"):
+            raise ArmError(
+                400, "InvalidValuesForRequestParameters", "A container of this account is expected."
+            )
+        permission = ContainerSasPermissions.from_string(asked["signedPermission"])
+        if str(permission) != asked["signedPermission"]:
+            message = "Values for request parameters are invalid: signedPermission."
+            raise ArmError(400, "InvalidValuesForRequestParameters", message)
+        token = generate_container_sas(
+            account_name=account,
+            container_name=container,
+            account_key=self.storage_key,
+            permission=permission,
+            expiry=asked["signedExpiry"],
+            protocol=asked["signedProtocol"],
+        )
+        return {"serviceSasToken": token}
 
     def _make_container(self, resource: Resource) -> Mapping[str, Any]:
         account, _, container = resource.name.split("/")

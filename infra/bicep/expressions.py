@@ -43,13 +43,16 @@ FUNCTIONS = frozenset(
             "join",
             "last",
         ),
-        "listKeys",
+        *("listKeys", "listServiceSas"),
         *("length", "less", "lessOrEquals", "max", "min", "mod", "mul", "not", "or", "range", "replace"),
         *("resourceGroup", "split", "startsWith", "string", "sub", "subscription", "subscriptionResourceId"),
         *("substring", "take", "tenant", "toLower", "toUpper", "trim", "union", "uniqueString"),
     }
 )
-"""What templates may call; all of them but ``listKeys`` are worth the same before and after a deployment."""
+"""What templates may call; all but `OF_THE_DEPLOYED` are worth the same before and after a deployment."""
+
+OF_THE_DEPLOYED = frozenset({"listKeys", "listServiceSas"})
+"""Operations of a resource, which must be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,13 @@ from typing import Any
 
 from infra.bicep import tree
 from infra.bicep.errors import BicepError
-from infra.bicep.expressions import DEPLOYMENTS, DEPLOYMENTS_API_VERSION, Target, Writer
+from infra.bicep.expressions import (
+    DEPLOYMENTS,
+    DEPLOYMENTS_API_VERSION,
+    OF_THE_DEPLOYED,
+    Target,
+    Writer,
+)
 from infra.bicep.parser import parse
 from infra.bicep.tree import Expression
 
@@ -106,7 +112,7 @@ class _File:
         found: dict[str, Any] = {}
         loops = []
         for variable in self._of(tree.Variable):
-            if "listKeys" in tree.functions_in(variable.value):
+            if not OF_THE_DEPLOYED.isdisjoint(tree.functions_in(variable.value)):
                 raise BicepError(variable.place, f"{variable.name} needs keys: not known of a variable here")
             if used := next(self.writer.used(variable.value), None):
                 name = used[0].declared.name

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from infra.expansion.template import Resource
 
@@ -23,6 +24,15 @@ class ImaginedCloud:
             return {"id": resource_id, "location": "elsewhere"}
         parts = resource_id.partition("/providers/")[2].split("/")
         return self._state(resource_id, "/".join([parts[0], *parts[1::2]]), "/".join(parts[2::2]), {})
+
+    def call(
+        self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """A SAS that is no secret: it tells what it was asked for."""
+        del api_version
+        if operation != "listServiceSas" or asked is None:
+            raise LookupError(f"{operation} of {resource_id} is not known")
+        return {"serviceSasToken": urlencode(sorted({**asked, "of": resource_id}.items()))}
 
     def _state(self, resource_id: str, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         state = {"id": resource_id, "name": name, "type": kind, **body}

@@ -72,6 +72,15 @@ class Provider(Protocol):
             LookupError: it is not there.
         """
 
+    def call(
+        self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """What a POST of an operation of a resource answers, such as ``listKeys``; ``asked`` is its body.
+
+        Raises:
+            LookupError: the resource is not there, or it has no such operation.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
@@ -382,7 +391,7 @@ class _Deployment:
         return {
             **PURE,
             "copyindex": lambda name="", offset=0: self._index(indexes, name, offset),
-            "listkeys": lambda resource_id, version: self._provider.get(f"{resource_id}/listKeys", version),
+            **{name.lower(): partial(self._provider.call, name) for name in ("listKeys", "listServiceSas")},
             "parameters": self._parameters,
             "reference": self._reference,
             "resourcegroup": lambda: {

@@ -14,8 +14,10 @@ param appRoles string
 param allowSharedKey bool
 param isHsm bool
 param sasSecret string
-@secure()
-param sas string
+@description('What the SAS allows on the container transfer, in the order racwdxltmeop: Azure takes no other.')
+param sasPermissions string
+@description('When it ends; empty where the pipeline comes by its identity.')
+param sasExpiry string
 param registryName string
 param registryResourceGroup string
 param actionGroups array
@@ -109,8 +111,10 @@ module vault 'vault.bicep' = {
     tags: tags
     isHsm: isHsm
     key: signingKey
+    accountName: transferStorage.outputs.name
     sasSecret: sasSecret
-    sas: sas
+    sasPermissions: sasPermissions
+    sasExpiry: sasExpiry
     workspaceId: monitoring.outputs.workspaceId
   }
 }

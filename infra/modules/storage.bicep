@@ -116,6 +116,7 @@ resource madeQueues 'Microsoft.Storage/storageAccounts/queueServices/queues@2023
   name: queue
 }]
 
+output name string = account.name
 output blob string = account.properties.primaryEndpoints.blob
 output queue string = account.properties.primaryEndpoints.queue
 output table string = account.properties.primaryEndpoints.table

@@ -20,7 +20,6 @@ PREFIX = "contosogap1"
 
 WEBHOOK_KEY = "key-of-the-webhook"
 SAS_EXPIRY = "2027-01-31T00:00:00Z"
-_SAS = f"?sv=2023-11-03&spr=https&se={SAS_EXPIRY.replace(':', '%3A')}&sr=c&sp=rl&sig=secret"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ class Choice:
                 else {}
             ),
             **({"blobEvents": self.events, "isSubscribed": True} if self.events else {}),
-            **({"pipelineSas": _SAS} if self.access == "SasToken" else {}),
+            **({"pipelineSasExpiry": SAS_EXPIRY} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
         }
 
@@ -104,11 +103,17 @@ class _Cloud(ImaginedCloud):
         """What a registry would be, or a group."""
         if "/providers/" not in resource_id:
             return {"location": GROUP.location}
-        if resource_id.endswith("/host/default/listKeys"):
-            return {"systemKeys": {"blobs_extension": WEBHOOK_KEY}}
         if "/Microsoft.ContainerRegistry/registries/" not in resource_id:
             raise LookupError(f"{resource_id} is not there")
         return super().get(resource_id, api_version)
+
+    def call(
+        self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """What is asked of the host of an app, and otherwise of any cloud."""
+        if operation == "listKeys" and resource_id.endswith("/host/default"):
+            return {"systemKeys": {"blobs_extension": WEBHOOK_KEY}}
+        return super().call(operation, resource_id, api_version, asked)
 
 
 CHOICES += tuple(

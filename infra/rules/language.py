@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from infra.bicep.expressions import OF_THE_DEPLOYED
 from infra.expansion.errors import LanguageError
 from infra.expansion.parameters import check_parameter
 from infra.rules.order import references
@@ -88,7 +89,6 @@ CHOSEN: dict[str, tuple[Any, ...]] = {
 """Values that it must take."""
 
 _TYPES = frozenset({"array", "bool", "int", "object", "string"})
-_SECRETS = frozenset({"pipelineSas", "sas"})
 
 
 def faults(template: dict[str, Any]) -> Iterator[str]:
@@ -138,14 +138,12 @@ def _faults_of_form(template: dict[str, Any]) -> Iterator[str]:
 
 
 def _faults_of_parameters(declared: dict[str, Any]) -> Iterator[str]:
-    """Each has a type and shows no secret, and those that a person gives take nothing out of bounds."""
+    """Each has a type, and those that a person gives take nothing out of bounds."""
     limits, chosen = (LIMITS, CHOSEN) if "cloud" in declared else ({}, {})
     for name, parameter in declared.items():
         if "type" not in parameter:
             yield f"the parameter {name} has no type"
             continue
-        if name in _SECRETS and parameter["type"] != "securestring":
-            yield f"the parameter {name} is shown to everybody who can read the deployment"
         for value in limits.get(name, ()):
             if _takes(parameter, value):
                 yield f"the parameter {name} takes {value!r}"
@@ -202,7 +200,7 @@ def _faults_of_resource(resource: dict[str, Any]) -> Iterator[str]:
     if (segments[1].count("/") if segments else 0) + 1 != kind.count("/"):
         yield f"{kind} is named {resource['name']}"
     early = json.dumps([resource["name"], resource.get("scope"), resource.get("condition")])
-    if "reference(" in early or "listKeys(" in early:
+    if any(f"{function}(" in early for function in ("reference", *OF_THE_DEPLOYED)):
         yield f"{kind} is named by what is not known before it is deployed"
 
 

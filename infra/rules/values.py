@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from infra.expansion import Resource
-from infra.rules.choices import WEBHOOK_KEY, Deployed
+from infra.expansion import ImaginedCloud, Resource
+from infra.rules.choices import SAS_EXPIRY, WEBHOOK_KEY, Deployed
 
 _LEARN = "https://learn.microsoft.com/azure/"
 _APP_SETTINGS = f"{_LEARN}azure-functions/functions-app-settings"
@@ -136,6 +136,20 @@ def _python(deployed: Deployed) -> str:
 
 def _is_hsm(deployed: Deployed) -> bool:
     return bool(deployed.parameters.get("isHsm", True))
+
+
+def _sas(deployed: Deployed, _resource: Resource) -> str:
+    """As the imagined storage makes one of what it is asked for."""
+    account = deployed.one(_ACCOUNT, "transfer")
+    asked = {
+        "canonicalizedResource": f"/blob/{account.name}/transfer",
+        "signedResource": "c",
+        "signedProtocol": "https",
+        "signedPermission": {"source": "rawl", "target": "rl"}[deployed.choice.side],
+        "signedExpiry": SAS_EXPIRY,
+    }
+    token = ImaginedCloud().call("listServiceSas", account.id, "", asked)["serviceSasToken"]
+    return f"?{token}"
 
 
 def _secret_id(deployed: Deployed, resource: Resource) -> str:
@@ -277,8 +291,8 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
     ("Microsoft.KeyVault/vaults/secrets", _TRANSFER): (
         (
             "properties.value",
-            lambda deployed, _resource: deployed.parameters["pipelineSas"],
-            "the pipeline comes by it",
+            _sas,
+            "the pipeline comes by it, may do what it must and no more, and never in the clear",
         ),
     ),
     (

@@ -10,6 +10,9 @@ from local_cloud.acr_transfer.errors import ArmError, not_found
 Maker = Callable[[Resource], Mapping[str, Any]]
 """Makes a resource, or makes it anew; returns those members of it that are not as they were sent."""
 
+Operation = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+"""Answers a POST to a resource, given its name and what is asked for."""
+
 _COLLECTION = re.compile(r"(?P<scope>/.*)/providers/(?P<provider>[^/]+)/(?P<kinds>[^/]+(?:/[^/]+/[^/]+)*)")
 _IN_A_GROUP = re.compile(
     r"/subscriptions/[^/]+/resourcegroups/[^/]+/providers/(?!microsoft\.authorization/)[^/]+/[^/]+/[^/]+"
@@ -22,11 +25,18 @@ class Resources:
     """A `Provider` that makes what it is given, as Azure's resource providers do.
 
     ``makers`` are there for each type, and only those types are known; ``removers`` undo what a maker did.
+    ``operations`` are named by type and operation: ``Microsoft.Storage/storageAccounts/listServiceSas``.
     """
 
-    def __init__(self, makers: Mapping[str, Maker], removers: Mapping[str, Remover] | None = None) -> None:
+    def __init__(
+        self,
+        makers: Mapping[str, Maker],
+        removers: Mapping[str, Remover] | None = None,
+        operations: Mapping[str, Operation] | None = None,
+    ) -> None:
         self._makers = {kind.lower(): maker for kind, maker in makers.items()}
         self._removers = {kind.lower(): remover for kind, remover in (removers or {}).items()}
+        self._operations = {kind.lower(): one for kind, one in (operations or {}).items()}
         self._states: dict[str, Mapping[str, Any]] = {}
 
     def add(self, resource_id: str, state: Mapping[str, Any]) -> None:
@@ -67,6 +77,20 @@ class Resources:
         if found := self.find(resource_id):
             return found
         raise LookupError(f"the resource {resource_id} was not found")
+
+    def call(
+        self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """What a POST of an operation of a resource answers.
+
+        Raises:
+            LookupError: the resource is not there, or it has no such operation.
+        """
+        state = self.get(resource_id, api_version)
+        answer = self._operations.get(f"{state['type']}/{operation}".lower())
+        if answer is None:
+            raise LookupError(f"{state['type']} has no operation {operation} here")
+        return answer(state["name"], asked or {})
 
     def find(self, resource_id: str) -> Mapping[str, Any] | None:
         """The resource, if it is there."""

@@ -37,7 +37,7 @@ def parameters(
         "registryResourceGroup": "registries",
         "hosting": hosting,
         "storageAccessMode": mode,
-        "pipelineSas": "?sv=a-sas" if mode == "SasToken" else "",
+        "pipelineSasExpiry": "2027-01-31T00:00:00Z" if mode == "SasToken" else "",
         **more,
     }
 

@@ -278,44 +278,42 @@ def test_where_there_is_no_az_that_is_told(
     assert "Azure CLI" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["pipelineSas", "trustPolicy"])
-def test_secret_on_the_command_line_is_refused(
-    az: FakeAz, name: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert deploy("--no-package", "--yes", "-p", f"{name}={SAS}") == 2
+def test_policy_on_the_command_line_is_refused(az: FakeAz, capfd: pytest.CaptureFixture[str]) -> None:
+    assert deploy("--no-package", "--yes", "-p", "trustPolicy={}") == 2
     assert az.calls == []
-    assert SAS not in capfd.readouterr().err
+    assert "--policy" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("app")
-def test_sas_travels_in_a_file_that_nobody_else_reads_and_that_goes(
-    az: FakeAz, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "sas").write_text(f"{SAS}\n")
-    assert deploy("--no-package", "--yes", "--sas-file", str(tmp_path / "sas")) == 0
+def test_file_of_the_policy_is_read_by_nobody_else_and_goes(az: FakeAz, tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
+    assert deploy("--no-package", "--yes", "--policy", str(tmp_path / "policy.json")) == 0
     for call in (calls_of(az, "deployment group what-if")[0], calls_of(az, CREATE)[0]):
-        assert SAS not in str(call["argv"])
-        secure = next(path for path in call["files"] if "parameters/public" not in path)
-        assert call["files"][secure][0] == 0o600
-        assert not Path(secure).exists()
-        assert given(call)[1]["pipelineSas"] == f"?{SAS}"
-    told = capfd.readouterr()
-    assert SAS not in told.out + told.err
+        private = next(path for path in call["files"] if "parameters/public" not in path)
+        assert call["files"][private][0] == 0o600
+        assert not Path(private).exists()
 
 
-def test_sas_file_goes_when_the_deployment_fails(az: FakeAz, tmp_path: Path) -> None:
-    (tmp_path / "sas").write_text(f"?{SAS}")
+def test_file_of_the_policy_goes_when_the_deployment_fails(az: FakeAz, tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
     az.tell({CREATE: INVALID})
-    assert deploy("--no-package", "--yes", "--sas-file", str(tmp_path / "sas")) == 2
+    assert deploy("--no-package", "--yes", "--policy", str(tmp_path / "policy.json")) == 2
     files = calls_of(az, CREATE)[0]["files"]
     assert not [path for path in files if "parameters/public" not in path and Path(path).exists()]
 
 
-@pytest.mark.parametrize("content", ["", "sp=rl", f"{SAS}\n{SAS}", "https://x/?sig=a b"])
-def test_what_is_no_sas_is_refused(az: FakeAz, tmp_path: Path, content: str) -> None:
-    (tmp_path / "sas").write_text(content)
-    assert deploy("--no-package", "--yes", "--sas-file", str(tmp_path / "sas")) == 2
+@pytest.mark.parametrize("expiry", [None, "", "2020-01-31T00:00:00Z", "2099-01-31", "in a year"])
+def test_pipeline_without_a_sas_that_will_hold_is_refused(az: FakeAz, expiry: str | None) -> None:
+    words = [] if expiry is None else ["-p", f"pipelineSasExpiry={expiry}"]
+    assert deploy("--no-package", "--yes", "-p", "storageAccessMode=SasToken", *words) == 2
     assert az.calls == []
+
+
+@pytest.mark.usefixtures("app")
+def test_pipeline_by_a_sas_is_deployed_by_one_command(az: FakeAz) -> None:
+    words = ("-p", "storageAccessMode=SasToken", "-p", "pipelineSasExpiry=2099-01-31T00:00:00Z")
+    assert deploy("--no-package", "--yes", *words) == 0
+    assert len(calls_of(az, CREATE)) == 1
 
 
 @pytest.mark.usefixtures("app")

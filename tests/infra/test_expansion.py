@@ -76,7 +76,9 @@ def test_expression_without_a_value_is_refused(text: str) -> None:
 
 
 def test_functions_that_the_compiler_writes_are_known() -> None:
-    of_a_template = {"listkeys", "resourcegroup", "subscription", "subscriptionresourceid", "tenant"}
+    of_a_template = {
+        *("listkeys", "listservicesas", "resourcegroup", "subscription", "subscriptionresourceid", "tenant")
+    }
     not_known = {"environment", "uniquestring"}  # refused, by name
     assert {name.lower() for name in FUNCTIONS} - PURE.keys() - of_a_template == {
         "if",

@@ -384,3 +384,11 @@ def test_cloud_tells_who_it_is_before_anybody_has_a_token(cloud: Cloud) -> None:
         401,
         "AuthenticationFailed",
     )
+
+
+def test_operations_are_those_of_what_is_there(cloud: Cloud) -> None:
+    with pytest.raises(LookupError, match="not found"):
+        cloud.resources.call("listServiceSas", f"{GROUP}/providers/{BOX}/none", "")
+    cloud.resources.add(f"{GROUP}/providers/{BOX}/one", {"type": BOX, "name": "one"})
+    with pytest.raises(LookupError, match="no operation"):
+        cloud.resources.call("listServiceSas", f"{GROUP}/providers/{BOX}/one", "")
