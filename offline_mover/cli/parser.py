@@ -17,6 +17,7 @@ from offline_mover.cli import (
     receipts,
     repair,
     report,
+    sign,
     verify,
 )
 from offline_mover.cli.next_command import TypedWords
@@ -44,6 +45,7 @@ VERBS: Mapping[str, Verb] = {
     "custody": custody,
     "report": report,
     "policy": policy,
+    "sign": sign,
 }
 
 

@@ -123,7 +123,6 @@ class PolicyRequest:
 
     def _sign(self, session: Session, folder: Path, following: Path) -> Outcome:
         from airgap.errors import Code, OperatorError  # noqa: PLC0415 - as above
-        from airgap.keys import MAX_PEM_BYTES, signer_from_pem  # noqa: PLC0415 - as above
         from airgap.policy import MAX_POLICY_BYTES, TrustPolicy  # noqa: PLC0415 - as above
         from offline_mover.commands.policy import policy_sign  # noqa: PLC0415 - as above
         from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
@@ -132,6 +131,6 @@ class PolicyRequest:
             raise OperatorError(Code.USAGE, "--key PEM: with which key?")
         session.hold((folder,))
         policy = TrustPolicy.from_bytes(session.read_file(following, "NEXT", MAX_POLICY_BYTES))
-        signer = signer_from_pem(session.read_file(self.key, "--key", MAX_PEM_BYTES))
+        signer = session.signer(self.key)
         before = session.policy_chain(self.trust).last
         return policy_sign(before, policy, [signer], PolicyFolder.below(folder))

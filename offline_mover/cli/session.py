@@ -26,6 +26,8 @@ from offline_mover.progress import Display, Meter, Progress
 from offline_mover.storage.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
 
 if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
     from offline_mover.storage.ports import WritableContainer
 
 
@@ -90,6 +92,21 @@ class Session:
         """
         pinned = Chain(links=(TrustPolicy.from_bytes(self.read_file(path, "--trust", MAX_POLICY_BYTES)),))
         return follow(pinned, PolicyFolder.beside(path).find)
+
+    def signer(self, path: Path) -> CryptoSigner:
+        """The private key of ``--key``; nothing of it shows in an error.
+
+        Raises:
+            OperatorError: ``USAGE``: the file cannot be read, or is no unencrypted PKCS#8 PEM of an accepted
+                kind.
+        """
+        from airgap.keys import MAX_PEM_BYTES, signer_from_pem  # noqa: PLC0415 - few verbs sign
+
+        pem = self.read_file(path, "--key", MAX_PEM_BYTES)
+        try:
+            return signer_from_pem(pem)
+        except OperatorError as error:
+            raise OperatorError(Code.USAGE, f"--key {path}: {error.detail}") from None
 
     def container(
         self, address: TransferAddress, access: Access

@@ -147,6 +147,7 @@ _WORDS = {
     "policy pull": ("policy", "pull", "/x"),
     "policy push": ("policy", "push", "/x"),
     "policy sign": ("policy", "sign", "next.json", "/x"),
+    "sign": ("sign", "/x"),
 }
 _VALUES = {"concurrency": ("7", 7), "retries": ("3", 3), "number": ("5", 5), "transfer": ("k3v9x2m7q1",) * 2}
 

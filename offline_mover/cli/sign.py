@@ -1,0 +1,119 @@
+"""``sign``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline_mover.cli.options import (
+    LOCAL_NOTES,
+    Parser,
+    add_output,
+    add_transfer,
+    add_trust,
+    from_environment,
+)
+
+if TYPE_CHECKING:
+    from offline_mover.cli.custody_note import CustodyNote
+    from offline_mover.cli.session import Session
+    from offline_mover.outcome import Outcome
+
+SUMMARY = "release a bundle at the target, with the key of a person"
+HELP = """\
+Say at the target that a bundle may be imported, where its channel asks people for
+that (releaseRoles of the trust policy). The bundle manifest is judged first, and
+what would be released is told; nothing is signed of what the policy refuses.
+
+  offline-mover sign /media/usb1 --trust policy.json --key officer.pem
+  offline-mover sign bundle-manifest.dsse.json --trust policy.json --key officer.pem
+
+The release names this very bundle and one registry, and counts for nothing else.
+Send the file that is written to POST /api/imports/ID/release of the target.
+"""
+NOTES = LOCAL_NOTES
+AFTER_INTERRUPTION = "Nothing was signed; run the same command again."
+
+
+def declare(parser: Parser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "bundle",
+        metavar="BUNDLE",
+        type=Path,
+        help="a volume with the bundle, or its file bundle-manifest.dsse.json",
+    )
+    add_transfer(parser)
+    key = from_environment("key")
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        type=Path,
+        default=key,
+        required=key is None,
+        help="your private key: PKCS#8 PEM, not encrypted",
+    )
+    parser.add_option(
+        "target", metavar="REGISTRY", read=str, text="its login server, where the bundle is for several"
+    )
+    parser.add_option(
+        "out",
+        metavar="FILE",
+        read=Path,
+        default=Path("release.dsse.json"),
+        text="where the release is written (default release.dsse.json, here)",
+    )
+    add_trust(parser)
+    add_output(parser)
+
+
+def read(options: argparse.Namespace) -> SignRequest:
+    """See the port."""
+    return SignRequest(
+        bundle=options.bundle,
+        transfer_id=options.transfer,
+        key=options.key,
+        target=options.target,
+        out=options.out,
+        trust=options.trust,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignRequest:
+    """A bundle that is to be released: on a volume, or by its bundle manifest's envelope."""
+
+    bundle: Path
+    transfer_id: str | None
+    key: Path
+    target: str | None
+    out: Path
+    trust: Path
+
+    @property
+    def custody(self) -> CustodyNote | None:
+        """See the port."""
+        return None
+
+    def run(self, session: Session) -> Outcome:
+        """See the port."""
+        from airgap.envelope import MAX_ENVELOPE_BYTES  # noqa: PLC0415 - --help does without
+        from offline_mover.commands.sign import envelope_on, sign  # noqa: PLC0415 - as above
+
+        if self.bundle.is_dir():
+            session.hold([self.bundle])
+            envelope = envelope_on(self.bundle, self.transfer_id)
+        else:
+            envelope = session.read_file(self.bundle, "BUNDLE", MAX_ENVELOPE_BYTES)
+        release, outcome = sign(
+            envelope,
+            policy=session.policy(self.trust),
+            signer=session.signer(self.key),
+            target=self.target,
+            now=session.now,
+            saved_as=self.out,
+        )
+        session.write_file(self.out, "--out", release)
+        return outcome

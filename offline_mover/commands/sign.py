@@ -1,0 +1,132 @@
+"""``sign``: release a bundle at the target, after it was judged and told what would be released."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from securesystemslib.signer import CryptoSigner
+
+from airgap import __version__
+from airgap.envelope import Envelope
+from airgap.errors import Code, OperatorError, PolicyRefusal
+from airgap.fields import format_time
+from airgap.manifest import BundleManifest, Tool
+from airgap.policy import Channel, TrustPolicy
+from airgap.release import ReleasedBundle, ReleaseStatement, verify_release
+from offline_mover.amounts import counted, size
+from offline_mover.bags.accepted_bundle import AcceptedBundle
+from offline_mover.bags.bag import read_envelope
+from offline_mover.bags.volumes import choose_transfer
+from offline_mover.outcome import Outcome
+
+_TOLD = 50
+"""So many artifacts are told to a person; ``--json`` tells all."""
+
+
+def envelope_on(volume: Path, transfer_id: str | None) -> bytes:
+    """The envelope of a transfer on a volume, unjudged; its parts are not looked at.
+
+    Raises:
+        MediaError: as :func:`~offline_mover.bags.volumes.choose_transfer`; or it could not be read.
+        UntrustedInputError: as :func:`~offline_mover.bags.bag.read_envelope`.
+    """
+    return read_envelope(volume / choose_transfer([volume], transfer_id))
+
+
+def sign(
+    envelope: bytes,
+    *,
+    policy: TrustPolicy,
+    signer: CryptoSigner,
+    target: str | None,
+    now: datetime,
+    saved_as: Path,
+) -> tuple[bytes, Outcome]:
+    """Judge a bundle manifest by the trust policy, and sign a release of it.
+
+    Args:
+        envelope: the bundle manifest's.
+        policy: the trust policy; the one in force at the target decides what the release is worth.
+        signer: holds the key of a release role of the channel.
+        target: login server of the registry that it may be imported into; ``None`` for the only one that
+            channel and bundle have in common.
+        now: the current time, aware.
+        saved_as: where the release will be written.
+
+    Returns:
+        The release's envelope, and what was released, in words.
+
+    Raises:
+        AirgapError: the policy does not accept the bundle, or does not count the key (``KEY_REVOKED``).
+        OperatorError: ``USAGE``: the key is in no release role of the channel, or several registries come
+            into question and none was named.
+        PolicyRefusal: ``AUDIENCE_MISMATCH``: neither channel nor bundle is for the registry that was named.
+    """
+    bundle = AcceptedBundle.judge(envelope, policy=policy, now=now)
+    manifest = bundle.manifest
+    channel = policy.channels[manifest.channel]
+    keyid = signer.public_key.keyid
+    role = next((name for name, role in channel.release_roles.items() if keyid in role.keyids), None)
+    if role is None:
+        known = ", ".join(sorted(channel.release_roles)) or "none"
+        raise OperatorError(
+            Code.USAGE,
+            f"--key: {keyid} is no key of a release role of the channel {manifest.channel} ({known})",
+        )
+    released = ReleasedBundle.of(
+        manifest, bundle.manifest_sha256, target=_target(manifest, channel, wanted=target)
+    )
+    statement = ReleaseStatement(
+        bundle=released,
+        released_at=now.replace(microsecond=0),
+        tool=Tool(name="offline-mover", version=__version__),
+    )
+    raw = Envelope.sign(statement.to_bytes(), [signer]).to_bytes()
+    verify_release(raw, bundle=released, policy=policy, now=now)
+    holder = policy.keys[keyid].holder
+    told = {"holder": holder, "role": role, "keyid": keyid, "releasedAt": format_time(now)}
+    artifacts = [{"reference": one.reference, "digest": one.digest} for one in manifest.artifacts]
+    return raw, Outcome(
+        command="sign",
+        code=None,
+        verdict=f"Signed by {holder}, as {role}: this bundle may be imported into {released.target}.",
+        next_step=f"Send {saved_as} to POST /api/imports/ID/release of the target; it says what is missing.",
+        transfer_id=manifest.transfer_id,
+        manifest_sha256=bundle.manifest_sha256,
+        signers=bundle.verdict.signers,
+        counts={"artifacts": len(artifacts), "bytes": manifest.size_bytes},
+        facts={
+            "release": {**released.members(), **told},
+            "createdAt": format_time(manifest.created_at),
+            "expiresAt": format_time(manifest.expires_at),
+            "requestedBy": manifest.requested_by,
+            "artifacts": artifacts,
+            "out": str(saved_as),
+        },
+        lines=tuple(_lines(manifest, bundle, policy)),
+    )
+
+
+def _target(manifest: BundleManifest, channel: Channel, *, wanted: str | None) -> str:
+    possible = sorted(channel.audience & set(manifest.audience))
+    if wanted is None and len(possible) > 1:
+        raise OperatorError(Code.USAGE, f"--target: one of {', '.join(possible)}")
+    target = possible[0] if wanted is None else wanted
+    if target not in possible:
+        raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"made for {', '.join(possible)}, not for {target}")
+    return target
+
+
+def _lines(manifest: BundleManifest, bundle: AcceptedBundle, policy: TrustPolicy) -> Iterator[str]:
+    signers = sorted({f"{policy.keys[one.keyid].holder} ({one.role})" for one in bundle.verdict.signers})
+    yield f"Channel {manifest.channel}, number {manifest.sequence}, transfer {manifest.transfer_id}"
+    yield f"Ordered by {manifest.requested_by or 'nobody who is named'}, signed by {', '.join(signers)}"
+    yield f"Made {format_time(manifest.created_at)}, good until {format_time(manifest.expires_at)}"
+    yield f"Bundle manifest sha256:{bundle.manifest_sha256}"
+    yield f"{counted(len(manifest.artifacts), 'artifact')}, {size(manifest.size_bytes)}:"
+    for artifact in manifest.artifacts[:_TOLD]:
+        yield f"  {artifact.reference}  {artifact.digest}"
+    if len(manifest.artifacts) > _TOLD:
+        yield f"  and {len(manifest.artifacts) - _TOLD:,} more: --json tells all"

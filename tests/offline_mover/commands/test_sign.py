@@ -1,0 +1,147 @@
+"""``sign``: only what the policy accepts is released, by whoever may, for one registry, and told in words."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airgap.errors import AirgapError, Code
+from airgap.policy import TrustPolicy
+from airgap.release import ReleasedBundle, count_releases
+from offline_mover.cli import main
+from offline_mover.commands.sign import sign
+from offline_mover.outcome import Outcome
+from tests.bundles import AUDIENCE, Bundle, SigningKey, default_key, make_bundle, make_policy, new_key
+from tests.offline_mover.conftest import Bench
+
+OFFICER, OTHER_OFFICER = new_key(), new_key()
+POLICY = make_policy([default_key()], release_keys=[OFFICER, OTHER_OFFICER])
+
+
+def signed(
+    bundle: Bundle, key: SigningKey = OFFICER, *, policy: bytes = POLICY, target: str | None = None
+) -> tuple[bytes, Outcome]:
+    return sign(
+        bundle.envelope,
+        policy=TrustPolicy.from_bytes(policy),
+        signer=key.signer,
+        target=target,
+        now=datetime.now(UTC),
+        saved_as=Path("release.dsse.json"),
+    )
+
+
+def refusal(bundle: Bundle, key: SigningKey = OFFICER, **more: Any) -> AirgapError:
+    with pytest.raises(AirgapError) as caught:
+        signed(bundle, key, **more)
+    return caught.value
+
+
+def test_release_counts_at_the_target_and_says_what_was_released() -> None:
+    bundle = make_bundle()
+    raw, outcome = signed(bundle)
+    tally = count_releases(
+        [raw, signed(bundle, OTHER_OFFICER)[0]],
+        bundle=ReleasedBundle.of(bundle.manifest, bundle.manifest_sha256, target=AUDIENCE[0]),
+        policy=TrustPolicy.from_bytes(POLICY),
+        now=datetime.now(UTC),
+    )
+    assert tally.is_complete
+    told = "\n".join(outcome.lines)
+    for word in (
+        "prod, number 1",
+        bundle.transfer_id,
+        "ada@contoso.com",
+        "source 1 (source)",
+        "team/app001:v1",
+    ):
+        assert word in told
+    assert "officer 1, as officer" in outcome.verdict
+    assert AUDIENCE[0] in outcome.verdict
+    assert outcome.facts["release"]["target"] == AUDIENCE[0]
+
+
+@pytest.mark.parametrize("key", [default_key(), new_key()], ids=["of a bundle role", "of nobody"])
+def test_key_of_no_release_role_signs_nothing(key: SigningKey) -> None:
+    refused = refusal(make_bundle(), key)
+    assert refused.code is Code.USAGE
+    assert "(officer)" in refused.detail
+
+
+def test_channel_that_asks_nobody_is_told() -> None:
+    refused = refusal(make_bundle(), policy=make_policy([default_key()]))
+    assert (refused.code, "(none)" in refused.detail) == (Code.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "code"),
+    [
+        (make_bundle(keys=[new_key()]), Code.SIGNER_UNKNOWN),
+        (make_bundle(created_at=datetime.now(UTC) - timedelta(days=40)), Code.EXPIRED),
+        (make_bundle(channel="another"), Code.CHANNEL_UNKNOWN),
+    ],
+    ids=["stranger", "expired", "channel"],
+)
+def test_bundle_that_the_policy_refuses_is_not_released(bundle: Bundle, code: Code) -> None:
+    assert refusal(bundle).code is code
+
+
+def test_revoked_officer_signs_nothing() -> None:
+    policy = json.loads(POLICY)
+    policy["revoked"] = [{"keyid": OFFICER.keyid, "from": "2020-01-01T00:00:00Z"}]
+    assert refusal(make_bundle(), policy=json.dumps(policy).encode()).code is Code.KEY_REVOKED
+
+
+def test_registry_must_be_named_where_there_are_several_and_be_one_of_them() -> None:
+    several = ("a.azurecr.io", "b.azurecr.io", "c.azurecr.io")
+    bundle = make_bundle(audience=several)
+    policy = make_policy([default_key()], audience=several[:2], release_keys=[OFFICER])
+    refused = refusal(bundle, policy=policy)
+    assert (refused.code, refused.detail) == (Code.USAGE, "--target: one of a.azurecr.io, b.azurecr.io")
+    assert refusal(bundle, policy=policy, target=several[2]).code is Code.AUDIENCE_MISMATCH
+    _, outcome = signed(bundle, policy=policy, target=several[1])
+    assert outcome.facts["release"]["target"] == several[1]
+
+
+def test_many_artifacts_are_counted_for_people_and_listed_for_programs() -> None:
+    bundle = make_bundle(contents=[bytes([number]) for number in range(60)])
+    _, outcome = signed(bundle)
+    assert outcome.lines[-1].strip() == "and 10 more: --json tells all"
+    assert len(outcome.facts["artifacts"]) == 60
+
+
+def run(bundle: Path, tmp_path: Path, *more: str, key: bytes = OFFICER.private_pem) -> int:
+    (tmp_path / "policy.json").write_bytes(POLICY)
+    (tmp_path / "officer.pem").write_bytes(key)
+    words = ["sign", str(bundle), "--trust", str(tmp_path / "policy.json")]
+    return main([*words, "--key", str(tmp_path / "officer.pem"), "--out", str(tmp_path / "out.json"), *more])
+
+
+def test_volume_and_file_are_released_alike(
+    loaded: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(loaded.volume, tmp_path) == 0
+    assert json.loads((tmp_path / "out.json").read_bytes())["signatures"][0]["keyid"] == OFFICER.keyid
+    told = capsys.readouterr().out
+    assert loaded.bundle.manifest_sha256 in told
+    assert "PRIVATE" not in told
+    (tmp_path / "out.json").unlink()
+    assert run(loaded.bag / "bundle-manifest.dsse.json", tmp_path, "--json") == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["release"]["holder"] == "officer 1"
+    assert (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("key", [b"", b"no key", default_key().public_pem.encode()])
+def test_what_is_no_private_key_is_a_usage_error_that_shows_nothing_of_it(
+    key: bytes, loaded: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(loaded.volume, tmp_path, key=key) == Code.USAGE.exit_code
+    told = capsys.readouterr().err
+    assert "officer.pem" in told
+    assert "no key" not in told
+    assert not (tmp_path / "out.json").exists()
