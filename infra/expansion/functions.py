@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from infra.expansion.language import Functions
@@ -12,6 +13,7 @@ _GUIDS = uuid.UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
 """The namespace of what ``guid()`` makes; the rest is RFC 9562's version 5."""
 
 
+@lru_cache(maxsize=4096)
 def guid(*names: str) -> str:
     """What ARM calls so: the same id for the same names, everywhere."""
     return str(uuid.uuid5(_GUIDS, "-".join(names)))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from infra.expansion.errors import ExpansionError, LanguageError
 from infra.expansion.functions import PURE, extension_resource_id, resource_path
-from infra.expansion.language import evaluate_text
+from infra.expansion.language import Functions, evaluate_text
 from infra.expansion.parameters import check_parameter
 
 DEPLOYMENTS = "Microsoft.Resources/deployments"
@@ -184,6 +184,7 @@ class _Deployment:
         self._deployed: list[Resource] = []
         self._parameters = _Lazy(what="parameter", evaluate=self._parameter)
         self._variables = _Lazy(what="variable", evaluate=self._variable)
+        self._functions = self._functions_here()
         if "languageVersion" in template or not isinstance(template.get("resources"), list):
             raise ExpansionError(place, "templates with symbolic names are not known here")
         declared = template.get("parameters", {})
@@ -357,7 +358,8 @@ class _Deployment:
             case str() if not raw.startswith("["):
                 return raw
             case str():
-                return self._at(path, lambda: evaluate_text(raw, self._functions(indexes)))
+                functions = self._in_loop(indexes) if indexes else self._functions
+                return self._at(path, lambda: evaluate_text(raw, functions))
             case list():
                 return [self._value(one, f"{path}[{at}]", indexes) for at, one in enumerate(raw)]
             case {"copy": list(loops), **rest}:
@@ -386,11 +388,18 @@ class _Deployment:
 
     # --- functions that know where they are called
 
-    def _functions(self, indexes: Mapping[str, int]) -> dict[str, Callable[..., Any]]:
+    def _in_loop(self, indexes: Mapping[str, int]) -> Functions:
+        """The functions, for the resource of a loop that ``indexes`` says."""
+        return {
+            **self._functions,
+            "copyindex": lambda name="", offset=0: self._index(indexes, name, offset),
+        }
+
+    def _functions_here(self) -> Functions:
         subscription = f"/subscriptions/{self._group.subscription_id}"
         return {
             **PURE,
-            "copyindex": lambda name="", offset=0: self._index(indexes, name, offset),
+            "copyindex": lambda name="", offset=0: self._index({}, name, offset),
             **{name.lower(): partial(self._provider.call, name) for name in ("listKeys", "listServiceSas")},
             "parameters": self._parameters,
             "reference": self._reference,

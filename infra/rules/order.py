@@ -24,7 +24,7 @@ def waits(template: Raw, resource: Resource, other: Resource) -> bool:
     resources = template["resources"]
     waiting = _module(resources, own[0]) if own else _resource(resources, resource)
     awaited = _module(resources, others[0]) if others else _resource(resources, other)
-    return awaited is waiting or awaited in list(_awaited(resources, waiting, []))
+    return awaited is waiting or any(one is awaited for one in _awaited(resources, waiting))
 
 
 def references(resources: Sequence[Raw], resource: Raw, text: str) -> Iterator[str]:
@@ -76,19 +76,26 @@ def _names(name: str) -> list[str]:
     return [one.strip() for one in found]
 
 
-def _awaited(resources: Sequence[Raw], waiting: Raw, above: list[Raw]) -> Iterator[Raw]:
-    for words in waiting.get("dependsOn", []):
+def _awaited(resources: Sequence[Raw], waiting: Raw) -> Iterator[Raw]:
+    """Each resource once for which another one waits, or for which one of those waits."""
+    seen, ahead = set(), list(waiting.get("dependsOn", []))
+    while ahead:
+        words = ahead.pop()
+        if words in seen:
+            continue
+        seen.add(words)
         for other in resources:
-            if words in {f"[{id_text(other)}]", other.get("copy", {}).get("name")} and other not in above:
+            if words == f"[{id_text(other)}]" or words == other.get("copy", {}).get("name"):
                 yield other
-                yield from _awaited(resources, other, [*above, other])
+                ahead += other.get("dependsOn", [])
 
 
 def _module(resources: Sequence[Raw], name: str) -> Raw:
     """The module that was deployed under a name: one that is called so, or in whose pattern it fits best."""
     modules = [one for one in resources if one["type"] == "Microsoft.Resources/deployments"]
-    found = [one for one in modules if re.fullmatch(_pattern(one["name"]), name)]
-    return max(found, key=lambda one: len(_pattern(one["name"]).replace(".*", "")))
+    return max(
+        (one for one in modules if _pattern(one["name"]).fullmatch(name)), key=lambda one: _fixed(one["name"])
+    )
 
 
 def _resource(resources: Sequence[Raw], resource: Resource) -> Raw:
@@ -96,15 +103,20 @@ def _resource(resources: Sequence[Raw], resource: Resource) -> Raw:
     found = [
         one
         for one in resources
-        if one["type"] == resource.type and re.fullmatch(_pattern(one["name"]), resource.name)
+        if one["type"] == resource.type and _pattern(one["name"]).fullmatch(resource.name)
     ]
-    return max(found, key=lambda one: len(_pattern(one["name"]).replace(".*", "")))
+    return max(found, key=lambda one: _fixed(one["name"]))
+
+
+def _fixed(name: str) -> int:
+    """How much of a name is always the same."""
+    return len(_pattern(name).pattern.replace(".*", ""))
 
 
 @cache
-def _pattern(name: str) -> str:
+def _pattern(name: str) -> re.Pattern[str]:
     """What a name can come out as."""
     text = re.match(r"\[format\('([^']*)'", name)
     if text is None:
-        return ".*" if name.startswith("[") else re.escape(name)
-    return ".*".join(re.escape(one) for one in re.split(r"\{\d\}", text[1]))
+        return re.compile(".*" if name.startswith("[") else re.escape(name))
+    return re.compile(".*".join(re.escape(one) for one in re.split(r"\{\d\}", text[1])))
