@@ -197,6 +197,11 @@ class Code(Enum):
         False,
         "Order a new transfer, and have the roles that the message names release it in time.",
     )
+    SEQUENCE_VOID = (
+        65,
+        False,
+        "Start a new transfer: the source gave this number up, and a later bundle of the channel says so.",
+    )
 
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")

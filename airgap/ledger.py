@@ -7,7 +7,7 @@ is atomic. The source takes numbers to seal bundles, the target to admit them. T
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -18,7 +18,7 @@ from airgap import fields
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
-from airgap.manifest import BundleManifest, manifest_digest
+from airgap.manifest import BundleManifest, Void, manifest_digest
 from airgap.policy import Channel, OnGap, Order
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.versions import Format
@@ -28,6 +28,7 @@ MAX_MISSING = 100
 """Of the lower numbers of a channel that never came, so many are named."""
 
 _ENTRY_NAME = re.compile(r"[a-z0-9-]{1,63}/([0-9]{16})\.json")
+_VOID_NAME = re.compile(r"voids/[a-z0-9-]{1,63}/([0-9]{16})\.json")
 _READ = fields.FieldReader(Code.MANIFEST_MALFORMED)
 
 
@@ -195,10 +196,92 @@ def sequence_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def judge_sequence(manifest: BundleManifest, channel: Channel, taken: Iterable[int]) -> tuple[int, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidEntry:
+    """The record that the source gave a number up for good, and which bundle manifest says so.
+
+    Raises:
+        UntrustedInputError: ``MANIFEST_MALFORMED``, naming the field at fault: what exists can be read.
+    """
+
+    channel: str
+    void: Void
+    manifest_sha256: str
+
+    def __post_init__(self) -> None:
+        _READ.text(self.channel, "channel", pattern=fields.CHANNEL)
+        _READ.instance(self.void, "void", Void)
+        _READ.text(self.manifest_sha256, "manifestDigest", pattern=fields.SHA256_HEX)
+
+    @property
+    def name(self) -> str:
+        """The blob's name, such as ``voids/<channel>/0000000000000007.json``."""
+        return f"{void_folder(self.channel)}{self.void.sequence:016d}.json"
+
+    def to_bytes(self) -> bytes:
+        """The entry as canonical JSON."""
+        return dump_canonical(
+            {
+                "schema": 1,
+                "channel": self.channel,
+                **self.void.to_json(),
+                "manifestDigest": f"sha256:{self.manifest_sha256}",
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Read an entry.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED``: somebody wrote
+                into the ledger.
+        """
+        value = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.MANIFEST_MALFORMED)
+        return cls(**_VOID_FORMAT.of_document(value)(value))
+
+
+def _read_void_v1(raw: Any) -> dict[str, Any]:
+    """The arguments of :class:`VoidEntry`; its constructor checks them."""
+    value = _READ.members(
+        raw, "void entry", "schema", "channel", "sequence", "reason", "who", "manifestDigest"
+    )
+    return {
+        "channel": value["channel"],
+        "void": Void(sequence=value["sequence"], reason=value["reason"], who=value["who"]),
+        "manifest_sha256": _READ.sha256(value["manifestDigest"], "manifestDigest"),
+    }
+
+
+_VOID_FORMAT = Format(name="void entry", read=_READ, readers={1: _read_void_v1})
+
+
+def void_folder(channel: str) -> str:
+    """Prefix of the names of a channel's void entries."""
+    return f"voids/{channel}/"
+
+
+def void_sequence_of(name: str) -> int | None:
+    """The sequence number in a void entry's name; ``None`` for any other name."""
+    match = _VOID_NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def awaited_number(taken: Iterable[int], voids: Collection[int]) -> int:
+    """The number that must come next in a channel without gaps: above the highest taken, and not void."""
+    number = max(taken, default=0) + 1
+    while number in voids:
+        number += 1
+    return number
+
+
+def judge_sequence(
+    manifest: BundleManifest, channel: Channel, taken: Iterable[int], voids: Collection[int] = frozenset()
+) -> tuple[int, ...]:
     """Whether the channel may take the manifest's number, given the numbers ``taken`` by *other* bundles.
 
-    Numbers that the manifest calls void are not missing: the source that signed it gave them up for good.
+    Numbers that the manifest calls void are not missing, nor are those of ``voids``, which other manifests of
+    the channel called so: the source that signed them gave them up for good.
 
     Returns:
         The numbers below it that are missing, ascending, at most 100 of them; for the record.
@@ -207,10 +290,13 @@ def judge_sequence(manifest: BundleManifest, channel: Channel, taken: Iterable[i
         PolicyRefusal: ``SEQUENCE_JUMP``: the number is further above the highest than the channel allows;
             without that, one bundle could close it for good. ``OUT_OF_ORDER``; or ``SEQUENCE_GAP`` where the
             channel does not let gaps pass, be it for good (``refuse``) or until the missing ones came
-            (``hold``). A number that is taken itself is not judged here: see :func:`judge_taken`.
+            (``hold``); ``SEQUENCE_VOID``: it is one of ``voids`` itself. A number that is taken itself is not
+            judged here: see :func:`judge_taken`.
     """
     known = set(taken)
     highest = max(known, default=0)
+    if manifest.sequence in voids:
+        raise PolicyRefusal(Code.SEQUENCE_VOID, f"sequence {manifest.sequence} of {manifest.channel}")
     if manifest.sequence - highest > channel.max_sequence_jump:
         raise PolicyRefusal(
             Code.SEQUENCE_JUMP,
@@ -220,15 +306,13 @@ def judge_sequence(manifest: BundleManifest, channel: Channel, taken: Iterable[i
         raise PolicyRefusal(
             Code.OUT_OF_ORDER, f"sequence {manifest.sequence}, after {highest} of channel {manifest.channel}"
         )
-    known |= {void.sequence for void in manifest.voids}
+    void = {*voids, *(one.sequence for one in manifest.voids)}
     if channel.on_gap is not OnGap.RECORD:
-        following = highest + 1
-        while following in known:
-            following += 1
+        following = awaited_number(known, void)
         if manifest.sequence != following:
             raise PolicyRefusal(Code.SEQUENCE_GAP, f"sequence {manifest.sequence}, next would be {following}")
     first = max(1, manifest.sequence - MAX_MISSING)
-    return tuple(number for number in range(first, manifest.sequence) if number not in known)
+    return tuple(number for number in range(first, manifest.sequence) if number not in known | void)
 
 
 def judge_taken(entry: LedgerEntry, *, manifest_sha256: str, owner: str) -> None:

@@ -28,7 +28,7 @@ from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope
 from airgap.keys import signer_from_pem
-from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, manifest_digest
+from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
 from airgap.parts import MIN_PART_SIZE_BYTES, PartRange, blob_name, plan_parts
 from airgap.policy import TrustPolicy
 
@@ -129,6 +129,7 @@ def make_bundle(
     metadata: Mapping[str, str] | None = None,
     policy_json: bytes | None = None,
     seed: int = 1,
+    voids: Sequence[int] = (),
 ) -> Bundle:
     """Make and sign a bundle.
 
@@ -147,6 +148,7 @@ def make_bundle(
         metadata: of every blob.
         policy_json: another policy than the one that fits.
         seed: other content for another seed.
+        voids: numbers of the channel that the source gave up.
     """
     signing_keys = tuple(keys or (default_key(),))
     created_at = (created_at or datetime.now(UTC)).replace(microsecond=0)
@@ -170,6 +172,7 @@ def make_bundle(
         ),
         tool=Tool(name="tests", version="0"),
         requested_by="ada@contoso.com",
+        voids=tuple(Void(sequence=number, reason="lost", who="ada@contoso.com") for number in voids),
     )
     payload = manifest.to_bytes()
     return Bundle(

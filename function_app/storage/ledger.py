@@ -4,7 +4,17 @@ from dataclasses import dataclass
 
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, ServiceError
-from airgap.ledger import MAX_ENTRY_BYTES, LedgerEntry, entry_name, require_entry, sequence_of
+from airgap.ledger import (
+    MAX_ENTRY_BYTES,
+    LedgerEntry,
+    VoidEntry,
+    entry_name,
+    require_entry,
+    sequence_of,
+    void_folder,
+    void_sequence_of,
+)
+from airgap.manifest import BundleManifest
 from airgap.release import MAX_RELEASE_BYTES
 from function_app.ports import BlobStore
 from function_app.storage.paths import LEDGER
@@ -44,6 +54,19 @@ class Ledger:
         if holder is None:
             raise ServiceError(Code.SERVICE_UNEXPECTED, f"ledger entry {entry.name} came and went")
         return holder
+
+    def enter_voids(self, manifest: BundleManifest, manifest_sha256: str) -> None:
+        """Enter each number that a manifest calls void, unless an earlier one did."""
+        known = self.voids(manifest.channel) if manifest.voids else frozenset()
+        for void in manifest.voids:
+            if void.sequence not in known:
+                entry = VoidEntry(channel=manifest.channel, void=void, manifest_sha256=manifest_sha256)
+                self.blobs.create(LEDGER, entry.name, entry.to_bytes())
+
+    def voids(self, channel: str) -> frozenset[int]:
+        """The numbers of a channel that the source gave up."""
+        names = self.blobs.list_names(LEDGER, void_folder(channel))
+        return frozenset(number for name in names if (number := void_sequence_of(name)) is not None)
 
     def keep_envelope(self, sha256: str, envelope: bytes) -> bytes:
         """Store an envelope under ``sha256``, unless one is there; returns the one that is there."""

@@ -63,6 +63,10 @@ class Turns:
         for place in list(self.blobs.list_names(WORK, self._waiting)):
             if place.endswith(f"-{instance}"):
                 self.blobs.delete(WORK, place)
+        self.give_back(instance)
+
+    def give_back(self, instance: str) -> None:
+        """Give the turn back and keep the place in the queue; the turn of another stays."""
         found = self.blobs.stat(WORK, self._turn)
         if found is None:
             return

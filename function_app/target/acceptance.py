@@ -1,11 +1,18 @@
 """Target: the turn of the channel, and with every part hashed the number of the manifest."""
 
-from airgap.errors import Code, ServiceError
-from airgap.fields import parse_time
-from airgap.ledger import LedgerEntry, judge_taken
+from typing import Any
+
+from airgap.errors import Code, PolicyRefusal, ServiceError
+from airgap.fields import format_time, parse_time
+from airgap.journal import Journal
+from airgap.ledger import LedgerEntry, awaited_number, judge_taken
+from airgap.manifest import BundleManifest
+from airgap.policy import OnGap
+from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
+from function_app.storage.policies import policy_in_force
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest, note_policy_version
@@ -13,25 +20,83 @@ from function_app.target.damage_notes import damage_count, gravest_noted
 from function_app.target.judging import judge_bundle, missing_numbers
 from function_app.target.releasing import needs_release
 from function_app.target.verifying import missing_proofs
-from function_app.target.wire import Accepted, Judging, MissingNumbers, Turn, Upload, VerdictNote
+from function_app.target.wire import Accepted, HeldNote, Judging, MissingNumbers, Turn, VerdictNote
 
 MISSING_NUMBERS = "missing-sequences"
 
 
-def take_turn(side: TargetSide, order: Upload) -> Turn | Pending | Refused | Failed:
+HELD = "held"
+
+
+def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Failed:
     """Take the channel's turn, or be ``pending``; then judge replay and order.
 
-    One bundle of a channel at a time, from here until its decision.
+    One bundle of a channel at a time, from here until its decision. A bundle that is held for a number before
+    its own gives the turn back and keeps its place in the queue: the missing one, which is lower, goes first.
+
+    Raises:
+        PolicyRefusal: as :func:`missing_numbers`; ``SEQUENCE_GAP`` also when it has been held for as long as
+            it is good.
     """
     work = WorkFolder(side.blobs, order.instance)
     noted = work.get(VERDICT, VerdictNote)
-    # From the note, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
-    if not Turns(side.blobs, str(noted.channel)).take(order.instance):
+    turns = Turns(side.blobs, str(noted.channel))
+    # From the notes, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
+    if _is_held(side, work, str(noted.channel), order):
+        turns.give_back(order.instance)
+        return Pending()
+    if not turns.take(order.instance):
         return Pending()
     manifest = admitted_manifest(side.blobs, order.envelope_sha256)
-    missing = missing_numbers(side, order, manifest, str(noted.manifest_sha256))
+    try:
+        missing = missing_numbers(side, order, manifest, str(noted.manifest_sha256))
+    except PolicyRefusal as refusal:
+        held = _held(side, manifest)
+        if refusal.code is not Code.SEQUENCE_GAP or held is None:
+            raise
+        if parse_time(order.now) > parse_time(held.until):
+            raise PolicyRefusal(Code.SEQUENCE_GAP, f"{refusal.detail}; held until {held.until}") from None
+        work.put(HELD, held)
+        turns.give_back(order.instance)
+        return Pending()
     work.create(MISSING_NUMBERS, MissingNumbers(sequences=missing))
     return Turn()
+
+
+def _held(side: TargetSide, manifest: BundleManifest) -> HeldNote | None:
+    """The note for which number the bundle waits, and how long; ``None`` where its channel holds nothing."""
+    policy, ledger = policy_in_force(side), Ledger(side.blobs)
+    rules = policy.channels.get(manifest.channel)
+    if rules is None or rules.on_gap is not OnGap.HOLD:
+        return None
+    voids = ledger.voids(manifest.channel) | {void.sequence for void in manifest.voids}
+    until = min(manifest.expires_at, manifest.created_at + rules.max_age) + rules.clock_skew
+    return HeldNote(
+        awaits=awaited_number(ledger.numbers(manifest.channel), voids),
+        until=format_time(until),
+        policy_version=policy.version,
+    )
+
+
+def _is_held(side: TargetSide, work: WorkFolder, channel: str, order: Judging) -> bool:
+    """Whether the bundle was held and nothing has changed: no number came, no time is over, no new policy."""
+    held = work.find(HELD, HeldNote)
+    if held is None or parse_time(order.now) > parse_time(held.until):
+        return False
+    ledger = Ledger(side.blobs)
+    return not (
+        ledger.find(channel, held.awaits) is not None
+        or held.awaits in ledger.voids(channel)
+        or policy_in_force(side).version != held.policy_version
+    )
+
+
+def told_hold(side: TargetSide, journal: Journal) -> dict[str, Any] | None:
+    """The member ``held`` of an import: for which number it waits, until when; ``None`` if it does not."""
+    if journal.state is not State.WAITING:
+        return None
+    held = WorkFolder(side.blobs, journal.about).find(HELD, HeldNote)
+    return None if held is None else {"awaits": held.awaits, "until": held.until}
 
 
 def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Failed:

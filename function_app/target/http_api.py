@@ -23,6 +23,7 @@ from function_app.http.faults import Faults
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
+from function_app.target.acceptance import told_hold
 from function_app.target.import_status import describe, path_of, read_receipt, receipt_of, summarize
 from function_app.target.releasing import bundle_of, keep_release, read_release, told_releases
 
@@ -48,8 +49,11 @@ async def _described(journal: Journal) -> func.HttpResponse:
     receipt = receipt_of(journal)
     told = None if receipt is None else await asyncio.to_thread(read_receipt, side.blobs, receipt)
     release = await asyncio.to_thread(told_releases, side, journal, datetime.now(UTC))
+    held = await asyncio.to_thread(told_hold, side, journal)
     headers = {"Retry-After": _POLL_S} if journal.is_active else {}
-    return respond(HTTPStatus.OK, describe(journal) | {"release": release, "receipt": told}, headers)
+    return respond(
+        HTTPStatus.OK, describe(journal) | {"held": held, "release": release, "receipt": told}, headers
+    )
 
 
 @bp.route(route="imports/{importId}/release", methods=["POST"])

@@ -96,7 +96,8 @@ def missing_numbers(
     channel = policy_in_force(side).channels.get(manifest.channel)
     if channel is None:
         raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)
-    return judge_sequence(manifest, channel, Ledger(side.blobs).numbers(manifest.channel))
+    ledger = Ledger(side.blobs)
+    return judge_sequence(manifest, channel, ledger.numbers(manifest.channel), ledger.voids(manifest.channel))
 
 
 def _is_decided(side: TargetSide, order: Upload, transfer_id: str, manifest_sha256: str) -> bool:

@@ -89,7 +89,7 @@ def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrde
         context, wire.TAKE_CUSTODY, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
     )
     yield from recorded(context, Kind.IMPORTS, owner, State.WAITING)
-    yield from awaited(context, wire.TAKE_TURN, upload, _TURN)
+    yield from awaited(context, wire.TAKE_TURN, _judging(context, upload), _TURN)
     yield from for_each(
         context, wire.HASH_STAGED_PARTS, owner=owner, count=inspected.groups, at_once=order.hashes_at_once
     )

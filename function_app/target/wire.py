@@ -188,6 +188,15 @@ class ReleasesNote(Message, frozen=True):
     """As :meth:`airgap.receipt.Release.to_json` writes them."""
 
 
+class HeldNote(Message, frozen=True):
+    """A bundle waits for a number that is missing before its own: the document ``held``."""
+
+    awaits: int
+    until: str
+    policy_version: int
+    """Of the trust policy that lets it wait."""
+
+
 class InspectedBlob(Message, frozen=True):
     """An uploaded blob beside what is signed of it."""
 
@@ -275,7 +284,7 @@ class RunReport(Message, frozen=True):
 
 
 ADMIT_BUNDLE = Activity("admit_bundle", Judging, Admitted)
-TAKE_TURN = Activity("take_turn", Upload, Turn)
+TAKE_TURN = Activity("take_turn", Judging, Turn)
 INSPECT_BLOBS = Activity("inspect_blobs", Upload, Inspected)
 TAKE_CUSTODY = Activity("take_custody", Item, Custody)
 HASH_STAGED_PARTS = Activity("hash_staged_parts", Item, Hashed)

@@ -1,6 +1,7 @@
 """Replay and order."""
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.ledger import (
     Floor,
     LedgerEntry,
+    VoidEntry,
+    awaited_number,
     entry_name,
     free_number,
     judge_previous,
@@ -18,6 +21,7 @@ from airgap.ledger import (
     prove_entry,
     require_entry,
     sequence_of,
+    void_sequence_of,
 )
 from airgap.manifest import BundleManifest, Void
 from airgap.policy import OnGap, Order, TrustPolicy
@@ -88,6 +92,70 @@ def test_number_that_the_source_gave_up_is_not_missing(
         judge_sequence(bundle, channel, taken)
     assert refusal.value.code is outcome
     assert "next would be" in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    ("on_gap", "voids", "outcome"),
+    [
+        (OnGap.REFUSE, {8, 9}, (1, 2, 3, 4, 5, 6)),
+        (OnGap.REFUSE, {8}, Code.SEQUENCE_GAP),
+        (OnGap.RECORD, {2, 8}, (1, 3, 4, 5, 6, 9)),
+        (OnGap.RECORD, {10}, Code.SEQUENCE_VOID),
+        (OnGap.RECORD, {11}, (1, 2, 3, 4, 5, 6, 8, 9)),
+    ],
+)
+def test_number_that_another_manifest_called_void_is_not_missing_and_not_taken(
+    on_gap: OnGap, voids: set[int], outcome: Code | tuple[int, ...]
+) -> None:
+    channel = replace(RULES, order=Order.RISING, on_gap=on_gap)
+    if isinstance(outcome, tuple):
+        assert judge_sequence(manifest(10), channel, [7], voids) == outcome
+        return
+    with pytest.raises(PolicyRefusal) as refusal:
+        judge_sequence(manifest(10), channel, [7], voids)
+    assert refusal.value.code is outcome
+
+
+@pytest.mark.parametrize(
+    ("taken", "voids", "number"), [([], {1, 2, 4}, 3), ([7], (), 8), ([3, 7], {8, 4}, 9)]
+)
+def test_number_that_is_awaited(taken: list[int], voids: Collection[int], number: int) -> None:
+    assert awaited_number(taken, voids) == number
+
+
+VOID = Void(sequence=7, reason="lost", who="olga")
+
+
+def test_void_entry_lies_under_its_number() -> None:
+    entry = VoidEntry(channel="prod", void=VOID, manifest_sha256="0" * 64)
+    assert entry.name == "voids/prod/0000000000000007.json"
+    assert void_sequence_of(entry.name) == 7
+    assert VoidEntry.from_bytes(entry.to_bytes()) == entry
+    for other in ("prod/0000000000000007.json", "voids/prod/7.json", f"{entry.name}.bak"):
+        assert void_sequence_of(other) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"channel": "a/b"}, {"sequence": 0}, {"reason": ""}, {"who": ""}, {"manifestDigest": "0" * 64}),
+        *({"schema": 0}, {"note": "x"}),
+    ],
+    ids=str,
+)
+def test_void_entry_in_another_form_is_refused(change: dict[str, object]) -> None:
+    entry = VoidEntry(channel="prod", void=VOID, manifest_sha256="0" * 64)
+    raw = json.loads(entry.to_bytes()) | change
+    with pytest.raises(UntrustedInputError, match="MANIFEST_MALFORMED"):
+        VoidEntry.from_bytes(dump_canonical(raw))
+    with pytest.raises(UntrustedInputError, match="TOO_LARGE"):
+        VoidEntry.from_bytes(b" " * 4097)
+
+
+def test_void_entry_cannot_be_made_of_what_no_reader_takes() -> None:
+    for wrong in ({"channel": "a/b"}, {"manifest_sha256": "latest"}, {"void": {"sequence": 7}}):
+        with pytest.raises(UntrustedInputError, match="MANIFEST_MALFORMED"):
+            VoidEntry(**{"channel": "prod", "void": VOID, "manifest_sha256": "0" * 64} | wrong)  # type: ignore[arg-type]
 
 
 def test_gaps_on_record_are_bounded() -> None:

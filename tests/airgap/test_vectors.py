@@ -12,7 +12,7 @@ from airgap.custody_event import Head
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, UnknownCode, UntrustedInputError
 from airgap.journal import JournalEntry
-from airgap.ledger import LedgerEntry
+from airgap.ledger import LedgerEntry, VoidEntry
 from airgap.manifest import BundleManifest, manifest_digest
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
@@ -61,6 +61,7 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "policy-version": lambda raw: PolicyVersion.from_bytes(raw).to_bytes(),
     "used-policy": lambda raw: UsedPolicy.from_bytes(raw).to_bytes(),
     "ledger-entry": lambda raw: LedgerEntry.from_bytes(raw).to_bytes(),
+    "void-entry": lambda raw: VoidEntry.from_bytes(raw).to_bytes(),
     "recarry": lambda raw: RecarryRequest.from_bytes(raw).to_bytes(),
     "parity": read_parity,
     "plan": lambda raw: SavedPlan.from_bytes(raw).to_bytes(),

@@ -299,7 +299,7 @@ def activity_again(target: Target, bundle: Bundle, name: str) -> dict[str, Any]:
         "envelopeSha256": target.sha256_of(bundle),
         "instance": "import0001",
     }
-    if name == "accept_bundle":
+    if name in {"accept_bundle", "take_turn"}:
         order["now"] = "2026-11-24T13:00:00Z"
     outcome: dict[str, Any] = target.host.activity(name, 1, order)
     return outcome

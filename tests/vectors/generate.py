@@ -41,7 +41,7 @@ from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.keys import signer_from_pem
-from airgap.ledger import LedgerEntry
+from airgap.ledger import LedgerEntry, VoidEntry
 from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
 from airgap.media_plan import SavedPlan
 from airgap.parity import ParityLayout
@@ -534,6 +534,13 @@ POLICY_FAULTS: dict[str, Callable[[Any], object]] = {
 """What is wrong with a policy, by the name of its vector."""
 
 
+def void_entry() -> VoidEntry:
+    """A number that the source gave up, by the full manifest."""
+    manifest = full_manifest()
+    sha256 = manifest_digest(manifest.to_bytes())
+    return VoidEntry(channel=manifest.channel, void=manifest.voids[0], manifest_sha256=sha256)
+
+
 def policy_version() -> PolicyVersion:
     """Version 4, which follows the policy of the vectors and differs in its number only."""
     before = TrustPolicy.from_json(policy_json())
@@ -566,6 +573,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "used-policy.json": lambda: used_policy().to_bytes(),
     "pae.json": pae_vectors,
     "ledger-entry.json": lambda: ledger_entry().to_bytes(),
+    "void-entry.json": lambda: void_entry().to_bytes(),
     "recarry.json": lambda: recarry_request().to_bytes(),
     "parity.json": parity_layout,
     "plan.json": lambda: saved_plan().to_bytes(),
@@ -606,6 +614,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
             ),
             "used-policy.json": lambda: changed(used_policy().to_bytes(), schema=2),
             "ledger-entry.json": lambda: changed(ledger_entry().to_bytes(), schema=2),
+            "void-entry.json": lambda: changed(void_entry().to_bytes(), schema=2),
             "recarry.json": lambda: changed(recarry_request().to_bytes(), schema=2),
             "parity.json": lambda: changed(parity_layout(), schema=2),
             "plan.json": lambda: changed(saved_plan().to_bytes(), schema=2),
@@ -615,6 +624,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "refused/MANIFEST_MALFORMED/manifest-member.json": lambda: changed(
         minimal_manifest().to_bytes(), predicate={"notBefore": "2026-01-31T08:00:00Z"}
     ),
+    "refused/MANIFEST_MALFORMED/void-entry-member.json": lambda: changed(void_entry().to_bytes(), note="x"),
     "refused/MANIFEST_MALFORMED/ledger-entry-member.json": lambda: changed(
         ledger_entry().to_bytes(), note="x"
     ),
