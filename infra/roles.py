@@ -49,7 +49,7 @@ OWN: Mapping[str, OwnRole] = {
     ),
     "blobWriter": OwnRole(
         (),
-        (f"{_BLOBS}/read", f"{_BLOBS}/add/action", f"{_BLOBS}/write", f"{_BLOBS}/delete"),
+        (f"{_BLOBS}/read", f"{_BLOBS}/write", f"{_BLOBS}/delete"),
         "deleting the container",
     ),
     "keySigner": OwnRole(

@@ -53,7 +53,7 @@ var ownRolesHere = [
   {
     name: 'blobWriter'
     summary: 'Reads, lists, adds, writes and deletes blobs; leaves containers as they are.'
-    dataActions: ['${blobs}/read', '${blobs}/add/action', '${blobs}/write', '${blobs}/delete']
+    dataActions: ['${blobs}/read', '${blobs}/write', '${blobs}/delete']
   }
   {
     name: 'keySigner'
