@@ -174,7 +174,11 @@ def chain_with(desk: Desk, *policies: bytes) -> Chain:
     return Chain(links=(*desk.chain.links, *(TrustPolicy.from_bytes(policy) for policy in policies)))
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{}", signed(V1, V2, DAN), b" " * (512 * 1024)], ids=len)
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"{}", signed(V1, V2, DAN), b" " * (512 * 1024)],
+    ids=["nothing", "no envelope", "a stranger's", "too large"],
+)
 def test_pull_keeps_nothing_that_does_not_follow(desk: Desk, garbage: bytes) -> None:
     outcome = policy_pull(PolicyContainer(container_of({2: garbage})), desk.chain, desk.own)
     assert outcome.code is not None
