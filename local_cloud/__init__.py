@@ -17,6 +17,7 @@ runs that are asked after every second. The Functions host keeps its state in a 
 `key_vault`        secrets, and keys that sign
 `identity`         the managed-identity endpoint of App Service, on `tokens` (Microsoft Entra)
 `sign_in`          the token endpoint at which tools sign in: `az`, the SDKs
+`app_service`      the app's host name with TLS and keys, and the site that takes its package
 `functions_host`   Functions host and Durable Functions, for the real app on the real SDK
 ================== ========================================================================
 """

@@ -243,6 +243,7 @@ class Cloud:
                 continue
         self.api_url = json.loads(ready.read_text())["url"]
         self._api_port = int(self.api_url.rsplit(":", 1)[1])
+        self.machine.app_service.host_url = self.api_url
         return host
 
     def app_environment(self) -> dict[str, str]:
@@ -270,6 +271,7 @@ class Cloud:
         if self._host is None:
             return
         host, self._host = self._host, None
+        self.machine.app_service.host_url = ""
         with host:  # closes its standard input and waits
             host.kill() if kill else host.terminate()
             try:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from local_cloud.key_vault import is_loopback_audience
 from local_cloud.tokens import (
+    APP_SERVICE_AUDIENCE,
     ARM_AUDIENCES,
     KEY_VAULT_AUDIENCE,
     REGISTRY_AUDIENCE,
@@ -19,7 +20,10 @@ PATH = "/msi/token"
 _API_VERSION = "2019-08-01"
 _RESOURCES = {
     audience.removesuffix("/")
-    for audience in (*ARM_AUDIENCES, KEY_VAULT_AUDIENCE, REGISTRY_AUDIENCE, STORAGE_AUDIENCE)
+    for audience in (
+        *(*ARM_AUDIENCES, APP_SERVICE_AUDIENCE, KEY_VAULT_AUDIENCE),
+        *(REGISTRY_AUDIENCE, STORAGE_AUDIENCE),
+    )
 }
 
 

@@ -21,6 +21,7 @@ from local_cloud.acr_transfer import AcrTransfer, Behaviour, ImageImports, Regis
 from local_cloud.acr_transfer.errors import ArmError
 from local_cloud.acr_transfer.records import ManagedIdentity
 from local_cloud.acr_transfer.resources import Kind, PipelineRequest, check_name
+from local_cloud.app_service import AppService
 from local_cloud.azurite import Azurite
 from local_cloud.identity import identity_app
 from local_cloud.key_vault import Curve, KeyVault, Permission
@@ -51,11 +52,14 @@ from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
 _STORAGE = "Microsoft.Storage/storageAccounts"
 _CONTAINERS = f"{_STORAGE}/blobServices/containers"
+_SITE = "Microsoft.Web/sites"
 _REGISTRY = "Microsoft.ContainerRegistry/registries"
+_NO_PASSWORDS = '<publishData><publishProfile publishMethod="ZipDeploy" /></publishData>'
+"""The profiles of a site that takes no passwords, in the XML that `az functionapp show` wants to read."""
 _WAIT_S = 60.0
 _T = TypeVar("_T")
 
-Service = Literal["arm", "identity", "sign-in", "vault"]
+Service = Literal["app", "arm", "deployment-site", "identity", "sign-in", "vault"]
 
 NOTHING_BEHIND = (
     "Microsoft.EventGrid/systemTopics",
@@ -116,7 +120,7 @@ class Machine:
         self.vault = KeyVault(self.tokens, assigned=self._may_use_vault)
         self.owner_principal = str(uuid.uuid4())
         self.owner = Application(
-            client_id=str(uuid.uuid4()), secret=secrets.token_urlsafe(30), principal_id=self.owner_principal
+            client_id=str(uuid.uuid4()), secret=secrets.token_hex(20), principal_id=self.owner_principal
         )
         self.identity_header = uuid.uuid4().hex
         self.app_settings: Mapping[str, str] = {}
@@ -140,16 +144,24 @@ class Machine:
         )
         self._accounts: dict[str, StorageAccount] = {}
         self._front: StorageFront | None = None
-        self._vault_id = ""
+        self._vault_id = self._site_id = ""
         self._app_identity: ManagedIdentity | None = None
         self._clients: dict[str, BlobServiceClient] = {}
         self._ports: dict[str, int] = {}
         self._servers: dict[str, web.Server] = {}
+        self.app_service = AppService(self.tokens, may_deploy=self._may_deploy)
         self._resources = Resources(
             self.makers(),
             {"Microsoft.Authorization/roleAssignments": self._unassign},
-            {f"{_STORAGE}/listServiceSas": self.service_sas},
+            {
+                f"{_STORAGE}/listServiceSas": self.service_sas,
+                f"{_SITE}/config/appsettings/list": lambda *_: {"properties": self.app_settings},
+                f"{_SITE}/host/default/listKeys": lambda *_: self._host_keys(),
+                f"{_SITE}/publishxml": lambda *_: _NO_PASSWORDS,
+            },
         )
+        # No stack of App Service is told: `az` then says that it does not know the app's, and goes on.
+        self._resources.add("/providers/Microsoft.Web/functionAppStacks", {"type": "", "value": []})
         self._deployments = Deployments(self._resources, prepare=self._prepare)
         for group in (group_id, registry_id.partition("/providers/")[0]):
             kind = "Microsoft.Resources/resourceGroups"
@@ -195,7 +207,7 @@ class Machine:
         if "vault" in self._ports:
             await self._start_vault()
         if self._app_identity:
-            await self._start_identity()
+            await self._start_app_service()
         await self._start_arm()
 
     async def stop(self) -> None:
@@ -303,6 +315,11 @@ class Machine:
     async def _start_vault(self) -> None:
         await self._serve("vault", self.vault.app())
 
+    async def _start_app_service(self) -> None:
+        await self._start_identity()
+        await self._serve("app", self.app_service.host())
+        await self._serve("deployment-site", self.app_service.deployment_site())
+
     async def _start_identity(self) -> None:
         identity = self._app_identity
         assert identity is not None  # noqa: S101 - made by the caller
@@ -339,8 +356,8 @@ class Machine:
             "Microsoft.KeyVault/vaults/keys": self._make_key,
             "Microsoft.KeyVault/vaults/secrets": self._make_secret,
             "Microsoft.ManagedIdentity/userAssignedIdentities": self._make_identity,
-            "Microsoft.Web/sites": self._make_app,
-            "Microsoft.Web/sites/config": self._configure_app,
+            _SITE: self._make_app,
+            f"{_SITE}/config": self._configure_app,
             "Microsoft.Insights/components": self._make_telemetry,
             _REGISTRY: self._make_registry,
             f"{_REGISTRY}/exportPipelines": self._make_pipeline,
@@ -463,8 +480,33 @@ class Machine:
     def _make_app(self, resource: Resource) -> Mapping[str, Any]:
         (identity_id,) = resource.body["identity"]["userAssignedIdentities"]
         self._app_identity = self._transfer.user_identity(identity_id)
-        self._on_the_loop(self._start_identity())
-        return {"properties": {"defaultHostName": "127.0.0.1"}}
+        self._site_id = resource.id
+        self._on_the_loop(self._start_app_service())
+        configuration = {"type": f"{_SITE}/config", "properties": resource.properties["siteConfig"]}
+        self._resources.add(f"{resource.id}/config/web", {**configuration, "name": "web"})
+        names = {"type": f"{_SITE}/config", "name": "slotConfigNames", "properties": {}}
+        self._resources.add(f"{resource.id}/config/slotConfigNames", names)
+        plan = self._resources.find(resource.properties["serverFarmId"]) or {}
+        host, site = (self.url(service).partition("//")[2] for service in ("app", "deployment-site"))
+        known = {
+            "state": "Running",
+            "sku": plan["sku"]["tier"],
+            "reserved": "linux" in resource.body["kind"],
+            "defaultHostName": host,
+            "hostNameSslStates": [
+                {"name": host, "hostType": "Standard"},
+                {"name": site, "hostType": "Repository"},
+            ],
+        }
+        return {"properties": known}
+
+    def _host_keys(self) -> Mapping[str, Any]:
+        return {"masterKey": self.app_service.master_key, "functionKeys": {}, "systemKeys": {}}
+
+    def _may_deploy(self, principal_id: str) -> bool:
+        return not self._transfer.roles.roles(principal_id, self._site_id).isdisjoint(
+            {"contributor", "owner"}
+        )
 
     def _configure_app(self, resource: Resource) -> Mapping[str, Any]:
         if resource.name.rpartition("/")[2] != "appsettings":

@@ -14,6 +14,7 @@ from jwt.types import Options
 MAX_TOKEN_CHARS = 16 * 1024
 ARM_AUDIENCES = ("https://management.azure.com/", "https://management.core.windows.net/")
 STORAGE_AUDIENCE = "https://storage.azure.com"
+APP_SERVICE_AUDIENCE = "https://appservice.azure.com"
 KEY_VAULT_AUDIENCE = "https://vault.azure.net"
 REGISTRY_AUDIENCE = "https://containerregistry.azure.net"
 

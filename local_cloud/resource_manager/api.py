@@ -14,13 +14,14 @@ from infra.expansion import Group
 from local_cloud.acr_transfer import AcrTransfer, ImageImports, TransferApi, arm_app_of
 from local_cloud.acr_transfer import image_imports as imports
 from local_cloud.acr_transfer.arm import API_VERSIONS, caller_of, json_body, version_of
-from local_cloud.acr_transfer.errors import ArmError, not_authorized, not_found
+from local_cloud.acr_transfer.errors import ArmError, invalid, not_authorized, not_found
 from local_cloud.key_vault import DOMAIN
 from local_cloud.resource_manager.authorization import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, Authorization
 from local_cloud.resource_manager.calls import OWN, READ, WRITE, Answer, Call
 from local_cloud.resource_manager.deployments import Deployment, Deployments, Order
 from local_cloud.resource_manager.resources import Resources
 from local_cloud.resource_manager.templates import read_template
+from local_cloud.tokens import APP_SERVICE_AUDIENCE
 
 DEPLOYMENTS = "Microsoft.Resources/deployments"
 RESOURCE_GROUPS = "Microsoft.Resources/resourceGroups"
@@ -139,7 +140,7 @@ class _Api:
             raise ArmError(
                 405, "MethodNotAllowed", f"The HTTP method '{request.method}' is not supported here."
             )
-        return self._resource(request, caller, path)
+        return await self._resource(request, caller, path)
 
     def _transfer_of(self, path: str) -> AcrTransfer:
         """The service of the registry that a path is of; of an unknown one the first, which says so."""
@@ -160,6 +161,7 @@ class _Api:
             "name": "LocalCloud",
             "resourceManager": here,
             "authentication": authentication,
+            "appServiceResourceId": APP_SERVICE_AUDIENCE,
             "gallery": here,
             "galleryEndpoint": here,
             "microsoftGraphResourceId": f"{self._tenancy.login_endpoint}/",
@@ -249,10 +251,7 @@ class _Api:
         group_id = call.parts["group"]
         self._allow(call.caller, group_id, f"{DEPLOYMENTS}/{verb}", WRITE)
         order = Order.from_json(await json_body(call.request, read_template))
-        state = self._resources.find(group_id)
-        if state is None:
-            message = f"Resource group '{group_id.rpartition('/')[2]}' could not be found."
-            raise ArmError(404, "ResourceGroupNotFound", message)
+        state = self._group(group_id)
         _, _, subscription_id, _, name = state["id"].split("/")
         return order, Group(
             subscription_id=subscription_id,
@@ -260,6 +259,17 @@ class _Api:
             name=name,
             location=state["location"],
         )
+
+    def _group(self, group_id: str) -> Mapping[str, Any]:
+        """A resource group that is there.
+
+        Raises:
+            ArmError: 404: it is not.
+        """
+        if found := self._resources.find(group_id):
+            return found
+        message = f"Resource group '{group_id.rpartition('/')[2]}' could not be found."
+        raise ArmError(404, "ResourceGroupNotFound", message)
 
     # --- any resource
 
@@ -279,14 +289,20 @@ class _Api:
         ]
         return web.json_response({"value": found})
 
-    def _resource(self, request: web.Request, caller: str, path: str) -> web.StreamResponse:
+    async def _resource(self, request: web.Request, caller: str, path: str) -> web.StreamResponse:
         found = self._resources.find(path)
+        if request.method == "POST" and (operation := self._resources.operation(path)):
+            self._allow(caller, path, "*/action", WRITE)
+            return _answer_of(operation(await _asked(request)))
         if request.method not in ("GET", "HEAD"):
             message = f"The HTTP method '{request.method}' is not supported here."
             raise ArmError(
                 405 if found else 404, "MethodNotAllowed" if found else "InvalidResourceType", message
             )
-        self._allow(caller, path, "*/read", READ)
+        if not (found and path.lower().startswith("/providers/")):  # what is the same for all tenants
+            self._allow(caller, path, "*/read", READ)
+        if in_group := re.match(_GROUP, path, re.IGNORECASE):
+            self._group(in_group["group"])
         if found is None and (listed := self._resources.collection(path)) is not None:
             return web.json_response({"value": listed})
         if found is None:
@@ -298,3 +314,17 @@ class _Api:
     def _allow(self, caller: str, scope: str, action: str, needed: frozenset[str]) -> None:
         if self._transfer.roles.roles(caller, scope).isdisjoint(needed):
             raise not_authorized(caller, action, scope)
+
+
+async def _asked(request: web.Request) -> Mapping[str, Any]:
+    """What an operation is asked for: an object, or no body at all."""
+    body = await json_body(request) if request.can_read_body else {}
+    if not isinstance(body, dict):
+        raise invalid("it is no object")
+    return body
+
+
+def _answer_of(found: Mapping[str, Any] | str) -> web.Response:
+    if isinstance(found, str):
+        return web.Response(text=found, content_type="text/xml")
+    return web.json_response(found)

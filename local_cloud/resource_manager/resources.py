@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from infra.expansion import Resource
@@ -10,8 +11,8 @@ from local_cloud.acr_transfer.errors import ArmError, not_found
 Maker = Callable[[Resource], Mapping[str, Any]]
 """Makes a resource, or makes it anew; returns those members of it that are not as they were sent."""
 
-Operation = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
-"""Answers a POST to a resource, given its name and what is asked for."""
+Operation = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | str]
+"""Answers a POST to a resource, given its name and what is asked for: an object, or XML."""
 
 _COLLECTION = re.compile(r"(?P<scope>/.*)/providers/(?P<provider>[^/]+)/(?P<kinds>[^/]+(?:/[^/]+/[^/]+)*)")
 _IN_A_GROUP = re.compile(
@@ -90,11 +91,24 @@ class Resources:
         answer = self._operations.get(f"{state['type']}/{operation}".lower())
         if answer is None:
             raise LookupError(f"{state['type']} has no operation {operation} here")
-        return answer(state["name"], asked or {})
+        found = answer(state["name"], asked or {})
+        if isinstance(found, str):
+            raise LookupError(f"{operation} answers with no object")  # noqa: TRY004 - a member of none is asked
+        return found
 
     def find(self, resource_id: str) -> Mapping[str, Any] | None:
         """The resource, if it is there."""
         return self._states.get(resource_id.lower().rstrip("/"))
+
+    def operation(self, path: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any] | str] | None:
+        """What answers a POST to ``path``, given what is asked for; ``None`` if nothing does."""
+        parts = path.split("/")
+        for end in range(len(parts) - 1, 0, -1):
+            state = self.find("/".join(parts[:end]))
+            kind = "/".join([str((state or {}).get("type")), *parts[end:]]).lower()
+            if state and kind in self._operations:
+                return partial(self._operations[kind], state["name"])
+        return None
 
     def delete(self, resource_id: str) -> Mapping[str, Any] | None:
         """Undo a resource, and return what it was; nothing, if it was not there.

@@ -35,7 +35,14 @@ class Cloud:
         self._loop = loop
         self._ca = CertificateAuthority.create(folder)
         makers = {BOX: self._make, LID: self._make, ASSIGNMENTS: self._assign}
-        self.resources = Resources(makers, {ASSIGNMENTS: lambda state: self.removed.append(state["name"])})
+        self.resources = Resources(
+            makers,
+            {ASSIGNMENTS: lambda state: self.removed.append(state["name"])},
+            {
+                f"{BOX}/open/list": lambda name, asked: {"of": name, **asked},
+                f"{BOX}/asXml": lambda *_: "<box />",
+            },
+        )
         group = {"type": "Microsoft.Resources/resourceGroups", "name": "airgap", "location": "local"}
         self.resources.add(GROUP, group)
         sku = {"sku": {"name": "Premium"}}
@@ -352,12 +359,34 @@ def test_body_that_orders_nothing_is_refused(cloud: Cloud, body: object, code: s
 def test_unknown_group_path_method_and_version_are_told(cloud: Cloud) -> None:
     elsewhere = deployment("one").replace("airgap", "none")
     assert refusal(cloud.call("PUT", elsewhere, order())) == (404, "ResourceGroupNotFound")
+    nobodys = f"{GROUP.replace('airgap', 'none')}/providers/{BOX}"
+    assert refusal(cloud.call("GET", nobodys)) == (404, "ResourceGroupNotFound")
     assert refusal(cloud.call("PATCH", deployment("one"), order())) == (405, "MethodNotAllowed")
     assert refusal(cloud.call("GET", f"{GROUP}/providers/Some.Thing/else/x")) == (404, "ResourceNotFound")
     unknown = cloud.call("GET", deployment("one"), version="1999-01-01")
     assert refusal(unknown) == (400, "NoRegisteredProviderFound")
     missing = cloud.call("GET", deployment("one"), version=None)
     assert refusal(missing) == (400, "MissingApiVersionParameter")
+
+
+def test_resource_is_asked_by_a_post(cloud: Cloud) -> None:
+    path = f"{GROUP}/providers/{BOX}/one"
+    assert refusal(cloud.call("POST", f"{path}/open/list")) == (404, "InvalidResourceType")
+    cloud.deploy(box(), box("one/top", LID, dependsOn=[f"[resourceId('{BOX}', 'one')]"]))
+    assert cloud.call("POST", f"{path}/Open/LIST").json() == {"of": "one"}
+    assert cloud.call("POST", f"{path}/open/list", {"for": "me"}).json() == {"of": "one", "for": "me"}
+    assert refusal(cloud.call("POST", f"{path}/open/list", [])) == (400, "InvalidRequestContent")
+    as_xml = cloud.call("POST", f"{path}/asXml")
+    assert (as_xml.text, as_xml.headers["Content-Type"]) == ("<box />", "text/xml; charset=utf-8")
+    assert refusal(cloud.call("POST", f"{path}/open/list", caller="reader")) == (403, "AuthorizationFailed")
+    assert refusal(cloud.call("POST", f"{path}/lids/top/asXml")) == (404, "InvalidResourceType")
+
+
+def test_what_is_the_same_for_all_tenants_is_read_by_everybody(cloud: Cloud) -> None:
+    cloud.resources.add("/providers/Example.Things/colours", {"type": "", "value": ["red"]})
+    answer = cloud.call("GET", "/providers/Example.Things/colours", caller="stranger")
+    assert answer.json()["value"] == ["red"]
+    assert refusal(cloud.call("GET", "/providers/Example.Things/sizes", caller="stranger"))[0] == 403
 
 
 def test_registry_tells_its_sku(cloud: Cloud) -> None:
