@@ -292,6 +292,9 @@ def test_role_is_found_by_its_name(cloud: Cloud) -> None:
 def test_resources_are_listed_by_group_name_and_type(cloud: Cloud) -> None:
     cloud.deploy(box(), box("two"), box("one/top", LID, dependsOn=[f"[resourceId('{BOX}', 'one')]"]))
 
+    state = {"type": DEFINITIONS, "name": NAME, "properties": {"roleName": "no resource"}}
+    cloud.resources.add(f"{GROUP}/providers/{DEFINITIONS}/{NAME}", state)
+
     def names(path: str, how: str = "") -> list[str]:
         listed = cloud.call("GET", path, query={"$filter": how} if how else {}).json()["value"]
         return [one["name"] for one in listed]
