@@ -206,6 +206,30 @@ def judge_registry(registry: str, error: AirgapError | None) -> Check:
     return _failed("registry", error, remedies)
 
 
+def judge_staging(registry: str, error: AirgapError | None) -> Check:
+    """The staging registry: it answers, and lets the app list and delete."""
+    name = "staging-registry"
+    if error is None:
+        return Check(id=name, is_ok=True, detail=f"{registry} can be listed and emptied")
+    remedies = {
+        Code.SERVICE_DENIED: f"Give the app's identity AcrPull and AcrDelete on it; {_LATER}.",
+    }
+    return _failed(name, error, remedies)
+
+
+def judge_image_import(registry: str, error: AirgapError | None) -> Check:
+    """The way from the staging registry into the real one: the service lets the app go it."""
+    name = "image-import"
+    if error is None:
+        return Check(id=name, is_ok=True, detail=f"{registry} takes what is brought over")
+    remedies = {
+        Code.SERVICE_DENIED: "Give the app's identity imageImporter on the registry, or Container Registry "
+        "Data Importer and Data Reader where roles are built in, and importSource, or Reader, on the staging "
+        f"registry; {_LATER}.",
+    }
+    return _failed(name, error, remedies)
+
+
 def judge_pipeline(
     side: Side,
     name: str,

@@ -20,17 +20,19 @@ from airgap.readiness import (
     Need,
     judge_chain,
     judge_container,
+    judge_image_import,
     judge_own_keys,
     judge_pipeline,
     judge_policy,
     judge_registry,
     judge_settings,
     judge_signing,
+    judge_staging,
     judge_table,
     unanswered,
 )
 from airgap.states import Kind
-from function_app.ports import Ports, RowFilter
+from function_app.ports import Ports, RowFilter, TargetSide
 from function_app.settings import Role
 from function_app.storage import paths
 from function_app.storage.policies import policy_chain, require_never_newer
@@ -65,6 +67,9 @@ CONTAINERS: Mapping[Role, Mapping[str, Need]] = {
 _POLICY = "TRUST_POLICY"
 _NOBODY = "airgap-preflight"
 """A repository that need not be there: to be told so, the app must be let in."""
+
+_NOTHING = f"sha256:{'0' * 64}"
+"""A digest that nothing has."""
 
 _PROBE = b"preflight of acr-airgap-transfer: this signature says nothing\n"
 """What the keys sign: never the encoding that DSSE signs, which begins with ``DSSEv1``."""
@@ -113,6 +118,7 @@ def _questions(
         "journal-table": partial(_ask_table, role, ports),
         "registry": partial(_ask_registry, ports),
         "pipeline": partial(_ask_pipeline, role, ports),
+        **_staged_questions(ports),
     }
 
 
@@ -164,6 +170,27 @@ def _ask_table(role: Role, ports: Ports) -> list[Check]:
 def _ask_registry(ports: Ports) -> list[Check]:
     error = _error_of(lambda: ports.registry.resolve(_NOBODY, "none"))
     return [judge_registry(ports.settings.registry_login_server, error)]
+
+
+def _staged_questions(ports: Ports) -> dict[str, Callable[[], Iterable[Check]]]:
+    """What is asked besides where imports are staged."""
+    if not isinstance(ports, TargetSide) or ports.staged is None or ports.settings.staging_registry is None:
+        return {}
+    staging = ports.settings.staging_registry.login_server
+    real = ports.settings.registry_login_server
+    registry, imports = ports.staged.registry, ports.staged.imports
+
+    def ask_staging() -> list[Check]:
+        error = _error_of(lambda: next(iter(registry.repositories()), None))
+        return [judge_staging(staging, error or _error_of(lambda: registry.delete_repository(_NOBODY)))]
+
+    def ask_imports() -> list[Check]:
+        """Whoever is told that the image is not there is let in."""
+        error = _error_of(lambda: imports.begin(_NOBODY, _NOTHING, ()))
+        is_let_in = error is not None and error.code is Code.IMAGE_IMPORT_FAILED
+        return [judge_image_import(real, None if is_let_in else error)]
+
+    return {"staging-registry": ask_staging, "image-import": ask_imports}
 
 
 def _ask_pipeline(role: Role, ports: Ports) -> Iterable[Check]:

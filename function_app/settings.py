@@ -79,6 +79,14 @@ def read_blob_events(environment: Mapping[str, str]) -> BlobEvents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAddress:
+    """Where a registry is, for its data plane and for ARM."""
+
+    login_server: str
+    resource_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings that both sides have: addresses, names and limits, all checked."""
 
@@ -109,9 +117,19 @@ class Settings:
     """The ARM resource type of this side's pipeline."""
 
     @property
+    def registry(self) -> RegistryAddress:
+        """The registry that this side is about."""
+        return RegistryAddress(login_server=self.registry_login_server, resource_id=self.registry_resource_id)
+
+    @property
+    def pipeline_registry(self) -> RegistryAddress:
+        """The registry that this side's pipeline belongs to."""
+        return self.registry
+
+    @property
     def pipeline_resource_id(self) -> str:
         """ARM id of the pipeline that this side's runs belong to."""
-        return f"{self.registry_resource_id}/{self.pipeline_kind}/{self.pipeline}"
+        return f"{self.pipeline_registry.resource_id}/{self.pipeline_kind}/{self.pipeline}"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -186,14 +204,31 @@ class TargetSettings(Settings):
 
     release_timeout_s: int
     """How long people have to release a bundle, from when it was verified."""
+    staging_login_server: str | None
+    staging_resource_id: str | None
 
     pipeline_kind: ClassVar[str] = "importPipelines"
+
+    @property
+    def staging_registry(self) -> RegistryAddress | None:
+        """Where the pipeline imports to first; ``None``: into the real registry at once."""
+        if self.staging_login_server is None or self.staging_resource_id is None:
+            return None
+        return RegistryAddress(login_server=self.staging_login_server, resource_id=self.staging_resource_id)
+
+    @property
+    def pipeline_registry(self) -> RegistryAddress:
+        """The registry that the import pipeline belongs to."""
+        return self.staging_registry or self.registry
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
         """Every member, read and checked."""
+        server, resource = "STAGING_REGISTRY_LOGIN_SERVER", "STAGING_REGISTRY_RESOURCE_ID"
         return Settings.read_members(read) | {
             "pipeline": read.text("IMPORT_PIPELINE", _PIPELINE),
+            "staging_login_server": read.beside(server, resource, "REGISTRY_LOGIN_SERVER", LOGIN_SERVER),
+            "staging_resource_id": read.beside(resource, server, "REGISTRY_RESOURCE_ID", _ACR_RESOURCE_ID),
             "release_timeout_s": read.integer("RELEASE_TIMEOUT_S", 7 * _DAY_S, least=60, most=90 * _DAY_S),
         }
 
@@ -228,6 +263,18 @@ class _Reader:
         if not is_plain or address.scheme != "https" or address.query or address.fragment or address.username:
             refuse(name, "not an https URL without user name, query and fragment")
         return value.rstrip("/")
+
+    def beside(self, name: str, partner: str, first: str, pattern: re.Pattern[str]) -> str | None:
+        """A setting of a registry beside the first, given together with its ``partner`` or not at all.
+
+        That registry is emptied again and again, so that it must not be the first.
+        """
+        if self.optional(name) is None and self.optional(partner) is None:
+            return None
+        value = _Reader.text(self, name, pattern)
+        if value.lower() == (self.optional(first) or "").lower():
+            refuse(name, f"the same as {first}: the registry itself would be emptied")
+        return value
 
     def moment(self, name: str) -> datetime | None:
         """A time as a SAS has it in ``se``: a date, or one with a time in UTC."""
@@ -301,6 +348,9 @@ class _Surveyor(_Reader):
 
     def integer(self, name: str, default: int, *, least: int, most: int) -> int:
         return int(self._or(default, super().integer, name, default, least=least, most=most))
+
+    def beside(self, name: str, partner: str, first: str, pattern: re.Pattern[str]) -> str | None:
+        return cast("str | None", self._or(None, super().beside, name, partner, first, pattern))
 
     def moment(self, name: str) -> datetime | None:
         return cast("datetime | None", self._or(None, super().moment, name))

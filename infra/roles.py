@@ -15,11 +15,14 @@ FOLDER = Path(__file__).parent
 PAGE = FOLDER / "README.md"
 
 BUILT_IN: Mapping[str, str] = {
+    "AcrDelete": "c2f4ef07-c644-48eb-af81-4b1b4947fb11",
     "AcrPull": "7f951dda-4ed3-4680-a7ca-43fe172d538d",
+    "Container Registry Data Importer and Data Reader": "577a9874-89fd-4f24-9dbd-b5034d0ad23a",
     "Container Registry Transfer Pipeline Contributor": "bf94e731-3a51-4a7c-8c54-a1ab9971dfc1",
     "Key Vault Crypto User": "12338af0-0e69-4776-bea7-57ae8d297424",
     "Key Vault Secrets User": "4633458b-17de-408a-b874-0445c86b69e6",
     "Monitoring Metrics Publisher": "3913510d-42f4-4e42-8a64-420c390055eb",
+    "Reader": "acdd72a7-3385-48ef-bd42-f606fba81ae7",
     "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
     "Storage Blob Data Owner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
     "Storage Blob Data Reader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
@@ -51,6 +54,16 @@ OWN: Mapping[str, OwnRole] = {
         (),
         (f"{_BLOBS}/read", f"{_BLOBS}/write", f"{_BLOBS}/delete"),
         "deleting the container",
+    ),
+    "imageImporter": OwnRole(
+        ("Microsoft.ContainerRegistry/registries/importImage/action",),
+        (),
+        "reading the registry's settings",
+    ),
+    "importSource": OwnRole(
+        ("Microsoft.ContainerRegistry/registries/read",),
+        (),
+        "reading everything else of the registry, tokens and webhooks for instance",
     ),
     "keySigner": OwnRole(
         (),
@@ -84,9 +97,9 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
-def expected(side: str, *, access: str, app_roles: str) -> set[Grant]:
+def expected(side: str, *, access: str, app_roles: str, import_way: str = "direct") -> set[Grant]:
     """What is granted at a side, and nothing else."""
-    chosen = {"storageAccessMode": access}
+    chosen = {"storageAccessMode": access, "importWay": import_way}
     return {
         Grant(
             row["identity"].removeprefix(f"{side} "),

@@ -114,6 +114,7 @@ module foundation 'modules/foundation.bicep' = {
     sasPermissions: 'rawl'
     sasExpiry: sasExpiry
     registryName: registryName
+    pipelineRegistryName: registryName
     registryResourceGroup: registryResourceGroup
     actionGroups: actionGroups
   }

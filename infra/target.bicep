@@ -33,6 +33,9 @@ param pipelineIdentity string = 'SystemAssigned'
 param pipelineSasExpiry string = ''
 @description('Keep the signing key in hardware: the vault is then a premium one.')
 param isHsm bool = true
+@description('Into the registry at once, or first into a staging registry, from which only what was signed is brought over.')
+@allowed(['direct', 'staged'])
+param importWay string = 'direct'
 @description('Roles of our own for the app, or the built-in ones where no role definitions can be created.')
 @allowed(['custom', 'builtIn'])
 param appRoles string = 'custom'
@@ -73,6 +76,7 @@ param callers string = 'functionKeys'
 param releaseTimeoutSeconds int = 604800
 
 var pipelineName = 'airgap01'
+var isStaged = importWay == 'staged'
 var isBySas = storageAccessMode == 'SasToken'
 var hasOwnIdentity = pipelineIdentity == 'UserAssigned'
 var sasExpiry = isBySas ? pipelineSasExpiry : ''
@@ -83,6 +87,16 @@ var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' existing = {
   scope: resourceGroup(registryResourceGroup)
   name: registryName
+}
+
+module staging 'modules/staging-registry.bicep' = if (isStaged) {
+  name: '${prefix}-staging-registry'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    name: '${prefix}staging'
+    location: registryLocation
+    tags: tags
+  }
 }
 
 resource ownIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = if (hasOwnIdentity) {
@@ -124,16 +138,34 @@ module foundation 'modules/foundation.bicep' = {
     sasPermissions: 'rl'
     sasExpiry: sasExpiry
     registryName: registryName
+    pipelineRegistryName: '${isStaged ? staging.outputs.name : registryName}'
     registryResourceGroup: registryResourceGroup
     actionGroups: actionGroups
   }
+}
+
+resource appIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {
+  name: '${prefix}-app'
+}
+
+module appOnStaging 'modules/staging-roles.bicep' = if (isStaged) {
+  name: '${prefix}-staging-roles'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    prefix: prefix
+    registryName: registryName
+    stagingName: isStaged ? staging.outputs.name : ''
+    principalId: appIdentity.properties.principalId
+    appRoles: appRoles
+  }
+  dependsOn: [foundation]
 }
 
 module pipelineByIdentity 'modules/import-pipeline-identity.bicep' = if (!isBySas) {
   name: '${prefix}-pipeline-identity'
   scope: resourceGroup(registryResourceGroup)
   params: {
-    registryName: registryName
+    registryName: isStaged ? staging.outputs.name : registryName
     name: pipelineName
     location: registryLocation
     identityId: hasOwnIdentity ? ownIdentity.id : ''
@@ -155,7 +187,7 @@ module pipelineBySas 'modules/import-pipeline-sas.bicep' = if (isBySas) {
   name: '${prefix}-pipeline-sas'
   scope: resourceGroup(registryResourceGroup)
   params: {
-    registryName: registryName
+    registryName: isStaged ? staging.outputs.name : registryName
     name: pipelineName
     location: registryLocation
     identityId: hasOwnIdentity ? ownIdentity.id : ''
@@ -188,6 +220,8 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       REGISTRY_LOGIN_SERVER: registry.properties.loginServer
       REGISTRY_RESOURCE_ID: registry.id
       IMPORT_PIPELINE: pipelineName
+      STAGING_REGISTRY_LOGIN_SERVER: isStaged ? staging.outputs.loginServer : ''
+      STAGING_REGISTRY_RESOURCE_ID: isStaged ? staging.outputs.id : ''
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
@@ -218,6 +252,8 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       REGISTRY_LOGIN_SERVER: registry.properties.loginServer
       REGISTRY_RESOURCE_ID: registry.id
       IMPORT_PIPELINE: pipelineName
+      STAGING_REGISTRY_LOGIN_SERVER: isStaged ? staging.outputs.loginServer : ''
+      STAGING_REGISTRY_RESOURCE_ID: isStaged ? staging.outputs.id : ''
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)

@@ -47,6 +47,7 @@ _HOST_STOP_S = 15.0
 
 Role = Literal["source", "target"]
 AccessMode = Literal["ManagedIdentity", "SasToken"]
+ImportWay = Literal["direct", "staged"]
 
 
 class CloudError(Exception):
@@ -66,6 +67,8 @@ class Cloud:
     ca: CertificateAuthority
     behaviour: Behaviour = field(default_factory=Behaviour)
     access_mode: AccessMode | None = None
+    import_way: ImportWay = "direct"
+    """Of the target."""
     machine: Machine = field(init=False)
     api_url: str = field(init=False, default="")
     _api_port: int = field(init=False, default=0)
@@ -98,6 +101,12 @@ class Cloud:
     def registry(self) -> Registry:
         """The registry beside which everything is deployed."""
         return self.machine.registry
+
+    @property
+    def staging_registry(self) -> Registry | None:
+        """The registry that imports come into first, where they are staged."""
+        others = (one for key, one in self.machine.registries.items() if key != self.registry_id.lower())
+        return next(others, None)
 
     @property
     def vault(self) -> KeyVault:
@@ -180,6 +189,7 @@ class Cloud:
             "registryResourceGroup": "registries",
             "storageAccessMode": mode,
             "pipelineSasExpiry": f"{expiry:%Y-%m-%dT%H:%M:%SZ}" if mode == "SasToken" else "",
+            **({"importWay": self.import_way} if self.role == "target" else {}),
         }
 
     def _deploy(self) -> None:

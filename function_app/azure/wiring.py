@@ -8,12 +8,12 @@ from typing import Any
 from azure.core.credentials import TokenCredential
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
-from function_app.azure.arm import AzurePipelines
+from function_app.azure.arm import AzureImageImports, AzurePipelines
 from function_app.azure.blob import AzureBlobs
 from function_app.azure.keyvault import VaultKeys
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
-from function_app.ports import Ports, SourceSide, TargetSide
+from function_app.ports import Ports, SourceSide, Staged, TargetSide
 from function_app.settings import Settings, SourceSettings, TargetSettings, read_role
 
 
@@ -33,8 +33,7 @@ def source_side() -> SourceSide:
 @cache
 def target_side() -> TargetSide:
     """What the target's steps work with."""
-    settings = TargetSettings.from_environment(os.environ)
-    return TargetSide(settings=settings, **_ports(settings))
+    return _target_side(TargetSettings.from_environment(os.environ))
 
 
 @cache
@@ -46,7 +45,24 @@ def surveyed_side() -> tuple[Ports | None, Mapping[str, str]]:
     kind = SourceSettings if read_role(os.environ) == "source" else TargetSettings
     settings, faults = kind.survey(os.environ)
     is_enough = not faults.keys() - {"TRUST_POLICY"}
-    return (Ports(settings=settings, **_ports(settings)) if is_enough else None), faults
+    if not is_enough:
+        return None, faults
+    if isinstance(settings, TargetSettings):
+        return _target_side(settings), faults
+    return Ports(settings=settings, **_ports(settings)), faults
+
+
+def _target_side(settings: TargetSettings) -> TargetSide:
+    staging, staged = settings.staging_registry, None
+    if staging is not None:
+        credential = _credential(settings)
+        staged = Staged(
+            registry=_registry(settings, staging.login_server, credential),
+            imports=AzureImageImports(
+                source_id=staging.resource_id, **_arm(settings, settings.registry_resource_id, credential)
+            ),
+        )
+    return TargetSide(settings=settings, staged=staged, **_ports(settings))
 
 
 def _ports(settings: Settings) -> dict[str, Any]:
@@ -54,17 +70,24 @@ def _ports(settings: Settings) -> dict[str, Any]:
     return {
         "blobs": AzureBlobs(settings.blob_service_url, credential),
         "projection": AzureTables(settings.table_service_url, credential),
-        "registry": AzureRegistry(
-            settings.registry_login_server, scope=settings.registry_scope, credential=credential
-        ),
-        "pipelines": AzurePipelines(
-            endpoint=settings.arm_endpoint,
-            scope=settings.arm_scope,
-            api_version=settings.arm_api_version,
-            registry_id=settings.registry_resource_id,
-            credential=credential,
-        ),
+        "registry": _registry(settings, settings.registry_login_server, credential),
+        "pipelines": AzurePipelines(**_arm(settings, settings.pipeline_registry.resource_id, credential)),
         "signing": VaultKeys(settings.signing_keys, credential),
+    }
+
+
+def _registry(settings: Settings, login_server: str, credential: TokenCredential) -> AzureRegistry:
+    return AzureRegistry(login_server, scope=settings.registry_scope, credential=credential)
+
+
+def _arm(settings: Settings, registry_id: str, credential: TokenCredential) -> dict[str, Any]:
+    """What ARM's part of a registry is asked with."""
+    return {
+        "endpoint": settings.arm_endpoint,
+        "scope": settings.arm_scope,
+        "api_version": settings.arm_api_version,
+        "registry_id": registry_id,
+        "credential": credential,
     }
 
 

@@ -30,7 +30,9 @@ RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_o
 
 AWAIT_OUTCOME = "await_outcome"
 RUN_LANE = "run_lane"
-OUTAGES = frozenset({Code.SERVICE_UNREACHABLE, Code.SERVICE_THROTTLED, Code.PIPELINE_UNFIT})
+OUTAGES = frozenset(
+    {Code.SERVICE_UNREACHABLE, Code.SERVICE_THROTTLED, Code.PIPELINE_UNFIT, Code.STAGING_UNFIT}
+)
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,9 @@ def upload_path(folder: str, instance: str) -> str:
     return f"uploads/{folder}/{instance}"
 
 
+STAGING_RUNS = "staging-runs/"
+"""In ``work``: names of the runs that import into the staging registry and have not been seen to end."""
+
 CLOSING = "closing/"
 """In ``work``: the imports that were decided and are not closed yet."""
 

@@ -17,6 +17,9 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from function_app.ports import BlobStore
 from function_app.storage.paths import WORK
 
+STAGING_QUEUE = "-staging-registry"
+"""Instead of a channel, in the queue for the staging registry; no channel can be named so."""
+
 _MAX_OWNER_BYTES = 256
 _TURN = re.compile(r"channels/[a-z0-9-]{1,63}/turn")
 _PLACE = re.compile(r"channels/[a-z0-9-]{1,63}/waiting/[0-9]{16}-([A-Za-z0-9-]{1,200})")
@@ -24,7 +27,10 @@ _PLACE = re.compile(r"channels/[a-z0-9-]{1,63}/waiting/[0-9]{16}-([A-Za-z0-9-]{1
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The queue of one channel, and whose turn it is. Instances are orchestrations' ids."""
+    """The queue of one channel, and whose turn it is. Instances are orchestrations' ids.
+
+    The staging registry has a queue as well, by the time at which somebody asked for it.
+    """
 
     blobs: BlobStore
     channel: str
@@ -57,6 +63,10 @@ class Turns:
             )
         is_next = places[0].endswith(f"-{instance}")
         return holder is None and is_next and self.blobs.create(WORK, self._turn, instance.encode())
+
+    def has(self, instance: str) -> bool:
+        """Whether the turn is this instance's."""
+        return self.blobs.read(WORK, self._turn, max_bytes=_MAX_OWNER_BYTES) == instance.encode()
 
     def leave(self, instance: str) -> None:
         """Give the turn back, and the place in the queue; the turn of another stays."""

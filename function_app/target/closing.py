@@ -28,7 +28,7 @@ from function_app.storage.paths import (
     closing_path,
     manifest_path,
 )
-from function_app.storage.turns import Turns
+from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import MISSING_NUMBERS, number_taken
 from function_app.target.admission import VERDICT
@@ -68,6 +68,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     if journals.read(Kind.IMPORTS, order.instance).is_final:
         return Decided()
     side.blobs.create(WORK, closing_path(order.instance), msgspec.json.encode(order))
+    Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     work = WorkFolder(side.blobs, order.instance)
     # Where the journal has ended otherwise, its end stays.
     with suppress(PolicyRefusal):

@@ -12,7 +12,7 @@ from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.pipeline_runs import Started, started
 from function_app.ports import TargetSide
-from function_app.storage.paths import STAGING, TRANSFER, blob_path
+from function_app.storage.paths import STAGING, STAGING_RUNS, TRANSFER, WORK, blob_path
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.custody import INSPECTION, staged_etag, staged_path
 from function_app.target.wire import Inspection, Promoted, PromotionNote
@@ -42,7 +42,7 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     staged, path = staged_path(inspection, blob.name), blob_path(inspection.bundle, blob.name)
     if work.find(_note(blob.name), PromotionNote) is not None:  # what lies there by now is the run's business
         return Promoted()
-    _require_fit_pipeline(side)
+    require_fit_pipeline(side)
     promoted = side.blobs.copy((STAGING, staged), (TRANSFER, path), etag=etag, metadata=blob.metadata)
     if promoted is None:
         return Pending()
@@ -64,7 +64,7 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
         ServiceError: ``PIPELINE_UNFIT``: as :func:`promote_blob`.
     """
     require_going(side.blobs, order.owner)
-    _require_fit_pipeline(side)
+    require_fit_pipeline(side)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
     name = inspection.blobs[order.number].name
@@ -73,6 +73,8 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
     if found is None or found.etag != work.get(_note(name), PromotionNote).etag:
         raise UntrustedInputError(Code.BLOB_CHANGED, f"{TRANSFER}/{path} is not what was promoted")
     run = import_run_name(order.owner, name)
+    if side.staged is not None:  # before it runs: whoever empties the staging registry waits for it
+        side.blobs.create(WORK, f"{STAGING_RUNS}{run}", b"")
     side.pipelines.put_run(
         run,
         {
@@ -83,10 +85,13 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
     return started(side, run)
 
 
-def _require_fit_pipeline(side: TargetSide) -> None:
+def require_fit_pipeline(side: TargetSide) -> None:
     """Go on only with a pipeline that is made, reads the container ``transfer``, and starts nothing itself.
 
     Not checked: what its identity may do. Who deploys it decides that, and ``infra/roles.json`` says it.
+
+    Raises:
+        ServiceError: ``PIPELINE_UNFIT``: it is not.
     """
     settings = side.settings
     found = side.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)

@@ -85,6 +85,7 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, now: datet
         manifest_etag=found.etag,
         envelope_sha256=envelope_sha256,
         runs_at_once=settings.pipeline_runs_at_once,
+        is_staged=settings.staging_registry is not None,
         hashes_at_once=settings.hashes_at_once,
         release_timeout_s=settings.release_timeout_s,
     )

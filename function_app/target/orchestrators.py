@@ -7,8 +7,18 @@ import msgspec
 
 from airgap.fields import format_time
 from airgap.states import Kind, State
-from function_app.durable.blueprint import Blueprint
-from function_app.durable.flow import PENDING, Flow, Patience, awaited, for_each, replay_clock, settled, step
+from function_app.durable.blueprint import Activity, Blueprint
+from function_app.durable.flow import (
+    OUTAGE,
+    PENDING,
+    Flow,
+    Patience,
+    awaited,
+    for_each,
+    replay_clock,
+    settled,
+    step,
+)
 from function_app.durable.outcomes import Ending, Outcome, end_of, read_ending
 from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
@@ -101,18 +111,62 @@ def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrde
         context, wire.PROMOTE_BLOB, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
     )
     yield from recorded(context, Kind.IMPORTS, owner, State.IMPORTING)
+    remark = ""
+    if order.is_staged:
+        remark = yield from _import_staged(context, upload, order, inspected)
+    else:
+        yield from _import_blobs(context, order, upload, inspected)
+    yield from _for_groups(context, wire.PROVE_ARTIFACTS, upload, order, inspected)
+    proven = yield from step(context, wire.CONCLUDE_IMPORT, upload)
+    return proven.detail + remark
+
+
+def _import_blobs(
+    context: Any, order: wire.ImportOrder, upload: wire.Upload, inspected: wire.Inspected
+) -> Flow[None]:
     yield from for_each(
-        context, "import_blob", owner=owner, count=inspected.blobs, at_once=order.runs_at_once
+        context, "import_blob", owner=upload.instance, count=inspected.blobs, at_once=order.runs_at_once
     )
+
+
+def _for_groups(
+    context: Any,
+    activity: Activity[Any, Any],
+    upload: wire.Upload,
+    order: wire.ImportOrder,
+    inspected: wire.Inspected,
+) -> Flow[None]:
+    """Give each group of declared artifacts to an activity."""
     yield from for_each(
         context,
-        wire.PROVE_ARTIFACTS,
-        owner=owner,
+        activity,
+        owner=upload.instance,
         count=inspected.artifact_groups,
         at_once=order.runs_at_once,
     )
-    proven = yield from step(context, wire.CONCLUDE_IMPORT, upload)
-    return proven.detail
+
+
+def _import_staged(
+    context: Any, upload: wire.Upload, order: wire.ImportOrder, inspected: wire.Inspected
+) -> Flow[str]:
+    """Import into the staging registry, and bring over what is proven there; a remark on what was left there.
+
+    All digests before any tag: what fails on the way moves no tag.
+    """
+    yield from awaited(context, wire.TAKE_STAGING, _judging(context, upload), _TURN)
+    try:
+        yield from awaited(context, wire.EMPTY_STAGING, upload, OUTAGE)
+        yield from _import_blobs(context, order, upload, inspected)
+        yield from _for_groups(context, wire.PROVE_STAGED, upload, order, inspected)
+        yield from awaited(context, wire.SURVEY_STAGING, upload, PENDING)
+        yield from step(context, wire.CONCLUDE_STAGED, upload)
+        yield from _for_groups(context, wire.BRING_DIGESTS, upload, order, inspected)
+        yield from _for_groups(context, wire.BRING_TAGS, upload, order, inspected)
+    except Exception:
+        yield from settled(awaited(context, wire.LEAVE_STAGING, upload, _SOON))
+        raise
+    left = read_ending((yield from settled(awaited(context, wire.LEAVE_STAGING, upload, _SOON))))
+    return "" if left is None else f"; the staging registry is not empty: {left.code}"
 
 
 def _released(context: Any, upload: wire.Upload, order: wire.ImportOrder) -> Flow[dict[str, Any]]:

@@ -10,7 +10,7 @@ from airgap.receipt import MAX_UNDECLARED, ArtifactProof
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
-from function_app.ports import TargetSide
+from function_app.ports import RegistryReader, TargetSide
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import number_taken
 from function_app.target.admission import VERDICT, declared_folder
@@ -26,29 +26,33 @@ from function_app.target.wire import (
     Reported,
     RunReport,
     StockTaken,
+    Survey,
     Upload,
     VerdictNote,
 )
 
 _PROOFS = "proofs/"
 _REPORTED = "reported/"
+SURVEY = "survey"
 _LOG = logging.getLogger(__name__)
 
 
 def note_report(side: TargetSide, order: Item) -> Reported:
     """Compare what a blob's run reports as imported with what is declared of it, also of a run that failed.
 
-    Whatever is undeclared is in the registry by now: an alarm is raised by an error in the log.
+    Whatever is undeclared is in the pipeline's registry by now: an alarm is raised by an error in the log.
     """
     work = WorkFolder(side.blobs, order.owner)
     blob = work.get(INSPECTION, Inspection).blobs[order.number].name
     properties = side.pipelines.get_run(import_run_name(order.owner, blob)) or {}
     imported = (properties.get("response") or {}).get("importedArtifacts") or []
-    declared = [artifact for group in work.all(declared_folder(blob), Declared) for artifact in _read(group)]
+    declared = [
+        artifact for group in work.all(declared_folder(blob), Declared) for artifact in read_declared(group)
+    ]
     found = compare_imports(
         declared,
         (str(reference) for reference in imported),
-        login_server=side.settings.registry_login_server,
+        login_server=side.settings.pipeline_registry.login_server,
     )
     if found.undeclared:
         _LOG.error(
@@ -72,7 +76,7 @@ def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
     """Ask the registry for every digest and tag of a group of artifacts."""
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    _look_up(side, work, list(work.names(declared_folder()))[order.number])
+    look_up(side.registry, work, list(work.names(declared_folder()))[order.number], _PROOFS)
     return LookedUp()
 
 
@@ -87,16 +91,17 @@ def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:
     if noted is None or number_taken(side, noted, order.instance) is None:
         return StockTaken()
     known = set(work.names(_PROOFS))
-    missing = [name for name in work.names(declared_folder()) if _proofs_of(name) not in known]
+    missing = [name for name in work.names(declared_folder()) if _proofs_of(name, _PROOFS) not in known]
     if missing:
-        _look_up(side, work, missing[0])
+        look_up(side.registry, work, missing[0], _PROOFS)
     return Pending() if len(missing) > 1 else StockTaken()
 
 
-def _look_up(side: TargetSide, work: WorkFolder, name: str) -> None:
-    proofs = [_prove(side, artifact) for artifact in _read(work.get(name, Declared))]
+def look_up(registry: RegistryReader, work: WorkFolder, name: str, folder: str) -> None:
+    """Ask a registry for a group of declared artifacts, and note its answers in ``folder``."""
+    proofs = [_prove(registry, artifact) for artifact in read_declared(work.get(name, Declared))]
     work.put(
-        _proofs_of(name),
+        _proofs_of(name, folder),
         Proofs(
             proofs=tuple(proof.to_json() for proof in proofs),
             lacking=sum(not proof.is_proven for proof in proofs),
@@ -104,11 +109,11 @@ def _look_up(side: TargetSide, work: WorkFolder, name: str) -> None:
     )
 
 
-def _prove(side: TargetSide, artifact: Artifact) -> ArtifactProof:
-    found = side.registry.resolve(artifact.repository, artifact.digest)
+def _prove(registry: RegistryReader, artifact: Artifact) -> ArtifactProof:
+    found = registry.resolve(artifact.repository, artifact.digest)
     missing_tags = []
     for tag in artifact.tags:
-        tagged = side.registry.resolve(artifact.repository, tag)
+        tagged = registry.resolve(artifact.repository, tag)
         if tagged is None or tagged.digest != artifact.digest:
             missing_tags.append(tag)
     return ArtifactProof(
@@ -129,46 +134,60 @@ def conclude_import(side: TargetSide, order: Upload) -> Proven | Refused | Faile
     Raises:
         ServiceError: ``NOT_FOUND``: a run was not compared, or a group of artifacts not looked up.
     """
-    work = WorkFolder(side.blobs, order.instance)
+    return judge_proofs(WorkFolder(side.blobs, order.instance), _PROOFS)
+
+
+def judge_proofs(work: WorkFolder, folder: str) -> Proven | Refused | Failed:
+    """Judge by what is noted of every run, of the staging registry, and in ``folder`` of every artifact.
+
+    Raises:
+        ServiceError: ``NOT_FOUND``: as :func:`conclude_import`.
+    """
     reports = [
         work.get(f"{_REPORTED}{blob.name}", RunReport) for blob in work.get(INSPECTION, Inspection).blobs
     ]
-    groups = [work.get(_proofs_of(name), Proofs) for name in work.names(declared_folder())]
+    groups = [work.get(_proofs_of(name, folder), Proofs) for name in work.names(declared_folder())]
     count = sum(len(group.proofs) for group in groups)
     if not count:  # every bundle has some
         raise ServiceError(Code.NOT_FOUND, "what the bundle declares was removed")
     lacking = sum(group.lacking for group in groups)
     shortfall = f"{lacking} of {count} artifacts are not as signed"
-    undeclared = sum(report.undeclared_count for report in reports)
+    listed, undeclared = noted_undeclared(work)
     if undeclared:
-        example = next(one for report in reports for one in report.undeclared)
+        example = listed[0]
         remark = f"; {shortfall}" if lacking else ""
         return ending(Code.UNDECLARED_ARTIFACTS, f"{undeclared} artifacts, such as {example}{remark}")
     unreported = sum(report.unreported for report in reports)
     remark = f"; {unreported} not reported as imported" if unreported else ""
     if lacking:
-        example = next(proof.reference for proof in noted_proofs(work) if not proof.is_proven)
+        example = next(proof.reference for proof in noted_proofs(work, folder) if not proof.is_proven)
         return ending(Code.IMPORT_INCOMPLETE, f"{shortfall}, such as {example}{remark}")
     return Proven(detail=f"{count} artifacts{remark}")
 
 
-def noted_proofs(work: WorkFolder) -> Iterator[ArtifactProof]:
+def noted_proofs(work: WorkFolder, folder: str = _PROOFS) -> Iterator[ArtifactProof]:
     """What the registry answered, in the manifest's order, as far as it was asked."""
-    for group in work.all(_PROOFS, Proofs):
+    for group in work.all(folder, Proofs):
         for proof in group.proofs:
             yield ArtifactProof.from_json(proof, "proof")
 
 
 def noted_undeclared(work: WorkFolder) -> tuple[tuple[str, ...], int]:
-    """What came along undeclared, as much of it as a receipt holds, and how much there was."""
-    reports = list(work.all(_REPORTED, RunReport))
+    """What came along undeclared, as much of it as a receipt holds, and how much there was.
+
+    What a run names by a tag, and the survey of the staging registry finds by its digest, is named twice.
+    """
+    survey = work.find(SURVEY, Survey)
+    reports: list[RunReport | Survey] = list(work.all(_REPORTED, RunReport))
+    reports += [] if survey is None else [survey]
     found = tuple(reference for report in reports for reference in report.undeclared)
     return found[:MAX_UNDECLARED], sum(report.undeclared_count for report in reports)
 
 
-def _proofs_of(declared: str) -> str:
-    return _PROOFS + declared.removeprefix(declared_folder())
+def _proofs_of(declared: str, folder: str) -> str:
+    return folder + declared.removeprefix(declared_folder())
 
 
-def _read(group: Declared) -> Iterator[Artifact]:
+def read_declared(group: Declared) -> Iterator[Artifact]:
+    """The artifacts of a group."""
     return (Artifact.from_json(artifact, "artifact") for artifact in group.artifacts)

@@ -17,6 +17,8 @@ class ImportOrder(Message, frozen=True):
     runs_at_once: int
     hashes_at_once: int
     release_timeout_s: int
+    is_staged: bool = False
+    """Whether it is imported into a staging registry first."""
 
 
 class Upload(Message, frozen=True):
@@ -109,6 +111,22 @@ class Reported(Result, frozen=True):
 
 class LookedUp(Result, frozen=True):
     """The registry was asked for a group of artifacts; its answers are noted."""
+
+
+class StagingTurn(Result, frozen=True):
+    """The staging registry is this orchestration's alone."""
+
+
+class Emptied(Result, frozen=True):
+    """Nothing is in the staging registry."""
+
+
+class Surveyed(Result, frozen=True):
+    """What is in the staging registry was held against what is declared; what is not is noted."""
+
+
+class Brought(Result, frozen=True):
+    """A group of artifacts is in the real registry, by digest or with its tags."""
 
 
 class Proven(Result, frozen=True):
@@ -274,6 +292,27 @@ class Proofs(Message, frozen=True):
     """How many of them are not as signed."""
 
 
+class Survey(Message, frozen=True):
+    """What the staging registry holds and nobody declared: the document ``survey``."""
+
+    after: str
+    """The repository that was looked through last."""
+    undeclared: tuple[str, ...]
+    """At most as many as a receipt holds."""
+    undeclared_count: int
+
+
+class Crossing(Message, frozen=True):
+    """How far a group of artifacts is brought over: ``crossing/digests/…``, then ``crossing/tags/…``."""
+
+    done: tuple[str, ...]
+    """References of those that are there."""
+    operations: dict[str, str]
+    """By the same, what goes on."""
+    attempts: dict[str, int]
+    """By the same, how often it has failed."""
+
+
 class RunReport(Message, frozen=True):
     """What a run reports, beside what is declared: a document ``reported/<blob>``."""
 
@@ -294,6 +333,14 @@ PROMOTE_BLOB = Activity("promote_blob", Item, Promoted)
 START_IMPORT_RUN = Activity("start_import_run", Item, Started)
 NOTE_REPORT = Activity("note_report", Item, Reported)
 PROVE_ARTIFACTS = Activity("prove_artifacts", Item, LookedUp)
+TAKE_STAGING = Activity("take_staging", Judging, StagingTurn)
+EMPTY_STAGING = Activity("empty_staging", Upload, Emptied)
+PROVE_STAGED = Activity("prove_staged", Item, LookedUp)
+SURVEY_STAGING = Activity("survey_staging", Upload, Surveyed)
+CONCLUDE_STAGED = Activity("conclude_staged", Upload, Proven)
+BRING_DIGESTS = Activity("bring_digests", Item, Brought)
+BRING_TAGS = Activity("bring_tags", Item, Brought)
+LEAVE_STAGING = Activity("leave_staging", Upload, Emptied)
 CONCLUDE_IMPORT = Activity("conclude_import", Upload, Proven)
 RECORD_DECISION = Activity("record_decision", Closing, Decided)
 PUT_AWAY = Activity("put_away", Closing, PutAway)

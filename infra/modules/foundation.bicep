@@ -19,6 +19,8 @@ param sasPermissions string
 @description('When it ends; empty where the pipeline comes by its identity.')
 param sasExpiry string
 param registryName string
+@description('The registry that the pipeline belongs to: at the target perhaps another.')
+param pipelineRegistryName string
 param registryResourceGroup string
 param actionGroups array
 
@@ -225,7 +227,7 @@ module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'pipeli
   name: '${prefix}-app-${role}'
   scope: resourceGroup(registryResourceGroup)
   params: {
-    registryName: registryName
+    registryName: role == 'pipelineRunner' ? pipelineRegistryName : registryName
     principalId: identity.properties.principalId
     role: roles[role]
   }

@@ -31,6 +31,8 @@ class Choice:
     access: str = "ManagedIdentity"
     app_roles: str = "custom"
     pipeline_identity: str = "SystemAssigned"
+    import_way: str = "direct"
+    """Of the target."""
     events: str = ""
     """Where it is empty, as the hosting is."""
     has_defaults: bool = True
@@ -52,6 +54,7 @@ class Choice:
                 if self.pipeline_identity != "SystemAssigned"
                 else {}
             ),
+            **({"importWay": self.import_way} if self.import_way != "direct" else {}),
             **({"blobEvents": self.events, "isSubscribed": True} if self.events else {}),
             **({"pipelineSasExpiry": SAS_EXPIRY} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
@@ -99,8 +102,18 @@ CHOICES = tuple(
 class _Cloud(ImaginedCloud):
     """One in which there is nothing but a registry, and what was deployed before."""
 
+    def __init__(self) -> None:
+        self._deployed: dict[str, Mapping[str, Any]] = {}
+
+    def put(self, resource: Resource) -> Mapping[str, Any]:
+        """What it would be, from then on."""
+        state = self._deployed[resource.id.lower()] = super().put(resource)
+        return state
+
     def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
-        """What a registry would be, or a group."""
+        """What a registry would be, or a group, or what was deployed before."""
+        if resource_id.lower() in self._deployed:
+            return self._deployed[resource_id.lower()]
         if "/providers/" not in resource_id:
             return {"location": GROUP.location}
         if "/Microsoft.ContainerRegistry/registries/" not in resource_id:
@@ -119,6 +132,19 @@ class _Cloud(ImaginedCloud):
 CHOICES += tuple(
     Choice(side=side, access=access, pipeline_identity="UserAssigned")
     for side, access in itertools.product(SIDES, ("ManagedIdentity", "SasToken"))
+)
+CHOICES += tuple(
+    Choice(
+        side="target",
+        hosting=hosting,
+        access=access,
+        app_roles=app_roles,
+        import_way="staged",
+        has_defaults=has_defaults,
+    )
+    for hosting, access, app_roles, has_defaults in itertools.product(
+        ("dedicated", "flex"), ("ManagedIdentity", "SasToken"), ("custom", "builtIn"), (False, True)
+    )
 )
 CHOICES += tuple(
     Choice(side=side, hosting=hosting, events="eventGrid")

@@ -15,6 +15,7 @@ DEPLOYMENTS = "Microsoft.Resources/deployments"
 API_VERSIONS = {
     "Microsoft.Authorization/roleAssignments": {"2022-04-01"},
     "Microsoft.Authorization/roleDefinitions": {"2022-04-01"},
+    "Microsoft.ContainerRegistry/registries": {"2023-07-01"},
     "Microsoft.ContainerRegistry/registries/exportPipelines": {"2019-12-01-preview", "2025-06-01-preview"},
     "Microsoft.ContainerRegistry/registries/importPipelines": {"2019-12-01-preview", "2025-06-01-preview"},
     "Microsoft.EventGrid/systemTopics": {"2022-06-15"},

@@ -35,6 +35,7 @@ _LIMITS: Mapping[str, str] = {
     "Microsoft.Insights/scheduledQueryRules": r"[^*<>%{}&:\\?/#]{1,260}(?<![ .])",
     "Microsoft.Web/serverfarms": r"[A-Za-z0-9-]{1,60}",
     "Microsoft.Web/sites": r"[A-Za-z0-9](?:-?[A-Za-z0-9]){1,59}",
+    _REGISTRY: r"[A-Za-z0-9]{5,50}",
     _PIPELINES["source"]: r"[A-Za-z0-9]{5,50}",
     _PIPELINES["target"]: r"[A-Za-z0-9]{5,50}",
 }
@@ -89,6 +90,8 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
     )
     if choice.pipeline_identity == "UserAssigned":
         expected["Microsoft.ManagedIdentity/userAssignedIdentities"] = 2
+    if choice.import_way == "staged":
+        expected[_REGISTRY] = 1
     if choice.events or choice.hosting == "flex":
         expected["Microsoft.EventGrid/systemTopics"] = 1
     if choice.events:
@@ -111,7 +114,7 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
 def _containers(deployed: Deployed) -> Iterator[str]:
     """Those on which somebody has a role, and that of packages."""
     rows = [row for row in roles.rows() if row["identity"].startswith(deployed.choice.side)]
-    granted = {on for row in rows for on in row["on"] if "Blob" in row.get("builtIn", row["role"])}
+    granted = {on for row in rows for on in row["on"] if "Storage Blob" in row.get("builtIn", row["role"])}
     found = {one.name.rpartition("/")[2] for one in deployed.of_type(_CONTAINER)}
     expected = {one for one in granted if " " not in one} | {"app-package"}
     yield from (f"the container {name} is not there" for name in expected - found)
@@ -178,7 +181,7 @@ def _own_roles(deployed: Deployed) -> Iterator[str]:
     found = {
         one.properties.get("roleName", "").rpartition(" ")[2]: one for one in deployed.of_type(_DEFINITION)
     }
-    expected = roles.OWN if deployed.choice.app_roles == "custom" else {}
+    expected = {grant.role: roles.OWN[grant.role] for grant in _expected(deployed) if grant.role in roles.OWN}
     if found.keys() != expected.keys() or len(found) != len(deployed.of_type(_DEFINITION)):
         yield f"the roles of our own are {sorted(found)}, not {sorted(expected)}"
         return
@@ -235,17 +238,23 @@ def _place(scope: str) -> str:
         case "tables":
             return f"{name} table"
         case "registries":
-            return "registry"
+            return "staging registry" if name.endswith("staging") else "registry"
         case "components":
             return "telemetry"
     return name
 
 
+def _expected(deployed: Deployed) -> set[Grant]:
+    choice = deployed.choice
+    return roles.expected(
+        choice.side, access=choice.access, app_roles=choice.app_roles, import_way=choice.import_way
+    )
+
+
 def _grants(deployed: Deployed) -> Iterator[str]:
     """The roles of ``roles.json``, each once, and no others."""
-    choice = deployed.choice
     found = Counter(granted(deployed))
-    expected = Counter(roles.expected(choice.side, access=choice.access, app_roles=choice.app_roles))
+    expected = Counter(_expected(deployed))
     yield from (f"{' '.join(one)} is not granted" for one in expected - found)
     yield from (f"{' '.join(one)} is granted" for one in found - expected)
     for one in deployed.of_type(_ASSIGNMENT):
@@ -318,7 +327,10 @@ _OF_THE_CLOUD: Mapping[str, str] = {
     "CLOUD_NAME": "name",
     "REGISTRY_SCOPE": "registryScope",
 }
-_OF_THE_SOURCE = frozenset({"CLOUD_NAME", "EXPORT_PIPELINE", "PART_SIZE_MIB", "SEQUENCE_FLOORS"})
+_OF_A_SIDE = {
+    "source": {"CLOUD_NAME", "EXPORT_PIPELINE", "PART_SIZE_MIB", "SEQUENCE_FLOORS"},
+    "target": {"IMPORT_PIPELINE", "STAGING_REGISTRY_LOGIN_SERVER", "STAGING_REGISTRY_RESOURCE_ID"},
+}
 _PIPELINE_SETTING = {"source": "EXPORT_PIPELINE", "target": "IMPORT_PIPELINE"}
 
 
@@ -346,6 +358,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         "TRANSFER_ROLE": side,
         "REGISTRY_LOGIN_SERVER": f"{parameters['registryName']}.registry.invalid",
         "REGISTRY_RESOURCE_ID": registry_id,
+        **_staging_settings(deployed, registry_group),
         "SIGNING_KEYS": f"{vault}keys/bundle-signing",
         "AZURE_CLIENT_ID": client["properties"]["clientId"],
         _PIPELINE_SETTING[side]: deployed.one(_PIPELINES[side]).name.rpartition("/")[2],
@@ -353,9 +366,31 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         **{name: _text(parameters[one]) for name, one in _SETTINGS.items() if one in parameters},
     }
     for name, value in expected.items():
-        is_here = side == "source" or name not in _OF_THE_SOURCE
+        is_here = name not in _OF_A_SIDE["target" if side == "source" else "source"]
         if is_here and found.get(name) != value:
             yield f"the setting {name} is {found.get(name)!r}, not {value!r}"
+
+
+def _staging_settings(deployed: Deployed, group: str) -> dict[str, str]:
+    name = f"{deployed.parameters['prefix']}staging"
+    is_staged = deployed.choice.import_way == "staged"
+    staging = f"/subscriptions/{GROUP.subscription_id}/resourceGroups/{group}/providers/{_REGISTRY}/{name}"
+    return {
+        "STAGING_REGISTRY_LOGIN_SERVER": f"{name}.registry.invalid" if is_staged else "",
+        "STAGING_REGISTRY_RESOURCE_ID": staging if is_staged else "",
+    }
+
+
+def _pipeline_place(deployed: Deployed) -> Iterator[str]:
+    """The pipeline is of the registry that it is to work on: at the target perhaps the staging registry."""
+    pipeline = deployed.one(_PIPELINES[deployed.choice.side])
+    is_staged = deployed.choice.import_way == "staged"
+    name = f"{deployed.parameters['prefix']}staging" if is_staged else deployed.parameters["registryName"]
+    if pipeline.name.split("/")[0] != name:
+        yield f"the pipeline is of {pipeline.name.split('/')[0]}, not of {name}"
+    for registry in deployed.of_type(_REGISTRY):
+        if registry.name != name:
+            yield f"the registry {registry.name} is not named {name}"
 
 
 def _text(value: object) -> str:
@@ -394,6 +429,11 @@ RELATIONS = (
         _own_roles,
         "a role allows what is needed",
         f"{_LEARN}role-based-access-control/custom-roles",
+    ),
+    Relation(
+        _pipeline_place,
+        "nothing comes into the real registry that was not proven in the staging registry",
+        "docs/adr/0018-staged-import.md",
     ),
     Relation(
         _grants,

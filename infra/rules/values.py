@@ -479,6 +479,17 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
         ("properties.target.keyVaultUri", _by("SasToken", _secret_id), "where the SAS is"),
         ("properties.options", ["OverwriteBlobs"], "a run that is made anew writes over what the first left"),
     ),
+    ("Microsoft.ContainerRegistry/registries", _TRANSFER): (
+        ("sku", {"name": "Premium"}, "only such a registry has pipelines"),
+        ("properties.adminUserEnabled", False, "nobody comes by a password"),
+        ("properties.anonymousPullEnabled", False, "what is not proven is for nobody"),
+        (
+            "location",
+            lambda deployed, _resource: deployed.parameters.get("registryLocation", deployed.location),
+            "that of the registry",
+        ),
+        ("tags", _tags, "who pays for it"),
+    ),
     ("Microsoft.ContainerRegistry/registries/importPipelines", _TRANSFER): (
         ("identity", _pipeline_identity, "who comes to the storage or the vault"),
         (

@@ -134,6 +134,10 @@ class RoleAssignments:
         """Whether a role, as in an assignment, is one for data in storage."""
         return _last_part(role) in self._definitions
 
+    def name_of(self, assignment: RoleAssignment) -> str:
+        """The name of the role that is assigned."""
+        return self._definitions[_last_part(assignment.role)].name
+
     def assign(self, assignment: RoleAssignment) -> None:
         """Give a role; nothing happens if it is given already.
 

@@ -11,12 +11,14 @@ from airgap.policy import TrustPolicy
 from airgap.readiness import (
     Check,
     judge_container,
+    judge_image_import,
     judge_own_keys,
     judge_pipeline,
     judge_policy,
     judge_registry,
     judge_settings,
     judge_signing,
+    judge_staging,
     judge_table,
     unanswered,
 )
@@ -168,6 +170,8 @@ JUDGES: dict[str, Callable[[ServiceError | None], Check]] = {
     "signing-keys": lambda error: judge_signing(["k1"], error),
     "container-work": lambda error: judge_container("work", "write", error),
     "journal-table": judge_table,
+    "staging-registry": lambda error: judge_staging("staging.azurecr.io", error),
+    "image-import": lambda error: judge_image_import("target.azurecr.io", error),
     "registry": lambda error: judge_registry("target.azurecr.io", error),
     "pipeline": lambda error: judge_pipeline("target", "import01", imports(), error, container_url=URL)[0],
 }

@@ -25,7 +25,7 @@ from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
 from function_app.oci import Descriptor, TagState
-from function_app.ports import BlobStat, Ports, SourceSide, TargetSide
+from function_app.ports import BlobStat, Ports, SourceSide, Staged, TargetSide
 from function_app.settings import SourceSettings, TargetSettings
 from function_app.source import activities as source_activities
 from function_app.source import orchestrators as source_orchestrators
@@ -388,16 +388,28 @@ def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlo
     return side, blobs, registry
 
 
-def make_target(policy_json: bytes, *, key: SigningKey | None = None) -> tuple[TargetSide, MemoryBlobs]:
+STAGING = {
+    "STAGING_REGISTRY_LOGIN_SERVER": "staging.azurecr.example",
+    "STAGING_REGISTRY_RESOURCE_ID": f"{RESOURCE_ID}staging",
+}
+
+
+def make_target(
+    policy_json: bytes, *, key: SigningKey | None = None, is_staged: bool = False
+) -> tuple[TargetSide, MemoryBlobs]:
     """A target whose import does nothing but succeed; its registry is a :class:`MemoryRegistry`."""
     blobs = MemoryBlobs()
     pipelines = MemoryPipelines(lambda _: succeeded())
     pipelines.pipelines["importPipelines", ENVIRONMENT["IMPORT_PIPELINE"]] = import_pipeline()
+    environment = ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()} | (STAGING if is_staged else {})
+    registry, staging = MemoryRegistry(), MemoryRegistry()
+    staged = Staged(registry=staging, imports=MemoryImageImports(staging, registry))
     side = TargetSide(
-        settings=TargetSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()}),
+        settings=TargetSettings.from_environment(environment),
+        staged=staged if is_staged else None,
         blobs=blobs,
         projection=MemoryProjection(),
-        registry=MemoryRegistry(),
+        registry=registry,
         pipelines=pipelines,
         signing=LocalKeys([key or new_key()]),
     )

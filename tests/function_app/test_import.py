@@ -84,6 +84,7 @@ class Target:
             runs_at_once=5,
             hashes_at_once=8,
             release_timeout_s=self.release_timeout_s,
+            is_staged=self.side.staged is not None,
         )
         return self.host.run("import_bundle", dump(order), instance or f"import{self.instances:04d}")
 

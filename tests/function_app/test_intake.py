@@ -52,6 +52,7 @@ def test_first_event_starts_the_import_with_the_path_and_never_the_content() -> 
         "runsAtOnce": 5,
         "hashesAtOnce": 8,
         "releaseTimeoutS": 604800,
+        "isStaged": False,
     }
 
 

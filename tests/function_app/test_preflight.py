@@ -14,11 +14,18 @@ import pytest
 from airgap.errors import Code, ServiceError
 from function_app.azure import wiring
 from function_app.http import preflight
-from function_app.ports import Ports
+from function_app.ports import Ports, TargetSide
 from function_app.preflight import CONTAINERS, check_side
 from function_app.settings import SourceSettings, TargetSettings
 from tests.bundles import make_policy, new_key
-from tests.function_app.memory import ENVIRONMENT, MemoryBlobs, make_source, make_target
+from tests.function_app.memory import (
+    ENVIRONMENT,
+    MemoryBlobs,
+    MemoryImageImports,
+    MemoryRegistry,
+    make_source,
+    make_target,
+)
 
 ROOT = Path(__file__).parents[2]
 URL = "https://account.blob.core.windows.net/transfer"
@@ -260,3 +267,34 @@ def test_ports_are_made_of_the_settings_though_the_policy_is_missing(monkeypatch
 def test_other_methods_and_parameters_are_refused() -> None:
     assert call("refuse_preflight_method", method="POST").status_code == 405
     assert call(params={"fix": "1"}).status_code == 400
+
+
+def staged_checks(problem: Callable[[TargetSide], None] = lambda _: None) -> dict[str, bool]:
+    """Which checks of a target that imports in stages are right."""
+    side, _ = make_target(POLICY, key=TARGET_KEY, is_staged=True)
+    problem(side)
+    found = check_side("target", side, {}, now=datetime.now(UTC))
+    return {check.id: check.is_ok for check in found}
+
+
+def test_staging_registry_and_the_way_out_of_it_are_checked_where_imports_are_staged() -> None:
+    checks = staged_checks()
+    assert checks["staging-registry"]
+    assert checks["image-import"]
+
+
+def test_staging_registry_that_cannot_be_emptied_is_told() -> None:
+    def keep(side: TargetSide) -> None:
+        assert side.staged is not None
+        assert isinstance(side.staged.registry, MemoryRegistry)
+        side.staged.registry.is_kept = True
+
+    assert not staged_checks(keep)["staging-registry"]
+
+
+@pytest.mark.parametrize(("code", "is_ok"), [(Code.SERVICE_DENIED, False), (Code.IMAGE_IMPORT_FAILED, True)])
+def test_who_may_not_bring_anything_over_is_told_and_who_is_told_that_nothing_is_there_may(
+    code: Code, is_ok: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryImageImports, "begin", refuse(code))
+    assert staged_checks()["image-import"] is is_ok

@@ -9,7 +9,7 @@ from airgap.ledger import Floor
 from function_app.roles import build_app
 from function_app.settings import SourceSettings, TargetSettings, read_role
 from tests.bundles import default_key, make_policy
-from tests.function_app.memory import ENVIRONMENT, RESOURCE_ID
+from tests.function_app.memory import ENVIRONMENT, RESOURCE_ID, STAGING
 
 POLICY = make_policy([default_key()]).decode()
 BLOB = "TransferStorage__blobServiceUri"
@@ -64,6 +64,32 @@ def test_end_of_the_sas_is_a_time_as_a_sas_has_it(value: str, expected: datetime
 def test_missing_setting_of_the_target_is_named(name: str) -> None:
     environment = {k: v for k, v in (ENVIRONMENT | {"TRUST_POLICY": POLICY}).items() if k != name}
     assert_refused(TargetSettings, environment, name)
+
+
+def test_pipeline_of_a_staged_import_is_that_of_the_staging_registry() -> None:
+    settings = TargetSettings.from_environment(ENVIRONMENT | STAGING)
+    assert settings.pipeline_resource_id == f"{RESOURCE_ID}staging/importPipelines/import01"
+    assert settings.registry_resource_id == RESOURCE_ID
+    assert settings.pipeline_registry == settings.staging_registry
+    assert TargetSettings.from_environment(ENVIRONMENT).staging_registry is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STAGING_REGISTRY_LOGIN_SERVER", ""),
+        ("STAGING_REGISTRY_LOGIN_SERVER", "https://r.azurecr.io"),
+        ("STAGING_REGISTRY_LOGIN_SERVER", ENVIRONMENT["REGISTRY_LOGIN_SERVER"]),
+        ("STAGING_REGISTRY_RESOURCE_ID", ""),
+        ("STAGING_REGISTRY_RESOURCE_ID", "/subscriptions/s/registries/r"),
+        ("STAGING_REGISTRY_RESOURCE_ID", RESOURCE_ID.upper().replace("MICROSOFT", "Microsoft")),
+    ],
+)
+def test_registry_itself_is_never_the_one_that_is_emptied(name: str, value: str) -> None:
+    """Nor is one that is half told of."""
+    assert_refused(TargetSettings, ENVIRONMENT | STAGING | {name: value}, name)
+    _, faults = TargetSettings.survey(ENVIRONMENT | STAGING | {name: value})
+    assert [*faults] == [name]
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,19 @@ MUTANTS = list(mutants())
 LEAST = 1500
 """So many there are at least: fewer would mean that something is not taken out any more."""
 
-CHOICES = tuple(
-    choice
-    for side in SIDES
-    for choice in (
-        Choice(side=side, has_defaults=False),
-        Choice(side=side, hosting="flex", access="SasToken", app_roles="builtIn"),
-        Choice(side=side),
-        Choice(side=side, events="eventGrid", pipeline_identity="UserAssigned"),
-    )
+CHOICES = (
+    *(
+        choice
+        for side in SIDES
+        for choice in (
+            Choice(side=side, has_defaults=False),
+            Choice(side=side, hosting="flex", access="SasToken", app_roles="builtIn"),
+            Choice(side=side),
+            Choice(side=side, events="eventGrid", pipeline_identity="UserAssigned"),
+        )
+    ),
+    Choice(side="target", import_way="staged", has_defaults=False),
+    Choice(side="target", import_way="staged", access="SasToken", app_roles="builtIn"),
 )
 """Together they deploy every resource, and pass every parameter."""
 

@@ -1,0 +1,255 @@
+"""Target, of a staged import: what the staging registry holds, and how the signed part of it comes over.
+
+The staging registry belongs to one import at a time, whatever its channel: the app empties it first, the
+pipeline imports into it, what is there is held against the manifest, the signed digests are brought into the
+real registry, then the tags, and it is emptied again. So nothing is proven by what another import has left
+behind, and nothing that the manifest does not name ever comes into the real registry
+(``docs/adr/0018-staged-import.md``).
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator
+
+import msgspec
+
+from airgap.errors import Code, PolicyRefusal, ServiceError
+from airgap.fields import parse_time
+from airgap.manifest import Artifact
+from airgap.pipeline_runs import RunState, judge_run
+from airgap.receipt import MAX_UNDECLARED
+from function_app.durable.outcomes import Failed, Pending, Refused
+from function_app.durable.stopping import require_going
+from function_app.messages import Item
+from function_app.oci import list_manifests
+from function_app.ports import Staged, StagingRegistry, TargetSide
+from function_app.storage.paths import STAGING_RUNS, WORK
+from function_app.storage.turns import STAGING_QUEUE, Turns
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.admission import declared_folder
+from function_app.target.importing import require_fit_pipeline
+from function_app.target.proving import SURVEY, judge_proofs, look_up, read_declared
+from function_app.target.wire import (
+    Brought,
+    Crossing,
+    Declared,
+    Emptied,
+    Judging,
+    LookedUp,
+    Proven,
+    StagingTurn,
+    Survey,
+    Surveyed,
+    Upload,
+)
+
+STAGED_PROOFS = "staged-proofs/"
+_REPOSITORIES_AT_ONCE = 50
+_OPERATIONS_AT_ONCE = 10
+"""Of a group of artifacts; groups are brought over side by side."""
+_ATTEMPTS = 3
+_LOG = logging.getLogger(__name__)
+
+
+def _staged(side: TargetSide) -> Staged:
+    if side.staged is None:
+        raise ServiceError(Code.STAGING_UNFIT, "the app is not told of the staging registry any more")
+    return side.staged
+
+
+def take_staging(side: TargetSide, order: Judging) -> StagingTurn | Pending:
+    """Take the turn of the staging registry, or be ``pending``; who has asked first is first.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+    """
+    require_going(side.blobs, order.instance)
+    turns = Turns(side.blobs, STAGING_QUEUE)
+    turns.enter(int(parse_time(order.now).timestamp()), order.instance)
+    return StagingTurn() if turns.take(order.instance) else Pending()
+
+
+def empty_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
+    """Delete everything from the staging registry, some repositories at a time, until it is seen to be empty.
+
+    It waits for the runs of imports that were given up: they would go on bringing things in.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: it is not this import's turn, and another's content stays.
+        ServiceError: ``STAGING_UNFIT``: the app may not delete there; ``PIPELINE_UNFIT``: the registry that
+            the app is told of has no import pipeline of ours, so that it is taken for another.
+    """
+    registry = _staged(side).registry
+    if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):
+        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{order.instance} has not the turn to empty it")
+    require_fit_pipeline(side)
+    if _is_written_to(side):
+        return Pending()
+    found = list(itertools.islice(registry.repositories(), _REPOSITORIES_AT_ONCE))
+    for repository in found:
+        try:
+            registry.delete_repository(repository)
+        except ServiceError as error:
+            if error.code.is_retryable:
+                raise
+            raise ServiceError(Code.STAGING_UNFIT, f"it cannot be emptied: {error.detail}") from error
+    return Pending() if found else Emptied()
+
+
+def _is_written_to(side: TargetSide) -> bool:
+    """Whether a run goes on; the note of one that has ended is removed."""
+    for name in list(side.blobs.list_names(WORK, STAGING_RUNS)):
+        properties = side.pipelines.get_run(name.removeprefix(STAGING_RUNS))
+        if properties is not None and judge_run(properties)[0] is RunState.ACTIVE:
+            return True
+        side.blobs.delete(WORK, name)
+    return False
+
+
+def leave_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
+    """Empty the staging registry, as :func:`empty_staging`, and give its turn back."""
+    if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):  # given back by an earlier delivery
+        return Emptied()
+    emptied = empty_staging(side, order)
+    if isinstance(emptied, Emptied):
+        Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
+    return emptied
+
+
+def prove_staged(side: TargetSide, order: Item) -> LookedUp:
+    """Ask the staging registry for every digest and tag of a group of artifacts."""
+    require_going(side.blobs, order.owner)
+    work = WorkFolder(side.blobs, order.owner)
+    look_up(_staged(side).registry, work, _group(work, order.number), STAGED_PROOFS)
+    return LookedUp()
+
+
+def survey_staging(side: TargetSide, order: Upload) -> Surveyed | Pending:
+    """List what is in the staging registry and not declared, some repositories at a time.
+
+    Whatever the runs reported: the registry was empty before them, and nobody else imports into it. What a
+    declared index lists belongs to it.
+    """
+    require_going(side.blobs, order.instance)
+    registry, work = _staged(side).registry, WorkFolder(side.blobs, order.instance)
+    survey = work.find(SURVEY, Survey) or Survey(after="", undeclared=(), undeclared_count=0)
+    rest = (name for name in registry.repositories() if name > survey.after)
+    names = list(itertools.islice(rest, _REPOSITORIES_AT_ONCE))
+    declared = _declared_in(work, frozenset(names))
+    found = [one for name in names for one in _undeclared_in(registry, name, declared.get(name, []))]
+    if found:
+        _LOG.error(
+            "%s: %s: %d artifacts are in the staging registry and not declared, such as %s",
+            Code.UNDECLARED_ARTIFACTS.name,
+            order.instance,
+            len(found),
+            found[0],
+        )
+    work.put(
+        SURVEY,
+        Survey(
+            after=names[-1] if names else survey.after,
+            undeclared=(*survey.undeclared, *found)[:MAX_UNDECLARED],
+            undeclared_count=survey.undeclared_count + len(found),
+        ),
+    )
+    return Pending() if len(names) == _REPOSITORIES_AT_ONCE else Surveyed()
+
+
+def _declared_in(work: WorkFolder, repositories: frozenset[str]) -> dict[str, list[Artifact]]:
+    found: dict[str, list[Artifact]] = {}
+    for group in work.all(declared_folder(), Declared):
+        for artifact in read_declared(group):
+            if artifact.repository in repositories:
+                found.setdefault(artifact.repository, []).append(artifact)
+    return found
+
+
+def _undeclared_in(registry: StagingRegistry, repository: str, declared: list[Artifact]) -> Iterator[str]:
+    present = list(registry.digests(repository))
+    known = {artifact.digest for artifact in declared}
+    if not known.issuperset(present):
+        open_ones = [digest for digest in present if digest in known]
+        while open_ones:
+            digest = open_ones.pop()
+            about = f"{repository}@{digest}"
+            children = {one.digest for one in list_manifests(registry.manifest(repository, digest), about)}
+            open_ones += (children - known) & set(present)
+            known |= children
+    return (f"{repository}@{digest}" for digest in present if digest not in known)
+
+
+def conclude_staged(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
+    """Judge what is in the staging registry, as :func:`~function_app.target.proving.conclude_import` does.
+
+    Of what is refused here nothing has come into the real registry.
+    """
+    require_going(side.blobs, order.instance)
+    found = judge_proofs(WorkFolder(side.blobs, order.instance), STAGED_PROOFS)
+    if isinstance(found, Proven):
+        return found
+    where = (
+        f"in the staging registry, from which nothing was brought into {side.settings.registry_login_server}"
+    )
+    return msgspec.structs.replace(found, detail=f"{where}: {found.detail}"[:500])
+
+
+def bring_digests(side: TargetSide, order: Item) -> Brought | Pending:
+    """Bring the digests of a group of artifacts into the real registry, without a tag; ``pending`` meanwhile.
+
+    What is there already is not asked for, so that a repeat brings the rest only.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        ServiceError: ``IMAGE_IMPORT_FAILED``: one of them failed three times.
+    """
+    return _bring(side, order, "digests")
+
+
+def bring_tags(side: TargetSide, order: Item) -> Brought | Pending:
+    """Set the signed tags of a group of artifacts in the real registry, wherever they point now.
+
+    Raises:
+        PolicyRefusal, ServiceError: as :func:`bring_digests`.
+    """
+    return _bring(side, order, "tags")
+
+
+def _bring(side: TargetSide, order: Item, what: str) -> Brought | Pending:
+    require_going(side.blobs, order.owner)
+    staged, work = _staged(side), WorkFolder(side.blobs, order.owner)
+    group = _group(work, order.number)
+    name = f"crossing/{what}/{group.removeprefix(declared_folder())}"
+    noted = work.find(name, Crossing) or Crossing(done=(), operations={}, attempts={})
+    done, operations, attempts = set(noted.done), dict(noted.operations), dict(noted.attempts)
+    artifacts = {one.reference: one for one in read_declared(work.get(group, Declared))}
+    for reference, artifact in artifacts.items():
+        tags = artifact.tags if what == "tags" else ()
+        if reference in done:
+            continue
+        if _is_there(side, artifact, tags if what == "tags" else (artifact.digest,)):
+            done.add(reference)
+            operations.pop(reference, None)
+            continue
+        operation = operations.get(reference)
+        if operation is not None:
+            why = staged.imports.failure(operation) if operation else "it was done, and is not there"
+            if why is None:
+                continue
+            del operations[reference]
+            attempts[reference] = attempts.get(reference, 0) + 1
+            if attempts[reference] >= _ATTEMPTS:
+                raise ServiceError(Code.IMAGE_IMPORT_FAILED, f"{reference}: {why}")
+        if len(operations) < _OPERATIONS_AT_ONCE:
+            operations[reference] = staged.imports.begin(artifact.repository, artifact.digest, tags) or ""
+    work.put(name, Crossing(done=tuple(sorted(done)), operations=operations, attempts=attempts))
+    return Brought() if len(done) == len(artifacts) else Pending()
+
+
+def _is_there(side: TargetSide, artifact: Artifact, references: tuple[str, ...]) -> bool:
+    found = (side.registry.resolve(artifact.repository, reference) for reference in references)
+    return all(one is not None and one.digest == artifact.digest for one in found)
+
+
+def _group(work: WorkFolder, number: int) -> str:
+    return list(work.names(declared_folder()))[number]
