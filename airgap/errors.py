@@ -116,6 +116,11 @@ class Code(Enum):
         False,
         "Make the release anew with offline-mover sign; it does not follow docs/format.md.",
     )
+    CHECK_MALFORMED = (
+        35,
+        False,
+        "Have the check answer as docs/format.md says, about exactly what it was asked.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
@@ -202,6 +207,11 @@ class Code(Enum):
         False,
         "Start a new transfer: the source gave this number up, and a later bundle of the channel says so.",
     )
+    CHECK_FAILED = (
+        66,
+        False,
+        "Look at what the check has found, at the source; order a new transfer without it.",
+    )
 
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")
@@ -284,6 +294,11 @@ class Code(Enum):
         104,
         True,
         "Give the app its roles on the staging registry: deploy the side's template again. The import waits.",
+    )
+    CHECK_UNAVAILABLE = (
+        105,
+        False,
+        "See to it that the check answers, as the message says; then order a new transfer.",
     )
 
     @property

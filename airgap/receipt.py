@@ -136,39 +136,51 @@ class CheckResult:
     Args:
         name: of the check, as the target's settings call it.
         passed: whether it had no objection.
-        detail: for a person, at most 500 characters.
+        detail: for a person, at most 500 characters: of what it has found, or why it gave no answer.
+        scanner: what looked, by its own word; ``None`` where it gave no answer.
+        answer_sha256: hex, of the answer as it came; likewise.
         checked_at: when it ended.
     """
 
     name: str
     passed: bool
     detail: str
+    scanner: str | None
+    answer_sha256: str | None
     checked_at: datetime
 
     def __post_init__(self) -> None:
         _READ.text(self.name, "name", limit=64)
         _READ.flag(self.passed, "passed")
         _READ.note(self.detail, "detail")
+        _READ.optional_text(self.scanner, "scanner", limit=128)
+        _READ.optional_text(self.answer_sha256, "answerDigest", pattern=fields.SHA256_HEX)
+        if (self.scanner is None) != (self.answer_sha256 is None) or (self.passed and self.scanner is None):
+            _READ.refuse("answerDigest", "passed, or by a scanner, and without an answer")
         _READ.moment(self.checked_at, "checkedAt")
 
     def to_json(self) -> dict[str, Any]:
-        """The object ``{"name", "passed", "detail", "checkedAt"}``."""
+        """The object ``{"name", "passed", "detail", "scanner", "answerDigest", "checkedAt"}``."""
         return {
             "name": self.name,
             "passed": self.passed,
             "detail": self.detail,
+            "scanner": self.scanner,
+            "answerDigest": None if self.answer_sha256 is None else f"sha256:{self.answer_sha256}",
             "checkedAt": format_time(self.checked_at),
         }
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read one element of ``checks``."""
-        value = _READ.members(raw, where, "name", "passed", "detail", "checkedAt")
+        value = _READ.members(raw, where, "name", "passed", "detail", "scanner", "answerDigest", "checkedAt")
         with _READ.within(where):
             return cls(
                 name=value["name"],
                 passed=value["passed"],
                 detail=value["detail"],
+                scanner=value["scanner"],
+                answer_sha256=_READ.optional_sha256(value["answerDigest"], "answerDigest"),
                 checked_at=_READ.time(value["checkedAt"], "checkedAt"),
             )
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from securesystemslib.signer import Signer
 
+from airgap.checks import Check
 from airgap.states import Kind, State
 from function_app.oci import Descriptor, TagState
 from function_app.settings import Settings, SourceSettings, TargetSettings
@@ -221,6 +222,24 @@ class PipelineService(Protocol):
         """
 
 
+class Checks(Protocol):
+    """Services of the target's own that look at a verified bundle before it is imported."""
+
+    def ask(self, check: Check, question: bytes) -> bytes | None:
+        """Ask a check, as the app; may be asked the same any number of times.
+
+        Args:
+            check: where it is, and for whom the token is made out.
+            question: :meth:`airgap.checks.CheckQuestion.to_bytes`.
+
+        Returns:
+            The answer, at most 64 KiB and not looked into; ``None`` while the check does not know yet.
+
+        Raises:
+            ServiceError: it gave neither: whatever the code, it may do so later.
+        """
+
+
 class SigningKeys(Protocol):
     """The private keys that this side signs with."""
 
@@ -350,5 +369,6 @@ class TargetSide(Ports):
     """
 
     settings: TargetSettings
+    checks: Checks
     staged: Staged | None = None
     """``None``: the pipeline imports into the real registry at once."""

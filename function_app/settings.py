@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import airgap
 from airgap import parts
+from airgap.checks import Check, read_checks
 from airgap.errors import AirgapError, Code, OperatorError, UntrustedInputError
 from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.ledger import Floor
@@ -206,6 +207,10 @@ class TargetSettings(Settings):
     """How long people have to release a bundle, from when it was verified."""
     staging_login_server: str | None
     staging_resource_id: str | None
+    checks: tuple[Check, ...]
+    """What is asked about a verified bundle before it is imported, one after the other."""
+    check_timeout_s: int
+    """How long they have to answer, all of them."""
 
     pipeline_kind: ClassVar[str] = "importPipelines"
 
@@ -230,7 +235,19 @@ class TargetSettings(Settings):
             "staging_login_server": read.beside(server, resource, "REGISTRY_LOGIN_SERVER", LOGIN_SERVER),
             "staging_resource_id": read.beside(resource, server, "REGISTRY_RESOURCE_ID", _ACR_RESOURCE_ID),
             "release_timeout_s": read.integer("RELEASE_TIMEOUT_S", 7 * _DAY_S, least=60, most=90 * _DAY_S),
+            "checks": read.checks("CHECKS"),
+            "check_timeout_s": read.integer("CHECK_TIMEOUT_S", _DAY_S, least=60, most=30 * _DAY_S),
         }
+
+
+def _require_https(name: str, value: str) -> None:
+    try:
+        address = urlsplit(value)
+        is_plain = bool(address.hostname) and address.port != 0
+    except ValueError:
+        is_plain = False
+    if not is_plain or address.scheme != "https" or address.query or address.fragment or address.username:
+        refuse(name, "not an https URL without user name, query and fragment")
 
 
 @dataclass(frozen=True)
@@ -255,13 +272,7 @@ class _Reader:
         value = self.optional(name) or default
         if value is None:
             refuse(name, "missing")
-        try:
-            address = urlsplit(value)
-            is_plain = bool(address.hostname) and address.port != 0
-        except ValueError:
-            is_plain = False
-        if not is_plain or address.scheme != "https" or address.query or address.fragment or address.username:
-            refuse(name, "not an https URL without user name, query and fragment")
+        _require_https(name, value)
         return value.rstrip("/")
 
     def beside(self, name: str, partner: str, first: str, pattern: re.Pattern[str]) -> str | None:
@@ -315,6 +326,17 @@ class _Reader:
         except UntrustedInputError as error:
             refuse(name, error.detail)
 
+    def checks(self, name: str) -> tuple[Check, ...]:
+        """An array of ``{"name", "url", "scope"}``, each with an https URL."""
+        value = (self.optional(name) or "[]").encode("utf-8", "surrogatepass")
+        try:
+            checks = read_checks(value)
+        except UntrustedInputError as error:
+            refuse(name, error.detail)
+        for check in checks:
+            _require_https(f"{name}, {check.name}", check.url)
+        return checks
+
     def policy(self, name: str) -> TrustPolicy:
         value = self.optional(name)
         if value is None:
@@ -360,6 +382,9 @@ class _Surveyor(_Reader):
 
     def floors(self, name: str) -> dict[str, Floor]:
         return dict(self._or({}, super().floors, name))
+
+    def checks(self, name: str) -> tuple[Check, ...]:
+        return tuple(self._or((), super().checks, name))
 
     def policy(self, name: str) -> TrustPolicy:
         return cast("TrustPolicy", self._or(None, super().policy, name))

@@ -74,6 +74,12 @@ param callers string = 'functionKeys'
 @minValue(60)
 @maxValue(7776000)
 param releaseTimeoutSeconds int = 604800
+@description('Services that look at a verified bundle before it is imported: [{ name, url, scope }].')
+param checks array = []
+@description('How long they have to answer, all of them.')
+@minValue(60)
+@maxValue(2592000)
+param checkTimeoutSeconds int = 86400
 
 var pipelineName = 'airgap01'
 var isStaged = importWay == 'staged'
@@ -225,6 +231,8 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
+      CHECKS: empty(checks) ? '' : string(checks)
+      CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
@@ -257,6 +265,8 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
+      CHECKS: empty(checks) ? '' : string(checks)
+      CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope

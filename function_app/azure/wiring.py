@@ -10,6 +10,7 @@ from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 
 from function_app.azure.arm import AzureImageImports, AzurePipelines
 from function_app.azure.blob import AzureBlobs
+from function_app.azure.checks import HttpChecks
 from function_app.azure.keyvault import VaultKeys
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
@@ -54,15 +55,16 @@ def surveyed_side() -> tuple[Ports | None, Mapping[str, str]]:
 
 def _target_side(settings: TargetSettings) -> TargetSide:
     staging, staged = settings.staging_registry, None
+    credential = _credential(settings)
     if staging is not None:
-        credential = _credential(settings)
         staged = Staged(
             registry=_registry(settings, staging.login_server, credential),
             imports=AzureImageImports(
                 source_id=staging.resource_id, **_arm(settings, settings.registry_resource_id, credential)
             ),
         )
-    return TargetSide(settings=settings, staged=staged, **_ports(settings))
+    checks = HttpChecks(credential)
+    return TargetSide(settings=settings, staged=staged, checks=checks, **_ports(settings))
 
 
 def _ports(settings: Settings) -> dict[str, Any]:

@@ -114,7 +114,10 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     work = WorkFolder(side.blobs, order.instance)
     envelope = admitted_envelope(side.blobs, order.envelope_sha256)
     noted = work.get(VERDICT, VerdictNote)
-    accepted = Accepted(needs_release=needs_release(side, str(noted.channel)))
+    accepted = Accepted(
+        checks=tuple(check.name for check in side.settings.checks),
+        needs_release=needs_release(side, str(noted.channel)),
+    )
     if number_taken(side, noted, order.instance) is not None:
         return accepted
     verdict = judge_bundle(side, order, envelope)

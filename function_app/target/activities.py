@@ -9,6 +9,7 @@ from function_app.ports import TargetSide
 from function_app.target import (
     acceptance,
     admission,
+    checking,
     closing,
     custody,
     importing,
@@ -27,6 +28,7 @@ STEPS: Table[TargetSide] = {
     wire.TAKE_TURN: acceptance.take_turn,
     wire.HASH_STAGED_PARTS: verifying.hash_staged_parts,
     wire.ACCEPT_BUNDLE: acceptance.accept_bundle,
+    wire.RUN_CHECK: checking.run_check,
     wire.CLEAR_BUNDLE: releasing.clear_bundle,
     wire.PROMOTE_BLOB: importing.promote_blob,
     wire.START_IMPORT_RUN: importing.start_import_run,

@@ -1,6 +1,7 @@
 """Target, last steps: record the decision, sign the receipt, clean up."""
 
 import itertools
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,7 @@ from airgap.carried_receipt import decision_name, receipt_folder
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
-from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict, Release
+from airgap.receipt import CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import Kind, State
 from airgap.verify import CountedKey
 from function_app.durable.outcomes import Pending
@@ -32,10 +33,12 @@ from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import MISSING_NUMBERS, number_taken
 from function_app.target.admission import VERDICT
+from function_app.target.checking import CHECKS
 from function_app.target.damage_notes import gravest_noted, listed_damages
 from function_app.target.proving import noted_proofs, noted_undeclared
 from function_app.target.releasing import RELEASES
 from function_app.target.wire import (
+    CheckNote,
     Cleaned,
     Closing,
     Decided,
@@ -146,6 +149,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         signers=tuple(
             CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
         ),
+        checks=tuple(_check_results(work)),
         releases=tuple(Release.from_json(one, RELEASES) for one in (released.releases if released else ())),
         artifacts=tuple(noted_proofs(work)),
         undeclared=undeclared,
@@ -158,6 +162,19 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
     side.blobs.create(RECEIPTS, name, envelope.to_bytes())
     return Issued(receipt=f"{RECEIPTS}/{name}")
+
+
+def _check_results(work: WorkFolder) -> Iterator[CheckResult]:
+    for name in work.names(CHECKS):
+        noted = work.get(name, CheckNote)
+        yield CheckResult(
+            name=name.removeprefix(CHECKS),
+            passed=noted.passed,
+            detail=noted.detail,
+            scanner=noted.scanner,
+            answer_sha256=noted.answer_sha256,
+            checked_at=parse_time(noted.checked_at),
+        )
 
 
 def _may_have_brought(side: TargetSide, order: Closing) -> bool:

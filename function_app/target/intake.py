@@ -88,6 +88,7 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, now: datet
         is_staged=settings.staging_registry is not None,
         hashes_at_once=settings.hashes_at_once,
         release_timeout_s=settings.release_timeout_s,
+        check_timeout_s=settings.check_timeout_s,
     )
     if instance is None or not await asyncio.to_thread(_has_place, side, order, instance, raw, now):
         return None

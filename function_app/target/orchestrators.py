@@ -34,6 +34,9 @@ _TURN = Patience(pause_s=5, longest_pause_s=60)
 _RELEASE = Patience(pause_s=5, longest_pause_s=60)
 """The activity knows the time that people have, and says what is missing when it is over."""
 
+_CHECK = Patience(pause_s=5, longest_pause_s=60)
+"""Likewise."""
+
 _SOON = Patience(pause_s=5, longest_pause_s=60, at_most_s=900)
 """So long a receipt waits for the upload to be put away, since whoever reads it may push again at once; and,
 of an import that broke off, for the registry to say what it holds."""
@@ -105,7 +108,7 @@ def _verify_and_import(context: Any, upload: wire.Upload, order: wire.ImportOrde
     )
     accepted = yield from step(context, wire.ACCEPT_BUNDLE, _judging(context, upload))
     yield from recorded(context, Kind.IMPORTS, owner, State.VERIFIED)
-    facts = (yield from _released(context, upload, order)) if accepted.needs_release else {}
+    facts = yield from _cleared(context, upload, order, accepted)
     yield from recorded(context, Kind.IMPORTS, owner, State.PROMOTING, facts)
     yield from for_each(
         context, wire.PROMOTE_BLOB, owner=owner, count=inspected.blobs, at_once=order.runs_at_once
@@ -169,14 +172,43 @@ def _import_staged(
     return "" if left is None else f"; the staging registry is not empty: {left.code}"
 
 
-def _released(context: Any, upload: wire.Upload, order: wire.ImportOrder) -> Flow[dict[str, Any]]:
-    """Wait for people to release the bundle; who did. The channel's turn is kept, so its order is, too."""
+def _cleared(
+    context: Any, upload: wire.Upload, order: wire.ImportOrder, accepted: wire.Accepted
+) -> Flow[dict[str, Any]]:
+    """Have others look at the bundle and people release it, where that is asked for; what they said.
+
+    Both may take days, so it is judged again afterwards. The channel's turn is kept, so its order is, too.
+    """
+    facts: dict[str, Any] = {}
+    if accepted.checks:
+        facts["checks"] = yield from _checked(context, upload, order, accepted.checks)
+    if not accepted.checks and not accepted.needs_release:
+        return facts
     until = format_time(replay_clock(context) + timedelta(seconds=order.release_timeout_s))
-    yield from recorded(context, Kind.IMPORTS, upload.instance, State.AWAITING_RELEASE, {"until": until})
+    if accepted.needs_release:
+        yield from recorded(context, Kind.IMPORTS, upload.instance, State.AWAITING_RELEASE, {"until": until})
     judging = _judging(context, upload)
     clearing = wire.Clearing(**msgspec.structs.asdict(judging), until=until)
     cleared = yield from awaited(context, wire.CLEAR_BUNDLE, clearing, _RELEASE)
-    return {"releases": list(cleared.releases)}
+    if accepted.needs_release:
+        facts["releases"] = list(cleared.releases)
+    return facts
+
+
+def _checked(
+    context: Any, upload: wire.Upload, order: wire.ImportOrder, checks: tuple[str, ...]
+) -> Flow[list[dict[str, Any]]]:
+    """Ask one check after the other; what each has looked with."""
+    until = format_time(replay_clock(context) + timedelta(seconds=order.check_timeout_s))
+    facts = {"checks": list(checks), "until": until}
+    yield from recorded(context, Kind.IMPORTS, upload.instance, State.CHECKING, facts)
+    passed: list[dict[str, Any]] = []
+    for name in checks:
+        judging = _judging(context, upload)
+        checking = wire.Checking(**msgspec.structs.asdict(judging), check=name, until=until)
+        checked = yield from awaited(context, wire.RUN_CHECK, checking, _CHECK)
+        passed.append({"name": name, "scanner": checked.scanner, "answerSha256": checked.answer_sha256})
+    return passed
 
 
 def _judging(context: Any, upload: wire.Upload) -> wire.Judging:

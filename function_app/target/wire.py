@@ -17,6 +17,7 @@ class ImportOrder(Message, frozen=True):
     runs_at_once: int
     hashes_at_once: int
     release_timeout_s: int
+    check_timeout_s: int
     is_staged: bool = False
     """Whether it is imported into a staging registry first."""
 
@@ -40,6 +41,14 @@ class Judging(Upload, frozen=True):
 class Clearing(Judging, frozen=True):
     """The same, and until when people may release the bundle."""
 
+    until: str
+
+
+class Checking(Judging, frozen=True):
+    """One check to be asked about the bundle, and until when."""
+
+    check: str
+    """Its name."""
     until: str
 
 
@@ -90,8 +99,17 @@ class Hashed(Result, frozen=True):
 class Accepted(Result, frozen=True):
     """The manifest's number is this orchestration's."""
 
+    checks: tuple[str, ...]
+    """Names of the checks that must pass before it is imported."""
     needs_release: bool
     """Whether people must release the bundle before it is imported."""
+
+
+class Checked(Result, frozen=True):
+    """A check has no objection."""
+
+    scanner: str | None
+    answer_sha256: str | None
 
 
 class Cleared(Result, frozen=True):
@@ -190,6 +208,17 @@ class MissingNumbers(Message, frozen=True):
     """Numbers of the channel that were never accepted: the document ``missing-sequences``."""
 
     sequences: tuple[int, ...]
+
+
+class CheckNote(Message, frozen=True):
+    """What a check said, or that it said nothing in time: a document ``checks/<name>``."""
+
+    passed: bool
+    detail: str
+    scanner: str | None
+    answer_sha256: str | None
+    """``None``: there was no answer."""
+    checked_at: str
 
 
 class PostNote(Message, frozen=True):
@@ -328,6 +357,7 @@ INSPECT_BLOBS = Activity("inspect_blobs", Upload, Inspected)
 TAKE_CUSTODY = Activity("take_custody", Item, Custody)
 HASH_STAGED_PARTS = Activity("hash_staged_parts", Item, Hashed)
 ACCEPT_BUNDLE = Activity("accept_bundle", Judging, Accepted)
+RUN_CHECK = Activity("run_check", Checking, Checked)
 CLEAR_BUNDLE = Activity("clear_bundle", Clearing, Cleared)
 PROMOTE_BLOB = Activity("promote_blob", Item, Promoted)
 START_IMPORT_RUN = Activity("start_import_run", Item, Started)

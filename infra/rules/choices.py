@@ -85,7 +85,15 @@ _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
         "partSizeMib": 32,
         "sequenceFloors": {"prod": {"sequence": 7, "previous": "0" * 64}},
     },
-    "target": {**_OF_BOTH, "quarantineDays": 60, "releaseTimeoutSeconds": 3600},
+    "target": {
+        **_OF_BOTH,
+        "quarantineDays": 60,
+        "releaseTimeoutSeconds": 3600,
+        "checks": [
+            {"name": "scan", "url": "https://scanner.contoso.com/check", "scope": "api://scanner/.default"}
+        ],
+        "checkTimeoutSeconds": 7200,
+    },
 }
 CHOICES = tuple(
     Choice(side=side, hosting=hosting, access=access, app_roles=app_roles, has_defaults=has_defaults)

@@ -73,6 +73,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "pipelineRunPollSeconds": (0, 3601),
     "pipelineRunTimeoutSeconds": (0, 604_801),
     "releaseTimeoutSeconds": (59, 7_776_001),
+    "checkTimeoutSeconds": (59, 2_592_001),
     "blobEvents": ("push",),
     "callers": ("anybody",),
 }

@@ -311,6 +311,8 @@ def _workbook(deployed: Deployed) -> Iterator[str]:
 
 _SETTINGS: Mapping[str, str] = {
     "CALLERS": "callers",
+    "CHECKS": "checks",
+    "CHECK_TIMEOUT_S": "checkTimeoutSeconds",
     "HASHES_AT_ONCE": "hashesAtOnce",
     "PART_SIZE_MIB": "partSizeMib",
     "PIPELINE_RUNS_AT_ONCE": "pipelineRunsAtOnce",

@@ -167,7 +167,13 @@ def receipts(draw: st.DrawFn) -> Receipt:
             draw(
                 st.lists(
                     st.builds(
-                        CheckResult, name=texts(), passed=st.booleans(), detail=notes, checked_at=moments
+                        CheckResult,
+                        name=texts(),
+                        passed=st.booleans(),
+                        detail=notes,
+                        scanner=texts(),
+                        answer_sha256=hexes,
+                        checked_at=moments,
                     ),
                     max_size=2,
                 )

@@ -13,7 +13,6 @@ from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, PolicyRefusal
 from airgap.policy import TrustedKey, TrustPolicy
 from airgap.release import (
-    MAX_RELEASE_BYTES,
     ReleaseStatement,
     ReleaseTally,
     VerifiedRelease,
@@ -179,10 +178,10 @@ def test_nothing_counts_by_a_policy_that_nobody_renewed_or_that_has_lost_the_cha
         assert refusal.value.code is code
 
 
-@pytest.mark.parametrize("size", [MAX_RELEASE_BYTES, MAX_RELEASE_BYTES + 1])
+@pytest.mark.parametrize("size", [65_536, 65_537])
 def test_release_beyond_64_kib_is_refused_unread(size: int) -> None:
     raw = signed().ljust(size)
-    if size > MAX_RELEASE_BYTES:
+    if size > 64 * 1024:
         assert refused(raw).code is Code.TOO_LARGE
     else:
         assert judge(raw).statement == STATEMENT
@@ -250,3 +249,33 @@ def test_what_does_not_count_stands_in_nobodys_way() -> None:
 def test_channel_without_release_roles_misses_nothing() -> None:
     policy = policy_of(lambda p: p["channels"]["guarded"].pop("releaseRoles"))
     assert count(policy=policy) == ReleaseTally(releases=(), missing=())
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("manifest_sha256", "A" * 64),
+        ("manifest_sha256", 7),
+        ("transfer_id", "../x"),
+        ("transfer_id", None),
+        ("channel", "Prod"),
+        ("channel", None),
+        ("sequence", 0),
+        ("sequence", None),
+        ("target", "https://x"),
+        ("target", None),
+    ],
+)
+def test_release_of_a_bundle_that_cannot_be_cannot_be_made(member: str, value: object) -> None:
+    change: dict[str, Any] = {member: value}
+    with pytest.raises(AirgapError) as refusal:
+        replace(STATEMENT.bundle, **change)
+    assert refusal.value.code is Code.RELEASE_MALFORMED
+
+
+@pytest.mark.parametrize("member", ["bundle", "released_at", "tool"])
+def test_release_without_one_of_its_members_cannot_be_made(member: str) -> None:
+    change: dict[str, Any] = {member: None}
+    with pytest.raises(AirgapError) as refusal:
+        replace(STATEMENT, **change)
+    assert refusal.value.code is Code.RELEASE_MALFORMED

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.dsse import Envelope as DsseEnvelope
 
+from airgap.checks import CheckAnswer
 from airgap.custody import Fault, verify_log
 from airgap.custody_event import Head
 from airgap.envelope import Envelope
@@ -51,10 +52,17 @@ def read_policy(raw: bytes) -> bytes:
     return raw
 
 
+def read_answer(raw: bytes) -> bytes:
+    """An answer is never written by the product."""
+    CheckAnswer.from_bytes(raw, vectors.check_question())
+    return raw
+
+
 READERS: dict[str, Callable[[bytes], bytes]] = {
     "statement": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
     "manifest": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
     "release": lambda raw: ReleaseStatement.from_bytes(raw).to_bytes(),
+    "check-answer": read_answer,
     "receipt": lambda raw: Receipt.from_bytes(raw).to_bytes(),
     "envelope": lambda raw: Envelope.from_bytes(raw).to_bytes(),
     "policy": read_policy,
@@ -77,7 +85,8 @@ def reader(name: str) -> Callable[[bytes], bytes]:
     return READERS[max((kind for kind in READERS if file.startswith(kind)), key=len)]
 
 
-ACCEPTED = sorted(name for name in vectors.names(vectors.FOLDER) if "/" not in name and name != "pae.json")
+WRITTEN_ONLY = {"pae.json", "check-question.json"}
+ACCEPTED = sorted(n for n in vectors.names(vectors.FOLDER) if "/" not in n and n not in WRITTEN_ONLY)
 REFUSED = sorted(name for name in vectors.names(vectors.FOLDER) if name.startswith("refused/"))
 
 

@@ -19,6 +19,7 @@ from securesystemslib.signer import Signer
 
 os.environ.setdefault("TRANSFER_ROLE", "source")
 
+from airgap.checks import Check
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.parts import MIN_PART_SIZE_BYTES
 from function_app.durable import lanes, waiting
@@ -304,6 +305,18 @@ class MemoryImageImports:
         return self._failed.get(operation)
 
 
+class MemoryChecks:
+    """The port for checks; ``answer`` says what comes back, or raises. By default there is no answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Check, bytes]] = []
+        self.answer: Callable[[Check, bytes], bytes | None] = lambda _check, _question: None
+
+    def ask(self, check: Check, question: bytes) -> bytes | None:
+        self.asked.append((check, question))
+        return self.answer(check, question)
+
+
 class MemoryPipelines:
     """The pipeline port; a run does its work when it is put, and is active for ``polls`` looks at it."""
 
@@ -412,6 +425,7 @@ def make_target(
         registry=registry,
         pipelines=pipelines,
         signing=LocalKeys([key or new_key()]),
+        checks=MemoryChecks(),
     )
     return side, blobs
 

@@ -85,6 +85,7 @@ class Target:
             hashes_at_once=8,
             release_timeout_s=self.release_timeout_s,
             is_staged=self.side.staged is not None,
+            check_timeout_s=3600,
         )
         return self.host.run("import_bundle", dump(order), instance or f"import{self.instances:04d}")
 

@@ -53,6 +53,7 @@ def test_first_event_starts_the_import_with_the_path_and_never_the_content() -> 
         "hashesAtOnce": 8,
         "releaseTimeoutS": 604800,
         "isStaged": False,
+        "checkTimeoutS": 86400,
     }
 
 

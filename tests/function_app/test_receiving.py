@@ -74,6 +74,7 @@ class Gap:
             runs_at_once=5,
             hashes_at_once=8,
             release_timeout_s=600,
+            check_timeout_s=600,
         )
         self.imports += 1
         host = Host(self.target, start=START + timedelta(minutes=5 * self.imports))

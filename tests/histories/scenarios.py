@@ -222,5 +222,6 @@ def upload(side: TargetSide, bundle: Bundle) -> Start:
         runs_at_once=side.settings.pipeline_runs_at_once,
         hashes_at_once=side.settings.hashes_at_once,
         release_timeout_s=side.settings.release_timeout_s,
+        check_timeout_s=side.settings.check_timeout_s,
     )
     return "import_bundle", f"import{bundle.transfer_id}", dump(order)

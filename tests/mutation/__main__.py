@@ -35,6 +35,7 @@ ROOT = Path.cwd()
 DEFAULT = (
     *("airgap/verify.py", "airgap/repositories.py", "airgap/envelope.py"),
     *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
+    *("airgap/release.py", "airgap/checks.py"),
 )
 """What decides, in the order of how long it takes: together three to four minutes on two cores."""
 
@@ -46,6 +47,7 @@ BY_HAND = tuple(
         *("source/planning", "source/exporting", "source/referrers", "http/caller", "storage/door"),
         "storage/policies",
         "target/releasing",
+        "target/checking",
     )
 )
 """What carries the decisions out, held to the same; half a minute to three minutes each."""

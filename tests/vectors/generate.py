@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
+from airgap.checks import CheckedBlob, CheckQuestion
 from airgap.custody_event import (
     GENESIS,
     Action,
@@ -295,7 +296,16 @@ def imported_receipt() -> Receipt:
             CountedKey(keyid=P384.public_key.keyid, role="source", scheme="ecdsa-sha2-nistp384"),
             CountedKey(keyid=MLDSA87.public_key.keyid, role="source", scheme="ml-dsa-87/1"),
         ),
-        checks=(CheckResult(name="scan", passed=True, detail="0 findings", checked_at=NOW),),
+        checks=(
+            CheckResult(
+                name="scan",
+                passed=True,
+                detail="0 findings",
+                scanner="clamav 1.4",
+                answer_sha256=_hex("answer"),
+                checked_at=NOW,
+            ),
+        ),
         releases=(
             Release(
                 keyid=OFFICER.public_key.keyid,
@@ -401,6 +411,42 @@ def release_statement() -> ReleaseStatement:
         bundle=ReleasedBundle.of(manifest, manifest_digest(manifest.to_bytes()), target=TARGET),
         released_at=NOW,
         tool=Tool(name="offline-mover", version="0.1.0"),
+    )
+
+
+def check_question() -> CheckQuestion:
+    """A check is asked about the two blobs of the full manifest."""
+    manifest = full_manifest()
+    return CheckQuestion(
+        import_id="import0123456789abcdef0123456789abcdef",
+        transfer_id=manifest.transfer_id,
+        channel=manifest.channel,
+        sequence=manifest.sequence,
+        manifest_sha256=manifest_digest(manifest.to_bytes()),
+        blobs=tuple(
+            CheckedBlob(
+                name=f"00{number}",
+                url=f"https://a.blob.core.windows.net/staging/x/00{number}",
+                etag=f"0x{number}",
+                size_bytes=10 * number,
+            )
+            for number in (1, 2)
+        ),
+    )
+
+
+def check_answer() -> bytes:
+    """It has no objection."""
+    question = check_question()
+    return dump_canonical(
+        {
+            "schema": 1,
+            "manifestDigest": f"sha256:{question.manifest_sha256}",
+            "blobs": [{"name": one.name, "etag": one.etag} for one in question.blobs],
+            "verdict": "pass",
+            "detail": "0 findings",
+            "scanner": "clamav 1.4",
+        }
     )
 
 
@@ -568,6 +614,8 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "receipt-damaged.json": lambda: damaged_receipt().to_bytes(),
     "receipt-partial.json": lambda: partial_receipt().to_bytes(),
     "release.json": lambda: release_statement().to_bytes(),
+    "check-question.json": lambda: check_question().to_bytes(),
+    "check-answer.json": check_answer,
     "policy.json": lambda: dump_canonical(policy_json()),
     "policy-version.json": lambda: policy_version().to_bytes(),
     "used-policy.json": lambda: used_policy().to_bytes(),
@@ -608,6 +656,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
             "release.json": lambda: changed(
                 release_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:release:v2"
             ),
+            "check-answer.json": lambda: changed(check_answer(), schema=2),
             "policy.json": lambda: changed(dump_canonical(policy_json()), schema=2, expires="2030"),
             "policy-version.json": lambda: changed(
                 policy_version().to_bytes(), predicateType="urn:acr-airgap-transfer:trust-policy:v2"
@@ -651,6 +700,12 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     ),
     "refused/RELEASE_MALFORMED/release-type.json": lambda: changed(
         release_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:bundle:v1"
+    ),
+    "refused/CHECK_MALFORMED/check-answer-other.json": lambda: changed(
+        check_answer(), manifestDigest=f"sha256:{_hex('another bundle')}"
+    ),
+    "refused/CHECK_MALFORMED/check-answer-some.json": lambda: changed(
+        check_answer(), blobs=json.loads(check_answer())["blobs"][:1]
     ),
     "refused/RECARRY_MALFORMED/recarry-member.json": lambda: changed(recarry_request().to_bytes(), note="x"),
     "refused/BAG_MALFORMED/parity-member.json": lambda: changed(parity_layout(), note="x"),

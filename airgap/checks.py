@@ -1,0 +1,159 @@
+"""Checks before promotion: what is asked about a verified bundle, and what an answer must say to count.
+
+A check is a service of the target's own, such as a scanner, that is asked over HTTP (``docs/format.md`` §16).
+It gets to know which copies are meant, by their ETags, and must say so again in its answer: one about another
+bundle, another copy or only some of them is none. No answer is never a pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+from airgap import fields
+from airgap.errors import Code, UntrustedInputError
+from airgap.strict_json import dump_canonical, load_strict
+from airgap.versions import Format
+
+SCHEMA = 1
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_CHECKS = 10
+NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+"""Of a check, as the target's settings call it."""
+
+_MAX_SCANNER_CHARACTERS = 128
+_VERDICTS = {"pass": True, "fail": False}
+_READ = fields.FieldReader(Code.CHECK_MALFORMED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedBlob:
+    """A copy that is to be looked at: the blob's name in the bundle, where it lies, and in which state."""
+
+    name: str
+    url: str
+    etag: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckQuestion:
+    """What a check is asked: about these copies of a bundle, all of them, before it is imported."""
+
+    import_id: str
+    transfer_id: str
+    channel: str
+    sequence: int
+    manifest_sha256: str
+    blobs: tuple[CheckedBlob, ...]
+
+    def to_bytes(self) -> bytes:
+        """The body of the request: canonical JSON."""
+        return dump_canonical(
+            {
+                "schema": SCHEMA,
+                "importId": self.import_id,
+                "transferId": self.transfer_id,
+                "channel": self.channel,
+                "sequence": self.sequence,
+                "manifestDigest": f"sha256:{self.manifest_sha256}",
+                "blobs": [
+                    {"name": one.name, "url": one.url, "etag": one.etag, "size": one.size_bytes}
+                    for one in self.blobs
+                ],
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckAnswer:
+    """What a check says of exactly what it was asked about.
+
+    Args:
+        passed: whether it has no objection.
+        detail: for a person, at most 500 characters.
+        scanner: what looked, by the answer's own word, such as its name and version.
+        sha256: hex, of the answer's bytes.
+    """
+
+    passed: bool
+    detail: str
+    scanner: str
+    sha256: str
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, question: CheckQuestion) -> Self:
+        """Read an answer to ``question``.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``; ``CHECK_MALFORMED``: it is not what an
+                answer looks like, or speaks of another bundle, or not of exactly these copies.
+        """
+        value = load_strict(raw, max_bytes=MAX_ANSWER_BYTES, code=Code.CHECK_MALFORMED)
+        members = _FORMAT.of_document(value)(value)
+        if _READ.sha256(members["manifestDigest"], "manifestDigest") != question.manifest_sha256:
+            _READ.refuse("manifestDigest", "of another bundle than it was asked about")
+        told = _READ.items(members["blobs"], "blobs", _read_blob, most=len(question.blobs))
+        if sorted(told) != sorted((one.name, one.etag) for one in question.blobs):
+            _READ.refuse("blobs", "not exactly the copies that it was asked about")
+        verdict = _READ.text(members["verdict"], "verdict", limit=16)
+        if verdict not in _VERDICTS:
+            _READ.refuse("verdict", f"neither {' nor '.join(_VERDICTS)}")
+        return cls(
+            passed=_VERDICTS[verdict],
+            detail=_READ.note(members["detail"], "detail"),
+            scanner=_READ.text(members["scanner"], "scanner", limit=_MAX_SCANNER_CHARACTERS),
+            sha256=hashlib.sha256(raw).hexdigest(),
+        )
+
+
+def _read_v1(raw: Any) -> dict[str, Any]:
+    return _READ.members(raw, "answer", "schema", "manifestDigest", "blobs", "verdict", "detail", "scanner")
+
+
+_FORMAT = Format(name="answer", read=_READ, readers={SCHEMA: _read_v1})
+
+
+def _read_blob(raw: Any, where: str) -> tuple[str, str]:
+    value = _READ.members(raw, where, "name", "etag")
+    return _READ.text(value["name"], f"{where}.name"), _READ.text(value["etag"], f"{where}.etag")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A check that the target's settings name: where it is asked, and for whom the app's token is made out.
+
+    Raises:
+        UntrustedInputError: ``CHECK_MALFORMED``, naming the member. That ``url`` is one, the settings check.
+    """
+
+    name: str
+    url: str
+    scope: str
+
+    def __post_init__(self) -> None:
+        _READ.text(self.name, "name", pattern=NAME)
+        _READ.text(self.url, "url", limit=500)
+        _READ.text(self.scope, "scope", limit=300)
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of the setting ``CHECKS``."""
+        value = _READ.members(raw, where, "name", "url", "scope")
+        with _READ.within(where):
+            return cls(name=value["name"], url=value["url"], scope=value["scope"])
+
+
+def read_checks(raw: bytes) -> tuple[Check, ...]:
+    """The setting ``CHECKS``: an array of at most ten checks, each of another name.
+
+    Raises:
+        UntrustedInputError: ``CHECK_MALFORMED``: it is something else; ``TOO_LARGE``: over 64 KiB.
+    """
+    value = load_strict(raw, max_bytes=MAX_ANSWER_BYTES, code=Code.CHECK_MALFORMED)
+    checks = _READ.items(value, "checks", Check.from_json, most=MAX_CHECKS)
+    if len({check.name for check in checks}) != len(checks):
+        raise UntrustedInputError(Code.CHECK_MALFORMED, "checks: two have the same name")
+    return checks

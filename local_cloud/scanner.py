@@ -1,0 +1,69 @@
+"""A scanner for the local cloud: asked by the target's app as ``CHECKS`` says, with a token for itself.
+
+It looks into nothing. How it answers is chosen: as an honest one does, or as one that must not be believed.
+"""
+
+import asyncio
+import json
+from typing import Any, Literal
+
+from aiohttp import web
+
+from local_cloud.tokens import TokenAuthority, TokenRefused
+
+AUDIENCE = "api://scanner"
+"""Of the tokens that it takes; the scope in ``CHECKS`` is ``api://scanner/.default``."""
+
+Mood = Literal["pass", "fail", "slow", "silent", "away", "lying", "chatty", "moved"]
+"""``slow``: not yet; ``silent``: never an answer; ``away``: 503; ``lying``: about another bundle;
+``chatty``: an answer without end; ``moved``: it sends the caller, and its token, elsewhere."""
+
+_NAME = "local scanner 1"
+_NO_DIGEST = "0" * 64
+
+
+class Scanner:
+    """Answers by its ``mood``, and remembers what it was asked."""
+
+    def __init__(self, tokens: TokenAuthority, mood: Mood = "pass") -> None:
+        self.mood: Mood = mood
+        self.questions: list[dict[str, Any]] = []
+        self._tokens = tokens
+
+    def app(self) -> web.Application:
+        """The application, to be served over TLS."""
+        app = web.Application()
+        app.router.add_post("/check", self._check)
+        return app
+
+    async def _check(self, request: web.Request) -> web.StreamResponse:
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            self._tokens.verify(bearer, AUDIENCE)
+        except TokenRefused:
+            return web.Response(status=401)
+        question = await request.json()
+        self.questions.append(question)
+        match self.mood:
+            case "slow":
+                return web.Response(status=202)
+            case "silent":
+                await asyncio.Event().wait()
+            case "away":
+                return web.Response(status=503)
+            case "moved":
+                return web.Response(status=307, headers={"Location": "/check"})
+            case "chatty":
+                return web.Response(text=" " * (1024 * 1024), content_type="application/json")
+        return web.Response(text=json.dumps(self._answer(question)), content_type="application/json")
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        digest = question["manifestDigest"]
+        return {
+            "schema": 1,
+            "manifestDigest": f"sha256:{_NO_DIGEST}" if self.mood == "lying" else digest,
+            "blobs": [{"name": one["name"], "etag": one["etag"]} for one in question["blobs"]],
+            "verdict": "fail" if self.mood == "fail" else "pass",
+            "detail": "EICAR-Test-File" if self.mood == "fail" else "nothing found",
+            "scanner": _NAME,
+        }
