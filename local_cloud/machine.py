@@ -237,9 +237,10 @@ class Machine:
 
     async def _start_registry(self, registry_id: str) -> Registry:
         name = registry_id.rpartition("/")[2]
+        is_first = registry_id.lower() == self._registry_id.lower()
         registry = await Registry.start(
             name=name,
-            folder=self._folder / ("registry" if registry_id == self._registry_id else name),
+            folder=self._folder / ("registry" if is_first else name),
             ca=self._ca,
             tokens=self.tokens,
             port=self._ports.get(f"registry {name}", 0),
@@ -253,11 +254,11 @@ class Machine:
             principal_id=self._acr_principal,
             ca_file=self._ca.ca_file,
         )
-        if registry_id == self._registry_id:
+        if is_first:
             properties = {"loginServer": registry.login_server, "provisioningState": "Succeeded"}
             sku = {"name": self._behaviour.sku, "tier": self._behaviour.sku}
             known = {"type": _REGISTRY, "name": name, "location": "local", "sku": sku}
-            self._resources.add(registry_id, {**known, "properties": properties})
+            self._resources.add(self._registry_id, {**known, "properties": properties})
         return registry
 
     def _add_transfer(self, registry_id: str) -> AcrTransfer:
