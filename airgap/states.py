@@ -112,9 +112,10 @@ IMPORTS: Table = {
     # Quarantined: the receipt is out and the upload is put away.
     State.REFUSED: frozenset({State.QUARANTINED}),
     State.FAILED: frozenset({State.QUARANTINED}),
-    # Held: the receipt is out, the good parts are kept and the others are awaited, up to a deadline.
+    # Held: the receipt is out, the blobs are kept and the damaged parts are awaited. With them comes a new
+    # upload, which has a journal of its own, and this one is superseded; or the deadline.
     State.DAMAGED: frozenset({State.HELD, State.QUARANTINED}),
-    State.HELD: frozenset({State.VERIFIED, State.DAMAGED} | _REJECTED),
+    State.HELD: frozenset({State.QUARANTINED, State.SUPERSEDED}),
     State.SUPERSEDED: _NOTHING,
     State.CLOSED: _NOTHING,
     State.QUARANTINED: _NOTHING,

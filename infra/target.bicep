@@ -70,6 +70,11 @@ param pipelineRunTimeoutSeconds int = 14400
 @description('By what callers are known; App Service authentication is switched on by hand, before it is named here.')
 @allowed(['functionKeys', 'appServiceAuthentication'])
 param callers string = 'functionKeys'
+@description('How many days the damaged parts of an upload are waited for; what has arrived of it is kept so long.')
+@minValue(1)
+@maxValue(365)
+param heldUploadDays int = 30
+
 @description('How long people have to release a verified bundle, where the channel asks for that.')
 @minValue(60)
 @maxValue(7776000)
@@ -230,6 +235,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       STAGING_REGISTRY_RESOURCE_ID: isStaged ? staging.outputs.id : ''
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
+      HELD_UPLOAD_DAYS: string(heldUploadDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       CHECKS: empty(checks) ? '' : string(checks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
@@ -264,6 +270,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       STAGING_REGISTRY_RESOURCE_ID: isStaged ? staging.outputs.id : ''
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
+      HELD_UPLOAD_DAYS: string(heldUploadDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       CHECKS: empty(checks) ? '' : string(checks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)

@@ -20,6 +20,7 @@ from function_app.storage.ledger import Ledger
 from function_app.storage.paths import INCOMING, LEDGER, WORK, manifest_path, upload_path
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
+from function_app.target.holding import take_over
 from function_app.target.judging import judge_bundle
 from function_app.target.wire import Admitted, Declared, Judging, SignerNote, Upload, VerdictNote
 
@@ -53,6 +54,7 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     note_expected(work, manifest)
     _note_declared(work, manifest)
     side.blobs.create(WORK, upload_path(order.incoming, order.instance), b"")
+    take_over(side, order)
     Turns(side.blobs, manifest.channel).enter(manifest.sequence, order.instance)
     facts = {
         "transferId": manifest.transfer_id,

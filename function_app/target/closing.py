@@ -34,7 +34,9 @@ from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import MISSING_NUMBERS, number_taken
 from function_app.target.admission import VERDICT
 from function_app.target.checking import CHECKS
+from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
+from function_app.target.holding import hold_upload
 from function_app.target.proving import noted_proofs, noted_undeclared
 from function_app.target.releasing import RELEASES
 from function_app.target.wire import (
@@ -43,6 +45,7 @@ from function_app.target.wire import (
     Closing,
     Decided,
     Forgotten,
+    Inspection,
     Issued,
     MissingNumbers,
     ReleasesNote,
@@ -68,17 +71,21 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     already is left alone, as when this is delivered once more, late.
     """
     journals = JournalStore(side.blobs, side.projection)
-    if journals.read(Kind.IMPORTS, order.instance).is_final:
+    journal = journals.read(Kind.IMPORTS, order.instance)
+    if journal.is_final or journal.state is State.HELD:
         return Decided()
     side.blobs.create(WORK, closing_path(order.instance), msgspec.json.encode(order))
     Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     work = WorkFolder(side.blobs, order.instance)
+    state = _decided_state(work, order)
+    if state is State.DAMAGED:
+        hold_upload(side, order, work.get(INSPECTION, Inspection))
     # Where the journal has ended otherwise, its end stays.
     with suppress(PolicyRefusal):
         journals.record(
             Kind.IMPORTS,
             order.instance,
-            _decided_state(work, order),
+            state,
             _facts(order, work.find(VERDICT, VerdictNote)),
             by=BY_APP,
             at=parse_time(order.decided_at),
@@ -114,8 +121,12 @@ def _is_for_damage(work: WorkFolder, order: Closing) -> bool:
 def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     """Sign the decision. One orchestration issues one receipt: the first that was written stays.
 
-    That of the decision that took the bundle's number is named by the manifest digest: there is no other.
+    That of the decision that took the bundle's number is named by the manifest digest: there is no other. An
+    import that was held, and is closed once more, has the receipt that its journal names.
     """
+    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, order.instance)
+    if (held := journal.newest(State.HELD)) is not None:
+        return Issued(receipt=str(held.facts["receipt"]))
     work = WorkFolder(side.blobs, order.instance)
     verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
     entry = number_taken(side, verdict, order.instance)
@@ -136,7 +147,8 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         verdict=_verdict(
             order.code,
             is_damaged=_is_for_damage(work, order),
-            has_begun=_may_have_brought(side, order) or undeclared_count > 0,
+            # What is refused before anything was promoted has brought nothing anywhere.
+            has_begun=journal.newest(State.PROMOTING) is not None or undeclared_count > 0,
         ),
         code=None if order.code is None else Code[order.code],
         detail=order.detail[:MAX_NOTE_CHARACTERS],
@@ -175,12 +187,6 @@ def _check_results(work: WorkFolder) -> Iterator[CheckResult]:
             answer_sha256=noted.answer_sha256,
             checked_at=parse_time(noted.checked_at),
         )
-
-
-def _may_have_brought(side: TargetSide, order: Closing) -> bool:
-    """Whether it went as far as to promote: what is refused before that has brought nothing anywhere."""
-    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, order.instance)
-    return journal.newest(State.PROMOTING) is not None
 
 
 def _verdict(code: str | None, *, is_damaged: bool, has_begun: bool) -> ReceiptVerdict:

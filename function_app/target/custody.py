@@ -57,6 +57,7 @@ def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
             InspectedBlob(
                 name=blob.name,
                 etag=found.etag,
+                uploaded_bytes=size_bytes,
                 size_bytes=blob.size_bytes,
                 content_md5=blob.content_md5,
                 metadata=dict(blob.metadata),

@@ -45,6 +45,8 @@ def describe(journal: Journal) -> dict[str, Any]:
         ],
         "links": {"self": path_of(journal.about)},
     }
+    if "until" in last.facts:
+        body["heldUntil"] = last.facts["until"]
     if "left" in last.facts:
         body["left"] = {"count": last.facts.get("leftCount"), "blobs": last.facts["left"]}
     return body

@@ -249,6 +249,9 @@ def close_import(context: Any) -> Flow[Outcome]:
         yield from awaited(context, wire.CLEAN_UP, closing, PENDING)
         state = State.CLOSED if closing.is_imported else State.QUARANTINED
         facts: dict[str, Any] = {"receipt": issued.receipt}
+        if away.held_until is not None:
+            state = State.HELD
+            facts["until"] = away.held_until
         if away.left_count:
             facts |= {"left": list(away.left), "leftCount": away.left_count}
         yield from settled(recorded(context, Kind.IMPORTS, closing.instance, state, facts))

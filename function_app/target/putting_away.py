@@ -12,10 +12,19 @@ import logging
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from function_app.durable.outcomes import Pending
 from function_app.ports import TargetSide
-from function_app.storage.paths import INCOMING, QUARANTINE, WORK, is_safe_name, manifest_path, upload_path
+from function_app.storage.paths import (
+    INCOMING,
+    QUARANTINE,
+    WORK,
+    blob_path,
+    is_safe_name,
+    manifest_path,
+    upload_path,
+)
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT
-from function_app.target.wire import Closing, PutAway, PuttingAway, VerdictNote
+from function_app.target.holding import held_upload
+from function_app.target.wire import Closing, HeldUpload, PutAway, PuttingAway, VerdictNote
 
 _PROGRESS = "putting-away"
 _BLOBS_AT_ONCE = 100
@@ -31,26 +40,31 @@ def put_away(side: TargetSide, order: Closing) -> PutAway | Pending:
     """Delete the upload of an import, move any other to quarantine; ``pending`` while it lasts.
 
     The blobs beside the bundle manifest are left to whoever they belong to by now: another import that was
-    admitted with them, or a new upload. The manifest goes last: as long as it is there, the upload has not
-    been put away.
+    admitted with them, or that holds them, or a new upload. So are those that this import holds. The manifest
+    goes last: as long as it is there, the upload has not been put away.
     """
     folder = order.incoming
     side.blobs.delete(WORK, upload_path(folder, order.instance))
     work = WorkFolder(side.blobs, order.instance)
     progress = work.find(_PROGRESS, PuttingAway) or PuttingAway(marker="", left=(), left_count=0)
+    held = held_upload(side.blobs, folder)
     if progress.marker is not None:
-        if _is_anothers(side, order):
+        if _is_anothers(side, order, held):
             progress = PuttingAway(marker=None, left=progress.left, left_count=progress.left_count)
         else:
-            progress = _next_page(side, order, progress)
+            kept = frozenset() if held is None else frozenset(blob_path(folder, one) for one in held.blobs)
+            progress = _next_page(side, order, progress, kept)
         work.put(_PROGRESS, progress)
         if progress.marker is not None:
             return Pending()
-    return _manifest_last(side, order, progress)
+    is_held = held is not None and held.closing.instance == order.instance
+    return _manifest_last(side, order, progress, held.until if held is not None and is_held else None)
 
 
-def _is_anothers(side: TargetSide, order: Closing) -> bool:
-    """Whether another import was admitted with what lies in the folder, or the manifest there is another."""
+def _is_anothers(side: TargetSide, order: Closing, held: HeldUpload | None) -> bool:
+    """Whether another import was admitted with what lies there or holds it, or there is a new upload."""
+    if held is not None and held.closing.instance != order.instance:
+        return True
     if any(True for _ in side.blobs.list_names(WORK, upload_path(order.incoming, ""))):
         return True
     found = side.blobs.stat(INCOMING, manifest_path(order.incoming))
@@ -63,15 +77,15 @@ def _manifest_etag(side: TargetSide, order: Closing) -> str:
     return order.manifest_etag if verdict is None else verdict.manifest_etag
 
 
-def _next_page(side: TargetSide, order: Closing, progress: PuttingAway) -> PuttingAway:
-    manifest = manifest_path(order.incoming)
+def _next_page(side: TargetSide, order: Closing, progress: PuttingAway, kept: frozenset[str]) -> PuttingAway:
+    stays = kept | {manifest_path(order.incoming)}
     names, marker = side.blobs.list_page(
         INCOMING, f"{order.incoming}/", marker=progress.marker or None, limit=_BLOBS_AT_ONCE
     )
     left: list[str] = []
     is_whole = True
     for name in names:
-        if name != manifest:
+        if name not in stays:
             try:
                 is_whole &= _put_away(side, order, name)
             except AirgapError as error:
@@ -88,7 +102,9 @@ def _next_page(side: TargetSide, order: Closing, progress: PuttingAway) -> Putti
     )
 
 
-def _manifest_last(side: TargetSide, order: Closing, progress: PuttingAway) -> PutAway | Pending:
+def _manifest_last(
+    side: TargetSide, order: Closing, progress: PuttingAway, held_until: str | None
+) -> PutAway | Pending:
     left, count = progress.left, progress.left_count
     name = manifest_path(order.incoming)
     try:
@@ -98,7 +114,7 @@ def _manifest_last(side: TargetSide, order: Closing, progress: PuttingAway) -> P
         _require_lasting(error)
         _LOG.error("%s: its bundle manifest cannot be put away: %s", order.instance, error)
         left, count = (f"{name}: {error.code.name}", *left)[:_MAX_TOLD], count + 1
-    return PutAway(left=left, left_count=count)
+    return PutAway(held_until=held_until, left=left, left_count=count)
 
 
 def _require_lasting(error: AirgapError) -> None:

@@ -34,6 +34,7 @@ from function_app.storage.paths import CLOSING, INCOMING, WORK
 from function_app.storage.turns import HeldPlace, held_places
 from function_app.target.closing import forget_closing, record_decision
 from function_app.target.custody_logs import CUSTODY_FOLDER, keep_custody_logs
+from function_app.target.holding import end_holds
 from function_app.target.intake import start_import
 from function_app.target.orchestrators import CLOSE_IMPORT, closing_instance
 from function_app.target.wire import Closing
@@ -77,6 +78,7 @@ class Reconciler:
         for work in (
             self.free_places,
             self.end_orphans,
+            self.end_holds,
             self.resume_closings,
             self.start_missed,
             self.keep_custody_logs,
@@ -131,6 +133,13 @@ class Reconciler:
         # Ending an orchestration ends none of its lanes.
         await asyncio.to_thread(stop, self.side.blobs, journal.about)
         await asyncio.to_thread(record_decision, self.side, closing)
+
+    async def end_holds(self) -> None:
+        """Give up damaged uploads that nobody has completed in time."""
+        for closing in await asyncio.to_thread(
+            lambda: list(end_holds(self.side, self.now, at_most=_AT_ONCE))
+        ):
+            _LOG.warning("import %s: nobody has sent its damaged parts again in time", closing.instance)
 
     async def resume_closings(self) -> None:
         """Close what was decided and not closed, whoever decided it."""

@@ -158,11 +158,13 @@ class Decided(Result, frozen=True):
 
 
 class PutAway(Result, frozen=True):
-    """The upload is deleted or lies in quarantine, but for what could not be moved."""
+    """The upload is deleted or lies in quarantine, but for what is held and what could not be moved."""
 
     left: tuple[str, ...]
     """Some of the blobs that could not be moved, each with the code that says why."""
     left_count: int
+    held_until: str | None = None
+    """Until when the blobs of a damaged upload are held; ``None`` if nothing is."""
 
 
 class StockTaken(Result, frozen=True):
@@ -250,6 +252,7 @@ class InspectedBlob(Message, frozen=True):
     name: str
     etag: str
     """Of the upload, as it was inspected."""
+    uploaded_bytes: int
     size_bytes: int
     """As signed."""
     content_md5: str | None
@@ -280,6 +283,15 @@ class PromotionNote(Message, frozen=True):
     """The copy of a blob that may be imported: a document ``promoted/<blob>``."""
 
     etag: str
+
+
+class HeldUpload(Message, frozen=True):
+    """What is held in one folder of ``incoming``: a document of its own in ``work``."""
+
+    closing: Closing
+    """The decision about the damage."""
+    blobs: tuple[str, ...]
+    until: str
 
 
 class PuttingAway(Message, frozen=True):

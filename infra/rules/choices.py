@@ -88,6 +88,7 @@ _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
     "target": {
         **_OF_BOTH,
         "quarantineDays": 60,
+        "heldUploadDays": 7,
         "releaseTimeoutSeconds": 3600,
         "checks": [
             {"name": "scan", "url": "https://scanner.contoso.com/check", "scope": "api://scanner/.default"}

@@ -72,6 +72,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "hashesAtOnce": (0, 65),
     "pipelineRunPollSeconds": (0, 3601),
     "pipelineRunTimeoutSeconds": (0, 604_801),
+    "heldUploadDays": (0, 366),
     "releaseTimeoutSeconds": (59, 7_776_001),
     "checkTimeoutSeconds": (59, 2_592_001),
     "blobEvents": ("push",),

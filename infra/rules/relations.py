@@ -318,6 +318,7 @@ _SETTINGS: Mapping[str, str] = {
     "PIPELINE_RUNS_AT_ONCE": "pipelineRunsAtOnce",
     "PIPELINE_RUN_POLL_S": "pipelineRunPollSeconds",
     "PIPELINE_RUN_TIMEOUT_S": "pipelineRunTimeoutSeconds",
+    "HELD_UPLOAD_DAYS": "heldUploadDays",
     "RELEASE_TIMEOUT_S": "releaseTimeoutSeconds",
     "SEQUENCE_FLOORS": "sequenceFloors",
     "TRUST_POLICY": "trustPolicy",

@@ -119,6 +119,8 @@ def push(
         concurrency=concurrency,
         meter=meter,
     )
+    if proof.findings and not is_published:
+        proof = _mend(run, total, proof)
     if proof.findings:
         total.findings += proof.findings
         return _outcome(run, _not_ours(proof), total, proof)
@@ -204,6 +206,37 @@ def _push_blob(run: _Run, blob: TransferBlob, *, may_send: bool) -> _Sent:
         else:
             break
     return done
+
+
+def _mend(run: _Run, total: _Sent, proof: Proof) -> Proof:
+    """Replace the parts that are wrong in the storage where the volumes have them; what is still wrong then.
+
+    So the target asks for damaged parts only, and holds the rest. A blob is put together anew only from parts
+    that this run sent and from those that it has just proven, in that very state.
+    """
+    left = {finding.damage.name: finding for finding in proof.findings}
+    for blob in run.group.manifest.blobs:
+        wrong = [signed for signed in total.foreign.get(blob.name, ()) if signed.part.name in left]
+        if not wrong or not all(_holders(run.group, part) for part, _ in wrong):
+            continue
+        sent = [_send_part(run, blob, *signed) for signed in wrong]
+        total.findings += [finding for _, findings in sent for finding in findings]
+        if not all(is_sent for is_sent, _ in sent):
+            continue
+        run.target.replace_blocks(
+            run.name_of(blob.name),
+            [block.block_id for block in _blocks_of(blob)],
+            replaced={block_id(part, sha256) for part, sha256 in wrong},
+            etag=proof.etags[blob.name],
+            content_md5=blob.content_md5,
+            metadata=blob.metadata,
+        )
+        total.sent += len(wrong)
+        total.skipped -= len(wrong)
+        for part, _ in wrong:
+            del left[part.name]
+    replaced = len(proof.findings) - len(left)
+    return replace(proof, findings=tuple(left.values()), replaced=replaced)
 
 
 def _lost_blocks(run: _Run, blob: TransferBlob) -> set[Block]:
@@ -388,7 +421,12 @@ def _told_of(proof: Proof) -> str:
     """What is known of the parts that this run did not send."""
     if proof.unprovable:
         return f"; those could not be read back and are not proven ({proof.unprovable})"
-    return f"; {proof.proven:,} of those were read back and are right" if proof.proven else ""
+    told = f"; {proof.proven:,} of those were read back and are right" if proof.proven else ""
+    if proof.replaced:
+        told += (
+            f"; {counted(proof.replaced, 'part')} in the storage was not what was signed, and was replaced"
+        )
+    return told
 
 
 _FOREIGN_BYTES = (

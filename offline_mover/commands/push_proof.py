@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airgap.damage import Damage
 from airgap.errors import Code, ServiceError
@@ -29,6 +29,10 @@ class Proof:
     proven: int = 0
     findings: tuple[Finding, ...] = ()
     unprovable: str = ""
+    replaced: int = 0
+    """How many wrong parts were replaced by those of the volumes."""
+    etags: Mapping[str, str] = field(default_factory=dict)
+    """By blob of the bundle manifest: the state in which it was read back."""
 
 
 def prove(
@@ -80,7 +84,7 @@ def prove(
             raise
         return Proof(unprovable=f"{error.code.name} {error.detail}".rstrip())
     findings = tuple(finding for finding in results if finding)
-    return Proof(proven=len(results) - len(findings), findings=findings)
+    return Proof(proven=len(results) - len(findings), findings=findings, etags=etags)
 
 
 def _etag(target: ReadableContainer, name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -268,18 +268,36 @@ class AzureContainer:
         metadata: Mapping[str, str],
     ) -> None:
         """See the port."""
-        blocks = "".join(f"<Latest>{_wire_id(block_id)}</Latest>" for block_id in block_ids)
+        self._put_block_list(
+            name,
+            [("Latest", block_id) for block_id in block_ids],
+            {"If-None-Match": "*", **_properties(content_md5, metadata)},
+        )
+
+    def replace_blocks(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        replaced: Collection[str],
+        etag: str,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """See the port."""
+        kinds = [("Uncommitted" if block_id in replaced else "Committed", block_id) for block_id in block_ids]
+        self._put_block_list(name, kinds, {"If-Match": etag, **_properties(content_md5, metadata)})
+
+    def _put_block_list(
+        self, name: str, blocks: Iterable[tuple[str, str]], headers: Mapping[str, str]
+    ) -> None:
+        """Source: https://learn.microsoft.com/rest/api/storageservices/put-block-list#request-body."""
+        listed = "".join(f"<{kind}>{_wire_id(block_id)}</{kind}>" for kind, block_id in blocks)
         self._write(
             name,
             query={"comp": "blocklist"},
-            headers={
-                "Content-Type": "application/xml",
-                "If-None-Match": "*",
-                "x-ms-blob-content-type": "application/octet-stream",
-                **({"x-ms-blob-content-md5": content_md5} if content_md5 else {}),
-                **{_META + key: value for key, value in metadata.items()},
-            },
-            body=f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode(),
+            headers={"Content-Type": "application/xml", **headers},
+            body=f'<?xml version="1.0" encoding="utf-8"?><BlockList>{listed}</BlockList>'.encode(),
         )
 
     def create_small(self, name: str, content: bytes) -> None:
@@ -435,6 +453,15 @@ def _length(answer: HttpResponse) -> int | None:
 
 def _too_large(name: str, size_bytes: int) -> UntrustedInputError:
     return UntrustedInputError(Code.TOO_LARGE, f"{name}: more was sent than the {size_bytes} bytes asked for")
+
+
+def _properties(content_md5: str | None, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The headers that give a blob its properties and metadata."""
+    return {
+        "x-ms-blob-content-type": "application/octet-stream",
+        **({"x-ms-blob-content-md5": content_md5} if content_md5 else {}),
+        **{_META + key: value for key, value in metadata.items()},
+    }
 
 
 def _wire_id(block_id: str) -> str:

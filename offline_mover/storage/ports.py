@@ -7,7 +7,7 @@ ports. Blob names are relative to the container: ``<transferId>/001``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -124,6 +124,32 @@ class WritableContainer(ReadableContainer, Protocol):
         Raises:
             ServiceError: ``CONFLICT`` if there is a blob already; ``SERVICE_REJECTED`` if one of the blocks
                 is not staged, as when it was dropped meanwhile. The blob is as it was then.
+        """
+
+    def replace_blocks(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        replaced: Collection[str],
+        etag: str,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Put a blob together anew, in this order, atomically: some blocks as staged, the others as they are.
+
+        Args:
+            name: of the blob.
+            block_ids: all of them.
+            replaced: the ids whose staged blocks count; of any other id, the block that the blob has counts,
+                whatever somebody may have staged under it.
+            etag: the state of the blob that is meant.
+            content_md5: of the blob as it will be.
+            metadata: likewise.
+
+        Raises:
+            ServiceError: ``CONFLICT`` if the blob has another ETag or is gone; ``SERVICE_REJECTED`` as
+                :meth:`commit`. The blob is as it was then.
         """
 
     def create_small(self, name: str, content: bytes) -> None:

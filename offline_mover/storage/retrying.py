@@ -10,7 +10,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from airgap.errors import ServiceError
@@ -122,6 +122,28 @@ class Retrying:
         """Put the blob together, see the port; ``CONFLICT`` may mean our own lost answer."""
         self._repeat(
             lambda: self._container.commit(name, block_ids, content_md5=content_md5, metadata=metadata)
+        )
+
+    def replace_blocks(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        replaced: Collection[str],
+        etag: str,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        """Put a blob together anew, see the port; ``CONFLICT`` may mean our own lost answer."""
+        self._repeat(
+            lambda: self._container.replace_blocks(
+                name,
+                block_ids,
+                replaced=replaced,
+                etag=etag,
+                content_md5=content_md5,
+                metadata=metadata,
+            )
         )
 
     def create_small(self, name: str, content: bytes) -> None:

@@ -249,6 +249,56 @@ def test_second_commit_is_a_conflict_and_changes_nothing(storage: WritableContai
     assert storage.read_small("t/001", max_bytes=10) == b"first"
 
 
+def staged_blob(storage: WritableContainer) -> str:
+    """A blob of three blocks; returns its ETag."""
+    for block_id in ("one", "two", "six"):
+        storage.stage("t/001", block_id, Body(block_id.encode()))
+    storage.commit("t/001", ["one", "two", "six"], content_md5=None, metadata={"a": "b"})
+    found = storage.describe("t/001")
+    assert found is not None
+    return found.etag
+
+
+def replaced(storage: WritableContainer, etag: str, *block_ids: str) -> None:
+    storage.replace_blocks(
+        "t/001",
+        ["one", "two", "six"],
+        replaced=set(block_ids),
+        etag=etag,
+        content_md5=None,
+        metadata={"c": "d"},
+    )
+
+
+def test_blocks_are_replaced_and_the_others_stay_whatever_is_staged_under_their_names(
+    storage: WritableContainer,
+) -> None:
+    etag = staged_blob(storage)
+    for block_id in ("two", "six"):
+        storage.stage("t/001", block_id, Body(b"new"))
+    replaced(storage, etag, "two")
+    assert storage.read_small("t/001", max_bytes=10) == b"onenewsix"
+    assert [block.block_id for block in storage.committed_blocks("t/001")] == ["one", "two", "six"]
+    found = storage.describe("t/001")
+    assert found is not None
+    assert (dict(found.metadata), found.etag == etag) == ({"c": "d"}, False)
+
+
+def test_blocks_of_another_version_or_of_no_blob_are_not_replaced(storage: WritableContainer) -> None:
+    etag = staged_blob(storage)
+    storage.stage("t/001", "two", Body(b"new"))
+    replaced(storage, etag, "two")
+    storage.stage("t/001", "two", Body(b"old"))
+    assert refusal(lambda: replaced(storage, etag, "two"), ServiceError) is Code.CONFLICT
+    assert storage.read_small("t/001", max_bytes=10) == b"onenewsix"
+
+
+def test_block_that_is_not_staged_replaces_nothing(storage: WritableContainer) -> None:
+    etag = staged_blob(storage)
+    assert refusal(lambda: replaced(storage, etag, "two"), ServiceError) is Code.SERVICE_REJECTED
+    assert storage.read_small("t/001", max_bytes=10) == b"onetwosix"
+
+
 def test_second_small_blob_is_a_conflict_and_changes_nothing(storage: WritableContainer) -> None:
     storage.create_small("t/m", b"first")
     assert refusal(lambda: storage.create_small("t/m", b"first"), ServiceError) is Code.CONFLICT

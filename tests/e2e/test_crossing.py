@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from azure.storage.blob import BlobServiceClient
+from azure.storage.blob import BlobBlock, BlobServiceClient, ContentSettings
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code
@@ -90,9 +91,9 @@ async def export(demo: Demo, references: list[str]) -> dict[str, Any]:
     return sealed
 
 
-async def pull(demo: Demo, transfer_id: str) -> None:
+async def pull(demo: Demo, transfer_id: str, medium: Path | None = None) -> None:
     await offline_mover(
-        *("pull", f"{demo.source.container_url}/{transfer_id}", str(demo.medium)),
+        *("pull", f"{demo.source.container_url}/{transfer_id}", str(medium or demo.medium)),
         *(
             "--allow-system-disk",
             "--trust",
@@ -263,3 +264,75 @@ def stolen_key(demo: Demo) -> SigningKey:
     """The key that signs in the source's vault."""
     newest = demo.source.vault._keys[SIGNING_KEY][-1]
     return key_from_private(newest.value.private)
+
+
+def flip_stored_part(demo: Demo, transfer_id: str, number: int) -> None:
+    """The storage at the target gets a part wrong, under the very name of the right one."""
+    with BlobServiceClient.from_connection_string(
+        demo.target.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
+    ) as service:
+        blob = service.get_blob_client("incoming", f"{transfer_id}/001")
+        properties = blob.get_blob_properties()
+        blocks, _ = blob.get_block_list("committed")
+        offset = sum(block.size for block in blocks[: number - 1])
+        content = blob.download_blob(offset=offset, length=blocks[number - 1].size).readall()
+        blob.stage_block(blocks[number - 1].id, bytes([content[0] ^ 1]) + content[1:])
+        blob.commit_block_list(
+            [BlobBlock(block.id) for block in blocks],
+            metadata=properties.metadata,
+            content_settings=ContentSettings(content_md5=properties.content_settings.content_md5),
+        )
+
+
+async def damaged_at_the_target(demo: Demo, transfer_id: str, medium: Path) -> Receipt:
+    """Push, damage one part before the target looks, and wait for what it says."""
+    known = set(await asyncio.to_thread(demo.receipts))
+    await asyncio.to_thread(demo.target.stop_app)
+    await push(demo, medium)
+    await asyncio.to_thread(flip_stored_part, demo, transfer_id, 2)
+    await demo.target.start_app(is_delivering_twice=True)
+    _, receipt = await demo.next_receipt(known)
+    return receipt
+
+
+async def carried_again(demo: Demo, transfer_id: str, medium: Path, patch: Path) -> Receipt:
+    """As the operator does it: fetch the receipt, bring what it asks for from the source, push only that."""
+    known = set(await asyncio.to_thread(demo.receipts))
+    trust = ("--trust", str(demo.policy_file))
+    receipts_sas = demo.folder / "receipts.sas"
+    receipts_sas.touch(mode=0o600)
+    receipts_sas.write_text(await asyncio.to_thread(demo.target.sas, "receipts", "rl"))
+    url = f"{demo.target.blob_url}/receipts"
+    await offline_mover(
+        "receipts", "pull", url, str(medium), *trust, "--sas-file", str(receipts_sas), ca=demo.ca
+    )
+    request = medium / "receipts" / transfer_id / "recarry.json"
+    await offline_mover(
+        *("pull", f"{demo.source.container_url}/{transfer_id}", str(patch), "--recarry", str(request)),
+        *("--allow-system-disk", *trust, "--sas-file", str(demo.sas_file(demo.source))),
+        ca=demo.ca,
+    )
+    pushed = await push(demo, patch)
+    assert "1 part in the storage was not what was signed, and was replaced" in pushed.output
+    _, receipt = await demo.next_receipt(known)
+    return receipt
+
+
+def test_part_that_is_damaged_at_the_target_is_carried_again_and_nothing_else(crossing: Crossing) -> None:
+    demo = crossing.demo
+    medium, patch = demo.folder / "medium-held", demo.folder / "medium-patch"
+    for folder in (medium, patch):
+        folder.mkdir()
+    sealed = crossing.run(export(demo, demo.push_samples(layer_bytes_total=40_000_000)))
+    transfer_id = sealed["transferId"]
+    crossing.run(pull(demo, transfer_id, medium))
+    receipt = crossing.run(damaged_at_the_target(demo, transfer_id, medium), timeout_s=200)
+    assert (receipt.verdict, receipt.code) == (ReceiptVerdict.DAMAGED, Code.PART_CORRUPT)
+    assert [damage.name for damage in receipt.damages] == ["001/00000002.part"]
+    crossing.run(
+        until("holding", lambda: sorted(demo.blobs("incoming", f"{transfer_id}/")) == [f"{transfer_id}/001"])
+    )
+    again = crossing.run(carried_again(demo, transfer_id, medium, patch), timeout_s=200)
+    assert len(list(patch.rglob("*.part"))) == 1
+    assert again.is_imported, again
+    assert again.manifest_sha256 == receipt.manifest_sha256

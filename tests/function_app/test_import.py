@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,6 +108,15 @@ class Target:
 
     def numbers(self) -> list[str]:
         return [name for name in self.blobs.names("ledger") if name.startswith(f"{CHANNEL}/")]
+
+    def assert_damaged(self, outcome: Mapping[str, Any], code: Code, *, held: Sequence[str]) -> Receipt:
+        """Nothing was imported or left importable; these blobs are held; the receipt says what is damaged."""
+        assert outcome["code"] == code.name, outcome
+        assert self.blobs.names("incoming") == [f"{TRANSFER_ID}/{name}" for name in held]
+        assert self.blobs.names("transfer") == []
+        receipt = self.receipt(outcome)
+        assert (receipt.code, receipt.verdict) == (code, ReceiptVerdict.DAMAGED)
+        return receipt
 
     def assert_refused(self, outcome: Mapping[str, Any], code: Code) -> Receipt:
         """Nothing was imported or left importable; the upload is in quarantine; the receipt says why."""
@@ -265,14 +274,14 @@ def test_all_damage_is_listed_and_the_same_bundle_is_imported_after_a_new_push()
     raw = target.upload(bundle)
     target.blobs.upload("incoming", f"{TRANSFER_ID}/001", flip(bundle.blobs["001"], MIN_PART_SIZE_BYTES + 3))
     target.blobs.delete("incoming", f"{TRANSFER_ID}/002")
-    receipt = target.assert_refused(target.run(raw), Code.PART_MISSING)
+    receipt = target.assert_damaged(target.run(raw), Code.PART_MISSING, held=["001"])
     found = {(damage.name, damage.code) for damage in receipt.damages}
     assert found == {
         ("001/00000002.part", Code.PART_CORRUPT),
         ("002/00000001.part", Code.PART_MISSING),
     }
     assert receipt.damage_count == 2
-    assert (receipt.verdict, receipt.ledger) == (ReceiptVerdict.DAMAGED, None)
+    assert receipt.ledger is None
     assert target.numbers() == []
     assert target.receive(bundle)["outcome"] == "imported"
 
@@ -284,7 +293,7 @@ def test_two_parts_that_changed_places_are_both_found() -> None:
     content = bundle.blobs["001"]
     swapped = content[MIN_PART_SIZE_BYTES:] + content[:MIN_PART_SIZE_BYTES]
     target.blobs.upload("incoming", f"{TRANSFER_ID}/001", swapped)
-    receipt = target.assert_refused(target.run(raw), Code.PART_CORRUPT)
+    receipt = target.assert_damaged(target.run(raw), Code.PART_CORRUPT, held=["001"])
     assert [damage.name for damage in receipt.damages] == ["001/00000001.part", "001/00000002.part"]
 
 

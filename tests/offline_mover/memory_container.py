@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
@@ -131,6 +131,39 @@ class MemoryContainer:
             raise ServiceError(Code.SERVICE_REJECTED, f"{name}: status 400 InvalidBlockList")
         contents = [staged[block_id] for block_id in block_ids]
         self.staged.pop(name, None)
+        self.blobs[name] = HeldBlob(
+            content=b"".join(contents),
+            content_md5=content_md5,
+            metadata=metadata,
+            blocks=[
+                Block(block_id=block_id, size_bytes=len(content))
+                for block_id, content in zip(block_ids, contents, strict=True)
+            ],
+        )
+
+    def replace_blocks(
+        self,
+        name: str,
+        block_ids: Sequence[str],
+        *,
+        replaced: Collection[str],
+        etag: str,
+        content_md5: str | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self._call("replace_blocks", name)
+        held = self.blobs.get(name)
+        if held is None or held.etag != etag:
+            raise ServiceError(Code.CONFLICT, name)
+        offset, had = 0, dict[str, bytes]()
+        for block in held.blocks:
+            had[block.block_id] = held.content[offset : offset + block.size_bytes]
+            offset += block.size_bytes
+        staged = self.staged.pop(name, {})
+        source = {block_id: (staged if block_id in replaced else had) for block_id in block_ids}
+        if any(block_id not in blocks for block_id, blocks in source.items()):
+            raise ServiceError(Code.SERVICE_REJECTED, f"{name}: status 400 InvalidBlockList")
+        contents = [blocks[block_id] for block_id, blocks in source.items()]
         self.blobs[name] = HeldBlob(
             content=b"".join(contents),
             content_md5=content_md5,

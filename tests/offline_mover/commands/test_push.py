@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -232,22 +233,51 @@ def planted(bench: Bench, number: int = 1) -> MemoryContainer:
     return target
 
 
-@pytest.mark.parametrize("is_committed", [False, True])
+def put_together_by_a_rival(bench: Bench) -> MemoryContainer:
+    """Storage in which a push was cut off after somebody else's block had become part of a blob."""
+    rival = planted(bench)
+    rival.before = lambda method, _name: _cut_at_manifest(method)
+    with pytest.raises(ServiceError):
+        bench.push(rival)
+    rival.before = lambda _method, _name: None
+    return rival
+
+
+@pytest.mark.parametrize("make", [planted, put_together_by_a_rival])
 def test_blob_put_together_from_somebody_elses_blocks_is_not_published(
-    loaded: Bench, *, is_committed: bool
+    loaded: Bench, make: Callable[[Bench], MemoryContainer]
 ) -> None:
-    target = planted(loaded)
-    if is_committed:
-        rival = planted(loaded)
-        rival.before = lambda method, _name: _cut_at_manifest(method)
-        with pytest.raises(ServiceError):
-            loaded.push(rival)
-        target.blobs = dict(rival.blobs)
+    target = make(loaded)
+    part, _ = next(loaded.bundle.manifest.parts())
+    loaded.part(part.name).unlink()
     outcome = loaded.push(target)
     assert outcome.code is Code.BLOB_MISMATCH
-    assert [damage.name for damage in outcome.damages] == [next(loaded.bundle.manifest.parts())[0].name]
+    assert [damage.name for damage in outcome.damages] == [part.name]
     assert "somebody else" in outcome.verdict
     assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" not in target.blobs
+
+
+@pytest.mark.parametrize("make", [planted, put_together_by_a_rival])
+def test_somebody_elses_blocks_are_replaced_by_the_parts_that_are_at_hand(
+    loaded: Bench, make: Callable[[Bench], MemoryContainer]
+) -> None:
+    target = make(loaded)
+    part, sha256 = next(loaded.bundle.manifest.parts())
+    name = f"{loaded.bundle.transfer_id}/{part.blob}"
+    _, right = [item for item in loaded.bundle.manifest.parts() if item.part.blob == part.blob][:2]
+    target.before = lambda method, _name: (
+        # While the wrong part is sent again, a right one gets another block under its name.
+        target.staged.setdefault(name, {}).update({block_id(*right): b"y" * right.part.size_bytes})
+        if method == "replace_blocks"
+        else None
+    )
+    outcome = loaded.push(target)
+    assert outcome.code is None
+    assert "1 part in the storage was not what was signed, and was replaced" in outcome.verdict
+    assert target.blobs[name].content == loaded.bundle.blobs[part.blob]
+    assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" in target.blobs
+    assert outcome.counts["sentParts"] >= 1
+    assert block_id(part, sha256) in {block.block_id for block in target.blobs[name].blocks}
 
 
 def _cut_at_manifest(method: str) -> None:
