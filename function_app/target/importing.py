@@ -15,7 +15,7 @@ from function_app.ports import TargetSide
 from function_app.storage.paths import STAGING, STAGING_RUNS, TRANSFER, WORK, blob_path
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.custody import INSPECTION, staged_etag, staged_path
-from function_app.target.wire import Inspection, Promoted, PromotionNote
+from function_app.target.wire import Inspection, Promoted, PromotionNote, RunOrder
 
 
 def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
@@ -55,7 +55,7 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     return Promoted()
 
 
-def start_import_run(side: TargetSide, order: Item) -> Started:
+def start_import_run(side: TargetSide, order: RunOrder) -> Started:
     """Start the import of one promoted blob, if it is still what was promoted.
 
     Raises:
@@ -72,7 +72,7 @@ def start_import_run(side: TargetSide, order: Item) -> Started:
     found = side.blobs.stat(TRANSFER, path)
     if found is None or found.etag != work.get(_note(name), PromotionNote).etag:
         raise UntrustedInputError(Code.BLOB_CHANGED, f"{TRANSFER}/{path} is not what was promoted")
-    run = import_run_name(order.owner, name)
+    run = import_run_name(order.owner, name, order.attempt)
     if side.staged is not None:  # before it runs: whoever empties the staging registry waits for it
         side.blobs.create(WORK, f"{STAGING_RUNS}{run}", b"")
     side.pipelines.put_run(
@@ -101,10 +101,15 @@ def require_fit_pipeline(side: TargetSide) -> None:
             raise ServiceError(Code.PIPELINE_UNFIT, f"{settings.pipeline}, {check.id}: {check.detail}")
 
 
+RUN_ATTEMPTS = 3
+"""Of the import of one blob. Why a run failed it says in words only, and another one is harmless: what was
+imported is imported again. Many causes pass within minutes, such as a role that was given just now."""
+
+
 def _note(blob: str) -> str:
     return f"promoted/{blob}"
 
 
-def import_run_name(owner: str, blob: str) -> str:
-    """The name of the pipeline run that imports a blob for the orchestration ``owner``."""
-    return run_name("i", owner, blob)
+def import_run_name(owner: str, blob: str, attempt: int = 0) -> str:
+    """The name of the run that imports a blob for the orchestration ``owner``: one for each attempt."""
+    return run_name("i", owner, blob, *([str(attempt)] if attempt else []))

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.states import Kind, State
 from function_app.durable.blueprint import Activity, Blueprint
@@ -24,6 +25,7 @@ from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
 from function_app.pipeline_runs import run_succeeded
 from function_app.target import wire
+from function_app.target.importing import RUN_ATTEMPTS
 
 bp = Blueprint()
 
@@ -42,6 +44,9 @@ _SOON = Patience(pause_s=5, longest_pause_s=60, at_most_s=900)
 of an import that broke off, for the registry to say what it holds."""
 
 _RECEIPT = Patience(pause_s=30, longest_pause_s=3600, at_most_s=10 * 24 * 3600, insists=True)
+
+
+_BEFORE_ANOTHER_RUN = timedelta(minutes=1)
 
 
 def closing_instance(instance: str) -> str:
@@ -217,16 +222,26 @@ def _judging(context: Any, upload: wire.Upload) -> wire.Judging:
 
 @bp.orchestration_trigger(context_name="context")
 def import_blob(context: Any) -> Flow[Outcome]:
-    """Run the import of one promoted blob, wait for its end, and note what it brought, failed or not."""
+    """Run the import of one promoted blob, wait for its end, and note what it brought, failed or not.
+
+    A run that failed is tried anew under another name; one that is still going on after its time is not.
+    """
     item = read(context.get_input(), Item)
-    outcome: Outcome = {"outcome": "imported"}
-    try:
-        run = yield from step(context, wire.START_IMPORT_RUN, item)
-        yield from run_succeeded(context, run)
-    except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
-        outcome = dump(end_of(error))
+    outcome: Outcome = {}
+    for attempt in range(RUN_ATTEMPTS):
+        order = wire.RunOrder(owner=item.owner, number=item.number, attempt=attempt)
+        outcome = yield from settled(_run_import(context, order))
+        if outcome.get("code") != Code.PIPELINE_RUN_FAILED.name or attempt == RUN_ATTEMPTS - 1:
+            break
+        yield context.create_timer(replay_clock(context) + _BEFORE_ANOTHER_RUN)
     noted = yield from settled(step(context, wire.NOTE_REPORT, item))
-    return outcome if read_ending(outcome) or not read_ending(noted) else noted
+    ending = read_ending(outcome) or read_ending(noted)
+    return {"outcome": "imported"} if ending is None else dump(ending)
+
+
+def _run_import(context: Any, order: wire.RunOrder) -> Flow[None]:
+    run = yield from step(context, wire.START_IMPORT_RUN, order)
+    yield from run_succeeded(context, run)
 
 
 @bp.orchestration_trigger(context_name="context")

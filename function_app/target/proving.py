@@ -15,7 +15,7 @@ from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import number_taken
 from function_app.target.admission import VERDICT, declared_folder
 from function_app.target.custody import INSPECTION
-from function_app.target.importing import import_run_name
+from function_app.target.importing import RUN_ATTEMPTS, import_run_name
 from function_app.target.wire import (
     Closing,
     Declared,
@@ -38,14 +38,16 @@ _LOG = logging.getLogger(__name__)
 
 
 def note_report(side: TargetSide, order: Item) -> Reported:
-    """Compare what a blob's run reports as imported with what is declared of it, also of a run that failed.
+    """Compare what a blob's runs report as imported with what is declared of it, also of those that failed.
 
     Whatever is undeclared is in the pipeline's registry by now: an alarm is raised by an error in the log.
     """
     work = WorkFolder(side.blobs, order.owner)
     blob = work.get(INSPECTION, Inspection).blobs[order.number].name
-    properties = side.pipelines.get_run(import_run_name(order.owner, blob)) or {}
-    imported = (properties.get("response") or {}).get("importedArtifacts") or []
+    imported: list[object] = []
+    for attempt in range(RUN_ATTEMPTS):
+        properties = side.pipelines.get_run(import_run_name(order.owner, blob, attempt)) or {}
+        imported += (properties.get("response") or {}).get("importedArtifacts") or []
     declared = [
         artifact for group in work.all(declared_folder(blob), Declared) for artifact in read_declared(group)
     ]

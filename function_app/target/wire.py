@@ -32,6 +32,12 @@ class Upload(Message, frozen=True):
     instance: str
 
 
+class RunOrder(Item, frozen=True, omit_defaults=True):
+    """A blob to be imported by a run, and which attempt it is."""
+
+    attempt: int = 0
+
+
 class Judging(Upload, frozen=True):
     """An upload, and the time to judge it by."""
 
@@ -372,7 +378,7 @@ ACCEPT_BUNDLE = Activity("accept_bundle", Judging, Accepted)
 RUN_CHECK = Activity("run_check", Checking, Checked)
 CLEAR_BUNDLE = Activity("clear_bundle", Clearing, Cleared)
 PROMOTE_BLOB = Activity("promote_blob", Item, Promoted)
-START_IMPORT_RUN = Activity("start_import_run", Item, Started)
+START_IMPORT_RUN = Activity("start_import_run", RunOrder, Started)
 NOTE_REPORT = Activity("note_report", Item, Reported)
 PROVE_ARTIFACTS = Activity("prove_artifacts", Item, LookedUp)
 TAKE_STAGING = Activity("take_staging", Judging, StagingTurn)
