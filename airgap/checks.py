@@ -98,8 +98,8 @@ class CheckAnswer:
         told = _READ.items(members["blobs"], "blobs", _read_blob, most=len(question.blobs))
         if sorted(told) != sorted((one.name, one.etag) for one in question.blobs):
             _READ.refuse("blobs", "not exactly the copies that it was asked about")
-        verdict = _READ.text(members["verdict"], "verdict", limit=16)
-        if verdict not in _VERDICTS:
+        verdict = members["verdict"]
+        if type(verdict) is not str or verdict not in _VERDICTS:
             _READ.refuse("verdict", f"neither {' nor '.join(_VERDICTS)}")
         return cls(
             passed=_VERDICTS[verdict],

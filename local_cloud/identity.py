@@ -12,6 +12,7 @@ from local_cloud.tokens import (
     ARM_AUDIENCES,
     KEY_VAULT_AUDIENCE,
     REGISTRY_AUDIENCE,
+    SCANNER_AUDIENCE,
     STORAGE_AUDIENCE,
     TokenAuthority,
 )
@@ -22,7 +23,7 @@ _RESOURCES = {
     audience.removesuffix("/")
     for audience in (
         *(*ARM_AUDIENCES, APP_SERVICE_AUDIENCE, KEY_VAULT_AUDIENCE),
-        *(REGISTRY_AUDIENCE, STORAGE_AUDIENCE),
+        *(REGISTRY_AUDIENCE, STORAGE_AUDIENCE, SCANNER_AUDIENCE),
     )
 }
 

@@ -1,4 +1,4 @@
-"""A scanner for the local cloud: asked by the target's app as ``CHECKS`` says, with a token for itself.
+"""A scanner for the local cloud, which the target's app asks where ``CHECKS`` names it.
 
 It looks into nothing. How it answers is chosen: as an honest one does, or as one that must not be believed.
 """
@@ -9,10 +9,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from local_cloud.tokens import TokenAuthority, TokenRefused
-
-AUDIENCE = "api://scanner"
-"""Of the tokens that it takes; the scope in ``CHECKS`` is ``api://scanner/.default``."""
+from local_cloud.tokens import SCANNER_AUDIENCE, TokenAuthority, TokenRefused
 
 Mood = Literal["pass", "fail", "slow", "silent", "away", "lying", "chatty", "moved"]
 """``slow``: not yet; ``silent``: never an answer; ``away``: 503; ``lying``: about another bundle;
@@ -39,7 +36,7 @@ class Scanner:
     async def _check(self, request: web.Request) -> web.StreamResponse:
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            self._tokens.verify(bearer, AUDIENCE)
+            self._tokens.verify(bearer, SCANNER_AUDIENCE)
         except TokenRefused:
             return web.Response(status=401)
         question = await request.json()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airgap.checks import MAX_ANSWER_BYTES, Check, CheckAnswer, CheckedBlob, CheckQuestion, read_checks
+from airgap.checks import Check, CheckAnswer, CheckedBlob, CheckQuestion, read_checks
 from airgap.errors import AirgapError, Code
 from airgap.receipt import CheckResult
 from airgap.strict_json import dump_canonical
@@ -59,8 +59,9 @@ def test_answer_of_or_about_is_none(name: str) -> None:
 
 def test_answer_of_a_newer_scanner_and_one_without_end_are_told_apart() -> None:
     assert refused(ANSWER | {"schema": 2}) is Code.NEWER_FORMAT
-    assert refused(dump_canonical(ANSWER).ljust(MAX_ANSWER_BYTES + 1)) is Code.TOO_LARGE
-    assert CheckAnswer.from_bytes(dump_canonical(ANSWER).ljust(MAX_ANSWER_BYTES), QUESTION).passed
+    assert refused(dump_canonical(ANSWER).ljust(65_537)) is Code.TOO_LARGE
+    assert CheckAnswer.from_bytes(dump_canonical(ANSWER).ljust(65_536), QUESTION).passed
+    assert CheckAnswer.from_bytes(dump_canonical(ANSWER | {"scanner": "x" * 128}), QUESTION).passed
     for raw in (b"", b"[]", b"pass", b'"pass"'):
         assert refused(raw) is Code.CHECK_MALFORMED
 
@@ -82,6 +83,8 @@ CHECK = {"name": "scan", "url": "https://scanner.contoso.com/check", "scope": "a
 def test_checks_are_read_from_the_setting() -> None:
     assert read_checks(b"[]") == ()
     assert read_checks(dump_canonical([CHECK])) == (Check(**CHECK),)
+    longest = CHECK | {"url": "https://" + "x" * 492, "scope": "x" * 300}
+    assert read_checks(dump_canonical([longest])) == (Check(**longest),)
     assert len(read_checks(dump_canonical([CHECK | {"name": f"scan{n}"} for n in range(10)]))) == 10
 
 
@@ -94,7 +97,8 @@ SETTINGS: dict[str, Any] = {
     "name that climbs": [CHECK | {"name": "../scan"}],
     "no name": [CHECK | {"name": ""}],
     "name of a line": [CHECK | {"name": "scan\n"}],
-    "url without end": [CHECK | {"url": f"https://{'x' * 500}"}],
+    "url without end": [CHECK | {"url": "https://" + "x" * 493}],
+    "no url": [CHECK | {"url": ""}],
     "scope without end": [CHECK | {"scope": "x" * 301}],
     "no scope": [CHECK | {"scope": ""}],
 }

@@ -12,8 +12,8 @@ from airgap.checks import Check, CheckAnswer
 from airgap.errors import AirgapError, Code, ServiceError
 from function_app.azure.checks import HttpChecks
 from local_cloud.pki import CertificateAuthority
-from local_cloud.scanner import AUDIENCE, Mood, Scanner
-from local_cloud.tokens import TokenAuthority
+from local_cloud.scanner import Mood, Scanner
+from local_cloud.tokens import SCANNER_AUDIENCE, TokenAuthority
 from tests.contract.loop import running_loop, served
 from tests.vectors.generate import check_question
 
@@ -42,7 +42,7 @@ def scanner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scanner,
         served(loop, made.app(), ca.server_context("scanner")) as url,
     ):
         patch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
-        check = Check(name="scan", url=f"{url}/check", scope=f"{AUDIENCE}/.default")
+        check = Check(name="scan", url=f"{url}/check", scope=f"{SCANNER_AUDIENCE}/.default")
         yield made, check, HttpChecks(Identity(tokens), retries=0, read_s=1)
 
 
