@@ -64,6 +64,13 @@ def check_of(scope: str) -> str | None:
     return {"tables": "journal-table", "keys": "signing-keys"}.get(kind)
 
 
+ALSO_WRONG = {
+    "container-ledger": ("policy-chain",),  # which policies were used stands there
+    "container-policy": ("policy-chain",),
+}
+"""What a check of another part finds wrong, too, where a container cannot be read."""
+
+
 def test_preflight_finds_everything_right_and_each_role_that_is_taken_away(
     make_crossing: Callable[[], Crossing],
 ) -> None:
@@ -78,7 +85,7 @@ def test_preflight_finds_everything_right_and_each_role_that_is_taken_away(
             if assignment.principal_id != app or expected is None:
                 continue
             side.machine.assignments.remove(assignment)
-            assert wrong(side) == [expected]
+            assert set(wrong(side)) == {expected, *ALSO_WRONG.get(expected, ())}
             side.machine.assignments.assign(assignment)
             seen.add(expected)
         with side.azurite.service_client() as service:
