@@ -353,3 +353,27 @@ def test_direct_import_asks_for_nothing_of_it() -> None:
     target = Target()
     target.receive(bundle_of())
     assert not [name for name in target.host.called if "stag" in name.replace("hash_staged_parts", "")]
+
+
+def test_tag_that_points_elsewhere_in_the_real_registry_is_moved() -> None:
+    target, bundle = StagedTarget(), bundle_of(blob_sizes=(5000,))
+    (artifact,) = bundle.manifest.artifacts
+    target.registry.push(artifact.repository, {"the": "old one"}, *artifact.tags)
+    assert target.receive(bundle)["outcome"] == "imported"
+    assert {target.registry.tags[artifact.repository, tag] for tag in artifact.tags} == {artifact.digest}
+
+
+def test_run_is_noted_before_it_runs_and_may_report_with_the_staging_registrys_name() -> None:
+    target = StagedTarget()
+    raw = target.upload(bundle_of(blob_sizes=(5000,)))
+    bring = target.pipelines.work
+
+    def work(request: Mapping[str, Any]) -> dict[str, Any]:
+        assert [name for name in target.blobs.names("work") if name.startswith("staging-runs/i")]
+        properties = bring(request)
+        reported = properties["response"]["importedArtifacts"]
+        properties["response"]["importedArtifacts"] = [f"staging.azurecr.example/{one}" for one in reported]
+        return properties
+
+    target.pipelines.work = work
+    assert target.run(raw)["outcome"] == "imported"
