@@ -121,6 +121,11 @@ class Code(Enum):
         False,
         "Have the check answer as docs/format.md says, about exactly what it was asked.",
     )
+    OVERRIDE_MALFORMED = (
+        36,
+        False,
+        "Make the override anew with offline-mover policy permit; it does not follow docs/format.md.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
@@ -201,6 +206,11 @@ class Code(Enum):
         64,
         False,
         "Order a new transfer, and have the roles that the message names release it in time.",
+    )
+    OVERRIDE_MISMATCH = (
+        66,
+        False,
+        "Have the override signed for this very bundle manifest and target, and bring it in time.",
     )
     SEQUENCE_VOID = (
         65,

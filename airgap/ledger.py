@@ -276,12 +276,17 @@ def awaited_number(taken: Iterable[int], voids: Collection[int]) -> int:
 
 
 def judge_sequence(
-    manifest: BundleManifest, channel: Channel, taken: Iterable[int], voids: Collection[int] = frozenset()
+    manifest: BundleManifest,
+    channel: Channel,
+    taken: Iterable[int],
+    voids: Collection[int] = frozenset(),
+    lifted: Collection[Code] = frozenset(),
 ) -> tuple[int, ...]:
     """Whether the channel may take the manifest's number, given the numbers ``taken`` by *other* bundles.
 
     Numbers that the manifest calls void are not missing, nor are those of ``voids``, which other manifests of
-    the channel called so: the source that signed them gave them up for good.
+    the channel called so: the source that signed them gave them up for good. ``OUT_OF_ORDER`` and
+    ``SEQUENCE_GAP`` are not raised where an override has ``lifted`` them.
 
     Returns:
         The numbers below it that are missing, ascending, at most 100 of them; for the record.
@@ -302,12 +307,13 @@ def judge_sequence(
             Code.SEQUENCE_JUMP,
             f"sequence {manifest.sequence}, after {highest} at most {channel.max_sequence_jump} further",
         )
-    if channel.order is Order.RISING and manifest.sequence <= highest:
+    is_late = channel.order is Order.RISING and manifest.sequence <= highest
+    if is_late and Code.OUT_OF_ORDER not in lifted:
         raise PolicyRefusal(
             Code.OUT_OF_ORDER, f"sequence {manifest.sequence}, after {highest} of channel {manifest.channel}"
         )
     void = {*voids, *(one.sequence for one in manifest.voids)}
-    if channel.on_gap is not OnGap.RECORD:
+    if channel.on_gap is not OnGap.RECORD and not is_late and Code.SEQUENCE_GAP not in lifted:
         following = awaited_number(known, void)
         if manifest.sequence != following:
             raise PolicyRefusal(Code.SEQUENCE_GAP, f"sequence {manifest.sequence}, next would be {following}")

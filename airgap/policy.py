@@ -121,7 +121,8 @@ class Channel:
     """The conditions of one channel.
 
     ``bundle_roles`` sign bundle manifests, ``receipt_roles`` receipts; ``release_roles`` must release a
-    verified bundle at the target before it is imported. ``repositories`` are patterns: see
+    verified bundle at the target before it is imported; ``override_roles`` may lift rules of time and order
+    for one bundle (:mod:`airgap.override`). ``repositories`` are patterns: see
     :mod:`airgap.repositories`. A bundle's number is at most ``max_sequence_jump`` above the highest taken.
     """
 
@@ -130,6 +131,7 @@ class Channel:
     bundle_roles: Mapping[str, Role]
     receipt_roles: Mapping[str, Role]
     release_roles: Mapping[str, Role]
+    override_roles: Mapping[str, Role]
     max_age: timedelta
     clock_skew: timedelta
     order: Order
@@ -150,6 +152,7 @@ class Channel:
         _check_roles(self.bundle_roles, "bundleRoles")
         _check_roles(self.receipt_roles, "receiptRoles")
         _check_roles(self.release_roles, "releaseRoles")
+        _check_roles(self.override_roles, "overrideRoles")
         _check_seconds(self.max_age, "maxAgeSeconds", least=1, most=_MAX_AGE_S)
         _check_seconds(self.clock_skew, "clockSkewSeconds", least=0, most=MAX_SKEW_S)
         _check_choice(self.order, "order", Order)
@@ -169,6 +172,7 @@ class Channel:
             **_placed(self.bundle_roles, "bundleRoles"),
             **_placed(self.receipt_roles, "receiptRoles"),
             **_placed(self.release_roles, "releaseRoles"),
+            **_placed(self.override_roles, "overrideRoles"),
         }
 
     @classmethod
@@ -179,7 +183,7 @@ class Channel:
             where,
             *("audience", "repositories", "bundleRoles", "maxAgeSeconds", "clockSkewSeconds"),
             *("order", "onGap", "maxSequenceJump"),
-            optional=("receiptRoles", "releaseRoles"),
+            optional=("receiptRoles", "releaseRoles", "overrideRoles"),
         )
         with _READ.within(where):
             return cls(
@@ -188,6 +192,7 @@ class Channel:
                 bundle_roles=_read_roles(value["bundleRoles"], "bundleRoles"),
                 receipt_roles=_read_roles(value.get("receiptRoles", {}), "receiptRoles"),
                 release_roles=_read_roles(value.get("releaseRoles", {}), "releaseRoles"),
+                override_roles=_read_roles(value.get("overrideRoles", {}), "overrideRoles"),
                 max_age=_read_seconds(value["maxAgeSeconds"], "maxAgeSeconds"),
                 clock_skew=_read_seconds(value["clockSkewSeconds"], "clockSkewSeconds"),
                 order=_read_choice(value["order"], Order),

@@ -228,6 +228,41 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideUse:
+    """By which override rules of time or order were lifted: names of codes, why, and who signed it."""
+
+    lifts: tuple[str, ...]
+    reason: str
+    signers: tuple[CountedKey, ...]
+
+    def __post_init__(self) -> None:
+        _READ.each(self.lifts, "lifts", partial(_READ.text, pattern=CODE_NAME), least=1, most=_MAX_SIGNERS)
+        _READ.note(self.reason, "reason")
+        _READ.each(
+            self.signers, "signers", partial(_check_instance, kind=CountedKey), least=1, most=_MAX_SIGNERS
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object ``{"lifts", "reason", "signers"}``."""
+        return {
+            "lifts": list(self.lifts),
+            "reason": self.reason,
+            "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any) -> Self:
+        """Read the member ``override``; refuses with ``RECEIPT_MALFORMED``."""
+        value = _READ.members(raw, "override", "lifts", "reason", "signers")
+        with _READ.within("override"):
+            return cls(
+                lifts=_READ.array(value["lifts"], "lifts"),
+                reason=value["reason"],
+                signers=_READ.items(value["signers"], "signers", _read_signer, most=_MAX_SIGNERS),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """A decision of the target. ``code`` is ``None`` exactly when the bundle was imported and proven.
 
@@ -258,6 +293,7 @@ class Receipt:
     signers: tuple[CountedKey, ...]
     checks: tuple[CheckResult, ...] = ()
     releases: tuple[Release, ...] = ()
+    override: OverrideUse | None = None
     artifacts: tuple[ArtifactProof, ...]
     undeclared: tuple[str, ...] = ()
     undeclared_count: int = 0
@@ -296,6 +332,8 @@ class Receipt:
         if self.undeclared_count and self.verdict is not ReceiptVerdict.PARTIAL:
             _READ.refuse("undeclaredCount", "some, but not in a receipt for a partial import")
         _READ.each(self.missing_sequences, "missingSequences", _check_number, most=MAX_MISSING)
+        if self.override is not None:
+            _READ.instance(self.override, "override", OverrideUse)
         _READ.instance(self.tool, "tool", Tool)
 
     def _check_bundle(self) -> None:
@@ -339,6 +377,7 @@ class Receipt:
             "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
             "checks": [check.to_json() for check in self.checks],
             "releases": [release.to_json() for release in self.releases],
+            "override": None if self.override is None else self.override.to_json(),
             "artifacts": [proof.to_json() for proof in self.artifacts],
             "undeclared": list(self.undeclared),
             "undeclaredCount": self.undeclared_count,
@@ -369,6 +408,7 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
         "predicate",
         *("verdict", "code", "detail", "decidedAt", "target", "incoming", "transferId", "channel"),
         *("sequence", "manifestDigest", "policyVersion", "ledger", "signers", "checks", "releases"),
+        "override",
         *("artifacts", "undeclared", "undeclaredCount", "damage", "damageCount"),
         *("missingSequences", "tool"),
     )
@@ -393,6 +433,7 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
         "signers": _READ.items(value["signers"], "signers", _read_signer, most=_MAX_SIGNERS),
         "checks": _READ.items(value["checks"], "checks", CheckResult.from_json, most=MAX_CHECKS),
         "releases": _READ.items(value["releases"], "releases", Release.from_json, most=_MAX_SIGNERS),
+        "override": None if value["override"] is None else OverrideUse.from_json(value["override"]),
         "artifacts": _READ.items(
             value["artifacts"], "artifacts", ArtifactProof.from_json, most=MAX_ARTIFACTS
         ),

@@ -81,7 +81,12 @@ class Verdict:
 
 
 def verify_bundle(
-    envelope_bytes: bytes, *, policy: TrustPolicy, now: datetime, target: str | None = None
+    envelope_bytes: bytes,
+    *,
+    policy: TrustPolicy,
+    now: datetime,
+    target: str | None = None,
+    lifted: Collection[Code] = frozenset(),
 ) -> Verdict:
     """Judge a bundle manifest's envelope as received.
 
@@ -90,6 +95,7 @@ def verify_bundle(
         policy: the pinned trust policy.
         now: the current time, aware; read once by the caller.
         target: login server of the registry that would import, if this is the target.
+        lifted: codes of points 11 to 13 that an override lifts for this manifest (:mod:`airgap.override`).
 
     Returns:
         The verdict; refusals are data here, nothing is raised for bad input.
@@ -109,7 +115,7 @@ def verify_bundle(
         signers = count_roles(valid, channel.bundle_roles)  # 7, 8
         _require_audience(claimed, channel, target)  # 9
         _require_repositories(claimed, channel)  # 10
-        _require_time(claimed, channel, now)  # 11, 12, 13
+        _require_time(claimed, channel, now, lifted)  # 11, 12, 13
     except AirgapError as refusal:
         return Verdict(
             code=refusal.code,
@@ -217,10 +223,12 @@ def _require_repositories(manifest: BundleManifest, channel: Channel) -> None:
             raise PolicyRefusal(Code.REPOSITORY_REFUSED, artifact.reference)
 
 
-def _require_time(manifest: BundleManifest, channel: Channel, now: datetime) -> None:
-    if manifest.created_at > now + channel.clock_skew:
+def _require_time(
+    manifest: BundleManifest, channel: Channel, now: datetime, lifted: Collection[Code]
+) -> None:
+    if Code.NOT_YET_VALID not in lifted and manifest.created_at > now + channel.clock_skew:
         raise PolicyRefusal(Code.NOT_YET_VALID, f"made at {format_time(manifest.created_at)}")
-    if manifest.expires_at < now - channel.clock_skew:
+    if Code.EXPIRED not in lifted and manifest.expires_at < now - channel.clock_skew:
         raise PolicyRefusal(Code.EXPIRED, f"expired at {format_time(manifest.expires_at)}")
-    if now - manifest.created_at > channel.max_age + channel.clock_skew:
+    if Code.TOO_OLD not in lifted and now - manifest.created_at > channel.max_age + channel.clock_skew:
         raise PolicyRefusal(Code.TOO_OLD, f"made at {format_time(manifest.created_at)}")

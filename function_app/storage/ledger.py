@@ -1,5 +1,6 @@
 """The ledger of one side, in its storage account."""
 
+import hashlib
 from dataclasses import dataclass
 
 from airgap.envelope import MAX_ENVELOPE_BYTES
@@ -88,6 +89,11 @@ class Ledger:
     def find_envelope(self, sha256: str) -> bytes | None:
         """The same as :meth:`envelope`; ``None`` if there is none."""
         return self.blobs.read(LEDGER, _envelope_name(sha256), max_bytes=MAX_ENVELOPE_BYTES)
+
+    def keep_override(self, manifest_sha256: str, envelope: bytes) -> None:
+        """Store an override that let a bundle pass, under the digests of both; a repeat changes nothing."""
+        sha256 = hashlib.sha256(envelope).hexdigest()
+        self.blobs.create(LEDGER, f"overrides/{manifest_sha256}/{sha256}.dsse.json", envelope)
 
     def keep_release(self, manifest_sha256: str, keyid: str, envelope: bytes) -> bool:
         """Store what a key signed to release a bundle; ``False``, and nothing changes, if it has before.

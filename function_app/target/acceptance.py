@@ -7,11 +7,13 @@ from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
 from airgap.ledger import LedgerEntry, awaited_number, judge_taken
 from airgap.manifest import BundleManifest
+from airgap.override import override_name
 from airgap.policy import OnGap
 from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
+from function_app.storage.paths import POLICY
 from function_app.storage.policies import policy_in_force
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
@@ -42,7 +44,7 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     noted = work.get(VERDICT, VerdictNote)
     turns = Turns(side.blobs, str(noted.channel))
     # From the notes, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
-    if _is_held(side, work, str(noted.channel), order):
+    if _is_held(side, work, noted, order):
         turns.give_back(order.instance)
         return Pending()
     if not turns.take(order.instance):
@@ -78,15 +80,18 @@ def _held(side: TargetSide, manifest: BundleManifest) -> HeldNote | None:
     )
 
 
-def _is_held(side: TargetSide, work: WorkFolder, channel: str, order: Judging) -> bool:
-    """Whether the bundle was held and nothing has changed: no number came, no time is over, no new policy."""
+def _is_held(side: TargetSide, work: WorkFolder, noted: VerdictNote, order: Judging) -> bool:
+    """Whether the bundle was held and nothing has changed: neither number, time, override nor policy."""
+    channel, manifest_sha256 = str(noted.channel), noted.manifest_sha256
     held = work.find(HELD, HeldNote)
     if held is None or parse_time(order.now) > parse_time(held.until):
         return False
     ledger = Ledger(side.blobs)
+    override = override_name(str(manifest_sha256))
     return not (
         ledger.find(channel, held.awaits) is not None
         or held.awaits in ledger.voids(channel)
+        or side.blobs.stat(POLICY, override) is not None
         or policy_in_force(side).version != held.policy_version
     )
 

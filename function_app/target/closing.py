@@ -37,6 +37,7 @@ from function_app.target.checking import CHECKS
 from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
 from function_app.target.holding import hold_upload
+from function_app.target.overriding import noted_override
 from function_app.target.proving import noted_proofs, noted_undeclared
 from function_app.target.releasing import RELEASES
 from function_app.target.wire import (
@@ -86,7 +87,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
             Kind.IMPORTS,
             order.instance,
             state,
-            _facts(order, work.find(VERDICT, VerdictNote)),
+            _facts(work, order),
             by=BY_APP,
             at=parse_time(order.decided_at),
         )
@@ -103,8 +104,11 @@ def _decided_state(work: WorkFolder, order: Closing) -> State:
     return {"imported": State.PROVEN, "refused": State.REFUSED}.get(order.outcome, State.FAILED)
 
 
-def _facts(order: Closing, verdict: VerdictNote | None) -> dict[str, Any]:
+def _facts(work: WorkFolder, order: Closing) -> dict[str, Any]:
+    verdict, override = work.find(VERDICT, VerdictNote), noted_override(work)
     facts: dict[str, Any] = {"detail": order.detail}
+    if override is not None:
+        facts["override"] = override.to_json()
     if order.code is not None:
         facts["code"] = order.code
     if verdict is not None and verdict.policy_version is not None:
@@ -162,6 +166,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
             CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
         ),
         checks=tuple(_check_results(work)),
+        override=noted_override(work),
         releases=tuple(Release.from_json(one, RELEASES) for one in (released.releases if released else ())),
         artifacts=tuple(noted_proofs(work)),
         undeclared=undeclared,

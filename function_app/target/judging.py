@@ -6,6 +6,7 @@ acceptance ask the same questions, the second time with the policy and the clock
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 from airgap.carried_receipt import decision_name
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
@@ -20,6 +21,7 @@ from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import JOURNAL, RECEIPTS
 from function_app.storage.policies import policy_in_force
+from function_app.target.overriding import lifted_by_override
 from function_app.target.wire import Judging, Upload
 
 _INSTANCE_CHARACTERS = len("import") + 32
@@ -37,12 +39,24 @@ def judge_bundle(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
         return Verdict(
             code=refusal.code, detail=refusal.detail, manifest=None, manifest_sha256=None, signers=()
         )
-    verdict = verify_bundle(
+    judge = partial(
+        verify_bundle,
         envelope,
         policy=policy,
         now=parse_time(order.now),
         target=side.settings.registry_login_server,
     )
+    verdict = judge()
+    if verdict.code is not None and verdict.manifest is not None:
+        lifted = lifted_by_override(
+            side,
+            order,
+            policy,
+            channel=verdict.manifest.channel,
+            manifest_sha256=str(verdict.manifest_sha256),
+            code=verdict.code,
+        )
+        verdict = judge(lifted=lifted) if lifted else verdict
     if not verdict.is_accepted:
         return verdict
     manifest = verdict.require()
@@ -83,7 +97,7 @@ def require_new(side: TargetSide, order: Upload, manifest: BundleManifest, manif
 
 
 def missing_numbers(
-    side: TargetSide, order: Upload, manifest: BundleManifest, manifest_sha256: str
+    side: TargetSide, order: Judging, manifest: BundleManifest, manifest_sha256: str
 ) -> tuple[int, ...]:
     """The numbers of the channel that are missing before this one; none once it is taken by this very owner.
 
@@ -93,11 +107,26 @@ def missing_numbers(
     """
     if require_new(side, order, manifest, manifest_sha256):
         return ()  # the order was judged before it was taken
-    channel = policy_in_force(side).channels.get(manifest.channel)
+    policy = policy_in_force(side)
+    channel = policy.channels.get(manifest.channel)
     if channel is None:
         raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)
     ledger = Ledger(side.blobs)
-    return judge_sequence(manifest, channel, ledger.numbers(manifest.channel), ledger.voids(manifest.channel))
+    taken, voids = ledger.numbers(manifest.channel), ledger.voids(manifest.channel)
+    try:
+        return judge_sequence(manifest, channel, taken, voids)
+    except PolicyRefusal as refusal:
+        lifted = lifted_by_override(
+            side,
+            order,
+            policy,
+            channel=manifest.channel,
+            manifest_sha256=manifest_sha256,
+            code=refusal.code,
+        )
+        if not lifted:
+            raise
+        return judge_sequence(manifest, channel, taken, voids, lifted)
 
 
 def _is_decided(side: TargetSide, order: Upload, transfer_id: str, manifest_sha256: str) -> bool:

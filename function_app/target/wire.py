@@ -243,6 +243,13 @@ class ReleasesNote(Message, frozen=True):
     """As :meth:`airgap.receipt.Release.to_json` writes them."""
 
 
+class OverrideNote(Message, frozen=True):
+    """An override by which this bundle was let pass: the document ``override``."""
+
+    use: dict[str, Any]
+    """As :meth:`airgap.receipt.OverrideUse.to_json` writes it."""
+
+
 class HeldNote(Message, frozen=True):
     """A bundle waits for a number that is missing before its own: the document ``held``."""
 

@@ -36,6 +36,12 @@ lie beside it (policy.versions beside policy.json), and every command uses the l
   offline-mover policy pull /media/usb --trust policy.json
   offline-mover policy push https://dst.blob.core.windows.net/policy --trust policy.json
 
+In an emergency the overrideRoles of a channel lift rules of time and order for one
+bundle manifest: EXPIRED, TOO_OLD, NOT_YET_VALID, OUT_OF_ORDER, SEQUENCE_GAP.
+
+  offline-mover policy permit bundle-manifest.dsse.json /media/usb --lift EXPIRED
+    --reason "flood" --until 2027-01-31T08:00:00Z --key officer.pem --trust policy.json
+
 PLACE is the container policy of either side, or a folder that is carried: a medium. Only
 what follows your pinned policy is taken. The SAS needs r for pull, r and c for push.
 """
@@ -45,7 +51,7 @@ AFTER_INTERRUPTION = "Versions that were brought are kept; run the same command 
 
 def declare(parser: Parser) -> None:
     """Add the arguments."""
-    views = parser.add_subparsers(dest="view", required=True, metavar="show|pull|push|sign")
+    views = parser.add_subparsers(dest="view", required=True, metavar="show|pull|push|sign|permit")
     show = views.add_parser(
         "show", help="say what it says, and what changed", description=HELP, epilog=LOCAL_NOTES
     )
@@ -59,13 +65,34 @@ def declare(parser: Parser) -> None:
     sign.add_argument("next", metavar="NEXT", type=Path, help="the next policy (JSON file)")
     sign.add_argument("place", metavar="FOLDER", help="the folder that goes from officer to officer")
     sign.add_option("key", metavar="PEM", read=Path, text="file with your private key, PKCS#8")
-    for view in (show, sign):
+    permit = views.add_parser(
+        "permit", help="lift rules of time or order for one bundle", description=HELP, epilog=LOCAL_NOTES
+    )
+    permit.add_argument("bundle", metavar="BUNDLE", type=Path, help="its bundle-manifest.dsse.json")
+    permit.add_argument("place", metavar="FOLDER", help="the folder that goes from officer to officer")
+    permit.add_option("lift", metavar="CODES", read=str, text="such as EXPIRED,SEQUENCE_GAP")
+    permit.add_option("reason", metavar="TEXT", read=str, text="why, for the journal and the receipt")
+    permit.add_option("until", metavar="TIME", read=str, text="how long it is good: 2027-01-31T08:00:00Z")
+    permit.add_option("target", metavar="REGISTRY", read=str, text="where the bundle is for several")
+    permit.add_option("key", metavar="PEM", read=Path, text="file with your private key, PKCS#8")
+    for view in (show, sign, permit):
         add_trust(view)
         add_output(view)
 
 
-def read(options: argparse.Namespace) -> PolicyRequest:
+def read(options: argparse.Namespace) -> PolicyRequest | PermitRequest:
     """See the port."""
+    if options.view == "permit":
+        return PermitRequest(
+            bundle=options.bundle,
+            folder=Path(options.place),
+            lifts=options.lift,
+            reason=options.reason,
+            until=options.until,
+            target=options.target,
+            key=options.key,
+            trust=options.trust,
+        )
     is_carried = options.view in {"pull", "push"}
     return PolicyRequest(
         view=options.view,
@@ -134,3 +161,56 @@ class PolicyRequest:
         signer = session.signer(self.key)
         before = session.policy_chain(self.trust).last
         return policy_sign(before, policy, [signer], PolicyFolder.below(folder))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitRequest:
+    """A bundle for which rules are to be lifted; what was not given is ``None``."""
+
+    bundle: Path
+    folder: Path
+    lifts: str | None
+    reason: str | None
+    until: str | None
+    target: str | None
+    key: Path | None
+    trust: Path
+
+    @property
+    def custody(self) -> CustodyNote | None:
+        """See the port."""
+        return None
+
+    def run(self, session: Session) -> Outcome:
+        """See the port."""
+        from airgap.envelope import MAX_ENVELOPE_BYTES  # noqa: PLC0415 - --help does without
+        from airgap.errors import Code, OperatorError  # noqa: PLC0415 - as above
+        from airgap.fields import parse_time  # noqa: PLC0415 - as above
+        from airgap.override import LIFTABLE  # noqa: PLC0415 - as above
+        from offline_mover.commands.policy import Permit, policy_permit  # noqa: PLC0415 - as above
+        from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
+
+        if self.lifts is None or self.reason is None or self.until is None or self.key is None:
+            raise OperatorError(Code.USAGE, "--lift, --reason, --until and --key are all needed")
+        known = {code.name: code for code in LIFTABLE}
+        names = [name.strip() for name in self.lifts.split(",")]
+        if unknown := [name for name in names if name not in known]:
+            raise OperatorError(Code.USAGE, f"--lift {unknown[0][:40]}: only {', '.join(sorted(known))}")
+        try:
+            until = parse_time(self.until)
+        except ValueError:
+            raise OperatorError(Code.USAGE, "--until: a time such as 2027-01-31T08:00:00Z") from None
+        session.hold((self.folder,))
+        return policy_permit(
+            session.read_file(self.bundle, "BUNDLE", MAX_ENVELOPE_BYTES),
+            Permit(
+                lifts=frozenset(known[name] for name in names),
+                reason=self.reason,
+                until=until,
+                target=self.target,
+            ),
+            policy=session.policy(self.trust),
+            signer=session.signer(self.key),
+            now=session.now,
+            folder=PolicyFolder.below(self.folder),
+        )

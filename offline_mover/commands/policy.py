@@ -8,6 +8,7 @@ Versions lie in a folder beside the pinned policy, on a medium in the folder ``p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -15,8 +16,9 @@ from securesystemslib.signer import Signer
 
 from airgap.damage import Damage
 from airgap.envelope import Envelope
-from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
+from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
+from airgap.override import Override, override_name, verify_override
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import (
     MAX_VERSION_BYTES,
@@ -28,6 +30,7 @@ from airgap.policy_chain import (
     version_name,
 )
 from airgap.policy_words import changes, describe
+from airgap.verify import verify_bundle
 from offline_mover.medium.policy_folder import PolicyFolder
 from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.storage.ports import WritableContainer
@@ -56,6 +59,17 @@ class PolicyContainer:
     def keep(self, version: int, envelope: bytes) -> None:
         """See the port."""
         self._container.create_small(version_name(version), envelope)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """What an officer wants to permit: which rules are lifted, why, until when, and at which registry."""
+
+    lifts: frozenset[Code]
+    reason: str
+    until: datetime
+    target: str | None
+    """``None`` for the only one that channel and bundle have in common."""
 
 
 def policy_show(chain: Chain, *, now: datetime) -> Outcome:
@@ -151,14 +165,7 @@ def policy_sign(
         MediaError: it cannot be written.
     """
     signed = sign_version(before, policy, signers)
-    there = folder.find(policy.version)
-    if there is not None:
-        others = Envelope.from_bytes(there)
-        if others.payload != signed.payload:
-            raise UntrustedInputError(
-                Code.VOLUME_CONFLICT, f"{version_name(policy.version)}: others have signed another policy"
-            )
-        signed = Envelope(payload=signed.payload, signatures={**others.signatures, **signed.signatures})
+    signed = _beside(folder.find(policy.version), signed, version_name(policy.version))
     folder.keep(policy.version, signed.to_bytes())
     lines = [f"version {policy.version}, sha256:{policy.sha256}, after {before.version}:"]
     lines += [f"  {line}" for line in changes(before, policy) or ("nothing but its number",)]
@@ -173,9 +180,86 @@ def policy_sign(
         code=None,
         verdict=f"signed by {len(signed.signatures)}, which is enough",
         next_step="Take it over into your own versions, then push them to both sides.",
-        next_command=NextCommand(verb="policy pull", words={"place": (str(folder.path.parent),)}),
+        next_command=NextCommand(
+            verb="policy pull", words={"place": (str(folder.path.parent),)}, options={"sas-file": None}
+        ),
         lines=tuple(lines),
     )
+
+
+def policy_permit(
+    envelope: bytes,
+    permit: Permit,
+    *,
+    policy: TrustPolicy,
+    signer: Signer,
+    now: datetime,
+    folder: PolicyFolder,
+) -> Outcome:
+    """Sign an override for one bundle manifest, beside the signatures of others that are there already.
+
+    The manifest is judged first: nothing is signed for one that the override would not let pass.
+
+    Raises:
+        AirgapError: the policy refuses the bundle for something that no override lifts.
+        OperatorError: ``USAGE``: the channel and the bundle have several registries in common, or none.
+        UntrustedInputError: ``OVERRIDE_MALFORMED``: what is to be lifted cannot be, or there is no reason;
+            ``VOLUME_CONFLICT``: others have signed another override for this manifest there.
+        MediaError: it cannot be written.
+    """
+    verdict = verify_bundle(envelope, policy=policy, now=now, lifted=permit.lifts)
+    manifest, sha256 = verdict.require(), str(verdict.manifest_sha256)
+    possible = sorted(policy.channels[manifest.channel].audience & set(manifest.audience))
+    if (permit.target is None and len(possible) > 1) or permit.target not in (None, *possible):
+        raise OperatorError(Code.USAGE, f"--target: one of {', '.join(possible)}")
+    target = permit.target or possible[0]
+    override = Override(
+        manifest_sha256=sha256,
+        channel=manifest.channel,
+        target=target,
+        lifts=permit.lifts,
+        reason=permit.reason,
+        expires_at=permit.until,
+    )
+    signed = _beside(folder.find_override(sha256), override.sign([signer]), override_name(sha256))
+    folder.keep_override(sha256, signed.to_bytes())
+    lifts = ", ".join(sorted(code.name for code in permit.lifts))
+    told = f"number {manifest.sequence} of {manifest.channel}, lifting {lifts} at {target}"
+    try:
+        verify_override(
+            signed.to_bytes(),
+            manifest_sha256=sha256,
+            channel=manifest.channel,
+            target=target,
+            policy=policy,
+            now=now,
+        )
+    except AirgapError as error:
+        verdict_line = f"{told}; not enough yet: {error.code.name}: {error.detail}"
+        step = "Let the next officer sign it with the same words."
+    else:
+        verdict_line = f"{told}; signed by {len(signed.signatures)}, which is enough"
+        step = (
+            f"Bring it into the target's container policy, as {override_name(sha256)}; then push the bundle."
+        )
+    return Outcome(
+        command="policy permit",
+        code=None,
+        verdict=verdict_line,
+        next_step=step,
+        transfer_id=manifest.transfer_id,
+        manifest_sha256=sha256,
+    )
+
+
+def _beside(there: bytes | None, signed: Envelope, name: str) -> Envelope:
+    """What was signed, with the signatures of others that lie there under the same words."""
+    if there is None:
+        return signed
+    others = Envelope.from_bytes(there)
+    if others.payload != signed.payload:
+        raise UntrustedInputError(Code.VOLUME_CONFLICT, f"{name}: others have signed something else")
+    return Envelope(payload=signed.payload, signatures={**others.signatures, **signed.signatures})
 
 
 def _outcome(

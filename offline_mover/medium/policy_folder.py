@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from airgap.override import MAX_OVERRIDE_BYTES, override_name
 from airgap.policy_chain import MAX_VERSION_BYTES, version_name
 from offline_mover.medium import media_fs
 
@@ -40,6 +41,20 @@ class PolicyFolder:
         if not media_fs.exists(path):
             return None
         return media_fs.read_capped(path, name, max_bytes=MAX_VERSION_BYTES)
+
+    def find_override(self, manifest_sha256: str) -> bytes | None:
+        """The envelope of the override for a manifest; raises as :meth:`find`."""
+        path = self.path / override_name(manifest_sha256)
+        if not media_fs.exists(path):
+            return None
+        return media_fs.read_capped(path, path.name, max_bytes=MAX_OVERRIDE_BYTES)
+
+    def keep_override(self, manifest_sha256: str, envelope: bytes) -> None:
+        """Write the envelope of an override, in the place of one that is there; raises as :meth:`keep`."""
+        path = self.path / override_name(manifest_sha256)
+        media_fs.make_folder(self.path, self.path.name)
+        media_fs.make_folder(path.parent, path.parent.name)
+        media_fs.write_durably(path, path.name, envelope)
 
     def keep(self, version: int, envelope: bytes) -> None:
         """Write the envelope of a version, in the place of one that is there.

@@ -16,6 +16,7 @@ from airgap.journal import JournalEntry
 from airgap.ledger import LedgerEntry, VoidEntry
 from airgap.manifest import BundleManifest, manifest_digest
 from airgap.media_plan import SavedPlan
+from airgap.override import Override
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import PolicyVersion, UsedPolicy
@@ -69,6 +70,7 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "policy-version": lambda raw: PolicyVersion.from_bytes(raw).to_bytes(),
     "used-policy": lambda raw: UsedPolicy.from_bytes(raw).to_bytes(),
     "ledger-entry": lambda raw: LedgerEntry.from_bytes(raw).to_bytes(),
+    "override": lambda raw: Override.from_bytes(raw).to_bytes(),
     "void-entry": lambda raw: VoidEntry.from_bytes(raw).to_bytes(),
     "recarry": lambda raw: RecarryRequest.from_bytes(raw).to_bytes(),
     "parity": read_parity,

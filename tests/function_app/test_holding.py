@@ -18,10 +18,12 @@ from function_app.target import http_api
 from function_app.target.acceptance import take_turn
 from function_app.target.admission import admit_bundle
 from function_app.target.wire import Judging, Turn
+from tests.airgap.test_override import with_overriders
 from tests.bundles import CHANNEL, Bundle, make_bundle
 from tests.function_app.memory import START
 from tests.function_app.test_import import POLICY, Target
 from tests.function_app.test_import_api import call
+from tests.function_app.test_overriding import permit
 from tests.policies import ADA, BOB, policy_version, signed
 
 SOON = START + timedelta(hours=1)
@@ -173,6 +175,19 @@ def test_policy_that_holds_no_more_lets_it_go_on(queue: Queue) -> None:
     assert queue.ask(third) == Pending()
     released = policy_version(2, base=POLICY)
     queue.target.blobs.upload("policy", version_name(2), signed(HOLDING, released, ADA, BOB))
+    assert queue.ask(third) == Turn()
+
+
+def test_override_of_the_gap_lets_it_go_on(queue: Queue) -> None:
+    policy = json.loads(POLICY)
+    hold(policy)
+    permitting = with_overriders(json.dumps(policy).encode())
+    target = queue.target = Target(permitting)
+    queue.ledger = Ledger(target.blobs)
+    queue.take(1)
+    third = queue.admit(3)
+    assert queue.ask(third) == Pending()
+    permit(target, third, Code.SEQUENCE_GAP)
     assert queue.ask(third) == Turn()
 
 

@@ -175,6 +175,7 @@ def _check_policy(raw: bytes) -> bool:
     groups = [policy.policy_roles]
     for channel in channels:
         groups += [channel.bundle_roles, channel.receipt_roles, channel.release_roles]
+        groups.append(channel.override_roles)
     free = {role for roles in groups for role in roles}
     names = _member_names(raw)
     assert set(names) <= _POLICY_NAMES | policy.channels.keys() | free

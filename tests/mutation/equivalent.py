@@ -3,6 +3,14 @@
 from collections.abc import Mapping
 
 EQUIVALENT: Mapping[str, Mapping[str, str]] = {
+    "airgap/policy_chain.py": {
+        "require_newest: newest = max(used, default=0) => newest = max(used, default=1)": (
+            "no policy has a version below 1"
+        ),
+        "require_newest: newest = max(used, default=0) => newest = max(used, default=-1)": (
+            "no policy has a version below 1"
+        ),
+    },
     "function_app/target/closing.py": {
         "clean_up: if noted is not None and noted.channel is not None: => if noted is not None:": (
             "nothing lies below the folder of no channel and no manifest"

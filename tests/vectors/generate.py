@@ -45,6 +45,7 @@ from airgap.keys import signer_from_pem
 from airgap.ledger import LedgerEntry, VoidEntry
 from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
 from airgap.media_plan import SavedPlan
+from airgap.override import Override
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import PolicyVersion, UsedPolicy
@@ -580,6 +581,19 @@ POLICY_FAULTS: dict[str, Callable[[Any], object]] = {
 """What is wrong with a policy, by the name of its vector."""
 
 
+def override() -> Override:
+    """A permission for the full manifest to come late."""
+    manifest = full_manifest()
+    return Override(
+        manifest_sha256=manifest_digest(manifest.to_bytes()),
+        channel=manifest.channel,
+        target=TARGET,
+        lifts=frozenset({Code.EXPIRED, Code.SEQUENCE_GAP}),
+        reason="the courier was held up for a month",
+        expires_at=NOW + timedelta(days=7),
+    )
+
+
 def void_entry() -> VoidEntry:
     """A number that the source gave up, by the full manifest."""
     manifest = full_manifest()
@@ -621,6 +635,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "used-policy.json": lambda: used_policy().to_bytes(),
     "pae.json": pae_vectors,
     "ledger-entry.json": lambda: ledger_entry().to_bytes(),
+    "override.json": lambda: override().to_bytes(),
     "void-entry.json": lambda: void_entry().to_bytes(),
     "recarry.json": lambda: recarry_request().to_bytes(),
     "parity.json": parity_layout,
@@ -664,6 +679,9 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
             "used-policy.json": lambda: changed(used_policy().to_bytes(), schema=2),
             "ledger-entry.json": lambda: changed(ledger_entry().to_bytes(), schema=2),
             "void-entry.json": lambda: changed(void_entry().to_bytes(), schema=2),
+            "override.json": lambda: changed(
+                override().to_bytes(), predicateType="urn:acr-airgap-transfer:override:v2"
+            ),
             "recarry.json": lambda: changed(recarry_request().to_bytes(), schema=2),
             "parity.json": lambda: changed(parity_layout(), schema=2),
             "plan.json": lambda: changed(saved_plan().to_bytes(), schema=2),
@@ -672,6 +690,12 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     },
     "refused/MANIFEST_MALFORMED/manifest-member.json": lambda: changed(
         minimal_manifest().to_bytes(), predicate={"notBefore": "2026-01-31T08:00:00Z"}
+    ),
+    "refused/OVERRIDE_MALFORMED/override-signature.json": lambda: changed(
+        override().to_bytes(), predicate={"lifts": ["SIGNATURE_INVALID"]}
+    ),
+    "refused/OVERRIDE_MALFORMED/override-member.json": lambda: changed(
+        override().to_bytes(), predicate={"again": True}
     ),
     "refused/MANIFEST_MALFORMED/void-entry-member.json": lambda: changed(void_entry().to_bytes(), note="x"),
     "refused/MANIFEST_MALFORMED/ledger-entry-member.json": lambda: changed(

@@ -146,6 +146,7 @@ _WORDS = {
     "policy show": ("policy", "show"),
     "policy pull": ("policy", "pull", "/x"),
     "policy push": ("policy", "push", "/x"),
+    "policy permit": ("policy", "permit", "bundle-manifest.dsse.json", "/x"),
     "policy sign": ("policy", "sign", "next.json", "/x"),
     "sign": ("sign", "/x"),
 }

@@ -2,20 +2,23 @@
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airgap.errors import Code, PolicyRefusal, ServiceError, UntrustedInputError
+from airgap.override import override_name, verify_override
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import Chain, version_name
 from airgap.policy_words import changes, describe
+from airgap.verify import verify_bundle
 from offline_mover import cli
 from offline_mover.commands.policy import PolicyContainer, policy_pull, policy_push, policy_show, policy_sign
 from offline_mover.medium.policy_folder import PolicyFolder
-from tests.bundles import SigningKey, default_key
+from tests.airgap.test_override import with_overriders
+from tests.bundles import SigningKey, default_key, make_bundle
 from tests.offline_mover.conftest import Bench
 from tests.offline_mover.memory_container import HeldBlob, MemoryContainer
 from tests.policies import ADA, BOB, CLEO, DAN, policy_version, signed
@@ -75,7 +78,9 @@ def test_version_is_signed_by_two_carried_and_in_force(
     assert "not enough yet: THRESHOLD_NOT_MET: role officer: 1 of 2" in capsys.readouterr().out
     assert desk.run("pull", desk.stick) == Code.THRESHOLD_NOT_MET.exit_code
     assert desk.sign(V2, BOB) == 0
-    assert "which is enough" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "which is enough" in told
+    assert told.splitlines()[-1] == f"  offline-mover policy pull {desk.stick} --trust {desk.trust}"
     assert desk.run("pull", desk.stick) == 0
     assert desk.run("show") == 0
     told = capsys.readouterr().out
@@ -257,6 +262,51 @@ def test_show_says_who_may_sign_what() -> None:
 
 def test_policy_that_is_pinned_by_hand_says_so(loaded: Bench) -> None:
     assert "the next version: nobody may sign it, it is pinned by hand" in describe(loaded.bundle.policy)
+
+
+def late_bundle(desk: Desk, threshold: int = 2) -> Path:
+    """The manifest of a bundle that has expired, under a policy whose officers may lift that."""
+    bundle = make_bundle(created_at=NOW - timedelta(days=5), lifetime=timedelta(days=1))
+    desk.trust.write_bytes(with_overriders(bundle.policy_json, threshold))
+    return desk.file("bundle-manifest.dsse.json", bundle.envelope)
+
+
+def permit(desk: Desk, bundle: Path, key: SigningKey, *more: str, lift: str = "EXPIRED") -> int:
+    words = ("--lift", lift, "--reason", "flood", "--until", "2090-01-31T08:00:00Z", "--key", desk.key(key))
+    return desk.run("permit", bundle, desk.stick, *words, *more)
+
+
+def test_override_is_signed_by_two_and_is_what_the_target_takes(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = late_bundle(desk)
+    assert permit(desk, bundle, ADA) == 0
+    assert "not enough yet: THRESHOLD_NOT_MET" in capsys.readouterr().out
+    assert permit(desk, bundle, BOB) == 0
+    assert "lifting EXPIRED at target.azurecr.io; signed by 2, which is enough" in capsys.readouterr().out
+    policy = TrustPolicy.from_bytes(desk.trust.read_bytes())
+    sha256 = str(verify_bundle(bundle.read_bytes(), policy=policy, now=NOW).manifest_sha256)
+    raw = (desk.stick / "policy" / override_name(sha256)).read_bytes()
+    _, use = verify_override(
+        raw, manifest_sha256=sha256, channel="prod", target="target.azurecr.io", policy=policy, now=NOW
+    )
+    assert use.lifts == ("EXPIRED",)
+
+
+def test_override_of_other_words_is_not_mixed_with_it(desk: Desk) -> None:
+    bundle = late_bundle(desk)
+    assert permit(desk, bundle, ADA, lift="EXPIRED,TOO_OLD") == 0
+    assert permit(desk, bundle, BOB) == Code.VOLUME_CONFLICT.exit_code
+
+
+def test_nothing_is_permitted_that_the_override_would_not_let_pass(desk: Desk) -> None:
+    bundle = late_bundle(desk)
+    assert permit(desk, bundle, ADA, lift="TOO_OLD") == Code.EXPIRED.exit_code
+    assert permit(desk, bundle, ADA, lift="SIGNATURE_INVALID") == Code.USAGE.exit_code
+    assert permit(desk, bundle, ADA, "--target", "other.azurecr.io") == Code.USAGE.exit_code
+    assert permit(desk, bundle, ADA, "--until", "tomorrow") == Code.USAGE.exit_code
+    assert desk.run("permit", bundle, desk.stick, "--lift", "EXPIRED") == Code.USAGE.exit_code
+    assert not (desk.stick / "policy").exists()
 
 
 def test_changes_are_those_of_the_rules() -> None:
