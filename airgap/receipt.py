@@ -229,7 +229,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverrideUse:
-    """By which override rules of time or order were lifted: names of codes, why, and who signed it."""
+    """An override by which rules of time or order were lifted: names of codes, why, and who signed it."""
 
     lifts: tuple[str, ...]
     reason: str
