@@ -8,12 +8,14 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.envelope` — DSSE, on :mod:`airgap.keys`
 * :mod:`airgap.policy` — the trust policy
 * :mod:`airgap.verify` — the numbered list of everything that must hold
+* :mod:`airgap.policy_chain` — which policy follows the pinned one; :mod:`airgap.policy_words` says it in words
 * :mod:`airgap.ledger` — replay and order
 * :mod:`airgap.journal` — what became of a transfer or an import, as a chain of entries;
   what may follow what is in :mod:`airgap.states`
 * :mod:`airgap.damage` and :mod:`airgap.receipt` — what was found and what was decided
 * :mod:`airgap.checks` — what services of the target are asked about a bundle, and what counts as an answer
 * :mod:`airgap.release` — the word of persons at the target that a bundle may be imported
+* :mod:`airgap.override` — break-glass: rules of time and order lifted for one bundle
 * :mod:`airgap.media_plan` — which part goes onto which volume
 * :mod:`airgap.erasure`, :mod:`airgap.parity`, :mod:`airgap.repair_outlook` — lost parts rebuilt from others
 * :mod:`airgap.recarry` — asking for exactly the parts that are lost

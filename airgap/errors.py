@@ -208,7 +208,7 @@ class Code(Enum):
         "Order a new transfer, and have the roles that the message names release it in time.",
     )
     OVERRIDE_MISMATCH = (
-        66,
+        67,
         False,
         "Have the override signed for this very bundle manifest and target, and bring it in time.",
     )
