@@ -8,7 +8,7 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.envelope` — DSSE, on :mod:`airgap.keys`
 * :mod:`airgap.policy` — the trust policy
 * :mod:`airgap.verify` — the numbered list of everything that must hold
-* :mod:`airgap.policy_chain` — which policy follows the pinned one; :mod:`airgap.policy_words` says it in words
+* :mod:`airgap.policy_chain` — which policy follows the pinned one; in words: :mod:`airgap.policy_words`
 * :mod:`airgap.ledger` — replay and order
 * :mod:`airgap.journal` — what became of a transfer or an import, as a chain of entries;
   what may follow what is in :mod:`airgap.states`
