@@ -123,6 +123,10 @@ IMPORTS: Table = {
 """The life of an import: which states may follow a state."""
 
 
+DECIDED = frozenset({State.PROVEN, State.REFUSED, State.DAMAGED, State.FAILED})
+"""What an import can come to; what follows is its closing."""
+
+
 def _ends(table: Table) -> frozenset[State]:
     return frozenset(state for state, following in table.items() if not following)
 

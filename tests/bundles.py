@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -64,6 +64,17 @@ def key_from_private(private_key: ec.EllipticCurvePrivateKey) -> SigningKey:
     return SigningKey(
         private_pem=private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         public_pem=private_key.public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        .decode("ascii"),
+    )
+
+
+def fixed_key(seed: int) -> SigningKey:
+    """The same key for the same ``seed`` (0 to 255), in every process; its signatures are always the same."""
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+    return SigningKey(
+        private_pem=private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        public_pem=private.public_key()
         .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         .decode("ascii"),
     )
@@ -130,6 +141,7 @@ def make_bundle(
     policy_json: bytes | None = None,
     seed: int = 1,
     voids: Sequence[int] = (),
+    repository: str = "team/app",
 ) -> Bundle:
     """Make and sign a bundle.
 
@@ -149,6 +161,7 @@ def make_bundle(
         policy_json: another policy than the one that fits.
         seed: other content for another seed.
         voids: numbers of the channel that the source gave up.
+        repository: of the artifacts; each blob's has the blob's name behind it.
     """
     signing_keys = tuple(keys or (default_key(),))
     created_at = (created_at or datetime.now(UTC)).replace(microsecond=0)
@@ -167,7 +180,9 @@ def make_bundle(
         source=Source(cloud="AzureCloud", registry="source.azurecr.io", export_pipeline="export"),
         audience=tuple(audience),
         blobs=tuple(
-            _describe_blob(name, content, part_size_bytes, METADATA if metadata is None else metadata)
+            _describe_blob(
+                name, content, part_size_bytes, METADATA if metadata is None else metadata, repository
+            )
             for name, content in blobs.items()
         ),
         tool=Tool(name="tests", version="0"),
@@ -238,7 +253,7 @@ def make_policy(
 
 
 def _describe_blob(
-    name: str, content: bytes, part_size_bytes: int, metadata: Mapping[str, str]
+    name: str, content: bytes, part_size_bytes: int, metadata: Mapping[str, str], repository: str
 ) -> TransferBlob:
     ranges = plan_parts(name, size_bytes=len(content), part_size_bytes=part_size_bytes)
     return TransferBlob(
@@ -255,7 +270,7 @@ def _describe_blob(
         pipeline_run=f"run{name}",
         artifacts=(
             Artifact(
-                reference=f"team/app{name}:v1",
+                reference=f"{repository}{name}:v1",
                 digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
                 media_type="application/vnd.oci.image.manifest.v1+json",
                 tags=("v1",),

@@ -138,7 +138,11 @@ def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -
         late=patience.late.name,
         insists=patience.insists,
     )
-    outcome: Outcome = yield context.call_sub_orchestrator(AWAIT_OUTCOME, dump(wait))
+    outcome: Outcome
+    try:
+        outcome = yield context.call_sub_orchestrator(AWAIT_OUTCOME, dump(wait))
+    except Exception as error:  # noqa: BLE001 - somebody has terminated it; end_of raises what is no outcome
+        outcome = dump(end_of(error))
     return outcome
 
 

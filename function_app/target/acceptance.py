@@ -9,8 +9,9 @@ from airgap.ledger import LedgerEntry, awaited_number, judge_taken
 from airgap.manifest import BundleManifest
 from airgap.override import override_name
 from airgap.policy import OnGap
-from airgap.states import State
+from airgap.states import DECIDED, Kind, State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import POLICY
@@ -113,7 +114,8 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
 
     Raises:
         UntrustedInputError: what :func:`judge_bundle` found.
-        PolicyRefusal: that, too; another was faster, or the number is not in the channel's order.
+        PolicyRefusal: that, too; another was faster, or the number is not in the channel's order;
+            ``TRANSITION_REFUSED``: it was decided otherwise meanwhile.
         ServiceError: ``SERVICE_UNEXPECTED``: some groups have no proof.
     """
     work = WorkFolder(side.blobs, order.instance)
@@ -142,9 +144,21 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
         owner=order.instance,
         taken_at=parse_time(order.now),
     )
+    _require_undecided(side, order.instance)
     holder = Ledger(side.blobs).take(entry)
     judge_taken(holder, manifest_sha256=entry.manifest_sha256, owner=entry.owner)
     return accepted
+
+
+def _require_undecided(side: TargetSide, instance: str) -> None:
+    """Refuse to take a number for an orchestration that was decided upon, as by another delivery of this.
+
+    It is asked last. Whoever is held up between this and the ledger may still take a number for nothing: it
+    is used up, and nothing is imported.
+    """
+    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance)
+    if journal.state in DECIDED or (journal.entries and not journal.is_active):
+        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{instance} is {journal.state}")
 
 
 def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:

@@ -11,12 +11,14 @@ from airgap.carried_receipt import decision_name, receipt_folder
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
+from airgap.journal import Journal
 from airgap.receipt import CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import Kind, State
 from airgap.verify import CountedKey
 from function_app.durable.outcomes import Pending
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
+from function_app.messages import read
 from function_app.ports import TargetSide
 from function_app.settings import TOOL
 from function_app.storage.door import Door
@@ -37,6 +39,7 @@ from function_app.target.checking import CHECKS
 from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
 from function_app.target.holding import hold_upload
+from function_app.target.import_status import receipt_of
 from function_app.target.overriding import noted_override
 from function_app.target.proving import noted_proofs, noted_undeclared
 from function_app.target.releasing import RELEASES
@@ -54,6 +57,7 @@ from function_app.target.wire import (
 )
 
 _BLOBS_AT_ONCE = 200
+_MAX_NOTE_BYTES = 64 * 1024
 _NOTHING_KNOWN = VerdictNote(
     manifest_etag="",
     transfer_id=None,
@@ -76,6 +80,8 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     if journal.is_final or journal.state is State.HELD:
         return Decided()
     side.blobs.create(WORK, closing_path(order.instance), msgspec.json.encode(order))
+    # The first that was noted is the decision, also where another orchestration has come to another since.
+    order = noted_closing(side, closing_path(order.instance)) or order
     Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     work = WorkFolder(side.blobs, order.instance)
     state = _decided_state(work, order)
@@ -95,6 +101,12 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     if verdict is not None and verdict.channel is not None:
         Turns(side.blobs, verdict.channel).leave(order.instance)
     return Decided()
+
+
+def noted_closing(side: TargetSide, name: str) -> Closing | None:
+    """The decision of the note of that name in ``work``; ``None`` once it is closed."""
+    raw = side.blobs.read(WORK, name, max_bytes=_MAX_NOTE_BYTES)
+    return None if raw is None else read(msgspec.json.decode(raw), Closing)
 
 
 def _decided_state(work: WorkFolder, order: Closing) -> State:
@@ -128,11 +140,14 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     That of the decision that took the bundle's number is named by the manifest digest: there is no other. An
     import that was held, and is closed once more, has the receipt that its journal names.
     """
+    work = WorkFolder(side.blobs, order.instance)
+    verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
+    # Asked after that: by what documents are left once all is closed, a late repeat would issue another.
     journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, order.instance)
     if (held := journal.newest(State.HELD)) is not None:
         return Issued(receipt=str(held.facts["receipt"]))
-    work = WorkFolder(side.blobs, order.instance)
-    verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
+    if (told := _receipt_told(journal)) is not None:
+        return Issued(receipt=told)
     entry = number_taken(side, verdict, order.instance)
     name = f"{receipt_folder(verdict.transfer_id, order.envelope_sha256)}/{order.instance}.dsse.json"
     if entry is not None:
@@ -192,6 +207,11 @@ def _check_results(work: WorkFolder) -> Iterator[CheckResult]:
             answer_sha256=noted.answer_sha256,
             checked_at=parse_time(noted.checked_at),
         )
+
+
+def _receipt_told(journal: Journal) -> str | None:
+    """The receipt that the journal of a closed import names."""
+    return receipt_of(journal) if journal.is_final else None
 
 
 def _verdict(code: str | None, *, is_damaged: bool, has_begun: bool) -> ReceiptVerdict:

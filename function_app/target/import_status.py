@@ -6,14 +6,12 @@ from typing import Any
 from airgap.errors import code_named
 from airgap.fields import format_time
 from airgap.journal import Journal, JournalEntry
-from airgap.states import State
+from airgap.states import DECIDED, State
 from function_app.journal.store import row_of
 from function_app.ports import BlobStore, JournalRow
 
 MAX_RECEIPT_BYTES = 1024 * 1024
 """A larger receipt is named and not shown: an answer stays small whatever arrived."""
-
-_DECIDED = frozenset({State.PROVEN, State.REFUSED, State.DAMAGED, State.FAILED})
 
 
 def describe(journal: Journal) -> dict[str, Any]:
@@ -105,7 +103,7 @@ def _bundle(admitted: JournalEntry) -> dict[str, Any]:
 
 def _decision(journal: Journal) -> dict[str, Any] | None:
     """What was decided, when, and why; ``None`` before that."""
-    entry = next((entry for entry in reversed(journal.entries) if entry.state in _DECIDED), None)
+    entry = next((entry for entry in reversed(journal.entries) if entry.state in DECIDED), None)
     if entry is None:
         return None
     detail = str(entry.facts.get("detail", ""))

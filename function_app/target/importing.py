@@ -47,12 +47,20 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     if promoted is None:
         return Pending()
     if blob.content_md5 is not None:
-        try:
-            promoted = side.blobs.set_content_md5(TRANSFER, path, blob.content_md5, etag=promoted)
-        except UntrustedInputError as error:
-            raise ServiceError(Code.SERVICE_THROTTLED, f"{TRANSFER}/{path} was just written to") from error
+        promoted = _with_md5(side, path, blob.content_md5, etag=promoted)
     work.create(_note(blob.name), PromotionNote(etag=promoted))
     return Promoted()
+
+
+def _with_md5(side: TargetSide, path: str, content_md5: str, *, etag: str) -> str:
+    """The ETag of the promoted copy, with this MD5; a repeat writes nothing, so that the noted one stays."""
+    found = side.blobs.stat(TRANSFER, path)
+    if found is not None and (found.etag, found.content_md5) == (etag, content_md5):
+        return etag
+    try:
+        return side.blobs.set_content_md5(TRANSFER, path, content_md5, etag=etag)
+    except UntrustedInputError as error:
+        raise ServiceError(Code.SERVICE_THROTTLED, f"{TRANSFER}/{path} was just written to") from error
 
 
 def start_import_run(side: TargetSide, order: RunOrder) -> Started:

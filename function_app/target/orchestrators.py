@@ -20,7 +20,7 @@ from function_app.durable.flow import (
     settled,
     step,
 )
-from function_app.durable.outcomes import Ending, Outcome, end_of, read_ending
+from function_app.durable.outcomes import Ended, Ending, Outcome, end_of, read_ending
 from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
 from function_app.pipeline_runs import run_succeeded
@@ -269,9 +269,20 @@ def close_import(context: Any) -> Flow[Outcome]:
             facts["until"] = away.held_until
         if away.left_count:
             facts |= {"left": list(away.left), "leftCount": away.left_count}
-        yield from settled(recorded(context, Kind.IMPORTS, closing.instance, state, facts))
+        yield from _closed(context, closing.instance, state, facts)
         yield from step(context, wire.FORGET_CLOSING, closing)
         done["closing"] = "closed"
     except Exception as error:  # noqa: BLE001 - as above
         done["closingError"] = end_of(error).code
     return done
+
+
+def _closed(context: Any, instance: str, state: State, facts: dict[str, Any]) -> Flow[None]:
+    """Say that it is closed, unless the journal has ended otherwise: then its end stays.
+
+    Raises:
+        Ended: it could not be said. What is still known of the import is needed to close it again.
+    """
+    ending = read_ending((yield from settled(recorded(context, Kind.IMPORTS, instance, state, facts))))
+    if ending is not None and ending.code != Code.TRANSITION_REFUSED.name:
+        raise Ended(ending)

@@ -34,6 +34,7 @@ from function_app.target.wire import (
 _PROOFS = "proofs/"
 _REPORTED = "reported/"
 SURVEY = "survey"
+_REMOVED = "what the bundle declares was removed"
 _LOG = logging.getLogger(__name__)
 
 
@@ -75,10 +76,18 @@ def note_report(side: TargetSide, order: Item) -> Reported:
 
 
 def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
-    """Ask the registry for every digest and tag of a group of artifacts."""
+    """Ask the registry for every digest and tag of a group of artifacts.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        ServiceError: ``NOT_FOUND``: what was declared is removed, since all is done.
+    """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    look_up(side.registry, work, list(work.names(declared_folder()))[order.number], _PROOFS)
+    names = list(work.names(declared_folder()))
+    if order.number >= len(names):  # delivered late, when all was cleaned up
+        raise ServiceError(Code.NOT_FOUND, _REMOVED)
+    look_up(side.registry, work, names[order.number], _PROOFS)
     return LookedUp()
 
 
@@ -151,7 +160,7 @@ def judge_proofs(work: WorkFolder, folder: str) -> Proven | Refused | Failed:
     groups = [work.get(_proofs_of(name, folder), Proofs) for name in work.names(declared_folder())]
     count = sum(len(group.proofs) for group in groups)
     if not count:  # every bundle has some
-        raise ServiceError(Code.NOT_FOUND, "what the bundle declares was removed")
+        raise ServiceError(Code.NOT_FOUND, _REMOVED)
     lacking = sum(group.lacking for group in groups)
     shortfall = f"{lacking} of {count} artifacts are not as signed"
     listed, undeclared = noted_undeclared(work)

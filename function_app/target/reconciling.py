@@ -12,27 +12,26 @@ from typing import Any, TypeVar
 
 import azure.durable_functions as df
 import azure.functions as func
-import msgspec
 
 from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME
 from airgap.pipeline_runs import batch
-from airgap.states import Kind, State
+from airgap.states import DECIDED, Kind
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.journal.neglected import neglected_journals
 from function_app.journal.store import JournalStore
-from function_app.messages import dump, read
+from function_app.messages import dump
 from function_app.ports import TargetSide
 from function_app.signs_of_life import tell_of_round
 from function_app.storage.door import Door
 from function_app.storage.paths import CLOSING, INCOMING, WORK
 from function_app.storage.turns import HeldPlace, held_places
-from function_app.target.closing import forget_closing, record_decision
+from function_app.target.closing import forget_closing, noted_closing, record_decision
 from function_app.target.custody_logs import CUSTODY_FOLDER, keep_custody_logs
 from function_app.target.holding import end_holds
 from function_app.target.intake import start_import
@@ -51,7 +50,6 @@ _MAX_PAGES = 500
 _POSITIONS = "reconciling/"
 """In ``work``: where the next round goes on to look for uploads."""
 _MAX_POSITION_BYTES = 8 * 1024
-_MAX_NOTE_BYTES = 64 * 1024
 _ROUND_S = 300
 _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
@@ -96,10 +94,27 @@ class Reconciler:
         """
         places = await asyncio.to_thread(self._places)
         for place in self._in_turn(places, _AT_ONCE):
-            if await self._is_gone(place.instance):
+            if await self._is_gone(place.instance) and await self._is_decided(place.instance):
                 # With the ETag: whoever took the turn meanwhile keeps it.
                 await asyncio.to_thread(self.side.blobs.delete, WORK, place.name, etag=place.etag)
                 _LOG.warning("%s was held by %s, which has ended: freed", place.name, place.instance)
+
+    async def _is_decided(self, instance: str) -> bool:
+        """Whether there is nothing to decide for an orchestration that has ended, or it is decided now.
+
+        The projection knows nothing of an import that began while the table was away: its place tells.
+        """
+        journals = JournalStore(self.side.blobs, self.side.projection)
+        try:
+            journal = await asyncio.to_thread(journals.read, Kind.IMPORTS, instance)
+        except UntrustedInputError:  # whoever rebuilds the projection is told of it
+            return True
+        if journal.last is None or journal.state in DECIDED or not journal.is_active:
+            return True
+        if journal.last.at >= self.now - _QUIET:
+            return False
+        await self._end_orphan(journal)
+        return True
 
     def _places(self) -> list[HeldPlace]:
         blobs = self.side.blobs
@@ -117,8 +132,7 @@ class Reconciler:
 
     async def _end_orphan(self, journal: Journal) -> None:
         received = journal.first
-        undecided = journal.state not in {State.PROVEN, State.REFUSED, State.FAILED, State.DAMAGED}
-        if received is None or not undecided or not await self._is_gone(journal.about):
+        if received is None or journal.state in DECIDED or not await self._is_gone(journal.about):
             return
         closing = Closing(
             incoming=received.facts["incoming"],
@@ -153,10 +167,9 @@ class Reconciler:
                 _LOG.warning("%s: %s", name, error)
 
     async def _resume_closing(self, name: str) -> None:
-        raw = await asyncio.to_thread(self.side.blobs.read, WORK, name, max_bytes=_MAX_NOTE_BYTES)
-        if raw is None:
+        closing = await asyncio.to_thread(noted_closing, self.side, name)
+        if closing is None:
             return
-        closing = read(msgspec.json.decode(raw), Closing)
         instance = closing_instance(closing.instance)
         if not (await self._is_gone(closing.instance) and await self._is_gone(instance)):
             return
@@ -165,6 +178,7 @@ class Reconciler:
         if journal.is_final:  # it broke off after all was done
             await asyncio.to_thread(forget_closing, self.side, closing)
             return
+        await asyncio.to_thread(record_decision, self.side, closing)  # if that broke off after its note
         try:
             await self.client.start_new(CLOSE_IMPORT, instance, dump(closing))
         except Exception:  # the SDK raises nothing more precise

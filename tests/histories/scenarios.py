@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from securesystemslib.signer import Signer
 
 from airgap.envelope import Envelope
@@ -23,7 +21,7 @@ from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument, TransferOrder
 from function_app.storage.work_folder import WorkFolder, digest_of
 from function_app.target.wire import ImportOrder
-from tests.bundles import AUDIENCE, CHANNEL, Bundle, SigningKey, make_bundle, make_policy
+from tests.bundles import AUDIENCE, CHANNEL, Bundle, fixed_key, make_bundle, make_policy
 from tests.function_app.memory import (
     ENVIRONMENT,
     START,
@@ -40,15 +38,7 @@ DAY = timedelta(days=1)
 TRANSFER_ID = "0123456789abcdef0123456789abcdef"
 
 
-def _key(seed: int) -> SigningKey:
-    """The same key in every process, whose signatures are always the same: for what is recorded."""
-    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
-    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return SigningKey(private_pem=pem, public_pem=public.decode())
-
-
-SOURCE_KEY, RECEIPT_KEY, UNKNOWN_KEY = _key(1), _key(2), _key(3)
+SOURCE_KEY, RECEIPT_KEY, UNKNOWN_KEY = map(fixed_key, (1, 2, 3))
 POLICY = make_policy([SOURCE_KEY], receipt_keys=[RECEIPT_KEY], order="rising")
 
 

@@ -1,0 +1,152 @@
+"""What is delivered twice at once, or late, or not to the end: found by ``./dev simulate``, and mended."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from airgap.errors import Code, ServiceError
+from airgap.states import Kind, State
+from function_app.durable.flow import PENDING, waited
+from function_app.journal.store import JournalStore
+from function_app.messages import Item
+from function_app.storage.door import Door
+from function_app.storage.paths import closing_path
+from function_app.target.closing import issue_receipt, record_decision
+from function_app.target.importing import promote_blob
+from function_app.target.orchestrators import closing_instance
+from function_app.target.proving import prove_artifacts
+from function_app.target.reconciling import Reconciler
+from tests.bundles import TRANSFER_ID
+from tests.function_app.durable_client import DurableClient
+from tests.function_app.memory import START
+from tests.function_app.memory_projection import MemoryProjection
+from tests.function_app.test_closing import INSTANCE, closing
+from tests.function_app.test_import import Target, bundle_of
+
+
+def test_blob_promoted_by_two_deliveries_at_once_is_still_the_one_that_was_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second has found no note yet when the first begins, and ends after it."""
+    target, bundle = Target(), bundle_of()
+    get_pipeline = target.pipelines.get_pipeline
+    first = [Item(owner=INSTANCE, number=0)]
+
+    def meanwhile(kind: str, name: str) -> Mapping[str, Any] | None:
+        if first:
+            promote_blob(target.side, first.pop())
+        return get_pipeline(kind, name)
+
+    monkeypatch.setattr(target.pipelines, "get_pipeline", meanwhile)
+    assert target.receive(bundle)["outcome"] == "imported"
+
+
+def test_receipt_that_is_asked_for_after_all_was_closed_is_the_one_that_was_issued() -> None:
+    target, bundle = Target(), bundle_of()
+    outcome = target.receive(bundle)
+    late = issue_receipt(target.side, closing(envelope_sha256=target.sha256_of(bundle)))
+    assert late.receipt == outcome["receipt"]
+    assert len(target.blobs.names("receipts")) == 1
+
+
+def test_artifacts_that_are_looked_up_after_all_was_cleaned_up_are_not_found() -> None:
+    target = Target()
+    target.receive(bundle_of())
+    with pytest.raises(ServiceError) as refused:
+        prove_artifacts(target.side, Item(owner=INSTANCE, number=0))
+    assert refused.value.code is Code.NOT_FOUND
+
+
+def test_wait_that_somebody_terminates_ends_as_a_failure() -> None:
+    context = SimpleNamespace(call_sub_orchestrator=lambda *_: None, current_utc_datetime=closing_time())
+    flow = waited(context, "put_away", {}, PENDING)
+    next(flow)
+    with pytest.raises(StopIteration) as end:
+        flow.throw(Exception("terminated"))
+    assert end.value.value["code"] == Code.SERVICE_UNEXPECTED.name
+
+
+def closing_time() -> Any:
+    return Target().host.now
+
+
+def test_closing_that_cannot_be_recorded_is_put_off_with_all_that_it_needs() -> None:
+    target, bundle = Target(), bundle_of()
+    target.host.before["clean_up"] = lambda: target.host.broken.update(record_state=10**9)
+    outcome = target.receive(bundle)
+    assert outcome["closing"] == "put off"
+    assert f"closing/{INSTANCE}.json" in target.blobs.names("work")
+    journal = JournalStore(target.blobs, target.side.projection).read(Kind.IMPORTS, INSTANCE)
+    assert journal.state is State.PROVEN
+
+
+def begun(target: Target) -> JournalStore:
+    """The journals, with an import that began while the table was away."""
+    assert isinstance(target.side.projection, MemoryProjection)
+    target.side.projection.is_away = True
+    journals = JournalStore(target.blobs, target.side.projection)
+    facts = {"incoming": TRANSFER_ID, "manifestEtag": "any", "envelopeSha256": "0" * 64}
+    journals.record(Kind.IMPORTS, INSTANCE, State.RECEIVED, facts, by="app", at=START)
+    target.side.projection.is_away = False
+    return journals
+
+
+def test_import_that_began_and_ended_while_the_table_was_away_is_decided_by_its_place_at_the_door() -> None:
+    target = Target()
+    journals = begun(target)
+    assert Door(target.blobs).enter(INSTANCE, accepted=None)
+    asyncio.run(Reconciler(target.side, DurableClient(), START + timedelta(hours=1)).run())
+    assert journals.read(Kind.IMPORTS, INSTANCE).state is State.FAILED
+    assert not any(name.startswith("door/") for name in target.blobs.names("work"))
+
+
+def test_place_of_an_import_that_may_be_decided_any_moment_is_left_to_it() -> None:
+    target = Target()
+    journals = begun(target)
+    assert Door(target.blobs).enter(INSTANCE, accepted=None)
+    target.blobs.containers["work"] = {
+        name: replace(blob, last_modified=START - timedelta(hours=1))
+        for name, blob in target.blobs.containers["work"].items()
+    }
+    asyncio.run(Reconciler(target.side, DurableClient(), START + timedelta(minutes=10)).free_places())
+    assert journals.read(Kind.IMPORTS, INSTANCE).state is State.RECEIVED
+    assert target.blobs.names("work")
+
+
+def test_decision_that_broke_off_after_its_note_is_recorded_before_it_is_closed() -> None:
+    target = Target()
+    journals = begun(target)
+    note = closing(outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
+    target.blobs.create("work", closing_path(INSTANCE), msgspec.json.encode(note))
+    client = DurableClient()
+    asyncio.run(Reconciler(target.side, client, START + timedelta(hours=1)).resume_closings())
+    assert client.started == [closing_instance(INSTANCE)]
+    assert journals.read(Kind.IMPORTS, INSTANCE).state is State.FAILED
+
+
+def test_bundle_that_is_accepted_late_after_it_was_given_up_takes_no_number() -> None:
+    target = Target()
+    given_up = closing(outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
+
+    def give_up() -> None:
+        record_decision(target.side, given_up)
+
+    target.host.before["accept_bundle"] = give_up
+    assert target.receive(bundle_of())["code"] == Code.TRANSITION_REFUSED.name
+    assert target.numbers() == []
+
+
+def test_of_two_decisions_the_first_that_was_noted_is_the_one_on_record() -> None:
+    """The first broke off before the journal; the second comes from the reconciler."""
+    target = Target()
+    journals = begun(target)
+    first = closing(outcome="refused", code=Code.EXPIRED.name)
+    target.blobs.create("work", closing_path(INSTANCE), msgspec.json.encode(first))
+    record_decision(target.side, closing(outcome="failed", code=Code.SERVICE_UNEXPECTED.name))
+    assert journals.read(Kind.IMPORTS, INSTANCE).state is State.REFUSED

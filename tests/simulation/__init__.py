@@ -1,0 +1,11 @@
+"""One seed decides everything that happens to the target; after every step the invariants are checked.
+
+Read in this order: :mod:`~tests.simulation.options` (what a seed draws), :mod:`~tests.simulation.scheduler`
+(one thing at a time), :mod:`~tests.simulation.durable` (the orchestrations' host), :mod:`~tests.simulation.
+services` (the ports, and what goes wrong with them), :mod:`~tests.simulation.workload` (honest and hostile
+uploads), :mod:`~tests.simulation.invariants` (what must hold), :mod:`~tests.simulation.simulator` (a whole
+run), :mod:`~tests.simulation.mutants` (causes taken out, to be found).
+
+The product's part is real: the steps, the orchestrators, the intake, the reconciler. They are taken from
+their tables, so that one more of them is simulated without a change here.
+"""

@@ -1,0 +1,95 @@
+"""``./dev simulate``: run seeds one after the other; exit 1 if an invariant does not hold in one of them.
+
+./dev simulate --seeds 1000             # seeds 1 to 1000
+./dev simulate --seed 138               # that one, with every step
+./dev simulate --seeds 200 --mutant turn-kept
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.simulator import Result, simulate
+
+_MANY = 200
+_EVERY = 500
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="./dev simulate", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many; 1 with --seed, else 200")
+    parser.add_argument("--seed", type=int, metavar="S", help="the first of them; alone, its steps are told")
+    parser.add_argument("--mutant", choices=MUTANTS, help="with a cause of an invariant taken out")
+    asked = parser.parse_args(arguments)
+    first = 1 if asked.seed is None else asked.seed
+    many = asked.seeds or (_MANY if asked.seed is None else 1)
+    is_told = asked.seed is not None and many == 1
+    tally = Tally()
+    with pytest.MonkeyPatch.context() as patch:
+        if asked.mutant is not None:
+            MUTANTS[asked.mutant](patch)
+        for seed in range(first, first + many):
+            result = simulate(seed, print if is_told else None)
+            tally.add(result)
+            if result.violation is not None and asked.mutant is None:
+                print(told(result, () if is_told else result.lines))
+            if tally.seeds % _EVERY == 0:
+                print(f"… {tally}", flush=True)
+    print(tally)
+    return 1 if tally.violated else 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all seeds came to so far."""
+
+    seeds: int = 0
+    steps: int = 0
+    decided: int = 0
+    imported: int = 0
+    late: int = 0
+    violated: list[int] = field(default_factory=list)
+    invariants: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, result: Result) -> None:
+        """One more seed."""
+        self.seeds += 1
+        self.steps += result.steps
+        self.decided += result.decided
+        self.imported += result.imported
+        self.late += result.late
+        if result.violation is not None:
+            self.violated.append(result.seed)
+            self.invariants[result.violation.invariant] += 1
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.seeds} seeds, {self.steps} steps, {self.decided} uploads decided, "
+            f"{self.imported} bundles imported, {self.late} numbers taken by the dead, "
+            f"{time.monotonic() - self.started:.0f} s; "
+            f"violated in {len(self.violated)}, such as {self.violated[:5]}"
+        )
+        return "\n".join([told, *(f"  {many}: {which}" for which, many in self.invariants.most_common())])
+
+
+def told(result: Result, lines: Sequence[str]) -> str:
+    """A failed seed, as it is told: the lines before it, the seed, the step, and what does not hold."""
+    return "\n".join(
+        (
+            *lines,
+            f"seed {result.seed}, step {result.steps}: {result.violation}",
+            f"again: ./dev simulate --seed {result.seed}",
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
