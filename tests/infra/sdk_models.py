@@ -12,11 +12,43 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+_STORAGE = "Microsoft.Storage/storageAccounts"
 MODELS: Mapping[str, tuple[str, str]] = {
     "Microsoft.ContainerRegistry/registries/exportPipelines": ("containerregistry", "ExportPipeline"),
     "Microsoft.ContainerRegistry/registries/importPipelines": ("containerregistry", "ImportPipeline"),
+    "Microsoft.KeyVault/vaults": ("keyvault", "VaultCreateOrUpdateParameters"),
+    "Microsoft.KeyVault/vaults/keys": ("keyvault", "KeyCreateParameters"),
+    "Microsoft.KeyVault/vaults/secrets": ("keyvault", "SecretCreateOrUpdateParameters"),
+    "Microsoft.OperationalInsights/workspaces": ("loganalytics", "Workspace"),
+    _STORAGE: ("storage", "StorageAccountCreateParameters"),
+    f"{_STORAGE}/blobServices": ("storage", "BlobServiceProperties"),
+    f"{_STORAGE}/blobServices/containers": ("storage", "BlobContainer"),
+    f"{_STORAGE}/blobServices/containers/immutabilityPolicies": ("storage", "ImmutabilityPolicy"),
+    f"{_STORAGE}/managementPolicies": ("storage", "ManagementPolicy"),
+    f"{_STORAGE}/queueServices": ("storage", "QueueServiceProperties"),
+    f"{_STORAGE}/queueServices/queues": ("storage", "StorageQueue"),
+    f"{_STORAGE}/tableServices": ("storage", "TableServiceProperties"),
+    f"{_STORAGE}/tableServices/tables": ("storage", "Table"),
+    "Microsoft.Web/serverfarms": ("web", "AppServicePlan"),
+    "Microsoft.Web/sites": ("web", "Site"),
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": (
+        "web",
+        "CsmPublishingCredentialsPoliciesEntity",
+    ),
+    "Microsoft.Web/sites/config": ("web", "StringDictionary"),
 }
 """By type of resource: the package behind ``azure.mgmt``, and the model of what is sent."""
+
+WITHOUT: frozenset[str] = frozenset(
+    {
+        *("Microsoft.Authorization/roleAssignments", "Microsoft.Authorization/roleDefinitions"),
+        *("Microsoft.EventGrid/systemTopics", "Microsoft.EventGrid/systemTopics/eventSubscriptions"),
+        *("Microsoft.Insights/components", "Microsoft.Insights/diagnosticSettings"),
+        *("Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/workbooks"),
+        "Microsoft.ManagedIdentity/userAssignedIdentities",
+    }
+)
+"""What is deployed besides: their packages are of an older make, and take 14 MB."""
 
 _IN_JSON: Mapping[type, type] = {datetime: str, float: int}
 """What stands in JSON for a type that JSON does not have, or may."""

@@ -11,7 +11,7 @@ import pytest
 from infra.expansion import Resource
 from infra.rules import CHOICES, deploy
 from infra.templates import SIDES, arm_path
-from tests.infra.sdk_models import MODELS, faults, model_of
+from tests.infra.sdk_models import MODELS, WITHOUT, faults, model_of
 
 
 @cache
@@ -35,6 +35,10 @@ def test_whatever_is_sent_is_known_to_the_sdk(kind: str) -> None:
     assert deployed()[kind] != []
     for resource in deployed()[kind]:
         assert faults_of(kind, resource.body) == [], resource.name
+
+
+def test_every_type_has_a_model_or_is_known_to_have_none() -> None:
+    assert deployed().keys() == MODELS.keys() | WITHOUT
 
 
 def bodies(kind: str, path: str) -> Iterator[Any]:
