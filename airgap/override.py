@@ -100,7 +100,7 @@ def _read_v1(statement: Statement) -> dict[str, Any]:
     )
     if len(statement.subjects) != 1 or statement.subjects[0].name != SUBJECT:
         _READ.refuse("subject", f"not exactly one named {SUBJECT}")
-    names = _READ.items(value["lifts"], "lifts", _READ.text, least=1, most=len(LIFTABLE))
+    names = _READ.items(value["lifts"], "lifts", _READ.text, most=len(LIFTABLE))
     if unknown := set(names) - _LIFTABLE.keys():
         _READ.refuse("lifts", f"{min(unknown)[:40]} is not among {', '.join(sorted(_LIFTABLE))}")
     return {

@@ -44,6 +44,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "another verdict": {"verdict": "passed"},
     "no verdict": {"verdict": None},
     "a verdict that is no word": {"verdict": True},
+    "a list of verdicts": {"verdict": ["pass"]},
     "detail that is no text": {"detail": 1},
     "detail without end": {"detail": "x" * 501},
     "no scanner": {"scanner": ""},

@@ -269,3 +269,33 @@ def test_receipt_tells_no_override_without_rule_or_signer() -> None:
     for wrong in faults:
         with pytest.raises(UntrustedInputError, match="RECEIPT_MALFORMED: override"):
             OverrideUse.from_json(use.to_json() | wrong)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("lifts", frozenset()),
+        ("lifts", frozenset({Code.SIGNATURE_INVALID})),
+        ("reason", ""),
+        ("reason", "x" * 201),
+        ("expires_at", NOW.replace(tzinfo=None)),
+        ("expires_at", NOW.replace(microsecond=5)),
+    ],
+)
+def test_override_that_says_too_little_or_too_much_cannot_be_made(member: str, value: Any) -> None:
+    with pytest.raises(UntrustedInputError) as error:
+        override(**{member: value})
+    assert error.value.code is Code.OVERRIDE_MALFORMED
+
+
+@pytest.mark.parametrize(("member", "value"), [("lifts", frozenset(LIFTABLE)), ("reason", "x" * 200)])
+def test_override_may_lift_all_that_can_be_lifted_and_give_a_long_reason(member: str, value: Any) -> None:
+    found, _ = verified(signed(override(**{member: value}), ADA, BOB))
+    assert getattr(found, member) == value
+
+
+def test_override_that_lifts_nothing_is_malformed() -> None:
+    statement = json.loads(override().to_bytes())
+    statement["predicate"]["lifts"] = []
+    raw = Envelope.sign(json.dumps(statement, sort_keys=True).encode(), [ADA.signer, BOB.signer]).to_bytes()
+    assert refused(raw) is Code.OVERRIDE_MALFORMED
