@@ -32,7 +32,7 @@ from securesystemslib.signer import Signer
 from airgap import fields
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
-from airgap.policy import MAX_POLICY_BYTES, TrustPolicy, keyids_of
+from airgap.policy import MAX_POLICY_BYTES, TrustedKey, TrustPolicy, keyids_of
 from airgap.statement import Statement, Subject, parse_statement
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.verify import count_roles, signing_keys
@@ -153,9 +153,25 @@ def _require_number(before: TrustPolicy, policy: TrustPolicy) -> None:
 
 def _require_signed(envelope: Envelope, policy: TrustPolicy) -> None:
     """Return if the policy roles of ``policy`` reach their thresholds, revoked keys left aside."""
-    never_revoked = {keyid: key for keyid, key in policy.keys.items() if keyid not in policy.revoked}
-    valid = signing_keys(envelope, policy, never_revoked, keyids_of(policy.policy_roles))
+    valid = signing_keys(envelope, policy, _never_revoked(policy), keyids_of(policy.policy_roles))
     count_roles(valid, policy.policy_roles)
+
+
+def _never_revoked(policy: TrustPolicy) -> dict[str, TrustedKey]:
+    return {keyid: key for keyid, key in policy.keys.items() if keyid not in policy.revoked}
+
+
+def officer_keys(before: TrustPolicy, policy: TrustPolicy) -> dict[str, TrustedKey]:
+    """The keys that may sign the version ``policy`` after ``before``, by key id; none of them is revoked.
+
+    A key of either version's policy roles counts for that one; what each asks for is judged apart.
+    """
+    return {
+        keyid: key
+        for judge in (before, policy)
+        for keyid, key in _never_revoked(judge).items()
+        if keyid in keyids_of(judge.policy_roles)
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

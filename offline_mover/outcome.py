@@ -146,6 +146,7 @@ class Ending:
         command: the next command, word by word; empty where there is none.
         line: the same, as a line to paste.
         placeholders: the words in capitals in it, for which the operator has to put something.
+        step: what to do with it after an error, where that is not the remedy of its code.
         work: what was done, and in what time.
         seconds: that the whole run took.
     """
@@ -153,6 +154,7 @@ class Ending:
     command: tuple[str, ...] = ()
     line: str = ""
     placeholders: tuple[str, ...] = ()
+    step: str = ""
     work: tuple[Work, ...] = ()
     seconds: float = 0.0
 
@@ -208,20 +210,20 @@ class Report:
 
     def error(self, command: str, error: AirgapError, ending: Ending) -> int:
         """Tell why it could not be done; returns the exit code."""
-        code = error.code
+        code, step = error.code, ending.step or error.code.remedy
         self.event(
             event="result",
             command=command,
             code=code.name,
             exitCode=code.exit_code,
             verdict=error.detail,
-            next=code.remedy,
+            next=step,
             nextCommand=list(ending.command) or None,
             retryable=code.is_retryable,
         )
         word = _coloured(code.name, good=False, stream=sys.stderr)
         print(f"{word}: {redact(printable(error.detail))}", file=sys.stderr)
-        for line in _next(code.remedy, ending):
+        for line in _next(step, ending):
             print(line, file=sys.stderr)
         return code.exit_code
 

@@ -109,6 +109,7 @@ class PlanRequest:
         from offline_mover.amounts import counted  # noqa: PLC0415 - --help does without
         from offline_mover.bags.placement import read_rate, require_known  # noqa: PLC0415 - --help does without
         from offline_mover.commands.plan import plan  # noqa: PLC0415 - as above
+        from offline_mover.medium.operator_files import is_read_by  # noqa: PLC0415 - as above
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
         address = TransferAddress.source(self.source)
@@ -135,7 +136,7 @@ class PlanRequest:
         outcome = outcome.beside("pull", source=self.source)
         if self.save is None or saved is None:
             return outcome
-        session.write_file(self.save, "--save", saved.to_bytes())
+        session.write_file(self.save, "--save", saved.to_bytes(), is_ours=is_read_by(type(saved).from_bytes))
         confirmed = f"Saved as {self.save}, for {counted(len(saved.volumes), 'volume')}."
         return replace(outcome, lines=(*outcome.lines, confirmed))
 

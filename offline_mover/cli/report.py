@@ -67,9 +67,17 @@ class ReportRequest(VolumeRequest):
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
-        from offline_mover.commands.report import report  # noqa: PLC0415 - --help does without
+        from airgap.errors import Code, OperatorError  # noqa: PLC0415 - --help does without
+        from offline_mover.commands.report import report  # noqa: PLC0415 - as above
+        from offline_mover.paper.facts import is_twin  # noqa: PLC0415 - as above
+        from offline_mover.paper.page import is_page  # noqa: PLC0415 - as above
 
+        beside = self.to.with_suffix(".json")
+        if beside == self.to:
+            raise OperatorError(Code.USAGE, f"--to {self.to}: the page's twin would have that name")
         session.hold(self.volumes)
+        session.require_free(self.to, "--to", is_page)
+        session.require_free(beside, "--to", is_twin)
         outcome, page, twin = report(
             self.volumes,
             transfer_id=self.transfer_id,
@@ -80,8 +88,7 @@ class ReportRequest(VolumeRequest):
             side_dir=self.custody_dir,
             who=self.who,
         )
-        beside = self.to.with_suffix(".json")
-        session.write_file(self.to, "--to", page)
-        session.write_file(beside, "--to", twin)
+        session.write_file(self.to, "--to", page, is_ours=is_page)
+        session.write_file(beside, "--to", twin, is_ours=is_twin)
         session.report.note(f"Written: {self.to} and {beside}")
         return outcome

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 from airgap.errors import AirgapError, Code
 from offline_mover.cli.next_command import TypedWords, compose
 from offline_mover.cli.parser import parser_of
 from offline_mover.cli.shell_words import pasteable
+from offline_mover.medium.operator_files import OutputTakenError
 from offline_mover.outcome import Ending, NextCommand, Placeholder
 from offline_mover.progress import Meter
 from offline_mover.tool_copy import running_tool
@@ -54,6 +56,10 @@ class RunEnding:
         """The ending of a run that failed: the same command, where the remedy leads back to it."""
         if error.code is Code.VOLUME_AMBIGUOUS:
             return self.after(NextCommand(verb=self._typed.verb, options={"transfer": Placeholder("ID")}))
+        if isinstance(error, OutputTakenError):
+            other = {error.option.removeprefix("--"): Placeholder("FILE")}
+            ending = self.after(NextCommand(verb=self._typed.verb, options=other))
+            return replace(ending, step="Give another name, or move away what is there:")
         return self.again() if error.code in _SAME_AGAIN else Ending()
 
 

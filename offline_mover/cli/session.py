@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -177,14 +177,25 @@ class Session:
         """
         return operator_files.read(path, option, max_bytes=max_bytes)
 
-    def write_file(self, path: Path, option: str, content: bytes) -> None:
-        """A file of the operator's own, replaced as a whole.
+    def require_free(self, path: Path, option: str, is_ours: Callable[[bytes], bool]) -> None:
+        """Ask before long work; see :func:`~offline_mover.medium.operator_files.require_free`.
 
         Raises:
-            OperatorError: ``USAGE``: it cannot be written, or is no regular file.
+            OperatorError: ``USAGE``: something else has that name.
             MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
         """
-        operator_files.write(path, option, content)
+        operator_files.require_free(path, option, is_ours)
+
+    def write_file(
+        self, path: Path, option: str, content: bytes, *, is_ours: Callable[[bytes], bool]
+    ) -> None:
+        """A file of the operator's own, replaced as a whole where ``is_ours`` says so of what is there.
+
+        Raises:
+            OperatorError: ``USAGE``: it cannot be written, or something else has its name.
+            MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
+        """
+        operator_files.write(path, option, content, is_ours=is_ours)
 
 
 def _is_ours(volume: Path, transfer_id: str | None) -> bool:

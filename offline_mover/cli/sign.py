@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def declare(parser: Parser) -> None:
         metavar="FILE",
         read=Path,
         default=Path("release.dsse.json"),
-        text="where the release is written (default release.dsse.json, here)",
+        text="where the release is written, over no other file (default release.dsse.json, here)",
     )
     add_trust(parser)
     add_output(parser)
@@ -100,7 +101,11 @@ class SignRequest:
     def run(self, session: Session) -> Outcome:
         """See the port."""
         from airgap.envelope import MAX_ENVELOPE_BYTES  # noqa: PLC0415 - --help does without
-        from offline_mover.commands.sign import envelope_on, sign  # noqa: PLC0415 - as above
+        from offline_mover.commands.sign import (  # noqa: PLC0415 - as above
+            envelope_on,
+            is_same_release,
+            sign,
+        )
 
         if self.bundle.is_dir():
             session.hold([self.bundle])
@@ -115,5 +120,5 @@ class SignRequest:
             now=session.now,
             saved_as=self.out,
         )
-        session.write_file(self.out, "--out", release)
+        session.write_file(self.out, "--out", release, is_ours=partial(is_same_release, release))
         return outcome

@@ -71,11 +71,10 @@ class VerifyRequest(VolumeRequest):
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
-        from offline_mover.amounts import counted, size  # noqa: PLC0415 - --help does without
-        from offline_mover.commands.verify import (  # noqa: PLC0415 - --help does without
-            recarry_request,
-            verify,
-        )
+        from airgap.recarry import RecarryRequest  # noqa: PLC0415 - --help does without
+        from offline_mover.amounts import counted, size  # noqa: PLC0415 - as above
+        from offline_mover.commands.verify import recarry_request, verify  # noqa: PLC0415 - as above
+        from offline_mover.medium.operator_files import is_read_by  # noqa: PLC0415 - as above
 
         session.hold(self.volumes)
         inspection, outcome = verify(
@@ -90,7 +89,9 @@ class VerifyRequest(VolumeRequest):
         request = recarry_request(inspection, now=session.now)
         if request is None:
             return outcome
-        session.write_file(self.recarry, "--recarry", request.to_bytes())
+        session.write_file(
+            self.recarry, "--recarry", request.to_bytes(), is_ours=is_read_by(RecarryRequest.from_bytes)
+        )
         return replace(
             outcome,
             facts={**outcome.facts, "recarry": str(self.recarry)},

@@ -7,7 +7,7 @@ Versions lie in a folder beside the pinned policy, on a medium in the folder ``p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,17 +15,18 @@ from typing import Protocol
 from securesystemslib.signer import Signer
 
 from airgap.damage import Damage
-from airgap.envelope import Envelope
+from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.override import Override, override_name, verify_override
-from airgap.policy import TrustPolicy
+from airgap.policy import TrustedKey, TrustPolicy, keyids_of
 from airgap.policy_chain import (
     MAX_VERSION_BYTES,
     Chain,
     Stop,
     follow,
     next_policy,
+    officer_keys,
     sign_version,
     version_name,
 )
@@ -160,25 +161,39 @@ def policy_sign(
     """Sign the next version, beside the signatures of others that are there already.
 
     Raises:
-        PolicyRefusal: ``POLICY_NOT_NEXT``: its number is not the one after.
+        OperatorError: ``USAGE``: a key is in no policy role of either version, or is revoked.
+        PolicyRefusal: ``POLICY_NOT_NEXT``: its number is not the one after; ``POLICY_MALFORMED``: one of the
+            two has no policy roles.
         UntrustedInputError: ``VOLUME_CONFLICT``: others have signed another policy of this number there.
+        AirgapError: what lies there could not be completed by anybody's signature, and stays as it is.
         MediaError: it cannot be written.
     """
     signed = sign_version(before, policy, signers)
+    for one in (before, policy):
+        if not one.policy_roles:
+            raise PolicyRefusal(
+                Code.POLICY_MALFORMED, f"version {one.version} has no policyRoles: none can follow it"
+            )
+    known = officer_keys(before, policy)
+    _require_known(signers, known, f"no policy role of version {before.version} or {policy.version}")
     signed = _beside(folder.find(policy.version), signed, version_name(policy.version))
+    missing = _missing(lambda: next_policy(before, signed.to_bytes()))
     folder.keep(policy.version, signed.to_bytes())
     lines = [f"version {policy.version}, sha256:{policy.sha256}, after {before.version}:"]
     lines += [f"  {line}" for line in changes(before, policy) or ("nothing but its number",)]
-    try:
-        next_policy(before, signed.to_bytes())
-    except AirgapError as error:
-        told = f"signed by {len(signed.signatures)}; not enough yet: {error.code.name}: {error.detail}"
-        step = "Let the next officer sign it with the same file of the policy."
-        return Outcome(command="policy sign", code=None, verdict=told, next_step=step, lines=tuple(lines))
+    told = f"signed by {_people(signed, known)}"
+    if missing is not None:
+        return Outcome(
+            command="policy sign",
+            code=None,
+            verdict=f"{told}; not enough yet: {missing}",
+            next_step="Let the next officer sign it with the same file of the policy.",
+            lines=tuple(lines),
+        )
     return Outcome(
         command="policy sign",
         code=None,
-        verdict=f"signed by {len(signed.signatures)}, which is enough",
+        verdict=f"{told}, which is enough",
         next_step="Take it over into your own versions, then push them to both sides.",
         next_command=NextCommand(
             verb="policy pull", words={"place": (str(folder.path.parent),)}, options={"sas-file": None}
@@ -201,8 +216,10 @@ def policy_permit(
     The manifest is judged first: nothing is signed for one that the override would not let pass.
 
     Raises:
-        AirgapError: the policy refuses the bundle for something that no override lifts.
-        OperatorError: ``USAGE``: the channel and the bundle have several registries in common, or none.
+        AirgapError: the policy refuses the bundle for something that no override lifts; what lies there could
+            not be completed by anybody's signature, and stays as it is.
+        OperatorError: ``USAGE``: the channel and the bundle have several registries in common, or none; the
+            override would be over already; the key is in no override role of the channel, or is revoked.
         UntrustedInputError: ``OVERRIDE_MALFORMED``: what is to be lifted cannot be, or there is no reason;
             ``VOLUME_CONFLICT``: others have signed another override for this manifest there.
         MediaError: it cannot be written.
@@ -213,6 +230,13 @@ def policy_permit(
     if (permit.target is None and len(possible) > 1) or permit.target not in (None, *possible):
         raise OperatorError(Code.USAGE, f"--target: one of {', '.join(possible)}")
     target = permit.target or possible[0]
+    if permit.until <= now:
+        raise OperatorError(
+            Code.USAGE, f"--until {format_time(permit.until)}: it is {format_time(now)} already"
+        )
+    roles = policy.channels[manifest.channel].override_roles
+    known = {keyid: key for keyid, key in policy.keys_in_force(now).items() if keyid in keyids_of(roles)}
+    _require_known([signer], known, f"no override role of the channel {manifest.channel}")
     override = Override(
         manifest_sha256=sha256,
         channel=manifest.channel,
@@ -222,11 +246,8 @@ def policy_permit(
         expires_at=permit.until,
     )
     signed = _beside(folder.find_override(sha256), override.sign([signer]), override_name(sha256))
-    folder.keep_override(sha256, signed.to_bytes())
-    lifts = ", ".join(sorted(code.name for code in permit.lifts))
-    told = f"number {manifest.sequence} of {manifest.channel}, lifting {lifts} at {target}"
-    try:
-        verify_override(
+    missing = _missing(
+        lambda: verify_override(
             signed.to_bytes(),
             manifest_sha256=sha256,
             channel=manifest.channel,
@@ -234,22 +255,55 @@ def policy_permit(
             policy=policy,
             now=now,
         )
-    except AirgapError as error:
-        verdict_line = f"{told}; not enough yet: {error.code.name}: {error.detail}"
+    )
+    folder.keep_override(sha256, signed.to_bytes())
+    lifts = ", ".join(sorted(code.name for code in permit.lifts))
+    told = f"number {manifest.sequence} of {manifest.channel}, lifting {lifts} at {target}"
+    told += f"; signed by {_people(signed, known)}"
+    step = f"Bring it into the target's container policy, as {override_name(sha256)}; then push the bundle."
+    if missing is not None:
         step = "Let the next officer sign it with the same words."
-    else:
-        verdict_line = f"{told}; signed by {len(signed.signatures)}, which is enough"
-        step = (
-            f"Bring it into the target's container policy, as {override_name(sha256)}; then push the bundle."
-        )
     return Outcome(
         command="policy permit",
         code=None,
-        verdict=verdict_line,
+        verdict=f"{told}, which is enough" if missing is None else f"{told}; not enough yet: {missing}",
         next_step=step,
         transfer_id=manifest.transfer_id,
         manifest_sha256=sha256,
     )
+
+
+def _require_known(signers: Sequence[Signer], known: Mapping[str, TrustedKey], not_in: str) -> None:
+    """Return if every key is one that may sign this; ``known`` are those, by key id."""
+    for signer in signers:
+        keyid = signer.public_key.keyid
+        if keyid not in known:
+            people = ", ".join(sorted({key.holder for key in known.values()})) or "nobody"
+            raise OperatorError(
+                Code.USAGE, f"--key: {keyid} is in {not_in}, or is revoked; who may sign: {people}"
+            )
+
+
+def _missing(judge: Callable[[], object]) -> str | None:
+    """What is still missing of signatures, in words; ``None`` if ``judge`` raises nothing.
+
+    Whoever signs now is known to count. So it can only be for the other version that no key counts yet.
+    """
+    try:
+        judge()
+    except AirgapError as refusal:
+        if refusal.code in {Code.THRESHOLD_NOT_MET, Code.ALGORITHM_MISSING}:
+            return f"{refusal.code.name}: {refusal.detail}"
+        if refusal.code in {Code.SIGNER_UNKNOWN, Code.KEY_REVOKED}:
+            return f"{Code.THRESHOLD_NOT_MET.name}: nobody yet who counts for the other version"
+        raise
+    return None
+
+
+def _people(signed: Envelope, known: Mapping[str, TrustedKey]) -> int:
+    """How many of those who may sign have: people, not keys."""
+    checks = signed.check_signatures(key.public_key for key in known.values())
+    return len({known[keyid].holder for keyid, check in checks.items() if check is SignatureCheck.VALID})
 
 
 def _beside(there: bytes | None, signed: Envelope, name: str) -> Envelope:

@@ -10,7 +10,7 @@ from securesystemslib.signer import CryptoSigner
 
 from airgap import __version__
 from airgap.envelope import Envelope
-from airgap.errors import Code, OperatorError, PolicyRefusal
+from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal
 from airgap.fields import format_time
 from airgap.manifest import BundleManifest, Tool
 from airgap.policy import Channel, TrustPolicy
@@ -107,6 +107,21 @@ def sign(
         },
         lines=tuple(_lines(manifest, bundle, policy)),
     )
+
+
+def is_same_release(release: bytes, there: bytes) -> bool:
+    """Whether what is there releases the same bundle for the same registry, in the name of the same key.
+
+    Its signature is not checked: ``release`` takes its place, and only the time in it is another.
+    """
+    made = Envelope.from_bytes(release)
+    try:
+        found = Envelope.from_bytes(there)
+        said = ReleaseStatement.from_bytes(found.payload).bundle
+    except AirgapError:
+        return False
+    is_by_same = found.signatures.keys() == made.signatures.keys()
+    return is_by_same and said == ReleaseStatement.from_bytes(made.payload).bundle
 
 
 def _target(manifest: BundleManifest, channel: Channel, *, wanted: str | None) -> str:

@@ -1,13 +1,15 @@
 """Files that the operator names: policy, SAS, plan, request, report.
 
 They are the operator's own, and still may lie on a medium, or beside one: a request in its root, a report in
-the folder that the tool was started from. So nobody else's link, pipe or half-written file is ever followed.
+the folder that the tool was started from. So nobody else's link, pipe or half-written file is ever followed,
+and what a run writes takes the place of what an earlier run wrote, never of a key, a policy or a bundle.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from airgap.errors import AirgapError, Code, MediaError, OperatorError
@@ -16,6 +18,21 @@ from offline_mover.medium.open_folder import open_folder, open_own
 
 _OWN_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """What a shell puts in place of ``<(command)``."""
+
+_MOST_REPLACED_BYTES = 64 * 1024 * 1024
+"""What is larger is nothing that this tool has written."""
+
+
+class OutputTakenError(OperatorError):
+    """Something else has the name under which ``option`` would write; it stays as it is."""
+
+    def __init__(self, option: str, path: Path, why: str) -> None:
+        super().__init__(Code.USAGE, f"{option} {path}: {why}; it stays as it is")
+        self.option = option
+
+    def __reduce__(self) -> tuple[type[OperatorError], tuple[Code, str]]:
+        """Become the plain error elsewhere: another process has no command to run again."""
+        return OperatorError, (self.code, self.detail)
 
 
 def read(path: Path, option: str, *, max_bytes: int) -> bytes:
@@ -43,26 +60,61 @@ def read(path: Path, option: str, *, max_bytes: int) -> bytes:
     return content
 
 
-def write(path: Path, option: str, content: bytes) -> None:
-    """A file that ``option`` names, replaced as a whole; what is there must be a regular file, or nothing.
+def write(path: Path, option: str, content: bytes, *, is_ours: Callable[[bytes], bool]) -> None:
+    """A file that ``option`` names, replaced as a whole.
 
-    Raises:
-        OperatorError: ``USAGE``: it cannot be written, or something else has its name.
-        MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
+    Raises as :func:`require_free`; ``USAGE`` also where it cannot be written.
     """
+    require_free(path, option, is_ours)
     try:
-        with open_folder(path.parent) as folder:
-            found = folder.kind(path.name)
-        if found is not None and not stat.S_ISREG(found.st_mode):
-            raise OperatorError(
-                Code.USAGE,
-                f"{option} {path}: a link, a folder or a device has that name; remove it, or give another",
-            )
         media_fs.write_durably(path, path.name, content)
     except (OSError, ValueError) as error:
         raise _refusal(error, option, path) from None
     except AirgapError as error:
         raise _usage(error, option, path) from None
+
+
+def require_free(path: Path, option: str, is_ours: Callable[[bytes], bool]) -> None:
+    """Return if ``option`` may write there: where nothing is, or what this tool has written for the same.
+
+    Args:
+        path: of the file.
+        option: that names it.
+        is_ours: whether a file of that content may be replaced.
+
+    Raises:
+        OutputTakenError: ``USAGE``: something else has the name, such as a key, a policy or a bundle.
+        OperatorError: ``USAGE``: what is there cannot be read.
+        MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
+    """
+    try:
+        with open_folder(path.parent) as folder:
+            found = folder.kind(path.name)
+    except (OSError, ValueError) as error:
+        raise _refusal(error, option, path) from None
+    except AirgapError as error:
+        raise _usage(error, option, path) from None
+    if found is None:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise OutputTakenError(option, path, "a link, a folder or a device has that name")
+    if found.st_size > _MOST_REPLACED_BYTES or not is_ours(
+        read(path, option, max_bytes=_MOST_REPLACED_BYTES)
+    ):
+        raise OutputTakenError(option, path, "another file has that name")
+
+
+def is_read_by(read_one: Callable[[bytes], object]) -> Callable[[bytes], bool]:
+    """Says of a file whether ``read_one``, the strict reader of a format, takes it."""
+
+    def is_ours(content: bytes) -> bool:
+        try:
+            read_one(content)
+        except AirgapError:
+            return False
+        return True
+
+    return is_ours
 
 
 def _refusal(error: Exception, option: str, path: Path) -> OperatorError:

@@ -81,6 +81,14 @@ class Status(Enum):
         return special.get(code, cls.UNCLEAN if is_all_whole else cls.DAMAGED)
 
 
+def is_twin(content: bytes) -> bool:
+    """Whether a file looks like the JSON twin of a report, so that the next one may take its place.
+
+    Members of canonical JSON are in alphabetical order, and no other file of ours begins with this one.
+    """
+    return content.startswith(b'{"absentVolumes":[')
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptFacts:
     """A receipt on a volume: what it says, or why it is not acceptable."""

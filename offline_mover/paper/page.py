@@ -35,9 +35,19 @@ _ICONS = {
 """Each of another outline, in a square of 40 units."""
 
 
+_TITLE = "Transfer "
+_WITHIN_BYTES = 1024
+"""So near its beginning a page has its title."""
+
+
+def is_page(content: bytes) -> bool:
+    """Whether a file looks like a page of this tool, so that the next one may take its place."""
+    return content.startswith(b"<!DOCTYPE html>\n") and f"<title>{_TITLE}".encode() in content[:_WITHIN_BYTES]
+
+
 def page(facts: ReportFacts) -> bytes:
     """The whole page in UTF-8. Every value is escaped, wherever it comes from."""
-    title = f"Transfer {facts.outcome.transfer_id}: {facts.status.value[1]}"
+    title = f"{_TITLE}{facts.outcome.transfer_id}: {facts.status.value[1]}"
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -67,6 +67,32 @@ def test_link_planted_beside_the_report_overwrites_nothing(
     assert (loaded.volume / name).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("to", ["precious", "policy.html", "policy.json"])
+def test_report_is_written_over_nothing_else(loaded: Bench, policy: str, victim: Path, to: str) -> None:
+    """The twin of ``policy.html`` would be the trust policy."""
+    trusted = Path(policy).read_bytes()
+    assert _run(loaded, policy, "report", "--to", str(victim.with_name(to))) == Code.USAGE.exit_code
+    assert (Path(policy).read_bytes(), victim.read_bytes()) == (trusted, b"precious")
+    assert not victim.with_name("policy.html").exists()
+    assert not victim.with_name("precious.json").exists()
+
+
+def test_report_takes_the_place_of_the_last_one(loaded: Bench, policy: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert _run(loaded, policy, "report", "--to", str(tmp_path / "page.html")) == 0
+
+
+def test_request_for_parts_is_written_over_an_older_one_and_nothing_else(
+    loaded: Bench, policy: str, victim: Path
+) -> None:
+    loaded.part("001/00000001.part").unlink()
+    assert _run(loaded, policy, "verify", "--recarry", str(victim)) == Code.USAGE.exit_code
+    assert victim.read_bytes() == b"precious"
+    for _ in range(2):
+        again = _run(loaded, policy, "verify", "--recarry", str(victim.with_name("recarry.json")))
+        assert again == Code.PART_MISSING.exit_code
+
+
 def test_folder_link_on_the_medium_leads_no_report_off_it(loaded: Bench, policy: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -98,10 +98,62 @@ def test_signatures_of_two_officers_add_up_in_any_order(desk: Desk) -> None:
 
 
 def test_officer_signs_no_other_policy_than_his_own_file(desk: Desk) -> None:
-    desk.sign(policy_version(2, threshold=1), DAN)  # somebody else's, under the same name
+    desk.sign(policy_version(2, threshold=1), BOB)  # somebody else's, under the same name
     before = PolicyFolder.below(desk.stick).find(2)
     assert desk.sign(V2, ADA) == Code.VOLUME_CONFLICT.exit_code
     assert PolicyFolder.below(desk.stick).find(2) == before
+
+
+@pytest.mark.parametrize("key", [DAN, default_key()], ids=["of nobody", "of a bundle role"])
+def test_key_of_no_officer_signs_no_policy(
+    desk: Desk, key: SigningKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.sign(V2, key) == Code.USAGE.exit_code
+    told = capsys.readouterr().err
+    assert f"{key.keyid} is in no policy role of version 1 or 2" in told
+    assert "who may sign: Ada, Bob, Cleo" in told
+    assert not (desk.stick / "policy").exists()
+
+
+def test_revoked_officer_signs_no_policy_and_new_officer_does(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def revoke(policy: dict[str, Any]) -> None:
+        policy["revoked"] = [{"keyid": ADA.keyid, "from": "2020-01-01T00:00:00Z"}]
+
+    desk.trust.write_bytes(policy_version(1, change=revoke))
+    officers = {"Bob": BOB, "Cleo": CLEO, "Dan": DAN}
+    following = policy_version(2, officers=officers)
+    assert desk.sign(following, ADA) == Code.USAGE.exit_code
+    assert desk.sign(following, DAN) == 0
+    assert "not enough yet: THRESHOLD_NOT_MET: nobody yet who counts for the" in capsys.readouterr().out
+    assert [desk.sign(following, key) for key in (BOB, CLEO)] == [0, 0]
+    assert "signed by 3, which is enough" in capsys.readouterr().out
+
+
+def test_officer_with_two_keys_is_one(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    officers = {"Ada": ADA, "Ada, again": DAN, "Bob": BOB}
+    desk.trust.write_bytes(policy_version(1, officers=officers))
+    for key in (ADA, DAN):
+        assert desk.sign(policy_version(2, officers=officers), key) == 0
+    assert "signed by 1; not enough yet: THRESHOLD_NOT_MET" in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_signature_that_somebody_forged_is_not_left_to_the_next_officer(desk: Desk) -> None:
+    assert desk.sign(V2, ADA) == 0
+    folder = PolicyFolder.below(desk.stick)
+    envelope = json.loads(folder.find(2) or b"")
+    envelope["signatures"].append({"keyid": CLEO.keyid, "sig": envelope["signatures"][0]["sig"]})
+    forged = json.dumps(envelope).encode()
+    folder.keep(2, forged)
+    assert desk.sign(V2, BOB) == Code.SIGNATURE_INVALID.exit_code
+    assert folder.find(2) == forged
+
+
+def test_policy_that_nobody_could_follow_is_not_signed(desk: Desk) -> None:
+    orphan = policy_version(2, change=lambda policy: policy.update(policyRoles={}))
+    assert desk.sign(orphan, ADA) == Code.POLICY_MALFORMED.exit_code
+    assert not (desk.stick / "policy").exists()
 
 
 def test_officer_signs_no_policy_that_skips_a_number(desk: Desk) -> None:
@@ -291,6 +343,26 @@ def test_override_is_signed_by_two_and_is_what_the_target_takes(
         raw, manifest_sha256=sha256, channel="prod", target="target.azurecr.io", policy=policy, now=NOW
     )
     assert use.lifts == ("EXPIRED",)
+
+
+@pytest.mark.parametrize("key", [DAN, default_key()], ids=["of nobody", "of a bundle role"])
+def test_key_of_no_override_role_permits_nothing(
+    desk: Desk, key: SigningKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert permit(desk, late_bundle(desk), key) == Code.USAGE.exit_code
+    told = capsys.readouterr().err
+    assert f"{key.keyid} is in no override role of the channel prod" in told
+    assert "who may sign: Ada, Bob, Cleo" in told
+    assert not (desk.stick / "policy").exists()
+
+
+@pytest.mark.parametrize("until", ["2020-01-01T00:00:00Z", f"{NOW:%Y-%m-%dT%H:%M:%SZ}"])
+def test_override_that_would_be_over_is_not_signed(
+    desk: Desk, until: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert permit(desk, late_bundle(desk), ADA, "--until", until) == Code.USAGE.exit_code
+    assert f"--until {until}: it is " in capsys.readouterr().err
+    assert not (desk.stick / "policy").exists()
 
 
 def test_override_of_other_words_is_not_mixed_with_it(desk: Desk) -> None:

@@ -145,3 +145,37 @@ def test_what_is_no_private_key_is_a_usage_error_that_shows_nothing_of_it(
     assert "officer.pem" in told
     assert "no key" not in told
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("name", ["officer.pem", "policy.json", "bundle.json"])
+def test_release_is_written_over_no_key_policy_or_bundle(
+    name: str, loaded: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle.json"
+    bundle.write_bytes(loaded.bundle.envelope)
+    assert run(bundle, tmp_path) == 0
+    before = (tmp_path / name).read_bytes()
+    capsys.readouterr()
+    assert run(bundle, tmp_path, "--out", str(tmp_path / name)) == Code.USAGE.exit_code
+    assert (tmp_path / name).read_bytes() == before
+    told = capsys.readouterr()
+    assert told.out == ""
+    refusal, step, command, _ = told.err.splitlines()
+    assert refusal == f"USAGE: --out {tmp_path / name}: another file has that name; it stays as it is"
+    assert step == "Next: Give another name, or move away what is there:"
+    assert command.startswith(f"  offline-mover sign {bundle} --key {tmp_path / 'officer.pem'} --out FILE ")
+
+
+def test_release_of_another_officer_or_bundle_is_not_replaced(loaded: Bench, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert run(loaded.volume, tmp_path, key=OTHER_OFFICER.private_pem) == 0
+    other = make_bundle()
+    for held in (out.read_bytes(), signed(other)[0]):
+        out.write_bytes(held)
+        assert run(loaded.volume, tmp_path) == Code.USAGE.exit_code
+        assert out.read_bytes() == held
+
+
+def test_release_that_the_same_officer_has_signed_before_is_replaced(loaded: Bench, tmp_path: Path) -> None:
+    assert run(loaded.volume, tmp_path) == 0
+    assert run(loaded.volume, tmp_path) == 0

@@ -121,6 +121,22 @@ def test_pipe_and_device_never_hang(volume: Path) -> None:
 # --- files that the operator names -------------------------------------------------------------------------
 
 
+def anything(_content: bytes) -> bool:
+    return True
+
+
+def test_only_what_is_ours_is_replaced(tmp_path: Path, victim: Path) -> None:
+    page = tmp_path / "report.html"
+    for content in (b"page 1", b"page 2"):
+        operator_files.write(page, "--to", content, is_ours=lambda there: there == b"page 1")
+    assert page.read_bytes() == b"page 2"
+    for path in (page, victim):
+        before = path.read_bytes()
+        with pytest.raises(OperatorError, match="another file has that name"):
+            operator_files.write(path, "--to", b"page", is_ours=lambda there: there == b"page 1")
+        assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("is_held", [True, False])
 def test_half_written_name_that_was_planted_is_not_followed(
     tmp_path: Path, victim: Path, *, is_held: bool
@@ -131,7 +147,7 @@ def test_half_written_name_that_was_planted_is_not_followed(
     if is_held:
         held_volumes.hold(folder)
     try:
-        operator_files.write(folder / "report.html", "--to", b"page")
+        operator_files.write(folder / "report.html", "--to", b"page", is_ours=anything)
     finally:
         held_volumes.release_all()
     assert victim.read_bytes() == b"precious"
@@ -144,14 +160,14 @@ def test_link_device_and_folder_are_not_written_to(tmp_path: Path, victim: Path)
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "folder", "pipe"):
         with pytest.raises(OperatorError, match="has that name"):
-            operator_files.write(tmp_path / name, "--to", b"page")
+            operator_files.write(tmp_path / name, "--to", b"page", is_ours=anything)
     assert victim.read_bytes() == b"precious"
 
 
 def test_report_is_not_led_off_the_volume_by_a_folder(volume: Path, victim: Path) -> None:
     (volume / "reports").symlink_to(victim.parent)
     with pytest.raises(OperatorError, match="symbolic link"):
-        operator_files.write(volume / "reports" / "precious", "--to", b"page")
+        operator_files.write(volume / "reports" / "precious", "--to", b"page", is_ours=anything)
     assert victim.read_bytes() == b"precious"
 
 
