@@ -21,8 +21,12 @@ from infra.azure_cli import AzError, ToolError, az
 from infra.checking import check
 
 FOLDER = Path(__file__).resolve().parent
-IN_FILES = {"trustPolicy": "--policy FILE"}
-"""Parameters of the template that are never given on the command line, and how they are."""
+NOT_HERE = {
+    "pipelinesas": "no SAS is given any more. Say when it ends, and the storage makes it: "
+    "-p pipelineSasExpiry=2027-01-31T00:00:00Z",
+    "trustpolicy": "use --policy FILE.",
+}
+"""What is never given on the command line, in lower case as ARM compares names, and what is done instead."""
 
 PASSING = {
     # https://github.com/Azure/azure-quickstart-templates/issues/4945, and with principalType given, too:
@@ -110,14 +114,14 @@ def deploy(options: argparse.Namespace) -> int:
     prefix = given.get("prefix")
     if prefix is None:
         raise ToolError("-p prefix=… is missing: it begins the name of everything.")
-    cloud = _read_json(options.parameters)
+    chosen = {**_read_parameters(options.parameters), **given}
     if options.no_package == (options.package is not None):
         raise ToolError("Give --package FILE (./dev package writes it), or --no-package.")
     if options.package is not None:
         given["pythonVersion"] = _python_of(options.package, given.get("pythonVersion"))
     policy = None if options.policy is None else _read_json(options.policy)
-    _require_sas_expiry(cloud, given)
-    _require_cloud(cloud)
+    _require_sas_expiry(chosen)
+    _require_cloud(chosen.get("cloud"))
     group = options.resource_group
     try:
         policy = policy or _deployed_policy(group, prefix)
@@ -160,30 +164,44 @@ def _read_given(pairs: Sequence[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
+        if name.lower() in NOT_HERE:
+            raise ToolError(f"{name} does not belong on a command line: {NOT_HERE[name.lower()]}")
+        if "sig=" in pair.lower():  # other users of the machine see what az is called with
+            raise ToolError(f"-p {name[:40]!r}: a SAS does not belong on a command line.")
         if not separator or not name.isalnum():
             raise ToolError(f"-p {pair[:40]!r} is not NAME=VALUE.")
-        if name in IN_FILES:
-            raise ToolError(f"{name} does not belong on a command line: use {IN_FILES[name]}.")
         given[name] = value
     return given
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ToolError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ToolError(f"{path} is not JSON: {error}") from None
+    return _object_of(content, str(path))
+
+
+def _object_of(content: bytes | str, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"{name} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ToolError(f"{path} is not a JSON object.")
+        raise ToolError(f"{name} is not a JSON object.")
     return found
 
 
-def _require_sas_expiry(parameters: dict[str, Any], given: dict[str, str]) -> None:
+def _read_parameters(path: Path) -> dict[str, Any]:
+    """The values in a parameters file, by name; ``None`` for what is a reference into a vault."""
+    parameters = _read_json(path).get("parameters")
+    if not isinstance(parameters, dict) or not all(isinstance(one, dict) for one in parameters.values()):
+        raise ToolError(f'{path} is no parameters file: {{"parameters": {{"NAME": {{"value": …}}}}}}.')
+    return {name: one.get("value") for name, one in parameters.items()}
+
+
+def _require_sas_expiry(chosen: dict[str, Any]) -> None:
     """In SAS mode it is said when the SAS ends, for the storage makes it while the template is deployed."""
-    in_file = {name: one.get("value") for name, one in parameters.get("parameters", {}).items()}
-    chosen = {**in_file, **given}
     expiry = str(chosen.get("pipelineSasExpiry") or "")
     if chosen.get("storageAccessMode") != "SasToken":
         return
@@ -218,14 +236,17 @@ def _python_of(package: Path, wanted: str | None) -> str:
 # --- what is there ----------------------------------------------------------------------------------------
 
 
-def _require_cloud(parameters: dict[str, Any]) -> None:
+def _require_cloud(cloud: object) -> None:
     """Signed in, and to the cloud that the parameters are of."""
+    if not isinstance(cloud, dict):
+        raise ToolError(
+            "The parameters name no cloud: take one of infra/parameters, or a copy of other.json."
+        )
     try:
         az("account", "show")
     except AzError as error:
         raise ToolError("`az` is not signed in: az cloud set --name CLOUD, then az login") from error
     here = az("cloud", "show")["endpoints"]["resourceManager"].rstrip("/")
-    cloud = parameters.get("parameters", {}).get("cloud", {}).get("value", {})
     there = str(cloud.get("armEndpoint", "")).rstrip("/")
     if here.lower() != there.lower():
         raise ToolError(
@@ -243,10 +264,7 @@ def _deployed_policy(group: str, prefix: str) -> dict[str, Any] | None:
     text = next((one["value"] for one in settings if one["name"] == "TRUST_POLICY"), "")
     if not text or text.startswith("@Microsoft.KeyVault("):
         return None
-    try:
-        policy: dict[str, Any] = json.loads(text)
-    except ValueError:
-        raise ToolError("the app's TRUST_POLICY is not JSON: give --policy FILE.") from None
+    policy = _object_of(text, "the app's TRUST_POLICY, in the place of which --policy FILE is taken,")
     print(f"The trust policy that is deployed stays: version {policy.get('version')}.")
     return policy
 

@@ -284,6 +284,85 @@ def test_policy_on_the_command_line_is_refused(az: FakeAz, capfd: pytest.Capture
     assert "--policy" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["pipelineSas", "pipelinesas", "tags"])
+@pytest.mark.parametrize("value", [SAS, f"?{SAS}", SAS.replace("sig", "SIG")])
+def test_sas_on_the_command_line_is_refused_and_not_repeated(
+    az: FakeAz, capfd: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    assert deploy("--no-package", "--yes", "-p", f"{name}={value}") == 2
+    assert az.calls == []
+    said = capfd.readouterr().err
+    assert "c2VjcmV0" not in said
+    assert "does not belong on a command line" in said
+    assert ("pipelineSasExpiry=" in said) == (name != "tags")
+
+
+def test_sas_without_a_name_is_refused_and_not_repeated(
+    az: FakeAz, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy("--no-package", "--yes", "-p", "?sig=c2VjcmV0&sv=2022-11-02") == 2
+    assert az.calls == []
+    assert "c2VjcmV0" not in capfd.readouterr().err
+
+
+MALFORMED = {
+    "no JSON": "{",
+    "deeper than can be read": "[" * 100_000,
+    "no object": "[]",
+    "no text": b"\xff",
+}
+
+
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("option", ["--parameters", "--policy"])
+def test_file_that_is_no_json_object_is_refused_by_its_name(
+    az: FakeAz, tmp_path: Path, capfd: pytest.CaptureFixture[str], option: str, content: str | bytes
+) -> None:
+    path = tmp_path / "given.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert deploy("--no-package", "--yes", option, str(path)) == 2
+    assert az.calls == []
+    assert str(path) in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("parameters", [None, [], "x", {"a": "b"}, {"a": []}, {"cloud": None}])
+def test_file_that_is_no_parameters_file_is_refused_with_its_form(
+    az: FakeAz, tmp_path: Path, capfd: pytest.CaptureFixture[str], parameters: object
+) -> None:
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps({"parameters": parameters}))
+    assert deploy("--no-package", "--yes", "--parameters", str(path)) == 2
+    assert az.calls == []
+    assert '{"parameters": {"NAME": {"value": …}}}' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("parameters", [{}, {"cloud": {}}, {"cloud": {"value": []}}])
+def test_parameters_that_name_no_cloud_are_refused(
+    az: FakeAz, tmp_path: Path, capfd: pytest.CaptureFixture[str], parameters: object
+) -> None:
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps({"parameters": parameters}))
+    assert deploy("--no-package", "--yes", "--parameters", str(path)) == 2
+    assert az.calls == []
+    assert "infra/parameters" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
+def test_deployed_policy_that_cannot_be_read_is_told_with_what_takes_its_place(
+    az: FakeAz, capfd: pytest.CaptureFixture[str], text: str | bytes
+) -> None:
+    setting = {"name": "TRUST_POLICY", "value": text if isinstance(text, str) else "\ufffd"}
+    az.tell(
+        {
+            "functionapp list": [[{"name": "contosogap-app"}]],
+            "functionapp config appsettings list": [[setting]],
+        }
+    )
+    assert deploy("--no-package", "--yes") == 2
+    assert CREATE not in az.verbs
+    assert "--policy FILE" in capfd.readouterr().err
+
+
 @pytest.mark.usefixtures("app")
 def test_file_of_the_policy_is_read_by_nobody_else_and_goes(az: FakeAz, tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text(json.dumps(POLICY))
