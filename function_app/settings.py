@@ -236,10 +236,10 @@ class TargetSettings(Settings):
             "pipeline": read.text("IMPORT_PIPELINE", _PIPELINE),
             "staging_login_server": read.beside(server, resource, "REGISTRY_LOGIN_SERVER", LOGIN_SERVER),
             "staging_resource_id": read.beside(resource, server, "REGISTRY_RESOURCE_ID", _ACR_RESOURCE_ID),
-            "held_upload_days": read.integer("HELD_UPLOAD_DAYS", 30, least=1, most=365),
-            "release_timeout_s": read.integer("RELEASE_TIMEOUT_S", 7 * _DAY_S, least=60, most=90 * _DAY_S),
+            "held_upload_days": read.integer("HELD_UPLOAD_DAYS", 30, least=1, most=89),
+            "release_timeout_s": read.integer("RELEASE_TIMEOUT_S", 7 * _DAY_S, least=60, most=45 * _DAY_S),
             "checks": read.checks("CHECKS"),
-            "check_timeout_s": read.integer("CHECK_TIMEOUT_S", _DAY_S, least=60, most=30 * _DAY_S),
+            "check_timeout_s": read.integer("CHECK_TIMEOUT_S", _DAY_S, least=60, most=14 * _DAY_S),
         }
 
 

@@ -72,18 +72,18 @@ param pipelineRunTimeoutSeconds int = 14400
 param callers string = 'functionKeys'
 @description('How many days the damaged parts of an upload are waited for; what has arrived of it is kept so long.')
 @minValue(1)
-@maxValue(365)
+@maxValue(89)
 param heldUploadDays int = 30
 
 @description('How long people have to release a verified bundle, where the channel asks for that.')
 @minValue(60)
-@maxValue(7776000)
+@maxValue(3888000)
 param releaseTimeoutSeconds int = 604800
 @description('Services that look at a verified bundle before it is imported: [{ name, url, scope }].')
 param checks array = []
 @description('How long they have to answer, all of them.')
 @minValue(60)
-@maxValue(2592000)
+@maxValue(1209600)
 param checkTimeoutSeconds int = 86400
 
 var pipelineName = 'airgap01'

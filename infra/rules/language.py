@@ -72,9 +72,9 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "hashesAtOnce": (0, 65),
     "pipelineRunPollSeconds": (0, 3601),
     "pipelineRunTimeoutSeconds": (0, 604_801),
-    "heldUploadDays": (0, 366),
-    "releaseTimeoutSeconds": (59, 7_776_001),
-    "checkTimeoutSeconds": (59, 2_592_001),
+    "heldUploadDays": (0, 90),
+    "releaseTimeoutSeconds": (59, 3_888_001),
+    "checkTimeoutSeconds": (59, 1_209_601),
     "blobEvents": ("push",),
     "callers": ("anybody",),
 }

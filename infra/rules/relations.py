@@ -309,7 +309,7 @@ def _workbook(deployed: Deployed) -> Iterator[str]:
         yield "the workbook does not show states, codes and durations"
 
 
-_SETTINGS: Mapping[str, str] = {
+PARAMETER_OF_SETTING: Mapping[str, str] = {
     "CALLERS": "callers",
     "CHECKS": "checks",
     "CHECK_TIMEOUT_S": "checkTimeoutSeconds",
@@ -323,6 +323,8 @@ _SETTINGS: Mapping[str, str] = {
     "SEQUENCE_FLOORS": "sequenceFloors",
     "TRUST_POLICY": "trustPolicy",
 }
+"""By setting of the app, the parameter that it is made from."""
+
 _OF_THE_CLOUD: Mapping[str, str] = {
     "ARM_API_VERSION": "armApiVersion",
     "ARM_ENDPOINT": "armEndpoint",
@@ -366,7 +368,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         "AZURE_CLIENT_ID": client["properties"]["clientId"],
         _PIPELINE_SETTING[side]: deployed.one(_PIPELINES[side]).name.rpartition("/")[2],
         **{name: parameters["cloud"][member] for name, member in _OF_THE_CLOUD.items()},
-        **{name: _text(parameters[one]) for name, one in _SETTINGS.items() if one in parameters},
+        **{name: _text(parameters[one]) for name, one in PARAMETER_OF_SETTING.items() if one in parameters},
     }
     for name, value in expected.items():
         is_here = name not in _OF_A_SIDE["target" if side == "source" else "source"]

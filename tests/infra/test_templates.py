@@ -7,17 +7,22 @@ from typing import Any, get_args
 
 import pytest
 
+from airgap.errors import OperatorError
 from function_app.settings import Role, Settings, SourceSettings, TargetSettings
 from function_app.storage import paths
+from function_app.target.importing import RUN_ATTEMPTS
 from infra import roles
 from infra.roles import Grant
 from infra.rules import CHOICES as RULED
 from infra.rules import Choice, deploy
-from infra.rules.relations import granted
+from infra.rules.relations import PARAMETER_OF_SETTING, granted
 from infra.templates import FOLDER, SIDES, arm_path, stale
 from local_cloud.cloud import SIGNING_KEY
 from portable.app_package import PYTHONS
+from tests.bundles import default_key, make_policy
+from tests.function_app.memory import ENVIRONMENT
 
+POLICY = make_policy([default_key()])
 SETTINGS: dict[str, type[Settings]] = {"source": SourceSettings, "target": TargetSettings}
 CLOUDS = sorted((FOLDER / "parameters").glob("*.json"))
 OF_THE_HOST = re.compile(
@@ -196,3 +201,43 @@ def test_parameters_of_a_cloud_are_all_that_the_templates_ask_of_it(path: Path) 
     for side in SIDES:
         used = set(re.findall(r"parameters\('cloud'\)\.(\w+)", arm_path(side).read_text(encoding="utf-8")))
         assert used | {"name"} == cloud.keys()
+
+
+def parameters(side: str) -> dict[str, Any]:
+    declared: dict[str, Any] = json.loads(arm_path(side).read_text("utf-8"))["parameters"]
+    return declared
+
+
+def test_page_names_every_parameter_and_no_other() -> None:
+    table = (
+        (FOLDER / "README.md").read_text("utf-8").partition("| parameter | values |")[2].partition("\n\n")[0]
+    )
+    named = [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1:2][0])]
+    assert sorted(named) == sorted({*parameters("source"), *parameters("target")})
+
+
+def test_storage_deletes_no_note_of_a_hold_before_the_hold_ends() -> None:
+    """It deletes what is older than ``workDays``, counted from when it was written."""
+    told = parameters("target")
+    assert told["heldUploadDays"]["maxValue"] < told["workDays"]["minValue"]
+
+
+def test_storage_deletes_nothing_that_an_import_needs_while_checks_people_and_runs_take_their_time() -> None:
+    told = parameters("target")
+    longest_s = (
+        told["checkTimeoutSeconds"]["maxValue"]
+        + told["releaseTimeoutSeconds"]["maxValue"]
+        + RUN_ATTEMPTS * told["pipelineRunTimeoutSeconds"]["maxValue"]
+    )
+    assert longest_s < told["workDays"]["minValue"] * 24 * 3600
+
+
+@pytest.mark.parametrize("setting", ["CHECK_TIMEOUT_S", "HELD_UPLOAD_DAYS", "RELEASE_TIMEOUT_S"])
+def test_app_waits_no_longer_than_the_template_allows(setting: str) -> None:
+    bounds = parameters("target")[PARAMETER_OF_SETTING[setting]]
+    environment = ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()}
+    for value in (bounds["minValue"], bounds["maxValue"]):
+        TargetSettings.from_environment(environment | {setting: str(value)})
+    for value in (bounds["minValue"] - 1, bounds["maxValue"] + 1):
+        with pytest.raises(OperatorError, match=setting):
+            TargetSettings.from_environment(environment | {setting: str(value)})
