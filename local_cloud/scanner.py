@@ -47,7 +47,7 @@ class Scanner:
             case "silent":
                 await asyncio.Event().wait()
             case "away":
-                return web.Response(status=503)
+                return web.Response(status=503, headers={"Retry-After": "86400"})
             case "moved":
                 return web.Response(status=307, headers={"Location": "/check"})
             case "chatty":

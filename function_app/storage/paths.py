@@ -39,9 +39,13 @@ def bundle_folder(channel: str, manifest_sha256: str) -> str:
     return f"{channel}/{manifest_sha256}"
 
 
+UPLOADS = "uploads/"
+"""In ``work``: the imports that were admitted and whose uploads are not put away yet."""
+
+
 def upload_path(folder: str, instance: str) -> str:
     """Name in ``work`` of the note that an import was admitted and its upload is not put away yet."""
-    return f"uploads/{folder}/{instance}"
+    return f"{UPLOADS}{folder}/{instance}"
 
 
 STAGING_RUNS = "staging-runs/"

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import (
     MAX_RECORD_BYTES,
@@ -55,9 +55,25 @@ def policy_chain(side: Ports) -> Chain:
     known = _known(side.blobs, pinned.sha256)
 
     def find(version: int) -> bytes | None:
-        return side.blobs.read(POLICY, version_name(version), max_bytes=MAX_VERSION_BYTES)
+        return read_carried(side.blobs, version_name(version), max_bytes=MAX_VERSION_BYTES)
 
     return follow(known.chain or Chain(links=(pinned,)), find)
+
+
+def read_carried(blobs: BlobStore, name: str, *, max_bytes: int) -> bytes | None:
+    """A blob of the container ``policy``, which others write to; ``None`` if there is none.
+
+    Raises:
+        PolicyRefusal: ``POLICY_NOT_NEXT``: it is there, and the storage never gives it: it was archived, say.
+            Whoever may write there stops nothing by that.
+        UntrustedInputError, ServiceError: as the port's ``read`` raises them.
+    """
+    try:
+        return blobs.read(POLICY, name, max_bytes=max_bytes)
+    except ServiceError as error:
+        if error.code is not Code.CONFLICT:
+            raise
+        raise PolicyRefusal(Code.POLICY_NOT_NEXT, f"{POLICY}/{name} cannot be read: {error.detail}") from None
 
 
 def require_never_newer(side: Ports, chain: Chain) -> None:

@@ -44,8 +44,13 @@ class Turns:
         return f"channels/{self.channel}/waiting/"
 
     def enter(self, sequence: int, instance: str) -> None:
-        """Give ``instance`` its place in the queue, by its sequence number; a repeat changes nothing."""
-        self.blobs.create(WORK, f"{self._waiting}{sequence:016d}-{instance}", b"")
+        """Give ``instance`` its place in the queue, by its sequence number, unless it has one."""
+        if not self.waits(instance):
+            self.blobs.create(WORK, f"{self._waiting}{sequence:016d}-{instance}", b"")
+
+    def waits(self, instance: str) -> bool:
+        """Whether ``instance`` has a place in the queue."""
+        return any(place.endswith(f"-{instance}") for place in self.blobs.list_names(WORK, self._waiting))
 
     def take(self, instance: str) -> bool:
         """Whether the turn is this instance's now: nobody has it, and nobody waits with a lower number.
@@ -73,10 +78,6 @@ class Turns:
         for place in list(self.blobs.list_names(WORK, self._waiting)):
             if place.endswith(f"-{instance}"):
                 self.blobs.delete(WORK, place)
-        self.give_back(instance)
-
-    def give_back(self, instance: str) -> None:
-        """Give the turn back and keep the place in the queue; the turn of another stays."""
         found = self.blobs.stat(WORK, self._turn)
         if found is None:
             return

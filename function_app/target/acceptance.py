@@ -9,9 +9,8 @@ from airgap.ledger import LedgerEntry, awaited_number, judge_taken
 from airgap.manifest import BundleManifest
 from airgap.override import override_name
 from airgap.policy import OnGap
-from airgap.states import DECIDED, Kind, State
+from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
-from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import POLICY
@@ -20,7 +19,7 @@ from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest, note_policy_version
 from function_app.target.damage_notes import damage_count, gravest_noted
-from function_app.target.judging import judge_bundle, missing_numbers
+from function_app.target.judging import judge_bundle, missing_numbers, require_undecided
 from function_app.target.releasing import needs_release
 from function_app.target.verifying import missing_proofs
 from function_app.target.wire import Accepted, HeldNote, Judging, MissingNumbers, Turn, VerdictNote
@@ -35,7 +34,7 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     """Take the channel's turn, or be ``pending``; then judge replay and order.
 
     One bundle of a channel at a time, from here until its decision. A bundle that is held for a number before
-    its own gives the turn back and keeps its place in the queue: the missing one, which is lower, goes first.
+    its own leaves the queue until it is held no more, so that it stands before nobody.
 
     Raises:
         PolicyRefusal: as :func:`missing_numbers`; ``SEQUENCE_GAP`` also when it has been held for as long as
@@ -46,8 +45,11 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     turns = Turns(side.blobs, str(noted.channel))
     # From the notes, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
     if _is_held(side, work, noted, order):
-        turns.give_back(order.instance)
+        turns.leave(order.instance)
         return Pending()
+    if not turns.waits(order.instance):
+        require_undecided(side, order.instance)
+        turns.enter(int(noted.sequence or 0), order.instance)
     if not turns.take(order.instance):
         return Pending()
     manifest = admitted_manifest(side.blobs, order.envelope_sha256)
@@ -60,7 +62,7 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
         if parse_time(order.now) > parse_time(held.until):
             raise PolicyRefusal(Code.SEQUENCE_GAP, f"{refusal.detail}; held until {held.until}") from None
         work.put(HELD, held)
-        turns.give_back(order.instance)
+        turns.leave(order.instance)
         return Pending()
     work.create(MISSING_NUMBERS, MissingNumbers(sequences=missing))
     return Turn()
@@ -144,21 +146,12 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
         owner=order.instance,
         taken_at=parse_time(order.now),
     )
-    _require_undecided(side, order.instance)
+    # Asked last. Whoever is held up between this and the ledger may still take a number for nothing: it is
+    # used up, and nothing is imported.
+    require_undecided(side, order.instance)
     holder = Ledger(side.blobs).take(entry)
     judge_taken(holder, manifest_sha256=entry.manifest_sha256, owner=entry.owner)
     return accepted
-
-
-def _require_undecided(side: TargetSide, instance: str) -> None:
-    """Refuse to take a number for an orchestration that was decided upon, as by another delivery of this.
-
-    It is asked last. Whoever is held up between this and the ledger may still take a number for nothing: it
-    is used up, and nothing is imported.
-    """
-    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance)
-    if journal.state in DECIDED or (journal.entries and not journal.is_active):
-        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{instance} is {journal.state}")
 
 
 def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:

@@ -18,10 +18,11 @@ from function_app.ports import BlobStore, TargetSide
 from function_app.storage.door import Door
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import INCOMING, LEDGER, WORK, manifest_path, upload_path
+from function_app.storage.policies import policy_in_force
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.holding import take_over
-from function_app.target.judging import judge_bundle
+from function_app.target.judging import judge_bundle, require_undecided
 from function_app.target.wire import Admitted, Declared, Judging, SignerNote, Upload, VerdictNote
 
 VERDICT = "verdict"
@@ -37,11 +38,13 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     is read here, not written: a number is not used up by a bundle that turns out damaged.
 
     Raises:
-        UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found.
+        UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found; ``TRANSITION_REFUSED``: it was
+            decided upon before, and this delivery is late.
     """
+    require_undecided(side, order.instance)
     found = _read_manifest(side, order)
     if found is None or hashlib.sha256(found[1]).hexdigest() != order.envelope_sha256:
-        Door(side.blobs).leave(order.instance)
+        _withdraw(side, order)
         return Admitted(is_current=False)
     manifest_etag, raw = found
     verdict = judge_bundle(side, order, raw)
@@ -49,12 +52,13 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     manifest = verdict.require()
     ledger = Ledger(side.blobs)
     ledger.keep_envelope(order.envelope_sha256, raw)
-    ledger.enter_voids(manifest, str(verdict.manifest_sha256))
+    if _is_within_reach(side, manifest):
+        ledger.enter_voids(manifest, str(verdict.manifest_sha256))
     work = WorkFolder(side.blobs, order.instance)
     note_expected(work, manifest)
     _note_declared(work, manifest)
     side.blobs.create(WORK, upload_path(order.incoming, order.instance), b"")
-    take_over(side, order)
+    take_over(side, order.incoming, order.instance, at=order.now)
     Turns(side.blobs, manifest.channel).enter(manifest.sequence, order.instance)
     facts = {
         "transferId": manifest.transfer_id,
@@ -68,6 +72,21 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     journals = JournalStore(side.blobs, side.projection)
     journals.record(Kind.IMPORTS, order.instance, State.ADMITTED, facts, by=BY_APP, at=parse_time(order.now))
     return Admitted()
+
+
+def _is_within_reach(side: TargetSide, manifest: BundleManifest) -> bool:
+    """Whether the number can be taken at all: what one that jumps too far calls void is not believed."""
+    jump = policy_in_force(side).channels[manifest.channel].max_sequence_jump
+    return manifest.sequence - max(Ledger(side.blobs).numbers(manifest.channel), default=0) <= jump
+
+
+def _withdraw(side: TargetSide, order: Upload) -> None:
+    """Give back what an admission that broke off has taken: another upload lies there now."""
+    Door(side.blobs).leave(order.instance)
+    side.blobs.delete(WORK, upload_path(order.incoming, order.instance))
+    noted = WorkFolder(side.blobs, order.instance).find(VERDICT, VerdictNote)
+    if noted is not None and noted.channel is not None:
+        Turns(side.blobs, noted.channel).leave(order.instance)
 
 
 def _read_manifest(side: TargetSide, order: Upload) -> tuple[str, bytes] | None:

@@ -13,7 +13,7 @@ from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
 from airgap.journal import Journal
 from airgap.receipt import CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
-from airgap.states import Kind, State
+from airgap.states import DECIDED, Kind, State
 from airgap.verify import CountedKey
 from function_app.durable.outcomes import Pending
 from function_app.journal.recording import BY_APP
@@ -30,6 +30,7 @@ from function_app.storage.paths import (
     bundle_folder,
     closing_path,
     manifest_path,
+    upload_path,
 )
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
@@ -38,7 +39,7 @@ from function_app.target.admission import VERDICT
 from function_app.target.checking import CHECKS
 from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
-from function_app.target.holding import hold_upload
+from function_app.target.holding import hold_upload, is_shared, take_over
 from function_app.target.import_status import receipt_of
 from function_app.target.overriding import noted_override
 from function_app.target.proving import noted_proofs, noted_undeclared
@@ -85,7 +86,10 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     work = WorkFolder(side.blobs, order.instance)
     state = _decided_state(work, order)
-    if state is State.DAMAGED:
+    if side.blobs.stat(WORK, upload_path(order.incoming, order.instance)) is not None:  # it was admitted
+        take_over(side, order.incoming, order.instance, at=order.decided_at)
+    # What was decided before is held already, or was taken over by another since.
+    if state is State.DAMAGED and journal.state not in DECIDED and not is_shared(side.blobs, order):
         hold_upload(side, order, work.get(INSPECTION, Inspection))
     # Where the journal has ended otherwise, its end stays.
     with suppress(PolicyRefusal):

@@ -17,9 +17,9 @@ from airgap.states import Kind, State
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.messages import read
-from function_app.ports import BlobStore, TargetSide
-from function_app.storage.paths import WORK, closing_path
-from function_app.target.wire import Closing, HeldUpload, Inspection, Judging
+from function_app.ports import BlobStore, RowFilter, TargetSide
+from function_app.storage.paths import WORK, closing_path, upload_path
+from function_app.target.wire import Closing, HeldUpload, Inspection, Upload
 
 _HELD = "held/"
 _MAX_NOTE_BYTES = 256 * 1024
@@ -42,23 +42,43 @@ def held_upload(blobs: BlobStore, folder: str) -> HeldUpload | None:
     return None if raw is None else read(msgspec.json.decode(raw), HeldUpload)
 
 
-def take_over(side: TargetSide, order: Judging) -> None:
-    """Let an upload that was just admitted have what is held in its folder.
+def is_shared(blobs: BlobStore, order: Upload) -> bool:
+    """Whether another import was admitted with what lies in the folder: it decides about it."""
+    own = upload_path(order.incoming, order.instance)
+    return any(name != own for name in blobs.list_names(WORK, upload_path(order.incoming, "")))
 
-    From here on this orchestration decides about all that lies there.
+
+def take_over(side: TargetSide, folder: str, instance: str, *, at: str) -> None:
+    """Let an import that was admitted have what others hold in its folder.
+
+    From its admission on it decides about all that lies there.
     """
-    held = held_upload(side.blobs, order.incoming)
-    if held is None or held.closing.instance == order.instance:
+    held = held_upload(side.blobs, folder)
+    if held is None or held.closing.instance == instance:
         return
-    facts = {"by": order.instance}
+    _supersede(side, held.closing.instance, instance, at=parse_time(at))
+    side.blobs.delete(WORK, _path(folder))
+
+
+def _supersede(side: TargetSide, held: str, instance: str | None, *, at: datetime) -> None:
     journals = JournalStore(side.blobs, side.projection)
-    with suppress(PolicyRefusal):  # its closing is not over yet, and ends by itself
-        journals.record(
-            *(Kind.IMPORTS, held.closing.instance, State.SUPERSEDED, facts),
-            by=BY_APP,
-            at=parse_time(order.now),
-        )
-    side.blobs.delete(WORK, _path(order.incoming))
+    with suppress(PolicyRefusal):  # its closing is not over yet: then it is told later, by end_lost_holds
+        journals.record(Kind.IMPORTS, held, State.SUPERSEDED, {"by": instance}, by=BY_APP, at=at)
+
+
+def end_lost_holds(side: TargetSide, now: datetime, *, at_most: int) -> None:
+    """Say of imports that are told as held, and hold nothing, that another has taken over."""
+    rows, _ = side.projection.page(Kind.IMPORTS, where=RowFilter(state=State.HELD), limit=at_most)
+    journals = JournalStore(side.blobs, side.projection)
+    for row in rows:
+        journal = journals.read(Kind.IMPORTS, row.about)
+        if journal.first is None or journal.state is not State.HELD:
+            continue
+        held = held_upload(side.blobs, str(journal.first.facts["incoming"]))
+        holder = None if held is None else held.closing.instance
+        is_ending = side.blobs.stat(WORK, closing_path(row.about)) is not None
+        if holder != row.about and not is_ending:
+            _supersede(side, row.about, holder, at=now)
 
 
 def end_holds(side: TargetSide, now: datetime, *, at_most: int) -> Iterator[Closing]:

@@ -4,7 +4,7 @@ Before each the pipeline is looked at. One that starts by itself would import wh
 container, whether or not it was decided upon; one that reads elsewhere would import what was never hashed.
 """
 
-from airgap.errors import Code, ServiceError, UntrustedInputError
+from airgap.errors import Code, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.pipeline_runs import run_name
 from airgap.readiness import judge_pipeline
 from function_app.durable.outcomes import Pending
@@ -13,6 +13,7 @@ from function_app.messages import Item
 from function_app.pipeline_runs import Started, started
 from function_app.ports import TargetSide
 from function_app.storage.paths import STAGING, STAGING_RUNS, TRANSFER, WORK, blob_path
+from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.custody import INSPECTION, staged_etag, staged_path
 from function_app.target.wire import Inspection, Promoted, PromotionNote, RunOrder
@@ -67,7 +68,8 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
     """Start the import of one promoted blob, if it is still what was promoted.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off; or another import has the staging
+            registry.
         UntrustedInputError: ``BLOB_CHANGED``: somebody else wrote to it.
         ServiceError: ``PIPELINE_UNFIT``: as :func:`promote_blob`.
     """
@@ -83,6 +85,8 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
     run = import_run_name(order.owner, name, order.attempt)
     if side.staged is not None:  # before it runs: whoever empties the staging registry waits for it
         side.blobs.create(WORK, f"{STAGING_RUNS}{run}", b"")
+        if not Turns(side.blobs, STAGING_QUEUE).has(order.owner):
+            raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{order.owner} has not the staging registry's turn")
     side.pipelines.put_run(
         run,
         {

@@ -14,7 +14,7 @@ from airgap.fields import parse_time
 from airgap.journal import parse_entry_name
 from airgap.ledger import judge_previous, judge_sequence, judge_taken
 from airgap.manifest import BundleManifest
-from airgap.states import Kind, State
+from airgap.states import DECIDED, Kind, State
 from airgap.verify import Verdict, verify_bundle
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
@@ -73,6 +73,17 @@ def _require_own_path(order: Upload, manifest: BundleManifest) -> None:
         raise UntrustedInputError(
             Code.BLOB_MISMATCH, f"signed for transfer {manifest.transfer_id}, uploaded as {order.incoming}"
         )
+
+
+def require_undecided(side: TargetSide, instance: str) -> None:
+    """Return as long as nothing was decided for an orchestration: a late delivery must not begin anew.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: it was decided upon, or has ended.
+    """
+    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance)
+    if journal.state in DECIDED or (journal.entries and not journal.is_active):
+        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{instance} is {journal.state}")
 
 
 def require_new(side: TargetSide, order: Upload, manifest: BundleManifest, manifest_sha256: str) -> bool:

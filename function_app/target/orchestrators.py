@@ -21,6 +21,7 @@ from function_app.durable.flow import (
     step,
 )
 from function_app.durable.outcomes import Ended, Ending, Outcome, end_of, read_ending
+from function_app.durable.stopping import STOP_WORK, Stop
 from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
 from function_app.pipeline_runs import run_succeeded
@@ -171,6 +172,8 @@ def _import_staged(
         yield from _for_groups(context, wire.BRING_DIGESTS, upload, order, inspected)
         yield from _for_groups(context, wire.BRING_TAGS, upload, order, inspected)
     except Exception:
+        # What goes on beside it starts no run any more once the registry is another import's.
+        yield from settled(step(context, STOP_WORK, Stop(owner=upload.instance)))
         yield from settled(awaited(context, wire.LEAVE_STAGING, upload, _SOON))
         raise
     left = read_ending((yield from settled(awaited(context, wire.LEAVE_STAGING, upload, _SOON))))

@@ -10,7 +10,7 @@ from airgap.policy import TrustPolicy
 from airgap.receipt import OverrideUse
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
-from function_app.storage.paths import POLICY
+from function_app.storage.policies import read_carried
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.wire import Judging, OverrideNote
 
@@ -32,7 +32,7 @@ def lifted_by_override(
     if code not in LIFTABLE:
         return frozenset()
     try:
-        raw = side.blobs.read(POLICY, override_name(manifest_sha256), max_bytes=MAX_OVERRIDE_BYTES)
+        raw = read_carried(side.blobs, override_name(manifest_sha256), max_bytes=MAX_OVERRIDE_BYTES)
         if raw is None:
             return frozenset()
         override, use = verify_override(

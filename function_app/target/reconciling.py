@@ -29,11 +29,11 @@ from function_app.messages import dump
 from function_app.ports import TargetSide
 from function_app.signs_of_life import tell_of_round
 from function_app.storage.door import Door
-from function_app.storage.paths import CLOSING, INCOMING, WORK
+from function_app.storage.paths import CLOSING, INCOMING, UPLOADS, WORK
 from function_app.storage.turns import HeldPlace, held_places
 from function_app.target.closing import forget_closing, noted_closing, record_decision
 from function_app.target.custody_logs import CUSTODY_FOLDER, keep_custody_logs
-from function_app.target.holding import end_holds
+from function_app.target.holding import end_holds, end_lost_holds
 from function_app.target.intake import start_import
 from function_app.target.orchestrators import CLOSE_IMPORT, closing_instance
 from function_app.target.wire import Closing
@@ -118,7 +118,11 @@ class Reconciler:
 
     def _places(self) -> list[HeldPlace]:
         blobs = self.side.blobs
-        return [*held_places(blobs), *Door(blobs).held(before=self.now - _QUIET)]
+        uploads = (
+            HeldPlace(name=name, instance=name.rpartition("/")[2], etag=None)
+            for name in blobs.list_names(WORK, UPLOADS)
+        )
+        return [*held_places(blobs), *uploads, *Door(blobs).held(before=self.now - _QUIET)]
 
     async def end_orphans(self) -> None:
         """Decide for imports whose orchestration ended without a decision: they have failed."""
@@ -154,6 +158,7 @@ class Reconciler:
             lambda: list(end_holds(self.side, self.now, at_most=_AT_ONCE))
         ):
             _LOG.warning("import %s: nobody has sent its damaged parts again in time", closing.instance)
+        await asyncio.to_thread(end_lost_holds, self.side, self.now, at_most=_AT_ONCE)
 
     async def resume_closings(self) -> None:
         """Close what was decided and not closed, whoever decided it."""

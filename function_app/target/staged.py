@@ -28,12 +28,14 @@ from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import declared_folder
 from function_app.target.importing import require_fit_pipeline
+from function_app.target.judging import require_undecided
 from function_app.target.proving import SURVEY, judge_proofs, look_up, read_declared
 from function_app.target.wire import (
     Brought,
     Crossing,
     Declared,
     Emptied,
+    EmptiedNote,
     Judging,
     LookedUp,
     Proven,
@@ -44,6 +46,7 @@ from function_app.target.wire import (
 )
 
 STAGED_PROOFS = "staged-proofs/"
+_EMPTIED = "staging-emptied"
 _REPOSITORIES_AT_ONCE = 50
 _OPERATIONS_AT_ONCE = 10
 """Of a group of artifacts; groups are brought over side by side."""
@@ -61,9 +64,10 @@ def take_staging(side: TargetSide, order: Judging) -> StagingTurn | Pending:
     """Take the turn of the staging registry, or be ``pending``; who has asked first is first.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off, or decided upon.
     """
     require_going(side.blobs, order.instance)
+    require_undecided(side, order.instance)
     turns = Turns(side.blobs, STAGING_QUEUE)
     turns.enter(int(parse_time(order.now).timestamp()), order.instance)
     return StagingTurn() if turns.take(order.instance) else Pending()
@@ -79,6 +83,16 @@ def empty_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
         ServiceError: ``STAGING_UNFIT``: the app may not delete there; ``PIPELINE_UNFIT``: the registry that
             the app is told of has no import pipeline of ours, so that it is taken for another.
     """
+    work = WorkFolder(side.blobs, order.instance)
+    if work.find(_EMPTIED, EmptiedNote) is not None:  # by an earlier delivery: runs may be at work by now
+        return Emptied()
+    emptied = _empty(side, order)
+    if isinstance(emptied, Emptied):
+        work.create(_EMPTIED, EmptiedNote())
+    return emptied
+
+
+def _empty(side: TargetSide, order: Upload) -> Emptied | Pending:
     registry = _staged(side).registry
     if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):
         raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{order.instance} has not the turn to empty it")
@@ -110,7 +124,7 @@ def leave_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
     """Empty the staging registry, as :func:`empty_staging`, and give its turn back."""
     if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):  # given back by an earlier delivery
         return Emptied()
-    emptied = empty_staging(side, order)
+    emptied = _empty(side, order)
     if isinstance(emptied, Emptied):
         Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     return emptied

@@ -326,6 +326,10 @@ class DamageNote(Message, frozen=True):
     """The code that a refusal would name."""
 
 
+class EmptiedNote(Message, frozen=True):
+    """The staging registry was seen empty, before any run of this import: a document ``staging-emptied``."""
+
+
 class GroupProof(Message, frozen=True):
     """A group of parts has its signed digests: a document ``hashed/<blob>/<group>-<digest>``."""
 

@@ -43,7 +43,7 @@ def scanner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scanner,
     ):
         patch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
         check = Check(name="scan", url=f"{url}/check", scope=f"{SCANNER_AUDIENCE}/.default")
-        yield made, check, HttpChecks(Identity(tokens), retries=0, read_s=1)
+        yield made, check, HttpChecks(Identity(tokens), read_s=1)
 
 
 def test_verdict_comes_back_as_the_scanner_wrote_it(scanner: tuple[Scanner, Check, HttpChecks]) -> None:

@@ -14,6 +14,7 @@ from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy_chain import version_name
 from function_app.durable.outcomes import Pending
 from function_app.storage.ledger import Ledger
+from function_app.storage.turns import Turns
 from function_app.target import http_api
 from function_app.target.acceptance import take_turn
 from function_app.target.admission import admit_bundle
@@ -307,3 +308,24 @@ def test_late_refusal_names_how_long_it_was_held(queue: Queue) -> None:
     queue.ask(third)
     with pytest.raises(PolicyRefusal, match="next would be 2; held until 2026-12-23T08:05:00Z"):
         take_turn(queue.target.side, queue.order(third, START + timedelta(days=40)))
+
+
+def test_what_a_bundle_calls_void_that_jumps_too_far_is_not_believed(queue: Queue) -> None:
+    far = queue.admit(10**9, previous_sha256="a" * 64, voids=[1, 2, 3])
+    assert queue.ask(far) is Code.SEQUENCE_JUMP
+    Turns(queue.target.blobs, CHANNEL).leave(f"import{10**9:04d}")
+    assert queue.ask(queue.admit(1)) == Turn()
+
+
+def test_bundle_that_is_held_does_not_stand_before_one_that_break_glass_lets_pass(queue: Queue) -> None:
+    policy = json.loads(POLICY)
+    hold(policy)
+    queue.target = Target(with_overriders(json.dumps(policy).encode()))
+    queue.ledger = Ledger(queue.target.blobs)
+    queue.take(1)
+    third = queue.admit(3)
+    assert queue.ask(third) == Pending()
+    fourth = queue.admit(4, previous_sha256="a" * 64)
+    permit(queue.target, fourth, Code.SEQUENCE_GAP, until=START + timedelta(days=20))
+    assert queue.ask(fourth) == Turn()
+    assert queue.ask(third) == Pending()
