@@ -164,7 +164,12 @@ class Simulation:
             name = field.name
             if name != "settings":
                 service, port = inner.get(name) or (name, getattr(_others(), name))
-                ports[name] = Service(service, port, self.scheduler, self.weather, after.get(name))
+                is_there = port is not None  # a target without a staging registry has none of its ports
+                ports[name] = (
+                    Service(service, port, self.scheduler, self.weather, after.get(name))
+                    if is_there
+                    else None
+                )
         return TargetSide(settings=self._settings(), **ports)
 
     def _settings(self) -> TargetSettings:
