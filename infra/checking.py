@@ -1,6 +1,8 @@
 """Asks a deployed app whether it is ready, and prints what is not right yet; ``infra/check`` calls it.
 
-The app itself looks at what it needs (``GET /api/preflight``, docs/api.md): only its rights count.
+The app itself looks at what it needs (``GET /api/preflight``, docs/api.md): only its rights count. What it
+has no right to see is asked through ``az``: where imports are staged, whether the real registry still has the
+import pipeline.
 The host's master key is fetched by ``az`` and travels in a header: in no argument, and on no screen.
 """
 
@@ -20,6 +22,7 @@ from infra.azure_cli import AzError, ToolError, az
 _ANSWER_S = 120
 _BETWEEN_S = 10
 _MAX_BYTES = 1024 * 1024
+_PIPELINES_VERSION = "api-version=2019-12-01-preview"  # which every cloud knows
 _STARTING = {404, 502, 503}
 """What is answered for an app whose functions are not loaded yet, or whose host starts."""
 
@@ -59,7 +62,41 @@ def check(group: str, prefix: str, *, wait_s: int) -> int:
             "the host has none yet: wait a minute, then infra/check."
         ) from error
     report = ask(f"https://{host}/api/preflight", key, wait_s=wait_s)
+    if report["role"] == "target":
+        report["checks"] += left_pipeline(app)
     return show(report)
+
+
+def left_pipeline(app: Sequence[str]) -> list[dict[str, Any]]:
+    """Where imports are staged: the check that no import pipeline of the app's is left in the real registry.
+
+    Through it whoever may start its runs imports past the staging registry. Deployments take nothing away, so
+    that it stays when ``importWay`` becomes ``staged``. What cannot be asked counts as not right. Roles that
+    are left, of the app and of the pipeline, are not looked for.
+    """
+    told = az("functionapp", "config", "appsettings", "list", *app)
+    settings = {one["name"]: one["value"] for one in told}
+    registry, name = settings.get("REGISTRY_RESOURCE_ID"), settings.get("IMPORT_PIPELINE")
+    if not settings.get("STAGING_REGISTRY_RESOURCE_ID") or not registry or not name:
+        return []  # a setting that is missing is told by the app
+    try:
+        found = az("rest", "--method", "get", "--url", f"{registry}/importPipelines?{_PIPELINES_VERSION}")
+        names = [str(one["name"]).rpartition("/")[2].lower() for one in found["value"]]
+        is_whole = not found.get("nextLink")
+    except (AzError, KeyError, TypeError):
+        names, is_whole = [], False
+    is_left = name.lower() in names
+    seen = "has" if is_left else "has no" if is_whole else "could not be asked for"
+    return [
+        {
+            "id": "left-pipeline",
+            "ok": is_whole and not is_left,
+            "detail": f"{registry.rpartition('/')[2]} {seen} import pipeline {name}; imports are staged",
+            "remedy": "Delete what direct imports have left (docs/operations.md, Two ways to import)."
+            if is_left
+            else "Whoever checks needs Reader on the registry.",
+        }
+    ]
 
 
 def ask(url: str, key: str, *, wait_s: int) -> dict[str, Any]:

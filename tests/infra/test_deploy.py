@@ -33,6 +33,7 @@ from tests.infra.fake_az import (
 POLICY = {"schema": 1, "version": 7}
 SAS = "sv=2022-11-02&sp=alrw&spr=https&sig=c2VjcmV0c2VjcmV0"
 KEY = "the-master-key-of-the-host"
+SETTINGS = "functionapp config appsettings list"
 CREATE, PACKAGE = "deployment group create", "functionapp deployment source config-zip"
 READY = {
     "role": "target",
@@ -104,6 +105,7 @@ def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeAz:
             "deployment group what-if": "Resource changes: 40 to create.",
             CREATE: {"properties": {"provisioningState": "Succeeded"}},
             "functionapp list": [[]],
+            SETTINGS: [[]],
             PACKAGE: {"status": 4},
             "functionapp keys list": {"masterKey": KEY, "functionKeys": {"default": "x"}},
         }
@@ -151,11 +153,13 @@ def calls_of(az: FakeAz, verb: str) -> list[dict[str, Any]]:
 def test_side_is_shown_deployed_packed_and_checked_in_this_order(
     az: FakeAz, app: App, package: Path, capfd: pytest.CaptureFixture[str], side: str
 ) -> None:
+    app.answers = [(200, {**READY, "role": side})]
     assert deploy("--package", str(package), "--yes", side=side) == 0
     assert az.verbs == [
         *("account show", "cloud show", "functionapp list"),
         *("deployment group what-if", CREATE, PACKAGE),
         *("functionapp show", "functionapp keys list"),
+        *((SETTINGS,) if side == "target" else ()),
     ]
     shown, created = calls_of(az, "deployment group what-if")[0], calls_of(az, CREATE)[0]
     assert str(FOLDER / "arm" / f"{side}.json") in created["argv"]
@@ -355,7 +359,7 @@ def test_deployed_policy_that_cannot_be_read_is_told_with_what_takes_its_place(
     az.tell(
         {
             "functionapp list": [[{"name": "contosogap-app"}]],
-            "functionapp config appsettings list": [[setting]],
+            SETTINGS: [[setting]],
         }
     )
     assert deploy("--no-package", "--yes") == 2
@@ -409,7 +413,7 @@ def test_deploying_again_without_a_policy_keeps_the_one_that_is_there(
     az.tell(
         {
             "functionapp list": [[{"name": "other-app"}, {"name": "contosogap-app"}]],
-            "functionapp config appsettings list": [
+            SETTINGS: [
                 [{"name": "CLOUD_NAME", "value": "x"}, {"name": "TRUST_POLICY", "value": json.dumps(POLICY)}]
             ],
         }
@@ -461,6 +465,51 @@ def test_what_is_not_right_yet_is_told_with_its_remedy(app: App, capfd: pytest.C
 def test_app_that_is_right_is_told_so(az: FakeAz) -> None:
     assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
     assert all(KEY not in str(call["argv"]) for call in az.calls)
+
+
+REGISTRY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/contoso"
+PIPELINE = "airgap01"
+LEFT = {
+    "left": ({"value": [{"name": "other"}, {"name": PIPELINE}]}, 1, "Two ways to import"),
+    "left, in other letters": ({"value": [{"name": PIPELINE.upper()}]}, 1, "Two ways to import"),
+    "none": ({"value": []}, 0, ""),
+    "another's": ({"value": [{"name": "other"}]}, 0, ""),
+    "not all told": (
+        {"value": [], "nextLink": "https://management.azure.com/more"},
+        1,
+        "Reader on the registry",
+    ),
+    "no answer": ({}, 1, "Reader on the registry"),
+    "forbidden": ("ERROR: Forbidden({})", 1, "Reader on the registry"),
+}
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize(("answer", "code", "remedy"), LEFT.values(), ids=LEFT)
+def test_import_pipeline_left_in_the_real_registry_is_told_where_imports_are_staged(
+    az: FakeAz, capfd: pytest.CaptureFixture[str], answer: object, code: int, remedy: str
+) -> None:
+    settings = {
+        "REGISTRY_RESOURCE_ID": REGISTRY,
+        "IMPORT_PIPELINE": PIPELINE,
+        "STAGING_REGISTRY_RESOURCE_ID": f"{REGISTRY}staging",
+    }
+    az.tell(
+        {SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]], "rest": answer}
+    )
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == code
+    out = capfd.readouterr().out
+    assert ("NOT  left-pipeline" in out) == (code == 1)
+    assert remedy in out
+    assert any(f"{REGISTRY}/importPipelines?" in word for word in calls_of(az, "rest")[0]["argv"])
+
+
+@pytest.mark.usefixtures("app")
+def test_import_pipeline_of_direct_imports_belongs_in_the_registry(az: FakeAz) -> None:
+    settings = {"REGISTRY_RESOURCE_ID": REGISTRY, "IMPORT_PIPELINE": PIPELINE}
+    az.tell({SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]]})
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
+    assert "rest" not in az.verbs
 
 
 @pytest.mark.usefixtures("az", "waits")
