@@ -368,6 +368,8 @@ class AirgapError(Exception):
         code: what happened.
         detail: which name, size or field. It may quote words that are not ours, so secrets are taken out, and
             it is cut at 500 characters.
+
+    ``remedy`` is the code's, until somebody who knows what it was about sets a better one.
     """
 
     exit_codes = range(256)
@@ -376,12 +378,13 @@ class AirgapError(Exception):
         if code.exit_code not in self.exit_codes:
             raise TypeError(f"{code.name} is not a {type(self).__name__}")
         self.code = code
+        self.remedy = code.remedy
         self.detail = redact(detail)[:_DETAIL_LIMIT]
         super().__init__(f"{code.name}: {self.detail}" if detail else code.name)
 
-    def __reduce__(self) -> tuple[type[AirgapError], tuple[Code, str]]:
+    def __reduce__(self) -> tuple[type[AirgapError], tuple[Code, str], dict[str, str]]:
         """Survive a process pool: the default would pass the message as the code."""
-        return type(self), (self.code, self.detail)
+        return type(self), (self.code, self.detail), {"remedy": self.remedy}
 
 
 class OperatorError(AirgapError):

@@ -28,7 +28,10 @@ _LISTED = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Damage, and on which volume. ``is_replaced``: another volume has the part whole."""
+    """Damage, and on which volume, ``None`` for a storage.
+
+    ``is_replaced``: another volume has the part whole; in a storage, this run has put it in its place.
+    """
 
     damage: Damage
     volume: Path | None = None
@@ -146,7 +149,6 @@ class Ending:
         command: the next command, word by word; empty where there is none.
         line: the same, as a line to paste.
         placeholders: the words in capitals in it, for which the operator has to put something.
-        step: what to do with it after an error, where that is not the remedy of its code.
         work: what was done, and in what time.
         seconds: that the whole run took.
     """
@@ -154,7 +156,6 @@ class Ending:
     command: tuple[str, ...] = ()
     line: str = ""
     placeholders: tuple[str, ...] = ()
-    step: str = ""
     work: tuple[Work, ...] = ()
     seconds: float = 0.0
 
@@ -210,20 +211,20 @@ class Report:
 
     def error(self, command: str, error: AirgapError, ending: Ending) -> int:
         """Tell why it could not be done; returns the exit code."""
-        code, step = error.code, ending.step or error.code.remedy
+        code = error.code
         self.event(
             event="result",
             command=command,
             code=code.name,
             exitCode=code.exit_code,
             verdict=error.detail,
-            next=step,
+            next=error.remedy,
             nextCommand=list(ending.command) or None,
             retryable=code.is_retryable,
         )
         word = _coloured(code.name, good=False, stream=sys.stderr)
         print(f"{word}: {redact(printable(error.detail))}", file=sys.stderr)
-        for line in _next(step, ending):
+        for line in _next(error.remedy, ending):
             print(line, file=sys.stderr)
         return code.exit_code
 
@@ -251,7 +252,8 @@ def _finding_line(finding: Finding) -> str:
         where = f" (bytes {damage.offset_bytes} to {damage.offset_bytes + damage.size_bytes - 1} of its blob)"
     on = "" if finding.volume is None else f"{finding.volume}: "
     detail = f": {damage.detail}" if damage.detail else ""
-    replaced = "; another volume has it whole" if finding.is_replaced else ""
+    made_good = "this run replaced it" if finding.volume is None else "another volume has it whole"
+    replaced = f"; {made_good}" if finding.is_replaced else ""
     return redact(printable(f"{damage.code.name}  {on}{damage.name}{where}{detail}{replaced}"))
 
 

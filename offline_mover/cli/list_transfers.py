@@ -80,6 +80,6 @@ class ListRequest:
             return list_carried(volumes, policy=policy, now=session.now)
         if len(self.places) > 1:
             raise OperatorError(Code.USAGE, "one container at a time, or volumes")
-        address = TransferAddress.target(self.places[0])
+        address = TransferAddress.target(self.places[0], "PLACE")
         with session.container(address, self.access) as container:
             return list_stored(container, address.container_url, policy=policy, now=session.now)

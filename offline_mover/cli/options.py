@@ -20,14 +20,16 @@ MAX_RETRIES = 10
 PREFIX = "OFFLINE_MOVER_"
 
 LOCAL_NOTES = """\
-Every option can be set in the environment: --sas-file is OFFLINE_MOVER_SAS_FILE.
-exit codes: 0 ok, 1 bug, 2 usage, 10-39 the data is wrong, 40-69 not allowed by the
-trust policy, 70-89 the medium, 90-109 a service, 130 interrupted. NO_COLOR is honoured.
+Every option can be set in the environment: --sas-file is
+OFFLINE_MOVER_SAS_FILE. NO_COLOR is honoured.
+exit codes: 0 ok, 1 bug, 2 usage, 10-39 the data is wrong, 40-69 not allowed by
+the trust policy, 70-89 the medium, 90-109 a service, 130 interrupted.
 """
 CLOUD_NOTES = f"""\
-Signing in: a SAS from --sas-file or the variable OFFLINE_MOVER_SAS, never in the URL;
-without one, whoever azure-identity finds (az login, managed identity, environment),
-at storages of Azure's clouds, and at another only if --token-host names it.
+Signing in: a SAS from --sas-file or the variable OFFLINE_MOVER_SAS, never in
+the URL; without one, whoever azure-identity finds (az login, managed identity,
+environment), at storages of Azure's clouds, and at another only if --token-host
+names it.
 TLS roots of your own: REQUESTS_CA_BUNDLE.
 {LOCAL_NOTES}"""
 
@@ -102,14 +104,23 @@ class Parser(argparse.ArgumentParser):
         return self.branches
 
     def add_option(
-        self, name: str, *, metavar: str, text: str, read: Callable[[str], T], default: T | None = None
+        self,
+        name: str,
+        *,
+        metavar: str,
+        text: str,
+        read: Callable[[str], T],
+        default: T | None = None,
+        is_needed: bool = False,
     ) -> None:
-        """An option with a value; its default may come from the environment."""
+        """An option with a value; its default may come from the environment, and so may what is needed."""
+        given = from_environment(name)
         self.add_argument(
             f"--{name}",
             metavar=metavar,
             type=read,
-            default=from_environment(name) or default,  # argparse reads a default that is text
+            default=given or default,  # argparse reads a default that is text
+            required=is_needed and given is None,
             help=text,
         )
 
@@ -164,14 +175,12 @@ def add_transfer(parser: Parser) -> None:
 
 def add_trust(parser: Parser) -> None:
     """Declare ``--trust``: the trust policy."""
-    trust = from_environment("trust")
-    parser.add_argument(
-        "--trust",
+    parser.add_option(
+        "trust",
         metavar="POLICY",
-        type=Path,
-        default=trust,
-        required=trust is None,
-        help="the trust policy: whose signatures count (JSON file)",
+        read=Path,
+        text="the trust policy: whose signatures count (JSON file)",
+        is_needed=True,
     )
 
 

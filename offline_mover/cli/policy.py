@@ -28,22 +28,40 @@ if TYPE_CHECKING:
 
 SUMMARY = "show the trust policy, carry its signed versions, sign the next one"
 HELP = """\
-A pinned policy leads to later versions, each signed by whom the one before names. They
-lie beside it (policy.versions beside policy.json), and every command uses the last.
+A pinned policy leads to later versions, each signed by whom the one before
+names. They lie beside it (policy.versions beside policy.json), and every
+command uses the last. Only what follows your pinned policy is ever taken.
 
   offline-mover policy show --trust policy.json
-  offline-mover policy sign next.json /media/usb --key officer.pem --trust policy.json
+  offline-mover policy sign next.json /media/usb --key officer.pem \\
+    --trust policy.json
   offline-mover policy pull /media/usb --trust policy.json
-  offline-mover policy push https://dst.blob.core.windows.net/policy --trust policy.json
-
-In an emergency the overrideRoles of a channel lift rules of time and order for one
-bundle manifest: EXPIRED, TOO_OLD, NOT_YET_VALID, OUT_OF_ORDER, SEQUENCE_GAP.
-
-  offline-mover policy permit bundle-manifest.dsse.json /media/usb --lift EXPIRED
-    --reason "flood" --until 2027-01-31T08:00:00Z --key officer.pem --trust policy.json
-
-PLACE is the container policy of either side, or a folder that is carried: a medium. Only
-what follows your pinned policy is taken. The SAS needs r for pull, r and c for push.
+  offline-mover policy push https://dst.blob.core.windows.net/policy \\
+    --trust policy.json
+  offline-mover policy permit bundle-manifest.dsse.json /media/usb \\
+    --lift EXPIRED --reason "flood" --until 2027-01-31T08:00:00Z \\
+    --key officer.pem --trust policy.json
+"""
+_SHOW = """\
+Say in words what the policy in force says, and what each version since your
+pinned one has changed.
+"""
+_PULL = """\
+Take over the versions that follow yours: from the container policy of either
+side, or from a folder that is carried. A SAS needs r.
+"""
+_PUSH = """\
+Bring your versions to the container policy of either side, or to a folder that
+is carried. Nothing there is replaced. A SAS needs r and c.
+"""
+_SIGN = """\
+Sign the next version with your key, beside what other officers have signed in
+that folder. It counts once enough have signed for both versions.
+"""
+_PERMIT = """\
+In an emergency the overrideRoles of a channel lift rules of time and order for
+one bundle manifest: EXPIRED, TOO_OLD, NOT_YET_VALID, OUT_OF_ORDER,
+SEQUENCE_GAP. Sign that, beside what other officers have signed in the folder.
 """
 NOTES = CLOUD_NOTES
 AFTER_INTERRUPTION = "Versions that were brought are kept; run the same command again for the rest."
@@ -53,28 +71,40 @@ def declare(parser: Parser) -> None:
     """Add the arguments."""
     views = parser.add_subparsers(dest="view", required=True, metavar="show|pull|push|sign|permit")
     show = views.add_parser(
-        "show", help="say what it says, and what changed", description=HELP, epilog=LOCAL_NOTES
+        "show", help="say what it says, and what changed", description=_SHOW, epilog=LOCAL_NOTES
     )
-    for name, text in (("pull", "take over versions from a place"), ("push", "bring versions to a place")):
-        view = views.add_parser(name, help=text, description=HELP, epilog=NOTES)
+    for name, text, told in (
+        ("pull", "take over versions from a place", _PULL),
+        ("push", "bring versions to a place", _PUSH),
+    ):
+        view = views.add_parser(name, help=text, description=told, epilog=NOTES)
         view.add_argument("place", metavar="PLACE", help="https://<account>…/policy, or a medium's folder")
         add_trust(view)
         add_cloud(view)
         add_output(view)
-    sign = views.add_parser("sign", help="sign the next version", description=HELP, epilog=LOCAL_NOTES)
+    sign = views.add_parser("sign", help="sign the next version", description=_SIGN, epilog=LOCAL_NOTES)
     sign.add_argument("next", metavar="NEXT", type=Path, help="the next policy (JSON file)")
     sign.add_argument("place", metavar="FOLDER", help="the folder that goes from officer to officer")
-    sign.add_option("key", metavar="PEM", read=Path, text="file with your private key, PKCS#8")
     permit = views.add_parser(
-        "permit", help="lift rules of time or order for one bundle", description=HELP, epilog=LOCAL_NOTES
+        "permit", help="lift rules of time or order for one bundle", description=_PERMIT, epilog=LOCAL_NOTES
     )
     permit.add_argument("bundle", metavar="BUNDLE", type=Path, help="its bundle-manifest.dsse.json")
     permit.add_argument("place", metavar="FOLDER", help="the folder that goes from officer to officer")
-    permit.add_option("lift", metavar="CODES", read=str, text="such as EXPIRED,SEQUENCE_GAP")
-    permit.add_option("reason", metavar="TEXT", read=str, text="why, for the journal and the receipt")
-    permit.add_option("until", metavar="TIME", read=str, text="how long it is good: 2027-01-31T08:00:00Z")
+    for name, metavar, text in (
+        ("lift", "CODES", "such as EXPIRED,SEQUENCE_GAP"),
+        ("reason", "TEXT", "why, for the journal and the receipt"),
+        ("until", "TIME", "how long it is good: 2027-01-31T08:00:00Z"),
+    ):
+        permit.add_option(name, metavar=metavar, read=str, text=text, is_needed=True)
     permit.add_option("target", metavar="REGISTRY", read=str, text="where the bundle is for several")
-    permit.add_option("key", metavar="PEM", read=Path, text="file with your private key, PKCS#8")
+    for view in (sign, permit):
+        view.add_option(
+            "key",
+            metavar="PEM",
+            read=Path,
+            text="your private key: PKCS#8 PEM, not encrypted",
+            is_needed=True,
+        )
     for view in (show, sign, permit):
         add_trust(view)
         add_output(view)
@@ -127,9 +157,9 @@ class PolicyRequest:
 
         chain, own = session.policy_chain(self.trust), PolicyFolder.beside(self.trust)
         if self.place is None:
-            return policy.policy_show(chain, now=session.now)
-        if self.following is not None:
-            return self._sign(session, Path(self.place), self.following)
+            return policy.policy_show(chain, now=session.now, own=own.path)
+        if self.following is not None and self.key is not None:
+            return self._sign(session, Path(self.place), self.following, self.key)
         with self._place(session, self.place) as place:
             if self.view == "pull":
                 return policy.policy_pull(place, chain, own)
@@ -145,35 +175,32 @@ class PolicyRequest:
             session.hold((Path(place),))
             yield PolicyFolder.below(Path(place))
             return
-        with session.container(TransferAddress.target(place), self.access) as container:
+        with session.container(TransferAddress.target(place, "PLACE"), self.access) as container:
             yield PolicyContainer(container)
 
-    def _sign(self, session: Session, folder: Path, following: Path) -> Outcome:
-        from airgap.errors import Code, OperatorError  # noqa: PLC0415 - as above
+    def _sign(self, session: Session, folder: Path, following: Path, key: Path) -> Outcome:
         from airgap.policy import MAX_POLICY_BYTES, TrustPolicy  # noqa: PLC0415 - as above
         from offline_mover.commands.policy import policy_sign  # noqa: PLC0415 - as above
         from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
 
-        if self.key is None:
-            raise OperatorError(Code.USAGE, "--key PEM: with which key?")
         session.hold((folder,))
         policy = TrustPolicy.from_bytes(session.read_file(following, "NEXT", MAX_POLICY_BYTES))
-        signer = session.signer(self.key)
-        before = session.policy_chain(self.trust).last
+        signer = session.signer(key)
+        before = session.policy(self.trust)
         return policy_sign(before, policy, [signer], PolicyFolder.below(folder))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermitRequest:
-    """A bundle for which rules are to be lifted; what was not given is ``None``."""
+    """A bundle for which rules are to be lifted."""
 
     bundle: Path
     folder: Path
-    lifts: str | None
-    reason: str | None
-    until: str | None
+    lifts: str
+    reason: str
+    until: str
     target: str | None
-    key: Path | None
+    key: Path
     trust: Path
 
     @property
@@ -190,8 +217,6 @@ class PermitRequest:
         from offline_mover.commands.policy import Permit, policy_permit  # noqa: PLC0415 - as above
         from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
 
-        if self.lifts is None or self.reason is None or self.until is None or self.key is None:
-            raise OperatorError(Code.USAGE, "--lift, --reason, --until and --key are all needed")
         known = {code.name: code for code in LIFTABLE}
         names = [name.strip() for name in self.lifts.split(",")]
         if unknown := [name for name in names if name not in known]:

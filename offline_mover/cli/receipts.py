@@ -135,7 +135,7 @@ class ReceiptsRequest:
         from offline_mover.commands.receipts_waiting import await_receipts  # noqa: PLC0415 - as above
         from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
 
-        address = TransferAddress.target(self.address)
+        address = TransferAddress.target(self.address, "TARGET" if self.brings else "SOURCE")
         session.hold((self.volume,))
         policy = session.policy(self.trust)
         with session.container(address, self.access) as container:

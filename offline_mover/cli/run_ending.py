@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 
 from airgap.errors import AirgapError, Code
 from offline_mover.cli.next_command import TypedWords, compose
@@ -58,8 +57,7 @@ class RunEnding:
             return self.after(NextCommand(verb=self._typed.verb, options={"transfer": Placeholder("ID")}))
         if isinstance(error, OutputTakenError):
             other = {error.option.removeprefix("--"): Placeholder("FILE")}
-            ending = self.after(NextCommand(verb=self._typed.verb, options=other))
-            return replace(ending, step="Give another name, or move away what is there:")
+            return self.after(NextCommand(verb=self._typed.verb, options=other))
         return self.again() if error.code in _SAME_AGAIN else Ending()
 
 

@@ -14,7 +14,6 @@ from offline_mover.cli.options import (
     add_output,
     add_transfer,
     add_trust,
-    from_environment,
 )
 
 if TYPE_CHECKING:
@@ -47,14 +46,12 @@ def declare(parser: Parser) -> None:
         help="a volume with the bundle, or its file bundle-manifest.dsse.json",
     )
     add_transfer(parser)
-    key = from_environment("key")
-    parser.add_argument(
-        "--key",
+    parser.add_option(
+        "key",
         metavar="FILE",
-        type=Path,
-        default=key,
-        required=key is None,
-        help="your private key: PKCS#8 PEM, not encrypted",
+        read=Path,
+        text="your private key: PKCS#8 PEM, not encrypted",
+        is_needed=True,
     )
     parser.add_option(
         "target", metavar="REGISTRY", read=str, text="its login server, where the bundle is for several"

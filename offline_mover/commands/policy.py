@@ -7,16 +7,18 @@ Versions lie in a folder beside the pinned policy, on a medium in the folder ``p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from securesystemslib.signer import Signer
 
 from airgap.damage import Damage
 from airgap.envelope import Envelope, SignatureCheck
-from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, UntrustedInputError
+from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal, UntrustedInputError, error_for
 from airgap.fields import format_time
 from airgap.override import Override, override_name, verify_override
 from airgap.policy import TrustedKey, TrustPolicy, keyids_of
@@ -36,9 +38,42 @@ from offline_mover.medium.policy_folder import PolicyFolder
 from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.storage.ports import WritableContainer
 
+_ABOUT_VERSIONS: Mapping[Code, str] = {
+    Code.ENVELOPE_MALFORMED: "Remove what has that name and bring it again: it is no policy version.",
+    Code.TOO_LARGE: "Remove what has that name: it is larger than any version of a trust policy.",
+    Code.SIGNATURE_INVALID: "Remove it, bring it again: a signature in an officer's name is forged or bad.",
+    Code.SIGNATURE_UNCHECKABLE: "Have it signed anew: a signature could not be checked; see policy show.",
+    Code.SIGNER_UNKNOWN: "Remove it and ask who brought it: nobody signed it whom the version before names.",
+    Code.THRESHOLD_NOT_MET: "Have the missing officers sign it as well: offline-mover policy sign.",
+    Code.VOLUME_CONFLICT: "Compare your file with theirs, and sign theirs or take another folder.",
+}
+"""What to do where the code's own remedy speaks of a bundle, by the code."""
+
+_ABOUT_OVERRIDES: Mapping[Code, str] = {
+    Code.ENVELOPE_MALFORMED: "Remove what has that name: it is no override; then sign again.",
+    Code.TOO_LARGE: "Remove what has that name: it is larger than any override; then sign again.",
+    Code.SIGNATURE_INVALID: "Remove it and sign anew: a signature in an officer's name is forged or broken.",
+    Code.SIGNATURE_UNCHECKABLE: "Remove it and have it signed anew: a signature could not be checked.",
+    Code.VOLUME_CONFLICT: "Sign with the very words of the others, or take another folder.",
+}
+
+
+@contextmanager
+def _telling(steps: Mapping[Code, str]) -> Iterator[None]:
+    """Errors of the block come with these next steps."""
+    try:
+        yield
+    except AirgapError as error:
+        error.remedy = steps.get(error.code, error.remedy)
+        raise
+
 
 class VersionPlace(Protocol):
     """Where versions lie: a folder, or a container."""
+
+    @property
+    def path(self) -> Path | None:
+        """The folder; ``None`` for a container."""
 
     def find(self, version: int) -> bytes | None:
         """The envelope of a version, of at most 512 KiB; ``None`` if there is none."""
@@ -52,6 +87,11 @@ class PolicyContainer:
 
     def __init__(self, container: WritableContainer) -> None:
         self._container = container
+
+    @property
+    def path(self) -> Path | None:
+        """See the port."""
+        return None
 
     def find(self, version: int) -> bytes | None:
         """See the port."""
@@ -73,8 +113,11 @@ class Permit:
     """``None`` for the only one that channel and bundle have in common."""
 
 
-def policy_show(chain: Chain, *, now: datetime) -> Outcome:
-    """Tell the policy in force in words, and what each version since the pinned one has changed."""
+def policy_show(chain: Chain, *, now: datetime, own: Path | None = None) -> Outcome:
+    """Tell the policy in force in words, and what each version since the pinned one has changed.
+
+    ``own`` is where the versions lie, to be named.
+    """
     lines: list[str] = []
     for before, after in zip(chain.links, chain.links[1:], strict=False):
         lines += [f"version {after.version}, after {before.version}:"]
@@ -85,10 +128,9 @@ def policy_show(chain: Chain, *, now: datetime) -> Outcome:
     try:
         chain.last.require_in_force(now)
     except PolicyRefusal as refusal:
-        return _outcome("show", chain, refusal.code, f"{told}; {refusal.detail}", lines=lines)
-    return _outcome(
-        "show", chain, None, f"{told}, good until {format_time(chain.last.expires_at)}", lines=lines
-    )
+        return _outcome("show", chain, refusal.code, f"{told}; {refusal.detail}", where=own, lines=lines)
+    told = f"{told}, good until {format_time(chain.last.expires_at)}"
+    return _outcome("show", chain, None, told, where=own, lines=lines)
 
 
 def policy_pull(place: VersionPlace, chain: Chain, own: PolicyFolder) -> Outcome:
@@ -116,7 +158,7 @@ def policy_pull(place: VersionPlace, chain: Chain, own: PolicyFolder) -> Outcome
         for line in (f"version {after.version}, after {before.version}:", *changes(before, after))
     ]
     told = f"{len(new)} new; version {longer.last.version} is in force"
-    return _outcome("pull", longer, None, told, lines=lines, taken=len(new))
+    return _outcome("pull", longer, None, told, where=place.path, lines=lines, taken=len(new))
 
 
 def policy_push(place: VersionPlace, chain: Chain, own: PolicyFolder) -> Outcome:
@@ -142,9 +184,11 @@ def policy_push(place: VersionPlace, chain: Chain, own: PolicyFolder) -> Outcome
                 code=Code.POLICY_FORKED,
                 detail="another one lies there under this name; it stays as it is",
             )
-            return _outcome("push", Chain(links=chain.links, stop=stop), None, f"{sent} brought", taken=sent)
+            told = f"{sent} brought"
+            forked = Chain(links=chain.links, stop=stop)
+            return _outcome("push", forked, None, told, where=place.path, taken=sent)
     told = f"{sent} brought; all versions up to {chain.last.version} are there"
-    return _outcome("push", chain, None, told, taken=sent)
+    return _outcome("push", chain, None, told, where=own.path, taken=sent)
 
 
 def _is_same(before: TrustPolicy, link: TrustPolicy, held: bytes) -> bool:
@@ -168,7 +212,10 @@ def policy_sign(
         AirgapError: what lies there could not be completed by anybody's signature, and stays as it is.
         MediaError: it cannot be written.
     """
-    signed = sign_version(before, policy, signers)
+    with _telling(
+        {Code.POLICY_NOT_NEXT: "Give it the number after the version in force: policy show says it."}
+    ):
+        signed = sign_version(before, policy, signers)
     for one in (before, policy):
         if not one.policy_roles:
             raise PolicyRefusal(
@@ -176,8 +223,10 @@ def policy_sign(
             )
     known = officer_keys(before, policy)
     _require_known(signers, known, f"no policy role of version {before.version} or {policy.version}")
-    signed = _beside(folder.find(policy.version), signed, version_name(policy.version))
-    missing = _missing(lambda: next_policy(before, signed.to_bytes()))
+    with _telling(_ABOUT_VERSIONS):
+        path = folder.path / version_name(policy.version)
+        signed = _beside(folder.find(policy.version), signed, path)
+        missing = _missing(path, lambda: next_policy(before, signed.to_bytes()))
     folder.keep(policy.version, signed.to_bytes())
     lines = [f"version {policy.version}, sha256:{policy.sha256}, after {before.version}:"]
     lines += [f"  {line}" for line in changes(before, policy) or ("nothing but its number",)]
@@ -245,17 +294,20 @@ def policy_permit(
         reason=permit.reason,
         expires_at=permit.until,
     )
-    signed = _beside(folder.find_override(sha256), override.sign([signer]), override_name(sha256))
-    missing = _missing(
-        lambda: verify_override(
-            signed.to_bytes(),
-            manifest_sha256=sha256,
-            channel=manifest.channel,
-            target=target,
-            policy=policy,
-            now=now,
+    with _telling(_ABOUT_OVERRIDES):
+        path = folder.path / override_name(sha256)
+        signed = _beside(folder.find_override(sha256), override.sign([signer]), path)
+        missing = _missing(
+            path,
+            lambda: verify_override(
+                signed.to_bytes(),
+                manifest_sha256=sha256,
+                channel=manifest.channel,
+                target=target,
+                policy=policy,
+                now=now,
+            ),
         )
-    )
     folder.keep_override(sha256, signed.to_bytes())
     lifts = ", ".join(sorted(code.name for code in permit.lifts))
     told = f"number {manifest.sequence} of {manifest.channel}, lifting {lifts} at {target}"
@@ -284,7 +336,7 @@ def _require_known(signers: Sequence[Signer], known: Mapping[str, TrustedKey], n
             )
 
 
-def _missing(judge: Callable[[], object]) -> str | None:
+def _missing(path: Path, judge: Callable[[], object]) -> str | None:
     """What is still missing of signatures, in words; ``None`` if ``judge`` raises nothing.
 
     Whoever signs now is known to count. So it can only be for the other version that no key counts yet.
@@ -296,7 +348,7 @@ def _missing(judge: Callable[[], object]) -> str | None:
             return f"{refusal.code.name}: {refusal.detail}"
         if refusal.code in {Code.SIGNER_UNKNOWN, Code.KEY_REVOKED}:
             return f"{Code.THRESHOLD_NOT_MET.name}: nobody yet who counts for the other version"
-        raise
+        raise error_for(refusal.code, f"{path}: {refusal.detail}") from None
     return None
 
 
@@ -306,28 +358,39 @@ def _people(signed: Envelope, known: Mapping[str, TrustedKey]) -> int:
     return len({known[keyid].holder for keyid, check in checks.items() if check is SignatureCheck.VALID})
 
 
-def _beside(there: bytes | None, signed: Envelope, name: str) -> Envelope:
+def _beside(there: bytes | None, signed: Envelope, path: Path) -> Envelope:
     """What was signed, with the signatures of others that lie there under the same words."""
     if there is None:
         return signed
-    others = Envelope.from_bytes(there)
+    try:
+        others = Envelope.from_bytes(there)
+    except UntrustedInputError as error:
+        raise UntrustedInputError(error.code, f"{path}: {error.detail}") from None
     if others.payload != signed.payload:
-        raise UntrustedInputError(Code.VOLUME_CONFLICT, f"{name}: others have signed something else")
+        raise UntrustedInputError(Code.VOLUME_CONFLICT, f"{path}: others have signed something else")
     return Envelope(payload=signed.payload, signatures={**others.signatures, **signed.signatures})
 
 
 def _outcome(
-    view: str, chain: Chain, code: Code | None, verdict: str, *, lines: Sequence[str] = (), taken: int = 0
+    view: str,
+    chain: Chain,
+    code: Code | None,
+    verdict: str,
+    *,
+    where: Path | None,
+    lines: Sequence[str] = (),
+    taken: int = 0,
 ) -> Outcome:
+    """How it ended; ``where`` the version lies that does not follow, if one does not."""
     findings: tuple[Finding, ...] = ()
     step = "Nothing: this is what counts."
     if chain.stop is not None:
         stop = chain.stop
         damage = Damage(code=stop.code, name=version_name(stop.version), detail=stop.detail)
-        findings = (Finding(damage=damage),)
+        findings = (Finding(damage=damage, volume=where),)
         code = code or stop.code
     if code is not None:
-        step = code.remedy
+        step = _ABOUT_VERSIONS.get(code, code.remedy)
     return Outcome(
         command=f"policy {view}",
         code=code,

@@ -233,8 +233,7 @@ def _mend(run: _Run, total: _Sent, proof: Proof) -> Proof:
         )
         total.sent += len(wrong)
         total.skipped -= len(wrong)
-        for part, _ in wrong:
-            del left[part.name]
+        total.findings += [_replaced(left.pop(part.name)) for part, _ in wrong]
     replaced = len(proof.findings) - len(left)
     return replace(proof, findings=tuple(left.values()), replaced=replaced)
 
@@ -434,6 +433,11 @@ _FOREIGN_BYTES = (
     "there (docs/operations.md, An upload stays in incoming), then push again:"
 )
 
+_REPLACED_BYTES = (
+    "Unless the target had called what was replaced damaged, somebody else holds rights to this container: "
+    "have its SAS withdrawn."
+)
+
 
 def _next_step(
     run: _Run, total: _Sent, code: Code | None, proof: Proof | None
@@ -448,6 +452,8 @@ def _next_step(
     if code is None:
         receipts = NextCommand(verb="receipts pull", words={"volume": (str(run.group.bags[0].volume),)})
         told = "The import starts by itself; only the receipt proves what was imported. Bring that, too:"
+        if proof is not None and proof.replaced:
+            told = f"{_REPLACED_BYTES} {told}"
         return told, receipts
     if any(finding.damage.offset_bytes is not None for finding in total.findings):
         verify = NextCommand.on("verify", [bag.volume for bag in run.group.bags])
@@ -477,6 +483,7 @@ def _outcome(run: _Run, verdict: str, total: _Sent, proof: Proof | None = None) 
             "skippedParts": total.skipped,
             "notHereParts": len(total.not_here),
             "provenParts": proof.proven if proof else 0,
+            "replacedParts": proof.replaced if proof else 0,
         },
         findings=tuple(sorted(total.findings, key=lambda finding: finding.damage.name)),
         facts={

@@ -29,10 +29,11 @@ class OutputTakenError(OperatorError):
     def __init__(self, option: str, path: Path, why: str) -> None:
         super().__init__(Code.USAGE, f"{option} {path}: {why}; it stays as it is")
         self.option = option
+        self.remedy = "Give another name, or move away what is there:"
 
-    def __reduce__(self) -> tuple[type[OperatorError], tuple[Code, str]]:
+    def __reduce__(self) -> tuple[type[OperatorError], tuple[Code, str], dict[str, str]]:
         """Become the plain error elsewhere: another process has no command to run again."""
-        return OperatorError, (self.code, self.detail)
+        return OperatorError, (self.code, self.detail), {"remedy": self.remedy}
 
 
 def read(path: Path, option: str, *, max_bytes: int) -> bytes:

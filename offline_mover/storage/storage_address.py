@@ -140,14 +140,14 @@ class TransferAddress:
         )
 
     @classmethod
-    def target(cls, url: str) -> Self:
-        """Read TARGET: ``https://account.blob.core.windows.net/incoming``.
+    def target(cls, url: str, word: str = "TARGET") -> Self:
+        """Read the argument ``word``: ``https://account.blob.core.windows.net/incoming``.
 
         Raises:
             OperatorError: ``USAGE``: it is no https URL of a container, or holds a secret.
         """
-        base, segments = _split(url, "TARGET")
-        return cls(container_url=_container_url(base, segments, "TARGET"), transfer_id=None)
+        base, segments = _split(url, word)
+        return cls(container_url=_container_url(base, segments, word), transfer_id=None)
 
 
 def _split(url: str, what: str) -> tuple[str, list[str]]:

@@ -75,6 +75,37 @@ def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str])
     assert "OFFLINE_MOVER_" in text
 
 
+@pytest.mark.parametrize("view", ["", "show", "pull", "push", "sign", "permit"])
+def test_help_of_policy_fits_a_terminal_and_tells_the_whole_once(
+    view: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert exit_of("policy", *view.split(), "--help") == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert ("A pinned policy leads to later versions" in text) == (view == "")
+
+
+def test_example_of_policy_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_of("policy", "--help") == 0
+    examples = capsys.readouterr().out.replace("\\\n", " ")
+    told = [line.split() for line in examples.splitlines() if line.startswith("  offline-mover policy ")]
+    assert [words[2] for words in told] == ["show", "sign", "pull", "push", "permit"]
+    for words in told:
+        assert parse(words[1:]).command == "policy"
+
+
+@pytest.mark.parametrize(
+    ("view", "needed"), [("sign", {"key", "trust"}), ("permit", {"lift", "reason", "until", "key", "trust"})]
+)
+def test_what_officers_must_give_is_shown_as_needed(
+    view: str, needed: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of("policy", view, "--help") == 0
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    assert set(re.findall(r"(?<!\[)--([a-z-]+)", usage)) == needed
+
+
 def test_help_imports_neither_azure_nor_cryptography() -> None:
     done = run_python(
         "import sys\nfrom offline_mover.cli import main\n"

@@ -150,6 +150,67 @@ def test_signature_that_somebody_forged_is_not_left_to_the_next_officer(desk: De
     assert folder.find(2) == forged
 
 
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (b"garbage", "it is no policy version"),
+        (signed(V1, V2, DAN), "nobody signed it whom the version before names"),
+        (signed(V1, V2, ADA), "offline-mover policy sign"),
+    ],
+    ids=["garbage", "a stranger's", "half signed"],
+)
+def test_version_that_does_not_follow_is_named_with_a_step_of_its_own(
+    desk: Desk, there: bytes, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    PolicyFolder.below(desk.stick).keep(2, there)
+    assert desk.run("pull", desk.stick) != 0
+    told = capsys.readouterr().out
+    assert f"{desk.stick / 'policy'}: 00000002.dsse.json" in told
+    assert words in told
+    desk.own.keep(2, there)
+    assert desk.run("show") != 0
+    told = capsys.readouterr().out
+    assert f"{desk.own.path}: 00000002.dsse.json" in told
+    assert words in told
+    assert "bundle" not in told.splitlines()[-1]
+
+
+def test_what_cannot_be_signed_beside_is_named_with_a_step_of_its_own(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = desk.stick / "policy" / version_name(2)
+    PolicyFolder.below(desk.stick).keep(2, b"garbage")
+    assert desk.sign(V2, ADA) == Code.ENVELOPE_MALFORMED.exit_code
+    told = capsys.readouterr().err
+    assert f"{path}: " in told
+    assert "it is no policy version" in told
+    path.write_bytes(signed(V1, policy_version(2, threshold=1), BOB))
+    assert desk.sign(V2, ADA) == Code.VOLUME_CONFLICT.exit_code
+    told = capsys.readouterr().err
+    assert f"{path}: others have signed something else" in told
+    assert "Compare your file with theirs" in told
+
+
+def test_signing_tells_of_a_later_version_that_is_not_used(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.own.keep(2, b"garbage")
+    assert desk.sign(V2, ADA) == 0
+    assert "trust policy: version 2 is not used: ENVELOPE_MALFORMED" in capsys.readouterr().err
+
+
+def test_file_in_place_of_the_folder_of_versions_is_named(
+    desk: Desk, loaded: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.trust.write_bytes(loaded.bundle.policy_json)
+    desk.own.path.write_bytes(b"")
+    verify = ["verify", str(loaded.volume), "--trust", str(desk.trust)]
+    assert cli.main(verify) == Code.MEDIA_UNREADABLE.exit_code
+    told = capsys.readouterr().err
+    assert f"{desk.own.path}: a file, and must be a folder" in told
+    assert "Move that file away" in told
+
+
 def test_policy_that_nobody_could_follow_is_not_signed(desk: Desk) -> None:
     orphan = policy_version(2, change=lambda policy: policy.update(policyRoles={}))
     assert desk.sign(orphan, ADA) == Code.POLICY_MALFORMED.exit_code
@@ -164,6 +225,14 @@ def test_officer_signs_no_policy_that_skips_a_number(desk: Desk) -> None:
 def test_signing_without_a_key_is_told(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.run("sign", desk.file("next.json", V2), desk.stick) == Code.USAGE.exit_code
     assert "--key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("view", ["pull", "push"])
+def test_address_of_no_container_is_told_by_the_name_of_its_argument(
+    desk: Desk, view: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.run(view, "https://acct.blob.core.windows.net/") == Code.USAGE.exit_code
+    assert "PLACE does not name one container" in capsys.readouterr().err
 
 
 def test_private_key_is_in_no_message(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,10 +434,18 @@ def test_override_that_would_be_over_is_not_signed(
     assert not (desk.stick / "policy").exists()
 
 
-def test_override_of_other_words_is_not_mixed_with_it(desk: Desk) -> None:
+def test_override_of_other_words_is_not_mixed_with_it(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = late_bundle(desk)
     assert permit(desk, bundle, ADA, lift="EXPIRED,TOO_OLD") == 0
+    capsys.readouterr()
     assert permit(desk, bundle, BOB) == Code.VOLUME_CONFLICT.exit_code
+    told = capsys.readouterr().err
+    assert f"{desk.stick / 'policy' / 'overrides'}" in told
+    assert "Sign with the very words of the others" in told
+    for path in (desk.stick / "policy" / "overrides").iterdir():
+        path.write_bytes(b"garbage")
+    assert permit(desk, bundle, BOB) == Code.ENVELOPE_MALFORMED.exit_code
+    assert "it is no override" in capsys.readouterr().err
 
 
 def test_nothing_is_permitted_that_the_override_would_not_let_pass(desk: Desk) -> None:

@@ -277,6 +277,9 @@ def test_somebody_elses_blocks_are_replaced_by_the_parts_that_are_at_hand(
     assert target.blobs[name].content == loaded.bundle.blobs[part.blob]
     assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" in target.blobs
     assert outcome.counts["sentParts"] >= 1
+    assert outcome.counts["replacedParts"] == 1
+    assert [(found.damage.name, found.is_replaced) for found in outcome.findings] == [(part.name, True)]
+    assert "Unless the target had called what was replaced damaged, somebody else" in outcome.next_step
     assert block_id(part, sha256) in {block.block_id for block in target.blobs[name].blocks}
 
 
@@ -295,7 +298,8 @@ def test_only_what_this_run_did_not_send_is_read_back_and_each_byte_once(loaded:
     assert (outcome.code, outcome.counts["provenParts"]) == (None, 1)
     assert target.count("read_range") == 1
     assert "1 of those were read back and are right" in outcome.verdict
-    assert "only the receipt proves" in outcome.next_step
+    assert outcome.counts["replacedParts"] == 0
+    assert outcome.next_step.startswith("The import starts by itself; only the receipt proves")
     again = MemoryContainer()
     assert (loaded.push(again).code, again.count("read_range")) == (None, 0)
 
