@@ -227,45 +227,6 @@ def test_manifest_of_a_tebibyte_is_refused_by_its_size_and_no_content_is_sent(cr
     assert (receipt.code, receipt.incoming, receipt.transfer_id) == (Code.TOO_LARGE, name, None)
 
 
-def test_image_that_rides_along_undeclared_is_imported_by_the_run_and_named_by_the_receipt(
-    crossing: Crossing,
-) -> None:
-    """Whoever has the source's key signs a blob for one image that holds two."""
-    demo = crossing.demo
-    demo.push_samples(layer_bytes_total=6_000_000)
-    tag_the_chart(demo, ["evil"])
-    sealed = crossing.run(export(demo, ["samples/app:1.0", "charts/hello:evil"]))
-    transfer_id = sealed["transferId"]
-    content = source_content(demo, f"{transfer_id}/001")
-    stolen = Envelope.from_bytes(source_content(demo, f"{transfer_id}/{ENVELOPE_NAME}")).payload
-    manifest = BundleManifest.from_bytes(stolen)
-    (blob,) = manifest.blobs
-    declared = tuple(one for one in blob.artifacts if one.reference == "samples/app:1.0")
-    less = replace(manifest, blobs=(replace(blob, artifacts=declared),)).to_bytes()
-    known = set(demo.receipts())
-    upload(demo, f"{transfer_id}/001", content)
-    upload(demo, f"{transfer_id}/{ENVELOPE_NAME}", Envelope.sign(less, [stolen_key(demo).signer]).to_bytes())
-    _, receipt = crossing.run(demo.next_receipt(known))
-    assert (receipt.verdict, receipt.code) == (ReceiptVerdict.PARTIAL, Code.UNDECLARED_ARTIFACTS)
-    assert receipt.undeclared == ("charts/hello:evil",)
-    assert [(proof.reference, proof.is_proven) for proof in receipt.artifacts] == [("samples/app:1.0", True)]
-    assert "UNDECLARED_ARTIFACTS" in demo.target.host_log.read_text()
-    assert demo.digests(demo.target, ["charts/hello:evil"])  # that is why it is an alarm
-
-
-def source_content(demo: Demo, name: str) -> bytes:
-    with BlobServiceClient.from_connection_string(
-        demo.source.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
-    ) as service:
-        return service.get_blob_client("transfer", name).download_blob().readall()
-
-
-def stolen_key(demo: Demo) -> SigningKey:
-    """The key that signs in the source's vault."""
-    newest = demo.source.vault._keys[SIGNING_KEY][-1]
-    return key_from_private(newest.value.private)
-
-
 def flip_stored_part(demo: Demo, transfer_id: str, number: int) -> None:
     """The storage at the target gets a part wrong, under the very name of the right one."""
     with BlobServiceClient.from_connection_string(
@@ -319,6 +280,7 @@ async def carried_again(demo: Demo, transfer_id: str, medium: Path, patch: Path)
 
 
 def test_part_that_is_damaged_at_the_target_is_carried_again_and_nothing_else(crossing: Crossing) -> None:
+    # Before the bundle of the stowaway: that one is signed past the source, whose history it forks.
     demo = crossing.demo
     medium, patch = demo.folder / "medium-held", demo.folder / "medium-patch"
     for folder in (medium, patch):
@@ -336,3 +298,42 @@ def test_part_that_is_damaged_at_the_target_is_carried_again_and_nothing_else(cr
     assert len(list(patch.rglob("*.part"))) == 1
     assert again.is_imported, again
     assert again.manifest_sha256 == receipt.manifest_sha256
+
+
+def test_image_that_rides_along_undeclared_is_imported_by_the_run_and_named_by_the_receipt(
+    crossing: Crossing,
+) -> None:
+    """Whoever has the source's key signs a blob for one image that holds two."""
+    demo = crossing.demo
+    demo.push_samples(layer_bytes_total=6_000_000)
+    tag_the_chart(demo, ["evil"])
+    sealed = crossing.run(export(demo, ["samples/app:1.0", "charts/hello:evil"]))
+    transfer_id = sealed["transferId"]
+    content = source_content(demo, f"{transfer_id}/001")
+    stolen = Envelope.from_bytes(source_content(demo, f"{transfer_id}/{ENVELOPE_NAME}")).payload
+    manifest = BundleManifest.from_bytes(stolen)
+    (blob,) = manifest.blobs
+    declared = tuple(one for one in blob.artifacts if one.reference == "samples/app:1.0")
+    less = replace(manifest, blobs=(replace(blob, artifacts=declared),)).to_bytes()
+    known = set(demo.receipts())
+    upload(demo, f"{transfer_id}/001", content)
+    upload(demo, f"{transfer_id}/{ENVELOPE_NAME}", Envelope.sign(less, [stolen_key(demo).signer]).to_bytes())
+    _, receipt = crossing.run(demo.next_receipt(known))
+    assert (receipt.verdict, receipt.code) == (ReceiptVerdict.PARTIAL, Code.UNDECLARED_ARTIFACTS)
+    assert receipt.undeclared == ("charts/hello:evil",)
+    assert [(proof.reference, proof.is_proven) for proof in receipt.artifacts] == [("samples/app:1.0", True)]
+    assert "UNDECLARED_ARTIFACTS" in demo.target.host_log.read_text()
+    assert demo.digests(demo.target, ["charts/hello:evil"])  # that is why it is an alarm
+
+
+def source_content(demo: Demo, name: str) -> bytes:
+    with BlobServiceClient.from_connection_string(
+        demo.source.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
+    ) as service:
+        return service.get_blob_client("transfer", name).download_blob().readall()
+
+
+def stolen_key(demo: Demo) -> SigningKey:
+    """The key that signs in the source's vault."""
+    newest = demo.source.vault._keys[SIGNING_KEY][-1]
+    return key_from_private(newest.value.private)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 _STORAGE = "Microsoft.Storage/storageAccounts"
 MODELS: Mapping[str, tuple[str, str]] = {
+    "Microsoft.ContainerRegistry/registries": ("containerregistry", "Registry"),
     "Microsoft.ContainerRegistry/registries/exportPipelines": ("containerregistry", "ExportPipeline"),
     "Microsoft.ContainerRegistry/registries/importPipelines": ("containerregistry", "ImportPipeline"),
     "Microsoft.KeyVault/vaults": ("keyvault", "VaultCreateOrUpdateParameters"),
