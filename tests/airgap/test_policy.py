@@ -17,7 +17,17 @@ from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
 from airgap.policy import OnGap, Order, Role, TrustPolicy
 from airgap.statement import PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical
-from tests.vectors.generate import NOW, P256, P384, RETIRING, REVOKED, REVOKED_TARGET, policy_json, public_pem
+from tests.vectors.generate import (
+    NOW,
+    P256,
+    P384,
+    RETIRING,
+    REVOKED,
+    REVOKED_TARGET,
+    STRANGER,
+    policy_json,
+    public_pem,
+)
 
 RSA = rsa.generate_private_key(65537, 3072)
 Change = Callable[[dict[str, Any]], object]
@@ -67,6 +77,12 @@ INVALID: dict[str, Change] = {
     "unknown member": lambda p: p.update(allow="*"),
     "channel name": lambda p: p["channels"].update({"a/b": p["channels"]["test"]}),
     "no roles": channel(lambda c: c.update(bundleRoles={})),
+    "override role with a name of none": lambda p: (
+        p["keys"].append({"holder": "Olga", "publicKey": public_pem(STRANGER)}),
+        p["channels"]["test"].update(
+            overrideRoles={"Officer!": {"threshold": 1, "keyids": [STRANGER.public_key.keyid]}}
+        ),
+    ),
     "threshold zero": channel(lambda c: c["bundleRoles"]["source"].update(threshold=0)),
     "threshold negative": channel(lambda c: c["bundleRoles"]["source"].update(threshold=-1)),
     "threshold true": channel(lambda c: c["bundleRoles"]["source"].update(threshold=True)),

@@ -22,6 +22,7 @@ from airgap.policy_chain import (
     UsedPolicy,
     follow,
     next_policy,
+    officer_keys,
     require_newest,
     sign_version,
     version_name,
@@ -438,3 +439,15 @@ def test_names_come_in_the_order_of_versions() -> None:
         "00000002.dsse.json",
         "99999999.dsse.json",
     ]
+
+
+def test_officers_are_who_stands_in_a_policy_role_of_either_version_and_is_not_revoked() -> None:
+    before = policy_version(1, officers={"Ada": ADA, "Bob": BOB}, threshold=1)
+    revoked = {"revoked": [{"keyid": BOB.keyid, "from": "2026-01-01T00:00:00Z"}]}
+    after = policy_version(
+        2, officers={"Bob": BOB, "Cleo": CLEO}, threshold=1, change=lambda policy: policy.update(revoked)
+    )
+    assert officer_keys(read(before), read(before)).keys() == {ADA.keyid, BOB.keyid}
+    assert officer_keys(read(before), read(after)).keys() == {ADA.keyid, BOB.keyid, CLEO.keyid}
+    assert officer_keys(read(after), read(after)).keys() == {CLEO.keyid}
+    assert default_key().keyid in read(before).keys
