@@ -66,6 +66,8 @@ class _Sent:
     findings: list[Finding] = field(default_factory=list)
     foreign: dict[str, list[SignedPart]] = field(default_factory=dict)
     """By blob, the parts of it that the storage had from others than this run when it was put together."""
+    etags: dict[str, str] = field(default_factory=dict)
+    """By blob that was there already: the state in which it was found to be the signed one."""
 
     def add(self, other: _Sent) -> None:
         self.sent += other.sent
@@ -73,6 +75,7 @@ class _Sent:
         self.not_here += other.not_here
         self.findings += other.findings
         self.foreign |= other.foreign
+        self.etags |= other.etags
 
 
 def push(
@@ -115,6 +118,7 @@ def push(
         target,
         total.foreign,
         run.name_of,
+        etags=total.etags,
         is_published=is_published,
         concurrency=concurrency,
         meter=meter,
@@ -186,7 +190,8 @@ def _push_blob(run: _Run, blob: TransferBlob, *, may_send: bool) -> _Sent:
     name = run.name_of(blob.name)
     if (stored := run.target.describe(name)) is not None:
         _require_same(run, blob, stored)
-        return _Sent(skipped=len(blob.part_sha256), foreign={blob.name: list(blob.parts())})
+        foreign = {blob.name: list(blob.parts())}
+        return _Sent(skipped=len(blob.part_sha256), foreign=foreign, etags={blob.name: stored.etag})
     if not may_send:
         raise ServiceError(
             Code.CONFLICT,

@@ -40,16 +40,19 @@ def prove(
     foreign: Mapping[str, Sequence[SignedPart]],
     name_of: Callable[[str], str],
     *,
+    etags: Mapping[str, str],
     is_published: bool,
     concurrency: int,
     meter: Meter,
 ) -> Proof:
-    """Read parts back from the storage, each pinned to the version of its blob that was there at the start.
+    """Read parts back from the storage, each pinned to the state in which its blob was found.
 
     Args:
         target: the container.
         foreign: the parts that this run did not send, by blob of the bundle manifest.
         name_of: a blob's name in the container.
+        etags: by blob that was there before this run: the state that was compared with the signed one. The
+            others are asked for theirs.
         is_published: whether the target may have taken the blobs away by now: that proves nothing either way.
         concurrency: parts at a time; each is read in pieces of a few MiB.
         meter: told the bytes.
@@ -64,27 +67,27 @@ def prove(
         return Proof()
     items = [item for parts in wanted.values() for item in parts]
     meter.start("reading back what others sent", sum(part.size_bytes for part, _ in items))
-    etags: dict[str, str] = {}
+    found: dict[str, str] = {}
 
     def check(item: SignedPart) -> Finding | None:
         part, sha256 = item
         name, gauge = name_of(part.blob), meter.lane("storage", part.name)
         for _ in range(2):  # once more before the storage is accused
-            if _digest_of(target, name, item, etags[part.blob], gauge) == sha256:
+            if _digest_of(target, name, item, found[part.blob], gauge) == sha256:
                 return None
         detail = "the storage holds other bytes under its name, and this run did not send them"
         return Finding(damage=Damage.of_part(Code.BLOB_MISMATCH, part, detail))
 
     try:
         for name in wanted:
-            etags[name] = _etag(target, name_of(name))
+            found[name] = etags.get(name) or _etag(target, name_of(name))
         results = list(in_lanes(check, [items], concurrency=concurrency, meter=meter))
     except ServiceError as error:
         if error.code is not Code.SERVICE_DENIED and not (is_published and error.code is Code.NOT_FOUND):
             raise
         return Proof(unprovable=f"{error.code.name} {error.detail}".rstrip())
     findings = tuple(finding for finding in results if finding)
-    return Proof(proven=len(results) - len(findings), findings=findings, etags=etags)
+    return Proof(proven=len(results) - len(findings), findings=findings, etags=found)
 
 
 def _etag(target: ReadableContainer, name: str) -> str:

@@ -330,6 +330,29 @@ def test_blob_that_is_written_to_while_it_is_read_back_is_not_published(loaded: 
     assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" not in target.blobs
 
 
+def test_blob_that_is_written_to_after_it_was_compared_is_not_published(loaded: Bench) -> None:
+    """What is read back is the very state that was compared, not whatever is there by then."""
+    target = put_together_by_a_rival(loaded)
+
+    def swap(method: str, name: str) -> None:
+        if method == "committed_blocks":
+            target.blobs[name].etag = '"other"'
+
+    target.before = swap
+    assert refusal(loaded, target) is Code.BLOB_CHANGED
+    assert f"{loaded.bundle.transfer_id}/{ENVELOPE_NAME}" not in target.blobs
+
+
+def test_what_is_there_already_is_looked_at_once(loaded: Bench) -> None:
+    target = MemoryContainer()
+    assert loaded.push(target).code is None
+    target.calls.clear()
+    assert loaded.push(target).code is None
+    blobs, parts = loaded.bundle.manifest.blobs, list(loaded.bundle.manifest.parts())
+    asked = {method: target.count(method) for method in ("describe", "committed_blocks", "read_range")}
+    assert asked == {"describe": len(blobs), "committed_blocks": len(blobs), "read_range": len(parts)}
+
+
 def test_part_that_cannot_be_read_is_reported_and_the_rest_is_sent(loaded: Bench, tmp_path: Path) -> None:
     """A folder in place of a part stands for a sector that cannot be read."""
     target = MemoryContainer()
