@@ -67,7 +67,7 @@ class Code(Enum):
     IMPORT_INCOMPLETE = (
         24,
         False,
-        "Artifacts are missing in the target registry: see the receipt for their digests.",
+        "The target registry lacks artifacts, or parts of them: the receipt names each by its digest.",
     )
     EXPORT_INCONSISTENT = (
         25,

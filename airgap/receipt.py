@@ -10,6 +10,7 @@ as it stands (:class:`airgap.errors.UnknownCode`): the verdict beside it is know
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, unique
@@ -36,9 +37,13 @@ MAX_DAMAGES = 1000
 MAX_UNDECLARED = 1000
 """Likewise of artifacts that came along undeclared; ``undeclaredCount`` says how many there were."""
 
+MAX_MISSING_CONTENTS = 20
+"""Likewise of what one artifact consists of and the registry lacks; ``missingCount`` says how much."""
+
 MAX_CHECKS = 100
 _MAX_SIGNERS = 100
 _READ = fields.FieldReader(Code.RECEIPT_MALFORMED)
+_CONTENT_KIND = re.compile(r"[a-z][A-Za-z]{0,31}")
 
 
 @unique
@@ -46,7 +51,7 @@ class ReceiptVerdict(Enum):
     """What became of a bundle; another one would be another version of the format."""
 
     IMPORTED = "imported"
-    """Imported whole, and every artifact found in the target registry."""
+    """Imported, and every artifact found whole in the target registry."""
     REFUSED = "refused"
     """Not imported: ``code`` says why. Its number is used up where the receipt has a ``ledger`` position."""
     DAMAGED = "damaged"
@@ -56,48 +61,94 @@ class ReceiptVerdict(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MissingContent:
+    """Something that an artifact consists of, and that the registry does not have.
+
+    ``kind`` is ``config``, ``layer`` or ``manifest`` (of an index), whose ``digest`` it is; or ``referrer``:
+    the registry does not list the artifact among what refers to ``digest``. Another kind is a newer tool's.
+    """
+
+    kind: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        _READ.text(self.kind, "missing.kind", pattern=_CONTENT_KIND)
+        _READ.text(self.digest, "missing.digest", pattern=fields.DIGEST)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object ``{"kind", "digest"}``."""
+        return {"kind": self.kind, "digest": self.digest}
+
+    @classmethod
+    def from_json(cls, raw: Any, where: str) -> Self:
+        """Read one element of ``missing``; refuses with ``RECEIPT_MALFORMED``."""
+        value = _READ.members(raw, where, "kind", "digest")
+        with _READ.within(where):
+            return cls(kind=value["kind"], digest=value["digest"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactProof:
     """What the target registry answered for one artifact of the bundle manifest.
 
     ``found`` is the digest it has under that digest, ``None`` if it has none. ``missing_tags`` are the tags
-    that do not point to the artifact.
+    that do not point to the artifact. ``missing`` is what it consists of and is not there, as far as there is
+    room; ``missing_count`` says how much.
     """
 
     reference: str
     digest: str
     found: str | None
     missing_tags: tuple[str, ...] = ()
+    missing: tuple[MissingContent, ...] = ()
+    missing_count: int = 0
 
     def __post_init__(self) -> None:
         _READ.text(self.reference, "reference", pattern=REFERENCE)
         _READ.text(self.digest, "digest", pattern=fields.DIGEST)
         _READ.optional_text(self.found, "found", pattern=fields.DIGEST)
         _READ.each(self.missing_tags, "missingTags", _check_tag, most=MAX_TAGS)
+        _READ.each(
+            self.missing,
+            "missing",
+            partial(_check_instance, kind=MissingContent),
+            most=MAX_MISSING_CONTENTS,
+        )
+        if _READ.integer(self.missing_count, "missingCount") < len(self.missing):
+            _READ.refuse("missingCount", "less than are listed")
 
     @property
     def is_proven(self) -> bool:
-        """Whether the registry holds exactly what was signed."""
-        return self.found == self.digest and not self.missing_tags
+        """Whether the registry holds exactly what was signed, whole."""
+        return self.found == self.digest and not self.missing_tags and not self.missing_count
 
     def to_json(self) -> dict[str, Any]:
-        """The object ``{"reference", "digest", "found", "missingTags"}``."""
+        """The object ``{"reference", "digest", "found", "missingTags", "missing", "missingCount"}``."""
         return {
             "reference": self.reference,
             "digest": self.digest,
             "found": self.found,
             "missingTags": list(self.missing_tags),
+            "missing": [content.to_json() for content in self.missing],
+            "missingCount": self.missing_count,
         }
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read one element of ``artifacts``; refuses with ``RECEIPT_MALFORMED``."""
-        value = _READ.members(raw, where, "reference", "digest", "found", "missingTags")
+        value = _READ.members(
+            raw, where, "reference", "digest", "found", "missingTags", "missing", "missingCount"
+        )
         with _READ.within(where):
             return cls(
                 reference=value["reference"],
                 digest=value["digest"],
                 found=value["found"],
                 missing_tags=_READ.array(value["missingTags"], "missingTags"),
+                missing=_READ.items(
+                    value["missing"], "missing", MissingContent.from_json, most=MAX_MISSING_CONTENTS
+                ),
+                missing_count=value["missingCount"],
             )
 
 

@@ -9,6 +9,9 @@ from airgap.errors import Code, ServiceError
 from airgap.fields import DIGEST
 from airgap.pipeline_runs import MAX_LAYER_BYTES
 
+MAX_DEPTH = 8
+"""So deep an index may lie in indexes, and a referrer refer to referrers."""
+
 _MAX_ENTRIES = 10_000
 _FOREIGN = re.compile(r"\.foreign\.|\.nondistributable\.")
 
@@ -33,6 +36,34 @@ class TagState:
     """As the registry spells it: to be compared, not to be read."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a manifest or index refers to, each by its digest, in its order."""
+
+    blobs: tuple[tuple[str, str], ...]
+    """Kind, ``config`` or ``layer``, and digest of what is stored beside it in the same repository."""
+    manifests: tuple[str, ...]
+    """Of an index."""
+    subject: str | None
+    """What it says that it belongs to."""
+
+
+def read_contents(manifest: Mapping[str, Any], about: str) -> Contents:
+    """All that a manifest or index refers to, but for foreign layers: those are not in the registry.
+
+    Raises:
+        ServiceError: ``SERVICE_UNEXPECTED`` if anything of it is malformed.
+    """
+    layers = [*_entries(manifest, "layers", about), *_entries(manifest, "blobs", about)]
+    blobs = [("layer", str(layer["digest"])) for layer in layers if not _is_foreign(layer)]
+    config, subject = _descriptor(manifest, "config", about), _descriptor(manifest, "subject", about)
+    return Contents(
+        blobs=tuple(([] if config is None else [("config", config)]) + blobs),
+        manifests=tuple(one.digest for one in list_manifests(manifest, about)),
+        subject=subject,
+    )
+
+
 def list_manifests(index: Mapping[str, Any], about: str) -> list[Descriptor]:
     """The ``manifests`` of an index; none if it is no index.
 
@@ -54,9 +85,23 @@ def find_obstacle(manifest: Mapping[str, Any], about: str) -> str | None:
     for layer in [*_entries(manifest, "layers", about), *_entries(manifest, "blobs", about)]:
         if type(size := layer.get("size")) is not int or size > MAX_LAYER_BYTES:
             return f"layer {layer['digest']} has {size} bytes, at most {MAX_LAYER_BYTES} cross"
-        if layer.get("urls") or _FOREIGN.search(str(layer.get("mediaType", ""))):
+        if _is_foreign(layer):
             return f"layer {layer['digest']} is foreign: it is not in the registry"
     return None
+
+
+def _is_foreign(layer: Mapping[str, Any]) -> bool:
+    return bool(layer.get("urls")) or _FOREIGN.search(str(layer.get("mediaType", ""))) is not None
+
+
+def _descriptor(manifest: Mapping[str, Any], member: str, about: str) -> str | None:
+    """The digest of a member that is one descriptor; ``None`` without it."""
+    match manifest.get(member):
+        case None:
+            return None
+        case {"digest": str(digest)} if DIGEST.fullmatch(digest):
+            return digest
+    raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: {member} is no descriptor")
 
 
 def _entries(manifest: Mapping[str, Any], member: str, about: str) -> list[Mapping[str, Any]]:

@@ -153,6 +153,9 @@ class RegistryReader(Protocol):
                 JSON object.
         """
 
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether the repository has a blob, such as a layer, of that digest; its bytes are not fetched."""
+
     def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
         """What refers to ``digest`` by its ``subject``; ``None`` if the registry has no referrers API."""
 

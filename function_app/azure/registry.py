@@ -42,6 +42,7 @@ _PAGE = 100
 _MAX_PAGES = 10_000
 _HTTP_OK = 200
 _HTTP_ACCEPTED = 202
+_HTTP_ELSEWHERE = 307
 _HTTP_UNAUTHORIZED = 401
 _HTTP_NOT_FOUND = 404
 
@@ -105,6 +106,16 @@ class AzureRegistry:
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
             raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: the registry sent other bytes")
         return _json_object(content, about)
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        """See the port."""
+        with service_errors(f"blob {repository}@{digest}"):
+            path = f"/v2/{repository}/blobs/{digest}"
+            response = self._get(repository, path, method="HEAD", accept="application/octet-stream")
+            if response is None:
+                return False
+            response.close()
+        return True
 
     def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
         """See the port."""
@@ -193,7 +204,10 @@ class AzureRegistry:
         if response.status_code == _HTTP_NOT_FOUND:
             response.close()
             return None
-        if response.status_code not in {_HTTP_OK, _HTTP_ACCEPTED}:
+        # A blob that is to be had elsewhere is there: the operation ContainerRegistryBlob_CheckBlobExists in
+        # https://github.com/Azure/azure-rest-api-specs, containerregistry.json of the data plane.
+        is_elsewhere = method == "HEAD" and response.status_code == _HTTP_ELSEWHERE
+        if response.status_code not in {_HTTP_OK, _HTTP_ACCEPTED} and not is_elsewhere:
             response.close()
             raise HttpResponseError(message=f"HTTP {response.status_code}", response=response)
         return response

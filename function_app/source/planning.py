@@ -13,14 +13,13 @@ from airgap.preflight import Finding, Terms, judge_keys, judge_terms
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
-from function_app.oci import Descriptor, find_obstacle, list_manifests
+from function_app.oci import MAX_DEPTH, Descriptor, find_obstacle, list_manifests
 from function_app.ports import RegistryReader, SourceSide
 from function_app.source.referrers import NONE, Selection, kind_of, summarize
 from function_app.source.wire import Batch, Plan, Planned, Planning, RequestDocument, Resolution, Resolved
 from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 
-_MAX_DEPTH = 8
 _COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 """What cosign adds to ``sha256-<hex>`` where it does not use referrers.
 
@@ -104,10 +103,10 @@ class Scan:
 
     def _require_end(self, about: str, depth: int = 0) -> None:
         """Refuse what has no end: somebody may attach any number of things to things."""
-        if depth > _MAX_DEPTH or len(self._seen) + len(self.left) > MAX_ARTIFACTS:
+        if depth > MAX_DEPTH or len(self._seen) + len(self.left) > MAX_ARTIFACTS:
             raise PolicyRefusal(
                 Code.ARTIFACT_REFUSED,
-                f"{about}: nested over {_MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
+                f"{about}: nested over {MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
             )
 
     def _include_referrers(self, repository: str, digest: str, *, depth: int) -> None:

@@ -10,12 +10,13 @@ from airgap.receipt import MAX_UNDECLARED, ArtifactProof
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
-from function_app.ports import RegistryReader, TargetSide
+from function_app.ports import TargetSide
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import number_taken
 from function_app.target.admission import VERDICT, declared_folder
 from function_app.target.custody import INSPECTION
 from function_app.target.importing import RUN_ATTEMPTS, import_run_name
+from function_app.target.looking_up import look_up, proofs_of, tell_missing
 from function_app.target.wire import (
     Closing,
     Declared,
@@ -75,8 +76,8 @@ def note_report(side: TargetSide, order: Item) -> Reported:
     return Reported()
 
 
-def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
-    """Ask the registry for every digest and tag of a group of artifacts.
+def prove_artifacts(side: TargetSide, order: Item) -> LookedUp | Pending:
+    """Ask the registry for a group of artifacts, whole; ``pending`` as long as something was not asked for.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
@@ -87,8 +88,8 @@ def prove_artifacts(side: TargetSide, order: Item) -> LookedUp:
     names = list(work.names(declared_folder()))
     if order.number >= len(names):  # delivered late, when all was cleaned up
         raise ServiceError(Code.NOT_FOUND, _REMOVED)
-    look_up(side.registry, work, names[order.number], _PROOFS)
-    return LookedUp()
+    is_done = look_up(side.registry, work, names[order.number], _PROOFS)
+    return LookedUp() if is_done else Pending()
 
 
 def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:
@@ -102,37 +103,9 @@ def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:
     if noted is None or number_taken(side, noted, order.instance) is None:
         return StockTaken()
     known = set(work.names(_PROOFS))
-    missing = [name for name in work.names(declared_folder()) if _proofs_of(name, _PROOFS) not in known]
-    if missing:
-        look_up(side.registry, work, missing[0], _PROOFS)
-    return Pending() if len(missing) > 1 else StockTaken()
-
-
-def look_up(registry: RegistryReader, work: WorkFolder, name: str, folder: str) -> None:
-    """Ask a registry for a group of declared artifacts, and note its answers in ``folder``."""
-    proofs = [_prove(registry, artifact) for artifact in read_declared(work.get(name, Declared))]
-    work.put(
-        _proofs_of(name, folder),
-        Proofs(
-            proofs=tuple(proof.to_json() for proof in proofs),
-            lacking=sum(not proof.is_proven for proof in proofs),
-        ),
-    )
-
-
-def _prove(registry: RegistryReader, artifact: Artifact) -> ArtifactProof:
-    found = registry.resolve(artifact.repository, artifact.digest)
-    missing_tags = []
-    for tag in artifact.tags:
-        tagged = registry.resolve(artifact.repository, tag)
-        if tagged is None or tagged.digest != artifact.digest:
-            missing_tags.append(tag)
-    return ArtifactProof(
-        reference=artifact.reference,
-        digest=artifact.digest,
-        found=None if found is None else found.digest,
-        missing_tags=tuple(missing_tags),
-    )
+    missing = [name for name in work.names(declared_folder()) if proofs_of(name, _PROOFS) not in known]
+    is_done = not missing or look_up(side.registry, work, missing[0], _PROOFS)
+    return Pending() if len(missing) > 1 or not is_done else StockTaken()
 
 
 def conclude_import(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
@@ -157,7 +130,7 @@ def judge_proofs(work: WorkFolder, folder: str) -> Proven | Refused | Failed:
     reports = [
         work.get(f"{_REPORTED}{blob.name}", RunReport) for blob in work.get(INSPECTION, Inspection).blobs
     ]
-    groups = [work.get(_proofs_of(name, folder), Proofs) for name in work.names(declared_folder())]
+    groups = [work.get(proofs_of(name, folder), Proofs) for name in work.names(declared_folder())]
     count = sum(len(group.proofs) for group in groups)
     if not count:  # every bundle has some
         raise ServiceError(Code.NOT_FOUND, _REMOVED)
@@ -171,8 +144,9 @@ def judge_proofs(work: WorkFolder, folder: str) -> Proven | Refused | Failed:
     unreported = sum(report.unreported for report in reports)
     remark = f"; {unreported} not reported as imported" if unreported else ""
     if lacking:
-        example = next(proof.reference for proof in noted_proofs(work, folder) if not proof.is_proven)
-        return ending(Code.IMPORT_INCOMPLETE, f"{shortfall}, such as {example}{remark}")
+        lack = next(proof for proof in noted_proofs(work, folder) if not proof.is_proven)
+        told = f"{lack.reference}, {tell_missing(lack)}"
+        return ending(Code.IMPORT_INCOMPLETE, f"{shortfall}, such as {told}{remark}")
     return Proven(detail=f"{count} artifacts{remark}")
 
 
@@ -193,10 +167,6 @@ def noted_undeclared(work: WorkFolder) -> tuple[tuple[str, ...], int]:
     reports += [] if survey is None else [survey]
     found = tuple(reference for report in reports for reference in report.undeclared)
     return found[:MAX_UNDECLARED], sum(report.undeclared_count for report in reports)
-
-
-def _proofs_of(declared: str, folder: str) -> str:
-    return folder + declared.removeprefix(declared_folder())
 
 
 def read_declared(group: Declared) -> Iterator[Artifact]:

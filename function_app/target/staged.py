@@ -29,7 +29,8 @@ from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import declared_folder
 from function_app.target.importing import require_fit_pipeline
 from function_app.target.judging import require_undecided
-from function_app.target.proving import SURVEY, judge_proofs, look_up, read_declared
+from function_app.target.looking_up import look_up
+from function_app.target.proving import SURVEY, judge_proofs, read_declared
 from function_app.target.wire import (
     Brought,
     Crossing,
@@ -130,12 +131,12 @@ def leave_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
     return emptied
 
 
-def prove_staged(side: TargetSide, order: Item) -> LookedUp:
-    """Ask the staging registry for every digest and tag of a group of artifacts."""
+def prove_staged(side: TargetSide, order: Item) -> LookedUp | Pending:
+    """Ask the staging registry for a group of artifacts, whole, as the real one will be asked."""
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    look_up(_staged(side).registry, work, _group(work, order.number), STAGED_PROOFS)
-    return LookedUp()
+    is_done = look_up(_staged(side).registry, work, _group(work, order.number), STAGED_PROOFS)
+    return LookedUp() if is_done else Pending()
 
 
 def survey_staging(side: TargetSide, order: Upload) -> Surveyed | Pending:

@@ -350,6 +350,28 @@ class Proofs(Message, frozen=True):
     """How many of them are not as signed."""
 
 
+class WalkNote(Message, frozen=True):
+    """How far one artifact is looked up."""
+
+    open: tuple[tuple[str, str, int], ...]
+    """Kind, digest and depth of what is still to be looked up, the next one last."""
+    read: tuple[str, ...]
+    """Digests of the manifests that were read."""
+    missing: tuple[dict[str, Any], ...]
+    """As :meth:`airgap.receipt.MissingContent.to_json` writes them."""
+    missing_count: int
+    is_found: bool
+
+
+class LookUpNote(Message, frozen=True):
+    """How far a group of artifacts is looked up: a document ``looking-up/proofs/…``."""
+
+    proofs: tuple[dict[str, Any], ...]
+    """Of the artifacts that are done, as :meth:`airgap.receipt.ArtifactProof.to_json` writes them."""
+    walk: WalkNote | None
+    """Through the next one."""
+
+
 class Survey(Message, frozen=True):
     """What the staging registry holds and nobody declared: the document ``survey``."""
 

@@ -32,6 +32,7 @@ from airgap.receipt import (
     ArtifactProof,
     CheckResult,
     LedgerPosition,
+    MissingContent,
     Receipt,
     ReceiptVerdict,
     Release,
@@ -137,6 +138,11 @@ proofs = st.builds(
     digest=digests,
     found=st.none() | digests,
     missing_tags=st.lists(tags, max_size=2).map(tuple),
+    missing=st.lists(
+        st.builds(MissingContent, kind=st.sampled_from(["config", "layer", "manifest"]), digest=digests),
+        max_size=2,
+    ).map(tuple),
+    missing_count=st.integers(2, 100),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, PolicyRefusal, UnknownCode, UntrustedInputError
 from airgap.policy import TrustPolicy
-from airgap.receipt import MAX_DAMAGES, ArtifactProof, Receipt, ReceiptVerdict, verify_receipt
+from airgap.receipt import MAX_DAMAGES, ArtifactProof, MissingContent, Receipt, ReceiptVerdict, verify_receipt
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (
     NOW,
@@ -144,6 +144,19 @@ INVALID: dict[str, Callable[[dict[str, Any]], object]] = {
         verdict="partial", code="UNDECLARED_ARTIFACTS", undeclared=["a:1"] * 1001, undeclaredCount=1001
     ),
     "detail not text": lambda p: p.update(detail=None),
+    "missing content of no kind": lambda p: p["artifacts"][0].update(
+        missing=[{"kind": "", "digest": f"sha256:{'0' * 64}"}], missingCount=1
+    ),
+    "missing content without a digest": lambda p: p["artifacts"][0].update(
+        missing=[{"kind": "layer", "digest": "latest"}], missingCount=1
+    ),
+    "more missing than counted": lambda p: p["artifacts"][0].update(
+        missing=[{"kind": "layer", "digest": f"sha256:{'0' * 64}"}]
+    ),
+    "more missing than are listed": lambda p: p["artifacts"][0].update(
+        missing=[{"kind": "layer", "digest": f"sha256:{'0' * 64}"}] * 21, missingCount=21
+    ),
+    "missing count below zero": lambda p: p["artifacts"][0].update(missingCount=-1),
     "found not a digest": lambda p: p["artifacts"][0].update(found="yes"),
 }
 
@@ -157,12 +170,19 @@ def test_invalid_receipt_is_refused(name: str) -> None:
     assert refusal.value.code is Code.RECEIPT_MALFORMED
 
 
-def test_proof_needs_the_digest_and_every_tag() -> None:
+def test_missing_content_of_a_kind_that_a_newer_tool_tells_is_read() -> None:
+    content = MissingContent(kind="attestation", digest="sha256:" + "0" * 64)
+    proof = replace(imported_receipt().artifacts[0], missing=(content,), missing_count=1)
+    assert ArtifactProof.from_json(proof.to_json(), "proof") == proof
+
+
+def test_proof_needs_the_digest_and_every_tag_and_all_that_the_artifact_consists_of() -> None:
     proof = ArtifactProof(reference="a:1", digest="sha256:" + "0" * 64, found="sha256:" + "0" * 64)
     assert proof.is_proven
     assert not replace(proof, found=None).is_proven
     assert not replace(proof, found="sha256:" + "1" * 64).is_proven
     assert not replace(proof, missing_tags=("1",)).is_proven
+    assert not replace(proof, missing_count=1).is_proven
 
 
 def test_damage_beyond_the_limit_is_counted_not_listed() -> None:

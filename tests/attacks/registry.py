@@ -1,8 +1,10 @@
 """What the runs bring, and what the registry says of it afterwards."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from airgap.envelope import Envelope
 from airgap.errors import Code
 from tests.attacks.scene import Attack, Partial, Scene, run_fails
 from tests.bundles import AUDIENCE
@@ -55,6 +57,65 @@ def _lose_one(scene: Scene) -> None:
     del scene.target.registry.manifests[artifact.repository, artifact.digest]
 
 
+_IMAGE: Mapping[str, Any] = {
+    "config": {"digest": f"sha256:{'c' * 64}"},
+    "layers": [{"digest": f"sha256:{'1' * 64}"}, {"digest": f"sha256:{'2' * 64}"}],
+}
+
+
+def _loses(lost: str, *, is_index: bool = False) -> Touch:
+    """The first artifact is an image, or an index of one, that lacks something."""
+
+    def touch(scene: Scene) -> None:
+        registry = scene.target.registry
+        artifact = scene.bundle.manifest.blobs[0].artifacts[0]
+        child = registry.push(artifact.repository, _IMAGE)
+        contents = {"manifests": [{"digest": child}]} if is_index else _IMAGE
+        registry.put(artifact.repository, artifact.digest, contents)
+        registry.blobs.discard((artifact.repository, lost))
+        if lost == "child":
+            del registry.manifests[artifact.repository, child]
+
+    return touch
+
+
+def _unlist(scene: Scene) -> Mapping[str, Any]:
+    """The second artifact is declared as a signature of the first, and the registry forgot that it is."""
+    first, second = (blob.artifacts[0] for blob in scene.bundle.manifest.blobs)
+
+    def declare(statement: dict[str, Any]) -> None:
+        declared = statement["predicate"]["blobs"][1]["artifacts"][0]
+        declared |= {"artifactType": "signature", "subject": first.digest}
+
+    def touch() -> None:
+        manifest = {"subject": {"digest": first.digest}}
+        scene.target.registry.put(second.repository, second.digest, manifest)
+        scene.target.registry.unlisted.add(second.digest)
+
+    scene.before("prove_artifacts", touch)
+    envelope = scene.signed(declare)
+    payload = Envelope.from_bytes(envelope).payload
+    scene.bundle = replace(scene.bundle, envelope=envelope, payload=payload)
+    return scene.push()
+
+
+def _nest(scene: Scene) -> None:
+    """An index in an index, and so on: whoever pushed it to the source's registry means to keep us busy."""
+    registry = scene.target.registry
+    artifact = scene.bundle.manifest.blobs[0].artifacts[0]
+    inner = registry.push(artifact.repository, _IMAGE)
+    for _ in range(20):
+        inner = registry.push(artifact.repository, {"manifests": [{"digest": inner}]})
+    registry.put(artifact.repository, artifact.digest, {"manifests": [{"digest": inner}]})
+
+
+def _swell(scene: Scene) -> None:
+    """An index of more manifests than anybody can read."""
+    artifact = scene.bundle.manifest.blobs[0].artifacts[0]
+    children = [{"digest": f"sha256:{number:064x}"} for number in range(9000)]
+    scene.target.registry.put(artifact.repository, artifact.digest, {"manifests": children})
+
+
 def _move_tag(scene: Scene) -> None:
     first, second = (blob.artifacts[0] for blob in scene.bundle.manifest.blobs)
     scene.target.registry.manifests[first.repository, second.digest] = (second.media_type, {})
@@ -92,6 +153,20 @@ ATTACKS: Mapping[str, Attack] = {
             "one artifact is not there": _lose_one,
             "a tag points to another artifact": _move_tag,
             "a tag is not there": _lose_tag,
+            "a config is not there": _loses(f"sha256:{'c' * 64}"),
+            "a layer is not there": _loses(f"sha256:{'2' * 64}"),
+            "a manifest of an index is not there": _loses("child", is_index=True),
+            "a layer of an index's manifest is not there": _loses(f"sha256:{'1' * 64}", is_index=True),
+        }.items()
+    },
+    "registry: a signature is not listed for its image": Attack(
+        by="E", act=_unlist, end=Partial(code=Code.IMPORT_INCOMPLETE)
+    ),
+    **{
+        f"registry: {name}": Attack(by="C", act=_registry(touch), end=Partial(code=Code.ARTIFACT_REFUSED))
+        for name, touch in {
+            "indexes in indexes without end": _nest,
+            "an index of nine thousand manifests": _swell,
         }.items()
     },
     "registry: a run that fails": Attack(by="C", act=_fails, end=Partial(code=Code.PIPELINE_RUN_FAILED)),

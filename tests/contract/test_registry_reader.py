@@ -13,11 +13,16 @@ import pytest
 from azure.core.credentials import AccessToken
 
 from airgap.errors import ServiceError
+from airgap.manifest import Artifact
+from airgap.receipt import ArtifactProof
 from function_app.azure.registry import AzureRegistry
 from function_app.ports import RegistryReader, StagingRegistry
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.looking_up import look_up
+from function_app.target.wire import Declared, Proofs
 from local_cloud.registry import Registry
 from tests.contract.loop import running_loop
-from tests.function_app.memory import MemoryRegistry
+from tests.function_app.memory import MemoryBlobs, MemoryRegistry
 from tests.local_cloud.registry_harness import BACKENDS, INDEX, MANIFEST, Harness, digest_of
 
 PRINCIPAL = "11111111-2222-3333-4444-555555555555"
@@ -40,6 +45,9 @@ class Shelf(Protocol):
     ) -> str:
         """Store a manifest under its digest and its tags; returns the digest."""
 
+    def lose(self, repository: str, digest: str, *, of: str | None = None) -> None:
+        """Lose a blob or a manifest of a repository; with ``of``, that it refers to this one."""
+
     def forget(self, repository: str) -> None:
         """Put again what manifests of a repository refer to: it was deleted."""
 
@@ -57,6 +65,13 @@ class MemoryShelf:
         self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST
     ) -> str:
         return self.reader.push(repository, manifest, *tags, media_type=media_type)
+
+    def lose(self, repository: str, digest: str, *, of: str | None = None) -> None:
+        if of is not None:
+            self.reader.unlisted.add(digest)
+            return
+        self.reader.blobs.discard((repository, digest))
+        self.reader.manifests.pop((repository, digest), None)
 
     def forget(self, repository: str) -> None:
         del repository
@@ -90,6 +105,14 @@ class RealShelf:
         self.harness.registry.grant(other._principal, "AcrPull")
         yield other.reader
         other.reader.close()
+
+    def lose(self, repository: str, digest: str, *, of: str | None = None) -> None:
+        folder = self.harness.folder / "registry" / "builtin" / "repositories" / repository
+        kinds = ("_blobs", "_manifests") if of is None else (f"_referrers/{of.removeprefix('sha256:')}",)
+        (link,) = (
+            path for kind in kinds if (path := folder / kind / digest.removeprefix("sha256:")).exists()
+        )
+        link.unlink()
 
     def forget(self, repository: str) -> None:
         self._seen.discard(repository)
@@ -259,3 +282,52 @@ def test_referrers_are_those_of_that_subject_or_there_is_no_such_api(shelf: Shel
     assert {one.digest for one in listed} == signatures
     assert {one.media_type for one in listed} == {MANIFEST}
     assert shelf.reader.referrers(repository, next(iter(signatures))) == []
+
+
+def test_blob_is_there_in_its_repository_and_in_no_other(shelf: Shelf, repository: str) -> None:
+    shelf.put(repository, image())
+    assert shelf.reader.has_blob(repository, digest_of(_CONFIG))
+    assert not shelf.reader.has_blob(repository, UNKNOWN)
+    assert not shelf.reader.has_blob(f"{repository}/other", digest_of(_CONFIG))
+
+
+@pytest.mark.parametrize("kind", ["nothing", "config", "manifest", "referrer"])
+def test_what_a_registry_has_lost_of_an_artifact_is_found_out(
+    shelf: Shelf, repository: str, kind: str
+) -> None:
+    if not shelf.has_referrers_api:
+        kind = "nothing"  # what it keeps where is its own business
+    child = shelf.put(repository, image())
+    descriptor = {"mediaType": MANIFEST, "digest": child, "size": len(json.dumps(image()))}
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]}
+    subject = shelf.put(repository, index, media_type=INDEX)
+    target = {"mediaType": INDEX, "digest": subject, "size": len(json.dumps(index))}
+    signature = shelf.put(repository, image(subject=target))
+    match kind:
+        case "config":
+            shelf.lose(repository, digest_of(_CONFIG))
+        case "manifest":
+            shelf.lose(repository, child)
+        case "referrer":
+            shelf.lose(repository, signature, of=subject)
+    work = WorkFolder(MemoryBlobs(), "owner1")
+    artifacts = [
+        Artifact(reference=f"{repository}@{subject}", digest=subject, media_type=INDEX),
+        Artifact(
+            reference=f"{repository}@{signature}",
+            digest=signature,
+            media_type=MANIFEST,
+            artifact_type="signature",
+            subject=subject,
+        ),
+    ]
+    work.create("declared/001/000000", Declared(artifacts=tuple(one.to_json() for one in artifacts)))
+    assert look_up(shelf.reader, work, "declared/001/000000", "proofs/")
+    proofs = [ArtifactProof.from_json(one, "proof") for one in work.get("proofs/001/000000", Proofs).proofs]
+    assert [proof.found for proof in proofs] == [subject, signature]
+    assert [[one.kind for one in proof.missing] for proof in proofs] == {
+        "nothing": [[], []],
+        "config": [["config"], ["config"]],
+        "manifest": [["manifest"], []],
+        "referrer": [[], ["referrer"]],
+    }[kind]

@@ -203,15 +203,27 @@ class MemoryBlobs:
         return sorted(self.containers[container])
 
 
+def blobs_of(manifest: Mapping[str, Any]) -> set[str]:
+    """Digests of config and layers, of manifests that are made up for a test, too."""
+    descriptors = [manifest.get("config", {}), *manifest.get("layers", []), *manifest.get("blobs", [])]
+    return {one["digest"] for one in descriptors if "digest" in one}
+
+
 class MemoryRegistry:
     """The registry port; ``has_referrers_api`` off makes it answer as an older registry."""
 
     def __init__(self) -> None:
         self.manifests: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
         self.tags: dict[tuple[str, str], str] = {}
+        self.blobs: set[tuple[str, str]] = set()
+        """Repository and digest of each config and layer."""
+        self.asked: Counter[str] = Counter()
+        """How often what was asked for."""
         self.writes: Counter[tuple[str, str]] = Counter()
         """How often each tag was written to."""
         self.has_referrers_api = True
+        self.unlisted: set[str] = set()
+        """Digests that are in no list of referrers, whatever they refer to."""
         self.is_kept = False
         """Whether nothing may be deleted."""
 
@@ -221,17 +233,25 @@ class MemoryRegistry:
         """Store a manifest; returns its digest."""
         content = json.dumps(manifest, sort_keys=True).encode()
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        self.manifests[repository, digest] = (media_type, dict(manifest))
+        self.put(repository, digest, manifest, media_type=media_type)
         for tag in tags:
             self.tags[repository, tag] = digest
             self.writes[repository, tag] += 1
         return digest
+
+    def put(
+        self, repository: str, digest: str, manifest: Mapping[str, Any], *, media_type: str = MANIFEST_TYPE
+    ) -> None:
+        """Store a manifest under this very digest, and the blobs that it refers to."""
+        self.manifests[repository, digest] = (media_type, dict(manifest))
+        self.blobs |= {(repository, blob) for blob in blobs_of(manifest)}
 
     def push_image(self, repository: str, *tags: str, size: int = 100, **more: Any) -> str:
         layer = {"digest": f"sha256:{'a' * 64}", "size": size, "mediaType": "layer"}
         return self.push(repository, {"layers": [layer], "tags": tags, **more}, *tags)
 
     def resolve(self, repository: str, reference: str) -> Descriptor | None:
+        self.asked["resolve"] += 1
         digest = self.tags.get((repository, reference), reference)
         found = self.manifests.get((repository, digest))
         return None if found is None else Descriptor(digest=digest, media_type=found[0])
@@ -241,18 +261,26 @@ class MemoryRegistry:
         written_at = f"write {self.writes[repository, tag]}"
         return None if digest is None else TagState(digest=digest, written_at=written_at)
 
+    def has_blob(self, repository: str, digest: str) -> bool:
+        self.asked["has_blob"] += 1
+        return (repository, digest) in self.blobs
+
     def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
+        self.asked["manifest"] += 1
         if (repository, digest) not in self.manifests:
             raise ServiceError(Code.NOT_FOUND, digest)
         return self.manifests[repository, digest][1]
 
     def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
+        self.asked["referrers"] += 1
         if not self.has_referrers_api:
             return None
         return [
             Descriptor(digest=other, media_type=media_type)
             for (where, other), (media_type, manifest) in self.manifests.items()
-            if where == repository and manifest.get("subject", {}).get("digest") == digest
+            if where == repository
+            and manifest.get("subject", {}).get("digest") == digest
+            and other not in self.unlisted
         ]
 
     def repositories(self) -> Iterator[str]:
@@ -267,6 +295,7 @@ class MemoryRegistry:
         for kept in (self.manifests, self.tags):
             for key in [key for key in kept if key[0] == repository]:
                 del kept[key]
+        self.blobs = {blob for blob in self.blobs if blob[0] != repository}
 
 
 class MemoryImageImports:
@@ -298,6 +327,8 @@ class MemoryImageImports:
 
     def _copy(self, repository: str, digest: str) -> None:
         found = self.target.manifests[repository, digest] = self.source.manifests[repository, digest]
+        blobs = {(repository, blob) for blob in blobs_of(found[1])}
+        self.target.blobs |= blobs & self.source.blobs
         for child in found[1].get("manifests", []):
             self._copy(repository, child["digest"])
 

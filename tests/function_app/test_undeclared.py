@@ -157,7 +157,12 @@ def test_tag_that_points_elsewhere_proves_nothing() -> None:
         (first.digest, ()),
         (second.digest, ("v1",)),
     ]
-    assert receipt.detail.startswith(f"1 of 2 artifacts are not as signed, such as {second.reference};")
+    assert receipt.detail.startswith(
+        f"1 of 2 artifacts are not as signed, such as {second.reference}, without the tag v1;"
+    )
+
+
+LACKS = "1 of 1 artifacts are not as signed, such as team/app001:v1, not there"
 
 
 @pytest.mark.parametrize(
@@ -166,9 +171,9 @@ def test_tag_that_points_elsewhere_proves_nothing() -> None:
         (("team/app001:v1",), False, "1 artifacts"),
         (("other/side:v1",), False, "1 artifacts, such as other/side:v1"),
         (("other/side:v1",), True, "1 artifacts, such as other/side:v1; 1 of 1 artifacts are not as signed"),
-        ((), True, "1 of 1 artifacts are not as signed, such as team/app001:v1; 1 not reported as imported"),
+        ((), True, f"{LACKS}; 1 not reported as imported"),
         ((), False, "1 artifacts; 1 not reported as imported"),
-        (("team/app001:v1",), True, "1 of 1 artifacts are not as signed, such as team/app001:v1"),
+        (("team/app001:v1",), True, LACKS),
     ],
 )
 def test_outcome_says_what_is_not_as_signed_and_what_was_not_reported(

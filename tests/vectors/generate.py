@@ -50,7 +50,15 @@ from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest, recarry_from_receipt
-from airgap.receipt import ArtifactProof, CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
+from airgap.receipt import (
+    ArtifactProof,
+    CheckResult,
+    LedgerPosition,
+    MissingContent,
+    Receipt,
+    ReceiptVerdict,
+    Release,
+)
 from airgap.release import ReleasedBundle, ReleaseStatement
 from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
@@ -367,14 +375,25 @@ def damaged_receipt() -> Receipt:
 
 
 def partial_receipt() -> Receipt:
-    """The import is not the bundle: one artifact is not there, one lacks a tag, two came along undeclared."""
+    """The import is not the bundle: of each artifact something is not there, and two came undeclared."""
     found = imported_receipt().artifacts
     return replace(
         imported_receipt(),
         verdict=ReceiptVerdict.PARTIAL,
         code=Code.UNDECLARED_ARTIFACTS,
-        detail="2 artifacts, such as infra/shell:v1; 2 of 3 artifacts are not as signed",
-        artifacts=(replace(found[0], missing_tags=("latest",)), found[1], replace(found[2], found=None)),
+        detail="2 artifacts, such as infra/shell:v1; 3 of 3 artifacts are not as signed",
+        artifacts=(
+            replace(found[0], missing_tags=("latest",)),
+            replace(
+                found[1],
+                missing=(
+                    MissingContent(kind="layer", digest=f"sha256:{_hex('layer')}"),
+                    MissingContent(kind="referrer", digest=found[0].digest),
+                ),
+                missing_count=2,
+            ),
+            replace(found[2], found=None),
+        ),
         undeclared=("infra/shell:v1",),
         undeclared_count=2,
     )
