@@ -267,8 +267,10 @@ def entry_name(kind: Kind, about: str, number: int) -> str:
 def parse_entry_name(name: str) -> tuple[Kind, str, int] | None:
     """Whose entry a blob is, and which; ``None`` for any other name."""
     match = _ENTRY_NAME.fullmatch(name)
-    kind = next((kind for kind in Kind if match is not None and kind.value == match[1]), None)
-    if match is None or kind is None or not is_journal_id(kind, match[2]):
+    if match is None:
+        return None
+    kind = next((kind for kind in Kind if kind.value == match[1]), None)
+    if kind is None or not is_journal_id(kind, match[2]):
         return None
     return kind, match[2], int(match[3])
 

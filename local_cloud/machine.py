@@ -236,8 +236,10 @@ class Machine:
         self.tokens.login_endpoint = self.url("sign-in")
 
     async def _start_registry(self, registry_id: str) -> Registry:
+        """Start a registry, or start it again: an id means the same in any case, and so does its folder."""
+        registry_id = registry_id.lower()
         name = registry_id.rpartition("/")[2]
-        is_first = registry_id.lower() == self._registry_id.lower()
+        is_first = registry_id == self._registry_id.lower()
         registry = await Registry.start(
             name=name,
             folder=self._folder / ("registry" if is_first else name),
@@ -246,10 +248,10 @@ class Machine:
             port=self._ports.get(f"registry {name}", 0),
             assigned=lambda principal_id: self._registry_roles(principal_id, registry_id),
         )
-        self.registries[registry_id.lower()] = registry
+        self.registries[registry_id] = registry
         self._ports[f"registry {name}"] = int(registry.login_server.split(":")[1])
         registry.grant(self._acr_principal, "AcrPull", "AcrPush")
-        self._accesses[registry_id.lower()] = RegistryAccess(
+        self._accesses[registry_id] = RegistryAccess(
             login_server=registry.login_server,
             principal_id=self._acr_principal,
             ca_file=self._ca.ca_file,
@@ -257,7 +259,8 @@ class Machine:
         if is_first:
             properties = {"loginServer": registry.login_server, "provisioningState": "Succeeded"}
             sku = {"name": self._behaviour.sku, "tier": self._behaviour.sku}
-            known = {"type": _REGISTRY, "name": name, "location": "local", "sku": sku}
+            spelled = self._registry_id.rpartition("/")[2]
+            known = {"type": _REGISTRY, "name": spelled, "location": "local", "sku": sku}
             self._resources.add(self._registry_id, {**known, "properties": properties})
         return registry
 

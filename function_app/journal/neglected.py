@@ -8,7 +8,7 @@ from airgap.errors import UntrustedInputError
 from airgap.journal import Journal
 from airgap.states import ACTIVE, Kind, State
 from function_app.journal.store import JournalStore, row_of
-from function_app.ports import JournalRow, Ports, RowFilter
+from function_app.ports import JournalRow, Ports, Projection, RowFilter
 
 _PAGE = 100
 
@@ -26,12 +26,17 @@ def neglected_journals(side: Ports, kind: Kind, before: datetime, *, at_most: in
 
 
 def _quiet_rows(side: Ports, kind: Kind, state: State, before: datetime) -> Iterator[JournalRow]:
-    """Every row of a state that was last written before, on any page: those at work may fill the first."""
+    """Every row of a state that was last written before: those at work may fill the first page."""
+    rows = every_row(side.projection, kind, RowFilter(state=state, created_before=before))
+    return (row for row in rows if row.updated_at < before)
+
+
+def every_row(projection: Projection, kind: Kind, where: RowFilter) -> Iterator[JournalRow]:
+    """The rows of all pages."""
     token: str | None = None
     while True:
-        where = RowFilter(state=state, created_before=before)
-        rows, token = side.projection.page(kind, where=where, limit=_PAGE, token=token)
-        yield from (row for row in rows if row.updated_at < before)
+        rows, token = projection.page(kind, where=where, limit=_PAGE, token=token)
+        yield from rows
         if token is None:
             return
 

@@ -110,6 +110,10 @@ class WorkFolder:
             raise self._changed(f"{names[0]} …" if names else "")
         return [read(msgspec.json.decode(content), kind) for content in contents]
 
+    def drop(self, name: str) -> None:
+        """Delete a document, if it is there."""
+        self.blobs.delete(WORK, self._name(name))
+
     def remove(self, *, keep: str | None = None, at_most: int = 1000) -> bool:
         """Delete up to ``at_most`` documents but for ``keep``; whether none is left to delete."""
         count = 0

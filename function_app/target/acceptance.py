@@ -49,6 +49,7 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
         return Pending()
     if not turns.waits(order.instance):
         require_undecided(side, order.instance)
+        work.drop(HELD)  # from here on it waits for its turn, as all do
         turns.enter(int(noted.sequence or 0), order.instance)
     if not turns.take(order.instance):
         return Pending()

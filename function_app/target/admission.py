@@ -58,7 +58,7 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     note_expected(work, manifest)
     _note_declared(work, manifest)
     side.blobs.create(WORK, upload_path(order.incoming, order.instance), b"")
-    take_over(side, order.incoming, order.instance, at=order.now)
+    take_over(side, order.incoming, order.instance, str(verdict.manifest_sha256), at=order.now)
     Turns(side.blobs, manifest.channel).enter(manifest.sequence, order.instance)
     facts = {
         "transferId": manifest.transfer_id,

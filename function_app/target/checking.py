@@ -4,11 +4,13 @@ from airgap.checks import Check, CheckAnswer, CheckedBlob, CheckQuestion
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from function_app.durable.stopping import require_going
 from function_app.ports import TargetSide
 from function_app.storage.paths import STAGING
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT
 from function_app.target.custody import INSPECTION, staged_etag, staged_path
+from function_app.target.judging import require_undecided
 from function_app.target.wire import Checked, Checking, CheckNote, Inspection, VerdictNote
 
 CHECKS = "checks/"
@@ -23,7 +25,12 @@ def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused 
     Returns:
         ``CHECK_FAILED``: it has found something; ``CHECK_UNAVAILABLE``: it has not answered when the order's
         time is over, or is not among the settings any more.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off, or decided upon.
     """
+    require_going(side.blobs, order.instance)
+    require_undecided(side, order.instance)
     work = WorkFolder(side.blobs, order.instance)
     name = f"{CHECKS}{order.check}"
     noted = work.find(name, CheckNote)

@@ -86,8 +86,10 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     work = WorkFolder(side.blobs, order.instance)
     state = _decided_state(work, order)
-    if side.blobs.stat(WORK, upload_path(order.incoming, order.instance)) is not None:  # it was admitted
-        take_over(side, order.incoming, order.instance, at=order.decided_at)
+    verdict = work.find(VERDICT, VerdictNote)
+    is_admitted = side.blobs.stat(WORK, upload_path(order.incoming, order.instance)) is not None
+    if is_admitted and verdict is not None:
+        take_over(side, order.incoming, order.instance, str(verdict.manifest_sha256), at=order.decided_at)
     # What was decided before is held already, or was taken over by another since.
     if state is State.DAMAGED and journal.state not in DECIDED and not is_shared(side.blobs, order):
         hold_upload(side, order, work.get(INSPECTION, Inspection))
@@ -101,7 +103,6 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
             by=BY_APP,
             at=parse_time(order.decided_at),
         )
-    verdict = work.find(VERDICT, VerdictNote)
     if verdict is not None and verdict.channel is not None:
         Turns(side.blobs, verdict.channel).leave(order.instance)
     return Decided()

@@ -5,7 +5,7 @@ is; or until the deadline, when they are put away as well. Whatever else is uplo
 from them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ from airgap.states import Kind, State
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.messages import read
-from function_app.ports import BlobStore, RowFilter, TargetSide
+from function_app.ports import BlobStore, JournalRow, TargetSide
 from function_app.storage.paths import WORK, closing_path, upload_path
 from function_app.target.wire import Closing, HeldUpload, Inspection, Upload
 
@@ -43,18 +43,26 @@ def held_upload(blobs: BlobStore, folder: str) -> HeldUpload | None:
 
 
 def is_shared(blobs: BlobStore, order: Upload) -> bool:
-    """Whether another import was admitted with what lies in the folder: it decides about it."""
+    """Whether another import was admitted with what lies in the folder, or holds it: it decides about it."""
     own = upload_path(order.incoming, order.instance)
+    held = held_upload(blobs, order.incoming)
+    if held is not None and held.closing.instance != order.instance:
+        return True
     return any(name != own for name in blobs.list_names(WORK, upload_path(order.incoming, "")))
 
 
-def take_over(side: TargetSide, folder: str, instance: str, *, at: str) -> None:
-    """Let an import that was admitted have what others hold in its folder.
+def take_over(side: TargetSide, folder: str, instance: str, manifest_sha256: str, *, at: str) -> None:
+    """Let an import that was admitted have what is held in its folder for the same bundle manifest.
 
-    From its admission on it decides about all that lies there.
+    What another bundle of this name holds stays held: whoever signs for one channel takes nothing from
+    another.
     """
     held = held_upload(side.blobs, folder)
     if held is None or held.closing.instance == instance:
+        return
+    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, held.closing.instance)
+    admitted = journal.newest(State.ADMITTED)
+    if admitted is None or admitted.facts["manifestSha256"] != manifest_sha256:
         return
     _supersede(side, held.closing.instance, instance, at=parse_time(at))
     side.blobs.delete(WORK, _path(folder))
@@ -66,9 +74,8 @@ def _supersede(side: TargetSide, held: str, instance: str | None, *, at: datetim
         journals.record(Kind.IMPORTS, held, State.SUPERSEDED, {"by": instance}, by=BY_APP, at=at)
 
 
-def end_lost_holds(side: TargetSide, now: datetime, *, at_most: int) -> None:
-    """Say of imports that are told as held, and hold nothing, that another has taken over."""
-    rows, _ = side.projection.page(Kind.IMPORTS, where=RowFilter(state=State.HELD), limit=at_most)
+def end_lost_holds(side: TargetSide, rows: Iterable[JournalRow], now: datetime) -> None:
+    """Say of those imports that are told as held, and hold nothing, that another has taken over."""
     journals = JournalStore(side.blobs, side.projection)
     for row in rows:
         journal = journals.read(Kind.IMPORTS, row.about)

@@ -4,7 +4,6 @@ Nothing here decides about a bundle. Each round is bounded; what it does not get
 """
 
 import asyncio
-import itertools
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,15 +17,15 @@ from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME
 from airgap.pipeline_runs import batch
-from airgap.states import DECIDED, Kind
+from airgap.states import DECIDED, Kind, State
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
-from function_app.journal.neglected import neglected_journals
+from function_app.journal.neglected import every_row, neglected_journals
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
-from function_app.ports import TargetSide
+from function_app.ports import RowFilter, TargetSide
 from function_app.signs_of_life import tell_of_round
 from function_app.storage.door import Door
 from function_app.storage.paths import CLOSING, INCOMING, UPLOADS, WORK
@@ -158,14 +157,15 @@ class Reconciler:
             lambda: list(end_holds(self.side, self.now, at_most=_AT_ONCE))
         ):
             _LOG.warning("import %s: nobody has sent its damaged parts again in time", closing.instance)
-        await asyncio.to_thread(end_lost_holds, self.side, self.now, at_most=_AT_ONCE)
+        held = await asyncio.to_thread(
+            lambda: list(every_row(self.side.projection, Kind.IMPORTS, RowFilter(state=State.HELD)))
+        )
+        await asyncio.to_thread(end_lost_holds, self.side, self._in_turn(held, _AT_ONCE), self.now)
 
     async def resume_closings(self) -> None:
         """Close what was decided and not closed, whoever decided it."""
-        names = await asyncio.to_thread(
-            lambda: list(itertools.islice(self.side.blobs.list_names(WORK, CLOSING), _AT_ONCE))
-        )
-        for name in names:
+        names = await asyncio.to_thread(lambda: list(self.side.blobs.list_names(WORK, CLOSING)))
+        for name in self._in_turn(names, _AT_ONCE):
             try:
                 await self._resume_closing(name)
             except UntrustedInputError as error:  # a note, or a journal, that this version cannot read

@@ -12,15 +12,16 @@ from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
 from airgap.policy import keyids_of
-from airgap.release import ReleasedBundle, ReleaseTally, VerifiedRelease, count_releases, verify_release
+from airgap.release import ReleasedBundle, ReleaseTally, VerifiedRelease, count_releases
 from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
+from function_app.durable.stopping import require_going
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import admitted_envelope, note_policy_version
-from function_app.target.judging import judge_bundle
+from function_app.target.judging import judge_bundle, require_undecided
 from function_app.target.wire import Cleared, Clearing, PostNote, ReleasesNote
 
 RELEASES = "releases"
@@ -58,8 +59,11 @@ def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refus
         ``RELEASE_EXPIRED``, saying what is missing, once the order's time is over.
 
     Raises:
-        UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found.
+        UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found; ``TRANSITION_REFUSED``: the work
+            was called off, or decided upon.
     """
+    require_going(side.blobs, order.instance)
+    require_undecided(side, order.instance)
     work = WorkFolder(side.blobs, order.instance)
     verdict = judge_bundle(side, order, admitted_envelope(side.blobs, order.envelope_sha256))
     note_policy_version(work, verdict)
@@ -96,13 +100,6 @@ def bundle_of(side: TargetSide, journal: Journal) -> ReleasedBundle | None:
     )
 
 
-def read_release(
-    side: TargetSide, envelope: bytes, *, bundle: ReleasedBundle, now: datetime
-) -> VerifiedRelease:
-    """Read a release that somebody brings; raises as :func:`policy_in_force` and :func:`verify_release`."""
-    return verify_release(envelope, bundle=bundle, policy=policy_in_force(side), now=now)
-
-
 def keep_release(
     side: TargetSide, journal: Journal, release: VerifiedRelease, *, by: str, now: datetime
 ) -> None:
@@ -128,7 +125,9 @@ def keep_release(
         raise PolicyRefusal(Code.TRANSITION_REFUSED, f"the import has come to this: {journal.state}")
     work = WorkFolder(side.blobs, journal.about)
     for keyid, envelope in new.items():
-        work.create(f"{_POSTED}{keyid}", PostNote(by=by, at=format_time(now)))
+        # One that is held decides nothing more: the upload that completes it is an import of its own.
+        if journal.state is not State.HELD:
+            work.create(f"{_POSTED}{keyid}", PostNote(by=by, at=format_time(now)))
         ledger.keep_release(sha256, keyid, envelope)
 
 

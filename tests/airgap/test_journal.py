@@ -248,6 +248,7 @@ def changed(entry: bytes, **members: Any) -> bytes:
         lambda chain: [*chain[:4], changed(chain[4], state="delivered")],
         lambda chain: [*chain[:4], changed(chain[4], state="waiting")],
         lambda chain: [*chain[:4], changed(chain[4], state="glorious")],
+        lambda chain: [changed(chain[0], kind="orders"), *chain[1:]],
         lambda chain: [*chain[:4], json.dumps(json.loads(chain[4]), indent=1).encode()],
         lambda chain: [*chain[:4], changed(chain[4], more=1)],
         lambda chain: [*chain[:4], b"{}"],
@@ -268,6 +269,7 @@ def changed(entry: bytes, **members: Any) -> bytes:
         "state skipped",
         "state of an import",
         "unknown state",
+        "unknown kind",
         "not canonical",
         "unknown member",
         "emptied object",
@@ -330,6 +332,9 @@ def test_facts_that_json_cannot_carry_are_refused(facts: Any) -> None:
         {"number": 0},
         {"number": True},
         {"number": 2},
+        {"number": 0, "previous_sha256": "0" * 64},
+        {"number": 1001, "previous_sha256": "0" * 64},
+        {"number": 2, "previous_sha256": "g" * 64},
         {"at": NOW.replace(tzinfo=None)},
         {"at": NOW.replace(microsecond=1)},
         {"by": ""},
@@ -345,6 +350,39 @@ def test_entry_that_makes_no_sense_cannot_be_built(change: dict[str, Any]) -> No
     entry = walked("requested").entries[0]
     with broken():
         replace(entry, **change)
+
+
+def test_entry_at_every_limit_is_built_and_read() -> None:
+    first = walked("requested").entries[0]
+    full = replace(first, by="x" * 128, facts={"x": ""})
+    full = replace(full, facts={"x": "x" * (64 * 1024 - len(full.to_bytes()))})
+    assert len(full.to_bytes()) == 64 * 1024
+    assert JournalEntry.from_bytes(full.to_bytes()) == full
+    with broken(Code.TOO_LARGE):
+        replace(full, facts={"x": f"{full.facts['x']}x"})
+    last = replace(first, number=1000, previous_sha256="0" * 64)
+    assert JournalEntry.from_bytes(last.to_bytes()) == last
+
+
+def test_entry_that_does_not_follow_is_told_with_what_is_before_it() -> None:
+    with broken() as refused:
+        Journal.read(Kind.TRANSFERS, ID, [changed(CHAIN[0], state="planned")])
+    assert "planned cannot follow nothing" in str(refused.value)
+    with broken() as refused:
+        Journal.read(Kind.TRANSFERS, ID, [CHAIN[0], changed(CHAIN[1], state="sealed")])
+    assert "sealed cannot follow requested" in str(refused.value)
+
+
+def test_journal_tells_its_first_entry_its_last_and_the_newest_of_a_state() -> None:
+    assert (empty().first, empty().last, empty().state) == (None, None, None)
+    assert empty().newest(State.PLANNED) is None
+    journal = walked("requested planned exporting hashing sealing sealed")
+    for receipt in ("a", "b"):
+        journal = go(journal, "damaged", {"receipt": receipt})
+    assert journal.first == journal.entries[0]
+    assert journal.newest(State.PLANNED) == journal.entries[1]
+    assert journal.newest(State.DAMAGED) == journal.last == journal.entries[7]
+    assert journal.newest(State.FAILED) is None
 
 
 def test_facts_are_a_copy_and_times_are_utc() -> None:

@@ -13,11 +13,14 @@ from airgap.checks import Check
 from airgap.errors import Code, ServiceError
 from airgap.receipt import Receipt, ReceiptVerdict
 from airgap.states import Kind
+from function_app.durable.stopping import stop
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
+from function_app.target.closing import record_decision
 from tests.bundles import CHANNEL, default_key, make_policy
 from tests.function_app.memory import START, MemoryChecks
 from tests.function_app.test_acceptance import changed_policy, revoke_the_key, with_policy
+from tests.function_app.test_closing import closing
 from tests.function_app.test_import import RECEIPT_KEY, Target, bundle_of
 from tests.function_app.test_releasing import ADA
 
@@ -208,3 +211,20 @@ def test_people_are_asked_after_the_checks_have_passed() -> None:
     assert [check.passed for check in receipt.checks] == [True]
     history = guarded.history()
     assert history.index("checking") < history.index("awaiting-release")
+
+
+def call_off(target: Target) -> None:
+    stop(target.blobs, IMPORT)
+
+
+def give_up(target: Target) -> None:
+    record_decision(target.side, closing(outcome="failed", code=Code.SERVICE_UNEXPECTED.name))
+
+
+@pytest.mark.parametrize("end", [call_off, give_up])
+def test_nobody_is_asked_about_an_import_that_was_called_off(end: Callable[[Target], None]) -> None:
+    guarded = Guarded(SCAN)
+    guarded.target.host.before["run_check"] = lambda: end(guarded.target)
+    assert guarded.target.receive(bundle_of())["code"] == Code.TRANSITION_REFUSED.name
+    assert guarded.checks.asked == []
+    assert guarded.target.pipelines.requests == {}

@@ -13,9 +13,9 @@ from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.target.import_status import describe
 from function_app.target.orchestrators import CLOSE_IMPORT
-from tests.bundles import TRANSFER_ID, Bundle, new_key
+from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, make_policy, new_key
 from tests.function_app.memory import START
-from tests.function_app.test_import import Target, bundle_of, flip
+from tests.function_app.test_import import POLICY, RECEIPT_KEY, Target, bundle_of, flip
 from tests.function_app.test_reconciling import TargetRound
 
 LONG_AFTER = datetime(2027, 1, 1, tzinfo=UTC)
@@ -126,3 +126,25 @@ def test_status_says_until_when_the_damaged_parts_are_waited_for() -> None:
     body = describe(journal_of(target, "import0001"))
     assert body["state"] == "held"
     assert body["heldUntil"] == "2026-12-23T09:00:00Z"
+
+
+def test_bundle_of_another_channel_takes_nothing_from_what_is_held_under_its_name() -> None:
+    """Whoever signs for one channel may give his bundle the name of another's."""
+    key = new_key()
+    policy = json.loads(POLICY)
+    other = json.loads(make_policy([key], receipt_keys=[RECEIPT_KEY], order="rising"))
+    policy["keys"] += [one for one in other["keys"] if one not in policy["keys"]]
+    policy["channels"]["other"] = other["channels"][CHANNEL]
+    target, bundle = Target(json.dumps(policy).encode()), bundle_of(blob_sizes=(5000, 600))
+    raw = push_damaged(target, bundle)
+    (hold,) = held(target)
+    rival = bundle_of(channel="other", keys=[key], blob_sizes=(5000, 600), seed=2)
+    rival_raw = target.upload(rival)
+    target.blobs.upload("incoming", f"{TRANSFER_ID}/001", flip(rival.blobs["001"], 7))
+    assert target.run(rival_raw, instance="importrival")["code"] == Code.PART_CORRUPT.name
+    assert held(target) == [hold]
+    assert journal_of(target, "import0001").state is State.HELD
+    assert journal_of(target, "importrival").state is State.QUARANTINED
+    assert target.upload(bundle) == raw
+    assert target.run(raw, instance="import0002")["outcome"] == "imported"
+    assert journal_of(target, "import0001").state is State.SUPERSEDED

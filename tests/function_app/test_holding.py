@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ from airgap.fields import format_time
 from airgap.ledger import LedgerEntry, VoidEntry
 from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy_chain import version_name
+from airgap.states import State
 from function_app.durable.outcomes import Pending
 from function_app.storage.ledger import Ledger
 from function_app.storage.turns import Turns
 from function_app.target import http_api
-from function_app.target.acceptance import take_turn
+from function_app.target.acceptance import take_turn, told_hold
 from function_app.target.admission import admit_bundle
 from function_app.target.wire import Judging, Turn
 from tests.airgap.test_override import with_overriders
@@ -329,3 +331,14 @@ def test_bundle_that_is_held_does_not_stand_before_one_that_break_glass_lets_pas
     permit(queue.target, fourth, Code.SEQUENCE_GAP, until=START + timedelta(days=20))
     assert queue.ask(fourth) == Turn()
     assert queue.ask(third) == Pending()
+
+
+def test_bundle_that_has_its_turn_is_told_as_held_no_more(queue: Queue) -> None:
+    waiting: Any = SimpleNamespace(state=State.WAITING, about="import0003")
+    queue.take(1)
+    third = queue.admit(3, previous_sha256=hashlib.sha256(b"2").hexdigest())
+    assert queue.ask(third) == Pending()
+    assert told_hold(queue.target.side, waiting) is not None
+    queue.take(2)
+    assert queue.ask(third) == Turn()
+    assert told_hold(queue.target.side, waiting) is None

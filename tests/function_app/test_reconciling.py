@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from airgap.envelope import Envelope
@@ -20,6 +21,7 @@ from function_app.source import reconciling as source_reconciling
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument
 from function_app.storage.door import SHARED_PLACES, Door
+from function_app.storage.paths import closing_path
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target import closing as target_closing
@@ -28,12 +30,14 @@ from function_app.target.closing import record_decision
 from function_app.target.custody import take_custody
 from function_app.target.importing import promote_blob, start_import_run
 from function_app.target.intake import start_import
+from function_app.target.orchestrators import closing_instance
 from function_app.target.proving import prove_artifacts
 from function_app.target.verifying import hash_staged_parts
-from function_app.target.wire import Closing
+from function_app.target.wire import Closing, HeldUpload
 from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID, new_key
 from tests.function_app.durable_client import DurableClient, RuntimeStatus, Status
 from tests.function_app.memory import START, Host, MemoryBlobs, make_source
+from tests.function_app.test_closing import closing
 from tests.function_app.test_import import Target, bundle_of
 
 ENDED = (RuntimeStatus.Completed, RuntimeStatus.Failed, RuntimeStatus.Terminated)
@@ -435,6 +439,36 @@ def test_one_part_of_a_round_that_fails_keeps_no_other_from_its_work(monkeypatch
     monkeypatch.setattr(scene.blobs, "list_names", away)
     scene.run()
     assert len(scene.client.started) == 1
+
+
+def test_closing_is_resumed_whatever_lies_before_it() -> None:
+    scene = TargetRound()
+    for number in range(250):
+        scene.blobs.put("work", f"closing/a{number:03d}.json", b'{"schema": 99}')
+    note = closing(instance="zimport", outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
+    scene.blobs.put("work", closing_path("zimport"), msgspec.json.encode(note))
+    for number in range(3):
+        scene.run(NOON + timedelta(minutes=5 * number))
+    assert scene.client.started == [closing_instance("zimport")]
+
+
+def test_hold_that_was_lost_is_told_whatever_is_held_before_it() -> None:
+    scene = TargetRound()
+    journals = JournalStore(scene.blobs, scene.target.side.projection)
+    states = (*(State.RECEIVED, State.ADMITTED, State.WAITING, State.DAMAGED), State.HELD)
+    for number in range(150):
+        instance = f"import{number:04d}"
+        for state in states:
+            at = START + timedelta(seconds=150 - number)
+            journals.record(Kind.IMPORTS, instance, state, {"incoming": instance}, by="app", at=at)
+        if number < 149:  # newest first: the last is the one that was lost
+            order = closing(incoming=instance, instance=instance, outcome="refused", code="PART_CORRUPT")
+            held = HeldUpload(closing=order, blobs=(), until="2027-01-01T00:00:00Z")
+            scene.blobs.put("work", f"held/{instance}.json", msgspec.json.encode(held))
+    for number in range(2):
+        scene.run(NOON + timedelta(minutes=5 * number))
+    assert scene.journal_state("import0149") is State.SUPERSEDED
+    assert scene.journal_state("import0000") is State.HELD
 
 
 # --- the source --------------------------------------------------------------------------------------------

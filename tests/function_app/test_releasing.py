@@ -15,17 +15,29 @@ import azure.functions as func
 import pytest
 
 from airgap.envelope import Envelope
-from airgap.errors import Code
+from airgap.errors import Code, UntrustedInputError
 from airgap.manifest import Tool
 from airgap.receipt import ReceiptVerdict
 from airgap.release import MAX_RELEASE_BYTES, ReleasedBundle, ReleaseStatement
 from airgap.states import Kind
+from function_app.durable.stopping import stop
 from function_app.journal.store import JournalStore
 from function_app.target import http_api
-from tests.bundles import AUDIENCE, CHANNEL, Bundle, SigningKey, default_key, make_policy, new_key
+from function_app.target.closing import record_decision
+from tests.bundles import (
+    AUDIENCE,
+    CHANNEL,
+    TRANSFER_ID,
+    Bundle,
+    SigningKey,
+    default_key,
+    make_policy,
+    new_key,
+)
 from tests.function_app.test_acceptance import with_policy
 from tests.function_app.test_caller import principal
-from tests.function_app.test_import import RECEIPT_KEY, Target, bundle_of
+from tests.function_app.test_closing import closing
+from tests.function_app.test_import import RECEIPT_KEY, Target, bundle_of, flip
 
 ADA, EVA = new_key(), new_key()
 POLICY = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], release_keys=[ADA, EVA], order="rising")
@@ -481,3 +493,53 @@ def test_other_methods_of_a_release_are_refused() -> None:
     request = func.HttpRequest(method="GET", url="https://app", params={}, route_params={}, body=b"")
     response = asyncio.run(http_api.refuse_release_method._function.get_user_function()(req=request))
     assert (response.status_code, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("is_given_up", [True, False])
+def test_releases_of_an_import_that_was_called_off_are_counted_no_more(
+    office: Office, is_given_up: object
+) -> None:
+    side, bundle = office.target.side, bundle_of()
+    given_up = closing(outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
+
+    def end() -> None:
+        if is_given_up:
+            record_decision(side, given_up)
+        else:
+            stop(side.blobs, IMPORT)
+
+    def both() -> None:
+        office.post(office.sign(bundle, ADA, EVA))
+        end()
+
+    outcome = office.receive(bundle, both)
+    assert outcome["code"] == Code.TRANSITION_REFUSED.name
+    office.assert_nothing_promoted()
+
+
+def test_policy_version_of_a_newer_tool_is_not_the_releasers_fault(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def newer(*_: Any) -> None:
+        raise UntrustedInputError(Code.NEWER_FORMAT, "trust-policy of version 2")
+
+    def post() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("function_app.storage.policies.follow", newer)
+            office.post(office.sign(bundle, ADA))
+
+    bundle = bundle_of()
+    office.receive(bundle, post)
+    ((status, answer),) = office.answers
+    assert (status, answer["code"]) == (500, Code.NEWER_FORMAT.name)
+
+
+def test_release_of_an_upload_that_is_held_leaves_nothing_behind(office: Office) -> None:
+    target, bundle = office.target, bundle_of()
+    raw = target.upload(bundle)
+    target.blobs.upload("incoming", f"{TRANSFER_ID}/001", flip(bundle.blobs["001"], 7))
+    assert target.run(raw)["code"] == Code.PART_CORRUPT.name
+    before = target.blobs.names("work")
+    assert office.post(office.sign(bundle, ADA))[0] == 200
+    assert len(office.kept()) == 1
+    assert target.blobs.names("work") == before

@@ -7,6 +7,7 @@ import pytest
 
 from airgap.errors import Code
 from airgap.receipt import ReceiptVerdict
+from function_app.durable.stopping import stop
 from function_app.messages import dump
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.target.wire import Upload
@@ -377,3 +378,12 @@ def test_run_is_noted_before_it_runs_and_may_report_with_the_staging_registrys_n
 
     target.pipelines.work = work
     assert target.run(raw)["outcome"] == "imported"
+
+
+def test_staging_registry_is_not_looked_through_for_an_import_that_was_called_off() -> None:
+    target = StagedTarget()
+    target.host.before["prove_staged"] = lambda: stop(target.blobs, "import0001")
+    target.staging.resolve = None  # type: ignore[assignment, method-assign]  # nobody may ask
+    assert target.receive(bundle_of())["code"] == Code.TRANSITION_REFUSED.name
+    assert target.real == set()
+    assert target.is_tidy

@@ -1,5 +1,6 @@
 """What Azure's resource providers answer, and the local cloud as they do."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -26,7 +27,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(
         registry_id=f"{GROUP}/providers/Microsoft.ContainerRegistry/registries/contoso",
         group_id=GROUP,
-        folder=tmp_path,
+        folder=tmp_path / "cloud",
         ca=CertificateAuthority.create(tmp_path / "ca"),
         behaviour=Behaviour(),
     )
@@ -58,3 +59,22 @@ def test_sas_is_good_for_what_was_asked(machine: Machine) -> None:
 def test_sas_that_azure_would_not_make_is_not_made(machine: Machine, changed: dict[str, str]) -> None:
     with pytest.raises(ArmError):
         sas(machine, **changed)
+
+
+def test_registry_spelled_with_capitals_has_its_content_after_a_restart(machine: Machine) -> None:
+    registry_id = f"{GROUP}/providers/Microsoft.ContainerRegistry/registries/ContosoStaging"
+
+    def places() -> tuple[set[str], str]:
+        folders = {path.name for path in machine._folder.iterdir()}
+        return folders, machine.registries[registry_id.lower()].login_server
+
+    async def restart() -> None:
+        await machine.start()
+        await machine._start_registry(registry_id)
+        before = places()
+        await machine.stop()
+        await machine.start()
+        assert places() == before
+        await machine.close()
+
+    asyncio.run(restart())

@@ -1,35 +1,36 @@
 """``python -m tests.mutation [MODULE…]``: runs the concerned tests on every mutant; exit 1 if one survives.
 
-Each mutant is a process forked from this one, which has imported the libraries but nothing that is judged.
-The changed module is given to it by an import hook, so that no file is written. Modules and tests are looked
-for below the working folder. Survivors are the changes that no test noticed; those of
-:data:`~tests.mutation.equivalent.EQUIVALENT` are expected, and an entry there that matches no survivor
-is told as well: what it excuses is noticed now, or was rewritten.
+Most are judged in a fork of a session that has gathered the tests (:mod:`~tests.mutation.session`). What none
+of those notices is judged by all the tests, in a process forked from this one, which has imported the
+libraries but nothing that is judged; the changed module is given to it by an import hook, so that no file is
+written. Modules and tests are looked for below the working folder. Survivors are the changes that no test
+noticed; those of :data:`~tests.mutation.equivalent.EQUIVALENT` are expected, and an entry there that matches
+no survivor is told as well: what it excuses is noticed now, or was rewritten.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import multiprocessing
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
 
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.session import CONTEXT, OPTIONS, TIMES_UNCHANGED, judge_in_place, quiet
 
 ROOT = Path.cwd()
 DEFAULT = (
@@ -69,18 +70,7 @@ LIBRARIES = (
     "azure.storage.blob",
     "azurefunctions.extensions.bindings.blob",
 )
-UNCHANGED_LIMIT_S = 900
-"""For the tests without a change: a machine may be busy."""
-
-TIMES_UNCHANGED = 4
-"""So much longer than without a change the tests of a mutant may take: one that makes a loop endless is
-noticed by that."""
-
 SURVIVED = 0
-_OPTIONS = (
-    *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
-    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of libraries that are loaded before
-)
 TESTS: Mapping[str, tuple[str, ...]] = {
     "function_app/source": (
         *("tests/function_app/test_export.py", "tests/function_app/test_http_api.py"),
@@ -101,13 +91,23 @@ TESTS: Mapping[str, tuple[str, ...]] = {
 """The concerned tests of a module, or of a folder's, besides those in a file of the module's name."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What came out of the mutants of one module."""
+
+    mutants: int = 0
+    equivalent: int = 0
+    wrong: int = 0
+    """Survivors that are not listed, and what is listed for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class MutantLoader(MetaPathFinder, Loader):
-    """Gives one module of the project with other source."""
+    """Gives one module of the project with other code."""
 
     name: str
     path: Path
-    source: str
+    code: CodeType
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         """The module's own place, if it is the one."""
@@ -115,9 +115,9 @@ class MutantLoader(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, origin=str(self.path)) if fullname == self.name else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the other source."""
+        """Run the other code."""
         module.__file__ = str(self.path)
-        exec(compile(self.source, str(self.path), "exec"), module.__dict__)  # noqa: S102 - that is the point
+        exec(self.code, module.__dict__)  # noqa: S102 - that is the point
 
 
 def tests_of(module: str) -> tuple[str, ...]:
@@ -130,26 +130,24 @@ def tests_of(module: str) -> tuple[str, ...]:
 
 
 def judge(module: str, mutant: Mutant) -> None:
-    """In a process of its own: run the tests on the mutant; the exit code is pytest's."""
+    """In a process of its own: run all the tests on the mutant; the exit code is pytest's."""
     os.chdir(ROOT)
     name = module.removesuffix(".py").replace("/", ".")
-    sys.meta_path.insert(0, MutantLoader(name, ROOT / module, mutant.source))
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        code = pytest.main([*_OPTIONS, *tests_of(module)])
-    os._exit(int(code))
+    sys.meta_path.insert(0, MutantLoader(name, ROOT / module, mutant.code))
+    quiet()
+    os._exit(int(pytest.main(["-x", *OPTIONS, *tests_of(module)])))
 
 
 def survivors(
-    module: str, candidates: Sequence[Mutant], *, processes: int, limit_s: float = UNCHANGED_LIMIT_S
+    module: str, candidates: Sequence[Mutant], *, processes: int, limit_s: float
 ) -> Iterator[Mutant]:
     """The mutants that no test noticed, in the order of their lines."""
-    context = multiprocessing.get_context("fork")
     waiting, running = list(reversed(candidates)), dict[Any, tuple[ForkProcess, Mutant, float]]()
     found = []
     while waiting or running:
         while waiting and len(running) < processes:
             mutant = waiting.pop()
-            process = context.Process(target=judge, args=(module, mutant))
+            process = CONTEXT.Process(target=judge, args=(module, mutant))
             process.start()
             running[process.sentinel] = process, mutant, time.monotonic()
         wait(running, timeout=1)
@@ -163,40 +161,57 @@ def survivors(
     yield from sorted(found, key=candidates.index)
 
 
-def check(module: str, *, processes: int) -> int:
-    """Judge all mutants of one module; returns how many things are wrong."""
-    source = (ROOT / module).read_text(encoding="utf-8")
-    unchanged, started = Mutant(where="", line=0, before="", after="", source=source), time.monotonic()
-    if list(survivors(module, [unchanged], processes=1)) != [unchanged]:
-        print(f"{module}: its tests fail without any change: {', '.join(tests_of(module))}")
-        return 1
-    limit_s = TIMES_UNCHANGED * processes * (time.monotonic() - started)
-    candidates, started = list(mutants(source)), time.monotonic()
-    survived = list(survivors(module, candidates, processes=processes, limit_s=limit_s))
+def check(module: str, *, processes: int) -> Score:
+    """Judge all mutants of one module, and say what is wrong with its tests."""
+    path = ROOT / module
+    candidates, started = list(mutants(path.read_text(encoding="utf-8"), str(path))), cpu_s()
+    try:
+        found = judge_in_place(path, candidates, tests_of(module), processes=processes)
+    except ValueError as error:
+        print(f"{module}: {error}")
+        return Score(wrong=1)
+    left = [mutant for number, mutant in enumerate(candidates) if number not in found.noticed]
+    limit_s = TIMES_UNCHANGED * processes * found.unchanged_s
+    survived = list(survivors(module, left, processes=processes, limit_s=limit_s))
     excused = EQUIVALENT.get(module, {})
     unexcused = [mutant for mutant in survived if mutant.change not in excused]
     stale = sorted(excused.keys() - {mutant.change for mutant in survived})
     print(
         f"{module}: {len(candidates)} mutants, {len(survived)} survived, {len(survived) - len(unexcused)} of "
-        f"them equivalent, {time.monotonic() - started:.0f} s"
+        f"them equivalent; {len(left)} judged by all the tests; {cpu_s() - started:.0f} s of a processor",
+        flush=True,
     )
     for mutant in unexcused:
         print(f"  SURVIVED line {mutant.line} of {mutant.where or 'the module'}:")
         print(f"    {mutant.before}\n    {mutant.after}")
     for change in stale:
         print(f"  listed as equivalent, but noticed or gone: {change}")
-    return len(unexcused) + len(stale)
+    return Score(
+        mutants=len(candidates), equivalent=len(survived) - len(unexcused), wrong=len(unexcused) + len(stale)
+    )
+
+
+def cpu_s() -> float:
+    """Seconds of a processor that this process and those it has waited for have taken."""
+    own, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + theirs.ru_utime + theirs.ru_stime
 
 
 def main() -> int:
-    """Parse the command line and judge the modules."""
+    """Parse the command line, judge the modules, and print the score of all."""
     parser = argparse.ArgumentParser(prog="./dev mutate", description=str(__doc__).splitlines()[0])
     parser.add_argument("modules", nargs="*", default=DEFAULT, metavar="MODULE")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     for library in LIBRARIES:
         importlib.import_module(library)
-    wrong = sum(check(module, processes=arguments.processes) for module in arguments.modules)
+    scores = [check(module, processes=arguments.processes) for module in arguments.modules]
+    judged, equivalent = sum(one.mutants for one in scores), sum(one.equivalent for one in scores)
+    wrong = sum(one.wrong for one in scores)
+    print(
+        f"In all: {judged} mutants of {len(scores)} modules, {equivalent} of them equivalent; "
+        f"wrong: {wrong}; {cpu_s():.0f} s of a processor"
+    )
     return 1 if wrong else 0
 
 

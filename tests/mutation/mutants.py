@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
+from types import CodeType
 from typing import Any
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
@@ -43,6 +44,10 @@ class Mutant:
     """What is changed, with some of the line round it, as ``ast.unparse`` writes it."""
     after: str
     source: str
+    code: CodeType
+    """The changed module, compiled; what is not changed has the lines of the file."""
+    span: range
+    """The lines of the file of which some are reached where the change is."""
 
     @property
     def change(self) -> str:
@@ -60,6 +65,7 @@ class _Place:
     field: str
     index: int | None
     node: ast.AST
+    span: range
 
     def put(self, node: ast.AST) -> None:
         """Hang another node there."""
@@ -69,34 +75,55 @@ class _Place:
             getattr(self.holder, self.field)[self.index] = node
 
 
-def mutants(source: str) -> Iterator[Mutant]:
+def mutants(source: str, path: str = "<module>") -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its lines."""
     tree = ast.parse(source)
     unchanged = ast.unparse(tree)
-    for place in _places(tree, "", 1):
+    for place in _places(tree, "", range(1, 2)):
         for other in _alternatives(place):
             place.put(other)
             changed = ast.unparse(ast.fix_missing_locations(tree))
             before, after = _first_difference(unchanged, changed)
-            yield Mutant(where=place.where, line=place.line, before=before, after=after, source=changed)
+            yield Mutant(
+                where=place.where,
+                line=place.line,
+                before=before,
+                after=after,
+                source=changed,
+                code=compile(tree, path, "exec", dont_inherit=True),
+                span=place.span,
+            )
         place.put(place.node)
 
 
-def _places(holder: ast.AST, where: str, line: int) -> Iterator[_Place]:
+def _places(holder: ast.AST, where: str, around: range) -> Iterator[_Place]:
     """Every node below ``holder``, but for messages: what is said, and how, decides nothing."""
     for field, value in ast.iter_fields(holder):
         nodes: Any = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, node in nodes:
             if field in _LEFT_OUT or not isinstance(node, ast.AST) or isinstance(node, ast.JoinedStr):
                 continue
-            at = getattr(node, "lineno", line)
-            yield _Place(where=where, line=at, holder=holder, field=field, index=index, node=node)
+            span = _span(holder, node, around)
+            line = getattr(node, "lineno", around.start)
+            yield _Place(
+                where=where, line=line, holder=holder, field=field, index=index, node=node, span=span
+            )
             if isinstance(node, ast.Raise) or _is_refusal(node):
                 continue
             inside = where
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 inside = f"{where}.{node.name}".lstrip(".")
-            yield from _places(node, inside, at)
+            yield from _places(node, inside, span)
+
+
+def _span(holder: ast.AST, node: ast.AST, around: range) -> range:
+    """The lines of a simple statement, whole, or of what is evaluated at the head of a compound one."""
+    if isinstance(holder, (ast.expr, ast.stmt)) and not hasattr(holder, "body"):
+        return around
+    if not isinstance(node, (ast.expr, ast.stmt)):
+        return around
+    head = getattr(node, "test", node)
+    return range(head.lineno, (head.end_lineno or head.lineno) + 1)
 
 
 def _is_refusal(node: ast.AST) -> bool:
