@@ -4,9 +4,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.costs import (
+    pytest_runtest_protocol,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 from tests.required import pytest_make_collect_report, pytest_runtest_makereport
 
-__all__ = ["pytest_collection_modifyitems", "pytest_make_collect_report", "pytest_runtest_makereport"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_make_collect_report",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 LONG = ("e2e", "portable", "faults", "functions_host", "offline_mover", "local_cloud")
 """Folders whose files take long: begun last, one of them would keep one process busy after all others."""
