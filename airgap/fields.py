@@ -32,7 +32,7 @@ MAX_NOTE_CHARACTERS = 500
 """Of a text for a person; an error's own text is no longer (:class:`airgap.errors.AirgapError`)."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z")
 
 
 class FieldReader:
@@ -159,9 +159,11 @@ class FieldReader:
 
 def parse_time(text: str) -> datetime:
     """``2026-01-31T08:00:00Z`` as an aware UTC time; ``ValueError`` for anything else."""
-    if not _TIME.fullmatch(text):
+    match = _TIME.fullmatch(text)
+    if match is None:
         raise ValueError("not of the form YYYY-MM-DDTHH:MM:SSZ")
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    year, month, day, hour, minute, second = map(int, match.groups())
+    return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 
 
 def format_time(moment: datetime) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -68,6 +68,8 @@ class JournalEntry:
     by: str
     facts: Mapping[str, Any]
     previous_sha256: str | None
+    _raw: bytes = field(init=False, repr=False, compare=False)
+    """What it is written as, made once: every reading of a chain asks for it several times."""
 
     def __post_init__(self) -> None:
         _READ.text(self.about, "id", pattern=_pattern_of(self.kind))
@@ -82,7 +84,8 @@ class JournalEntry:
             _READ.refuse("previousSha256", "null for the first entry, and for no other")
         _READ.optional_text(self.previous_sha256, "previousSha256", pattern=fields.SHA256_HEX)
         object.__setattr__(self, "facts", plain_facts(self.facts))
-        if (size_bytes := len(self.to_bytes())) > MAX_ENTRY_BYTES:
+        object.__setattr__(self, "_raw", self._written())
+        if (size_bytes := len(self._raw)) > MAX_ENTRY_BYTES:
             raise UntrustedInputError(
                 Code.TOO_LARGE, f"journal entry of {size_bytes} bytes, at most {MAX_ENTRY_BYTES} allowed"
             )
@@ -99,6 +102,9 @@ class JournalEntry:
 
     def to_bytes(self) -> bytes:
         """The entry as canonical JSON (RFC 8785)."""
+        return self._raw
+
+    def _written(self) -> bytes:
         return dump_canonical(
             {
                 "schema": SCHEMA,
@@ -304,7 +310,7 @@ def _pattern_of(kind: Kind) -> re.Pattern[str]:
 
 
 def _member(kinds: type[E], raw: Any, where: str) -> E:
-    found = next((member for member in kinds if member.value == raw), None)
-    if found is None:
+    try:
+        return kinds(raw)
+    except ValueError:
         _READ.refuse(where, f"not one of {', '.join(kinds)}")
-    return found
