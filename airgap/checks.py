@@ -24,7 +24,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 """Of a check, as the target's settings call it."""
 
 _MAX_SCANNER_CHARACTERS = 128
-_VERDICTS = {"pass": True, "fail": False}
+_VERDICTS = {"pass": None, "fail": Code.CHECK_FAILED}
 _READ = fields.FieldReader(Code.CHECK_MALFORMED)
 
 
@@ -72,16 +72,21 @@ class CheckAnswer:
     """What a check says of exactly what it was asked about.
 
     Args:
-        passed: whether it has no objection.
+        code: what a bundle is refused for by it; ``None``: it has no objection.
         detail: for a person, at most 500 characters.
         scanner: what looked, by the answer's own word, such as its name and version.
         sha256: hex, of the answer's bytes.
     """
 
-    passed: bool
+    code: Code | None
     detail: str
     scanner: str
     sha256: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether it has no objection."""
+        return self.code is None
 
     @classmethod
     def from_bytes(cls, raw: bytes, question: CheckQuestion) -> Self:
@@ -102,7 +107,7 @@ class CheckAnswer:
         if type(verdict) is not str or verdict not in _VERDICTS:
             _READ.refuse("verdict", f"neither {' nor '.join(_VERDICTS)}")
         return cls(
-            passed=_VERDICTS[verdict],
+            code=_VERDICTS[verdict],
             detail=_READ.note(members["detail"], "detail"),
             scanner=_READ.text(members["scanner"], "scanner", limit=_MAX_SCANNER_CHARACTERS),
             sha256=hashlib.sha256(raw).hexdigest(),
@@ -146,14 +151,42 @@ class Check:
             return cls(name=value["name"], url=value["url"], scope=value["scope"])
 
 
-def read_checks(raw: bytes) -> tuple[Check, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanCheck:
+    """A check that asks nobody: the storage's own scanner writes beside each copy what it has found.
+
+    Raises:
+        UntrustedInputError: ``CHECK_MALFORMED``, naming the member.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        _READ.text(self.name, "name", pattern=NAME)
+
+
+_DEFENDER = "defenderForStorage"
+"""The kind of a :class:`ScanCheck`; see :mod:`airgap.malware_scan`."""
+
+
+def _read_check(raw: Any, where: str) -> Check | ScanCheck:
+    if type(raw) is not dict or "kind" not in raw:
+        return Check.from_json(raw, where)
+    value = _READ.members(raw, where, "name", "kind")
+    if value["kind"] != _DEFENDER:
+        _READ.refuse(f"{where}.kind", f"not {_DEFENDER}")
+    with _READ.within(where):
+        return ScanCheck(name=value["name"])
+
+
+def read_checks(raw: bytes) -> tuple[Check | ScanCheck, ...]:
     """The setting ``CHECKS``: an array of at most ten checks, each of another name.
 
     Raises:
         UntrustedInputError: ``CHECK_MALFORMED``: it is something else; ``TOO_LARGE``: over 64 KiB.
     """
     value = load_strict(raw, max_bytes=MAX_ANSWER_BYTES, code=Code.CHECK_MALFORMED)
-    checks = _READ.items(value, "checks", Check.from_json, most=MAX_CHECKS)
+    checks = _READ.items(value, "checks", _read_check, most=MAX_CHECKS)
     if len({check.name for check in checks}) != len(checks):
         raise UntrustedInputError(Code.CHECK_MALFORMED, "checks: two have the same name")
     return checks

@@ -222,6 +222,11 @@ class Code(Enum):
         False,
         "Look at what the check has found, at the source; order a new transfer without it.",
     )
+    NOT_SCANNED = (
+        68,
+        False,
+        "The storage's scanner did not look into a blob: order smaller transfers, or check it otherwise.",
+    )
 
     # the medium is at fault
     MEDIA_FULL = (70, False, "Free space on the volume or use a larger one, then run the command again.")

@@ -118,6 +118,12 @@ class BlobStore(Hashable, Protocol):
                 that cannot be read, such as an archived one.
         """
 
+    def tags(self, container: str, name: str) -> Mapping[str, str] | None:
+        """The index tags of a blob as it is now; ``None`` if there is no such blob.
+
+        Writing them changes no ETag. A copy has none of its source's, and what is written anew has none.
+        """
+
     def set_content_md5(self, container: str, name: str, content_md5: str, *, etag: str) -> str:
         """Set the ``Content-MD5`` property (base64) of a blob in the state ``etag``; returns its new ETag.
 

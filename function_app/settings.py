@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import airgap
 from airgap import parts
-from airgap.checks import Check, read_checks
+from airgap.checks import Check, ScanCheck, read_checks
 from airgap.errors import AirgapError, Code, OperatorError, UntrustedInputError
 from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.ledger import Floor
@@ -209,7 +209,7 @@ class TargetSettings(Settings):
     """How long people have to release a bundle, from when it was verified."""
     staging_login_server: str | None
     staging_resource_id: str | None
-    checks: tuple[Check, ...]
+    checks: tuple[Check | ScanCheck, ...]
     """What is asked about a verified bundle before it is imported, one after the other."""
     check_timeout_s: int
     """How long they have to answer, all of them."""
@@ -329,14 +329,14 @@ class _Reader:
         except UntrustedInputError as error:
             refuse(name, error.detail)
 
-    def checks(self, name: str) -> tuple[Check, ...]:
-        """An array of ``{"name", "url", "scope"}``, each with an https URL."""
+    def checks(self, name: str) -> tuple[Check | ScanCheck, ...]:
+        """An array of ``{"name", "url", "scope"}``, each with an https URL, or ``{"name", "kind"}``."""
         value = (self.optional(name) or "[]").encode("utf-8", "surrogatepass")
         try:
             checks = read_checks(value)
         except UntrustedInputError as error:
             refuse(name, error.detail)
-        for check in checks:
+        for check in (one for one in checks if isinstance(one, Check)):
             _require_https(f"{name}, {check.name}", check.url)
         return checks
 
@@ -386,7 +386,7 @@ class _Surveyor(_Reader):
     def floors(self, name: str) -> dict[str, Floor]:
         return dict(self._or({}, super().floors, name))
 
-    def checks(self, name: str) -> tuple[Check, ...]:
+    def checks(self, name: str) -> tuple[Check | ScanCheck, ...]:
         return tuple(self._or((), super().checks, name))
 
     def policy(self, name: str) -> TrustPolicy:

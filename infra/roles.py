@@ -70,6 +70,11 @@ OWN: Mapping[str, OwnRole] = {
         ("Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/sign/action"),
         "decrypting, wrapping and unwrapping",
     ),
+    "tagReader": OwnRole(
+        (),
+        (f"{_BLOBS}/tags/read",),
+        "writing tags, and everything else with the blobs of the container: the app is then to be believed",
+    ),
     "pipelineRunner": OwnRole(
         (
             *(f"{_RUNS}/read", f"{_RUNS}/write", f"{_RUNS}/operationStatuses/read"),
@@ -97,9 +102,20 @@ def rows() -> list[dict[str, Any]]:
     return found
 
 
-def expected(side: str, *, access: str, app_roles: str, import_way: str = "direct") -> set[Grant]:
+def expected(
+    side: str,
+    *,
+    access: str,
+    app_roles: str,
+    import_way: str = "direct",
+    malware_scanning: str = "none",
+) -> set[Grant]:
     """What is granted at a side, and nothing else."""
-    chosen = {"storageAccessMode": access, "importWay": import_way}
+    chosen = {
+        "storageAccessMode": access,
+        "importWay": import_way,
+        "malwareScanning": malware_scanning,
+    }
     return {
         Grant(
             row["identity"].removeprefix(f"{side} "),

@@ -81,12 +81,21 @@ param heldUploadDays int = 30
 param releaseTimeoutSeconds int = 604800
 @description('Services that look at a verified bundle before it is imported: [{ name, url, scope }].')
 param checks array = []
+@description('Who scans the copies of a verified bundle for malware before it is imported.')
+@allowed(['none', 'defender'])
+param malwareScanning string = 'none'
+@description('With defender: so many GB are scanned in a month, and what comes after waits, then is not imported.')
+@minValue(10)
+@maxValue(1000000)
+param malwareScanningCapGb int = 5000
 @description('How long they have to answer, all of them.')
 @minValue(60)
 @maxValue(1209600)
 param checkTimeoutSeconds int = 86400
 
 var pipelineName = 'airgap01'
+var isScanned = malwareScanning == 'defender'
+var allChecks = concat(isScanned ? [{ name: 'malware', kind: 'defenderForStorage' }] : [], checks)
 var isStaged = importWay == 'staged'
 var isBySas = storageAccessMode == 'SasToken'
 var hasOwnIdentity = pipelineIdentity == 'UserAssigned'
@@ -172,6 +181,20 @@ module appOnStaging 'modules/staging-roles.bicep' = if (isStaged) {
   dependsOn: [foundation]
 }
 
+module scanning 'modules/malware-scanning.bicep' = if (isScanned) {
+  name: 'malware-scanning'
+  params: {
+    prefix: prefix
+    accountName: '${prefix}transfer'
+    container: 'staging'
+    others: ['incoming/', 'transfer/', 'quarantine/', 'receipts/', 'ledger/', 'work/', 'journal/', 'custody/', 'policy/']
+    capGbPerMonth: malwareScanningCapGb
+    principalId: appIdentity.properties.principalId
+    appRoles: appRoles
+  }
+  dependsOn: [foundation]
+}
+
 module pipelineByIdentity 'modules/import-pipeline-identity.bicep' = if (!isBySas) {
   name: '${prefix}-pipeline-identity'
   scope: resourceGroup(registryResourceGroup)
@@ -237,7 +260,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       CALLERS: callers
       HELD_UPLOAD_DAYS: string(heldUploadDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
-      CHECKS: empty(checks) ? '' : string(checks)
+      CHECKS: empty(allChecks) ? '' : string(allChecks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
@@ -272,7 +295,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       CALLERS: callers
       HELD_UPLOAD_DAYS: string(heldUploadDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
-      CHECKS: empty(checks) ? '' : string(checks)
+      CHECKS: empty(allChecks) ? '' : string(allChecks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint

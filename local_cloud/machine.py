@@ -25,6 +25,7 @@ from local_cloud.app_service import AppService
 from local_cloud.azurite import Azurite
 from local_cloud.identity import identity_app
 from local_cloud.key_vault import Curve, KeyVault, Permission
+from local_cloud.malware_scanner import MalwareScanner
 from local_cloud.pki import CertificateAuthority
 from local_cloud.registry import Registry
 from local_cloud.registry import access as registry_access
@@ -144,6 +145,8 @@ class Machine:
         )
         self._accounts: dict[str, StorageAccount] = {}
         self._front: StorageFront | None = None
+        self.malware_scanner: MalwareScanner | None = None
+        """Defender for Storage, once it is deployed for an account."""
         self._vault_id = self._site_id = ""
         self._app_identity: ManagedIdentity | None = None
         self._clients: dict[str, BlobServiceClient] = {}
@@ -204,6 +207,8 @@ class Machine:
             await self._start_registry(registry_id)
         if self._accounts:
             await self._start_storage()
+        if self.malware_scanner:
+            self.malware_scanner.start()
         if "vault" in self._ports:
             await self._start_vault()
         if self._app_identity:
@@ -213,6 +218,8 @@ class Machine:
     async def stop(self) -> None:
         """Stop everything that answers."""
         await self._deployments.settle()
+        if self.malware_scanner:
+            await asyncio.to_thread(self.malware_scanner.stop)
         while self._servers:
             await self._servers.popitem()[1].close()
         if self._front:
@@ -352,6 +359,7 @@ class Machine:
             _STORAGE: self._make_account,
             _CONTAINERS: self._make_container,
             f"{_CONTAINERS}/immutabilityPolicies": self._make_immutability_policy,
+            "Microsoft.Security/defenderForStorageSettings": self._make_scanner,
             f"{_STORAGE}/queueServices/queues": self._make_queue,
             f"{_STORAGE}/tableServices/tables": self._make_table,
             "Microsoft.Authorization/roleAssignments": self._assign,
@@ -430,6 +438,15 @@ class Machine:
             allows_appends=resource.properties["allowProtectedAppendWrites"],
         )
         return {"properties": {"state": "Unlocked"}}
+
+    def _make_scanner(self, resource: Resource) -> Mapping[str, Any]:
+        account = (resource.scope or "").rpartition("/")[2]
+        on_upload = resource.properties["malwareScanning"]["onUpload"]
+        if self.malware_scanner is None:
+            self.malware_scanner = MalwareScanner(lambda: self.azurite.of(account), excluded=())
+        self.malware_scanner.excluded = tuple(on_upload["filters"]["excludeBlobsWithPrefix"])
+        self.malware_scanner.start()
+        return {}
 
     def _make_queue(self, resource: Resource) -> Mapping[str, Any]:
         self._account(resource).ensure_queue(resource.name.rpartition("/")[2])

@@ -226,6 +226,16 @@ class AzureBlobs:
             )
         return found
 
+    def tags(self, container: str, name: str) -> Mapping[str, str] | None:
+        """See the port."""
+        with service_errors(f"tags of {container}/{name}"):
+            try:
+                return self._client(container, name).get_blob_tags()
+            except HttpResponseError as error:
+                if _is_missing_blob(error):
+                    return None
+                raise
+
     def set_content_md5(self, container: str, name: str, content_md5: str, *, etag: str) -> str:
         """See the port."""
         settings = ContentSettings(content_md5=bytearray(base64.b64decode(content_md5)))

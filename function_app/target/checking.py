@@ -1,8 +1,9 @@
 """Target: services of its own look at a verified bundle before it is imported; no answer is no pass."""
 
-from airgap.checks import Check, CheckAnswer, CheckedBlob, CheckQuestion
+from airgap.checks import Check, CheckAnswer, CheckedBlob, CheckQuestion, ScanCheck
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
+from airgap.malware_scan import ScannedCopy, judge_scan
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.ports import TargetSide
@@ -23,10 +24,12 @@ def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused 
     copies is none, and so is silence.
 
     Returns:
-        ``CHECK_FAILED``: it has found something; ``CHECK_UNAVAILABLE``: it has not answered when the order's
-        time is over, or is not among the settings any more.
+        ``CHECK_FAILED``: it has found something; ``NOT_SCANNED``: the storage's scanner could not look into a
+        copy; ``CHECK_UNAVAILABLE``: there is no answer when the order's time is over, or the check is not
+        among the settings any more.
 
     Raises:
+        UntrustedInputError: ``BLOB_CHANGED``: what the storage's scanner has looked at is no copy of ours.
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off, or decided upon.
     """
     require_going(side.blobs, order.instance)
@@ -41,21 +44,48 @@ def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused 
             return Pending()
         work.create(name, _note(order, answer, reason))
         noted = work.get(name, CheckNote)
-    if noted.passed:
+    if noted.code is None:
         return Checked(scanner=noted.scanner, answer_sha256=noted.answer_sha256)
-    code = Code.CHECK_UNAVAILABLE if noted.answer_sha256 is None else Code.CHECK_FAILED
-    return ending(code, f"{order.check}: {noted.detail}")
+    return ending(Code[noted.code], f"{order.check}: {noted.detail}")
 
 
 def _ask(side: TargetSide, work: WorkFolder, order: Checking) -> tuple[CheckAnswer | None, str]:
     """The answer, or why there is none."""
-    check = next((one for one in side.settings.checks if one.name == order.check), None)
-    if check is None:
-        return None, "not among the settings any more"
-    try:
-        return _answer(side, check, _question(side, work, order))
-    except (ServiceError, UntrustedInputError) as error:
-        return None, _told(error)
+    match next((one for one in side.settings.checks if one.name == order.check), None):
+        case None:
+            return None, "not among the settings any more"
+        case ScanCheck():
+            return _scanned(side, work)
+        case check:
+            try:
+                return _answer(side, check, _question(side, work, order))
+            except (ServiceError, UntrustedInputError) as error:
+                return None, _told(error)
+
+
+def _scanned(side: TargetSide, work: WorkFolder) -> tuple[CheckAnswer | None, str]:
+    """What the storage's own scanner has written beside the copies that were hashed."""
+    inspection = work.get(INSPECTION, Inspection)
+    copies = []
+    for blob in inspection.blobs:
+        path = staged_path(inspection, blob.name)
+        try:
+            tags, found = side.blobs.tags(STAGING, path), side.blobs.stat(STAGING, path)
+        except ServiceError as error:
+            return None, _told(error)
+        # Asked last: an ETag never comes back, so that the tags are of the state that was hashed.
+        if tags is None or found is None or found.etag != staged_etag(work, blob.name):
+            raise UntrustedInputError(Code.BLOB_CHANGED, f"{STAGING}/{path} is not the copy that was hashed")
+        copies.append(
+            ScannedCopy(
+                name=blob.name,
+                etag=found.etag,
+                size_bytes=found.size_bytes,
+                copied_at=found.last_modified,
+                tags=tags,
+            )
+        )
+    return judge_scan(copies)
 
 
 def _answer(side: TargetSide, check: Check, question: CheckQuestion) -> tuple[CheckAnswer | None, str]:
@@ -90,10 +120,18 @@ def _question(side: TargetSide, work: WorkFolder, order: Checking) -> CheckQuest
 
 
 def _note(order: Checking, answer: CheckAnswer | None, reason: str) -> CheckNote:
+    if answer is None:
+        return CheckNote(
+            code=Code.CHECK_UNAVAILABLE.name,
+            detail=reason,
+            scanner=None,
+            answer_sha256=None,
+            checked_at=order.now,
+        )
     return CheckNote(
-        passed=answer is not None and answer.passed,
-        detail=reason if answer is None else answer.detail,
-        scanner=None if answer is None else answer.scanner,
-        answer_sha256=None if answer is None else answer.sha256,
+        code=None if answer.code is None else answer.code.name,
+        detail=answer.detail,
+        scanner=answer.scanner,
+        answer_sha256=answer.sha256,
         checked_at=order.now,
     )

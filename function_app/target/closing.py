@@ -206,7 +206,7 @@ def _check_results(work: WorkFolder) -> Iterator[CheckResult]:
         noted = work.get(name, CheckNote)
         yield CheckResult(
             name=name.removeprefix(CHECKS),
-            passed=noted.passed,
+            passed=noted.code is None,
             detail=noted.detail,
             scanner=noted.scanner,
             answer_sha256=noted.answer_sha256,

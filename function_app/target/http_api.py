@@ -25,6 +25,7 @@ from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
 from function_app.storage.policies import policy_in_force
 from function_app.target.acceptance import told_hold
+from function_app.target.custody_logs import told_custody
 from function_app.target.import_status import describe, path_of, read_receipt, receipt_of, summarize
 from function_app.target.releasing import bundle_of, keep_release, told_releases
 
@@ -51,10 +52,10 @@ async def _described(journal: Journal) -> func.HttpResponse:
     told = None if receipt is None else await asyncio.to_thread(read_receipt, side.blobs, receipt)
     release = await asyncio.to_thread(told_releases, side, journal, datetime.now(UTC))
     held = await asyncio.to_thread(told_hold, side, journal)
+    custody = await asyncio.to_thread(told_custody, side, journal)
     headers = {"Retry-After": _POLL_S} if journal.is_active else {}
-    return respond(
-        HTTPStatus.OK, describe(journal) | {"held": held, "release": release, "receipt": told}, headers
-    )
+    body = describe(journal) | {"held": held, "release": release, "custody": custody, "receipt": told}
+    return respond(HTTPStatus.OK, body, headers)
 
 
 @bp.route(route="imports/{importId}/release", methods=["POST"])

@@ -221,7 +221,8 @@ class MissingNumbers(Message, frozen=True):
 class CheckNote(Message, frozen=True):
     """What a check said, or that it said nothing in time: a document ``checks/<name>``."""
 
-    passed: bool
+    code: str | None
+    """What the bundle is refused for; ``None``: it has passed."""
     detail: str
     scanner: str | None
     answer_sha256: str | None

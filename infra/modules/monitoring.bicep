@@ -81,6 +81,14 @@ var alerts = [
     minutes: 'PT30M'
   }
   {
+    name: 'custody-tampered'
+    title: 'A custody log that came with an upload was written anew'
+    query: 'traces | where message contains " has signs of tampering: " | ${lines}'
+    operator: 'GreaterThan'
+    threshold: 0
+    minutes: 'PT15M'
+  }
+  {
     name: 'poison'
     title: 'A blob that started nothing five times was put aside'
     query: 'traces | where message contains "webjobs-blobtrigger-poison" | ${lines}'

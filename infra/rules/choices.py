@@ -33,6 +33,8 @@ class Choice:
     pipeline_identity: str = "SystemAssigned"
     import_way: str = "direct"
     """Of the target."""
+    malware_scanning: str = "none"
+    """Likewise."""
     events: str = ""
     """Where it is empty, as the hosting is."""
     has_defaults: bool = True
@@ -55,6 +57,11 @@ class Choice:
                 else {}
             ),
             **({"importWay": self.import_way} if self.import_way != "direct" else {}),
+            **(
+                {"malwareScanning": self.malware_scanning, "malwareScanningCapGb": 700}
+                if self.malware_scanning != "none"
+                else {}
+            ),
             **({"blobEvents": self.events, "isSubscribed": True} if self.events else {}),
             **({"pipelineSasExpiry": SAS_EXPIRY} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
@@ -158,6 +165,10 @@ CHOICES += tuple(
 CHOICES += tuple(
     Choice(side=side, hosting=hosting, events="eventGrid")
     for side, hosting in itertools.product(SIDES, ("dedicated", "flex"))
+)
+CHOICES += tuple(
+    Choice(side="target", app_roles=app_roles, malware_scanning="defender", has_defaults=has_defaults)
+    for app_roles, has_defaults in itertools.product(("custom", "builtIn"), (False, True))
 )
 
 

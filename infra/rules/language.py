@@ -30,6 +30,7 @@ API_VERSIONS = {
     "Microsoft.ManagedIdentity/userAssignedIdentities": {"2023-01-31"},
     "Microsoft.OperationalInsights/workspaces": {"2023-09-01"},
     DEPLOYMENTS: {"2025-04-01"},
+    "Microsoft.Security/defenderForStorageSettings": {"2025-06-01"},
     "Microsoft.Storage/storageAccounts": {"2023-01-01"},
     "Microsoft.Storage/storageAccounts/blobServices": {"2023-01-01"},
     "Microsoft.Storage/storageAccounts/blobServices/containers": {"2023-01-01"},

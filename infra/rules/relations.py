@@ -48,6 +48,7 @@ ALERTS: Mapping[str, tuple[str, int, str]] = {
     "no-receipt": ("GreaterThan", 0, "PT6H"),
     "sas-expires": ("GreaterThan", 0, "PT6H"),
     "reconciler-behind": ("LessThan", 1, "PT30M"),
+    "custody-tampered": ("GreaterThan", 0, "PT15M"),
     "poison": ("GreaterThan", 0, "PT15M"),
 }
 """By the end of its name: how many lines are too many, or too few, in what time."""
@@ -92,6 +93,7 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
         expected["Microsoft.ManagedIdentity/userAssignedIdentities"] = 2
     if choice.import_way == "staged":
         expected[_REGISTRY] = 1
+    expected["Microsoft.Security/defenderForStorageSettings"] = int(choice.malware_scanning == "defender")
     if choice.events or choice.hosting == "flex":
         expected["Microsoft.EventGrid/systemTopics"] = 1
     if choice.events:
@@ -247,7 +249,11 @@ def _place(scope: str) -> str:
 def _expected(deployed: Deployed) -> set[Grant]:
     choice = deployed.choice
     return roles.expected(
-        choice.side, access=choice.access, app_roles=choice.app_roles, import_way=choice.import_way
+        choice.side,
+        access=choice.access,
+        app_roles=choice.app_roles,
+        import_way=choice.import_way,
+        malware_scanning=choice.malware_scanning,
     )
 
 
@@ -370,6 +376,9 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         **{name: parameters["cloud"][member] for name, member in _OF_THE_CLOUD.items()},
         **{name: _text(parameters[one]) for name, one in PARAMETER_OF_SETTING.items() if one in parameters},
     }
+    if deployed.choice.malware_scanning == "defender":
+        defender = {"name": "malware", "kind": "defenderForStorage"}
+        expected["CHECKS"] = _text([defender, *parameters.get("checks", [])])
     for name, value in expected.items():
         is_here = name not in _OF_A_SIDE["target" if side == "source" else "source"]
         if is_here and found.get(name) != value:

@@ -206,6 +206,16 @@ _WATCHED = {
 _CLIENT = _of(_APP_IDENTITY, "-app", "properties", "clientId")
 _APP_ID = _of(_APP_IDENTITY, "-app", "id")
 
+_DEFENDER = "Microsoft.Security/defenderForStorageSettings"
+
+
+def _all_but_staging(deployed: Deployed, _resource: Resource) -> list[str]:
+    """The other containers, each with a slash: without it those that begin so are left out, too."""
+    accounts = (one.name.split("/") for one in deployed.of_type(f"{_ACCOUNT}/blobServices/containers"))
+    names = [container for account, _, container in accounts if account.endswith("transfer")]
+    return [f"{name}/" for name in names if name != "staging"]
+
+
 _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
     (_ACCOUNT, f"{_LEARN}storage/blobs/security-recommendations"): (
         ("kind", "StorageV2", "the others have no tables, no queues or no versions"),
@@ -353,6 +363,23 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
             {"maxDeliveryAttempts": 30, "eventTimeToLiveInMinutes": 1440},
             "an app that is down for a day is told afterwards",
         ),
+    ),
+    (_DEFENDER, f"{_LEARN}defender-for-cloud/defender-for-storage-infrastructure-as-code-enablement"): (
+        ("properties.isEnabled", True, "it scans nothing else"),
+        ("properties.overrideSubscriptionLevelSettings", True, "whatever the subscription says"),
+        ("properties.malwareScanning.blobScanResultsOptions", "blobIndexTags", "the app reads these"),
+        ("properties.malwareScanning.onUpload.isEnabled", True, "each copy, when it is made"),
+        (
+            "properties.malwareScanning.onUpload.capGBPerMonth",
+            lambda deployed, _resource: deployed.parameters["malwareScanningCapGb"],
+            "what it may cost",
+        ),
+        (
+            "properties.malwareScanning.onUpload.filters.excludeBlobsWithPrefix",
+            _all_but_staging,
+            "what is not asked about is not paid for; and the copies are scanned",
+        ),
+        ("properties.sensitiveDataDiscovery", {"isEnabled": False}, "nobody asked for it"),
     ),
     ("Microsoft.Insights/workbooks", f"{_LEARN}azure-monitor/visualize/workbooks-automate"): (
         ("kind", "shared", "everybody who may look at the telemetry sees it"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airgap.checks import Check, CheckAnswer, CheckedBlob, CheckQuestion, read_checks
+from airgap.checks import Check, CheckAnswer, CheckedBlob, CheckQuestion, ScanCheck, read_checks
 from airgap.errors import AirgapError, Code
 from airgap.receipt import CheckResult
 from airgap.strict_json import dump_canonical
@@ -89,7 +89,18 @@ def test_checks_are_read_from_the_setting() -> None:
     assert len(read_checks(dump_canonical([CHECK | {"name": f"scan{n}"} for n in range(10)]))) == 10
 
 
+def test_check_of_the_storages_own_scanner_is_read_from_the_setting() -> None:
+    assert read_checks(dump_canonical([CHECK, SCAN_CHECK])) == (Check(**CHECK), ScanCheck(name="malware"))
+
+
+SCAN_CHECK = {"name": "malware", "kind": "defenderForStorage"}
 SETTINGS: dict[str, Any] = {
+    "another kind": [SCAN_CHECK | {"kind": "clamav"}],
+    "a kind that is no word": [SCAN_CHECK | {"kind": None}],
+    "a kind and a url": [CHECK | SCAN_CHECK],
+    "a scanner of no name": [{"kind": "defenderForStorage"}],
+    "a scanner whose name climbs": [SCAN_CHECK | {"name": "../malware"}],
+    "a service and a scanner of one name": [CHECK, SCAN_CHECK | {"name": "scan"}],
     "not an array": {},
     "two of one name": [CHECK, CHECK],
     "more than ten": [CHECK | {"name": f"scan{n}"} for n in range(11)],

@@ -44,9 +44,10 @@ HONEST_POLICY = json.dumps(policy_document()).encode()
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Nothing was promoted, run or taken; one signed receipt says why."""
+    """Nothing was promoted or run, and no number taken unless it says so; one signed receipt says why."""
 
     code: Code
+    takes_number: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +171,11 @@ class Scene:
     def assert_held(self, attack: Attack, outcome: Mapping[str, Any]) -> None:
         """The end that the attack must have, and then the channel goes on."""
         match attack.end:
-            case Refused(code=code):
-                self._assert_refused(outcome, code)
+            case Refused(code=code, takes_number=takes_number):
+                receipt = self._assert_refused(outcome, code)
+                assert receipt.verdict is not ReceiptVerdict.PARTIAL
                 assert self.imported == {}
-                assert self.target.numbers() == self.numbers
+                assert len(self.target.numbers()) == len(self.numbers) + takes_number
             case Partial(code=code):
                 receipt = self._assert_refused(outcome, code)
                 assert receipt.verdict is ReceiptVerdict.PARTIAL

@@ -559,3 +559,39 @@ def test_container_that_does_not_exist_cannot_be_written_to(store: BlobStore) ->
     with pytest.raises(ServiceError) as missing:
         store.require_write("nowhere")
     assert missing.value.code is Code.NOT_FOUND
+
+
+def tag(store: BlobStore, name: str, tags: dict[str, str], request: Any) -> None:
+    """As the storage's scanner does."""
+    if isinstance(store, MemoryBlobs):
+        store.tagged[C, name] = tags
+        return
+    server, _ = request.getfixturevalue("azurite")
+    with server.service_client() as service:
+        service.get_blob_client(C, name).set_blob_tags(tags)
+
+
+TAGS = {"Malware Scanning scan result": "No threats found", "Malware Scanning scan time UTC": "2026-11-23"}
+
+
+def test_tags_are_those_of_the_blob_and_writing_them_changes_no_etag(
+    store: BlobStore, request: pytest.FixtureRequest
+) -> None:
+    store.put(C, "x", b"content")
+    before = etag_of(store, "x")
+    assert store.tags(C, "x") == {}
+    tag(store, "x", TAGS, request)
+    assert store.tags(C, "x") == TAGS
+    assert etag_of(store, "x") == before
+    assert store.tags(C, "other") is None
+
+
+def test_tags_of_a_source_are_not_those_of_its_copy_and_what_is_written_anew_has_none(
+    store: BlobStore, request: pytest.FixtureRequest
+) -> None:
+    store.put(C, "x", b"content")
+    tag(store, "x", TAGS, request)
+    store.copy((C, "x"), ("staging", "y"), etag=etag_of(store, "x"), metadata={})
+    assert store.tags("staging", "y") == {}
+    store.put(C, "x", b"content")
+    assert store.tags(C, "x") == {}

@@ -1,4 +1,4 @@
-"""Before a bundle is imported others have a say: a scanner looks at it, and an officer releases it."""
+"""Before a bundle is imported others have a say: two scanners look at it, and an officer releases it."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ class Guarded:
         self.server = await serve(self.scanner.app(), ssl_context=context)
         check = {"name": "scan", "url": f"{self.server.url}/check", "scope": f"{SCANNER_AUDIENCE}/.default"}
         await asyncio.to_thread(demo.target.stop_app)
-        await demo.target.deploy(trustPolicy=policy, checks=[check])
+        await demo.target.deploy(trustPolicy=policy, checks=[check], malwareScanning="defender")
         await demo.target.start_app()
         demo.medium.mkdir()
 
@@ -87,7 +87,10 @@ def test_bundle_is_imported_after_the_scanner_has_passed_and_the_officer_has_rel
     guarded = Guarded(crossing.demo)
     receipt = crossing.run(cross(guarded), timeout_s=300)
     assert receipt.is_imported, receipt
-    assert [(one.name, one.scanner) for one in receipt.checks] == [("scan", "local scanner 1")]
+    assert [(one.name, one.scanner) for one in receipt.checks] == [
+        ("malware", "Microsoft Defender for Storage"),
+        ("scan", "local scanner 1"),
+    ]
     assert [(one.holder, one.role) for one in receipt.releases] == [("security office", "officer")]
     assert guarded.scanner.questions[0]["channel"] == CHANNEL
     refused = crossing.run(cross_with_malware(guarded), timeout_s=300)

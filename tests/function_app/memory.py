@@ -83,6 +83,10 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.containers: dict[str, dict[str, _Blob]] = {name: {} for name in CONTAINERS}
+        self.tagged: dict[tuple[str, str], Mapping[str, str]] = {}
+        """Index tags by container and name; what is written anew has none."""
+        self.scanner: Callable[[str, str], Mapping[str, str]] = lambda _container, _name: {}
+        """Tags that somebody sets on a blob of this container and name as soon as it is there."""
         self._writes = itertools.count(1)
         self.now = START
         """When whatever is written next is written."""
@@ -107,6 +111,7 @@ class MemoryBlobs:
         """As somebody else would: with metadata and Content-MD5."""
         md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
         self._container(container)[name] = _Blob(content, self._etag(), self.now, metadata or {}, md5)
+        self.tagged.pop((container, name), None)
 
     def stat(self, container: str, name: str) -> BlobStat | None:
         found = self._container(container).get(name)
@@ -120,6 +125,11 @@ class MemoryBlobs:
             content_md5=found.content_md5,
             metadata=dict(found.metadata),
         )
+
+    def tags(self, container: str, name: str) -> Mapping[str, str] | None:
+        if name not in self._container(container):
+            return None
+        return {**self.tagged.get((container, name), {}), **self.scanner(container, name)}
 
     def read(self, container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
         found = self._container(container).get(name)
@@ -149,6 +159,7 @@ class MemoryBlobs:
 
     def put(self, container: str, name: str, content: bytes) -> None:
         self._container(container)[name] = _Blob(content, self._etag(), self.now)
+        self.tagged.pop((container, name), None)
 
     def require_write(self, container: str) -> None:
         self._container(container)
@@ -182,6 +193,7 @@ class MemoryBlobs:
             marked = {**metadata, "copiedfrom": etag}
             copied = replace(found, etag=self._etag(), metadata=marked, copied_from=source)
             self._container(target[0])[target[1]] = copied
+            self.tagged.pop(target, None)
             self._pending[target] = self.polls_per_copy
         self._pending[target] -= 1
         return self._container(target[0])[target[1]].etag if self._pending[target] < 0 else None

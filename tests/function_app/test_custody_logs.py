@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -11,11 +13,12 @@ from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from function_app.target.intake import start_import
 from function_app.target.reconciling import Reconciler
+from tests.airgap.test_custody_copies import EARLY, LATE, event, log_of
 from tests.bundles import TRANSFER_ID, default_key, make_policy
 from tests.function_app.durable_client import DurableClient
 from tests.function_app.memory import MemoryBlobs, make_target
 
-LOG = b'{"schema":1}\n'
+LOG = log_of(event(0))
 KEPT = f"{TRANSFER_ID}/{hashlib.sha256(LOG).hexdigest()[:32]}.jsonl"
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -107,3 +110,84 @@ def test_one_that_cannot_be_moved_keeps_no_other_from_being_kept(monkeypatch: py
     monkeypatch.setattr(MemoryBlobs, "copy", refuse)
     scene.round()
     assert scene.kept() == {KEPT: LOG}
+
+
+FORGED = log_of(event(0), event(1, who="mallory"), event(2))
+
+
+def named(content: bytes) -> str:
+    return f"{TRANSFER_ID}/{hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def deliver(scene: Scene, *contents: bytes) -> None:
+    for content in contents:
+        scene.upload(content, f"custody/{named(content)}.jsonl")
+        scene.round()
+
+
+def test_log_that_has_grown_since_its_last_copy_is_kept_and_nothing_is_told() -> None:
+    scene = Scene()
+    deliver(scene, EARLY, LATE)
+    assert scene.kept().keys() == {f"{named(EARLY)}.jsonl", f"{named(LATE)}.jsonl"}
+
+
+def test_log_that_was_rewritten_since_its_last_copy_is_kept_told_and_an_alarm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    deliver(scene, LATE, FORGED)
+    told = json.loads(scene.kept()[f"{named(FORGED)}.findings.json"])
+    assert (told["log"], told["count"]) == (f"{named(FORGED)}.jsonl", 1)
+    (finding,) = told["findings"]
+    assert (finding["fault"], finding["line"], finding["against"]) == ("altered", 2, f"{named(LATE)}.jsonl")
+    assert "has signs of tampering: 1" in caplog.text
+    assert scene.kept()[f"{named(FORGED)}.jsonl"] == FORGED
+
+
+def test_log_that_is_broken_in_itself_is_told() -> None:
+    scene = Scene()
+    broken = LATE.replace(b"desk-7", b"desk-8", 1)
+    deliver(scene, broken)
+    told = json.loads(scene.kept()[f"{named(broken)}.findings.json"])
+    assert told["findings"][0]["fault"] == "altered"
+
+
+def test_torn_end_is_no_tampering() -> None:
+    scene = Scene()
+    deliver(scene, LATE[:-10])
+    assert scene.kept().keys() == {f"{named(LATE[:-10])}.jsonl"}
+
+
+def test_finding_is_written_though_the_app_died_between_log_and_finding() -> None:
+    scene = Scene()
+    deliver(scene, LATE)
+    scene.blobs.create("custody", f"{named(FORGED)}.jsonl", FORGED)
+    deliver(scene, FORGED)
+    assert f"{named(FORGED)}.findings.json" in scene.kept()
+
+
+def test_log_of_another_transfer_is_not_compared() -> None:
+    scene = Scene()
+    scene.blobs.create("custody", f"another001/{'0' * 32}.jsonl", LATE)
+    deliver(scene, FORGED)
+    assert f"{named(FORGED)}.findings.json" not in scene.kept()
+
+
+@pytest.mark.parametrize("begin", ["0", "f"])
+def test_more_copies_than_are_compared_are_told_as_such(begin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    for number in range(10):
+        scene.blobs.create("custody", f"{TRANSFER_ID}/{begin * 31}{number:x}.jsonl", EARLY)
+    deliver(scene, EARLY)
+    assert f"{named(EARLY)}.findings.json" not in scene.kept()
+    read = []
+    original = MemoryBlobs.read
+
+    def counted(blobs: MemoryBlobs, container: str, name: str, **more: Any) -> bytes | None:
+        read.append(name) if container == "custody" else None
+        return original(blobs, container, name, **more)
+
+    monkeypatch.setattr(MemoryBlobs, "read", counted)
+    deliver(scene, LATE)
+    (finding,) = json.loads(scene.kept()[f"{named(LATE)}.findings.json"])["findings"]
+    assert (finding["fault"], len(read)) == ("uncompared", 10)

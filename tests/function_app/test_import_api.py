@@ -13,7 +13,10 @@ from airgap.errors import Code
 from airgap.policy import TrustPolicy
 from airgap.receipt import verify_receipt
 from function_app.target import http_api, import_status
+from function_app.target.custody_logs import keep_custody_logs
+from tests.airgap.test_custody_copies import LATE
 from tests.bundles import CHANNEL, TRANSFER_ID
+from tests.function_app.test_custody_logs import FORGED, named
 from tests.function_app.test_import import POLICY, Target, bundle_of
 
 
@@ -89,10 +92,22 @@ def test_refusal_is_told_in_the_list_too_with_its_remedy(target: Target) -> None
     assert "error" not in page["imports"][0]
 
 
+def test_custody_logs_that_were_written_anew_are_told(target: Target) -> None:
+    target.receive(bundle_of())
+    _, body = call("get_import", "import0001")
+    assert body["custody"] == {"logs": 0, "tampered": []}
+    for content in (LATE, FORGED):
+        target.blobs.upload("incoming", f"custody/{named(content)}.jsonl", content)
+        keep_custody_logs(target.side, [f"custody/{named(content)}.jsonl"])
+    _, body = call("get_import", "import0001")
+    assert body["custody"]["logs"] == 2
+    assert [one["log"] for one in body["custody"]["tampered"]] == [f"{named(FORGED)}.jsonl"]
+
+
 def test_nothing_is_told_of_a_bundle_that_nobody_vouched_for(target: Target) -> None:
     assert target.receive(bundle_of(), envelope=b"{}")["code"] == "ENVELOPE_MALFORMED"
     _, body = call("get_import", "import0001")
-    assert body["bundle"] is None
+    assert body["bundle"] is body["custody"] is None
     assert body["decision"]["error"]["code"] == "ENVELOPE_MALFORMED"
 
 

@@ -47,6 +47,7 @@ WITHOUT: frozenset[str] = frozenset(
         *("Microsoft.Insights/components", "Microsoft.Insights/diagnosticSettings"),
         *("Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/workbooks"),
         "Microsoft.ManagedIdentity/userAssignedIdentities",
+        "Microsoft.Security/defenderForStorageSettings",
     }
 )
 """What is deployed besides: their packages are of an older make, and take 14 MB."""

@@ -13,9 +13,12 @@ from airgap.states import Kind, State
 from function_app.signs_of_life import tell_of_round
 from infra.rules import Choice, deploy
 from infra.rules.relations import ALERTS
+from tests.airgap.test_custody_copies import LATE
 from tests.bundles import TRANSFER_ID
 from tests.function_app.durable_client import RuntimeStatus
 from tests.function_app.memory import START, Host
+from tests.function_app.test_custody_logs import FORGED, deliver
+from tests.function_app.test_custody_logs import Scene as CustodyScene
 from tests.function_app.test_reconciling import NOON, SourceRound, TargetRound
 from tests.infra.expansions import template
 
@@ -135,8 +138,16 @@ def test_poison_is_looked_for_under_the_name_of_the_queue_that_is_deployed() -> 
     assert SEARCHED.findall(QUERIES["poison"]) == [("contains", queue)]
 
 
+def test_custody_log_that_was_written_anew_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    scene = CustodyScene()
+    deliver(scene, LATE)
+    assert firing(caplog) == set()
+    deliver(scene, FORGED)
+    assert firing(caplog) == {"custody-tampered"}
+
+
 def test_every_alert_is_tried_here() -> None:
-    tried = {"reconciler-behind", "refused", "failed", "no-receipt", "sas-expires"}
+    tried = {"custody-tampered", "reconciler-behind", "refused", "failed", "no-receipt", "sas-expires"}
     assert QUERIES.keys() == ALERTS.keys() == tried | OF_THE_HOST
 
 

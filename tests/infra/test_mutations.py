@@ -30,6 +30,8 @@ CHOICES = (
         )
     ),
     Choice(side="target", import_way="staged", has_defaults=False),
+    Choice(side="target", malware_scanning="defender", has_defaults=False),
+    Choice(side="target", malware_scanning="defender", app_roles="builtIn"),
     Choice(side="target", import_way="staged", access="SasToken", app_roles="builtIn"),
 )
 """Together they deploy every resource, and pass every parameter."""

@@ -36,7 +36,7 @@ ROOT = Path.cwd()
 DEFAULT = (
     *("airgap/verify.py", "airgap/repositories.py", "airgap/envelope.py"),
     *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
-    *("airgap/release.py", "airgap/checks.py"),
+    *("airgap/release.py", "airgap/checks.py", "airgap/malware_scan.py"),
     "airgap/override.py",
 )
 """What decides, in the order of how long it takes: together three to four minutes on two cores."""
@@ -45,7 +45,7 @@ BY_HAND = tuple(
     f"function_app/{name}.py"
     for name in (
         *("target/judging", "target/admission", "target/acceptance", "target/custody", "target/verifying"),
-        *("target/importing", "target/proving", "target/closing", "target/putting_away"),
+        *("target/importing", "target/looking_up", "target/proving", "target/closing", "target/putting_away"),
         *("source/planning", "source/exporting", "source/referrers", "http/caller", "storage/door"),
         *("storage/policies", "target/overriding"),
         "target/releasing",
