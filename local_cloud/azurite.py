@@ -98,9 +98,12 @@ def _lock_digest() -> str:
     return hashlib.sha256((_NODE_FOLDER / "package-lock.json").read_bytes()).hexdigest()
 
 
+def _tree(install: Path) -> Path:
+    return install / _lock_digest()[:16]
+
+
 def _main_script(install: Path) -> Path:
-    modules = install / _lock_digest()[:16] / "node_modules"
-    return modules / "azurite" / "dist" / "src" / "azurite.js"
+    return _tree(install) / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 
 
 def is_installed(install: Path = DEFAULT_INSTALL) -> bool:
@@ -120,7 +123,7 @@ def install_azurite(into: Path = DEFAULT_INSTALL) -> Path:
     Raises:
         AzuriteError: No space, no network, or a package that is not what the lock says.
     """
-    final = into / _lock_digest()[:16]
+    final = _tree(into)
     if is_installed(into):
         return final
     try:
@@ -257,7 +260,12 @@ class Azurite:
                     *("--cert", str(cert_file), "--key", str(key_file), "--oauth", "basic"),
                     *("--location", str(folder), "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
                 ],
-                env={**_environment(), "AZURITE_ACCOUNTS": accounts},
+                env={
+                    **_environment(),
+                    "AZURITE_ACCOUNTS": accounts,
+                    # What V8 has compiled is kept: a third of the processor time of a start.
+                    "NODE_COMPILE_CACHE": str(_tree(install) / "compile-cache"),
+                },
                 cwd=folder,
                 stdin=subprocess.PIPE,
                 stdout=log,
