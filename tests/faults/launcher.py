@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
-import time
 from typing import Any
 
 from tests.faults.injection import Injection
-
-_POLL_S = 0.001
 
 
 def main() -> int:
@@ -54,16 +52,15 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
 
 def _wait(child: int, timeout_s: float) -> int | None:
     """The exit code, negative for a signal; ``None`` when it had to be ended."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return None
-        time.sleep(_POLL_S)
+    descriptor = os.pidfd_open(child)
+    try:
+        ended, _, _ = select.select([descriptor], [], [], timeout_s)
+    finally:
+        os.close(descriptor)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _become(order: dict[str, Any], steps: int) -> None:
