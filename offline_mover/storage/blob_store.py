@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -29,6 +29,7 @@ from offline_mover.storage.storage_address import Sas, TransferAddress, require_
 
 _MAX_LIST_BYTES = 16 * 1024 * 1024  # 50,000 blocks of a hundred bytes and more, or 5,000 names
 _MAX_NAMES_A_PAGE = 5000
+_MAX_REFUSAL_BYTES = 8192
 _MAX_PAGES = 200
 _MAX_BARREN_PAGES = 10
 """In a row without a name that was not there before. A page may be empty and still not be the last."""
@@ -378,6 +379,9 @@ class AzureContainer:
             if answer.status_code in call.success:
                 return answer
             refusal = Refusal.of(answer)
+            with suppress(UntrustedInputError, *NETWORK_ERRORS):
+                # Unread, it would cost the connection: a handshake for each blob that is not there yet.
+                read_capped(answer, "refusal", max_bytes=_MAX_REFUSAL_BYTES)
             answer.close()
             if number == _MAX_CREDENTIALS or not (refusal.is_of_credential and self._has_other_sas(token)):
                 break

@@ -14,8 +14,9 @@ from local_cloud.pki import CertificateAuthority
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request as it came in; ``body`` is what was sent of it."""
+    """A request as it came in; ``body`` is what was sent of it, ``connection`` the client's port."""
 
+    connection: int
     method: str
     path: str
     headers: Mapping[str, str]
@@ -57,6 +58,7 @@ def run_blob_server(ca: CertificateAuthority) -> Iterator[BlobServer]:
             size = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(size)
             asked = Asked(
+                connection=self.client_address[1],
                 method=self.command,
                 path=self.path,
                 headers={name.lower(): value for name, value in self.headers.items()},

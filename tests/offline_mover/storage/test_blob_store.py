@@ -224,6 +224,17 @@ def test_body_that_refuses_its_end_leaves_unchanged_and_incomplete(server: BlobS
     assert [asked.body for asked in whole] == [b"part"]
 
 
+@pytest.mark.parametrize(("size_bytes", "connections"), [(300, 1), (8_000_000, 2)], ids=["short", "long"])
+def test_refusal_costs_its_connection_only_where_it_is_long(
+    server: BlobServer, size_bytes: int, connections: int
+) -> None:
+    server.replies(Reply(status=404, body=b"x" * size_bytes), Reply(headers={"ETag": '"e"'}))
+    with container(server) as store:
+        assert store.staged_blocks(_NAME) == []
+        store.describe(_NAME)
+    assert len({asked.connection for asked in server.asked}) == connections
+
+
 # --- credentials -------------------------------------------------------------------------------------------
 
 
