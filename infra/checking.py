@@ -2,7 +2,7 @@
 
 The app itself looks at what it needs (``GET /api/preflight``, docs/api.md): only its rights count. What it
 has no right to see is asked through ``az``: where imports are staged, whether the real registry still has the
-import pipeline.
+import pipeline; and what roles the pipeline's identity has.
 The host's master key is fetched by ``az`` and travels in a header: in no argument, and on no screen.
 """
 
@@ -15,13 +15,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Sequence  # noqa: UP035 - of Python 3.8
+from typing import Any, Iterator, Mapping, Sequence  # noqa: UP035 - of Python 3.8
 
 from infra.azure_cli import AzError, ToolError, az
 
 _ANSWER_S = 120
 _BETWEEN_S = 10
 _MAX_BYTES = 1024 * 1024
+_BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
+_ROLES_VERSION = "api-version=2022-04-01"
 _PIPELINES_VERSION = "api-version=2019-12-01-preview"  # which every cloud knows
 _STARTING = {404, 502, 503}
 """What is answered for an app whose functions are not loaded yet, or whose host starts."""
@@ -63,19 +65,22 @@ def check(group: str, prefix: str, *, wait_s: int) -> int:
         ) from error
     report = ask(f"https://{host}/api/preflight", key, wait_s=wait_s)
     if report["role"] == "target":
-        report["checks"] += left_pipeline(app)
+        told = az("functionapp", "config", "appsettings", "list", *app)
+        settings = {one["name"]: one["value"] for one in told}
+        report["checks"] += left_pipeline(settings)
+        group_id = str(shown.get("id")).partition("/providers/")[0]
+        account = f"{group_id}/providers/Microsoft.Storage/storageAccounts/{prefix}transfer"
+        report["checks"] += pipeline_rights(settings, account)
     return show(report)
 
 
-def left_pipeline(app: Sequence[str]) -> list[dict[str, Any]]:
+def left_pipeline(settings: Mapping[str, str]) -> list[dict[str, Any]]:
     """Where imports are staged: the check that no import pipeline of the app's is left in the real registry.
 
     Through it whoever may start its runs imports past the staging registry. Deployments take nothing away, so
     that it stays when ``importWay`` becomes ``staged``. What cannot be asked counts as not right. Roles that
-    are left, of the app and of the pipeline, are not looked for.
+    are left of the app are not looked for; those of the pipeline are :func:`pipeline_rights`.
     """
-    told = az("functionapp", "config", "appsettings", "list", *app)
-    settings = {one["name"]: one["value"] for one in told}
     registry, name = settings.get("REGISTRY_RESOURCE_ID"), settings.get("IMPORT_PIPELINE")
     if not settings.get("STAGING_REGISTRY_RESOURCE_ID") or not registry or not name:
         return []  # a setting that is missing is told by the app
@@ -97,6 +102,64 @@ def left_pipeline(app: Sequence[str]) -> list[dict[str, Any]]:
             else "Whoever checks needs Reader on the registry.",
         }
     ]
+
+
+def pipeline_rights(settings: Mapping[str, str], account: str) -> list[dict[str, Any]]:
+    """The check that the pipeline's identity may read the container ``transfer``, and nothing else there.
+
+    Asked are the roles that it has on the account, on parts of it and above it, also by groups that it is in.
+    The app does not ask this before each import: ``docs/adr/0021-rights-of-the-pipelines-identity.md``.
+    """
+    registry = settings.get("STAGING_REGISTRY_RESOURCE_ID") or settings.get("REGISTRY_RESOURCE_ID")
+    name = settings.get("IMPORT_PIPELINE")
+    if not registry or not name:
+        return []  # as above
+    remedy = "Whoever checks needs Reader on the registry and on the storage account."
+    try:
+        url = f"{registry}/importPipelines/{name}?{_PIPELINES_VERSION}"
+        principals = list(_principals(az("rest", "--method", "get", "--url", url)["identity"]))
+        roles = [role for principal in principals for role in _roles_of(principal, account)]
+    except (AzError, KeyError, TypeError, AttributeError):
+        return [_rights(False, f"{name} could not be asked for its identity and its roles", remedy)]
+    wanted = (f"{account}/blobServices/default/containers/transfer".lower(), _BLOB_READER)
+    is_by_identity = not settings.get("PIPELINE_SAS_EXPIRES_AT")
+    surplus = [role for role in roles if role != wanted or not is_by_identity]
+    if surplus:
+        scope, role = surplus[0]
+        told = f"the identity of {name} has {len(surplus)} roles too many, such as {role} on {scope}"
+        remedy = "Remove them: az role assignment list --all --assignee-object-id … shows them."
+        return [_rights(False, told, remedy)]
+    if is_by_identity and not roles:
+        told = f"the identity of {name} may not read the container transfer"
+        return [_rights(False, told, "Run infra/deploy again; a new role takes some minutes.")]
+    return [_rights(True, f"the identity of {name} has no role but it needs on the account", "")]
+
+
+def _rights(is_ok: bool, detail: str, remedy: str) -> dict[str, Any]:
+    return {"id": "pipeline-rights", "ok": is_ok, "detail": detail, "remedy": remedy}
+
+
+def _principals(identity: Mapping[str, Any]) -> Iterator[str]:
+    """The object ids that a pipeline goes by: its own, or those of the identities that it was given."""
+    given = list((identity.get("userAssignedIdentities") or {}).values())
+    found = [one["principalId"] for one in ([*given] if given else [identity])]
+    yield from (str(principal) for principal in found)
+
+
+def _roles_of(principal: str, account: str) -> Iterator[tuple[str, str]]:
+    """Scope, in lower case, and role of each assignment that counts for an identity on an account.
+
+    https://learn.microsoft.com/azure/role-based-access-control/role-assignments-list-rest
+    """
+    kind = "Microsoft.Authorization/roleAssignments"
+    url: str | None = f"{account}/providers/{kind}"
+    parameters = ["--url-parameters", _ROLES_VERSION, f"$filter=assignedTo('{principal}')"]
+    while url:
+        page = az("rest", "--method", "get", "--url", url, *parameters)
+        for one in page["value"]:
+            properties = one["properties"]
+            yield str(properties["scope"]).lower(), str(properties["roleDefinitionId"]).rpartition("/")[2]
+        url, parameters = page.get("nextLink"), []  # which has them
 
 
 def ask(url: str, key: str, *, wait_s: int) -> dict[str, Any]:

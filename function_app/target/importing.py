@@ -100,7 +100,8 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
 def require_fit_pipeline(side: TargetSide) -> None:
     """Go on only with a pipeline that is made, reads the container ``transfer``, and starts nothing itself.
 
-    Not checked: what its identity may do. Who deploys it decides that, and ``infra/roles.json`` says it.
+    Not checked: what its identity may do, which lets it import nothing else; ``infra/check`` looks at that
+    (``docs/adr/0021-rights-of-the-pipelines-identity.md``).
 
     Raises:
         ServiceError: ``PIPELINE_UNFIT``: it is not.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+_ASSIGNED = re.compile(r"assignedTo\('([^']*)'\)")
 _EQUALS = re.compile(r"(\w+) eq '([^']*)'")
 
 
@@ -30,7 +31,10 @@ class Call:
 
     def wanted(self) -> Mapping[str, str]:
         """The values that ``$filter`` wants members to have, in lower case, by their names."""
-        return {name: value.lower() for name, value in _EQUALS.findall(self.filter)}
+        wanted = {name: value.lower() for name, value in _EQUALS.findall(self.filter)}
+        if assigned := _ASSIGNED.search(self.filter):  # nobody is in a group here
+            wanted["principalId"] = assigned[1].lower()
+        return wanted
 
     def url(self, path: str) -> str:
         """An absolute URL on the host that was called."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from infra import checking, deployment
+from infra.roles import BUILT_IN
 from infra.templates import FOLDER
 from local_cloud.pki import CertificateAuthority
 from tests.infra.fake_az import (
@@ -84,9 +85,9 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, az: FakeAz) -> Iterator
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        az.tell(
-            {"functionapp show": {"properties": {"defaultHostName": f"127.0.0.1:{server.server_address[1]}"}}}
-        )
+        host = {"defaultHostName": f"127.0.0.1:{server.server_address[1]}"}
+        site = "/subscriptions/s/resourceGroups/group/providers/Microsoft.Web/sites/contosogap-app"
+        az.tell({"functionapp show": {"id": site, "properties": host}})
         yield told
         server.shutdown()
 
@@ -469,6 +470,23 @@ def test_app_that_is_right_is_told_so(az: FakeAz) -> None:
 
 REGISTRY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/contoso"
 PIPELINE = "airgap01"
+ASK = "rest --method get --url "
+ASK_PIPELINE = f"{ASK}{REGISTRY}staging/importPipelines/{PIPELINE}?"
+ACCOUNT = (
+    "/subscriptions/s/resourceGroups/group/providers/Microsoft.Storage/storageAccounts/contosogaptransfer"
+)
+ASK_ROLES = f"{ASK}{ACCOUNT}/providers/Microsoft.Authorization/roleAssignments "
+
+
+def role(
+    name: str = "Storage Blob Data Reader", on: str = "/blobServices/default/containers/transfer"
+) -> Any:
+    """A role assignment, as ARM tells it."""
+    role_id = f"/subscriptions/s/providers/Microsoft.Authorization/roleDefinitions/{BUILT_IN[name]}"
+    return {"properties": {"scope": f"{ACCOUNT}{on}", "roleDefinitionId": role_id, "principalId": "p1"}}
+
+
+READS_TRANSFER = role()
 LEFT = {
     "left": ({"value": [{"name": "other"}, {"name": PIPELINE}]}, 1, "Two ways to import"),
     "left, in other letters": ({"value": [{"name": PIPELINE.upper()}]}, 1, "Two ways to import"),
@@ -495,7 +513,12 @@ def test_import_pipeline_left_in_the_real_registry_is_told_where_imports_are_sta
         "STAGING_REGISTRY_RESOURCE_ID": f"{REGISTRY}staging",
     }
     az.tell(
-        {SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]], "rest": answer}
+        {
+            SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]],
+            "rest": answer,
+            ASK_PIPELINE: {"identity": {"principalId": "p1"}},
+            ASK_ROLES: {"value": [READS_TRANSFER]},
+        }
     )
     assert checking.main(["-g", "group", "--prefix", "contosogap"]) == code
     out = capfd.readouterr().out
@@ -504,12 +527,89 @@ def test_import_pipeline_left_in_the_real_registry_is_told_where_imports_are_sta
     assert any(f"{REGISTRY}/importPipelines?" in word for word in calls_of(az, "rest")[0]["argv"])
 
 
+OWN = {"type": "SystemAssigned", "principalId": "p1"}
+GIVEN = {"type": "UserAssigned", "userAssignedIdentities": {"/x": {"principalId": "p1"}}}
+RIGHTS: dict[str, tuple[Any, Any, str, str]] = {
+    "reads transfer": (OWN, {"value": [READS_TRANSFER]}, "", ""),
+    "reads transfer by a given identity": (GIVEN, {"value": [READS_TRANSFER]}, "", ""),
+    "comes by SAS": (OWN, {"value": []}, "2027-01-31", ""),
+    "comes by SAS and has a role": (OWN, {"value": [READS_TRANSFER]}, "2027-01-31", "1 roles too many"),
+    "may not read": (OWN, {"value": []}, "", "may not read"),
+    "reads the account": (OWN, {"value": [READS_TRANSFER, role(on="")]}, "", "1 roles too many"),
+    "writes transfer": (
+        OWN,
+        {"value": [role("Storage Blob Data Contributor")]},
+        "",
+        "1 roles too many",
+    ),
+    "reads staging": (
+        OWN,
+        {"value": [READS_TRANSFER, role(on="/blobServices/default/containers/staging")]},
+        "",
+        "containers/staging",
+    ),
+    "no identity": (None, {"value": []}, "", "could not be asked"),
+    "an identity of no name": ({"type": "SystemAssigned"}, {"value": []}, "", "could not be asked"),
+    "roles forbidden": (OWN, "ERROR: Forbidden({})", "", "could not be asked"),
+}
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("name", RIGHTS)
+def test_pipeline_whose_identity_may_more_or_less_than_read_transfer_is_told(
+    az: FakeAz, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    identity, roles, sas, told = RIGHTS[name]
+    settings = {
+        "REGISTRY_RESOURCE_ID": f"{REGISTRY}staging",
+        "IMPORT_PIPELINE": PIPELINE,
+        "PIPELINE_SAS_EXPIRES_AT": sas,
+    }
+    az.tell(
+        {
+            SETTINGS: [[{"name": key, "value": value} for key, value in settings.items()]],
+            ASK_PIPELINE: {"identity": identity},
+            ASK_ROLES: roles,
+        }
+    )
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == bool(told)
+    out = capfd.readouterr().out
+    assert ("NOT  pipeline-rights" in out) == bool(told)
+    assert told in out
+    if identity is not None and "principalId" in str(identity):
+        assert "$filter=assignedTo('p1')" in calls_of(az, "rest")[-1]["argv"]
+
+
+@pytest.mark.usefixtures("app")
+def test_roles_of_the_pipeline_on_every_page_are_looked_at(
+    az: FakeAz, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"REGISTRY_RESOURCE_ID": f"{REGISTRY}staging", "IMPORT_PIPELINE": PIPELINE}
+    page = {"value": [READS_TRANSFER], "nextLink": "https://management.azure.com/more"}
+    az.tell(
+        {
+            SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]],
+            ASK_PIPELINE: {"identity": OWN},
+            ASK_ROLES: page,
+            f"{ASK}https://management.azure.com/more": {"value": [role("Storage Blob Data Owner", on="")]},
+        }
+    )
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 1
+    assert "1 roles too many" in capfd.readouterr().out
+
+
 @pytest.mark.usefixtures("app")
 def test_import_pipeline_of_direct_imports_belongs_in_the_registry(az: FakeAz) -> None:
     settings = {"REGISTRY_RESOURCE_ID": REGISTRY, "IMPORT_PIPELINE": PIPELINE}
-    az.tell({SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]]})
+    az.tell(
+        {
+            SETTINGS: [[{"name": name, "value": value} for name, value in settings.items()]],
+            f"{ASK}{REGISTRY}/importPipelines/{PIPELINE}?": {"identity": OWN},
+            ASK_ROLES: {"value": [READS_TRANSFER]},
+        }
+    )
     assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
-    assert "rest" not in az.verbs
+    assert not any("importPipelines?" in word for call in calls_of(az, "rest") for word in call["argv"])
 
 
 @pytest.mark.usefixtures("az", "waits")
