@@ -1,13 +1,16 @@
 """App Service before the app: its host name, with TLS and keys, and the site that takes its package (Kudu).
 
 What comes to the host name with the host's key goes on to the Functions host, which asks for no key itself.
-A package is taken and kept as `az functionapp deployment source config-zip` sends it; it is not run: the
-Functions host here runs the checkout.
+A package is taken and kept as `az functionapp deployment source config-zip` sends it: on Flex Consumption to
+another address, from where it goes into a container in the name of the app. It is not run: the Functions host
+here runs the checkout. A build is refused, since this cloud reaches no package index.
 """
 
+import asyncio
 import hmac
 import io
 import secrets
+import uuid
 import zipfile
 from collections.abc import Callable
 
@@ -29,12 +32,20 @@ class AppService:
     """The one app of a cloud.
 
     ``may_deploy`` tells of a principal whether it may put a package there. ``host_url`` is where the
-    Functions host is, and empty while it does not run.
+    Functions host is, and empty while it does not run. ``store`` is there on Flex Consumption: it puts a
+    package into the app's container, in a thread of its own, and says why it cannot, if so.
     """
 
-    def __init__(self, tokens: TokenAuthority, *, may_deploy: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        tokens: TokenAuthority,
+        *,
+        may_deploy: Callable[[str], bool],
+        store: Callable[[bytes], str] | None = None,
+    ) -> None:
         self._tokens = tokens
         self._may_deploy = may_deploy
+        self.store = store
         self._deployment: dict[str, object] | None = None
         self.host_url = ""
         self.master_key = secrets.token_urlsafe(40)
@@ -50,8 +61,10 @@ class AppService:
     def deployment_site(self) -> web.Application:
         """What answers where packages are put."""
         app = web.Application(client_max_size=_MAX_PACKAGE_BYTES)
-        app.router.add_post("/api/zipdeploy", self._take)
+        app.router.add_post("/api/zipdeploy", self._mount)
+        app.router.add_post("/api/publish", self._publish)
         app.router.add_get("/api/deployments/latest", self._latest)
+        app.router.add_get("/api/deployments/", self._logs)
         return app
 
     async def _forward(self, request: web.Request) -> web.Response:
@@ -75,11 +88,33 @@ class AppService:
             }
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _mount(self, request: web.Request) -> web.Response:
+        """Take the package of an app on a plan of its own.
+
+        https://learn.microsoft.com/azure/azure-functions/deployment-zip-push
+        """
         if refusal := self._refusal(request):
             return refusal
+        if self.store:
+            return web.Response(status=404)
+        sent = await request.read()
+        self._end_deployment(sent, _fault_of(sent))
+        return web.Response(status=202)
+
+    async def _publish(self, request: web.Request) -> web.Response:
+        """Take the package of an app on Flex Consumption: https://github.com/Azure/azure-dev/issues/3658."""
+        if refusal := self._refusal(request):
+            return refusal
+        if self.store is None:
+            return web.Response(status=404)
         sent = await request.read()
         fault = _fault_of(sent)
+        if not fault and request.query.get("RemoteBuild", "").lower() == "true":
+            fault = "The build failed: no package index is reached from here."
+        self._end_deployment(sent, fault or await asyncio.to_thread(self.store, sent))
+        return web.Response(status=202, text=uuid.uuid4().hex)
+
+    def _end_deployment(self, sent: bytes, fault: str) -> None:
         if not fault:
             self.package = sent
         status = _FAILED if fault else _SUCCEEDED
@@ -89,12 +124,15 @@ class AppService:
             "complete": True,
             "deployer": "az_cli_functions",
         }
-        return web.Response(status=202)
 
     async def _latest(self, request: web.Request) -> web.Response:
         if refusal := self._refusal(request):
             return refusal
         return web.json_response(self._deployment) if self._deployment else web.Response(status=404)
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        """There are none; `az` asks for them where a deployment has failed."""
+        return self._refusal(request) or web.json_response([])
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         """None if whoever calls may deploy; passwords are never taken."""

@@ -1,9 +1,9 @@
 """One side of the air gap on this machine: an Azure cloud with everything that the product touches there.
 
 It is set up from the templates of `infra/`: ARM here gets the request that ``az deployment group create``
-makes, and what the template says is what there is. A `Cloud` keeps what Azure would keep (keys, role
-assignments, pipelines, stored content) over `disconnect` and `connect`, on the same ports, as when a network
-goes and comes back.
+makes, or `az` itself makes it (:mod:`local_cloud.az`), and what the template says is what there is. A `Cloud`
+keeps what Azure would keep (keys, role assignments, pipelines, stored content) over `disconnect` and
+`connect`, on the same ports, as when a network goes and comes back.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,8 @@ class Cloud:
     access_mode: AccessMode | None = None
     import_way: ImportWay = "direct"
     """Of the target."""
+    deployer: "Callable[[Cloud], None] | None" = None
+    """Who deploys `parameters_file` instead of a request of our own; raises `CloudError` if that fails."""
     machine: Machine = field(init=False)
     api_url: str = field(init=False, default="")
     _api_port: int = field(init=False, default=0)
@@ -149,12 +152,18 @@ class Cloud:
         return self.folder / "functions-host.log"
 
     @property
-    def _prefix(self) -> str:
+    def parameters_file(self) -> Path:
+        """What was deployed last, as a file of parameters for the template."""
+        return self.folder / "parameters.json"
+
+    @property
+    def prefix(self) -> str:
+        """What begins the name of everything that is deployed."""
         return f"gap{self.role}"
 
     @property
     def _account(self) -> str:
-        return f"{self._prefix}transfer"
+        return f"{self.prefix}transfer"
 
     def url(self, service: Service) -> str:
         """Where a service answers."""
@@ -173,7 +182,11 @@ class Cloud:
             CloudError: ARM refuses it, or the deployment fails; with ARM's words.
         """
         self._parameters = {**(self._parameters or self._first_parameters()), **parameters}
-        await asyncio.to_thread(self._deploy)
+        schema = "https://schema.management.azure.com/schemas/2019-04-01/deploymentParameters.json#"
+        given = {name: {"value": value} for name, value in self._parameters.items()}
+        whole = {"$schema": schema, "contentVersion": "1.0.0.0", "parameters": given}
+        self.parameters_file.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        await asyncio.to_thread(self.deployer or Cloud._deploy, self)
 
     def _first_parameters(self) -> dict[str, Any]:
         """What somebody would give on the command line, beside the file for this cloud."""
@@ -184,7 +197,7 @@ class Cloud:
         return {
             **values,
             "cloud": {**values["cloud"], "armEndpoint": self.url("arm")},
-            "prefix": self._prefix,
+            "prefix": self.prefix,
             "registryName": self.registry_id.rpartition("/")[2],
             "registryResourceGroup": "registries",
             "storageAccessMode": mode,

@@ -7,13 +7,18 @@ import asyncio
 import base64
 import secrets
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from azure.core.exceptions import ResourceExistsError
-from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
+from azure.storage.blob import (
+    BlobServiceClient,
+    ContainerClient,
+    ContainerSasPermissions,
+    generate_container_sas,
+)
 
 from infra.expansion import Expansion, Resource
 from local_cloud import web
@@ -21,6 +26,7 @@ from local_cloud.acr_transfer import AcrTransfer, Behaviour, ImageImports, Regis
 from local_cloud.acr_transfer.errors import ArmError
 from local_cloud.acr_transfer.records import ManagedIdentity
 from local_cloud.acr_transfer.resources import Kind, PipelineRequest, check_name
+from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.app_service import AppService
 from local_cloud.azurite import Azurite
 from local_cloud.identity import identity_app
@@ -47,7 +53,7 @@ from local_cloud.storage_front import (
     StorageAccount,
     StorageFront,
 )
-from local_cloud.storage_front.operations import SERVICES
+from local_cloud.storage_front.operations import SERVICES, Request
 from local_cloud.storage_front.operations import Service as StorageService
 from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
@@ -57,6 +63,7 @@ _SITE = "Microsoft.Web/sites"
 _REGISTRY = "Microsoft.ContainerRegistry/registries"
 _NO_PASSWORDS = '<publishData><publishProfile publishMethod="ZipDeploy" /></publishData>'
 """The profiles of a site that takes no passwords, in the XML that `az functionapp show` wants to read."""
+_PACKAGE = "released-package.zip"
 _WAIT_S = 60.0
 _T = TypeVar("_T")
 
@@ -147,7 +154,7 @@ class Machine:
         self._front: StorageFront | None = None
         self.malware_scanner: MalwareScanner | None = None
         """Defender for Storage, once it is deployed for an account."""
-        self._vault_id = self._site_id = ""
+        self._vault_id = self._site_id = self._package_container = ""
         self._app_identity: ManagedIdentity | None = None
         self._clients: dict[str, BlobServiceClient] = {}
         self._ports: dict[str, int] = {}
@@ -155,7 +162,7 @@ class Machine:
         self.app_service = AppService(self.tokens, may_deploy=self._may_deploy)
         self._resources = Resources(
             self.makers(),
-            {"Microsoft.Authorization/roleAssignments": self._unassign},
+            {"Microsoft.Authorization/roleAssignments": self._unassign, _REGISTRY: self._delete_registry},
             {
                 f"{_STORAGE}/listServiceSas": self.service_sas,
                 f"{_SITE}/config/appsettings/list": lambda *_: {"properties": self.app_settings},
@@ -164,7 +171,9 @@ class Machine:
             },
         )
         # No stack of App Service is told: `az` then says that it does not know the app's, and goes on.
-        self._resources.add("/providers/Microsoft.Web/functionAppStacks", {"type": "", "value": []})
+        for where in ("", "/locations/local"):  # the latter are asked for about apps on Flex Consumption
+            stacks = f"/providers/Microsoft.Web{where}/functionAppStacks"
+            self._resources.add(stacks, {"type": "", "value": []})
         self._deployments = Deployments(self._resources, prepare=self._prepare)
         for group in (group_id, registry_id.partition("/providers/")[0]):
             kind = "Microsoft.Resources/resourceGroups"
@@ -192,6 +201,17 @@ class Machine:
         """Where a service of a storage account answers, and asks for roles."""
         assert self._front is not None  # noqa: S101 - the account is there
         return self._front.url(service, account)
+
+    def watch_storage(self, watch: Callable[[Request], None]) -> None:
+        """Have ``watch`` told of each request to a storage account from now on; one watches at a time."""
+        assert self._front is not None  # noqa: S101 - the account is there
+        self._front.watch = watch
+
+    @property
+    def app_principal(self) -> str:
+        """The object id of the app's identity, once it is deployed."""
+        assert self._app_identity is not None  # noqa: S101 - it is there
+        return self._app_identity.principal_id
 
     def takes_keys(self, account: str) -> bool:
         """Whether a storage account takes its key, and a SAS that it has signed."""
@@ -489,6 +509,21 @@ class Machine:
             self._on_the_loop(start())
         return {"properties": {"loginServer": self.registries[resource.id.lower()].login_server}}
 
+    def _delete_registry(self, state: Mapping[str, Any]) -> None:
+        """Stop a registry for good, and its pipelines with it: a run at work never comes to its end."""
+        key = state["id"].lower()
+        if key == self._registry_id.lower():
+            raise ArmError(405, "MethodNotAllowed", "The registry that was there before is not deleted here.")
+        transfer = next(one for one in self._transfers if one.registry_id.lower() == key)
+
+        async def stop() -> None:
+            await transfer.close()
+            await self.registries.pop(key).close()
+
+        self._transfers.remove(transfer)
+        del self._accesses[key]
+        self._on_the_loop(stop())
+
     def _make_pipeline(self, resource: Resource) -> Mapping[str, Any]:
         kind: Kind = "exportPipelines" if resource.type.endswith("exportPipelines") else "importPipelines"
         request = PipelineRequest.from_json(resource.body, kind=kind, version=resource.api_version)
@@ -503,6 +538,9 @@ class Machine:
         self._app_identity = self._transfer.user_identity(identity_id)
         self._site_id = resource.id
         self._on_the_loop(self._start_app_service())
+        on_flex = resource.properties.get("functionAppConfig")
+        self._package_container = on_flex["deployment"]["storage"]["value"] if on_flex else ""
+        self.app_service.store = self._store_package if on_flex else None
         configuration = {"type": f"{_SITE}/config", "properties": resource.properties["siteConfig"]}
         self._resources.add(f"{resource.id}/config/web", {**configuration, "name": "web"})
         names = {"type": f"{_SITE}/config", "name": "slotConfigNames", "properties": {}}
@@ -520,6 +558,19 @@ class Machine:
             ],
         }
         return {"properties": known}
+
+    def _store_package(self, package: bytes) -> str:
+        """Put a package into its container as the app; why that failed, or nothing."""
+        credential = MintedCredential(self.tokens, self.app_principal)
+        try:
+            with ContainerClient.from_container_url(
+                self._package_container, credential=credential, connection_verify=str(self._ca.ca_file)
+            ) as container:
+                container.upload_blob(_PACKAGE, package, overwrite=True)
+        except HttpResponseError as error:
+            what = "BlobUploadFailedException: Failed to upload blob package to storage account."
+            return f"{what} Response status code does not indicate success: {error.status_code}."
+        return ""
 
     def _host_keys(self) -> Mapping[str, Any]:
         return {"masterKey": self.app_service.master_key, "functionKeys": {}, "systemKeys": {}}

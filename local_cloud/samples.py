@@ -103,6 +103,22 @@ def push_samples(
         ]
 
 
+def push_small_images(
+    login_server: str, *, username: str, password: str, ca_file: Path | str, count: int
+) -> list[str]:
+    """Pushes so many images of one small file each and returns their references.
+
+    Raises:
+        RegistryCallError: The registry refuses.
+    """
+    name = "samples/small"
+    with RegistryClient(login_server, username=username, password=password, ca_file=ca_file) as client:
+        for number in range(count):
+            layer = _push_layer(client, name, [("etc/version", f"{number}\n".encode())], compressed=True)
+            _push_image(client, name, "amd64", [layer], str(number))
+    return [f"{name}:{number}" for number in range(count)]
+
+
 def list_digests(
     login_server: str, *, username: str, password: str, ca_file: Path | str, references: Iterable[str]
 ) -> dict[str, str]:

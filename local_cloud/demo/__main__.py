@@ -26,7 +26,11 @@ FOLDER = PROJECT / ".demo"
 
 async def _run(folder: Path, arguments: argparse.Namespace) -> None:
     _end_in_order_when_told()
-    await (run_in_namespaces(folder) if arguments.namespaces else run(folder, keep=arguments.keep))
+    await (
+        run_in_namespaces(folder)
+        if arguments.namespaces
+        else run(folder, keep=arguments.keep, with_az=arguments.az)
+    )
 
 
 def _end_in_order_when_told() -> None:
@@ -92,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
         help="each cloud in a network namespace of its own, and whoever is called outside of it is counted",
     )
     made.add_argument(
+        "--az", action="store_true", help="the az on the path deploys both sides; not with --namespaces"
+    )
+    made.add_argument(
         "--folder",
         type=Path,
         default=FOLDER,
@@ -102,7 +109,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run as the command line says; 0 only if everything was as said."""
-    arguments = parser().parse_args()
+    told = parser()
+    arguments = told.parse_args()
+    if arguments.az and arguments.namespaces:
+        told.error("--az is of this machine, and in a namespace of --namespaces there is no az")
     folder = arguments.folder.absolute()
     try:
         with owned(folder):

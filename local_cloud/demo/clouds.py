@@ -16,8 +16,9 @@ from airgap.fields import format_time
 from airgap.keys import public_key_from_pem
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, verify_receipt
+from local_cloud.az import deploys_with_az
 from local_cloud.cloud import Cloud
-from local_cloud.demo.screen import expect, until
+from local_cloud.demo.screen import expect, show_command, until
 from local_cloud.pki import CertificateAuthority
 from local_cloud.samples import list_digests, push_samples
 
@@ -66,15 +67,21 @@ class Demo:
     target: Cloud
 
     @classmethod
-    def prepare(cls, folder: Path) -> "Demo":
-        """A certificate authority in the folder, two clouds that are not connected yet."""
+    def prepare(cls, folder: Path, *, with_az: bool = False) -> "Demo":
+        """A certificate authority in the folder, two clouds that are not connected yet.
+
+        Args:
+            folder: where everything lies.
+            with_az: both sides are deployed by the `az` on the path.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         ca = CertificateAuthority.create(folder / "pki")
+        deployer = deploys_with_az(show_command) if with_az else None
         return cls(
             folder=folder,
             ca=ca,
-            source=Cloud(role="source", folder=folder / "source", ca=ca),
-            target=Cloud(role="target", folder=folder / "target", ca=ca),
+            source=Cloud(role="source", folder=folder / "source", ca=ca, deployer=deployer),
+            target=Cloud(role="target", folder=folder / "target", ca=ca, deployer=deployer),
         )
 
     @property

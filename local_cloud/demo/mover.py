@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from local_cloud.cloud import PROJECT
-from local_cloud.demo.screen import SCREEN, TIMEOUT_S, DemoError, expect
+from local_cloud.demo.screen import SCREEN, TIMEOUT_S, DemoError, expect, show_command
 from local_cloud.pki import CertificateAuthority
 
 _TOLD_LINES = 6
@@ -28,8 +28,7 @@ async def offline_mover(
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
     if not clean:
         environment["REQUESTS_CA_BUNDLE"] = str(ca.ca_file)
-    shown = shlex.join(argument.removeprefix(f"{PROJECT}/") for argument in arguments)
-    SCREEN.print(f"  $ offline-mover {shown}", style="cyan", markup=False)
+    show_command(shlex.join(["offline-mover", *arguments]))
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "offline_mover", *arguments),
         cwd=PROJECT,

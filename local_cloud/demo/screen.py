@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from airgap.receipt import Receipt
+from local_cloud.cloud import PROJECT
 
 SCREEN = Console(highlight=False, soft_wrap=True)
 TIMEOUT_S = 150.0
@@ -33,6 +34,11 @@ def step(title: str) -> Iterator[None]:
     SCREEN.print(f"[bold]▶ {title}[/bold]")
     yield
     SCREEN.print(f"  [dim]{time.monotonic() - started:.1f} s[/dim]")
+
+
+def show_command(command: str) -> None:
+    """Print a command that is run."""
+    SCREEN.print(f"  $ {command.replace(f'{PROJECT}/', '')}", style="cyan", markup=False)
 
 
 async def until(what: str, probe: Callable[[], Any], *, timeout_s: float = TIMEOUT_S) -> Any:

@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 import sys
+import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from airgap.envelope import Envelope
 from airgap.keys import signer_from_pem
 from airgap.manifest import ENVELOPE_NAME
 from airgap.receipt import Receipt
-from local_cloud.cloud import PROJECT
+from local_cloud.az import block
+from local_cloud.cloud import PROJECT, Cloud
 from local_cloud.demo.clouds import CHANNEL, Demo
 from local_cloud.demo.mover import Moved, offline_mover
 from local_cloud.demo.screen import SCREEN, expect, show_comparison, show_receipt, show_refusal, step, until
@@ -175,6 +177,17 @@ def write_environment(demo: Demo, transfer_id: str) -> None:
     path.write_text("".join([*exports, f'offline-mover() {{ {mover} "$@"; }}\n']))
 
 
+def show_az(cloud: Cloud) -> None:
+    """Print lines to paste that sign a shell's `az` in to a cloud, and how infra/deploy is called there."""
+    group = cloud.group_id.rpartition("/")[2]
+    deploy = ["infra/deploy", cloud.role, "--resource-group", group]
+    deploy += ["--parameters", str(cloud.parameters_file), "-p", f"prefix={cloud.prefix}", "--no-package"]
+    SCREEN.print(f"\n[bold]az at the {cloud.role}[/bold], as the owner of its subscription:")
+    SCREEN.print(textwrap.indent(block(cloud), "  "), markup=False)
+    SCREEN.print(f"The registry is in the resource group registries, what is deployed in {group}. Once more:")
+    SCREEN.print(f"  {shlex.join(deploy)}\n", markup=False)
+
+
 async def keep_running(demo: Demo, transfer_id: str) -> None:
     """Bring the source back and wait for Ctrl-C or the end of standard input."""
     await demo.source.connect()
@@ -195,14 +208,16 @@ async def keep_running(demo: Demo, transfer_id: str) -> None:
         ("target storage", f"{demo.target.blob_url}/incoming"),
     ):
         SCREEN.print(f"  {name:16} {url}", markup=False)
+    for cloud in (demo.source, demo.target):
+        await asyncio.to_thread(show_az, cloud)
     SCREEN.print("Ctrl-C ends it.")
     await asyncio.Event().wait()
 
 
-async def run(folder: Path, *, keep: bool) -> None:
-    """The whole demo, in an empty folder."""
+async def run(folder: Path, *, keep: bool, with_az: bool) -> None:
+    """The whole demo, in an empty folder; ``with_az`` has `az` deploy both sides."""
     started = datetime.now(UTC)
-    demo = Demo.prepare(folder)
+    demo = Demo.prepare(folder, with_az=with_az)
     try:
         with step("Start both clouds: storage, registry, Key Vault, identity, ACR Transfer, Functions host"):
             await demo.start()

@@ -1,7 +1,8 @@
-"""The host's own endpoint with which an operator starts a timer function now: `POST /admin/functions/{name}`.
+"""The host's own endpoints: with one an operator starts a timer function now, the other tells that it runs.
 
-The answer is 202 at once, as in Azure; how the run ends is seen in the log only. No master key is asked for,
-as under `func start`.
+`POST /admin/functions/{name}` is answered 202 at once, as in Azure; how the run ends is seen in the log only.
+`GET /admin/host/status` is what `az` asks after it has put a package on Flex Consumption. No master key is
+asked for, as under `func start`.
 """
 
 import json
@@ -13,15 +14,19 @@ from local_cloud.functions_host.timers import TimerTriggers
 
 
 class AdminApi:
-    """One route; functions with another trigger than a timer are answered 501."""
+    """Two routes; functions with another trigger than a timer are answered 501."""
 
     def __init__(self, app: App, timers: TimerTriggers) -> None:
         self._functions = {function.name.lower(): function for function in app.functions}
         self._timers = timers
 
     def add_routes(self, app: web.Application) -> None:
-        """Registers the route; add it before the HTTP triggers, which take every path that is left."""
+        """Registers the routes; add them before the HTTP triggers, which take every path that is left."""
         app.router.add_post("/admin/functions/{name}", self._invoke)
+        app.router.add_get("/admin/host/status", self._status)
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return web.json_response({"state": "Running"})
 
     async def _invoke(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":

@@ -3,6 +3,7 @@
 Paths of pipelines and runs go on to ``acr_transfer``; everything stands behind the same tokens and errors.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -294,6 +295,10 @@ class _Api:
         if request.method == "POST" and (operation := self._resources.operation(path)):
             self._allow(caller, path, "*/action", WRITE)
             return _answer_of(operation(await _asked(request)))
+        if request.method == "DELETE":
+            self._allow(caller, path, "*/delete", WRITE)
+            removed = await asyncio.to_thread(self._resources.delete, path)
+            return web.json_response(removed) if removed else web.Response(status=204)
         if request.method not in ("GET", "HEAD"):
             message = f"The HTTP method '{request.method}' is not supported here."
             raise ArmError(

@@ -111,7 +111,7 @@ class Resources:
         return None
 
     def delete(self, resource_id: str) -> Mapping[str, Any] | None:
-        """Undo a resource, and return what it was; nothing, if it was not there.
+        """Undo a resource with all that is in it, also roles; what it was, or nothing if it was not there.
 
         Raises:
             ArmError: resources of its type are not deleted here.
@@ -119,11 +119,16 @@ class Resources:
         found = self.find(resource_id)
         if found is None:
             return None
+        key = resource_id.lower().rstrip("/")
         remover = self._removers.get(found["type"].lower())
         if remover is None:
             raise ArmError(405, "MethodNotAllowed", f"The type '{found['type']}' is not deleted here.")
+        for below in [one for one in self._states if one.startswith(f"{key}/")]:
+            state = self._states.pop(below)
+            if inner := self._removers.get(state["type"].lower()):
+                inner(state)
         remover(found)
-        return self._states.pop(resource_id.lower().rstrip("/"))
+        return self._states.pop(key)
 
     def of_type(self, kind: str) -> Iterator[Mapping[str, Any]]:
         """The resources of a type."""

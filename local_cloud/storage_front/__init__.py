@@ -15,11 +15,13 @@ check. It looks into no batch of blobs and no transaction of tables: those are r
 
 from local_cloud.storage_front.front import StorageFront
 from local_cloud.storage_front.gate import ImmutabilityPolicy, StorageAccount
+from local_cloud.storage_front.operations import Request
 from local_cloud.storage_front.roles import BUILT_IN, RoleAssignment, RoleAssignments, RoleDefinition
 
 __all__ = [
     "BUILT_IN",
     "ImmutabilityPolicy",
+    "Request",
     "RoleAssignment",
     "RoleAssignments",
     "RoleDefinition",

@@ -55,13 +55,15 @@ class StorageFront:
     """The blob, queue and table services of an Azurite's accounts, on loopback over HTTPS.
 
     What a token may do is decided here, by roles. What a SAS or the account key may do is decided by Azurite,
-    which may be another one after a while: `azurite` is asked at each request.
+    which may be another one after a while: `azurite` is asked at each request. `watch` is told of each
+    request that is let through, before it is passed on.
     """
 
     azurite: Azurite
     tokens: TokenAuthority
     assignments: RoleAssignments
     clock: Callable[[], float] = time.time
+    watch: Callable[[Request], None] = lambda _: None
     _accounts: dict[str, StorageAccount] = field(init=False, default_factory=dict)
     _servers: dict[Service, Server] = field(init=False, default_factory=dict)
     _stack: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
@@ -122,6 +124,7 @@ class StorageFront:
         except UnknownOperationError:
             raise StorageRefusal("NotImplemented") from None
         only_creates = Gate(tokens=self.tokens, assignments=self.assignments).admit(asked, account, wanted)
+        self.watch(asked)
         changed: dict[str, str] = {}
         if wanted.source is not None and "Authorization" not in request.headers:
             await self._check_source(wanted.source)

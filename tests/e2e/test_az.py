@@ -5,88 +5,118 @@ Only where `az` is on the path; seen with 2.91.0. What it asks, and how, is held
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.templates import FOLDER
-from local_cloud.cloud import PROJECT, Cloud
+from local_cloud.az import Az
+from local_cloud.cloud import PROJECT, Cloud, CloudError
 from tests.e2e.conftest import Crossing
-
-AZ = shutil.which("az")
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(AZ is None, reason="no az here"),
+    pytest.mark.skipif(shutil.which("az") is None, reason="no az here"),
 ]
 PREFIX = "gaptarget"
 
 
-class Az:
-    """`az` with a configuration of its own, signed in to a cloud as its owner."""
+def script(az: Az, name: str, *words: str) -> tuple[int, str]:
+    """A script of infra/: its exit code, and all that it said."""
+    done = az.run(sys.executable, f"infra/{name}", *words)
+    return done.returncode, done.stdout + done.stderr
 
-    def __init__(self, cloud: Cloud, folder: Path) -> None:
-        self.cloud = cloud
-        self.folder = folder
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "AZURE_CONFIG_DIR": str(folder / "az"),
-            "AZURE_CORE_COLLECT_TELEMETRY": "no",
-            "AZURE_CORE_INSTANCE_DISCOVERY": "false",
-            "REQUESTS_CA_BUNDLE": str(cloud.ca.ca_file),
-            "SSL_CERT_FILE": str(cloud.ca.ca_file),
-        }
-        owner = cloud.machine.owner
-        self("cloud", "register", "--name", "Local", "--endpoint-resource-manager", cloud.url("arm"))
-        self("cloud", "set", "--name", "Local")
-        named = ("--username", owner.client_id, "--password", owner.secret)
-        self("login", "--service-principal", *named, "--tenant", cloud.tokens.tenant_id)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command beside it, with what it knows."""
-        return subprocess.run(
-            command, env=self.environment, cwd=PROJECT, capture_output=True, text=True, check=False
-        )
+def parameters(cloud: Cloud, folder: Path) -> str:
+    """The file of parameters of this cloud."""
+    whole = json.loads((FOLDER / "parameters" / "local.json").read_text(encoding="utf-8"))
+    whole["parameters"]["cloud"]["value"]["armEndpoint"] = cloud.url("arm")
+    path = folder / "parameters.json"
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    return str(path)
 
-    def __call__(self, *words: str) -> Any:
-        done = self.run(str(AZ), *words, "--output", "json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout or "null")
 
-    def script(self, name: str, *words: str) -> tuple[int, str]:
-        """A script of infra/: its exit code, and all that it said."""
-        done = self.run(sys.executable, f"infra/{name}", *words)
-        return done.returncode, done.stdout + done.stderr
+@contextmanager
+def kept_demo(folder: Path) -> Iterator[str]:
+    """``./dev demo --az --keep`` while it is up: what it has printed."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "local_cloud.demo", "--az", "--keep", "--folder", str(folder)],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as demo:
+        assert demo.stdout is not None
+        printed = []
+        for line in demo.stdout:
+            printed.append(line)
+            if "Ctrl-C ends it." in line:
+                break
+        try:
+            yield "".join(printed)
+        finally:
+            demo.send_signal(signal.SIGINT)
+            demo.stdout.read()
 
-    def parameters(self) -> str:
-        """The file of parameters of this cloud."""
-        whole = json.loads((FOLDER / "parameters" / "local.json").read_text(encoding="utf-8"))
-        whole["parameters"]["cloud"]["value"]["armEndpoint"] = self.cloud.url("arm")
-        path = self.folder / "parameters.json"
-        path.write_text(json.dumps(whole), encoding="utf-8")
-        return str(path)
+
+def pasted(printed: str, side: str) -> subprocess.CompletedProcess[str]:
+    """The lines for a side's `az`, and after them the deployment, as they stand on the screen."""
+    found = re.search(f"^az at the {side}, .*\n((?:  .*\n)+)The reg.*\n  (.*)", printed, re.MULTILINE)
+    assert found is not None, printed
+    return subprocess.run(
+        [str(shutil.which("bash")), "-c", f"set -e\n{found[1]}\n{sys.executable} {found[2]} --yes"],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_demo_runs_on_what_az_has_deployed_and_its_lines_sign_another_shell_in(tmp_path: Path) -> None:
+    with kept_demo(tmp_path / "demo") as printed:
+        assert "Everything was as said" in printed
+        # each side once with its keys made, and once more with the trust policy that names them
+        assert printed.count("$ az deployment group create") == 4
+        for side in ("source", "target"):
+            done = pasted(printed, side)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert f"The {side} is ready" in done.stdout
 
 
 def test_az_deploys_a_side_and_checks_it(make_crossing: Callable[[], Crossing], tmp_path: Path) -> None:
     crossing = make_crossing()
     cloud = crossing.demo.target
     crossing.run(cloud.machine.start())
-    az = Az(cloud, tmp_path)
+    az = Az(cloud)
     registry = ("-p", "registryName=acrtarget", "-p", "registryResourceGroup=registries")
-    deploy = ("target", "-g", "airgap", "--parameters", az.parameters(), "-p", f"prefix={PREFIX}", *registry)
+    deploy = (
+        "target",
+        "-g",
+        "airgap",
+        "--parameters",
+        parameters(cloud, tmp_path),
+        "-p",
+        f"prefix={PREFIX}",
+        *registry,
+    )
 
-    code, said = az.script("deploy", *deploy, "--no-package", "--yes")
+    code, said = script(az, "deploy", *deploy, "--no-package", "--yes")
     assert " to create." in said, said
     assert code == 2  # nothing is running yet: the check could not ask
     crossing.run(cloud.start_app())
-    code, said = az.script("deploy", *deploy, "--no-package", "--yes")
+    code, said = script(az, "deploy", *deploy, "--no-package", "--yes")
     assert " to deploy." in said, said
     assert " to create" not in said, said
     wrong = [line.split()[1] for line in said.splitlines() if line.startswith("NOT ")]
@@ -104,47 +134,151 @@ def test_az_deploys_a_side_and_checks_it(make_crossing: Callable[[], Crossing], 
     account = f"{cloud.group_id}/providers/Microsoft.Storage/storageAccounts/{PREFIX}transfer"
     container = f"{account}/blobServices/default/containers/custody"
     az("role", "assignment", "delete", "--assignee", app["principalId"], "--scope", container)
-    code, said = az.script("check", "-g", "airgap", "--prefix", PREFIX)
+    code, said = script(az, "check", "-g", "airgap", "--prefix", PREFIX)
     assert code == 1
     assert "NOT  container-custody" in said, said
 
 
-def test_role_that_the_extension_names_lets_a_pipeline_work(
-    make_crossing: Callable[[], Crossing], tmp_path: Path
-) -> None:
-    """`az acr export-pipeline create` ends with the command that gives it; here its scope is another."""
+def test_package_comes_to_flex_as_it_is(make_crossing: Callable[[], Crossing], tmp_path: Path) -> None:
+    """Unless it is told otherwise, `az` has the app built there: for that a package index must be reached."""
     crossing = make_crossing()
-    cloud = crossing.demo.source
-    crossing.run(cloud.connect())
-    az = Az(cloud, tmp_path)
+    cloud = crossing.demo.target
+    crossing.run(cloud.machine.start())
+    crossing.run(cloud.deploy(hosting="flex"))
+    crossing.run(cloud.start_app())
+    package = tmp_path / "package.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        for name in ("host.json", "function_app.py", "x/_core.cpython-311-x86_64-linux-gnu.so"):
+            archive.writestr(name, "")
+    az = Az(cloud)
+    named = ("--resource-group", "airgap", "--name", f"{PREFIX}-app", "--src", str(package))
+    with pytest.raises(CloudError, match="no package index is reached"):
+        az("functionapp", "deployment", "source", "config-zip", *named)
+
+    given = ("-g", "airgap", "--parameters", str(cloud.parameters_file), "-p", f"prefix={PREFIX}")
+    code, said = script(az, "deploy", "target", *given, "--package", str(package), "--yes")
+    assert "NOT  trust-policy" in said, said
+    assert code == 1
+    with cloud.machine.azurite.of(f"{PREFIX}host").service_client() as service:
+        stored = service.get_blob_client("app-package", "released-package.zip").download_blob().readall()
+    assert (stored, cloud.machine.app_service.package) == (package.read_bytes(), package.read_bytes())
+
+
+def test_pipelines_by_hand_work_with_the_role_that_the_extension_names(
+    make_crossing: Callable[[], Crossing],
+) -> None:
+    """What `az acr export-pipeline`, `import-pipeline` and `pipeline-run` ask ARM for, asked by `az rest`.
+
+    The first two end with the command that gives the role; here its scope is another.
+    """
+    crossing = make_crossing()
+    source, target = crossing.demo.source, crossing.demo.target
+    for cloud in (source, target):
+        crossing.run(cloud.connect())
     reference = crossing.demo.push_samples(layer_bytes_total=300_000)[0]
-    target = {
-        "type": "AzureStorageBlobContainer",
-        "uri": cloud.container_url,
-        "storageAccessMode": "ManagedIdentity",
-    }
-    ask = f"{cloud.registry_id}/{{}}?api-version=2025-06-01-preview"
+    exporting = ByHand(source, "exportPipelines", "target")
+    exporting.run_is("Failed", "before", {"artifacts": [reference]})
+    exporting.give("Storage Blob Data Contributor")
+    exporting.run_is("Succeeded", "after1", {"artifacts": [reference]})
 
-    def put(path: str, properties: dict[str, Any], **more: Any) -> Any:
-        body = json.dumps({"properties": properties, **more})
-        return az("rest", "--method", "put", "--url", ask.format(path), "--body", body)
+    with source.azurite.service_client() as there, target.azurite.service_client() as here:
+        blob = there.get_blob_client("transfer", "after1.tar").download_blob().readall()
+        for name in ("before.tar", "after1.tar"):
+            here.get_blob_client("transfer", name).upload_blob(blob)
+    importing = ByHand(target, "importPipelines", "source")
+    importing.run_is("Failed", "before", {})
+    importing.give("Storage Blob Data Reader")
+    importing.run_is("Succeeded", "after1", {})
+    demo = crossing.demo
+    assert demo.digests(target, [reference]) == demo.digests(source, [reference])
 
-    identity = {"type": "SystemAssigned"}
-    pipeline = put("exportPipelines/byhand", {"target": target, "options": ["Unknown"]}, identity=identity)
 
-    def state_of_run(name: str) -> str:
+class ByHand:
+    """A pipeline of its own beside the one that is deployed; ``side`` is what it calls its storage."""
+
+    def __init__(self, cloud: Cloud, kind: str, side: str) -> None:
+        self._side = side
+        self._az = Az(cloud)
+        self._registry_id = cloud.registry_id
+        self._account_id = (
+            f"{cloud.group_id}/providers/Microsoft.Storage/storageAccounts/{cloud.prefix}transfer"
+        )
+        storage = {
+            "type": "AzureStorageBlobContainer",
+            "uri": cloud.container_url,
+            "storageAccessMode": "ManagedIdentity",
+        }
+        properties: dict[str, Any] = {side: storage, "options": ["Unknown"]}
+        if side == "source":
+            properties["trigger"] = {"sourceTrigger": {"status": "Disabled"}}
+        identity = {"type": "SystemAssigned"}
+        self._pipeline = self._ask("put", f"{kind}/byhand", {"identity": identity, "properties": properties})
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        url = f"{self._registry_id}/{path}?api-version=2025-06-01-preview"
+        sent = () if body is None else ("--body", json.dumps(body))
+        return self._az("rest", "--method", method, "--url", url, *sent)
+
+    def give(self, role: str) -> None:
+        """Give the pipeline a role on its account, twice, as somebody does who is not sure."""
+        who = ("--assignee", self._pipeline["identity"]["principalId"], "--role", role)
+        first, again = (
+            self._az("role", "assignment", "create", *who, "--scope", self._account_id) for _ in range(2)
+        )
+        assert first["id"] == again["id"]
+
+    def run_is(self, state: str, name: str, more: dict[str, Any]) -> None:
+        """Start a run, and wait until it ends in that state."""
         blob = {"type": "AzureStorageBlob", "name": f"{name}.tar"}
-        request = {"pipelineResourceId": pipeline["id"], "target": blob, "artifacts": [reference]}
-        put(f"pipelineRuns/{name}", {"request": request})
-        shown: dict[str, Any] = {"provisioningState": "Running"}
+        request = {"pipelineResourceId": self._pipeline["id"], self._side: blob, **more}
+        self._ask("put", f"pipelineRuns/{name}", {"properties": {"request": request}})
+        shown = {"provisioningState": "Running"}
         while shown["provisioningState"] not in ("Failed", "Succeeded"):
-            run = az("rest", "--method", "get", "--url", ask.format(f"pipelineRuns/{name}"))
-            shown = run["properties"]
-        return str(shown["provisioningState"])
+            shown = self._ask("get", f"pipelineRuns/{name}")["properties"]
+        assert shown["provisioningState"] == state, shown
 
-    scope = f"{cloud.group_id}/providers/Microsoft.Storage/storageAccounts/gapsourcetransfer"
-    given = ("--assignee", pipeline["identity"]["principalId"], "--role", "Storage Blob Data Contributor")
-    assert state_of_run("before") == "Failed"
-    first, again = (az("role", "assignment", "create", *given, "--scope", scope) for _ in range(2))
-    assert first["id"] == again["id"]
-    assert state_of_run("after1") == "Succeeded"
+
+def roles_of(cloud: Cloud) -> set[tuple[str, str, str]]:
+    """Of app and pipeline: who has which role where; the subscription's id left out."""
+    machine = cloud.machine
+    return {
+        (
+            "app" if one.principal_id == machine.app_principal else "pipeline",
+            machine.assignments.name_of(one),
+            one.scope.lower().partition("/resourcegroups/")[2],
+        )
+        for one in machine.assignments
+        if one.principal_id != cloud.owner_principal
+    }
+
+
+def test_what_the_other_import_way_leaves_is_deleted_as_the_page_says(
+    make_crossing: Callable[[], Crossing],
+) -> None:
+    page = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("### What the other way leaves")[2].partition("\n### ")[0]
+    names, to_staged, to_direct = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    for example, name in (
+        ("airgap-target", "airgap"),
+        ("contosogaptgt", PREFIX),
+        ("contosotgt", "acrtarget"),
+    ):
+        assert example in names
+        names = names.replace(example, name)
+    of_other_mode = re.compile(r".* # storageAccessMode=SasToken$\n?", re.MULTILINE)
+    fresh = make_crossing()
+    fresh.demo.target.import_way = "staged"
+    fresh.run(fresh.demo.target.connect())
+    crossing = make_crossing()
+    cloud = crossing.demo.target
+    crossing.run(cloud.connect())
+    direct, staged = roles_of(cloud), roles_of(fresh.demo.target)
+    az = Az(cloud)
+    cloud.deployer = lambda it: az.deploy(it.parameters_file)
+    for way, deletions, roles in (("staged", to_staged, staged), ("direct", to_direct, direct)):
+        crossing.run(cloud.deploy(importWay=way), timeout_s=400)
+        assert roles_of(cloud) > roles
+        done = az.run(str(shutil.which("bash")), "-euc", names + of_other_mode.sub("", deletions))
+        assert done.returncode == 0, done.stderr
+        assert roles_of(cloud) == roles
+    assert cloud.staging_registry is None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from local_cloud.demo.__main__ import parser
 
@@ -103,6 +104,26 @@ def test_commands_of_the_readme_work_against_the_running_demo(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"verdict": "imported"' in done.stdout
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_lines_for_az_can_be_pasted_and_say_all_that_it_needs(running_demo: Running, side: str) -> None:
+    """With an `az` that says what it was told; tests/e2e/test_az.py has the real one."""
+    found = re.search(f"^az at the {side}, .*\n((?:  .*\n)+)", running_demo.printed, re.MULTILINE)
+    assert found is not None, running_demo.printed
+    told = 'az() { printf "%s\\n" "$*"; [ "$2" != show ]; }'
+    script = f'set -eu\n{told}\n{found[1]}\nprintf "%s\\n" "$SSL_CERT_FILE"'
+    bash = str(shutil.which("bash"))
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True)
+    *_, register, use, login, subscription, ca_file = done.stdout.splitlines()
+    arm = register.rpartition("--endpoint-resource-manager ")[2]
+    metadata = requests.get(
+        f"{arm}/metadata/endpoints", params={"api-version": "2022-09-01"}, verify=ca_file, timeout=20
+    ).json()
+    assert login.endswith(f"--tenant {metadata['authentication']['tenant']}")
+    assert (use, subscription[:27]) == (f"cloud set --name local-{side}", "account set --subscription ")
+    secret = Path(login.partition("@")[2].rpartition(" --tenant")[0])
+    assert (secret.stat().st_mode & 0o777, len(secret.read_text())) == (0o600, 40)
 
 
 def test_second_demo_leaves_the_running_ones_folder_alone(running_demo: Running) -> None:

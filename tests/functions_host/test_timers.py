@@ -247,6 +247,10 @@ def timer_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess
         yield host
 
 
+def test_host_says_that_it_runs(timer_host: HostProcess) -> None:
+    assert timer_host.call("GET", "/admin/host/status").json["state"] == "Running"
+
+
 def test_timer_function_with_a_durable_client_starts_an_orchestration(timer_host: HostProcess) -> None:
     assert timer_host.call("POST", "/admin/functions/swept", {"input": ""}).status == 202
     timer_host.until_noted("swept False")

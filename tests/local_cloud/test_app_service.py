@@ -55,10 +55,16 @@ class Served:
 
         return asyncio.run(scenario())
 
-    def send(self, content: bytes, principal: str = "owner", audience: str = APP_SERVICE_AUDIENCE) -> int:
+    def send(
+        self,
+        content: bytes,
+        principal: str = "owner",
+        audience: str = APP_SERVICE_AUDIENCE,
+        path: str = "zipdeploy?isAsync=true",
+    ) -> int:
         """Put a package there as somebody."""
         headers = {"Authorization": f"Bearer {self.tokens.mint(principal, audience)}"}
-        url = f"{self.site}/api/zipdeploy?isAsync=true"
+        url = f"{self.site}/api/{path}"
         return requests.post(url, data=content, headers=headers, timeout=20).status_code
 
     def latest(self) -> dict[str, Any]:
@@ -131,3 +137,48 @@ def test_whoever_may_not_deploy_puts_no_package_there(principal: str, audience: 
         return served.send(sent, principal, audience), by_password.status_code, served.service.package
 
     assert Served().run(use) == (status, 401, b"")
+
+
+PUBLISH = "publish?RemoteBuild=false"
+
+
+@pytest.mark.parametrize(
+    ("is_on_flex", "path", "expected"),
+    [(True, PUBLISH, 202), (True, "zipdeploy", 404), (False, PUBLISH, 404), (False, "zipdeploy", 202)],
+)
+def test_package_has_another_address_on_flex(is_on_flex: bool, path: str, expected: int) -> None:
+    served = Served()
+    served.service.store = (lambda _: "") if is_on_flex else None
+    assert served.run(lambda it: it.send(package("host.json"), path=path)) == expected
+
+
+@pytest.mark.parametrize("fault", ["", "BlobUploadFailedException: 403"])
+def test_package_on_flex_is_deployed_once_it_is_stored(fault: str) -> None:
+    served = Served()
+    stored: list[bytes] = []
+    sent = package("host.json")
+
+    def store(content: bytes) -> str:
+        stored.append(content)
+        return fault
+
+    def use(it: Served) -> dict[str, Any]:
+        it.send(sent, path=PUBLISH)
+        return it.latest()
+
+    served.service.store = store
+    told = served.run(use)
+    assert (told["status"], told["status_text"], stored) == (3 if fault else 4, fault, [sent])
+    assert served.service.package == (b"" if fault else sent)
+
+
+def test_package_that_is_to_be_built_on_flex_fails_since_there_is_no_index() -> None:
+    served = Served()
+    served.service.store = lambda _: "stored"
+
+    def use(it: Served) -> dict[str, Any]:
+        it.send(package("host.json"), path="publish?RemoteBuild=True&Deployer=az_cli")
+        return it.latest()
+
+    told = served.run(use)
+    assert (told["status"], "no package index" in told["status_text"]) == (3, True)

@@ -37,7 +37,7 @@ class Cloud:
         makers = {BOX: self._make, LID: self._make, ASSIGNMENTS: self._assign}
         self.resources = Resources(
             makers,
-            {ASSIGNMENTS: lambda state: self.removed.append(state["name"])},
+            dict.fromkeys((ASSIGNMENTS, BOX), lambda state: self.removed.append(state["name"])),
             {
                 f"{BOX}/open/list": lambda name, asked: {"of": name, **asked},
                 f"{BOX}/asXml": lambda *_: "<box />",
@@ -383,6 +383,20 @@ def test_resource_is_asked_by_a_post(cloud: Cloud) -> None:
     assert (as_xml.text, as_xml.headers["Content-Type"]) == ("<box />", "text/xml; charset=utf-8")
     assert refusal(cloud.call("POST", f"{path}/open/list", caller="reader")) == (403, "AuthorizationFailed")
     assert refusal(cloud.call("POST", f"{path}/lids/top/asXml")) == (404, "InvalidResourceType")
+
+
+def test_deleted_resource_takes_what_is_in_it_and_who_has_roles_there_along(cloud: Cloud) -> None:
+    path = f"{GROUP}/providers/{BOX}/one"
+    cloud.deploy(box(), box("two"), box("one/top", LID, dependsOn=[f"[resourceId('{BOX}', 'one')]"]))
+    assignment = f"{path}/providers/{ASSIGNMENTS}/{NAME}"
+    cloud.call("PUT", assignment, role_of("somebody"), version="2022-04-01")
+    assert refusal(cloud.call("DELETE", path, caller="reader")) == (403, "AuthorizationFailed")
+    assert refusal(cloud.call("DELETE", f"{path}/lids/top")) == (405, "MethodNotAllowed")
+    assert cloud.call("DELETE", path).status_code == 200
+    assert cloud.removed == [NAME, "one"]
+    assert refusal(cloud.call("GET", f"{path}/lids/top")) == (404, "ResourceNotFound")
+    assert cloud.call("GET", f"{path[:-3]}two").status_code == 200
+    assert cloud.call("DELETE", path).status_code == 204
 
 
 def test_what_is_the_same_for_all_tenants_is_read_by_everybody(cloud: Cloud) -> None:
