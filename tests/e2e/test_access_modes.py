@@ -1,12 +1,16 @@
 """A transfer whose pipelines come to their storage the other way round than in all other tests here."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
 import pytest
 
+from airgap.envelope import Envelope
+from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.receipt import Receipt
+from bench.costs import Tally
 from local_cloud.demo.clouds import Demo
 from local_cloud.demo.mover import offline_mover
 from local_cloud.demo.screen import until
@@ -39,6 +43,9 @@ def test_source_pipeline_comes_by_its_identity_and_target_pipeline_by_a_sas(
     demo.source.access_mode, demo.target.access_mode = "ManagedIdentity", "SasToken"
     crossing.run(demo.start())
     demo.medium.mkdir()
+    tallies = [Tally(cloud=cloud) for cloud in (demo.source, demo.target)]
+    for tally in tallies:
+        tally.cloud.machine.watch_storage(tally.add)
     references, receipt = crossing.run(cross(demo), timeout_s=250)
     assert receipt.is_imported, receipt
     assert demo.digests(demo.target, references) == demo.digests(demo.source, references)
@@ -47,3 +54,11 @@ def test_source_pipeline_comes_by_its_identity_and_target_pipeline_by_a_sas(
     sas = demo.target.vault._secrets["acrimportsas"][-1]
     (rights,) = parse_qs(sas.value.removeprefix("?"))["sp"]
     assert rights == "rl"
+    # what docs/operations.md says of costs: a read for each MiB at either side, two copies for a blob
+    manifest = BundleManifest.from_bytes(
+        Envelope.from_bytes(next(demo.medium.rglob(ENVELOPE_NAME)).read_bytes()).payload
+    )
+    (blob,) = manifest.blobs
+    reads = math.ceil(blob.size_bytes / 1024**2)
+    source, target = (tally.counts[f"{tally.cloud.role} app"] for tally in tallies)
+    assert (source["read of content"], target["read of content"], target["copy"]) == (reads, reads, 2)
