@@ -272,7 +272,7 @@ def test_roles_are_listed_at_a_scope_above_it_and_below_it(cloud: Cloud) -> None
 
     assert listed("") == ["above", "here", "below"]
     assert listed("atScope()") == ["above", "here"]
-    assert listed("principalId eq 'Below'") == ["below"]
+    assert listed("principalId eq 'Below'") == listed("assignedTo('Below')") == ["below"]
 
 
 def test_role_is_found_by_its_name(cloud: Cloud) -> None:
