@@ -148,10 +148,10 @@ def _named(file_system: str | None) -> str | None:
     return _FILE_SYSTEMS.get(name, name) or None
 
 
-def _serial(raw: str | None, file_system: str | None) -> str | None:
-    """One form for all systems: of NTFS' 64 bits Windows tells only the lower half."""
+def _serial(raw: str | None) -> str | None:
+    """One form for all systems: of the 64 bits that only NTFS has, Windows tells the lower half."""
     text = _capped(raw)
-    if text and file_system == "ntfs" and re.fullmatch(r"[0-9A-Fa-f]{16}", text):
+    if text and re.fullmatch(r"[0-9A-Fa-f]{16}", text):
         text = f"{text[8:12]}-{text[12:]}".upper()
     return text
 
@@ -181,7 +181,7 @@ def _describe_linux(path: Path) -> MediaIdentity:
     return MediaIdentity(
         file_system=file_system,
         label=_capped(label),
-        serial=_serial(serial, file_system),
+        serial=_serial(serial),
         is_read_only=bool(numbers.f_flag & os.ST_RDONLY),
         total_bytes=numbers.f_blocks * numbers.f_frsize,
         free_bytes=numbers.f_bavail * numbers.f_frsize,

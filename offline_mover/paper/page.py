@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from airgap import __version__
 from airgap.manifest import BundleManifest
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
+from offline_mover.amounts import size
 from offline_mover.bags.volume_names import volume_name
 from offline_mover.paper import labels as report_labels
 from offline_mover.paper import parts_picture, tables
@@ -80,13 +79,6 @@ def page(facts: ReportFacts) -> bytes:
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n".encode()
 
 
-def in_units(size_bytes: int) -> str:
-    """``1.20 TiB``; exact below 1 KiB."""
-    units = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-    rank = min(int(math.log2(size_bytes) // 10), len(units) - 1) if size_bytes > 0 else 0
-    return f"{size_bytes} bytes" if rank == 0 else f"{size_bytes / 1024**rank:.2f} {units[rank]}"
-
-
 # --- headline ----------------------------------------------------------------------------------------------
 
 
@@ -120,7 +112,7 @@ def _banner(facts: ReportFacts) -> Markup:
     )
     told = element(
         "div",
-        element("p", word, element("span", code, class_="code"), class_="word"),
+        element("p", word, " ", element("span", code, class_="code"), class_="word"),
         element("p", outcome.verdict),
         _worst(facts),
         element("p", element("b", "Next: "), facts.next_step, class_="next"),
@@ -149,7 +141,7 @@ def _figures(facts: ReportFacts) -> Markup:
         (f"{counts['damagedParts']:,}", "damaged", counts["damagedParts"] > 0),
         (f"{counts['missingParts']:,}", "missing", counts["missingParts"] > 0),
         (f"{counts['notSeenParts']:,}", "on volumes not shown", False),
-        (in_units(counts["bytes"]), "in the whole bundle", False),
+        (size(counts["bytes"]), "in the whole bundle", False),
     )
     return element(
         "ul",
@@ -216,7 +208,7 @@ def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
         ("Expires", joined((moment(manifest.expires_at), left))),
         ("Source", joined((code_text(source.registry), f" ({source.cloud})"))),
         ("Export pipeline", source.export_pipeline),
-        ("Size", f"{in_units(manifest.size_bytes)} in {manifest.part_count:,} parts of {blobs:,} blobs"),
+        ("Size", f"{size(manifest.size_bytes)} in {manifest.part_count:,} parts of {blobs:,} blobs"),
         ("Ordered by", manifest.requested_by or "not said"),
         ("Made by", f"{manifest.tool.name} {manifest.tool.version}"),
     ]
@@ -231,7 +223,10 @@ def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
     return element(
         "dl",
         joined(joined((element("dt", term), element("dd", told))) for term, told in pairs),
-        joined(joined((element("dt", term), element("dd", told, class_="wide"))) for term, told in wide),
+        joined(
+            joined((element("dt", term, class_="wide"), element("dd", told, class_="wide")))
+            for term, told in wide
+        ),
     )
 
 
@@ -265,11 +260,11 @@ def _numbered(numbers: tuple[int, ...]) -> str:
 
 def _medium(volume: VolumeFacts) -> Markup:
     identity = volume.identity
-    size = None if identity.total_bytes is None else in_units(identity.total_bytes)
+    total = None if identity.total_bytes is None else size(identity.total_bytes)
     named = [
         element("b", identity.label) if identity.label else "no label",
         joined(("serial ", code_text(identity.serial))) if identity.serial else "no serial",
-        " ".join(word for word in (size, identity.file_system) if word) or "unknown file system",
+        " ".join(word for word in (total, identity.file_system) if word) or "unknown file system",
     ]
     if identity.is_read_only:
         named.append("read-only")
@@ -303,7 +298,7 @@ def _picture(facts: ReportFacts) -> Markup:
     blobs = joined(
         element(
             "div",
-            element("h3", f"Blob {row.name} · {in_units(row.size_bytes)} · {parts_picture.told(row)}"),
+            element("h3", f"Blob {row.name} · {size(row.size_bytes)} · {parts_picture.told(row)}"),
             parts_picture.blob_svg(row, length),
             class_="blob",
         )

@@ -41,7 +41,7 @@ header .made { text-align: right; font-size: 8.5pt; color: var(--soft); white-sp
 
 dl { display: grid; grid-template-columns: 27mm 1fr 27mm 1fr; gap: 1mm 4mm; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-dd.wide { grid-column: 2 / -1; }
+dt.wide { grid-column: 1; } dd.wide { grid-column: 2 / -1; }
 
 table { width: 100%; border-collapse: collapse; font-size: 8.8pt; }
 caption { text-align: left; padding-bottom: 1.5mm; font-size: 8.8pt; }
@@ -51,7 +51,7 @@ th:last-child, td:last-child { padding-right: 0; }
 td { vertical-align: top; border-bottom: 0.2mm solid var(--line); overflow-wrap: anywhere; }
 td.name { min-width: 36mm; } td.mark { font-weight: 600; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td.fixed, td.mark { white-space: nowrap; }
+td.fixed, td.mark { white-space: nowrap; } td.words { overflow-wrap: break-word; }
 thead { display: table-header-group; break-after: avoid; }
 .short { break-inside: avoid; }
 tr { break-inside: avoid; }

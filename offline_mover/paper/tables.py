@@ -10,6 +10,7 @@ from airgap.custody import LoggedEvent
 from airgap.custody_event import Action
 from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
+from offline_mover.amounts import size
 from offline_mover.outcome import Finding
 from offline_mover.paper.facts import ReportFacts, newest_events
 from offline_mover.paper.markup import Markup, element, joined
@@ -254,8 +255,8 @@ def _events(facts: ReportFacts, title: str, caption: str, *, is_believed: bool) 
     columns: list[Column] = [
         ("Time (UTC)", "fixed"),
         ("Entries", "name"),
-        ("Event", None),
-        ("Result", None),
+        ("Event", "words"),
+        ("Result", "words"),
         ("Who, where", None),
         ("Counts", None),
     ]
@@ -282,6 +283,8 @@ def _event_key(entry: LoggedEvent, transfer_id: str) -> tuple[str, ...]:
 def in_words(name: str, count: int) -> str:
     """A count in words: ``notSeenParts`` and 2 are ``2 parts not seen``."""
     *words, noun = re.sub("([A-Z])", r" \1", name).lower().split()
+    if noun == "bytes":
+        return " ".join([size(count), *words])
     return " ".join([f"{count:,}", noun.removesuffix("s") if count == 1 else noun, *words])
 
 

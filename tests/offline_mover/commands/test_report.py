@@ -14,6 +14,7 @@ import pytest
 
 from airgap.custody_event import Action
 from airgap.errors import Code
+from offline_mover.amounts import size
 from offline_mover.commands.report import report
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Outcome
@@ -172,6 +173,36 @@ def test_cells_say_what_they_are_where_a_screen_has_no_room_for_heads(loaded: Be
     assert {"Medium", "Key id", "Digest"} <= heads
     assert heads == set(re.findall(r'<td[^>]* data-head="([^"]+)"', page))
     assert "attr(data-head)" in page
+
+
+def test_sizes_have_the_one_style_of_the_screen(loaded: Bench, tmp_path: Path) -> None:
+    body = custody_log.event_body(Action.VERIFIED, at=datetime.now(UTC), who="Mira")
+    body = replace(body, counts={"bytes": 12_500_000, "sentBytes": 999})
+    assert custody_log.record({loaded.volume: body}, side_dir=tmp_path) == []
+    outcome, page, _ = made(loaded, tmp_path)
+    whole = size(loaded.bundle.manifest.size_bytes)
+    assert whole in outcome.verdict
+    assert page.count(whole) >= 3
+    assert "12.5 MB, 999 bytes sent" in page
+    assert re.search("[KMGT]iB", page) is None
+
+
+def test_words_of_the_timeline_are_not_broken_and_long_values_begin_a_row(
+    loaded: Bench, tmp_path: Path
+) -> None:
+    body = custody_log.event_body(Action.VERIFIED, at=datetime.now(UTC), who="Mira")
+    assert custody_log.record({loaded.volume: body}, side_dir=tmp_path) == []
+    _, page, _ = made(loaded, tmp_path)
+    assert re.search(r'<td class="words" data-head="Event">verified', page)
+    assert "td.words { overflow-wrap: break-word; }" in page
+    assert '<dt class="wide">Audience</dt><dd class="wide">' in page
+    assert "dt.wide { grid-column: 1; }" in page
+
+
+def test_verdict_and_code_can_stand_on_two_lines(loaded: Bench, tmp_path: Path) -> None:
+    flip(loaded.part("001/00000002.part"))
+    _, page, _ = made(loaded, tmp_path)
+    assert re.search(r'class="word">Damaged\s+<span class="code">PART_CORRUPT', page)
 
 
 def test_what_is_cut_out_comes_last_and_the_footer_is_not_left_alone_on_a_page(

@@ -174,19 +174,20 @@ def test_label_that_nobody_could_print_is_made_printable(linux: FakeLinux, volum
 
 
 @linux_only
+@pytest.mark.parametrize("uuid", ["1A2B-3C4D", "01D5F0A61A2B3C4D"])  # FAT or exFAT; NTFS
 def test_without_udev_the_links_of_dev_disk_are_asked(
-    linux: FakeLinux, volume: Path, monkeypatch: pytest.MonkeyPatch
+    linux: FakeLinux, volume: Path, monkeypatch: pytest.MonkeyPatch, uuid: str
 ) -> None:
     device = volume.stat().st_dev
     real_stat = os.stat
 
     def stat(path: Any, **options: Any) -> Any:
         found = real_stat(path, **options)
-        if str(path).endswith(r"GREEN\x20ONE") or str(path).endswith("1A2B-3C4D"):
+        if str(path).endswith(r"GREEN\x20ONE") or str(path).endswith(uuid):
             return type("Found", (), {"st_mode": 0o60660, "st_rdev": device})()
         return found
 
-    for folder, name in (("by-label", r"GREEN\x20ONE"), ("by-label", "OTHER"), ("by-uuid", "1A2B-3C4D")):
+    for folder, name in (("by-label", r"GREEN\x20ONE"), ("by-label", "OTHER"), ("by-uuid", uuid)):
         (linux.root / "_DISKS" / folder).mkdir(parents=True, exist_ok=True)
         (linux.root / "_DISKS" / folder / name).write_bytes(b"")
     monkeypatch.setattr(os, "stat", stat)

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from airgap.custody_event import Action
+from offline_mover.amounts import size
 from offline_mover.commands.report import report
 from offline_mover.custody import log as custody_log
 from offline_mover.paper import tables
-from offline_mover.paper.page import in_units
 from offline_mover.progress import Meter
 from tests.bundles import make_bundle, make_policy, new_key
 from tests.offline_mover.commands.test_receipts import INSTANCE, imported, signed
@@ -36,7 +36,7 @@ def _moment(value: str, _: Mapping[str, Any]) -> str:
 
 
 def _size(value: int, _: Mapping[str, Any]) -> str:
-    return in_units(value)
+    return size(value)
 
 
 def _fixed(words: str) -> Say:
@@ -95,10 +95,10 @@ ON_THE_PAGE: Mapping[str, Say] = {
     "bundle.requestedBy": lambda value, _: f"Ordered by {value}",
     "bundle.tool.name": _fixed("Made by {name} {version}"),
     "bundle.tool.version": _fixed("Made by {name} {version}"),
-    "bundle.bytes": lambda value, holder: f"Size {in_units(value)} in {holder['parts']:,} parts",
+    "bundle.bytes": lambda value, holder: f"Size {size(value)} in {holder['parts']:,} parts",
     "bundle.parts": lambda value, _: f"in {value:,} parts of",
     "bundle.blobs[].name": _fixed("Blob {name} ·"),
-    "bundle.blobs[].size": lambda value, holder: f"Blob {holder['name']} · {in_units(value)} ·",
+    "bundle.blobs[].size": lambda value, holder: f"Blob {holder['name']} · {size(value)} ·",
     "bundle.blobs[].parts": lambda value, _: f"· {value} part",
     "signers[].keyid": _as_is,
     "signers[].role": _fixed("{role} {scheme} {keyid}"),
@@ -111,7 +111,7 @@ ON_THE_PAGE: Mapping[str, Say] = {
     "counts.damagedParts": lambda value, _: f"{value:,} damaged",
     "counts.missingParts": lambda value, _: f"{value:,} missing",
     "counts.notSeenParts": lambda value, _: f"{value:,} on volumes not shown",
-    "counts.bytes": lambda value, _: f"{in_units(value)} in the whole bundle",
+    "counts.bytes": lambda value, _: f"{size(value)} in the whole bundle",
     "volumes[].path": _as_is,
     "volumes[].label": _as_is,
     "volumes[].serial": lambda value, _: f"serial {value}",
