@@ -11,17 +11,18 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
-from airgap.fields import format_time
+from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
 from airgap.states import RESTING, Kind, State
 from function_app.azure.wiring import source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
-from function_app.journal.neglected import neglected_journals
+from function_app.journal.neglected import every_row, neglected_journals
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.ports import RowFilter, SourceSide
+from function_app.rounds import in_turn
 from function_app.signs_of_life import tell_of_round
 from function_app.source.receiving import receive
 from function_app.source.sealing import publish
@@ -37,7 +38,9 @@ _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
 
 _WITHOUT_RECEIPT = timedelta(days=14)
-"""How long a receipt may be under way before somebody is told."""
+"""How long a receipt may be under way before somebody is told, and after the bundle has expired."""
+
+_AWAITING = frozenset({State.SEALED, State.DAMAGED})
 
 
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
@@ -73,25 +76,36 @@ class Reconciler:
         tell_of_round(Kind.TRANSFERS, self.side.settings, self.now)
 
     def _read_receipts(self) -> None:
-        """Read the receipts whose event was missed: those of the newest transfers that wait for one."""
+        """Read the receipts whose event was missed, of some of the transfers that wait for one."""
         for state in RESTING[Kind.TRANSFERS]:
-            rows, _ = self.side.projection.page(Kind.TRANSFERS, where=RowFilter(state=state), limit=_AT_ONCE)
-            for row in rows:
+            rows = list(every_row(self.side.projection, Kind.TRANSFERS, RowFilter(state=state)))
+            for row in in_turn(rows, _AT_ONCE, self.now):
                 for name in itertools.islice(
                     self.side.blobs.list_names(RECEIPTS, f"{row.about}/"), _RECEIPTS_AT_ONCE
                 ):
                     receive(self.side, name, now=self.now)
-                if row.state is State.SEALED and row.updated_at < self.now - _WITHOUT_RECEIPT:
+                if row.state in _AWAITING and row.updated_at < self.now - _WITHOUT_RECEIPT:
                     self._tell_of_waiting(row.about)
 
     def _tell_of_waiting(self, about: str) -> None:
-        """Log that a transfer waits for its receipt, unless that was read just now."""
+        """Log that a transfer waits for its receipt, or record that it has expired without one.
+
+        Unless one was read just now. A receipt that comes later still counts.
+        """
+        journals = JournalStore(self.side.blobs, self.side.projection)
         try:
-            journal = JournalStore(self.side.blobs, self.side.projection).read(Kind.TRANSFERS, about)
+            journal = journals.read(Kind.TRANSFERS, about)
         except UntrustedInputError as error:  # the receipts of others are read all the same
             _LOG.warning("transfer %s: %s", about, error)
             return
-        if journal.last is not None and journal.state is State.SEALED:
+        sealed = journal.newest(State.SEALED)
+        if journal.last is None or sealed is None or journal.state not in _AWAITING:
+            return
+        expires_at = parse_time(sealed.facts["bundle"]["expiresAt"])
+        if expires_at < self.now - _WITHOUT_RECEIPT:
+            facts = {"expiresAt": format_time(expires_at)}
+            journals.record(Kind.TRANSFERS, about, State.EXPIRED, facts, by=BY_APP, at=self.now)
+        elif journal.state is State.SEALED:
             since = format_time(journal.last.at)
             _LOG.warning("transfer %s has waited for its receipt since %s", about, since)
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -16,7 +16,6 @@ from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME
-from airgap.pipeline_runs import batch
 from airgap.states import DECIDED, Kind, State
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
@@ -26,6 +25,7 @@ from function_app.journal.neglected import every_row, neglected_journals
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import RowFilter, TargetSide
+from function_app.rounds import in_turn
 from function_app.signs_of_life import tell_of_round
 from function_app.storage.door import Door
 from function_app.storage.paths import CLOSING, INCOMING, UPLOADS, WORK
@@ -39,8 +39,6 @@ from function_app.target.wire import Closing
 
 bp = Blueprint()
 
-T = TypeVar("T")
-
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 100
 """Of each kind of thing, in one round."""
@@ -49,7 +47,6 @@ _MAX_PAGES = 500
 _POSITIONS = "reconciling/"
 """In ``work``: where the next round goes on to look for uploads."""
 _MAX_POSITION_BYTES = 8 * 1024
-_ROUND_S = 300
 _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
 
@@ -92,7 +89,7 @@ class Reconciler:
         A place at the door is taken a moment before its orchestration starts.
         """
         places = await asyncio.to_thread(self._places)
-        for place in self._in_turn(places, _AT_ONCE):
+        for place in in_turn(places, _AT_ONCE, self.now):
             if await self._is_gone(place.instance) and await self._is_decided(place.instance):
                 # With the ETag: whoever took the turn meanwhile keeps it.
                 await asyncio.to_thread(self.side.blobs.delete, WORK, place.name, etag=place.etag)
@@ -160,12 +157,12 @@ class Reconciler:
         held = await asyncio.to_thread(
             lambda: list(every_row(self.side.projection, Kind.IMPORTS, RowFilter(state=State.HELD)))
         )
-        await asyncio.to_thread(end_lost_holds, self.side, self._in_turn(held, _AT_ONCE), self.now)
+        await asyncio.to_thread(end_lost_holds, self.side, in_turn(held, _AT_ONCE, self.now), self.now)
 
     async def resume_closings(self) -> None:
         """Close what was decided and not closed, whoever decided it."""
         names = await asyncio.to_thread(lambda: list(self.side.blobs.list_names(WORK, CLOSING)))
-        for name in self._in_turn(names, _AT_ONCE):
+        for name in in_turn(names, _AT_ONCE, self.now):
             try:
                 await self._resume_closing(name)
             except UntrustedInputError as error:  # a note, or a journal, that this version cannot read
@@ -223,11 +220,6 @@ class Reconciler:
         if marker:
             blobs.put(WORK, position, marker.encode())
         return found
-
-    def _in_turn(self, items: list[T], at_once: int) -> list[T]:
-        """Another part of them each round, so that the first do not stand before the others for ever."""
-        batches = batch(items, at_once) or [[]]
-        return batches[int(self.now.timestamp() // _ROUND_S) % len(batches)]
 
     async def _is_gone(self, instance_id: str) -> bool:
         instance = await find_instance(self.client, instance_id)

@@ -7,12 +7,13 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
+from airgap.fields import parse_time
 from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.policy import TrustPolicy
@@ -112,6 +113,45 @@ def test_receipt_whose_event_was_missed_is_read_by_the_reconciler() -> None:
     gap = Gap()
     gap.carry()
     asyncio.run(Reconciler(gap.source, DurableClient(), LATER).run())
+    assert gap.journal.state is State.DELIVERED
+
+
+def reconcile(gap: Gap, now: datetime) -> State | None:
+    asyncio.run(Reconciler(gap.source, DurableClient(), now).run())
+    return gap.journal.state
+
+
+@pytest.mark.parametrize("spoil", [None, flip_first_byte])
+def test_transfer_without_a_receipt_expires_two_weeks_after_its_bundle_and_one_that_comes_late_counts(
+    spoil: Callable[[MemoryBlobs], None] | None,
+) -> None:
+    gap = Gap()
+    sealed = gap.journal.newest(State.SEALED)
+    assert sealed is not None
+    last = parse_time(sealed.facts["bundle"]["expiresAt"]) + timedelta(days=14)
+    before = State.SEALED
+    if spoil is not None:
+        gap.receive(gap.carry(spoil))
+        before, last = State.DAMAGED, LATER + timedelta(days=14)
+    assert reconcile(gap, last) is before
+    assert reconcile(gap, last + timedelta(seconds=1)) is State.EXPIRED
+    assert not gap.journal.is_final
+    gap.carry()
+    assert reconcile(gap, last + timedelta(days=1)) is State.DELIVERED
+
+
+def test_receipt_is_read_however_many_newer_transfers_wait_for_theirs() -> None:
+    gap = Gap()
+    journals = JournalStore(gap.source_blobs, gap.source.projection)
+    gap.carry()
+    states = ("requested", "planned", "exporting", "hashing", "sealing", "sealed")
+    for number in range(150):
+        for state in states:
+            at = START + timedelta(days=1, seconds=number)
+            facts = {"channel": "prod"} if state == "requested" else {}
+            journals.record(Kind.TRANSFERS, f"waiting{number:04d}", State(state), facts, by="app", at=at)
+    for number in range(2):
+        reconcile(gap, LATER + timedelta(days=2, minutes=5 * number))
     assert gap.journal.state is State.DELIVERED
 
 
