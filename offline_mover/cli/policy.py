@@ -180,7 +180,7 @@ class PolicyRequest:
 
     def _sign(self, session: Session, folder: Path, following: Path, key: Path) -> Outcome:
         from airgap.policy import MAX_POLICY_BYTES, TrustPolicy  # noqa: PLC0415 - as above
-        from offline_mover.commands.policy import policy_sign  # noqa: PLC0415 - as above
+        from offline_mover.commands.policy_sign import policy_sign  # noqa: PLC0415 - as above
         from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
 
         session.hold((folder,))
@@ -214,7 +214,7 @@ class PermitRequest:
         from airgap.errors import Code, OperatorError  # noqa: PLC0415 - as above
         from airgap.fields import parse_time  # noqa: PLC0415 - as above
         from airgap.override import LIFTABLE  # noqa: PLC0415 - as above
-        from offline_mover.commands.policy import Permit, policy_permit  # noqa: PLC0415 - as above
+        from offline_mover.commands.policy_permit import Permit, policy_permit  # noqa: PLC0415 - as above
         from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
 
         known = {code.name: code for code in LIFTABLE}

@@ -128,6 +128,20 @@ def test_status_says_until_when_the_damaged_parts_are_waited_for() -> None:
     assert body["heldUntil"] == "2026-12-23T09:00:00Z"
 
 
+def test_what_is_held_is_the_next_imports_from_its_admission_on() -> None:
+    target, bundle = Target(), bundle_of(blob_sizes=(5000, 600))
+    raw = push_damaged(target, bundle)
+    send_again(target, bundle, "001")
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.extend([*held(target), journal_of(target, "import0001").state])
+
+    target.host.before["inspect_blobs"] = look
+    target.run(raw, instance="import0002")
+    assert seen == [State.SUPERSEDED]
+
+
 def test_bundle_of_another_channel_takes_nothing_from_what_is_held_under_its_name() -> None:
     """Whoever signs for one channel may give his bundle the name of another's."""
     key = new_key()

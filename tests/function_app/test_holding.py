@@ -319,6 +319,13 @@ def test_what_a_bundle_calls_void_that_jumps_too_far_is_not_believed(queue: Queu
     assert queue.ask(queue.admit(1)) == Turn()
 
 
+def test_what_a_bundle_calls_void_that_jumps_as_far_as_it_may_is_believed(queue: Queue) -> None:
+    queue.take(1)
+    jump = queue.target.side.settings.trust_policy.channels[CHANNEL].max_sequence_jump
+    queue.admit(1 + jump, previous_sha256="a" * 64, voids=[2])
+    assert queue.ledger.voids(CHANNEL) == {2}
+
+
 def test_bundle_that_is_held_does_not_stand_before_one_that_break_glass_lets_pass(queue: Queue) -> None:
     policy = json.loads(POLICY)
     hold(policy)

@@ -16,7 +16,8 @@ from airgap.policy_chain import Chain, version_name
 from airgap.policy_words import changes, describe
 from airgap.verify import verify_bundle
 from offline_mover import cli
-from offline_mover.commands.policy import PolicyContainer, policy_pull, policy_push, policy_show, policy_sign
+from offline_mover.commands.policy import PolicyContainer, policy_pull, policy_push, policy_show
+from offline_mover.commands.policy_sign import policy_sign
 from offline_mover.medium.policy_folder import PolicyFolder
 from tests.airgap.test_override import with_overriders
 from tests.bundles import SigningKey, default_key, make_bundle
