@@ -32,7 +32,7 @@ class Door:
     blobs: BlobStore
 
     def enter(self, instance: str, *, accepted: str | None) -> bool:
-        """Whether a place was free and is this instance's now.
+        """Whether a place is this instance's now; one that an earlier try has taken stays its own.
 
         Args:
             instance: that is about to be started.
@@ -40,8 +40,14 @@ class Door:
         """
         own = [] if accepted is None else [f"{_FOLDER}{accepted}"]
         taken = set(self.blobs.list_names(WORK, _FOLDER))
-        free = (name for name in (*own, *_shared()) if name not in taken)
-        return any(self.blobs.create(WORK, name, instance.encode()) for name in free)
+        free = (name for name in _shared() if name not in taken)
+        return any(self._take(name, instance) for name in (*own, *free))
+
+    def _take(self, name: str, instance: str) -> bool:
+        """Whether a place is this instance's, also where it was so before or the answer to that was lost."""
+        holder = instance.encode()
+        is_new = self.blobs.create(WORK, name, holder)
+        return is_new or self.blobs.read(WORK, name, max_bytes=_MAX_OWNER_BYTES) == holder
 
     def leave(self, instance: str) -> None:
         """Give back whatever place the instance has."""

@@ -1,12 +1,15 @@
-"""A storage that misbehaves: a TLS proxy in front of a real one, which follows a script, request by request.
+"""Services that misbehave: a TLS proxy in front of real ones, which follows a script, request by request.
 
-It also keeps a list of what it was asked, so that a test can count what was sent twice.
+It stands in front of one storage account (:meth:`Proxy.start`), or in the network of a process that is told
+of it as its ``HTTPS_PROXY`` (:meth:`Proxy.between`). It also keeps a list of what it was asked, so that a
+test can count what was sent twice.
 """
 
 from __future__ import annotations
 
 import http.client
 import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +27,12 @@ _STALL_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request. ``blob`` is relative to its container; ``comp`` says which operation of the blob service."""
+    """A request. ``blob`` is relative to its container; ``comp`` says which operation of the blob service.
 
+    ``service``: its name, where the proxy stands between.
+    """
+
+    service: str
     method: str
     target: str
     container: str
@@ -95,10 +102,25 @@ class Proxy:
         """A proxy in front of the account at ``upstream``."""
         parts = urlsplit(upstream)
         server = _Server(("127.0.0.1", 0), _Handler)
-        server.context = ca.server_context("faults-proxy")
         server.upstream = (parts.hostname or "", parts.port or 443)
+        with cls._serving(server, f"https://127.0.0.1:{server.server_port}{parts.path}", ca) as proxy:
+            yield proxy
+
+    @classmethod
+    @contextmanager
+    def between(cls, services: Mapping[int, str], ca: CertificateAuthority) -> Iterator[Self]:
+        """A proxy for whoever has it as ``HTTPS_PROXY``; ``services`` names those on loopback by port."""
+        server = _Tunnels(("127.0.0.1", 0), _Tunnel)
+        server.services = services
+        with cls._serving(server, f"http://127.0.0.1:{server.server_port}", ca) as proxy:
+            yield proxy
+
+    @classmethod
+    @contextmanager
+    def _serving(cls, server: _Server, url: str, ca: CertificateAuthority) -> Iterator[Self]:
+        server.context = ca.server_context("faults-proxy")
         server.upstream_context = ssl.create_default_context(cafile=str(ca.ca_file))
-        proxy = cls(server, f"https://127.0.0.1:{server.server_port}{parts.path}")
+        proxy = cls(server, url)
         server.proxy = proxy
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
@@ -164,6 +186,15 @@ class _Server(ThreadingHTTPServer):
         """A client that was killed: nothing to say."""
 
 
+class _Tunnels(_Server):
+    services: Mapping[int, str]
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = socketserver.TCPServer.get_request(self)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+
 class _Lines:
     """A connection's incoming side that remembers the last line read from it.
 
@@ -191,14 +222,18 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
     server: _Server
+    service = ""
 
     def setup(self) -> None:
         super().setup()
-        self._lines = _Lines(self.rfile)  # type: ignore[arg-type]  # a BufferedReader
-        self.rfile = self._lines  # type: ignore[assignment]  # all of it that http.server uses
+        self._listen_to(self.rfile)
         self._upstream = http.client.HTTPSConnection(
             *self.server.upstream, context=self.server.upstream_context, timeout=30
         )
+
+    def _listen_to(self, file: Any) -> None:
+        self._lines = _Lines(file)
+        self.rfile = self._lines  # type: ignore[assignment]  # all of it that http.server uses
 
     def finish(self) -> None:
         try:
@@ -214,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         size = int(self.headers.get("Content-Length") or 0)
-        asked = _read(self.command, self.path, dict(self.headers.items()))
+        asked = _read(self.service, self.command, self.path, dict(self.headers.items()))
         rule = self.server.proxy.rule_for(asked)
         if rule is not None and rule.before_body:
             self.rfile.read(size // 2)
@@ -234,16 +269,26 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(answer)
 
-    do_GET = do_HEAD = do_PUT = do_DELETE = _serve
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = do_PATCH = do_MERGE = _serve
 
     def _forward(self, asked: Asked) -> Answer:
         headers = {name: value for name, value in asked.headers.items() if name.lower() not in _NOT_PASSED_ON}
-        self._upstream.request(asked.method, asked.target, body=asked.body or None, headers=headers)
-        response = self._upstream.getresponse()
+        response = self._ask(asked, headers)
         body = response.read()
         kept = {k: v for k, v in response.getheaders() if k.lower() not in _NOT_PASSED_ON}
         length = int(response.getheader("Content-Length") or 0) if asked.method == "HEAD" else None
         return Answer(status=response.status, headers=kept, body=body, length=length)
+
+    def _ask(self, asked: Asked, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        for is_last in (False, True):
+            try:
+                self._upstream.request(asked.method, asked.target, body=asked.body or None, headers=headers)
+                return self._upstream.getresponse()
+            except (http.client.RemoteDisconnected, BrokenPipeError):  # it was idle for too long
+                self._upstream.close()
+                if is_last:
+                    raise
+        raise AssertionError
 
     def _send(self, answer: Answer, *, most: int | None = None) -> None:
         self.send_response_only(answer.status)
@@ -265,12 +310,45 @@ class _Handler(BaseHTTPRequestHandler):
             return
 
 
-def _read(method: str, target: str, headers: dict[str, str]) -> Asked:
+class _Tunnel(_Handler):
+    """A connection that is to go through to a service, and is looked into."""
+
+    server: _Tunnels
+
+    def setup(self) -> None:
+        BaseHTTPRequestHandler.setup(self)
+        self._listen_to(self.rfile)
+
+    def do_CONNECT(self) -> None:
+        """Stand in for the service from here on, by a certificate of the same authority."""
+        host, _, port = self.path.rpartition(":")
+        self.send_response_only(200)
+        self.end_headers()
+        self.wfile.flush()
+        self.service = self.server.services[int(port)]
+        self._upstream = http.client.HTTPSConnection(
+            host, int(port), context=self.server.upstream_context, timeout=30
+        )
+        self.connection = self.server.context.wrap_socket(self.connection, server_side=True)
+        self._listen_to(self.connection.makefile("rb"))
+        self.wfile = self.connection.makefile("wb", -1)
+        self.close_connection = False
+
+    def finish(self) -> None:
+        if self.service:
+            super().finish()
+            self.connection.close()
+        else:
+            BaseHTTPRequestHandler.finish(self)
+
+
+def _read(service: str, method: str, target: str, headers: dict[str, str]) -> Asked:
     parts = urlsplit(target)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     segments = unquote(parts.path).split("/", 3)  # "", account, container, blob
     folded = {name.lower(): value for name, value in headers.items()}
     return Asked(
+        service=service,
         method=method,
         target=target,
         container=segments[2] if len(segments) > 2 else "",

@@ -36,6 +36,24 @@ def test_what_is_taken_is_not_tried_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert tried == ["door/07"]
 
 
+@pytest.mark.parametrize("accepted", [None, DIGEST])
+def test_place_whose_answer_was_lost_is_its_own_and_no_other_is_taken(
+    accepted: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK asks again after a lost answer, and is told that there is such a blob."""
+    blobs = MemoryBlobs()
+    door, create = Door(blobs), blobs.create
+    monkeypatch.setattr(blobs, "create", lambda *asked: create(*asked) and False)
+    assert door.enter("import1", accepted=accepted)
+    assert len(list(door.held())) == 1
+
+
+def test_place_of_an_accepted_bundle_is_its_own_again_when_its_event_comes_again() -> None:
+    door = Door(MemoryBlobs())
+    assert [door.enter("import1", accepted=DIGEST) for _ in range(3)] == [True] * 3
+    assert [place.name for place in door.held()] == [f"door/{DIGEST}"]
+
+
 def test_place_is_given_back_by_whoever_has_it_and_by_nobody_else() -> None:
     door = Door(MemoryBlobs())
     door.enter("import1", accepted=None)
