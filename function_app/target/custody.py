@@ -5,7 +5,7 @@ imported, and nobody but the app writes to its container (``docs/adr/0015-custod
 """
 
 from airgap.damage import Damage
-from airgap.errors import Code, UntrustedInputError
+from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.manifest import TransferBlob
 from function_app.durable.outcomes import Pending
 from function_app.durable.stopping import require_going
@@ -16,6 +16,7 @@ from function_app.storage.paths import INCOMING, STAGING, blob_path, bundle_fold
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT, admitted_manifest, declared_folder
 from function_app.target.damage_notes import note_damage, part_damage
+from function_app.target.judging import require_undecided
 from function_app.target.wire import (
     Custody,
     CustodyNote,
@@ -33,6 +34,9 @@ def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
     """Note which uploaded blobs are meant, by their ETags, and compare their sizes with the signed ones.
 
     Parts that cannot be there are noted as damage; the others are divided into groups to be hashed.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: it was decided upon before, and this delivery is late.
     """
     blobs = []
     damages: list[Damage] = []
@@ -65,6 +69,7 @@ def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
                 parts=len(blob.part_sha256) - len(lost),
             )
         )
+    require_undecided(side, order.instance)
     folder = bundle_folder(manifest.channel, str(work.get(VERDICT, VerdictNote).manifest_sha256))
     work.create(INSPECTION, Inspection(upload=order, bundle=folder, blobs=tuple(blobs)))
     blobs_seen = work.get(INSPECTION, Inspection).blobs
@@ -74,6 +79,17 @@ def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
         blobs=len(blobs_seen),
         artifact_groups=sum(1 for _ in work.names(declared_folder())),
     )
+
+
+def inspected_blob(inspection: Inspection, number: int) -> InspectedBlob:
+    """The ``number``-th uploaded blob, from 0.
+
+    Raises:
+        ServiceError: ``NOT_FOUND``: there are fewer, by an inspection that was late, after all was put away.
+    """
+    if number >= len(inspection.blobs):
+        raise ServiceError(Code.NOT_FOUND, "the upload was put away")
+    return inspection.blobs[number]
 
 
 def _lost_parts(blob: TransferBlob, size_bytes: int) -> list[Damage]:
@@ -101,12 +117,13 @@ def take_custody(side: TargetSide, order: Item) -> Custody | Pending:
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
-        ServiceError: ``CONFLICT``: something else lies where the copy belongs.
+        ServiceError: ``CONFLICT``: something else lies where the copy belongs; ``NOT_FOUND``: as
+            :func:`inspected_blob`.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
-    blob = inspection.blobs[order.number]
+    blob = inspected_blob(inspection, order.number)
     upload = (INCOMING, blob_path(inspection.upload.incoming, blob.name))
     copy = (STAGING, staged_path(inspection, blob.name))
     try:

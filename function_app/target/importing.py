@@ -15,7 +15,7 @@ from function_app.ports import TargetSide
 from function_app.storage.paths import STAGING, STAGING_RUNS, TRANSFER, WORK, blob_path
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.custody import INSPECTION, staged_etag, staged_path
+from function_app.target.custody import INSPECTION, inspected_blob, staged_etag, staged_path
 from function_app.target.wire import Inspection, Promoted, PromotionNote, RunOrder
 
 
@@ -36,7 +36,7 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
-    blob = inspection.blobs[order.number]
+    blob = inspected_blob(inspection, order.number)
     etag = staged_etag(work, blob.name)
     if etag is None:
         raise ServiceError(Code.SERVICE_UNEXPECTED, f"{blob.name} was never taken into custody")
@@ -77,7 +77,7 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
     require_fit_pipeline(side)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
-    name = inspection.blobs[order.number].name
+    name = inspected_blob(inspection, order.number).name
     path = blob_path(inspection.bundle, name)
     found = side.blobs.stat(TRANSFER, path)
     if found is None or found.etag != work.get(_note(name), PromotionNote).etag:

@@ -14,7 +14,7 @@ from function_app.ports import TargetSide
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import number_taken
 from function_app.target.admission import VERDICT, declared_folder
-from function_app.target.custody import INSPECTION
+from function_app.target.custody import INSPECTION, inspected_blob
 from function_app.target.importing import RUN_ATTEMPTS, import_run_name
 from function_app.target.looking_up import look_up, proofs_of, tell_missing
 from function_app.target.wire import (
@@ -45,7 +45,7 @@ def note_report(side: TargetSide, order: Item) -> Reported:
     Whatever is undeclared is in the pipeline's registry by now: an alarm is raised by an error in the log.
     """
     work = WorkFolder(side.blobs, order.owner)
-    blob = work.get(INSPECTION, Inspection).blobs[order.number].name
+    blob = inspected_blob(work.get(INSPECTION, Inspection), order.number).name
     imported: list[object] = []
     for attempt in range(RUN_ATTEMPTS):
         properties = side.pipelines.get_run(import_run_name(order.owner, blob, attempt)) or {}
@@ -85,11 +85,20 @@ def prove_artifacts(side: TargetSide, order: Item) -> LookedUp | Pending:
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    names = list(work.names(declared_folder()))
-    if order.number >= len(names):  # delivered late, when all was cleaned up
-        raise ServiceError(Code.NOT_FOUND, _REMOVED)
-    is_done = look_up(side.registry, work, names[order.number], _PROOFS)
+    is_done = look_up(side.registry, work, declared_group(work, order.number), _PROOFS)
     return LookedUp() if is_done else Pending()
+
+
+def declared_group(work: WorkFolder, number: int) -> str:
+    """Name of the document with the ``number``-th group of declared artifacts, from 0.
+
+    Raises:
+        ServiceError: ``NOT_FOUND``: what was declared is removed, since all is done.
+    """
+    names = list(work.names(declared_folder()))
+    if number >= len(names):  # delivered late, when all was cleaned up
+        raise ServiceError(Code.NOT_FOUND, _REMOVED)
+    return names[number]
 
 
 def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:

@@ -30,7 +30,7 @@ from function_app.target.admission import declared_folder
 from function_app.target.importing import require_fit_pipeline
 from function_app.target.judging import require_undecided
 from function_app.target.looking_up import look_up
-from function_app.target.proving import SURVEY, judge_proofs, read_declared
+from function_app.target.proving import SURVEY, declared_group, judge_proofs, read_declared
 from function_app.target.wire import (
     Brought,
     Crossing,
@@ -135,7 +135,7 @@ def prove_staged(side: TargetSide, order: Item) -> LookedUp | Pending:
     """Ask the staging registry for a group of artifacts, whole, as the real one will be asked."""
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
-    is_done = look_up(_staged(side).registry, work, _group(work, order.number), STAGED_PROOFS)
+    is_done = look_up(_staged(side).registry, work, declared_group(work, order.number), STAGED_PROOFS)
     return LookedUp() if is_done else Pending()
 
 
@@ -233,7 +233,7 @@ def bring_tags(side: TargetSide, order: Item) -> Brought | Pending:
 def _bring(side: TargetSide, order: Item, what: str) -> Brought | Pending:
     require_going(side.blobs, order.owner)
     staged, work = _staged(side), WorkFolder(side.blobs, order.owner)
-    group = _group(work, order.number)
+    group = declared_group(work, order.number)
     name = f"crossing/{what}/{group.removeprefix(declared_folder())}"
     noted = work.find(name, Crossing) or Crossing(done=(), operations={}, attempts={})
     done, operations, attempts = set(noted.done), dict(noted.operations), dict(noted.attempts)
@@ -264,7 +264,3 @@ def _bring(side: TargetSide, order: Item, what: str) -> Brought | Pending:
 def _is_there(side: TargetSide, artifact: Artifact, references: tuple[str, ...]) -> bool:
     found = (side.registry.resolve(artifact.repository, reference) for reference in references)
     return all(one is not None and one.digest == artifact.digest for one in found)
-
-
-def _group(work: WorkFolder, number: int) -> str:
-    return list(work.names(declared_folder()))[number]

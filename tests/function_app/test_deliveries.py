@@ -1,7 +1,7 @@
 """What is delivered twice at once, or late, or not to the end: found by ``./dev simulate``, and mended."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,21 +10,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.states import Kind, State
 from function_app.durable.flow import PENDING, waited
 from function_app.journal.store import JournalStore
 from function_app.messages import Item
+from function_app.ports import TargetSide
 from function_app.storage.door import Door
 from function_app.storage.paths import closing_path
+from function_app.storage.work_folder import WorkFolder
 from function_app.target.closing import issue_receipt, record_decision
+from function_app.target.custody import inspect_blobs, take_custody
 from function_app.target.importing import promote_blob
 from function_app.target.orchestrators import closing_instance
-from function_app.target.proving import prove_artifacts
+from function_app.target.proving import note_report, prove_artifacts
 from function_app.target.reconciling import Reconciler
-from tests.bundles import TRANSFER_ID
+from function_app.target.staged import bring_digests, bring_tags, prove_staged
+from function_app.target.wire import INSPECT_BLOBS, Inspected, Inspection, Upload
+from tests.bundles import TRANSFER_ID, default_key, make_policy, new_key
 from tests.function_app.durable_client import DurableClient
-from tests.function_app.memory import START
+from tests.function_app.memory import START, STEPS, make_target
 from tests.function_app.memory_projection import MemoryProjection
 from tests.function_app.test_closing import INSTANCE, closing
 from tests.function_app.test_import import Target, bundle_of
@@ -60,6 +65,46 @@ def test_artifacts_that_are_looked_up_after_all_was_cleaned_up_are_not_found() -
     target.receive(bundle_of())
     with pytest.raises(ServiceError) as refused:
         prove_artifacts(target.side, Item(owner=INSTANCE, number=0))
+    assert refused.value.code is Code.NOT_FOUND
+
+
+def test_blobs_that_are_inspected_after_all_was_put_away_are_not_noted_again() -> None:
+    target, bundle = Target(), bundle_of()
+    seen: list[Upload] = []
+
+    def watched(side: TargetSide, order: Upload) -> Inspected:
+        seen.append(order)
+        return inspect_blobs(side, order)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STEPS, INSPECT_BLOBS.name, (INSPECT_BLOBS, watched))
+        target.receive(bundle)
+    with pytest.raises(PolicyRefusal) as refused:
+        inspect_blobs(target.side, seen[0])
+    assert refused.value.code is Code.TRANSITION_REFUSED
+    assert f"plans/{INSTANCE}/inspection.json" not in target.blobs.names("work")
+
+
+@pytest.mark.parametrize("step", [take_custody, promote_blob, note_report])
+def test_blob_that_a_late_inspection_did_not_find_any_more_is_not_worked_on(
+    step: Callable[[TargetSide, Item], object],
+) -> None:
+    target = Target()
+    upload = Upload(incoming=TRANSFER_ID, manifest_etag="any", envelope_sha256="0" * 64, instance=INSTANCE)
+    work = WorkFolder(target.blobs, INSTANCE)
+    work.create("inspection", Inspection(upload=upload, bundle="any", blobs=()))
+    with pytest.raises(ServiceError) as refused:
+        step(target.side, Item(owner=INSTANCE, number=0))
+    assert refused.value.code is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize("step", [prove_staged, bring_digests, bring_tags])
+def test_artifacts_that_are_brought_over_after_all_was_cleaned_up_are_not_found(
+    step: Callable[[TargetSide, Item], object],
+) -> None:
+    side, _ = make_target(make_policy([default_key()], receipt_keys=[new_key()]), is_staged=True)
+    with pytest.raises(ServiceError) as refused:
+        step(side, Item(owner=INSTANCE, number=0))
     assert refused.value.code is Code.NOT_FOUND
 
 

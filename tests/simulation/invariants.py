@@ -6,7 +6,9 @@ sealed; never by what a step says of itself. So a step more, or another order of
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airgap.carried_receipt import decision_name
@@ -15,10 +17,11 @@ from airgap.errors import AirgapError
 from airgap.journal import Journal, JournalEntry, parse_entry_name
 from airgap.ledger import LedgerEntry, sequence_of
 from airgap.policy import TrustPolicy
+from airgap.policy_chain import UsedPolicy
 from airgap.receipt import Receipt, verify_receipt
 from airgap.states import DECIDED, Kind, State
 from function_app.storage.paths import JOURNAL, LEDGER, RECEIPTS, STAGING, TRANSFER, WORK
-from tests.simulation.scheduler import Violation
+from tests.simulation.scheduler import Scheduler, Violation
 from tests.simulation.services import Blobs, Registry
 from tests.simulation.workload import Sealed
 
@@ -26,6 +29,10 @@ _ON_RECORD = frozenset({LEDGER, JOURNAL, RECEIPTS})
 _DECISIONS = frozenset({State.PROVEN, State.REFUSED, State.FAILED})
 """Of a journal at most one; a damaged bundle may be mended, and is decided then."""
 
+_JUDGED_NEXT = frozenset({State.WAITING, State.CHECKING, State.AWAITING_RELEASE})
+"""After these comes a judgement, by the policy in force then, and the receipt tells of which version."""
+
+_POLICIES = "policies/"
 _SKEW = timedelta(seconds=300)
 
 RECORD_KEPT = "nothing on record changes"
@@ -33,6 +40,9 @@ ONE_NUMBER = "one number, one import"
 PROVEN = "imported means proven, and declared"
 HASHED = "nothing lies in transfer that was not hashed in staging"
 TRUSTED = "a number is taken only by what the policy accepts at that time"
+CLEARED = "nothing is promoted before every check has passed it and enough people have released it"
+SIGNED = "nothing comes from the staging registry into the real one but what is signed and has its number"
+NEWEST = "nothing is imported by an older policy than was in force when it was judged"
 CHAIN = "every journal is whole and legal"
 ONE_DECISION = "every upload that is dealt with ends in one decision"
 ONE_RECEIPT = "every decision has one receipt"
@@ -52,26 +62,45 @@ def require(holds: object, invariant: str, detail: object) -> None:
         raise Violation(invariant, str(detail))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What others have really said, whatever the app made of it.
+
+    Args:
+        checks: names of those that are asked.
+        passed: check and manifest digest of what was said to be good.
+        releases: so many must have released a bundle.
+        released: by manifest digest, the keys of those who have.
+        permitted: by manifest digest, until when it may be past its time.
+    """
+
+    checks: tuple[str, ...]
+    passed: AbstractSet[tuple[str, str]]
+    releases: int
+    released: Mapping[str, AbstractSet[str]]
+    permitted: Mapping[str, datetime]
+
+
 class Watch:
     """Looks at everything that is written, and remembers."""
 
     def __init__(
         self,
+        scheduler: Scheduler,
         blobs: Blobs,
         registry: Registry,
+        *,
         bundles: Mapping[str, Sealed],
         policy: Callable[[], TrustPolicy],
-        held_at: Callable[[], str],
+        said: Said,
     ) -> None:
-        """``bundles``: by manifest digest.
-
-        ``policy``: that which whoever is at work now began with; ``held_at``: where he was held up last.
-        """
+        """``bundles``: by manifest digest; ``policy``: by which whoever is at work now judges."""
         self._blobs = blobs
         self._registry = registry
         self._bundles = bundles
         self._policy = policy
-        self._held_at = held_at
+        self._said = said
+        self._scheduler = scheduler
         self.late: set[str] = set()
         """The imports that took a number after they were decided upon; see :meth:`_require_undecided`."""
         self._kept: dict[tuple[str, str], bytes] = {}
@@ -81,6 +110,12 @@ class Watch:
         self._stowaways: dict[str, list[str]] = defaultdict(list)
         self.refused: Callable[[str | None], None] = lambda _: None
         """Is told of each receipt of no import, by the digest of its bundle manifest."""
+        self.asked: Callable[[Journal], None] = lambda _: None
+        """Is told of each import that waits for people."""
+        self.newest_policy = 1
+        """The highest version that was ever in force."""
+        self._judged_since: dict[str, int] = {}
+        """The same, of the time before an import was judged last."""
         self.journals: dict[str, Journal] = {}
         self.entries: dict[tuple[str, int], LedgerEntry] = {}
         self._receipts: dict[str, list[Receipt]] = defaultdict(list)
@@ -91,6 +126,8 @@ class Watch:
         """A call of the blob port had its effect."""
         if method == "read_range" and args[0] == STAGING:
             self._read[args[1], kwargs["etag"]][kwargs["offset_bytes"]] = b"".join(result)
+        elif method == "list_names" and args == (LEDGER, _POLICIES) and self._scheduler.current is not None:
+            self._scheduler.current.policy_version = self.newest_policy
         elif method == "copy" and args[1][0] == TRANSFER:
             self._promoted(args[0], args[1][1], kwargs["etag"])
         elif method in {"create", "put"} and args[0] == TRANSFER:
@@ -106,7 +143,24 @@ class Watch:
         lies = self._blobs.containers[TRANSFER].get(path)
         is_hashed = source[0] == STAGING and lies is not None and lies.content == read
         require(is_hashed, HASHED, f"{path} from {source} in the state {etag}")
-        self._require_number(path)
+        self._require_cleared(self._require_number(path))
+
+    def _require_cleared(self, sealed: Sealed) -> None:
+        said, about = self._said, sealed.sha256
+        unheard = [check for check in said.checks if (check, about) not in said.passed]
+        require(not unheard, CLEARED, f"{sealed.folder}: {unheard}")
+        released = len(said.released.get(about, ()))
+        require(released >= said.releases, CLEARED, f"{sealed.folder}: {released} of {said.releases}")
+
+    def entered(self, repository: str, digest: str) -> None:
+        """An artifact comes from the staging registry into the real one."""
+        taken = (self._bundles.get(entry.manifest_sha256) for entry in self.entries.values())
+        is_signed = any(
+            (repository, digest) in {(one.repository, one.digest) for one in sealed.bundle.manifest.artifacts}
+            for sealed in taken
+            if sealed is not None
+        )
+        require(is_signed, SIGNED, f"{repository}@{digest}")
 
     def _require_number(self, path: str) -> Sealed:
         """The bundle that a promoted blob belongs to; it must have its number by now."""
@@ -134,20 +188,31 @@ class Watch:
             raise Violation(CHAIN if container == JOURNAL else RECORD_KEPT, f"{name}: {error}") from error
 
     def _number_taken(self, name: str, content: bytes) -> None:
-        if sequence_of(name) is None:  # an envelope
+        if name.startswith(_POLICIES):
+            self.newest_policy = max(self.newest_policy, UsedPolicy.from_bytes(content).version)
+        if sequence_of(name) is None:  # an envelope, a release, a permission
             return
         entry = LedgerEntry.from_bytes(content)
         sealed = self._bundles.get(entry.manifest_sha256)
         require(sealed is not None, TRUSTED, f"{name}: nobody sealed {entry.manifest_sha256}")
         assert sealed is not None
-        manifest, policy = sealed.bundle.manifest, self._policy()
+        policy = self._policy()
         is_stated = (sealed.channel, sealed.sequence) == (entry.channel, entry.sequence)
         require(sealed.is_signed and is_stated, TRUSTED, f"{name}: {sealed.folder}")
         require(sealed.keyid not in policy.revoked, TRUSTED, f"{name}: the key of {sealed.folder} is revoked")
-        is_in_time = manifest.created_at - _SKEW <= entry.taken_at <= manifest.expires_at + _SKEW
-        require(is_in_time, TRUSTED, f"{name}: {sealed.folder} is not in force at {entry.taken_at}")
+        is_permitted = entry.taken_at <= self._permitted_until(entry.manifest_sha256)
+        is_in_time = _is_in_time(sealed, entry)
+        require(
+            is_in_time or is_permitted,
+            TRUSTED,
+            f"{name}: {sealed.folder} is not in force at {entry.taken_at}",
+        )
         self.entries[entry.channel, entry.sequence] = entry
         self._require_undecided(entry)
+
+    def _permitted_until(self, sha256: str) -> datetime:
+        until = self._said.permitted.get(sha256)
+        return datetime.min.replace(tzinfo=UTC) if until is None else until + _SKEW
 
     def _require_undecided(self, entry: LedgerEntry) -> None:
         """Whoever is decided upon takes no number, unless he was held up between the last look and the leap.
@@ -156,7 +221,9 @@ class Watch:
         """
         journal = self.journals.get(entry.owner)
         if journal is not None and journal.state in DECIDED | {State.CLOSED, State.QUARANTINED}:
-            is_leap = self._held_at().startswith((f"create {LEDGER} ", f"put {LEDGER} ", f"read {JOURNAL} "))
+            is_leap = self._scheduler.held_at.startswith(
+                (f"create {LEDGER} ", f"put {LEDGER} ", f"read {JOURNAL} ")
+            )
             require(is_leap, ONE_DECISION, f"{entry.owner} takes {entry.name}, and is {journal.state}")
             self.late.add(entry.owner)
 
@@ -169,6 +236,10 @@ class Watch:
         self.journals[about] = journal = journal.extended(JournalEntry.from_bytes(content))
         decisions = [entry.state for entry in journal.entries if entry.state in _DECISIONS]
         require(len(decisions) <= 1, ONE_DECISION, f"{about}: {decisions}")
+        if journal.state in _JUDGED_NEXT:
+            self._judged_since[about] = self.newest_policy
+        if journal.state is State.AWAITING_RELEASE:
+            self.asked(journal)
         if journal.state is State.PROVEN:
             self._require_proven(about)
 
@@ -213,8 +284,19 @@ class Watch:
         require(len(self._receipts[owner]) == 1, ONE_RECEIPT, f"{owner} has another one: {name}")
         is_proven = self.journals[owner].newest(State.PROVEN) is not None
         require(receipt.is_imported == is_proven, PROVEN, f"{name}: {receipt.verdict}")
-        if not receipt.is_imported:
+        if receipt.is_imported:
+            self._require_judged(owner, receipt)
+        else:
             self.refused(receipt.manifest_sha256)
+
+    def _require_judged(self, owner: str, receipt: Receipt) -> None:
+        """An import was judged by the newest policy of that time, and what was passed over is told."""
+        version, since = receipt.policy_version or 0, self._judged_since[owner]
+        require(version >= since, NEWEST, f"{owner}: by version {version}, and {since} was in force")
+        entry = self.entry_of(owner)
+        assert entry is not None
+        is_told = _is_in_time(self._bundles[entry.manifest_sha256], entry) or receipt.override is not None
+        require(is_told, TRUSTED, f"{owner}: nothing is told of the permission")
 
     def _read_receipt(self, content: bytes) -> Receipt:
         policy = self._policy()
@@ -277,3 +359,8 @@ class Watch:
 def receipt_channel(content: bytes) -> str | None:
     """The channel that a receipt names."""
     return Receipt.from_bytes(Envelope.from_bytes(content).payload).channel
+
+
+def _is_in_time(sealed: Sealed, entry: LedgerEntry) -> bool:
+    manifest = sealed.bundle.manifest
+    return manifest.created_at - _SKEW <= entry.taken_at <= manifest.expires_at + _SKEW

@@ -1,21 +1,31 @@
 """Causes of invariants taken out, one at a time: the simulator must find each."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from airgap.envelope import Envelope
 from airgap.ledger import LedgerEntry
 from airgap.manifest import BundleManifest, manifest_digest
+from airgap.override import Override
 from airgap.pipeline_runs import Comparison, compare_imports
-from airgap.verify import Verdict
+from airgap.receipt import OverrideUse
+from airgap.release import ReleaseTally
+from airgap.verify import CountedKey, Verdict
+from function_app.messages import Item
+from function_app.ports import TargetSide
+from function_app.storage import policies
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import LEDGER, STAGING
-from function_app.target import acceptance, closing, proving
+from function_app.target import acceptance, checking, closing, overriding, proving, releasing, staged
+from function_app.target.wire import Brought, CheckNote
 from tests.function_app.memory import MemoryBlobs
 from tests.simulation.services import Blobs
+from tests.simulation.workload import STRANGER
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
@@ -92,6 +102,58 @@ def damage_unseen(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(acceptance, "missing_proofs", lambda *_: 0)
 
 
+def release_unasked(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is waited for."""
+    patch.setattr(releasing, "count_kept", lambda *_: ReleaseTally(releases=(), missing=()))
+
+
+def check_unheard(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a check says, and if it says nothing, the bundle passes."""
+    note = checking._note
+
+    def passed(*args: Any) -> CheckNote:
+        return msgspec.structs.replace(
+            note(*args), code=None, scanner="nobody", answer_sha256=hashlib.sha256(b"").hexdigest()
+        )
+
+    patch.setattr(checking, "_note", passed)
+
+
+def policy_rolled_back(patch: pytest.MonkeyPatch) -> None:
+    """Nobody asks whether a newer policy was in force."""
+    patch.setattr(policies, "require_newest", lambda *_: None)
+
+
+def override_of_anybody(patch: pytest.MonkeyPatch) -> None:
+    """Whoever has signed a permission, it counts."""
+
+    def unverified(raw: bytes, **_: Any) -> tuple[Override, OverrideUse]:
+        override = Override.from_bytes(Envelope.from_bytes(raw).payload)
+        lifts = tuple(sorted(code.name for code in override.lifts))
+        signers = (CountedKey(keyid=str(STRANGER.keyid), role="one", scheme="ed25519"),)
+        return override, OverrideUse(lifts=lifts, reason=override.reason, signers=signers)
+
+    patch.setattr(overriding, "verify_override", unverified)
+
+
+def staging_brought_whole(patch: pytest.MonkeyPatch) -> None:
+    """All that lies in the staging registry is brought over."""
+    bring = staged._bring
+
+    def everything(side: TargetSide, order: Item, what: str) -> Any:
+        brought = bring(side, order, what)
+        if isinstance(brought, Brought) and side.staged is not None:
+            registry = side.staged.registry
+            for repository in registry.repositories():
+                for digest in registry.digests(repository):
+                    side.staged.imports.begin(repository, digest, ())
+        return brought
+
+    patch.setattr(staged, "_bring", everything)
+    patch.setattr(staged, "_undeclared_in", lambda *_: iter(()))
+    stowaways_unseen(patch)
+
+
 MUTANTS: Mapping[str, Mutate] = {
     mutate.__name__.replace("_", "-"): mutate
     for mutate in (
@@ -103,5 +165,10 @@ MUTANTS: Mapping[str, Mutate] = {
         receipt_again,
         stowaways_unseen,
         damage_unseen,
+        release_unasked,
+        check_unheard,
+        policy_rolled_back,
+        override_of_anybody,
+        staging_brought_whole,
     )
 }

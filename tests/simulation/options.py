@@ -81,6 +81,14 @@ class Options:
         revocations: how often a source's key is revoked.
         intrusions: how often somebody who should not be able to writes into ``staging``.
         order: of the channels' numbers, as the policy has it.
+        on_gap: likewise. Of those that are held for a number that never comes, none would come to rest.
+        releases: so many of two officers must release each bundle; 0 for none.
+        release_hours: so long there is time for it.
+        checks: so many are asked about each bundle.
+        is_staged: whether imports go through a staging registry.
+        policies: how often the next version of the trust policy is brought.
+        rollbacks: how often somebody takes the newest one away.
+        permissions: how often a bundle that is past its time gets a permission, or one that does not count.
         copy_polls: so often the storage says that it is still copying.
         at_once: runs, and hashes, of a bundle at the same time.
     """
@@ -98,6 +106,14 @@ class Options:
     revocations: int
     intrusions: int
     order: str
+    on_gap: str
+    releases: int
+    release_hours: int
+    checks: int
+    is_staged: bool
+    policies: int
+    rollbacks: int
+    permissions: int
     copy_polls: int
     at_once: int
 
@@ -122,6 +138,14 @@ class Options:
             revocations=chance.choice((0, 0, 1)),
             intrusions=chance.choice((0, 0, 0, 2)),
             order=chance.choice(("any", "any", "rising")),
+            on_gap="record",
+            releases=chance.choice((0, 0, 0, 1, 2)),
+            release_hours=chance.choice((1, 24, 7 * 24)),
+            checks=chance.choice((0, 0, 0, 1, 2)),
+            is_staged=chance.choice((False, False, True)),
+            policies=often(3),
+            rollbacks=chance.choice((0, 0, 1)),
+            permissions=chance.choice((0, 0, 0, 2)),
             copy_polls=chance.choice((0, 0, 1, 3)),
             at_once=chance.choice((1, 2, 4)),
         )

@@ -90,6 +90,8 @@ class Task:
         self.runner: _Runner | None = None
         self.side: object = None
         """What it works with, if that may be another for whoever begins later."""
+        self.policy_version = 0
+        """Of the newest trust policy that it has seen to be in force."""
         self.held_at = ""
         """Before which call it was held up last, or let others go first."""
         self.is_dead = False

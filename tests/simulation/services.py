@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,10 @@ from tests.function_app.memory import MemoryBlobs, MemoryRegistry, failed, impor
 from tests.simulation.scheduler import HOUR, Scheduler
 
 SERVICES = ("storage", "table", "registry", "arm", "vault")
-_WRITES = frozenset({"create", "put", "copy", "set_content_md5", "delete", "put_run"})
+_WRITES = frozenset(
+    {"create", "put", "copy", "set_content_md5", "delete", "put_run", "begin", "delete_repository"}
+)
+_ITERATORS = frozenset({"read_range", "list_names", "repositories", "digests"})
 _LEAPS = frozenset({"create", "put", "put_run"})
 """Between the look and the leap a task is held up more often: there others may come first."""
 
@@ -81,7 +84,7 @@ class Service:
         scheduler.point(where, weight=weight)
         self._weather.require(self._name, where)
         result = inner(*args, **kwargs)
-        if method in {"read_range", "list_names"}:  # whatever it raises, it raises here
+        if method in _ITERATORS:  # whatever it raises, it raises here
             result = list(result)
         if method in _WRITES:
             scheduler.say(f"{where} -> {result}")
@@ -92,7 +95,7 @@ class Service:
             if method == "create":  # the SDK asks again, and is told that there is one
                 return False
             raise ServiceError(Code.SERVICE_UNREACHABLE, self._name)
-        return iter(result) if method in {"read_range", "list_names"} else result
+        return iter(result) if method in _ITERATORS else result
 
 
 def _short(value: object) -> str:
@@ -120,7 +123,7 @@ class Blobs(MemoryBlobs):
 
 
 class Registry(MemoryRegistry):
-    """The target's registry; what it has was brought by runs."""
+    """A registry of the target; what it has was brought by runs, or from the staging registry."""
 
     def bring(self, reference: str, digest: str) -> None:
         """Have an artifact, under its tag."""
@@ -138,8 +141,15 @@ class Pipelines:
     """ACR Transfer: runs that read a blob of ``transfer`` some time after they were asked for."""
 
     def __init__(
-        self, scheduler: Scheduler, blobs: MemoryBlobs, registry: Registry, brought: Brought
+        self,
+        scheduler: Scheduler,
+        blobs: MemoryBlobs,
+        registry: Registry,
+        login_server: str,
+        brought: Brought,
     ) -> None:
+        """``registry``: that the pipeline belongs to."""
+        self._login_server = login_server
         self._scheduler = scheduler
         self._blobs = blobs
         self._registry = registry
@@ -179,8 +189,47 @@ class Pipelines:
         self._brought(path, content, artifacts, not is_failing)
         for reference, digest in artifacts:
             self._registry.bring(reference, digest)
-        told = [f"target.azurecr.io/{reference}" for reference, _ in artifacts]
+        told = [f"{self._login_server}/{reference}" for reference, _ in artifacts]
         self.runs[name] = failed("broke off") if is_failing else succeeded(importedArtifacts=told)
+
+
+class ImageImports:
+    """ACR's import from the staging registry into the real one, some time after it was asked for."""
+
+    def __init__(
+        self, scheduler: Scheduler, staging: Registry, registry: Registry, entered: Callable[[str, str], None]
+    ) -> None:
+        """``entered``: is told of each repository and digest, before it is in the real registry."""
+        self._scheduler = scheduler
+        self._staging = staging
+        self._registry = registry
+        self._entered = entered
+        self._failures: dict[str, str] = {}
+        self._count = 0
+
+    def begin(self, repository: str, digest: str, tags: Sequence[str]) -> str | None:
+        self._count += 1
+        operation = f"operation {self._count}"
+        pause = self._scheduler.seconds(1, 60)
+        name = f"{operation}: {repository}@{digest} {' '.join(tags)}"
+        if self._scheduler.chance.random() < 0.1:
+            self._bring(operation, repository, digest, tags)
+            return None if operation not in self._failures else operation
+        self._scheduler.after(pause, name, lambda: self._bring(operation, repository, digest, tags))
+        return operation
+
+    def _bring(self, operation: str, repository: str, digest: str, tags: Sequence[str]) -> None:
+        found = self._staging.manifests.get((repository, digest))
+        if found is None or self._scheduler.chance.random() < self._scheduler.faults.run_failed:
+            self._failures[operation] = f"{digest} was not found"
+            return
+        self._entered(repository, digest)
+        self._registry.manifests[repository, digest] = found
+        for tag in tags:
+            self._registry.tags[repository, tag] = digest
+
+    def failure(self, operation: str) -> str | None:
+        return self._failures.get(operation)
 
 
 def blob_of(references: list[str], salt: str) -> bytes:

@@ -1,6 +1,7 @@
 """A whole run: what a seed draws, happens; then all faults stop, and everything must come right."""
 
 import asyncio
+import json
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -15,20 +16,30 @@ import pytest
 from airgap.policy import TrustPolicy
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
-from function_app.ports import TargetSide
+from function_app.ports import Staged, TargetSide
 from function_app.settings import TargetSettings
 from function_app.target.activities import STEPS
 from function_app.target.blueprints import blueprints
 from function_app.target.intake import start_import
 from function_app.target.reconciling import Reconciler
-from tests.bundles import make_policy
-from tests.function_app.memory import ENVIRONMENT, START, LocalKeys, make_target
+from tests.bundles import AUDIENCE, make_policy
+from tests.function_app.memory import ENVIRONMENT, STAGING, START, LocalKeys, make_target
 from tests.function_app.memory_projection import MemoryProjection
 from tests.simulation.durable import Client, Durable, flows_of, is_expected
-from tests.simulation.invariants import LIVENESS, Watch, require
+from tests.simulation.invariants import LIVENESS, Said, Watch, require
 from tests.simulation.options import Faults, Options
+from tests.simulation.people import Officers, PolicyOffice, Scanner, forget_policies
 from tests.simulation.scheduler import HOUR, MINUTE, SECOND, Died, Scheduler, Trace, Violation
-from tests.simulation.services import SERVICES, Blobs, Pipelines, Registry, Service, Weather, outage_lasts
+from tests.simulation.services import (
+    SERVICES,
+    Blobs,
+    ImageImports,
+    Pipelines,
+    Registry,
+    Service,
+    Weather,
+    outage_lasts,
+)
 from tests.simulation.workload import (
     CHANNELS,
     RECEIPT_KEY,
@@ -38,7 +49,6 @@ from tests.simulation.workload import (
     Sealed,
     keyid_of,
     keys_of,
-    policy_of,
     seal,
 )
 
@@ -53,6 +63,7 @@ _ROUNDS_TO_REST = 100
 """Eighteen hours. The longest that anything is held up is twelve."""
 
 _PUSHES = 8
+_CHECKS = ("scan", "licence")
 CALM = Faults(turn=0.1)
 
 
@@ -74,15 +85,20 @@ class Result:
     """How many took a number after they were decided upon."""
 
 
-@lru_cache
-def _settings(at_once: int) -> TargetSettings:
+@lru_cache(maxsize=1000)
+def _settings(at_once: int, checks: int, release_hours: int, *, is_staged: bool) -> TargetSettings:
+    asked = [{"name": name, "url": f"https://{name}.example", "scope": "any"} for name in _CHECKS[:checks]]
     return TargetSettings.from_environment(
         ENVIRONMENT
         | {
             "PIPELINE_RUNS_AT_ONCE": str(at_once),
             "HASHES_AT_ONCE": str(at_once),
             "PIPELINE_RUN_TIMEOUT_S": str(7 * 24 * 3600),
+            "RELEASE_TIMEOUT_S": str(release_hours * 3600),
+            "CHECK_TIMEOUT_S": str(release_hours * 3600),
+            "CHECKS": json.dumps(asked),
         }
+        | (STAGING if is_staged else {})
     )
 
 
@@ -95,28 +111,49 @@ def _others() -> TargetSide:
 class Simulation:
     """One run of one seed."""
 
-    def __init__(self, seed: int, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, tell: Callable[[str], None] | None = None, options: Options | None = None
+    ) -> None:
+        """``options``: in place of those that the seed draws."""
         self.seed = seed
         self.chance = random.Random(seed)  # noqa: S311 - it must repeat itself
-        self.options = Options.draw(self.chance)
+        self.options = options or Options.draw(self.chance)
         self.trace = Trace(tell)
         self.scheduler = Scheduler(self.chance, START + HOUR, self.options.faults, self.trace)
         self.weather = Weather(self.scheduler)
         self.blobs = Blobs(self.scheduler, self.options.copy_polls)
         self.registry = Registry()
+        self.staging = Registry() if self.options.is_staged else None
         incoming = Incoming(self.scheduler, self.blobs, self._arrived)
         self.carriers = Carriers(self.scheduler, incoming, self.options)
         self.incoming = incoming
+        self.scanner = Scanner(self.scheduler, self._is_over)
+        self.officers = Officers(self.scheduler, self._begin, self._is_over)
+        self.office = PolicyOffice(self.scheduler, self.blobs, self.carriers, self.options)
         self.watch = Watch(
+            self.scheduler,
             self.blobs,
             self.registry,
-            self.carriers.by_sha256,
-            self._policy_at_work,
-            lambda: self.scheduler.held_at,
+            bundles=self.carriers.by_sha256,
+            policy=self._policy_at_work,
+            said=Said(
+                checks=_CHECKS[: self.options.checks],
+                passed=self.scanner.passed,
+                releases=self.options.releases,
+                released=self.officers.released,
+                permitted=self.office.permitted,
+            ),
         )
         self.watch.refused = self.carriers.refused
+        self.watch.asked = self.officers.asked
         self.scheduler.given_up = self._end_instance
-        self.pipelines = Pipelines(self.scheduler, self.blobs, self.registry, self.watch.brought)
+        self.pipelines = Pipelines(
+            self.scheduler,
+            self.blobs,
+            self.staging or self.registry,
+            AUDIENCE[0] if self.staging is None else STAGING["STAGING_REGISTRY_LOGIN_SERVER"],
+            self.watch.brought,
+        )
         self.durable = Durable(self.scheduler, _FLOWS, self._run_activity)
         self.client = Client(self.scheduler, self.durable)
         self.side = self._side()
@@ -157,24 +194,33 @@ class Simulation:
             "registry": ("registry", self.registry),
             "pipelines": ("arm", self.pipelines),
             "signing": ("vault", LocalKeys([RECEIPT_KEY])),
+            "checks": ("checks", self.scanner),
         }
         after = {"blobs": self.watch.after_storage}
-        ports: dict[str, Any] = {}
+        ports: dict[str, Any] = {"staged": self._staged()}
         for field in fields(TargetSide):
             name = field.name
-            if name != "settings":
+            if name not in {"settings", "staged"}:
                 service, port = inner.get(name) or (name, getattr(_others(), name))
-                is_there = port is not None  # a target without a staging registry has none of its ports
-                ports[name] = (
-                    Service(service, port, self.scheduler, self.weather, after.get(name))
-                    if is_there
-                    else None
-                )
+                ports[name] = Service(service, port, self.scheduler, self.weather, after.get(name))
         return TargetSide(settings=self._settings(), **ports)
 
+    def _staged(self) -> Staged | None:
+        if self.staging is None:
+            return None
+        imports = ImageImports(self.scheduler, self.staging, self.registry, self.watch.entered)
+        registry = Service("registry", self.staging, self.scheduler, self.weather)
+        return Staged(
+            registry=cast("Any", registry),
+            imports=cast("Any", Service("arm", imports, self.scheduler, self.weather)),
+        )
+
     def _settings(self) -> TargetSettings:
-        policy = policy_of(self.options.channels, self.options.order, tuple(self.carriers.revoked))
-        return replace(_settings(self.options.at_once), trust_policy=policy)
+        options = self.options
+        return replace(
+            _settings(options.at_once, options.checks, options.release_hours, is_staged=options.is_staged),
+            trust_policy=self.office.versions[0],
+        )
 
     def _run_activity(self, name: str, order: Any) -> Any:
         activity, step = _STEPS[name]
@@ -189,8 +235,11 @@ class Simulation:
 
     def _policy_at_work(self) -> TrustPolicy:
         task = self.scheduler.current
+        version = self.watch.newest_policy if task is None else task.policy_version
         side = cast("TargetSide | None", None if task is None else task.side)
-        return (side or self.side).settings.trust_policy
+        pinned = (side or self.side).settings.trust_policy
+        following = (one for one in self.office.versions[1:] if one.version == version)
+        return next(following, pinned)
 
     def _arrived(self, folder: str, tries: int = _TRIES) -> None:
         def again() -> None:
@@ -241,6 +290,12 @@ class Simulation:
             (options.deaths, self._death),
             (options.interventions, self._intervene),
             (options.revocations, self._revoke),
+            (options.policies, self.office.bring),
+            (
+                options.rollbacks,
+                lambda: self.office.roll_back(lambda: self.watch.newest_policy, self._is_over),
+            ),
+            (options.permissions, lambda: self.office.permit(attackers.belated())),
         ):
             for _ in range(many):
                 self.scheduler.after(options.lasts * self.chance.random(), "", self._while_it_lasts(what))
@@ -272,6 +327,7 @@ class Simulation:
         self.scheduler.say("all workers die")
         self.scheduler.kill_all()
         self.durable.forget_workers()
+        forget_policies()
 
     def _intervene(self) -> None:
         if self.durable.instances:
@@ -295,7 +351,11 @@ class Simulation:
         channel = self.chance.choice(CHANNELS[: self.options.channels])
         self.scheduler.say(f"the first key of {channel} is revoked")
         self.carriers.revoked.append(keyid_of(channel, 0))
-        self.side = replace(self.side, settings=self._settings())
+        if self.options.policies:
+            self.office.bring()
+        else:
+            self.office.deploy()
+            self.side = replace(self.side, settings=self._settings())
 
     # --- the end ---
 
@@ -304,6 +364,8 @@ class Simulation:
         self.weather.clear()
         self.pipelines.unfit_until = self.scheduler.now
         self.scheduler.say("all faults stop")
+        self.office.restore()
+        self.officers.hurry()
 
     def _settle(self) -> None:
         """Let the reconciler come round until nothing has been going on for two rounds."""
@@ -357,6 +419,9 @@ class Simulation:
                 or faults.impatience
                 or options.intrusions
                 or options.interventions
+                or options.releases
+                or options.checks
+                or options.rollbacks
             )
             is_same = entry.manifest_sha256 == sealed.sha256
             require(

@@ -35,7 +35,7 @@ def test_same_seed_is_the_same_run_in_another_process() -> None:
     code = "from tests.simulation.simulator import simulate; print(simulate(7).digest)"
     told_there = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "12345"},
         capture_output=True,
         text=True,
         check=True,
@@ -46,12 +46,17 @@ def test_same_seed_is_the_same_run_in_another_process() -> None:
 FOUND_BY = {
     "ledger-overwrites": 41,
     "judged-once": 14,
-    "staging-unpinned": 83,
+    "staging-unpinned": 3,
     "turn-kept": 1,
     "door-kept": 1,
     "receipt-again": 1,
-    "stowaways-unseen": 114,
+    "stowaways-unseen": 90,
     "damage-unseen": 5,
+    "release-unasked": 3,
+    "check-unheard": 3,
+    "policy-rolled-back": 14,
+    "override-of-anybody": 15,
+    "staging-brought-whole": 25,
 }
 """The first seed that found each, tried first: after a change of steps another one finds it."""
 

@@ -11,40 +11,57 @@ from airgap.envelope import Envelope
 from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
 from function_app.storage.paths import INCOMING, STAGING
-from tests.bundles import Bundle, fixed_key, make_bundle, make_policy
+from tests.bundles import Bundle, SigningKey, fixed_key, make_bundle, make_policy
 from tests.function_app.memory import START
 from tests.simulation.options import Options
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.services import Blobs, blob_of
 
 RECEIPT_KEY, STRANGER = fixed_key(100), fixed_key(101)
+POLICY_OFFICER, OVERRIDER = fixed_key(102), fixed_key(103)
+RELEASERS = (fixed_key(104), fixed_key(105))
 LIFETIME = timedelta(days=30)
 _PUSHES_AGAIN = 4
-CHANNELS = ("alpha", "beta", "gamma")
+CHANNELS = ("alpha", "beta", "gamma", "delta", "epsilon")
 
 
 @lru_cache(maxsize=1000)
-def policy_of(channels: int, order: str, revoked: tuple[str, ...]) -> TrustPolicy:
-    """The policy of the first channels; each has two keys of its own, of which one is enough."""
+def policy_of(options: Options, revoked: tuple[str, ...], version: int) -> TrustPolicy:
+    """The policy of the channels; each has two keys of its own, of which one is enough."""
     documents = [
         json.loads(
             make_policy(
-                keys_of(channel), channel=channel, threshold=1, order=order, receipt_keys=[RECEIPT_KEY]
+                keys_of(channel),
+                channel=channel,
+                threshold=1,
+                order=options.order,
+                receipt_keys=[RECEIPT_KEY],
+                release_keys=RELEASERS if options.releases else (),
             )
         )
-        for channel in CHANNELS[:channels]
+        for channel in CHANNELS[: options.channels]
     ]
     keys = {held["publicKey"]: held for document in documents for held in document["keys"]}
+    keys |= {key.public_pem: {"publicKey": key.public_pem} for key in (POLICY_OFFICER, OVERRIDER)}
+    rules = {name: rules for document in documents for name, rules in document["channels"].items()}
+    for channel in rules.values():
+        channel["overrideRoles"] = _role(OVERRIDER)
+        channel["onGap"] = options.on_gap
+        for role in channel.get("releaseRoles", {}).values():
+            role["threshold"] = options.releases
     merged = {
         **documents[0],
-        "version": 1 + len(revoked),
-        "keys": [
-            {**held, "holder": f"{held['holder']} {number}"} for number, held in enumerate(keys.values())
-        ],
-        "channels": {name: rules for document in documents for name, rules in document["channels"].items()},
+        "version": version,
+        "keys": [{**held, "holder": f"holder {number}"} for number, held in enumerate(keys.values())],
+        "policyRoles": _role(POLICY_OFFICER),
+        "channels": rules,
         "revoked": [{"keyid": keyid, "from": "2026-01-01T00:00:00Z"} for keyid in revoked],
     }
     return TrustPolicy.from_bytes(json.dumps(merged).encode())
+
+
+def _role(key: SigningKey) -> dict[str, Any]:
+    return {"one": {"threshold": 1, "keyids": [key.keyid]}}
 
 
 @lru_cache
@@ -257,6 +274,14 @@ class Attackers:
         victim = self._scheduler.chance.choice(self._carriers.bundles)
         self._scheduler.say(f"a fork of {victim.folder}")
         self._push(victim, "fork", START)
+
+    def belated(self) -> Sealed:
+        """Have a carrier come with a bundle that is past its time, far ahead in its channel."""
+        chance = self._scheduler.chance
+        channel = chance.choice(self._carriers.bundles).channel
+        late = seal(channel, chance.randint(50, 90), "expired", key=0, created_at=START, previous=None)
+        self._incoming.push(self._carriers.add(late))
+        return late
 
     def intrude(self) -> None:
         """Write into ``staging``, where nobody but the app can write: what if somebody could?"""
