@@ -170,6 +170,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         made.url = server.url
         yield made
         loop.run(asyncio.to_thread(made.emulator.close))
+        harness.session.close()
         loop.run(server.close())
         for registry in registries.values():
             loop.run(registry.close())

@@ -153,6 +153,7 @@ def shelf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         real = RealShelf(harness)
         yield real
         real.reader.close()
+        harness.session.close()
         loop.run(harness.registry.close())
     shutil.rmtree(folder)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from airgap.errors import ServiceError
+from function_app.azure import registry
 from function_app.azure.registry import AzureRegistry
 from function_app.ports import StagingRegistry
 from tests.contract import test_registry_reader as reading
@@ -44,13 +45,15 @@ def test_more_than_a_page_of_manifests_is_listed_each_once(
 
 
 def test_more_than_a_page_of_repositories_is_listed_each_once(
-    shelf: Shelf, staging: StagingRegistry, repository: str
+    shelf: Shelf, staging: StagingRegistry, repository: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {f"{repository}/{number}" for number in range(120)}
+    """With pages of ten: each repository takes a token and a list of its own."""
+    monkeypatch.setattr(registry, "_PAGE", 10)
+    names = {f"{repository}/{number}" for number in range(25)}
     for name in names:
         shelf.put(name, image(), "v1")
     listed = [name for name in staging.repositories() if name.startswith(f"{repository}/")]
-    assert len(listed) == 120
+    assert len(listed) == 25
     assert set(listed) == names
 
 

@@ -45,7 +45,10 @@ class Clock:
 
 
 class Harness:
-    """`run` starts the registry, gives it to a function in a thread, and ends it."""
+    """`run` starts the registry, gives it to a function in a thread, and ends it.
+
+    Whoever starts the registry in another way closes ``session`` at the end.
+    """
 
     registry: Registry
 
@@ -56,6 +59,7 @@ class Harness:
         self.ca = CertificateAuthority.create(folder / "ca")
         self.clock = Clock()
         self.tokens = TokenAuthority(clock=self.clock)
+        self.session = requests.Session()
 
     def run(self, use: Callable[[], _T]) -> _T:
         async def scenario() -> _T:
@@ -71,6 +75,7 @@ class Harness:
             try:
                 return await asyncio.to_thread(use)
             finally:
+                self.session.close()
                 await self.registry.close()
 
         return asyncio.run(scenario())
@@ -89,7 +94,7 @@ class Harness:
         else:
             options.setdefault("auth", (self.registry.admin_username, self.registry.admin_password))
         url = address if address.startswith("https:") else self.origin + address
-        return requests.request(
+        return self.session.request(
             method,
             url,
             headers=headers,
