@@ -32,24 +32,26 @@ _DESK = {"work", "incoming", "staging", "transfer"}
 _STATE = ("journal", "work", "ledger", "incoming", "staging", "transfer", "quarantine", "receipts")
 
 
-def written(demo: Demo, cloud: Cloud) -> dict[tuple[str, str], str]:
-    """Everything that the cloud's storage holds, by its ETag."""
-    with BlobServiceClient.from_connection_string(
+def storage_of(demo: Demo, cloud: Cloud) -> BlobServiceClient:
+    """The cloud's storage as its owner has it; the caller closes it."""
+    return BlobServiceClient.from_connection_string(
         cloud.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
-    ) as service:
-        return {
-            (container, blob.name): str(blob.etag)
-            for container in _STATE
-            if (client := service.get_container_client(container)).exists()
-            for blob in client.list_blobs()
-        }
+    )
+
+
+def written(service: BlobServiceClient) -> dict[tuple[str, str], str]:
+    """Everything that the cloud's storage holds, by its ETag."""
+    return {
+        (container.name, blob.name): str(blob.etag)
+        for container in service.list_containers()
+        if container.name in _STATE
+        for blob in service.get_container_client(container.name).list_blobs()
+    }
 
 
 def journals(demo: Demo, cloud: Cloud, kind: Kind) -> list[Journal]:
     """The journals of a cloud, each checked as a whole."""
-    with BlobServiceClient.from_connection_string(
-        cloud.azurite.connection_string, connection_verify=str(demo.ca.ca_file)
-    ) as service:
+    with storage_of(demo, cloud) as service:
         client = service.get_container_client("journal")
         entries: dict[str, list[bytes]] = {}
         for name in client.list_blob_names(name_starts_with=f"{kind}/"):
@@ -61,7 +63,8 @@ def journals(demo: Demo, cloud: Cloud, kind: Kind) -> list[Journal]:
 
 def numbers(demo: Demo, cloud: Cloud) -> list[int]:
     """The sequence numbers that are taken in the cloud's ledger."""
-    names = [name for container, name in written(demo, cloud) if container == "ledger"]
+    with storage_of(demo, cloud) as service:
+        names = [name for container, name in written(service) if container == "ledger"]
     return [number for name in names if name.startswith(f"{CHANNEL}/") and (number := sequence_of(name))]
 
 
@@ -71,20 +74,21 @@ async def killed_until(demo: Demo, cloud: Cloud, has_ended: Callable[[], object]
     Returns:
         How often it was killed; less where the end came first.
     """
-    before = await asyncio.to_thread(written, demo, cloud)
-    for kill in range(kills):
-        if await asyncio.to_thread(has_ended):
-            return kill
-        await until("something written", partial(_has_moved, demo, cloud, before))
-        await asyncio.to_thread(cloud.stop_app, kill=True)
-        before = await asyncio.to_thread(written, demo, cloud)
-        await cloud.start_app(is_delivering_twice=True)
+    with storage_of(demo, cloud) as service:
+        before = await asyncio.to_thread(written, service)
+        for kill in range(kills):
+            if await asyncio.to_thread(has_ended):
+                return kill
+            await until("something written", partial(_has_moved, service, before))
+            await asyncio.to_thread(cloud.stop_app, kill=True)
+            before = await asyncio.to_thread(written, service)
+            await cloud.start_app(is_delivering_twice=True)
     await until("the end", has_ended)
     return kills
 
 
-def _has_moved(demo: Demo, cloud: Cloud, before: dict[tuple[str, str], str]) -> bool:
-    return written(demo, cloud) != before
+def _has_moved(service: BlobServiceClient, before: dict[tuple[str, str], str]) -> bool:
+    return written(service) != before
 
 
 async def exports(demo: Demo, references: list[str]) -> list[str]:
@@ -150,5 +154,6 @@ def test_hosts_are_killed_again_and_again_in_exports_and_imports(
 
 def on_the_desk(demo: Demo) -> list[str]:
     """What is left of the work at the target; custody logs stay where the mover put them."""
-    names = [name for container, name in written(demo, demo.target) if container in _DESK]
+    with storage_of(demo, demo.target) as service:
+        names = [name for container, name in written(service) if container in _DESK]
     return [name for name in names if not name.startswith("custody/")]
