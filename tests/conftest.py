@@ -22,7 +22,10 @@ __all__ = [
     "pytest_testnodedown",
 ]
 
-LONG = ("e2e", "portable", "faults", "functions_host", "offline_mover", "local_cloud")
+LONG = (
+    *("simulation", "e2e", "portable", "faults", "attacks", "histories", "bench"),
+    *("functions_host", "offline_mover", "local_cloud", "contract"),
+)
 """Folders whose files take long: begun last, one of them would keep one process busy after all others."""
 
 # Started in the background, by a script or nohup, these are ignored, and children would inherit that; a
