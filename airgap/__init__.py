@@ -19,6 +19,7 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.media_plan` — which part goes onto which volume
 * :mod:`airgap.erasure`, :mod:`airgap.parity`, :mod:`airgap.repair_outlook` — lost parts rebuilt from others
 * :mod:`airgap.recarry` — asking for exactly the parts that are lost
+* :mod:`airgap.ticket` — rights to the blobs of one bundle, for a short time, in one file
 * :mod:`airgap.custody_event` and :mod:`airgap.custody` — who had a volume, as a chain of events
 * :mod:`airgap.pipeline_runs` — what ACR Transfer's answers mean
 * :mod:`airgap.redaction` — secrets taken out of words that are not ours

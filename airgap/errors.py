@@ -126,6 +126,11 @@ class Code(Enum):
         False,
         "Make the override anew with offline-mover policy permit; it does not follow docs/format.md.",
     )
+    TICKET_MALFORMED = (
+        37,
+        False,
+        "Have the ticket given anew: the file was altered or cut off; it does not follow docs/format.md.",
+    )
 
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
@@ -226,6 +231,11 @@ class Code(Enum):
         68,
         False,
         "The storage's scanner did not look into a blob: order smaller transfers, or check it otherwise.",
+    )
+    TICKET_MISMATCH = (
+        69,
+        False,
+        "Take the ticket that was given for this very bundle and this side, or have one given for it.",
     )
 
     # the medium is at fault

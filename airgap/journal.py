@@ -1,6 +1,6 @@
-"""The journal: what became of a transfer or an import, who decided it, and when.
+"""The journal: what became of a transfer or an import, who took which ticket; who decided it, and when.
 
-Each transfer (at the source) and each import (at the target) has one chain of entries. An entry names the
+Each transfer (at the source), each import (at the target) and each ticket has one chain of entries. An entry names the
 SHA-256 of the entry before it, so that none can be altered, taken out, moved or put between without notice.
 What cannot be seen in a chain is that its *last* entries were removed: an immutability policy on the
 container prevents that. Which state may follow which is written in :mod:`airgap.states`.
@@ -47,7 +47,7 @@ class JournalEntry:
 
     Args:
         kind: whose journal it is.
-        about: id of the transfer, or of the import's orchestration.
+        about: id of the transfer, of the import's orchestration, or of the ticket.
         number: its place in the chain, from 1.
         state: what the transfer or import has come to.
         at: when, aware, in UTC and whole seconds.

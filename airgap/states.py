@@ -1,6 +1,6 @@
-"""Where a transfer or an import can stand, and what may follow what.
+"""Where a transfer, an import or a ticket can stand, and what may follow what.
 
-:data:`TRANSFERS` and :data:`IMPORTS` are the rules, and the only ones; :mod:`airgap.journal` holds every
+:data:`TRANSFERS`, :data:`IMPORTS` and :data:`TICKETS` are the rules, and the only ones; :mod:`airgap.journal` holds every
 chain to them.
 """
 
@@ -19,6 +19,9 @@ class Kind(StrEnum):
 
     IMPORTS = "imports"
     """At the target: an upload, from its bundle manifest's arrival until all of it is put away."""
+
+    TICKETS = "tickets"
+    """At either side: a ticket that was given, for what, and to whom. It has one entry."""
 
 
 @unique
@@ -53,7 +56,10 @@ class State(StrEnum):
     HELD = "held"
     QUARANTINED = "quarantined"
 
-    # of both
+    # of tickets
+    ISSUED = "issued"
+
+    # of transfers and imports
     REFUSED = "refused"
     DAMAGED = "damaged"
     FAILED = "failed"
@@ -131,20 +137,33 @@ def _ends(table: Table) -> frozenset[State]:
     return frozenset(state for state, following in table.items() if not following)
 
 
-TRANSITIONS: Mapping[Kind, Table] = {Kind.TRANSFERS: TRANSFERS, Kind.IMPORTS: IMPORTS}
+TICKETS: Table = {State.ISSUED: _NOTHING}
+"""The life of a ticket: what becomes of it is the storage's to say, and its time's."""
 
-FIRST: Mapping[Kind, State] = {Kind.TRANSFERS: State.REQUESTED, Kind.IMPORTS: State.RECEIVED}
+TRANSITIONS: Mapping[Kind, Table] = {
+    Kind.TRANSFERS: TRANSFERS,
+    Kind.IMPORTS: IMPORTS,
+    Kind.TICKETS: TICKETS,
+}
+
+FIRST: Mapping[Kind, State] = {
+    Kind.TRANSFERS: State.REQUESTED,
+    Kind.IMPORTS: State.RECEIVED,
+    Kind.TICKETS: State.ISSUED,
+}
 """The state that a journal begins with."""
 
 FINAL: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED},
     Kind.IMPORTS: _ends(IMPORTS),
+    Kind.TICKETS: _ends(TICKETS),
 }
 """The states that are told as the end: nothing follows them but a receipt that says better of a refusal."""
 
 RESTING: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: frozenset({State.SEALED, State.DAMAGED, State.EXPIRED}),
     Kind.IMPORTS: frozenset({State.HELD}),
+    Kind.TICKETS: _NOTHING,
 }
 """The states in which nothing runs here, but which the other side or the operator may still change."""
 

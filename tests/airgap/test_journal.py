@@ -28,6 +28,7 @@ HAPPY = {
     "sealed damaged delivered",
     Kind.IMPORTS: "received admitted waiting verified checking awaiting-release "
     "promoting importing proven closed",
+    Kind.TICKETS: "issued",
 }
 
 

@@ -23,6 +23,7 @@ from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt
 from airgap.release import ReleaseStatement, verify_release
+from airgap.ticket import Ticket
 from airgap.verify import verify_bundle
 from tests.vectors import generate as vectors
 
@@ -73,6 +74,7 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "override": lambda raw: Override.from_bytes(raw).to_bytes(),
     "void-entry": lambda raw: VoidEntry.from_bytes(raw).to_bytes(),
     "recarry": lambda raw: RecarryRequest.from_bytes(raw).to_bytes(),
+    "ticket": lambda raw: Ticket.from_bytes(raw).to_bytes(),
     "parity": read_parity,
     "plan": lambda raw: SavedPlan.from_bytes(raw).to_bytes(),
     "custody-log": read_log,

@@ -26,6 +26,7 @@ from airgap.policy import TrustPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt, verify_receipt
 from airgap.strict_json import dump_canonical
+from airgap.ticket import Ticket
 from airgap.verify import verify_bundle
 from offline_mover.bags.bag_texts import (
     TAG_MANIFEST,
@@ -50,6 +51,7 @@ from tests.vectors.generate import (
     minimal_manifest,
     policy_json,
     refused_receipt,
+    ticket,
 )
 
 T = TypeVar("T")
@@ -197,6 +199,19 @@ _REQUEST = RecarryRequest.for_parts(
     _MANIFEST, _MANIFEST_SHA256, ["001/00000002.part", "002/00000001.part"], NOW, reason="scratched"
 )
 _LAYOUT = ParityLayout(stripes=2, parity_shards=1)
+_TICKET = ticket()
+
+
+def _check_ticket(raw: bytes) -> bool:
+    """Whatever is read names blobs of one bundle's folder, and no SAS stands in what is refused."""
+    codes = (Code.TICKET_MALFORMED, Code.TOO_LARGE, Code.NEWER_FORMAT)
+    found = read(lambda: Ticket.from_bytes(raw), *codes)
+    if found is None:
+        return False
+    assert Ticket.from_bytes(found.to_bytes()) == found
+    assert says_the_same(raw, found.to_bytes())
+    assert not any(set(name) & set("/\\") for name in found.sas)
+    return True
 
 
 def _check_recarry(raw: bytes) -> bool:
@@ -330,6 +345,7 @@ FORMATS = (
     ),
     Format(name="trust policy", seeds=(dump_canonical(policy_json()),), check=_check_policy),
     Format(name="re-carry request", seeds=(_REQUEST.to_bytes(),), check=_check_recarry),
+    Format(name="ticket", seeds=(_TICKET.to_bytes(),), check=_check_ticket),
     Format(name="parity layout", seeds=(_LAYOUT.to_bytes(_MANIFEST_SHA256),), check=_check_parity),
     *(
         Format(

@@ -43,7 +43,16 @@ from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.keys import signer_from_pem
 from airgap.ledger import LedgerEntry, VoidEntry
-from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
+from airgap.manifest import (
+    ENVELOPE_NAME,
+    Artifact,
+    BundleManifest,
+    Source,
+    Tool,
+    TransferBlob,
+    Void,
+    manifest_digest,
+)
 from airgap.media_plan import SavedPlan
 from airgap.override import Override
 from airgap.parity import ParityLayout
@@ -62,6 +71,7 @@ from airgap.receipt import (
 from airgap.release import ReleasedBundle, ReleaseStatement
 from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
+from airgap.ticket import Ticket, TicketKind
 from airgap.verify import CountedKey
 
 FOLDER = Path(__file__).parent
@@ -419,6 +429,29 @@ def recarry_request() -> RecarryRequest:
     return request
 
 
+def ticket() -> Ticket:
+    """A drop ticket for the full manifest; its SAS prove nothing to anybody."""
+    manifest = full_manifest()
+    names = [*(blob.name for blob in manifest.blobs), ENVELOPE_NAME]
+    return Ticket(
+        kind=TicketKind.DROP,
+        ticket_id=_hex("ticket")[:32],
+        transfer_id=manifest.transfer_id,
+        channel=manifest.channel,
+        manifest_sha256=manifest_digest(manifest.to_bytes()),
+        container_url="https://target.blob.core.windows.net/incoming",
+        valid_from=NOW,
+        expires_at=NOW + timedelta(hours=24),
+        sas={name: f"sv=2026-10-06&spr=https&sr=b&sp=rc&sig=none-of-{name}" for name in names},
+    )
+
+
+def _ticket_blobs(change: Callable[[list[Any]], object]) -> bytes:
+    blobs = json.loads(ticket().to_bytes())["blobs"]
+    change(blobs)
+    return changed(ticket().to_bytes(), blobs=blobs)
+
+
 def guarded_manifest() -> BundleManifest:
     """The minimal manifest in the channel whose bundles must be released."""
     return replace(minimal_manifest(), channel="guarded")
@@ -657,6 +690,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "override.json": lambda: override().to_bytes(),
     "void-entry.json": lambda: void_entry().to_bytes(),
     "recarry.json": lambda: recarry_request().to_bytes(),
+    "ticket.json": lambda: ticket().to_bytes(),
     "parity.json": parity_layout,
     "plan.json": lambda: saved_plan().to_bytes(),
     "custody-log.jsonl": lambda: b"".join(custody_lines()),
@@ -702,6 +736,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
                 override().to_bytes(), predicateType="urn:acr-airgap-transfer:override:v2"
             ),
             "recarry.json": lambda: changed(recarry_request().to_bytes(), schema=2),
+            "ticket.json": lambda: changed(ticket().to_bytes(), schema=2),
             "parity.json": lambda: changed(parity_layout(), schema=2),
             "plan.json": lambda: changed(saved_plan().to_bytes(), schema=2),
             "journal.json": lambda: changed(journal()[0], schema=2),
@@ -751,6 +786,13 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
         check_answer(), blobs=json.loads(check_answer())["blobs"][:1]
     ),
     "refused/RECARRY_MALFORMED/recarry-member.json": lambda: changed(recarry_request().to_bytes(), note="x"),
+    "refused/TICKET_MALFORMED/ticket-member.json": lambda: changed(ticket().to_bytes(), note="x"),
+    "refused/TICKET_MALFORMED/ticket-name.json": lambda: _ticket_blobs(
+        lambda blobs: blobs[0].update(name="../001")
+    ),
+    "refused/TICKET_MALFORMED/ticket-http.json": lambda: changed(
+        ticket().to_bytes(), container="http://target.blob.core.windows.net/incoming"
+    ),
     "refused/BAG_MALFORMED/parity-member.json": lambda: changed(parity_layout(), note="x"),
     "refused/USAGE/plan-member.json": lambda: changed(saved_plan().to_bytes(), note="x"),
     "refused/CUSTODY_BROKEN/custody-log-altered.jsonl": lambda: (
