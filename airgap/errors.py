@@ -275,7 +275,7 @@ class Code(Enum):
         False,
         "Take the right SAS or have the missing permission granted, as the message says; then run it again.",
     )
-    CREDENTIAL_EXPIRED = (92, False, "Get a new SAS or sign in again.")
+    CREDENTIAL_EXPIRED = (92, False, "Get a new SAS or ticket, or sign in again.")
     SERVICE_THROTTLED = (93, True, "Wait a few minutes, then run it again.")
     NOT_FOUND = (94, False, "Check the name: the service does not know it.")
     CONFLICT = (95, False, "Something else is there already under this name; see the message.")

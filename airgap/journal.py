@@ -1,8 +1,8 @@
 """The journal: what became of a transfer or an import, who took which ticket; who decided it, and when.
 
-Each transfer (at the source), each import (at the target) and each ticket has one chain of entries. An entry names the
-SHA-256 of the entry before it, so that none can be altered, taken out, moved or put between without notice.
-What cannot be seen in a chain is that its *last* entries were removed: an immutability policy on the
+Each transfer (at the source), each import (at the target) and each ticket has one chain of entries. An entry
+names the SHA-256 of the entry before it, so that none can be altered, taken out, moved or put between without
+notice. What cannot be seen in a chain is that its *last* entries were removed: an immutability policy on the
 container prevents that. Which state may follow which is written in :mod:`airgap.states`.
 
 A step that writes an entry may run more than once and late, so :meth:`Journal.next` tells what is new from

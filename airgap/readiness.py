@@ -195,6 +195,18 @@ def judge_table(error: AirgapError | None) -> Check:
     return _failed("journal-table", error, remedies)
 
 
+def judge_tickets(error: AirgapError | None) -> Check:
+    """Tickets can be signed: the identity is there and gets a key for that; used, the key was not."""
+    if error is None:
+        return Check(id="tickets", is_ok=True, detail="the identity that signs them gets a key")
+    remedies = {
+        Code.SETTING_INVALID: f"{_DEPLOY}: it makes the identity, and names it in TICKET_CLIENT_ID.",
+        Code.SERVICE_DENIED: "Give the app's identity for tickets (TICKET_CLIENT_ID) the role "
+        f"Storage Blob Delegator on the account; {_LATER}.",
+    }
+    return _failed("tickets", error, remedies)
+
+
 def judge_registry(registry: str, error: AirgapError | None) -> Check:
     """The registry's data plane: it answers, and lets the app read."""
     if error is None:

@@ -1,7 +1,7 @@
 """Where a transfer, an import or a ticket can stand, and what may follow what.
 
-:data:`TRANSFERS`, :data:`IMPORTS` and :data:`TICKETS` are the rules, and the only ones; :mod:`airgap.journal` holds every
-chain to them.
+:data:`TRANSFERS`, :data:`IMPORTS` and :data:`TICKETS` are the rules, and the only ones;
+:mod:`airgap.journal` holds every chain to them.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 from typing import Any, Self
+from urllib.parse import parse_qs
 
 from airgap import fields
 from airgap.errors import Code, PolicyRefusal
@@ -133,8 +134,16 @@ class Ticket:
         value = load_strict(raw, max_bytes=MAX_TICKET_BYTES, code=Code.TICKET_MALFORMED)
         return cls(**_FORMAT.of_document(value)(value))
 
+    def allows(self, name: str, permission: str) -> bool:
+        """Whether the SAS for a blob says that it has a permission, one letter; the storage is the judge."""
+        return permission in "".join(parse_qs(self.sas.get(name, "")).get("sp", []))
+
     def require_kind(self, kind: TicketKind) -> None:
-        """Refuse a ticket for the other side: ``TICKET_MISMATCH``."""
+        """Go on only with a ticket of this kind.
+
+        Raises:
+            PolicyRefusal: ``TICKET_MISMATCH``: it is for the other side.
+        """
         if self.kind is not kind:
             raise PolicyRefusal(Code.TICKET_MISMATCH, f"it is a {self.kind} ticket, not a {kind} ticket")
 
@@ -142,7 +151,7 @@ class Ticket:
         """Refuse a ticket for another bundle than the one whose trusted manifest is at hand.
 
         Raises:
-            PolicyRefusal: ``TICKET_MISMATCH``.
+            PolicyRefusal: ``TICKET_MISMATCH``: it is for another one.
         """
         if (self.transfer_id, self.manifest_sha256) != (transfer_id, manifest_sha256):
             raise PolicyRefusal(

@@ -249,6 +249,35 @@ class Checks(Protocol):
         """
 
 
+class TicketSigner(Protocol):
+    """Signs rights to single blobs, as an identity of its own that may do no more than a ticket may."""
+
+    def sign(
+        self,
+        container: str,
+        allowed: Mapping[str, str],
+        *,
+        valid_from: datetime,
+        expires_at: datetime,
+    ) -> Mapping[str, str]:
+        """A SAS for each blob, for HTTPS only.
+
+        Args:
+            container: that the blobs are in, or will be.
+            allowed: permissions by blob name: ``r`` to read, ``c`` to create what is not there, ``w`` to
+                write.
+            valid_from: aware, in whole seconds.
+            expires_at: likewise; at most seven days ahead.
+
+        Returns:
+            What follows the ``?`` of a SAS URL, by blob name.
+
+        Raises:
+            ServiceError: there is no key to sign with: ``SERVICE_DENIED`` if the identity gets none.
+            OperatorError: ``SETTING_INVALID``: there is no such identity.
+        """
+
+
 class SigningKeys(Protocol):
     """The private keys that this side signs with."""
 
@@ -353,6 +382,7 @@ class Ports:
     registry: RegistryReader
     pipelines: PipelineService
     signing: SigningKeys
+    tickets: TicketSigner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ has not answered in time is told as such.
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from cryptography.exceptions import InvalidSignature
@@ -29,6 +29,7 @@ from airgap.readiness import (
     judge_signing,
     judge_staging,
     judge_table,
+    judge_tickets,
     unanswered,
 )
 from airgap.states import Kind
@@ -116,6 +117,7 @@ def _questions(
             for name, need in CONTAINERS[role].items()
         },
         "journal-table": partial(_ask_table, role, ports),
+        "tickets": partial(_ask_tickets, ports, now),
         "registry": partial(_ask_registry, ports),
         "pipeline": partial(_ask_pipeline, role, ports),
         **_staged_questions(ports),
@@ -165,6 +167,13 @@ def _ask_container(ports: Ports, container: str, need: Need) -> list[Check]:
 def _ask_table(role: Role, ports: Ports) -> list[Check]:
     kind = Kind.TRANSFERS if role == "source" else Kind.IMPORTS
     return [judge_table(_error_of(lambda: ports.projection.page(kind, where=RowFilter(), limit=1)))]
+
+
+def _ask_tickets(ports: Ports, now: datetime) -> list[Check]:
+    """Nothing is signed: a key is asked for, and no blob named."""
+    until = now + timedelta(hours=1)
+    error = _error_of(lambda: ports.tickets.sign(paths.INCOMING, {}, valid_from=now, expires_at=until))
+    return [judge_tickets(error)]
 
 
 def _ask_registry(ports: Ports) -> list[Check]:

@@ -111,6 +111,10 @@ class Settings:
     """How many groups of parts of one transfer are digested side by side, over all workers."""
     trust_policy: TrustPolicy
     """At the source, which orders are taken and whose receipts count; at the target, which bundles."""
+    ticket_client_id: str | None
+    """Of the identity that tickets are signed as; it is the app's too, and may nothing else."""
+    ticket_hours: int
+    """How long a ticket is good for."""
     callers_are_signed_in: bool
     """Whether App Service authentication is on, so that its word about who calls is believed."""
 
@@ -172,6 +176,8 @@ class Settings:
             "pipeline_runs_at_once": read.integer("PIPELINE_RUNS_AT_ONCE", 5, least=1, most=50),
             "hashes_at_once": read.integer("HASHES_AT_ONCE", 8, least=1, most=64),
             "trust_policy": read.policy("TRUST_POLICY"),
+            "ticket_client_id": read.optional("TICKET_CLIENT_ID"),
+            "ticket_hours": read.integer("TICKET_HOURS", 24, least=1, most=144),
             "callers_are_signed_in": read.text("CALLERS", _CALLERS, _FUNCTION_KEYS) != _FUNCTION_KEYS,
         }
 

@@ -1,9 +1,9 @@
 """Who may do what: ``roles.json``, from which the tables of the README are written.
 
-Each of its rows has an identity (side and ``app`` or ``pipeline``), what the role is ``on``, the role's name
-in Azure or here, why it is there, and what becomes of the app without it. A role that is our own has the one
-that stands in for it where no role can be created, as ``builtIn``; a row that holds only where something was
-chosen says so in ``when``. The templates are held to it by :mod:`infra.rules`.
+Each of its rows has an identity (side and ``app``, ``pipeline`` or ``tickets``), what the role is ``on``, the
+role's name in Azure or here, why it is there, and what becomes of the app without it. A role that is our own
+has the one that stands in for it where no role can be created, as ``builtIn``; a row that holds only where
+something was chosen says so in ``when``. The templates are held to it by :mod:`infra.rules`.
 """
 
 import json
@@ -26,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
     "Storage Blob Data Owner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
     "Storage Blob Data Reader": "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1",
+    "Storage Blob Delegator": "db58b8e5-c6ad-4a2a-8342-4190687cbf4a",
     "Storage Queue Data Contributor": "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
     "Storage Queue Data Message Sender": "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
     "Storage Table Data Contributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
@@ -49,6 +50,11 @@ OWN: Mapping[str, OwnRole] = {
         (),
         (f"{_BLOBS}/read", f"{_BLOBS}/add/action"),
         "changing and deleting what is there, deleting the container",
+    ),
+    "blobDropper": OwnRole(
+        (),
+        (f"{_BLOBS}/read", f"{_BLOBS}/write"),
+        "deleting blobs and the container",
     ),
     "blobWriter": OwnRole(
         (),
@@ -89,7 +95,7 @@ OWN: Mapping[str, OwnRole] = {
 
 
 class Grant(NamedTuple):
-    """One role of one identity (``app`` or ``pipeline``) on one thing."""
+    """One role of one identity (``app``, ``pipeline`` or ``tickets``) on one thing."""
 
     identity: str
     on: str

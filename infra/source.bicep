@@ -67,6 +67,10 @@ param pipelineRunTimeoutSeconds int = 14400
 @description('By what callers are known; App Service authentication is switched on by hand, before it is named here.')
 @allowed(['functionKeys', 'appServiceAuthentication'])
 param callers string = 'functionKeys'
+@description('How many hours a ticket is good for.')
+@minValue(1)
+@maxValue(144)
+param ticketHours int = 24
 @description('Where the numbers of a channel go on after its ledger was lost: docs/operations.md.')
 param sequenceFloors object = {}
 
@@ -107,6 +111,7 @@ module foundation 'modules/foundation.bicep' = {
       { container: 'journal', role: 'blobAppender' }
       { container: 'policy', role: 'blobReader' }
     ]
+    ticketGrant: { container: 'transfer', role: 'blobReader' }
     appRoles: appRoles
     allowSharedKey: isBySas
     isHsm: isHsm
@@ -172,6 +177,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
     location: location
     tags: tags
     identityId: foundation.outputs.identityId
+    ticketIdentityId: foundation.outputs.ticketIdentityId
     pythonVersion: pythonVersion
     packageContainer: foundation.outputs.packageContainer
     settings: union(foundation.outputs.settings, {
@@ -183,6 +189,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       PART_SIZE_MIB: string(partSizeMib)
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
+      TICKET_HOURS: string(ticketHours)
       SEQUENCE_FLOORS: string(sequenceFloors)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
@@ -205,6 +212,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
     location: location
     tags: tags
     identityId: foundation.outputs.identityId
+    ticketIdentityId: foundation.outputs.ticketIdentityId
     pythonVersion: pythonVersion
     settings: union(foundation.outputs.settings, {
       TRANSFER_ROLE: 'source'
@@ -215,6 +223,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       PART_SIZE_MIB: string(partSizeMib)
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
+      TICKET_HOURS: string(ticketHours)
       SEQUENCE_FLOORS: string(sequenceFloors)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint

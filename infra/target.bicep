@@ -70,6 +70,10 @@ param pipelineRunTimeoutSeconds int = 14400
 @description('By what callers are known; App Service authentication is switched on by hand, before it is named here.')
 @allowed(['functionKeys', 'appServiceAuthentication'])
 param callers string = 'functionKeys'
+@description('How many hours a ticket is good for.')
+@minValue(1)
+@maxValue(144)
+param ticketHours int = 24
 @description('How many days the damaged parts of an upload are waited for; what has arrived of it is kept so long.')
 @minValue(1)
 @maxValue(89)
@@ -151,6 +155,7 @@ module foundation 'modules/foundation.bicep' = {
       { container: 'custody', role: 'blobAppender' }
       { container: 'policy', role: 'blobReader' }
     ]
+    ticketGrant: { container: 'incoming', role: 'blobDropper' }
     appRoles: appRoles
     allowSharedKey: isBySas
     isHsm: isHsm
@@ -247,6 +252,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
     location: location
     tags: tags
     identityId: foundation.outputs.identityId
+    ticketIdentityId: foundation.outputs.ticketIdentityId
     pythonVersion: pythonVersion
     packageContainer: foundation.outputs.packageContainer
     settings: union(foundation.outputs.settings, {
@@ -258,6 +264,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       STAGING_REGISTRY_RESOURCE_ID: isStaged ? staging.outputs.id : ''
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
+      TICKET_HOURS: string(ticketHours)
       HELD_UPLOAD_DAYS: string(heldUploadDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       CHECKS: empty(allChecks) ? '' : string(allChecks)
@@ -283,6 +290,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
     location: location
     tags: tags
     identityId: foundation.outputs.identityId
+    ticketIdentityId: foundation.outputs.ticketIdentityId
     pythonVersion: pythonVersion
     settings: union(foundation.outputs.settings, {
       TRANSFER_ROLE: 'target'
@@ -293,6 +301,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       STAGING_REGISTRY_RESOURCE_ID: isStaged ? staging.outputs.id : ''
       TRUST_POLICY: empty(trustPolicy) ? '' : string(trustPolicy)
       CALLERS: callers
+      TICKET_HOURS: string(ticketHours)
       HELD_UPLOAD_DAYS: string(heldUploadDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       CHECKS: empty(allChecks) ? '' : string(allChecks)

@@ -1,7 +1,8 @@
 """The managed-identity endpoint as App Service and Functions have it (``IDENTITY_ENDPOINT``, 2019-08-01)."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jwt
 from aiohttp import web
@@ -28,15 +29,31 @@ _RESOURCES = {
 }
 
 
-def identity_app(
-    tokens: TokenAuthority, *, principal_id: str, client_id: str, header_secret: str
-) -> web.Application:
-    """Returns the endpoint of one app whose one identity is `principal_id`.
+class Identity(NamedTuple):
+    """An identity of the app, by its ids."""
 
-    Without ``client_id`` in the query the identity answers as a system-assigned one would. Each answer
-    carries a new token with the resource, as it was asked for, for its audience.
+    client_id: str
+    principal_id: str
+
+    def is_named_by(self, query: Mapping[str, str]) -> bool:
+        """Whether every way that a query names an identity leads to this one (a resource id never does)."""
+        ids = {
+            "client_id": self.client_id,
+            "principal_id": self.principal_id,
+            "object_id": self.principal_id,
+        }
+        named = [key for key in (*ids, "mi_res_id") if key in query]
+        return all(query[key] == ids.get(key) for key in named)
+
+
+def identity_app(
+    tokens: TokenAuthority, identities: Sequence[Identity], *, header_secret: str
+) -> web.Application:
+    """Returns the endpoint of one app that has these identities.
+
+    The query names one of them; where it names none, and there is but one, that answers as a system-assigned
+    one would. Each answer carries a new token with the resource, as it was asked for, for its audience.
     """
-    identities = {"client_id": client_id, "principal_id": principal_id, "object_id": principal_id}
 
     async def token(request: web.Request) -> web.Response:
         header = request.headers.get("X-IDENTITY-HEADER", "")
@@ -44,7 +61,8 @@ def identity_app(
             return _refusal(401, "X-IDENTITY-HEADER is missing or wrong")
         if request.query.get("api-version") != _API_VERSION:
             return _refusal(400, f"api-version {_API_VERSION} is expected")
-        if not _names_identity(request.query, identities):
+        meant = [identity for identity in identities if identity.is_named_by(request.query)]
+        if len(meant) != 1:
             return _refusal(
                 400,
                 "No User Assigned or Delegated Managed Identity found for specified"
@@ -57,12 +75,12 @@ def identity_app(
                 f"AADSTS500011: The resource principal named {resource[:200]!r} was not found in the tenant"
                 f" named {tokens.tenant_id}.",
             )
-        access_token = tokens.mint(principal_id, resource)
+        access_token = tokens.mint(meant[0].principal_id, resource)
         expires_on = jwt.decode(access_token, options={"verify_signature": False, "verify_exp": False})["exp"]
         return web.json_response(
             {
                 "access_token": access_token,
-                "client_id": client_id,
+                "client_id": meant[0].client_id,
                 "expires_on": str(expires_on),
                 "resource": resource,
                 "token_type": "Bearer",
@@ -72,12 +90,6 @@ def identity_app(
     app = web.Application()
     app.router.add_get(PATH, token)
     return app
-
-
-def _names_identity(query: Mapping[str, str], identities: Mapping[str, str]) -> bool:
-    """Whether every way the query names an identity leads to ours (a resource id never does)."""
-    named = [key for key in (*identities, "mi_res_id") if key in query]
-    return all(query[key] == identities.get(key) for key in named)
 
 
 def is_known_resource(resource: str) -> bool:

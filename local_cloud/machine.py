@@ -29,7 +29,7 @@ from local_cloud.acr_transfer.resources import Kind, PipelineRequest, check_name
 from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.app_service import AppService
 from local_cloud.azurite import Azurite
-from local_cloud.identity import identity_app
+from local_cloud.identity import Identity, identity_app
 from local_cloud.key_vault import Curve, KeyVault, Permission
 from local_cloud.malware_scanner import MalwareScanner
 from local_cloud.pki import CertificateAuthority
@@ -155,7 +155,7 @@ class Machine:
         self.malware_scanner: MalwareScanner | None = None
         """Defender for Storage, once it is deployed for an account."""
         self._vault_id = self._site_id = self._package_container = ""
-        self._app_identity: ManagedIdentity | None = None
+        self._app_identities: tuple[Identity, ...] = ()
         self._clients: dict[str, BlobServiceClient] = {}
         self._ports: dict[str, int] = {}
         self._servers: dict[str, web.Server] = {}
@@ -231,7 +231,7 @@ class Machine:
             self.malware_scanner.start()
         if "vault" in self._ports:
             await self._start_vault()
-        if self._app_identity:
+        if self._app_identities:
             await self._start_app_service()
         await self._start_arm()
 
@@ -352,14 +352,7 @@ class Machine:
         await self._serve("deployment-site", self.app_service.deployment_site())
 
     async def _start_identity(self) -> None:
-        identity = self._app_identity
-        assert identity is not None  # noqa: S101 - made by the caller
-        app = identity_app(
-            self.tokens,
-            principal_id=identity.principal_id,
-            client_id=identity.client_id,
-            header_secret=self.identity_header,
-        )
+        app = identity_app(self.tokens, self._app_identities, header_secret=self.identity_header)
         await self._serve("identity", app, tls=False)
 
     async def _serve(self, name: str, app: Any, *, tls: bool = True) -> None:
@@ -534,8 +527,8 @@ class Machine:
         return made.to_json(version=resource.api_version)
 
     def _make_app(self, resource: Resource) -> Mapping[str, Any]:
-        (identity_id,) = resource.body["identity"]["userAssignedIdentities"]
-        self._app_identity = self._transfer.user_identity(identity_id)
+        found = map(self._transfer.user_identity, resource.body["identity"]["userAssignedIdentities"])
+        self._app_identities = tuple(Identity(one.client_id, one.principal_id) for one in found)
         self._site_id = resource.id
         self._on_the_loop(self._start_app_service())
         on_flex = resource.properties.get("functionAppConfig")

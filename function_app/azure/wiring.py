@@ -14,6 +14,7 @@ from function_app.azure.checks import HttpChecks
 from function_app.azure.keyvault import VaultKeys
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
+from function_app.azure.tickets import AzureTickets
 from function_app.ports import Ports, SourceSide, Staged, TargetSide
 from function_app.settings import Settings, SourceSettings, TargetSettings, read_role
 
@@ -75,6 +76,7 @@ def _ports(settings: Settings) -> dict[str, Any]:
         "registry": _registry(settings, settings.registry_login_server, credential),
         "pipelines": AzurePipelines(**_arm(settings, settings.pipeline_registry.resource_id, credential)),
         "signing": VaultKeys(settings.signing_keys, credential),
+        "tickets": AzureTickets(settings.blob_service_url, _ticket_credential(settings)),
     }
 
 
@@ -95,6 +97,15 @@ def _arm(settings: Settings, registry_id: str, credential: TokenCredential) -> d
 
 def _credential(settings: Settings) -> TokenCredential:
     """The app's own identity; a developer's sign-in where there is none."""
+    return _credential_of(settings.client_id)
+
+
+def _ticket_credential(settings: Settings) -> TokenCredential | None:
+    """The identity that signs tickets, which is never the app's own; ``None`` where there is none."""
+    return None if settings.ticket_client_id is None else _credential_of(settings.ticket_client_id)
+
+
+def _credential_of(client_id: str | None) -> TokenCredential:
     if "IDENTITY_ENDPOINT" in os.environ:
-        return ManagedIdentityCredential(client_id=settings.client_id)
-    return DefaultAzureCredential(managed_identity_client_id=settings.client_id)
+        return ManagedIdentityCredential(client_id=client_id)
+    return DefaultAzureCredential(managed_identity_client_id=client_id)

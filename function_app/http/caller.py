@@ -20,6 +20,9 @@ ANYBODY = "caller"
 ADMIN_ROLE = "Transfer.Admin"
 """The app role that may cancel what others have ordered, and whatever the other roles may."""
 
+ORDER_ROLE = "Transfer.Order"
+"""The app role that may take tickets."""
+
 RELEASE_ROLE = "Transfer.Release"
 """The app role that may hand in releases. Who signed one is another question."""
 
@@ -72,6 +75,11 @@ class Caller:
     def may_release(self) -> bool:
         """Whether this caller may hand in a release; whose signature counts, the trust policy says."""
         return not self.is_signed_in or bool({RELEASE_ROLE, ADMIN_ROLE} & self.roles)
+
+    @property
+    def may_take_tickets(self) -> bool:
+        """Whether this caller may have a ticket given; for which bundle, the trust policy says."""
+        return not self.is_signed_in or bool({ORDER_ROLE, ADMIN_ROLE} & self.roles)
 
 
 def read_caller(headers: Mapping[str, str], *, is_signed_in: bool) -> Caller:

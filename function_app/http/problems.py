@@ -9,6 +9,7 @@ import azure.functions as func
 
 from airgap.errors import Code
 from airgap.redaction import redact
+from function_app.http.caller import ADMIN_ROLE, ORDER_ROLE
 from function_app.http.faults import RequestRefusedError
 
 
@@ -70,6 +71,16 @@ def refused_request(refusal: RequestRefusedError) -> func.HttpResponse:
         remedy="Correct what `errors` names, each as its `wanted` says, and send the request again.",
         errors=[fault.to_json() for fault in refusal.faults],
         errorCount=refusal.count,
+    )
+
+
+def refused_ticket_caller() -> func.HttpResponse:
+    """Answer 403: the caller may have no ticket given."""
+    return problem(
+        HTTPStatus.FORBIDDEN,
+        Code.CALLER_REFUSED,
+        f"you have neither of the app roles {ORDER_ROLE} and {ADMIN_ROLE}",
+        remedy="Have somebody who has one of them take it.",
     )
 
 

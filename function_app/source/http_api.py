@@ -13,9 +13,10 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from airgap.errors import Code, PolicyRefusal
+from airgap.errors import AirgapError, Code, PolicyRefusal
 from airgap.journal import Journal, is_journal_id
 from airgap.preflight import judge_terms
+from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest
 from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
@@ -25,8 +26,9 @@ from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.caller import Caller, read_caller
 from function_app.http.faults import Faults
 from function_app.http.list_request import ListRequest
-from function_app.http.problems import problem, refused_method, respond
+from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
 from function_app.journal.store import JournalStore
+from function_app.source.pickup_tickets import give_pickup_ticket
 from function_app.source.planning import REQUEST
 from function_app.source.starting import start_transfer
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
@@ -173,6 +175,55 @@ async def _cancel(
     return respond(HTTPStatus.OK, await _description(journal))
 
 
+@bp.route(route="transfers/{transferId}/pickup", methods=["POST"])
+async def pick_up_transfer(req: func.HttpRequest) -> func.HttpResponse:
+    """Have a pickup ticket given: 201 with the ticket, which is a secret until it expires.
+
+    The body is empty, or a re-carry request: then the ticket is for the blobs that it needs. Each call gives
+    another ticket.
+    """
+    return await answered(_pick_up(req))
+
+
+async def _pick_up(req: func.HttpRequest) -> func.HttpResponse:
+    faults = Faults().add_unknown_parameters(req.params)
+    faults.refuse_any()
+    body = req.get_body()
+    if len(body) > MAX_REQUEST_BYTES:
+        wanted = f"nothing, or a re-carry request of at most {MAX_REQUEST_BYTES} bytes"
+        faults.add_words("body", (), f"{len(body)} bytes", wanted)
+        raise faults.refusal(is_too_large=True)
+    caller = _caller(req.headers)
+    if not caller.may_take_tickets:
+        return refused_ticket_caller()
+    transfer_id = req.route_params.get("transferId", "")
+    journal = await _find(transfer_id)
+    if journal is None:
+        return _unknown(transfer_id)
+    try:
+        recarry = RecarryRequest.from_bytes(body) if body else None
+        now = datetime.now(UTC)
+        ticket = await asyncio.to_thread(
+            give_pickup_ticket, source_side(), journal, recarry, caller=caller, now=now
+        )
+    except AirgapError as error:
+        if error.code not in _PICKUP_REFUSALS:
+            raise
+        status = _PICKUP_REFUSALS[error.code]
+        headers = {"Retry-After": _POLL_S} if journal.is_active else {}
+        return problem(status, error.code, error.detail, headers=headers, instance=path_of(transfer_id))
+    return respond(HTTPStatus.CREATED, ticket.to_json())
+
+
+_PICKUP_REFUSALS: Mapping[Code, HTTPStatus] = {
+    Code.RECARRY_MALFORMED: HTTPStatus.BAD_REQUEST,
+    Code.NEWER_FORMAT: HTTPStatus.BAD_REQUEST,
+    Code.TRANSITION_REFUSED: HTTPStatus.CONFLICT,
+    Code.NOT_FOUND: HTTPStatus.GONE,
+}
+"""What is the caller's to put right, or cannot be had any more, as a status."""
+
+
 @bp.route(route="transfers", methods=[*METHODS_OF_NONE, "DELETE"])
 async def refuse_transfers_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
@@ -183,6 +234,12 @@ async def refuse_transfers_method(req: func.HttpRequest) -> func.HttpResponse:
 async def refuse_transfer_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
     return refused_method(req.method, "DELETE", "GET")
+
+
+@bp.route(route="transfers/{transferId}/pickup", methods=[*METHODS_OF_NONE, "GET", "DELETE"])
+async def refuse_pickup_method(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which methods there are: 405."""
+    return refused_method(req.method, "POST")
 
 
 async def _description(journal: Journal) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
 from function_app.http import preflight
 from function_app.settings import BlobEvents
-from function_app.target import activities, http_api, intake, orchestrators, reconciling
+from function_app.target import activities, http_api, intake, orchestrators, reconciling, ticket_api
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
     """All of them; of blobs the app learns by ``events``."""
     return (
         http_api.bp,
+        ticket_api.bp,
         intake.blueprint(events),
         reconciling.bp,
         orchestrators.bp,

@@ -19,6 +19,8 @@ from function_app.journal.store import JournalStore
 from function_app.messages import read
 from function_app.ports import BlobStore, JournalRow, TargetSide
 from function_app.storage.paths import WORK, closing_path, upload_path
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.damage_notes import listed_damages
 from function_app.target.wire import Closing, HeldUpload, Inspection, Upload
 
 _HELD = "held/"
@@ -28,10 +30,15 @@ _MAX_NOTE_BYTES = 256 * 1024
 def hold_upload(side: TargetSide, order: Closing, inspection: Inspection) -> None:
     """Hold the blobs of the size that is signed: parts of them can be replaced; the others are put away."""
     until = parse_time(order.decided_at) + timedelta(days=side.settings.held_upload_days)
+    blobs = tuple(blob.name for blob in inspection.blobs if blob.uploaded_bytes == blob.size_bytes)
+    damages, count = listed_damages(WorkFolder(side.blobs, order.instance))
+    damaged = {damage.name.partition("/")[0] for damage in damages}
     held = HeldUpload(
         closing=order,
-        blobs=tuple(blob.name for blob in inspection.blobs if blob.uploaded_bytes == blob.size_bytes),
+        blobs=blobs,
         until=format_time(until),
+        # Of more than are listed, nobody knows any more where they are.
+        damaged=tuple(name for name in blobs if name in damaged or count > len(damages)),
     )
     side.blobs.put(WORK, _path(order.incoming), msgspec.json.encode(held))
 

@@ -33,6 +33,20 @@ def judge_bundle(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
 
     What is left to the turn and the acceptance is the order of the channel's numbers.
     """
+    verdict = judge_envelope(side, order, envelope)
+    if not verdict.is_accepted:
+        return verdict
+    manifest = verdict.require()
+    try:
+        _require_own_path(order, manifest)
+        require_new(side, order, manifest, str(verdict.manifest_sha256))
+    except (UntrustedInputError, PolicyRefusal) as refusal:
+        return replace(verdict, code=refusal.code, detail=refusal.detail)
+    return verdict
+
+
+def judge_envelope(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
+    """The verdict on an envelope by the policy in force now: signatures, and rules as overrides lift them."""
     try:
         policy = policy_in_force(side)
     except (UntrustedInputError, PolicyRefusal) as refusal:
@@ -57,14 +71,6 @@ def judge_bundle(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
             code=verdict.code,
         )
         verdict = judge(lifted=lifted) if lifted else verdict
-    if not verdict.is_accepted:
-        return verdict
-    manifest = verdict.require()
-    try:
-        _require_own_path(order, manifest)
-        require_new(side, order, manifest, str(verdict.manifest_sha256))
-    except (UntrustedInputError, PolicyRefusal) as refusal:
-        return replace(verdict, code=refusal.code, detail=refusal.detail)
     return verdict
 
 

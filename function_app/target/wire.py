@@ -306,6 +306,8 @@ class HeldUpload(Message, frozen=True):
     """The decision about the damage."""
     blobs: tuple[str, ...]
     until: str
+    damaged: tuple[str, ...]
+    """Those of the blobs that parts have to be replaced of."""
 
 
 class PuttingAway(Message, frozen=True):

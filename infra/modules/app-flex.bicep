@@ -3,6 +3,8 @@ param name string
 param location string
 param tags object
 param identityId string
+@description('The identity that signs tickets.')
+param ticketIdentityId string
 param pythonVersion string
 param settings object
 @description('The container that packages are deployed to.')
@@ -24,7 +26,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
-    userAssignedIdentities: { '${identityId}': {} }
+    userAssignedIdentities: { '${identityId}': {}, '${ticketIdentityId}': {} }
   }
   properties: {
     serverFarmId: plan.id

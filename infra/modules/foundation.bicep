@@ -9,6 +9,8 @@ param evidenceDays int
 param ageing array
 @description('By container, what the app may do there: { container, role }.')
 param appGrants array
+@description('What tickets are for, and what the identity that signs them may do there: { container, role }.')
+param ticketGrant object
 @description('Roles of our own, or built-in ones that give more than is needed.')
 param appRoles string
 param allowSharedKey bool
@@ -28,6 +30,8 @@ param actionGroups array
 var builtInRoles = {
   acrPull: '7f951dda-4ed3-4680-a7ca-43fe172d538d'
   blobAppender: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+  blobDelegator: 'db58b8e5-c6ad-4a2a-8342-4190687cbf4a'
+  blobDropper: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
   blobOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
   blobReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
   blobWriter: 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
@@ -40,13 +44,14 @@ var builtInRoles = {
 }
 var ownRoles = {
   blobAppender: guid(resourceGroup().id, prefix, 'blobAppender')
+  blobDropper: guid(resourceGroup().id, prefix, 'blobDropper')
   blobWriter: guid(resourceGroup().id, prefix, 'blobWriter')
   keySigner: guid(resourceGroup().id, prefix, 'keySigner')
   pipelineRunner: guid(resourceGroup().id, prefix, 'pipelineRunner')
 }
 var roles = union(builtInRoles, appRoles == 'custom' ? ownRoles : {})
 var blobs = 'Microsoft.Storage/storageAccounts/blobServices/containers/blobs'
-var ownRolesHere = [
+var ownRolesOfBoth = [
   {
     name: 'blobAppender'
     summary: 'Reads and lists blobs, and adds new ones; changes and deletes nothing.'
@@ -63,6 +68,13 @@ var ownRolesHere = [
     dataActions: ['Microsoft.KeyVault/vaults/keys/read', 'Microsoft.KeyVault/vaults/keys/sign/action']
   }
 ]
+var ownRolesHere = concat(ownRolesOfBoth, ticketGrant.role == 'blobDropper' ? [
+  {
+    name: 'blobDropper'
+    summary: 'Reads, lists, adds and writes blobs; deletes none.'
+    dataActions: ['${blobs}/read', '${blobs}/write']
+  }
+] : [])
 var runs = 'Microsoft.ContainerRegistry/registries/pipelineRuns'
 var transferAccount = '${prefix}transfer'
 var hostAccount = '${prefix}host'
@@ -74,6 +86,13 @@ var poisonQueue = 'webjobs-blobtrigger-poison'
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: '${prefix}-app'
+  location: location
+  tags: tags
+}
+
+// Tickets are signed by an identity of their own: no SAS of theirs can do more than this one may.
+resource ticketIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  name: '${prefix}-tickets'
   location: location
   tags: tags
 }
@@ -171,6 +190,28 @@ module appOnContainer 'role-on-container.bicep' = [for grant in appGrants: {
   dependsOn: [transferStorage, customRole]
 }]
 
+module ticketsOnContainer 'role-on-container.bicep' = {
+  name: 'tickets-on-${ticketGrant.container}'
+  params: {
+    accountName: transferAccount
+    container: ticketGrant.container
+    principalId: ticketIdentity.properties.principalId
+    role: roles[ticketGrant.role]
+  }
+  dependsOn: [transferStorage, customRole]
+}
+
+// Azure gives the key that signs them for a whole account or not at all; it opens nothing by itself.
+module ticketsOnAccount 'role-on-account.bicep' = {
+  name: 'tickets-on-account'
+  params: {
+    accountName: transferAccount
+    principalId: ticketIdentity.properties.principalId
+    role: roles.blobDelegator
+  }
+  dependsOn: [transferStorage]
+}
+
 module appOnJournalTable 'role-on-table.bicep' = {
   name: 'app-on-journal-table'
   params: {
@@ -237,6 +278,7 @@ module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'pipeli
 output blob string = transferStorage.outputs.blob
 output sasSecretId string = vault.outputs.secretId
 output identityId string = identity.id
+output ticketIdentityId string = ticketIdentity.id
 output packageContainer string = '${hostStorage.outputs.blob}app-package'
 @description('The settings that both sides have.')
 output settings object = {
@@ -249,6 +291,7 @@ output settings object = {
   AzureWebJobsStorage__queueServiceUri: hostStorage.outputs.queue
   AzureWebJobsStorage__tableServiceUri: hostStorage.outputs.table
   SIGNING_KEYS: vault.outputs.keyId
+  TICKET_CLIENT_ID: ticketIdentity.properties.clientId
   TransferStorage__blobServiceUri: transferStorage.outputs.blob
   TransferStorage__clientId: identity.properties.clientId
   TransferStorage__credential: 'managedidentity'

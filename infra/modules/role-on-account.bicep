@@ -1,4 +1,4 @@
-// One role of one identity on a whole storage account: only where the Functions host asks for it.
+// One role of one identity on a whole storage account: only where the Functions host or Azure asks for it.
 param accountName string
 @description('Object id of the identity.')
 param principalId string

@@ -85,6 +85,7 @@ _OF_BOTH: Mapping[str, Any] = {
     "pipelineRunPollSeconds": 20,
     "pipelineRunTimeoutSeconds": 3000,
     "callers": "appServiceAuthentication",
+    "ticketHours": 2,
 }
 _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
     "source": {

@@ -76,6 +76,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "heldUploadDays": (0, 90),
     "releaseTimeoutSeconds": (59, 3_888_001),
     "checkTimeoutSeconds": (59, 1_209_601),
+    "ticketHours": (0, 145),
     "blobEvents": ("push",),
     "callers": ("anybody",),
 }

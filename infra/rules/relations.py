@@ -80,7 +80,7 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
             "Microsoft.Insights/scheduledQueryRules": len(ALERTS),
             "Microsoft.Insights/workbooks": 1,
             "Microsoft.KeyVault/vaults": 1,
-            "Microsoft.ManagedIdentity/userAssignedIdentities": 1,
+            "Microsoft.ManagedIdentity/userAssignedIdentities": 2,
             "Microsoft.OperationalInsights/workspaces": 1,
             "Microsoft.Web/serverfarms": 1,
             "Microsoft.Web/sites": 1,
@@ -90,7 +90,7 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
         }
     )
     if choice.pipeline_identity == "UserAssigned":
-        expected["Microsoft.ManagedIdentity/userAssignedIdentities"] = 2
+        expected["Microsoft.ManagedIdentity/userAssignedIdentities"] = 3
     if choice.import_way == "staged":
         expected[_REGISTRY] = 1
     expected["Microsoft.Security/defenderForStorageSettings"] = int(choice.malware_scanning == "defender")
@@ -227,8 +227,9 @@ def _who(deployed: Deployed, principal: str) -> str:
             state = deployed.state(one)
             known = (state["properties"].get("principalId"), state.get("identity", {}).get("principalId"))
             if principal in known:
-                is_app = one.type not in _PIPELINES.values() and not one.name.endswith("-pipeline")
-                return "app" if is_app else "pipeline"
+                if one.type in _PIPELINES.values():
+                    return "pipeline"
+                return one.name.rpartition("-")[2]
     return principal
 
 
@@ -327,6 +328,7 @@ PARAMETER_OF_SETTING: Mapping[str, str] = {
     "HELD_UPLOAD_DAYS": "heldUploadDays",
     "RELEASE_TIMEOUT_S": "releaseTimeoutSeconds",
     "SEQUENCE_FLOORS": "sequenceFloors",
+    "TICKET_HOURS": "ticketHours",
     "TRUST_POLICY": "trustPolicy",
 }
 """By setting of the app, the parameter that it is made from."""
@@ -362,7 +364,10 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         f"/providers/{_REGISTRY}/{parameters['registryName']}"
     )
     vault = deployed.state(deployed.one("Microsoft.KeyVault/vaults"))["properties"]["vaultUri"]
-    client = deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", "-app"))
+    client, tickets = (
+        deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", end))
+        for end in ("-app", "-tickets")
+    )
     expected = {
         "PIPELINE_SAS_EXPIRES_AT": SAS_EXPIRY if deployed.choice.access == "SasToken" else "",
         "BLOB_EVENTS": deployed.choice.events or {"flex": "eventGrid"}.get(deployed.choice.hosting, "poll"),
@@ -372,6 +377,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         **_staging_settings(deployed, registry_group),
         "SIGNING_KEYS": f"{vault}keys/bundle-signing",
         "AZURE_CLIENT_ID": client["properties"]["clientId"],
+        "TICKET_CLIENT_ID": tickets["properties"]["clientId"],
         _PIPELINE_SETTING[side]: deployed.one(_PIPELINES[side]).name.rpartition("/")[2],
         **{name: parameters["cloud"][member] for name, member in _OF_THE_CLOUD.items()},
         **{name: _text(parameters[one]) for name, one in PARAMETER_OF_SETTING.items() if one in parameters},

@@ -205,6 +205,7 @@ _WATCHED = {
 }
 _CLIENT = _of(_APP_IDENTITY, "-app", "properties", "clientId")
 _APP_ID = _of(_APP_IDENTITY, "-app", "id")
+_TICKET_ID = _of(_APP_IDENTITY, "-tickets", "id")
 
 _DEFENDER = "Microsoft.Security/defenderForStorageSettings"
 
@@ -411,9 +412,12 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
             "identity",
             lambda deployed, resource: {
                 "type": "UserAssigned",
-                "userAssignedIdentities": {_APP_ID(deployed, resource): {}},
+                "userAssignedIdentities": {
+                    _APP_ID(deployed, resource): {},
+                    _TICKET_ID(deployed, resource): {},
+                },
             },
-            "who the app is",
+            "who the app is, and who signs tickets",
         ),
         ("properties.serverFarmId", _of("Microsoft.Web/serverfarms", "", "id"), "the plan it runs on"),
         ("properties.httpsOnly", True, "function keys and tokens never travel in the clear"),

@@ -14,6 +14,7 @@ from azure.storage.blob import BlobServiceClient
 
 from airgap.fields import format_time
 from airgap.keys import public_key_from_pem
+from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, verify_receipt
 from local_cloud.az import deploys_with_az
@@ -166,6 +167,26 @@ class Demo:
         )
         expect(answer.status_code == requests.codes.accepted, f"POST was answered {answer.text}")
         return str(answer.json()["transferId"])
+
+    def take_ticket(self, url: str, body: bytes, file: Path) -> Path:
+        """Have a ticket given over HTTP, by either side's API, and keep it in a file."""
+        answer = requests.post(url, data=body, timeout=30)
+        expect(answer.status_code == requests.codes.created, f"POST was answered {answer.text}")
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_bytes(answer.content)
+        return file
+
+    def pickup_ticket(self, transfer_id: str, recarry: bytes = b"") -> Path:
+        """A ticket for a sealed transfer, or for the blobs that a re-carry request needs."""
+        url = f"{self.source.api_url}/api/transfers/{transfer_id}/pickup"
+        return self.take_ticket(url, recarry, self.folder / "pickup.json")
+
+    def drop_ticket(self, medium: Path) -> Path:
+        """A ticket for the bundle on a medium."""
+        bag = next(path for path in medium.iterdir() if (path / ENVELOPE_NAME).exists())
+        url = f"{self.target.api_url}/api/tickets"
+        return self.take_ticket(url, (bag / ENVELOPE_NAME).read_bytes(), self.folder / "drop.json")
 
     def sealed_transfer(self, transfer_id: str) -> dict[str, Any] | None:
         """The state of a transfer once it is sealed, as the API tells it; ``None`` while it is not."""

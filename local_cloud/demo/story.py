@@ -34,22 +34,21 @@ async def cross_the_gap(demo: Demo) -> tuple[str, Receipt]:
         transfer_id = await asyncio.to_thread(demo.post_transfer, references)
         sealed = await until("sealing", lambda: demo.sealed_transfer(transfer_id))
         SCREEN.print(f"  transfer {transfer_id}: {json.dumps(sealed['bundle'])}", markup=False)
-    url = f"{demo.source.container_url}/{transfer_id}"
     trust = ("--trust", str(demo.policy_file))
-    with step("Operator, source side: pull onto the medium"):
+    with step("Operator, source side: take a ticket for this very bundle, pull onto the medium"):
         demo.medium.mkdir()
+        ticket = await asyncio.to_thread(demo.pickup_ticket, transfer_id)
         await offline_mover(
-            *("pull", url, str(demo.medium), "--allow-system-disk"),
-            *(*trust, "--sas-file", str(demo.sas_file(demo.source))),
-            ca=demo.ca,
+            *("pull", str(demo.medium), "--allow-system-disk", "--ticket", str(ticket), *trust), ca=demo.ca
         )
     with step("The air gap: the source cloud is out of reach"):
         await demo.source.disconnect()
         expect(not await asyncio.to_thread(_answers, demo.source.api_url), "the source cloud still answers")
     with step("Operator, anywhere: verify the medium, without a network"):
         await offline_mover("verify", str(demo.medium), *trust, ca=demo.ca, clean=True)
-    with step("Operator, target side: push"):
-        await push(demo)
+    with step("Operator, target side: take a ticket for this very bundle, push"):
+        ticket = await asyncio.to_thread(demo.drop_ticket, demo.medium)
+        await offline_mover("push", str(demo.medium), "--ticket", str(ticket), *trust, ca=demo.ca)
     with step("Target cloud: admit, hash, import, prove, sign a receipt"):
         _, receipt = await demo.next_receipt(set())
         expect(receipt.is_imported, f"refused: {receipt.code} {receipt.detail}")

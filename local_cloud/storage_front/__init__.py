@@ -2,12 +2,14 @@
 
 Tokens are verified, and what they may do is decided by role assignments in Azure's own terms; immutability
 policies of containers hold for everybody. SAS and the account key go through as they are, for Azurite to
-check. It looks into no batch of blobs and no transaction of tables: those are refused.
+check, but for SAS that may create only. It looks into no batch of blobs and no transaction of tables: those
+are refused.
 
 ============== =====================================================================
 `roles`        role definitions, and who has which role where
 `operations`   which operation a request is, and what it has to be allowed
 `gate`         who is let through, and what everybody else is told
+`create_only`  SAS that create and overwrite nothing, which Azurite knows of small blobs only
 `front`        the server
 `errors`       refusals as Azure words them
 ============== =====================================================================

@@ -31,13 +31,14 @@ _MESSAGES = {
     "BlobImmutableDueToPolicy": "This operation is not permitted as the blob is immutable due to a policy.",
     "CannotVerifyCopySource": "The specified resource does not exist.",
     "InvalidUri": "The request URI is invalid.",
+    "UnauthorizedBlobOverwrite": "This request is not authorized to perform blob overwrites.",
     "NotImplemented": "The requested operation is not implemented on the specified resource.",
     "ServerBusy": "The server is busy.",
 }
 _STATUS = {
     **dict.fromkeys(("InvalidAuthenticationInfo", "NoAuthenticationInformation"), 401),
     **dict.fromkeys(("AuthenticationFailed", "AuthorizationPermissionMismatch"), 403),
-    "KeyBasedAuthenticationNotPermitted": 403,
+    **dict.fromkeys(("KeyBasedAuthenticationNotPermitted", "UnauthorizedBlobOverwrite"), 403),
     **dict.fromkeys(("PublicAccessNotPermitted", "BlobImmutableDueToPolicy"), 409),
     "CannotVerifyCopySource": 404,
     "InvalidUri": 400,

@@ -24,6 +24,7 @@ from yarl import URL
 
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
+from local_cloud.storage_front.create_only import only_creates
 from local_cloud.storage_front.errors import StorageRefusal
 from local_cloud.storage_front.gate import Gate, StorageAccount
 from local_cloud.storage_front.operations import (
@@ -34,6 +35,7 @@ from local_cloud.storage_front.operations import (
     UnknownOperationError,
     operation,
     unsigned,
+    with_query,
 )
 from local_cloud.storage_front.roles import RoleAssignments
 from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
@@ -48,6 +50,8 @@ _BUFFER_BYTES = 1024 * 1024
 _IDLE_S = 3.0  # Azurite closes a connection that was idle for 5 s
 _CONNECT_S = 5.0
 _VERSION = "2021-12-02"
+_OF_WRITING = frozenset({"comp", "blockid", "timeout"})
+"""Query parameters of writing a blob or a block; what else is there is the SAS."""
 
 
 @dataclass(kw_only=True)
@@ -123,20 +127,48 @@ class StorageFront:
             wanted = operation(asked)
         except UnknownOperationError:
             raise StorageRefusal("NotImplemented") from None
-        only_creates = Gate(tokens=self.tokens, assignments=self.assignments).admit(asked, account, wanted)
+        adds = Gate(tokens=self.tokens, assignments=self.assignments).admit(asked, account, wanted)
         self.watch(asked)
+        if only_creates(asked, wanted):
+            return await self._create(request, asked)
         changed: dict[str, str] = {}
         if wanted.source is not None and "Authorization" not in request.headers:
             await self._check_source(wanted.source)
             # Azurite would check what is signed by a call of its own, and trusts no certificate of ours.
             changed["x-ms-copy-source"] = unsigned(request.headers["x-ms-copy-source"])
         # Where a role is not enough to replace a blob: that there is none is for Azurite to tell, at once.
-        if only_creates and request.headers.get("If-None-Match") != "*":
+        if adds and request.headers.get("If-None-Match") != "*":
             changed["If-None-Match"] = "*"
         async with AsyncExitStack() as held:
             if "If-None-Match" not in changed:
                 await self._check_immutability(request, account, wanted, held)
             return await self._forward(service, request, changed)
+
+    async def _create(self, request: web.Request, asked: Request) -> web.StreamResponse:
+        """Pass on what a SAS that only creates is used for, in the front's own name, if nothing is there.
+
+        Whether the SAS is good (signature, times, blob, protocol) is Azurite's to say, of a question that it
+        needs no permission for but the one that it may have.
+        """
+        target = request.raw_path
+        question = with_query(target, lambda name: name not in _OF_WRITING)
+        async with self._session.head(
+            self._azurite_url("blob", question), headers={"x-ms-version": _VERSION}
+        ) as answer:
+            code = answer.headers.get("x-ms-error-code")
+        if answer.status == HTTPStatus.FORBIDDEN and code != "AuthorizationPermissionMismatch":
+            raise StorageRefusal("AuthenticationFailed")
+        if await self._created(request) is not None:
+            raise StorageRefusal("UnauthorizedBlobOverwrite")
+        changed = {"Authorization": f"Bearer {self._own_token()}"}
+        if asked.query().get("comp") != "block":
+            changed["If-None-Match"] = "*"
+        return await self._forward(
+            "blob", request, changed, target=with_query(target, _OF_WRITING.__contains__)
+        )
+
+    def _own_token(self) -> str:
+        return self.tokens.mint("storage front", STORAGE_AUDIENCE, lifetime_s=60)
 
     def _understood(self, service: Service, request: web.Request) -> tuple[Request, StorageAccount]:
         """The request, if Azurite can't read it in another way than the front does."""
@@ -181,8 +213,7 @@ class StorageFront:
 
     async def _created(self, request: web.Request) -> datetime | None:
         """Return when the blob of a request was made, or ``None`` if there is none."""
-        token = self.tokens.mint("storage front", STORAGE_AUDIENCE, lifetime_s=60)
-        headers = {"Authorization": f"Bearer {token}", "x-ms-version": _VERSION}
+        headers = {"Authorization": f"Bearer {self._own_token()}", "x-ms-version": _VERSION}
         url = self._azurite_url("blob", request.raw_path.partition("?")[0])
         async with self._session.head(url, headers=headers) as answer:
             if answer.status == HTTPStatus.NOT_FOUND:
@@ -200,9 +231,14 @@ class StorageFront:
         return URL(f"{base}{target}", encoded=True)
 
     async def _forward(
-        self, service: Service, request: web.Request, changed: Mapping[str, str] = MappingProxyType({})
+        self,
+        service: Service,
+        request: web.Request,
+        changed: Mapping[str, str] = MappingProxyType({}),
+        *,
+        target: str = "",
     ) -> web.StreamResponse:
-        """Pass a request on, with some headers changed, and its answer back."""
+        """Pass a request on, with some headers changed, perhaps to another target, and its answer back."""
         headers = CIMultiDict(
             (name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP
         )
@@ -212,7 +248,7 @@ class StorageFront:
         try:
             async with self._session.request(
                 request.method,
-                self._azurite_url(service, request.raw_path),
+                self._azurite_url(service, target or request.raw_path),
                 headers=headers,
                 data=request.content if request.body_exists else None,
                 allow_redirects=False,
@@ -220,6 +256,8 @@ class StorageFront:
             ) as answer:
                 code = answer.headers.get("x-ms-error-code")
                 if code == "BlobAlreadyExists" and "If-None-Match" in changed:
+                    if "Authorization" in changed:
+                        raise StorageRefusal("UnauthorizedBlobOverwrite")
                     raise StorageRefusal("AuthorizationPermissionMismatch")
                 if code == "AuthorizationFailure" and "Authorization" not in request.headers:
                     raise StorageRefusal("AuthenticationFailed")  # Azure's word for a SAS that is not good

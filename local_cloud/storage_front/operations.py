@@ -5,7 +5,7 @@ After "Permissions for calling data operations",
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -238,6 +238,13 @@ def unsigned(url: str) -> str:
     parts = urlsplit(url)
     kept = [(name, value) for name, value in parse_qsl(parts.query) if name in {"snapshot", "versionid"}]
     return urlunsplit(parts._replace(query=urlencode(kept)))
+
+
+def with_query(target: str, is_kept: Callable[[str], bool]) -> str:
+    """Path and query of a request with those of its parameters that are kept, by their names."""
+    path, _, query = target.partition("?")
+    kept = [(name, value) for name, value in parse_qsl(query) if is_kept(name)]
+    return f"{path}?{urlencode(kept)}" if kept else path
 
 
 def _container_of(target: str) -> str:

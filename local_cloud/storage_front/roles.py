@@ -60,6 +60,11 @@ BUILT_IN = (
         allows=(f"{CONTAINERS}/read", f"{BLOBS}/read", _DELEGATION),
     ),
     RoleDefinition(
+        name="Storage Blob Delegator",
+        guid="db58b8e5-c6ad-4a2a-8342-4190687cbf4a",
+        allows=(_DELEGATION,),
+    ),
+    RoleDefinition(
         name="Storage Queue Data Contributor",
         guid="974c5e8b-45b9-4653-ba55-5f855dd0fb88",
         allows=(

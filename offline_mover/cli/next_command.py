@@ -19,6 +19,8 @@ _SAME_EVERYWHERE = frozenset(
 """Options that mean the same to every verb; any other is this run's own business."""
 
 _SIGN_IN = "sas-file"
+_TICKET = "ticket"
+"""Stands for the address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class TypedWords:
         for action in parser.declared:
             value = getattr(options, action.dest, None)
             if not action.option_strings:
-                words[action.dest] = tuple(map(str, value if isinstance(value, list) else [value]))
+                known = value if isinstance(value, list) else [] if value is None else [value]
+                words[action.dest] = tuple(map(str, known))
             elif value not in (None, False) and str(value) != str(action.default):
                 given = () if value is True else value if isinstance(value, list) else (value,)
                 named[_name(action)] = tuple(map(str, given))
@@ -73,7 +76,9 @@ def compose(step: NextCommand, typed: TypedWords, parser: Parser, program: Seque
             known = step.words.get(action.dest) or (
                 typed.words.get(action.dest) if _is_same(step, typed) else None
             )
-            known = known or (Placeholder(action.metavar),)
+            if not known and not (_is_same(step, typed) and _TICKET in typed.options):
+                known = (Placeholder(action.metavar),)
+            known = known or ()
             placeholders += [word for word in known if isinstance(word, Placeholder)]
             words += known
     for action in parser.declared:

@@ -73,12 +73,14 @@ class Parser(argparse.ArgumentParser):
     """A parser that does not repeat secrets that were typed where they do not belong.
 
     ``declared`` are the arguments in the order of their declaration, ``branches`` what chooses the parser
-    of a verb, where there are verbs. The parser that was chosen is ``chosen`` in the namespace.
+    of a verb, where there are verbs. The parser that was chosen is ``chosen`` in the namespace; what cannot
+    be told from one argument alone it settles, once all of them are read.
     """
 
     def __init__(self, **members: Any) -> None:
         self.declared: list[argparse.Action] = []
         self.branches: Any = None
+        self.settle: Callable[[argparse.Namespace], None] | None = None
         super().__init__(**{"formatter_class": _Wide, "allow_abbrev": False, **members})
         self.set_defaults(chosen=self)
 
@@ -143,13 +145,13 @@ def _variable(name: str) -> str:
     return PREFIX + name.replace("-", "_").upper()
 
 
-def add_volumes(parser: Parser, name: str = "VOLUME") -> None:
+def add_volumes(parser: Parser, name: str = "VOLUME", *, read: Callable[[str], Path | str] = Path) -> None:
     """Declare the volumes: one or several."""
     parser.add_argument(
         "volumes",
         metavar=name,
         nargs="+",
-        type=Path,
+        type=read,
         help="a medium's folder; it has one folder a transfer. Several, in any order",
     )
 
@@ -202,6 +204,33 @@ def add_cloud(parser: Parser) -> None:
         default=DEFAULT_RETRIES,
         text=f"how often a failed request is repeated (default {DEFAULT_RETRIES})",
     )
+
+
+def add_ticket(parser: Parser, address: str, *, is_first: bool) -> None:
+    """Declare ``--ticket``: instead of the positional argument ``address``, before or after the volumes.
+
+    Both are declared as texts, the address as one that may be missing: which word is what, the ticket says.
+    """
+    parser.add_option(
+        "ticket",
+        metavar="FILE",
+        read=Path,
+        text=f"a ticket for the bundle, in place of {address.upper()} and SAS; a secret until it expires",
+    )
+
+    def settle(options: argparse.Namespace) -> None:
+        alone = getattr(options, address)
+        others = [] if alone is None else [alone]
+        words = [*others, *options.volumes] if is_first else [*options.volumes, *others]
+        place = 0 if is_first else -1
+        setattr(options, address, None)
+        if options.ticket is None or "://" in words[place]:
+            if len(words) == 1:
+                parser.error(f"the following arguments are required: {address.upper()}, or --ticket FILE")
+            setattr(options, address, words.pop(place))
+        options.volumes = [Path(word) for word in words]
+
+    parser.settle = settle
 
 
 def read_access(options: argparse.Namespace) -> Access:

@@ -82,6 +82,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(arguments)
     if rest:
         options.chosen.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.chosen.settle is not None:
+        options.chosen.settle(options)
     return options
 
 

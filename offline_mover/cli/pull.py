@@ -14,6 +14,7 @@ from offline_mover.cli.options import (
     Parser,
     add_cloud,
     add_system_disk,
+    add_ticket,
     add_volumes,
     from_to,
     read_access,
@@ -34,6 +35,8 @@ its size is found here, not at the other side.
 
   offline-mover pull https://src.blob.core.windows.net/transfer/k3v9x2m7q1 /media/usb1 /media/usb2 \\
       --trust policy.json --sas-file sas.txt
+With a ticket, instead of SOURCE and SAS:
+  offline-mover pull /media/usb1 /media/usb2 --ticket ticket.json --trust policy.json
 One volume at a time, by a plan:   pull SOURCE /media/usb --plan plan.json --number 2 …
 Bring again what was damaged:      pull SOURCE /media/patch --recarry recarry.json …
 So that damage can be repaired:    pull SOURCE /media/usb1 /media/usb2 /media/usb3 --parity 1-volume …
@@ -47,9 +50,13 @@ AFTER_INTERRUPTION = (
 def declare(parser: Parser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="https://<account>…/transfer/<transferId>, without a SAS"
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="https://<account>…/transfer/<transferId>, without a SAS",
     )
-    add_volumes(parser)
+    add_volumes(parser, read=str)
+    add_ticket(parser, "source", is_first=True)
     parser.add_option(
         "plan", metavar="FILE", read=Path, text="fill the volumes as this plan says (plan --save)"
     )
@@ -80,6 +87,7 @@ def read(options: argparse.Namespace) -> PullRequest:
     return PullRequest(
         **read_volume_arguments(options),
         source=options.source,
+        ticket=options.ticket,
         plan=options.plan,
         number=options.number,
         recarry=options.recarry,
@@ -92,9 +100,10 @@ def read(options: argparse.Namespace) -> PullRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest(VolumeRequest):
-    """A transfer that is to be brought onto volumes; ``source`` names it."""
+    """A transfer that is to be brought onto volumes; ``source`` names it, or the ticket in a file does."""
 
-    source: str
+    source: str | None
+    ticket: Path | None
     plan: Path | None
     number: int | None
     recarry: Path | None
@@ -106,22 +115,31 @@ class PullRequest(VolumeRequest):
     @property
     def custody(self) -> CustodyNote:
         """See the port."""
-        return replace(self.note("pulled"), transfer_id=_transfer_in(self.source))
+        return replace(
+            self.note("pulled"), transfer_id=None if self.source is None else _transfer_in(self.source)
+        )
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
         from offline_mover.commands.pull import pull  # noqa: PLC0415 - --help does without
-        from offline_mover.storage.storage_address import TransferAddress  # noqa: PLC0415 - as above
+        from offline_mover.storage.storage_address import (  # noqa: PLC0415 - as above
+            TransferAddress,
+            ticket_address,
+        )
 
-        address = TransferAddress.source(self.source)
+        ticket = None
+        if self.ticket is not None:
+            ticket = session.ticket(self.ticket, "pickup", instead_of=self.source)
+        address = TransferAddress.source(self.source or "") if ticket is None else ticket_address(ticket)
         session.hold(self.volumes, fills=self.volumes, allows_system_disk=self.allows_system_disk)
         order = self._order(session)
         policy = session.policy(self.trust)
-        with session.container(address, self.access) as source:
+        with session.container(address, self.access, ticket=self.ticket) as source:
             outcome = pull(
                 source,
                 order,
                 transfer_id=address.transfer_id or "",
+                ticket=ticket,
                 policy=policy,
                 now=session.now,
                 concurrency=self.concurrency,

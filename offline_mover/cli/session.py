@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airgap.custody_event import Action
 from airgap.errors import Code, OperatorError
+from airgap.fields import format_time
 from airgap.policy import MAX_POLICY_BYTES, TrustPolicy
 from airgap.policy_chain import Chain, follow
+from airgap.ticket import MAX_TICKET_BYTES, Ticket, TicketKind
 from offline_mover import progress
 from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import PREFIX, Access, Output
@@ -23,7 +25,13 @@ from offline_mover.medium import held_volumes, operator_files, system_disk
 from offline_mover.medium.policy_folder import PolicyFolder
 from offline_mover.outcome import Outcome, Report
 from offline_mover.progress import Display, Meter, Progress
-from offline_mover.storage.storage_address import MAX_SAS_BYTES, Sas, TransferAddress
+from offline_mover.storage.storage_address import (
+    MAX_SAS_BYTES,
+    Rights,
+    Sas,
+    TicketRights,
+    TransferAddress,
+)
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -108,16 +116,46 @@ class Session:
         except OperatorError as error:
             raise OperatorError(Code.USAGE, f"--key {path}: {error.detail}") from None
 
+    def ticket(self, path: Path, kind: str, *, instead_of: str | None) -> Ticket:
+        """The ticket of ``--ticket``; the operator is told which storage it is for.
+
+        Args:
+            path: its file.
+            kind: ``drop`` or ``pickup``.
+            instead_of: the address that was typed all the same.
+
+        Raises:
+            OperatorError: ``USAGE``: the file cannot be read, or an address is given, too.
+            UntrustedInputError: ``TICKET_MALFORMED`` or ``TOO_LARGE``: it is no ticket; ``NEWER_FORMAT``: a
+                newer app gave it.
+            PolicyRefusal: ``TICKET_MISMATCH``: it is for the other side.
+        """
+        if instead_of is not None:
+            raise OperatorError(Code.USAGE, "an address and a ticket: the ticket names the storage, give one")
+        ticket = self._read_ticket(path)
+        ticket.require_kind(TicketKind(kind))
+        self.report.note(
+            f"ticket {ticket.ticket_id[:8]}: for {ticket.container_url}, "
+            f"until {format_time(ticket.expires_at)}"
+        )
+        return ticket
+
+    def _read_ticket(self, path: Path) -> Ticket:
+        return Ticket.from_bytes(self.read_file(path, "--ticket", MAX_TICKET_BYTES))
+
     def container(
-        self, address: TransferAddress, access: Access
+        self, address: TransferAddress, access: Access, *, ticket: Path | None = None
     ) -> AbstractContextManager[WritableContainer]:
-        """The storage container at ``address``, signed in to as ``access`` says."""
+        """The storage container at ``address``, by a ticket's file, else signed in to as ``access`` says."""
         from offline_mover.storage.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
 
+        rights: Callable[[], Rights | None] = partial(self._read_sas, access.sas_file)
+        if ticket is not None:
+            rights = partial(self._read_rights, ticket)
         return open_container(
             address,
-            sas=self._read_sas(access.sas_file),
-            renew=None if access.sas_file is None else partial(self._read_sas, access.sas_file),
+            sas=rights(),
+            renew=None if ticket is None and access.sas_file is None else rights,
             token_host=access.token_host,
             retries=access.retries,
             meter=self.meter,
@@ -156,6 +194,10 @@ class Session:
         }
         for warning in custody_log.record(bodies, side_dir=note.side_dir, read_only=note.is_read_only):
             self.report.note(f"custody log: {warning}")
+
+    def _read_rights(self, path: Path) -> Rights:
+        """What the ticket in a file allows."""
+        return TicketRights.of(self._read_ticket(path), str(path))
 
     def _read_sas(self, path: Path | None) -> Sas | None:
         """The SAS from its file, else from the environment, else none."""

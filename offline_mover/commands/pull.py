@@ -16,6 +16,7 @@ from airgap.errors import Code
 from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
+from airgap.ticket import Ticket
 from offline_mover.amounts import counted, size
 from offline_mover.bags import bag_writing
 from offline_mover.bags.accepted_bundle import AcceptedBundle
@@ -48,16 +49,20 @@ def pull(
     now: datetime,
     concurrency: int,
     meter: Meter,
+    ticket: Ticket | None = None,
 ) -> Outcome:
     """Bring one transfer onto the volumes; a second run fetches only what is missing or damaged.
 
     Raises:
         AirgapError: the bundle is not accepted, the storage or the medium refused; what is on the volumes by
             then is kept for the next run. ``MEDIA_FULL`` is raised before anything is written.
+        PolicyRefusal: ``TICKET_MISMATCH``: the ``ticket`` that the storage is shown is for another bundle.
     """
     for volume in order.volumes:
         require_volume(volume)
     bundle = fetch_bundle(source, transfer_id, policy=policy, now=now)
+    if ticket is not None:
+        ticket.require_bundle(transfer_id, bundle.verdict.manifest_sha256 or "")
     bags = [inspect_own_bag(volume, bundle) for volume in order.volumes]
     undeclared = [Finding(damage=damage, volume=b.volume) for b in bags for damage in b.stock.damages]
     if undeclared:

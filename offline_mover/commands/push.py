@@ -18,12 +18,13 @@ from pathlib import Path
 
 from airgap.damage import Damage, gravest
 from airgap.envelope import MAX_ENVELOPE_BYTES
-from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
+from airgap.errors import AirgapError, Code, MediaError, ServiceError, UntrustedInputError
 from airgap.fields import format_time
 from airgap.manifest import ENVELOPE_NAME, TransferBlob
 from airgap.parts import PartRange, SignedPart
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt
+from airgap.ticket import Ticket
 from offline_mover.amounts import counted
 from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
@@ -50,6 +51,11 @@ class _Run:
     group: BagGroup
     concurrency: int
     meter: Meter
+    ticket: Ticket | None
+
+    def may_replace(self, blob: TransferBlob) -> bool:
+        """Whether parts of a blob that was put together may be replaced; of no ticket the storage says."""
+        return self.ticket is None or self.ticket.allows(blob.name, "w")
 
     def name_of(self, name: str) -> str:
         """A blob's name in the container."""
@@ -87,6 +93,7 @@ def push(
     now: datetime,
     concurrency: int,
     meter: Meter,
+    ticket: Ticket | None = None,
 ) -> Outcome:
     """Send what is on these volumes; a second run sends only what the storage does not have.
 
@@ -98,9 +105,10 @@ def push(
     Raises:
         AirgapError: a bag's envelope is not accepted, the storage refused, or it holds something else under
             this transfer's names. Blocks that were staged by then are kept for the next run.
+        PolicyRefusal: ``TICKET_MISMATCH``: the ``ticket`` that the storage is shown is for another bundle.
     """
-    group = open_group(paths, transfer_id, policy=policy, now=now)
-    run = _Run(target=target, group=group, concurrency=concurrency, meter=meter)
+    group = _open(paths, transfer_id, ticket, policy=policy, now=now)
+    run = _Run(target=target, group=group, concurrency=concurrency, meter=meter, ticket=ticket)
     undeclared = [Finding(damage=damage, volume=b.volume) for b in group.bags for damage in b.stock.damages]
     if undeclared:
         return _outcome(
@@ -134,6 +142,26 @@ def push(
     return _outcome(
         run, f"transfer {group.manifest.transfer_id} is whole in the target storage: {done}", total, proof
     )
+
+
+def _open(
+    paths: Sequence[Path],
+    transfer_id: str | None,
+    ticket: Ticket | None,
+    *,
+    policy: TrustPolicy,
+    now: datetime,
+) -> BagGroup:
+    """The bags on the volumes, of the ticket's bundle; where they hold several transfers, it says which."""
+    try:
+        group = open_group(paths, transfer_id, policy=policy, now=now)
+    except MediaError as error:
+        if ticket is None or error.code is not Code.VOLUME_AMBIGUOUS:
+            raise
+        group = open_group(paths, ticket.transfer_id, policy=policy, now=now)
+    if ticket is not None:
+        ticket.require_bundle(group.manifest.transfer_id, group.verdict.manifest_sha256 or "")
+    return group
 
 
 def push_custody(
@@ -222,7 +250,7 @@ def _mend(run: _Run, total: _Sent, proof: Proof) -> Proof:
     left = {finding.damage.name: finding for finding in proof.findings}
     for blob in run.group.manifest.blobs:
         wrong = [signed for signed in total.foreign.get(blob.name, ()) if signed.part.name in left]
-        if not wrong or not all(_holders(run.group, part) for part, _ in wrong):
+        if not wrong or not all(_holders(run.group, part) for part, _ in wrong) or not run.may_replace(blob):
             continue
         sent = [_send_part(run, blob, *signed) for signed in wrong]
         total.findings += [finding for _, findings in sent for finding in findings]

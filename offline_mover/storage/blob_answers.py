@@ -134,8 +134,14 @@ class Refusal:
             accepted_by: a container of the same account whose SAS it is, where that was found out.
         """
         now = self.date or now
+        if self.said == _NO_OVERWRITE:
+            return ServiceError(
+                Code.CONFLICT,
+                f"{what}: something is there under this name already, and a {sas.what} with the permissions "
+                f"{sas.permissions or 'of its stored policy'} may not overwrite it",
+            )
         if sas.is_expired(now):
-            expired = f"the SAS expired at {sas.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+            expired = f"the {sas.what} expired at {sas.expires_at:%Y-%m-%dT%H:%M:%SZ}"
             if not is_renewable:
                 return ServiceError(Code.CREDENTIAL_EXPIRED, expired)
             reason = f"{expired}; put a new one into {sas.where}"
@@ -148,28 +154,33 @@ class Refusal:
         """Why a SAS that is not expired was refused, in words; the likeliest reason of those that fit."""
         container = what.split("/", 1)[0]
         if sas.starts_at is not None and sas.starts_at > now:
-            return f"the SAS is valid only from {sas.starts_at:%Y-%m-%dT%H:%M:%SZ}"
+            return f"the {sas.what} is valid only from {sas.starts_at:%Y-%m-%dT%H:%M:%SZ}"
         if accepted_by is not None:
             return f"the SAS is for the container {accepted_by} of this account, not for {container}"
         if sas.permissions and not set(needed) & set(sas.permissions):
             letters = " or ".join(needed)
-            return f"the SAS has the permissions {sas.permissions}, {letters} is missing"
+            return f"the {sas.what} has the permissions {sas.permissions}, {letters} is missing"
         if self.blames_signature:
             return _signature_fault(sas, container)
         is_create_only = "c" in needed and "w" not in sas.permissions
-        if self.said == _NO_OVERWRITE or (self.said == WRONG_PERMISSION and is_create_only):
+        if self.said == WRONG_PERMISSION and is_create_only:
             return (
-                f"something is there under this name already, and a SAS with the permissions "
+                f"something is there under this name already, and a {sas.what} with the permissions "
                 f"{sas.permissions or 'of its stored policy'} may not overwrite it"
             )
         granted = sas.permissions or "of its stored policy"
         return (
-            f"{self.said or 'refused'} although the SAS has the permissions {granted}; does the storage's "
-            "firewall let this machine in?"
+            f"{self.said or 'refused'} although the {sas.what} has the permissions {granted}; does the "
+            "storage's firewall let this machine in?"
         )
 
 
 def _signature_fault(sas: Sas, container: str) -> str:
+    if sas.what != "SAS":
+        return (
+            f"the {sas.what} {sas.where} is not taken any more: it was withdrawn, altered, or made for "
+            "another storage"
+        )
     if not sas.is_whole:
         return f"the SAS in {sas.where} is not whole, its signature is cut off: copy it again"
     return (

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
-from azure.core.credentials import AzureSasCredential, TokenCredential
+from azure.core.credentials import TokenCredential
 from azure.core.rest import HttpResponse
 
-from airgap.errors import AirgapError, Code, OperatorError, ServiceError, UntrustedInputError
+from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from offline_mover.progress import Meter
 from offline_mover.storage.blob_answers import WRONG_PERMISSION, Refusal, network_meaning
-from offline_mover.storage.blob_wire import NETWORK_ERRORS, Wire, pieces, read_capped
+from offline_mover.storage.blob_wire import API_VERSION, NETWORK_ERRORS, Wire, pieces, read_capped
 from offline_mover.storage.plain_xml import PlainXmlError, read_texts
 from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
 from offline_mover.storage.retrying import Retrying
 from offline_mover.storage.signing_in import signed_in_identity
-from offline_mover.storage.storage_address import Sas, TransferAddress, require_token_host
+from offline_mover.storage.storage_address import Rights, Sas, TransferAddress, require_token_host
 
 _MAX_LIST_BYTES = 16 * 1024 * 1024  # 50,000 blocks of a hundred bytes and more, or 5,000 names
 _MAX_NAMES_A_PAGE = 5000
@@ -42,6 +42,9 @@ CONTAINERS = ("transfer", "incoming", "receipts")
 """Those that an operator has a SAS for (infra/README.md)."""
 
 _NOT_ASKED = ""
+_ONE_BLOB = "b"
+"""In a SAS: it is for one blob, and no other."""
+
 _META = "x-ms-meta-"
 
 
@@ -66,8 +69,8 @@ class _NoBlobError(Exception):
 def open_container(
     address: TransferAddress,
     *,
-    sas: Sas | None,
-    renew: Callable[[], Sas | None] | None,
+    sas: Rights | None,
+    renew: Callable[[], Rights | None] | None,
     token_host: str | None = None,
     retries: int,
     meter: Meter,
@@ -86,9 +89,10 @@ class AzureContainer:
 
     Args:
         address: the container.
-        sas: used when given; else whoever :func:`~offline_mover.storage.signing_in.signed_in_identity` finds.
+        sas: used when given, for each blob its own where they differ; else whoever
+            :func:`~offline_mover.storage.signing_in.signed_in_identity` finds.
         renew: reads the SAS again after the service refused it; the request is then sent with the new one.
-            ``None``, or an :class:`~airgap.errors.OperatorError`, when there is none.
+            ``None``, or an :class:`~airgap.errors.AirgapError`, when there is none.
         clock: the current time, aware, for when the service does not tell its own.
         credential: in place of that identity.
         token_host: a host and port besides Azure's own storages that a sign-in may be shown to.
@@ -101,8 +105,8 @@ class AzureContainer:
         self,
         address: TransferAddress,
         *,
-        sas: Sas | None,
-        renew: Callable[[], Sas | None] | None = None,
+        sas: Rights | None,
+        renew: Callable[[], Rights | None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         credential: TokenCredential | None = None,
         token_host: str | None = None,
@@ -115,9 +119,8 @@ class AzureContainer:
         self._clock = clock
         self._lock = threading.Lock()
         self._accepted_by: str | None = _NOT_ASKED
-        self._sas_credential = AzureSasCredential(sas.token if sas else "-")
         identity = credential or signed_in_identity() if sas is None else None
-        self._wire = Wire(address.container_url, identity or self._sas_credential)
+        self._wire = Wire(address.container_url, identity)
 
     def __enter__(self) -> Self:
         return self
@@ -372,9 +375,14 @@ class AzureContainer:
 
     def _sent(self, call: _Call) -> HttpResponse:
         for number in range(1, _MAX_CREDENTIALS + 1):
-            token = self._sas_credential.signature
+            sas = None if self._sas is None else self._sas.for_blob(call.name)
             answer = self._wire.send(
-                call.method, call.name, query=call.query, headers=call.headers, body=call.body
+                *(call.method, call.name),
+                query=call.query,
+                headers=call.headers,
+                body=call.body,
+                sas="" if sas is None else sas.token,
+                version=_version_for(sas),
             )
             if answer.status_code in call.success:
                 return answer
@@ -383,63 +391,65 @@ class AzureContainer:
                 # Unread, it would cost the connection: a handshake for each blob that is not there yet.
                 read_capped(answer, "refusal", max_bytes=_MAX_REFUSAL_BYTES)
             answer.close()
-            if number == _MAX_CREDENTIALS or not (refusal.is_of_credential and self._has_other_sas(token)):
+            if number == _MAX_CREDENTIALS or not (
+                refusal.is_of_credential and self._has_other_sas(sas, call.name)
+            ):
                 break
             if call.body is not None and not isinstance(call.body, bytes):
                 call.body.seek(0)
         if refusal.is_no_blob:
             raise _NoBlobError
-        raise self._meaning(refusal, call)
+        raise self._meaning(refusal, call, sas)
 
-    def _has_other_sas(self, refused: str) -> bool:
+    def _has_other_sas(self, refused: Sas | None, name: str) -> bool:
         """Whether another SAS than the one that was refused is there by now; it is used from now on."""
         with self._lock:
-            if self._sas is None or self._renew is None:
+            if self._sas is None or self._renew is None or refused is None:
                 return False
-            if self._sas_credential.signature != refused:
+            if self._sas.for_blob(name).token != refused.token:
                 return True  # another thread was faster
             try:
                 renewed = self._renew()
-            except OperatorError:  # the file is just being written, or holds something else
-                return False
-            if renewed is None or renewed.token == refused:
+                if renewed is None or renewed.for_blob(name).token == refused.token:
+                    return False
+            except AirgapError:  # the file is just being written, or holds something else
                 return False
             self._sas = renewed
-            self._sas_credential.update(renewed.token)
             return True
 
-    def _meaning(self, refusal: Refusal, call: _Call) -> AirgapError:
+    def _meaning(self, refusal: Refusal, call: _Call, sas: Sas | None) -> AirgapError:
         what = f"{self._address.container}/{call.name}".rstrip("/")
         if not refusal.is_of_credential:
             return refusal.meaning(what, call.needed)
-        if self._sas is None:
+        if sas is None:
             return refusal.meaning_for_identity(what, call.needed)
         return refusal.meaning_for_sas(
             what,
             call.needed,
-            self._sas,
+            sas,
             now=self._clock(),
             is_renewable=self._renew is not None,
-            accepted_by=self._accepting_container() if refusal.blames_signature else None,
+            accepted_by=self._accepting_container(sas) if refusal.blames_signature else None,
         )
 
-    def _accepting_container(self) -> str | None:
+    def _accepting_container(self, sas: Sas) -> str | None:
         """The container beside this one that takes the SAS: what somebody has who took the wrong file.
 
         Asked only after the SAS was refused, once; nothing is learnt from the answers but whether its
         signature is valid there.
         """
         if self._accepted_by == _NOT_ASKED:
-            self._accepted_by = next(filter(self._is_accepted_by, CONTAINERS), None)
+            found = (container for container in CONTAINERS if self._is_accepted_by(container, sas))
+            self._accepted_by = next(found, None)
         return self._accepted_by
 
-    def _is_accepted_by(self, container: str) -> bool:
-        if container == self._address.container:
+    def _is_accepted_by(self, container: str, sas: Sas) -> bool:
+        if container == self._address.container or sas.resource == _ONE_BLOB:
             return False
         base = self._address.container_url.rsplit("/", 1)[0]
-        with closing(Wire(f"{base}/{container}", self._sas_credential)) as wire:
+        with closing(Wire(f"{base}/{container}")) as wire:
             try:
-                answer = wire.send("HEAD", "none")
+                answer = wire.send("HEAD", "none", sas=sas.token)
             except NETWORK_ERRORS:
                 return False
             refusal = Refusal.of(answer)
@@ -448,6 +458,14 @@ class AzureContainer:
 
     def _strange(self, what: str, why: str) -> PassingError:
         return PassingError(Code.SERVICE_UNEXPECTED, f"{self._address.host}: {what}: {why}")
+
+
+def _version_for(sas: Sas | None) -> str:
+    """The version that a request is sent in: of a ticket's SAS, which an older one may not allow to create.
+
+    https://learn.microsoft.com/rest/api/storageservices/version-2026-04-06
+    """
+    return sas.version if sas is not None and sas.resource == _ONE_BLOB and sas.version else API_VERSION
 
 
 def _length(answer: HttpResponse) -> int | None:

@@ -18,10 +18,10 @@ from urllib.parse import quote, urlencode
 import requests
 import urllib3
 from azure.core import PipelineClient
-from azure.core.credentials import AzureSasCredential, TokenCredential
+from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
 from azure.core.pipeline import PipelineRequest, PipelineResponse
-from azure.core.pipeline.policies import AzureSasCredentialPolicy, BearerTokenCredentialPolicy
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest, HttpResponse
 from requests.adapters import HTTPAdapter
@@ -51,21 +51,17 @@ class Wire:
 
     Args:
         container_url: the container, without a SAS.
-        credential: added to each request.
+        credential: whose token each request shows; ``None`` where each brings a SAS.
     """
 
-    def __init__(self, container_url: str, credential: AzureSasCredential | TokenCredential) -> None:
+    def __init__(self, container_url: str, credential: TokenCredential | None = None) -> None:
         session = requests.Session()
         session.auth = _leave_as_is
         session.mount("https://", _Adapter(pool_maxsize=_MAX_CONNECTIONS))
         self._container_url = container_url
         self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
             container_url,
-            policies=[
-                AzureSasCredentialPolicy(credential)
-                if isinstance(credential, AzureSasCredential)
-                else _IdentityPolicy(credential, _SCOPE)
-            ],
+            policies=[] if credential is None else [_IdentityPolicy(credential, _SCOPE)],
             transport=RequestsTransport(
                 session=session,
                 connection_timeout=_CONNECT_TIMEOUT_S,
@@ -86,15 +82,18 @@ class Wire:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: SeekableStream | bytes | None = None,
+        sas: str = "",
+        version: str = API_VERSION,
     ) -> HttpResponse:
-        """Send one request about the blob ``name`` (about the container: empty).
+        """Send one request about the blob ``name`` (about the container: empty), by the rules of ``version``.
 
         Returns:
             The answer, whatever its status, its body unread: the caller reads it to its end or closes it.
         """
         url = self._container_url + (f"/{quote(name)}" if name else "")
-        if query:
-            url += "?" + urlencode(query)
+        asked = "&".join(part for part in (urlencode(query or {}), sas) if part)
+        if asked:
+            url += f"?{asked}"
         content: Any = body  # azure-core asks for a whole IO[bytes] and uses what the port has
         return self._client.send_request(
             HttpRequest(
@@ -103,7 +102,7 @@ class Wire:
                 headers={
                     "User-Agent": f"offline-mover/{__version__}",
                     "Accept-Encoding": "identity",
-                    "x-ms-version": API_VERSION,
+                    "x-ms-version": version,
                     "x-ms-date": formatdate(usegmt=True),
                     **(headers or {}),
                 },

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
-from airgap.errors import Code, OperatorError
+from airgap.errors import Code, OperatorError, PolicyRefusal
 from airgap.fields import TRANSFER_ID
+
+if TYPE_CHECKING:
+    from airgap.ticket import Ticket
 
 MAX_SAS_BYTES = 8 * 1024
 _CONTAINER = re.compile(r"[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9])")
@@ -45,6 +49,10 @@ class Sas:
     """Where it came from: a file or a variable, to name in a message."""
     is_whole: bool = True
     """Whether its signature has the length that every one has."""
+    version: str = ""
+    """Of the rules that the service judges it by."""
+    what: str = "SAS"
+    """What the operator was given it as."""
 
     @classmethod
     def from_text(cls, text: str, where: str) -> Self:
@@ -75,11 +83,62 @@ class Sas:
             expires_at=_time(values.get("se")),
             where=where,
             is_whole=_is_signature(values["sig"]),
+            version=values.get("sv", ""),
         )
+
+    def for_blob(self, _name: str) -> Sas:
+        """Itself: it is for the container as a whole."""
+        return self
 
     def is_expired(self, now: datetime) -> bool:
         """Whether it says itself that its time is over."""
         return self.expires_at is not None and self.expires_at <= now
+
+
+class Rights(Protocol):
+    """The SAS that a storage is shown, and each for which blob."""
+
+    def for_blob(self, name: str, /) -> Sas:
+        """The SAS for a blob of the container; for the container itself, the empty name.
+
+        Raises:
+            PolicyRefusal: ``TICKET_MISMATCH``: there is none for it.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketRights:
+    """The SAS of a ticket, each for the one blob that it is good for, by its name in the container."""
+
+    by_name: Mapping[str, Sas]
+    where: str
+
+    @classmethod
+    def of(cls, ticket: Ticket, where: str) -> Self:
+        """The rights that a ticket gives; ``where`` names its file.
+
+        Raises:
+            OperatorError: ``USAGE``: one of its SAS is none.
+        """
+        return cls(
+            by_name={
+                f"{ticket.transfer_id}/{name}": replace(Sas.from_text(sas, where), what="ticket")
+                for name, sas in ticket.sas.items()
+            },
+            where=where,
+        )
+
+    def for_blob(self, name: str) -> Sas:
+        """The SAS for a blob of the ticket.
+
+        Raises:
+            PolicyRefusal: ``TICKET_MISMATCH``: there is none for it.
+        """
+        if name not in self.by_name:
+            raise PolicyRefusal(
+                Code.TICKET_MISMATCH, f"the ticket {self.where} gives no rights to {name or 'a list'}"
+            )
+        return self.by_name[name]
 
 
 def _is_signature(text: str) -> bool:
@@ -148,6 +207,16 @@ class TransferAddress:
         """
         base, segments = _split(url, word)
         return cls(container_url=_container_url(base, segments, word), transfer_id=None)
+
+
+def ticket_address(ticket: Ticket) -> TransferAddress:
+    """Where a ticket is for.
+
+    Raises:
+        OperatorError: ``USAGE``: it names no https URL of a container.
+    """
+    address = TransferAddress.target(ticket.container_url, "the ticket's container")
+    return replace(address, transfer_id=ticket.transfer_id)
 
 
 def _split(url: str, what: str) -> tuple[str, list[str]]:

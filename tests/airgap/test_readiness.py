@@ -20,6 +20,7 @@ from airgap.readiness import (
     judge_signing,
     judge_staging,
     judge_table,
+    judge_tickets,
     unanswered,
 )
 from tests.bundles import AUDIENCE, make_policy, new_key
@@ -170,6 +171,7 @@ JUDGES: dict[str, Callable[[ServiceError | None], Check]] = {
     "signing-keys": lambda error: judge_signing(["k1"], error),
     "container-work": lambda error: judge_container("work", "write", error),
     "journal-table": judge_table,
+    "tickets": judge_tickets,
     "staging-registry": lambda error: judge_staging("staging.azurecr.io", error),
     "image-import": lambda error: judge_image_import("target.azurecr.io", error),
     "registry": lambda error: judge_registry("target.azurecr.io", error),

@@ -414,6 +414,19 @@ def failed(message: str) -> dict[str, Any]:
     }
 
 
+class MemoryTickets:
+    """Signs by name only: what was allowed, where and until when."""
+
+    def sign(
+        self, container: str, allowed: Mapping[str, str], *, valid_from: datetime, expires_at: datetime
+    ) -> Mapping[str, str]:
+        times = f"st={valid_from:%Y-%m-%dT%H:%M:%SZ}&se={expires_at:%Y-%m-%dT%H:%M:%SZ}"
+        return {
+            name: f"sv=2026-10-06&{times}&spr=https&sr=b&sp={permissions}&sig={container}/{name}"
+            for name, permissions in allowed.items()
+        }
+
+
 @dataclass
 class LocalKeys:
     """The signing port with keys in memory."""
@@ -440,6 +453,7 @@ def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlo
         registry=registry,
         pipelines=MemoryPipelines(export),
         signing=LocalKeys([key or default_key()]),
+        tickets=MemoryTickets(),
     )
     return side, blobs, registry
 
@@ -468,6 +482,7 @@ def make_target(
         registry=registry,
         pipelines=pipelines,
         signing=LocalKeys([key or new_key()]),
+        tickets=MemoryTickets(),
         checks=MemoryChecks(),
     )
     return side, blobs

@@ -63,7 +63,7 @@ class Site:
         is_enough = not faults.keys() - {"TRUST_POLICY"}
         ports = {
             name: getattr(self.side, name)
-            for name in ("blobs", "projection", "registry", "pipelines", "signing")
+            for name in ("blobs", "projection", "registry", "pipelines", "signing", "tickets")
         }
         return (Ports(settings=settings, **ports) if is_enough else None), faults
 
@@ -114,7 +114,7 @@ def test_side_that_is_ready_is_told_so_check_by_check(site: Site) -> None:
     assert ids == [
         *("settings", "trust-policy", "policy-chain", "signing-keys", "trust-policy-keys"),
         *containers,
-        *("journal-table", "registry", "pipeline", "pipeline-container"),
+        *("journal-table", "tickets", "registry", "pipeline", "pipeline-container"),
         *trigger,
     ]
     assert {check["remedy"] for check in body["checks"]} == {""}

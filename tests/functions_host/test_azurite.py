@@ -12,7 +12,7 @@ from azure.storage.blob import ContainerClient
 
 from local_cloud import azurite as azurite_module
 from local_cloud.azurite import Azurite
-from local_cloud.identity import identity_app
+from local_cloud.identity import Identity, identity_app
 from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import TokenAuthority
 from local_cloud.web import serve
@@ -53,7 +53,7 @@ def identity() -> Iterator[str]:
     """A managed-identity endpoint on a loop of its own; gives its URL."""
     loop = asyncio.new_event_loop()
     tokens = TokenAuthority()
-    app = identity_app(tokens, principal_id="host", client_id="host", header_secret=HEADER)
+    app = identity_app(tokens, [Identity("host", "host")], header_secret=HEADER)
     server = loop.run_until_complete(serve(app))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

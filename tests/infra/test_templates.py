@@ -188,11 +188,27 @@ def test_import_pipeline_can_read_one_thing_and_write_nothing(access: str, app_r
 
 
 @pytest.mark.parametrize("choice", RULED, ids=str)
-def test_nobody_has_a_role_on_the_whole_transfer_account(choice: Choice) -> None:
-    """What the app may do in one container ends there: it cannot delete what it has decided."""
-    on = {one.on for one in granted(deploy(template(choice.side), choice))}
-    assert "transfer account" not in on
-    assert {"transfer", "ledger", "host account"} <= on
+def test_nobody_may_read_or_write_the_whole_transfer_account(choice: Choice) -> None:
+    """What the app may do in one container ends there: it cannot delete what it has decided.
+
+    A key of its own to sign with is all that anybody gets for the account as a whole, and only tickets do.
+    """
+    found = granted(deploy(template(choice.side), choice))
+    whole = [one for one in found if one.on == "transfer account"]
+    assert whole == [Grant("tickets", "transfer account", "Storage Blob Delegator")]
+    assert {"transfer", "ledger", "host account"} <= {one.on for one in found}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_whoever_signs_tickets_deletes_nothing_and_is_let_into_one_container(side: str) -> None:
+    rows = {row["role"]: row["on"] for row in roles.rows() if row["identity"] == f"{side} tickets"}
+    allowed = {"source": "Storage Blob Data Reader", "target": "blobDropper"}[side]
+    container = {"source": "transfer", "target": "incoming"}[side]
+    assert rows == {allowed: [container], "Storage Blob Delegator": ["transfer account"]}
+    assert {one.rpartition("/blobs/")[2] for one in roles.OWN["blobDropper"].data_actions} == {
+        "read",
+        "write",
+    }
 
 
 @pytest.mark.parametrize("path", CLOUDS, ids=lambda path: path.stem)
@@ -232,7 +248,9 @@ def test_storage_deletes_nothing_that_an_import_needs_while_checks_people_and_ru
     assert longest_s < told["workDays"]["minValue"] * 24 * 3600
 
 
-@pytest.mark.parametrize("setting", ["CHECK_TIMEOUT_S", "HELD_UPLOAD_DAYS", "RELEASE_TIMEOUT_S"])
+@pytest.mark.parametrize(
+    "setting", ["CHECK_TIMEOUT_S", "HELD_UPLOAD_DAYS", "RELEASE_TIMEOUT_S", "TICKET_HOURS"]
+)
 def test_app_waits_no_longer_than_the_template_allows(setting: str) -> None:
     bounds = parameters("target")[PARAMETER_OF_SETTING[setting]]
     environment = ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()}

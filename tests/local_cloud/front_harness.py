@@ -10,7 +10,12 @@ from typing import Any
 import requests
 from azure.core.credentials import AccessToken
 from azure.data.tables import TableServiceClient
-from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import (
+    BlobServiceClient,
+    ContainerSasPermissions,
+    generate_blob_sas,
+    generate_container_sas,
+)
 
 from local_cloud.azurite import Azurite
 from local_cloud.pki import CertificateAuthority
@@ -126,6 +131,22 @@ class Fronted:
                 permission=ContainerSasPermissions.from_string(permissions),
                 expiry=expiry,
                 protocol="https",
+            )
+        )
+
+    def blob_sas(
+        self, blobs: BlobServiceClient, container: str, blob: str, permissions: str, **changed: Any
+    ) -> str:
+        """A SAS for one blob, by a delegation key of whoever calls."""
+        now = datetime.now(UTC)
+        expiry = now + timedelta(hours=1)
+        return str(
+            generate_blob_sas(
+                self.azurite.account,
+                container,
+                blob,
+                user_delegation_key=blobs.get_user_delegation_key(now - timedelta(minutes=5), expiry),
+                **{"permission": permissions, "expiry": expiry, "protocol": "https", **changed},
             )
         )
 

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -7,19 +7,22 @@ import requests
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ManagedIdentityCredential
 
-from local_cloud.identity import PATH, identity_app
+from local_cloud.identity import PATH, Identity, identity_app
 from local_cloud.tokens import STORAGE_AUDIENCE, TokenAuthority
 from local_cloud.web import serve
 
 PRINCIPAL = "11111111-1111-1111-1111-111111111111"
 CLIENT = "22222222-2222-2222-2222-222222222222"
 SECRET = "header-secret"
+ONE = Identity(CLIENT, PRINCIPAL)
 _T = TypeVar("_T")
 
 
-def _with_endpoint(tokens: TokenAuthority, use: Callable[[str], _T]) -> _T:
+def _with_endpoint(
+    tokens: TokenAuthority, use: Callable[[str], _T], identities: Sequence[Identity] = (ONE,)
+) -> _T:
     async def scenario() -> _T:
-        app = identity_app(tokens, principal_id=PRINCIPAL, client_id=CLIENT, header_secret=SECRET)
+        app = identity_app(tokens, identities, header_secret=SECRET)
         server = await serve(app)
         try:
             return await asyncio.to_thread(use, server.url + PATH)
@@ -55,6 +58,31 @@ def test_the_stock_credential_gets_a_token(
 
     claims = tokens.verify(_with_endpoint(tokens, use), resource)
     assert claims.principal_id == PRINCIPAL
+
+
+def test_each_of_several_identities_has_tokens_of_its_own_and_none_is_the_default(
+    function_app_env: Callable[[str], None],
+) -> None:
+    tokens, other = TokenAuthority(), Identity("other client", "other principal")
+
+    def use(url: str) -> list[str]:
+        function_app_env(url)
+        found = []
+        for identity in (ONE, other):
+            with ManagedIdentityCredential(client_id=identity.client_id) as credential:
+                found.append(credential.get_token(f"{STORAGE_AUDIENCE}/.default").token)
+        with (
+            ManagedIdentityCredential() as credential,
+            pytest.raises(ClientAuthenticationError, match="No User Assigned"),
+        ):
+            credential.get_token(f"{STORAGE_AUDIENCE}/.default")
+        return found
+
+    found = _with_endpoint(tokens, use, [ONE, other])
+    assert [tokens.verify(one, STORAGE_AUDIENCE).principal_id for one in found] == [
+        PRINCIPAL,
+        "other principal",
+    ]
 
 
 @pytest.mark.parametrize(

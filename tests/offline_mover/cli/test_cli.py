@@ -153,6 +153,7 @@ def _push(*, concurrency: int) -> PushRequest:
     return PushRequest(
         volumes=(Path("/x"),),
         target=_TARGET,
+        ticket=None,
         transfer_id="k3v9x2m7q1",
         trust=Path("/p"),
         access=Access(sas_file=Path("/s"), token_host=None, retries=3),

@@ -78,6 +78,7 @@ def refused(server: BlobServer, reply: Reply, *, method: str = "describe", **opt
         (404, "ContainerNotFound", "describe", Code.NOT_FOUND),
         (404, "BlobNotFound", "read", Code.NOT_FOUND),
         (409, "BlobAlreadyExists", "commit", Code.CONFLICT),
+        (403, "UnauthorizedBlobOverwrite", "commit", Code.CONFLICT),
         (412, "ConditionNotMet", "read", Code.BLOB_CHANGED),
         (412, "ConditionNotMet", "commit", Code.CONFLICT),
         (429, "", "stage", Code.SERVICE_THROTTLED),

@@ -1,0 +1,85 @@
+"""A ticket is given: signed, put on record, and only then handed out. Both sides do it alike."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from airgap.fields import format_time
+from airgap.manifest import BundleManifest
+from airgap.states import Kind, State
+from airgap.ticket import Ticket, TicketKind
+from function_app.http.caller import Caller
+from function_app.journal.store import JournalStore
+from function_app.ports import Ports
+from function_app.storage.paths import blob_path
+
+_EARLIER = timedelta(minutes=5)
+"""By so much two services' clocks may differ: a SAS that begins now may not have begun at the storage."""
+
+
+def new_ticket_id() -> str:
+    """The id of a ticket that is going to be given: nobody can guess it, and nothing is opened by it."""
+    return uuid4().hex
+
+
+def give_ticket(
+    side: Ports,
+    kind: TicketKind,
+    manifest: BundleManifest,
+    manifest_sha256: str,
+    *,
+    ticket_id: str,
+    container: str,
+    allowed: Mapping[str, str],
+    caller: Caller,
+    now: datetime,
+) -> Ticket:
+    """Give a ticket for blobs of a bundle, and say in the journal who took it, for what and until when.
+
+    Args:
+        side: of either cloud.
+        kind: of the ticket.
+        manifest: of the bundle; trusted.
+        manifest_sha256: its hex digest.
+        ticket_id: by :func:`new_ticket_id`.
+        container: that the blobs are in, or will be.
+        allowed: by blob name, ascending, the permissions that its SAS has, one letter each.
+        caller: who takes it.
+        now: the time, aware.
+
+    Raises:
+        ServiceError: it could not be signed or put on record; then nothing was given.
+        OperatorError: ``SETTING_INVALID``: no tickets are given here.
+    """
+    now = now.replace(microsecond=0)
+    valid_from, expires_at = now - _EARLIER, now + timedelta(hours=side.settings.ticket_hours)
+    folder = manifest.transfer_id
+    sas = side.tickets.sign(
+        container,
+        {blob_path(folder, name): permissions for name, permissions in allowed.items()},
+        valid_from=valid_from,
+        expires_at=expires_at,
+    )
+    ticket = Ticket(
+        kind=kind,
+        ticket_id=ticket_id,
+        transfer_id=folder,
+        channel=manifest.channel,
+        manifest_sha256=manifest_sha256,
+        container_url=f"{side.settings.blob_service_url}/{container}",
+        valid_from=valid_from,
+        expires_at=expires_at,
+        sas={name: sas[blob_path(folder, name)] for name in allowed},
+    )
+    facts = {
+        "ticket": kind.value,
+        "transferId": folder,
+        "channel": manifest.channel,
+        "manifestSha256": manifest_sha256,
+        "expiresAt": format_time(expires_at),
+        "allowed": dict(allowed),
+        "takenBy": caller.identity,
+    }
+    journals = JournalStore(side.blobs, side.projection)
+    journals.record(Kind.TICKETS, ticket_id, State.ISSUED, facts, by=caller.name, at=now)
+    return ticket
