@@ -62,7 +62,7 @@ def give_drop_ticket(side: TargetSide, envelope: bytes, *, caller: Caller, now: 
 
 
 def _allowed(side: TargetSide, manifest: BundleManifest, manifest_sha256: str) -> Mapping[str, str]:
-    """By blob name, what the ticket allows there."""
+    """What the ticket allows, by blob name."""
     held = held_upload(side.blobs, manifest.transfer_id)
     damaged = frozenset[str]()
     if held is not None and _is_about(side, held, manifest_sha256):

@@ -1,6 +1,7 @@
 """The whole path on both clouds: real servers, the real app, events that come twice, a killed host."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,10 @@ from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.receipt import Receipt, ReceiptVerdict
+from airgap.ticket import Ticket
 from local_cloud.cloud import SIGNING_KEY
 from local_cloud.demo.clouds import Demo
-from local_cloud.demo.mover import offline_mover
+from local_cloud.demo.mover import Moved, offline_mover
 from local_cloud.demo.screen import until
 from local_cloud.demo.story import push
 from local_cloud.registry.client import RegistryClient
@@ -105,6 +107,60 @@ async def pull(demo: Demo, transfer_id: str, medium: Path | None = None) -> None
     )
 
 
+async def by_ticket(demo: Demo, verb: str, medium: Path, ticket: Path, *more: str) -> Moved:
+    """Pull or push as the operator does who was given a ticket."""
+    words = (verb, str(medium), *more, "--ticket", str(ticket), "--trust", str(demo.policy_file))
+    return await offline_mover(*words, ca=demo.ca)
+
+
+class Thief:
+    """Whoever has a copy of a drop ticket, and tries what else it is good for."""
+
+    def __init__(self, demo: Demo, file: Path) -> None:
+        self._ca = str(demo.ca.ca_file)
+        self.ticket = Ticket.from_bytes(file.read_bytes())
+        self._account = self.ticket.container_url.rpartition("/")[0]
+
+    def send(
+        self, method: str, name: str, query: str = "", *, container: str = "incoming", of: str = "001"
+    ) -> tuple[int, str | None]:
+        """A request with the SAS of one of the ticket's blobs; the storage's status and word for it."""
+        answer = requests.request(
+            method,
+            f"{self._account}/{container}/{name}?{query}&{self.ticket.sas[of]}",
+            headers={"x-ms-version": "2026-10-06", "x-ms-blob-type": "BlockBlob"},
+            data=b"" if method == "PUT" else None,
+            verify=self._ca,
+            timeout=30,
+        )
+        return answer.status_code, answer.headers.get("x-ms-error-code")
+
+    def assert_reaches_nothing_else(self) -> None:
+        """Neither other names nor other containers, nothing is listed, deleted, leased or signed."""
+        folder = self.ticket.transfer_id
+        not_good = (403, "AuthenticationFailed")
+        for method in ("GET", "PUT"):
+            for name in (
+                f"{folder}/999",
+                f"{folder}/{ENVELOPE_NAME}",
+                "another0transfer/001",
+                "custody/x/a.jsonl",
+            ):
+                assert self.send(method, name) == not_good, (method, name)
+            for container in ("staging", "transfer", "ledger", "receipts", "policy", "quarantine"):
+                assert self.send(method, f"{folder}/001", container=container)[0] == 403, container
+        assert self.send("GET", "", "restype=container&comp=list")[0] == 403
+        assert self.send("DELETE", f"{folder}/001") == (403, "AuthorizationPermissionMismatch")
+        assert self.send("PUT", f"{folder}/001", "comp=lease")[0] == 403
+
+    def assert_overwrites_nothing(self) -> None:
+        """What was put together stays as it is, the bundle manifest as well."""
+        folder, block = self.ticket.transfer_id, base64.b64encode(b"00000001").decode()
+        for query in ("", f"comp=block&blockid={block}", "comp=blocklist"):
+            assert self.send("PUT", f"{folder}/001", query) == (403, "UnauthorizedBlobOverwrite"), query
+        assert self.send("PUT", f"{folder}/{ENVELOPE_NAME}", of=ENVELOPE_NAME)[0] == 403
+
+
 async def killed_during_the_import(demo: Demo) -> Receipt:
     """Cut the power of the target's host while its import run is under way, then start it again."""
     known = set(await asyncio.to_thread(demo.receipts))
@@ -147,6 +203,34 @@ def carry_receipts_back(demo: Demo) -> None:
 def transfer_state(demo: Demo, transfer_id: str) -> str:
     answer = requests.get(f"{demo.source.api_url}/api/transfers/{transfer_id}", timeout=10)
     return str(answer.json()["state"])
+
+
+def test_ticket_brings_its_bundle_and_reaches_nothing_else(crossing: Crossing) -> None:
+    """The roles and the identity are those of the templates; a thief has a copy all along."""
+    demo = crossing.demo
+    known, medium = set(demo.receipts()), demo.folder / "medium-ticket"
+    medium.mkdir()
+    sealed = crossing.run(export(demo, demo.push_samples(layer_bytes_total=40_000_000)))
+    pickup = demo.pickup_ticket(sealed["transferId"])
+    crossing.run(by_ticket(demo, "pull", medium, pickup, "--allow-system-disk"))
+    drop = demo.drop_ticket(medium)
+    thief = Thief(demo, drop)
+    thief.assert_reaches_nothing_else()
+    demo.target.stop_app()
+    crossing.run(by_ticket(demo, "push", medium, drop))
+    thief.assert_reaches_nothing_else()
+    thief.assert_overwrites_nothing()
+    again = crossing.run(by_ticket(demo, "push", medium, drop))
+    assert "0 parts sent" in again.output
+    crossing.run(demo.target.start_app(is_delivering_twice=True))
+    _, receipt = crossing.run(demo.next_receipt(known))
+    assert receipt.is_imported, receipt
+    refused = requests.post(
+        f"{demo.target.api_url}/api/tickets", data=next(medium.rglob(ENVELOPE_NAME)).read_bytes(), timeout=30
+    )
+    assert (refused.status_code, refused.json()["code"]) == (409, "REPLAYED")
+    for log in (demo.target.host_log, demo.source.host_log):
+        assert not [sas for sas in thief.ticket.sas.values() if sas in log.read_text(errors="replace")]
 
 
 def test_fifty_one_artifacts_are_split_over_two_runs(crossing: Crossing) -> None:
@@ -268,12 +352,13 @@ async def carried_again(demo: Demo, transfer_id: str, medium: Path, patch: Path)
         "receipts", "pull", url, str(medium), *trust, "--sas-file", str(receipts_sas), ca=demo.ca
     )
     request = medium / "receipts" / transfer_id / "recarry.json"
-    await offline_mover(
-        *("pull", f"{demo.source.container_url}/{transfer_id}", str(patch), "--recarry", str(request)),
-        *("--allow-system-disk", *trust, "--sas-file", str(demo.sas_file(demo.source))),
-        ca=demo.ca,
-    )
-    pushed = await push(demo, patch)
+    pickup = await asyncio.to_thread(demo.pickup_ticket, transfer_id, request.read_bytes())
+    await by_ticket(demo, "pull", patch, pickup, "--recarry", str(request), "--allow-system-disk")
+    drop = await asyncio.to_thread(demo.drop_ticket, patch)
+    assert Ticket.from_bytes(drop.read_bytes()).allows(
+        "001", "w"
+    )  # of a held blob that is damaged, and no other
+    pushed = await by_ticket(demo, "push", patch, drop)
     assert "1 part in the storage was not what was signed, and was replaced" in pushed.output
     _, receipt = await demo.next_receipt(known)
     return receipt

@@ -463,7 +463,7 @@ def test_hold_that_was_lost_is_told_whatever_is_held_before_it() -> None:
             journals.record(Kind.IMPORTS, instance, state, {"incoming": instance}, by="app", at=at)
         if number < 149:  # newest first: the last is the one that was lost
             order = closing(incoming=instance, instance=instance, outcome="refused", code="PART_CORRUPT")
-            held = HeldUpload(closing=order, blobs=(), until="2027-01-01T00:00:00Z")
+            held = HeldUpload(closing=order, blobs=(), until="2027-01-01T00:00:00Z", damaged=())
             scene.blobs.put("work", f"held/{instance}.json", msgspec.json.encode(held))
     for number in range(2):
         scene.run(NOON + timedelta(minutes=5 * number))
