@@ -210,9 +210,12 @@ def test_no_ticket_for_another_bundle_under_a_number_that_is_taken(counter: Coun
     assert counter.refused(other.envelope) == (409, "SEQUENCE_REUSED")
 
 
-def test_no_ticket_for_a_bundle_that_later_ones_have_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_gap", ["record", "refuse"])
+def test_no_ticket_for_a_bundle_that_later_ones_have_overtaken(
+    monkeypatch: pytest.MonkeyPatch, on_gap: str
+) -> None:
     policy = json.loads(POLICY)
-    policy["channels"][CHANNEL]["order"] = "rising"
+    policy["channels"][CHANNEL] |= {"order": "rising", "onGap": on_gap}
     counter = Counter(monkeypatch, Target(json.dumps(policy).encode()))
     first, third = (
         make_bundle(
@@ -224,6 +227,8 @@ def test_no_ticket_for_a_bundle_that_later_ones_have_overtaken(monkeypatch: pyte
         for number in (1, 3)
     )
     assert counter.ticket(third).transfer_id == "transfer0003"  # the first may still come
+    if on_gap == "refuse":
+        return
     counter.target.receive(third)
     before = len(counter.journals())
     status, body = counter.post(first.envelope)
