@@ -156,6 +156,7 @@ class Machine:
         """Defender for Storage, once it is deployed for an account."""
         self._vault_id = self._site_id = self._package_container = ""
         self._app_identities: tuple[Identity, ...] = ()
+        self._app_principal = ""
         self._clients: dict[str, BlobServiceClient] = {}
         self._ports: dict[str, int] = {}
         self._servers: dict[str, web.Server] = {}
@@ -209,9 +210,9 @@ class Machine:
 
     @property
     def app_principal(self) -> str:
-        """The object id of the app's identity, once it is deployed."""
-        assert self._app_identity is not None  # noqa: S101 - it is there
-        return self._app_identity.principal_id
+        """The object id of the identity that the app works by, once it is deployed."""
+        assert self._app_principal  # noqa: S101 - it is there
+        return self._app_principal
 
     def takes_keys(self, account: str) -> bool:
         """Whether a storage account takes its key, and a SAS that it has signed."""
@@ -529,6 +530,8 @@ class Machine:
     def _make_app(self, resource: Resource) -> Mapping[str, Any]:
         found = map(self._transfer.user_identity, resource.body["identity"]["userAssignedIdentities"])
         self._app_identities = tuple(Identity(one.client_id, one.principal_id) for one in found)
+        own = self._transfer.user_identity(resource.properties["keyVaultReferenceIdentity"])
+        self._app_principal = own.principal_id
         self._site_id = resource.id
         self._on_the_loop(self._start_app_service())
         on_flex = resource.properties.get("functionAppConfig")
