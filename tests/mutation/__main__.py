@@ -1,11 +1,12 @@
 """``python -m tests.mutation [MODULE…]``: runs the concerned tests on every mutant; exit 1 if one survives.
 
-Most are judged in a fork of a session that has gathered the tests (:mod:`~tests.mutation.session`). What none
-of those notices is judged by all the tests, in a process forked from this one, which has imported the
-libraries but nothing that is judged; the changed module is given to it by an import hook, so that no file is
-written. Modules and tests are looked for below the working folder. Survivors are the changes that no test
-noticed; those of :data:`~tests.mutation.equivalent.EQUIVALENT` are expected, and an entry there that matches
-no survivor is told as well: what it excuses is noticed now, or was rewritten.
+Most are judged in a fork of a session that has gathered the tests of all modules of a folder
+(:mod:`~tests.mutation.session`). What none of those notices is judged by all the tests of its module, in a
+process forked from this one, which has imported the libraries but nothing that is judged; the changed module
+is given to it by an import hook, so that no file is written. Modules and tests are looked for below the
+working folder. Survivors are the changes that no test noticed; those of
+:data:`~tests.mutation.equivalent.EQUIVALENT` are expected, and an entry there that matches no survivor is
+told as well: what it excuses is noticed now, or was rewritten.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ import pytest
 
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import Mutant, mutants
-from tests.mutation.session import CONTEXT, OPTIONS, TIMES_UNCHANGED, judge_in_place, quiet
+from tests.mutation.session import CONTEXT, OPTIONS, TIMES_UNCHANGED, Found, judge_in_place, quiet
 
 ROOT = Path.cwd()
 DEFAULT = (
     *("airgap/verify.py", "airgap/repositories.py", "airgap/envelope.py"),
     *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
     *("airgap/release.py", "airgap/checks.py", "airgap/malware_scan.py"),
-    "airgap/override.py",
+    *("airgap/override.py", "airgap/journal.py"),
 )
-"""What decides, in the order of how long it takes: together three to four minutes on two cores."""
+"""What decides."""
 
 BY_HAND = tuple(
     f"function_app/{name}.py"
@@ -48,8 +49,7 @@ BY_HAND = tuple(
         *("target/importing", "target/looking_up", "target/proving", "target/closing", "target/putting_away"),
         *("source/planning", "source/exporting", "source/referrers", "http/caller", "storage/door"),
         *("storage/policies", "target/overriding"),
-        "target/releasing",
-        "target/checking",
+        *("target/releasing", "target/checking", "target/holding", "target/staged", "source/sealing"),
     )
 )
 """What carries the decisions out, held to the same; half a minute to three minutes each."""
@@ -81,6 +81,9 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         *("tests/function_app/test_import.py", "tests/function_app/test_acceptance.py"),
         *("tests/function_app/test_custody.py", "tests/function_app/test_undeclared.py"),
         *("tests/function_app/test_intake.py", "tests/function_app/test_reconciling.py"),
+        *("tests/function_app/test_holding.py", "tests/function_app/test_held_uploads.py"),
+        *("tests/function_app/test_interplay.py", "tests/function_app/test_deliveries.py"),
+        *("tests/function_app/test_overriding.py", "tests/function_app/test_policies.py"),
     ),
     "airgap/envelope.py": ("tests/airgap/test_verify.py",),
     # An override lifts rules that these have.
@@ -161,25 +164,42 @@ def survivors(
     yield from sorted(found, key=candidates.index)
 
 
-def check(module: str, *, processes: int) -> Score:
-    """Judge all mutants of one module, and say what is wrong with its tests."""
-    path = ROOT / module
-    candidates, started = list(mutants(path.read_text(encoding="utf-8"), str(path))), cpu_s()
+def check(modules: Sequence[str], *, processes: int) -> list[Score]:
+    """Judge all mutants of modules that are tested together, and say what is wrong with their tests."""
+    started = cpu_s()
+    candidates = [
+        (path, mutant)
+        for path in (ROOT / module for module in modules)
+        for mutant in mutants(path.read_text(encoding="utf-8"), str(path))
+    ]
+    tests = tuple(dict.fromkeys(test for module in modules for test in tests_of(module)))
     try:
-        found = judge_in_place(path, candidates, tests_of(module), processes=processes)
+        found = judge_in_place(candidates, tests, processes=processes)
     except ValueError as error:
-        print(f"{module}: {error}")
-        return Score(wrong=1)
-    left = [mutant for number, mutant in enumerate(candidates) if number not in found.noticed]
+        print(f"{', '.join(modules)}: {error}")
+        return [Score(wrong=1)]
     limit_s = TIMES_UNCHANGED * processes * found.unchanged_s
-    survived = list(survivors(module, left, processes=processes, limit_s=limit_s))
+    scores = [
+        _conclude(module, candidates, found, processes=processes, limit_s=limit_s) for module in modules
+    ]
+    print(f"  {cpu_s() - started:.0f} s of a processor", flush=True)
+    return scores
+
+
+def _conclude(
+    module: str, candidates: Sequence[tuple[Path, Mutant]], found: Found, *, processes: int, limit_s: float
+) -> Score:
+    """Judge by all its tests what none has noticed in place, and is not listed; tell what is left."""
     excused = EQUIVALENT.get(module, {})
+    own = {number: mutant for number, (path, mutant) in enumerate(candidates) if path == ROOT / module}
+    expected = [own[one] for one in own.keys() & found.unnoticed if own[one].change in excused]
+    left = [own[one] for one in sorted(own.keys() - found.noticed) if own[one] not in expected]
+    survived = [*expected, *survivors(module, left, processes=processes, limit_s=limit_s)]
     unexcused = [mutant for mutant in survived if mutant.change not in excused]
     stale = sorted(excused.keys() - {mutant.change for mutant in survived})
     print(
-        f"{module}: {len(candidates)} mutants, {len(survived)} survived, {len(survived) - len(unexcused)} of "
-        f"them equivalent; {len(left)} judged by all the tests; {cpu_s() - started:.0f} s of a processor",
-        flush=True,
+        f"{module}: {len(own)} mutants, {len(survived)} survived, {len(survived) - len(unexcused)} of "
+        f"them equivalent; {len(left)} judged by all the tests"
     )
     for mutant in unexcused:
         print(f"  SURVIVED line {mutant.line} of {mutant.where or 'the module'}:")
@@ -187,7 +207,7 @@ def check(module: str, *, processes: int) -> Score:
     for change in stale:
         print(f"  listed as equivalent, but noticed or gone: {change}")
     return Score(
-        mutants=len(candidates), equivalent=len(survived) - len(unexcused), wrong=len(unexcused) + len(stale)
+        mutants=len(own), equivalent=len(survived) - len(unexcused), wrong=len(unexcused) + len(stale)
     )
 
 
@@ -205,7 +225,10 @@ def main() -> int:
     arguments = parser.parse_args()
     for library in LIBRARIES:
         importlib.import_module(library)
-    scores = [check(module, processes=arguments.processes) for module in arguments.modules]
+    together: dict[Path, list[str]] = {}
+    for module in arguments.modules:
+        together.setdefault(Path(module).parent, []).append(module)
+    scores = [one for few in together.values() for one in check(few, processes=arguments.processes)]
     judged, equivalent = sum(one.mutants for one in scores), sum(one.equivalent for one in scores)
     wrong = sum(one.wrong for one in scores)
     print(

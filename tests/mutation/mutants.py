@@ -46,8 +46,8 @@ class Mutant:
     source: str
     code: CodeType
     """The changed module, compiled; what is not changed has the lines of the file."""
-    span: range
-    """The lines of the file of which some are reached where the change is."""
+    statement: int
+    """The line at which the innermost statement begins that the change is in."""
 
     @property
     def change(self) -> str:
@@ -65,7 +65,7 @@ class _Place:
     field: str
     index: int | None
     node: ast.AST
-    span: range
+    statement: int
 
     def put(self, node: ast.AST) -> None:
         """Hang another node there."""
@@ -79,7 +79,7 @@ def mutants(source: str, path: str = "<module>") -> Iterator[Mutant]:
     """Every mutant of a module, in the order of its lines."""
     tree = ast.parse(source)
     unchanged = ast.unparse(tree)
-    for place in _places(tree, "", range(1, 2)):
+    for place in _places(tree, "", 1):
         for other in _alternatives(place):
             place.put(other)
             changed = ast.unparse(ast.fix_missing_locations(tree))
@@ -91,39 +91,51 @@ def mutants(source: str, path: str = "<module>") -> Iterator[Mutant]:
                 after=after,
                 source=changed,
                 code=compile(tree, path, "exec", dont_inherit=True),
-                span=place.span,
+                statement=place.statement,
             )
         place.put(place.node)
 
 
-def _places(holder: ast.AST, where: str, around: range) -> Iterator[_Place]:
+def marked(source: str, path: str, mark: str) -> CodeType:
+    """The module, compiled, with a call ``mark(line)`` before each statement in its functions."""
+    tree = ast.parse(source)
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    for node in {inner for function in functions for inner in ast.walk(function)}:
+        for field in ("body", "orelse", "finalbody"):
+            if isinstance(statements := getattr(node, field, None), list):
+                setattr(node, field, [one for each in statements for one in (_call(mark, each), each)])
+    return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+
+def _call(mark: str, statement: ast.stmt) -> ast.stmt:
+    name, line = ast.Name(id=mark, ctx=ast.Load()), ast.Constant(value=statement.lineno)
+    return ast.copy_location(ast.Expr(value=ast.Call(func=name, args=[line], keywords=[])), statement)
+
+
+def _places(holder: ast.AST, where: str, statement: int) -> Iterator[_Place]:
     """Every node below ``holder``, but for messages: what is said, and how, decides nothing."""
     for field, value in ast.iter_fields(holder):
         nodes: Any = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, node in nodes:
             if field in _LEFT_OUT or not isinstance(node, ast.AST) or isinstance(node, ast.JoinedStr):
                 continue
-            span = _span(holder, node, around)
-            line = getattr(node, "lineno", around.start)
+            begun = node.lineno if isinstance(node, ast.stmt) else statement
+            line = getattr(node, "lineno", begun)
             yield _Place(
-                where=where, line=line, holder=holder, field=field, index=index, node=node, span=span
+                where=where,
+                line=line,
+                holder=holder,
+                field=field,
+                index=index,
+                node=node,
+                statement=begun,
             )
             if isinstance(node, ast.Raise) or _is_refusal(node):
                 continue
             inside = where
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 inside = f"{where}.{node.name}".lstrip(".")
-            yield from _places(node, inside, span)
-
-
-def _span(holder: ast.AST, node: ast.AST, around: range) -> range:
-    """The lines of a simple statement, whole, or of what is evaluated at the head of a compound one."""
-    if isinstance(holder, (ast.expr, ast.stmt)) and not hasattr(holder, "body"):
-        return around
-    if not isinstance(node, (ast.expr, ast.stmt)):
-        return around
-    head = getattr(node, "test", node)
-    return range(head.lineno, (head.end_lineno or head.lineno) + 1)
+            yield from _places(node, inside, begun)
 
 
 def _is_refusal(node: ast.AST) -> bool:

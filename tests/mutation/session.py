@@ -1,4 +1,4 @@
-"""One pytest session for all mutants of a module: tests are gathered once, and each mutant is a fork of that.
+"""One pytest session for all mutants of some modules: tests are gathered once, each mutant is a fork of that.
 
 A fork changes the function where it stands, by giving it other code, so that nothing is loaded anew. It runs
 the tests that reach the changed lines, and ends with the first that fails. What is noticed so is noticed.
@@ -10,22 +10,21 @@ import inspect
 import multiprocessing
 import os
 import resource
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
-from typing import Any
+from types import CodeType, FunctionType
+from typing import Any, TypeAlias
 
 import pytest
 
-from tests.mutation.mutants import Mutant
+from tests.mutation.mutants import Mutant, marked
 
 CONTEXT = multiprocessing.get_context("fork")
 OPTIONS = (
@@ -37,9 +36,13 @@ UNCHANGED_LIMIT_S = 900
 TIMES_UNCHANGED = 4
 """So much longer than without a change the tests of a mutant may take: one that makes a loop endless is
 noticed by that."""
+_MARK = "_statement_is_reached"
 _LEAST_CPU_S = 5
 _LONGEST_WAIT_S = 900
 """For a mutant that waits, and takes no time of a processor: a busy machine must not be taken for one."""
+
+
+_Functions: TypeAlias = Mapping[CodeType, list[FunctionType]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +51,22 @@ class Found:
 
     noticed: set[int]
     """Numbers of the mutants that a test noticed."""
+    unnoticed: set[int]
+    """Of those that could be changed in place, and that no test noticed."""
     unchanged_s: float
     """How long the tests take without a change, gathered by a new process."""
 
 
 def judge_in_place(
-    module: Path, candidates: Sequence[Mutant], tests: Sequence[str], *, processes: int
+    candidates: Sequence[tuple[Path, Mutant]], tests: Sequence[str], *, processes: int
 ) -> Found:
-    """Judge what can be changed in place by the tests that reach it.
+    """Judge what can be changed in place, each in its module, by the tests that reach it.
 
     Raises:
         ValueError: the tests fail without any change.
     """
     receiver, sender = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_session, args=(module, candidates, tests, processes, sender))
+    process = CONTEXT.Process(target=_session, args=(candidates, tests, processes, sender))
     process.start()
     sender.close()
     try:
@@ -74,21 +79,22 @@ def judge_in_place(
 
 
 def _session(
-    module: Path, candidates: Sequence[Mutant], tests: Sequence[str], processes: int, sender: Connection
+    candidates: Sequence[tuple[Path, Mutant]], tests: Sequence[str], processes: int, sender: Connection
 ) -> None:
     quiet()
     started, failures = time.monotonic(), _Failures()
 
     def loop(items: list[pytest.Item]) -> None:
-        functions = _functions(module)
+        modules = {module for module, _ in candidates}
+        functions = _functions(modules)
         gc.freeze()
-        reached = _reached(module, items, failures)
+        reached = _reached(modules, items, failures, functions)
         if reached is None:
             return
         unchanged_s = time.monotonic() - started
         forks = _Forks(items=items, reached=reached, failures=failures, functions=functions)
-        original = compile(module.read_bytes(), str(module), "exec", dont_inherit=True)
-        sender.send(Found(forks.judge(original, candidates, processes=processes), unchanged_s))
+        judged, noticed = forks.judge(candidates, processes=processes)
+        sender.send(Found(noticed=noticed, unnoticed=judged - noticed, unchanged_s=unchanged_s))
 
     with tempfile.TemporaryDirectory() as folder:
         tempfile.tempdir = os.environ["TMPDIR"] = folder
@@ -130,14 +136,17 @@ class _InPlaceOfTests:
 class _Reached:
     """What one test reaches without a change, and what it costs."""
 
-    lines: frozenset[int]
+    lines: frozenset[tuple[Path, int]]
+    """At which statements begin."""
     cpu_s: float
 
 
-def _reached(module: Path, items: list[pytest.Item], failures: _Failures) -> list[_Reached] | None:
-    """For each test what it reaches of the module, found out in a fork; ``None`` if one fails."""
+def _reached(
+    modules: AbstractSet[Path], items: list[pytest.Item], failures: _Failures, functions: _Functions
+) -> list[_Reached] | None:
+    """For each test what it reaches of the modules, found out in a fork; ``None`` if one fails."""
     receiver, sender = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=_trace, args=(str(module), items, failures, sender))
+    process = CONTEXT.Process(target=_trace, args=(modules, items, failures, functions, sender))
     process.start()
     sender.close()
     try:
@@ -149,25 +158,29 @@ def _reached(module: Path, items: list[pytest.Item], failures: _Failures) -> lis
         process.join()
 
 
-def _trace(path: str, items: list[pytest.Item], failures: _Failures, sender: Connection) -> None:
+def _trace(
+    modules: AbstractSet[Path],
+    items: list[pytest.Item],
+    failures: _Failures,
+    functions: _Functions,
+    sender: Connection,
+) -> None:
+    lines: set[tuple[Path, int]] = set()
+    for module in modules:
+
+        def mark(line: int, module: Path = module) -> None:
+            lines.add((module, line))
+
+        code = marked(module.read_text(encoding="utf-8"), str(module), _MARK)
+        for before, after in _changed_functions(compile_module(module), code):
+            for function in functions.get(before, ()):
+                function.__globals__[_MARK] = mark
+                function.__code__ = after
     found: list[_Reached] = []
-    lines: set[int] = set()
-
-    def trace_lines(frame: FrameType, event: str, arg: object) -> Any:
-        del event, arg
-        lines.add(frame.f_lineno)
-        return trace_lines
-
-    def trace_calls(frame: FrameType, event: str, arg: object) -> Any:
-        return trace_lines(frame, event, arg) if frame.f_code.co_filename == path else None
-
-    threading.settrace(trace_calls)
     for item, following in _with_next(items):
         lines.clear()
         started = time.process_time()
-        sys.settrace(trace_calls)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        sys.settrace(None)
         if failures.any:
             os._exit(1)
         found.append(_Reached(frozenset(lines), time.process_time() - started))
@@ -192,22 +205,26 @@ class _Forks:
     items: list[pytest.Item]
     reached: list[_Reached]
     failures: _Failures
-    functions: Mapping[CodeType, list[FunctionType]]
-    kills: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    functions: _Functions
+    kills: dict[tuple[Path, str], Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     """Per function, how often which test has noticed something."""
 
-    def judge(self, original: CodeType, candidates: Sequence[Mutant], *, processes: int) -> set[int]:
-        """The numbers of those that were noticed."""
-        running, found = dict[Any, _Running](), set[int]()
-        for number, mutant in enumerate(candidates):
+    def judge(
+        self, candidates: Sequence[tuple[Path, Mutant]], *, processes: int
+    ) -> tuple[set[int], set[int]]:
+        """The numbers of those that could be judged, and of those that were noticed."""
+        originals = {module: compile_module(module) for module, _ in candidates}
+        running, judged, found = dict[Any, _Running](), set[int](), set[int]()
+        for number, (module, mutant) in enumerate(candidates):
             changes = [
                 (function, after)
-                for before, after in _changed_functions(original, mutant.code)
+                for before, after in _changed_functions(originals[module], mutant.code)
                 for function in self.functions.get(before, ())
             ]
-            chosen = self._order(mutant)
+            chosen = self._order(module, mutant)
             if not changes or not chosen:
                 continue
+            judged.add(number)
             if len(running) == processes:
                 found |= self._ended(running, candidates)
             killer = CONTEXT.RawValue("i", -1)
@@ -218,15 +235,16 @@ class _Forks:
             )
         while running:
             found |= self._ended(running, candidates)
-        return found
+        return judged, found
 
-    def _order(self, mutant: Mutant) -> list[int]:
+    def _order(self, module: Path, mutant: Mutant) -> list[int]:
         """The tests that reach the mutant: those first that noticed others there, then the shortest."""
-        kills = self.kills[mutant.where]
-        chosen = [number for number, one in enumerate(self.reached) if not one.lines.isdisjoint(mutant.span)]
+        kills = self.kills[module, mutant.where]
+        place = module, mutant.statement
+        chosen = [number for number, one in enumerate(self.reached) if place in one.lines]
         return sorted(chosen, key=lambda number: (-kills[number], self.reached[number].cpu_s))
 
-    def _ended(self, running: dict[Any, _Running], candidates: Sequence[Mutant]) -> set[int]:
+    def _ended(self, running: dict[Any, _Running], candidates: Sequence[tuple[Path, Mutant]]) -> set[int]:
         """Wait until one has ended or is over its time; those that were noticed."""
         found, before = set[int](), len(running)
         while len(running) == before:
@@ -240,7 +258,8 @@ class _Forks:
                     if one.process.exitcode:
                         found.add(one.number)
                     if one.killer.value >= 0:
-                        self.kills[candidates[one.number].where][one.killer.value] += 1
+                        module, mutant = candidates[one.number]
+                        self.kills[module, mutant.where][one.killer.value] += 1
         return found
 
     def _run(self, changes: list[tuple[FunctionType, CodeType]], chosen: list[int], killer: Any) -> None:
@@ -263,11 +282,16 @@ class _Forks:
         os._exit(int(self.failures.any))
 
 
-def _functions(module: Path) -> dict[CodeType, list[FunctionType]]:
-    """Every function of a module that there is, however it is wrapped, by its code."""
-    found: dict[CodeType, list[FunctionType]] = defaultdict(list)
+def compile_module(module: Path) -> CodeType:
+    """The module as it is loaded."""
+    return compile(module.read_bytes(), str(module), "exec", dont_inherit=True)
+
+
+def _functions(modules: AbstractSet[Path]) -> _Functions:
+    """Every function of the modules that there is, however it is wrapped, by its code."""
+    names, found = {str(module) for module in modules}, defaultdict[CodeType, list[FunctionType]](list)
     for one in gc.get_objects():
-        if type(one) is FunctionType and one.__code__.co_filename == str(module):
+        if type(one) is FunctionType and one.__code__.co_filename in names:
             found[one.__code__].append(one)
     return found
 
