@@ -31,6 +31,7 @@ class State(StrEnum):
     # of transfers
     REQUESTED = "requested"
     PLANNED = "planned"
+    PREVIEWED = "previewed"
     EXPORTING = "exporting"
     HASHING = "hashing"
     AWAITING_SIGNATURES = "awaiting-signatures"
@@ -76,7 +77,9 @@ _TOLD = {State.DELIVERED, State.REFUSED, State.DAMAGED}
 
 TRANSFERS: Table = {
     State.REQUESTED: frozenset({State.PLANNED} | _STOPPED),
-    State.PLANNED: frozenset({State.EXPORTING} | _STOPPED),
+    # Previewed: a dry run, which ends with its plan.
+    State.PLANNED: frozenset({State.EXPORTING, State.PREVIEWED} | _STOPPED),
+    State.PREVIEWED: _NOTHING,
     State.EXPORTING: frozenset({State.HASHING} | _STOPPED),
     State.HASHING: frozenset({State.AWAITING_SIGNATURES, State.SEALING} | _STOPPED),
     State.AWAITING_SIGNATURES: frozenset({State.SEALING} | _STOPPED),

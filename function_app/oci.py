@@ -104,6 +104,37 @@ def _descriptor(manifest: Mapping[str, Any], member: str, about: str) -> str | N
     raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: {member} is no descriptor")
 
 
+def content_sizes(manifest: Mapping[str, Any], about: str) -> dict[str, int]:
+    """The sizes in bytes, by digest, of the configuration, layers and blobs that a manifest refers to.
+
+    Raises:
+        ServiceError: ``SERVICE_UNEXPECTED`` if they are malformed.
+    """
+    listed = [*_entries(manifest, "layers", about), *_entries(manifest, "blobs", about)]
+    config = manifest.get("config")
+    if isinstance(config, Mapping) and DIGEST.fullmatch(str(config.get("digest"))):
+        listed.append(config)
+    return {one["digest"]: size for one in listed if type(size := one.get("size")) is int and size >= 0}
+
+
+def platforms(index: Mapping[str, Any], about: str) -> tuple[str, ...]:
+    """What the manifests of an index are for, as ``os/architecture[/variant]``; none if it is no index.
+
+    OCI image-spec 1.1, Image Index: ``platform``. What says ``unknown``, such as an attestation, is left out.
+    """
+    found = []
+    for one in _entries(index, "manifests", about):
+        match one.get("platform"):
+            case {"os": str(os), "architecture": str(architecture), **rest} if "unknown" not in (
+                os,
+                architecture,
+            ):
+                variant = rest.get("variant")
+                names = [os, architecture, *([variant] if isinstance(variant, str) and variant else [])]
+                found.append("/".join(names)[:100])
+    return tuple(dict.fromkeys(text for text in found if text.isprintable()))
+
+
 def _entries(manifest: Mapping[str, Any], member: str, about: str) -> list[Mapping[str, Any]]:
     entries = manifest.get(member) or []
     if not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:

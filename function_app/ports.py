@@ -162,8 +162,25 @@ class RegistryReader(Protocol):
     def has_blob(self, repository: str, digest: str) -> bool:
         """Whether the repository has a blob, such as a layer, of that digest; its bytes are not fetched."""
 
+    def config(self, repository: str, digest: str) -> Mapping[str, Any]:
+        """The configuration of an image, at most 4 MiB, its bytes checked against the digest.
+
+        Raises:
+            ServiceError: as of :meth:`manifest`.
+        """
+
     def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
-        """What refers to ``digest`` by its ``subject``; ``None`` if the registry has no referrers API."""
+        """What refers to ``digest`` by its ``subject``, page by page; ``None`` if there is no referrers API.
+
+        Raises:
+            ServiceError: ``SERVICE_UNEXPECTED`` for more than 10,000.
+        """
+
+    def catalog(self) -> Iterator[str]:
+        """The names of all repositories, page by page; also of such as are empty by now."""
+
+    def list_tags(self, repository: str) -> Iterator[tuple[str, TagState]]:
+        """Every tag of a repository and its state, page by page; none if there is no such repository."""
 
 
 class StagingRegistry(RegistryReader, Protocol):

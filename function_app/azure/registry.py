@@ -8,11 +8,12 @@ registry also AcrDelete.
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from azure.core import PipelineClient
 from azure.core.credentials import TokenCredential
@@ -42,9 +43,17 @@ _PAGE = 100
 _MAX_PAGES = 10_000
 _HTTP_OK = 200
 _HTTP_ACCEPTED = 202
-_HTTP_ELSEWHERE = 307
 _HTTP_UNAUTHORIZED = 401
 _HTTP_NOT_FOUND = 404
+_REDIRECTS = {302, 303, 307}
+"""A registry gives out blobs from a storage of its own: what is to be had elsewhere is there.
+
+The operation ContainerRegistryBlob_CheckBlobExists in https://github.com/Azure/azure-rest-api-specs,
+containerregistry.json of the data plane.
+"""
+
+_MAX_REFERRERS = 10_000
+_NEXT = re.compile(r'<([^<>]{1,2048})>\s*;\s*rel="?next"?')
 
 
 class AzureRegistry:
@@ -117,29 +126,70 @@ class AzureRegistry:
             response.close()
         return True
 
+    def config(self, repository: str, digest: str) -> Mapping[str, Any]:
+        """See the port."""
+        about = f"configuration {repository}@{digest}"
+        with service_errors(about):
+            response = self._get(repository, f"/v2/{repository}/blobs/{digest}", accept="*/*")
+            if response is not None and response.status_code in _REDIRECTS:
+                response = self._fetch_elsewhere(response)
+            content = b"" if response is None else _read(response)
+        if response is None:
+            raise ServiceError(Code.NOT_FOUND, about)
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: the registry sent other bytes")
+        return _json_object(content, about)
+
     def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
         """See the port."""
         about = f"referrers of {repository}@{digest}"
-        with service_errors(about):
-            response = self._get(repository, f"/v2/{repository}/referrers/{digest}", accept=_INDEX)
-            if response is None:
+        found: list[Descriptor] = []
+        query = ""
+        while True:
+            with service_errors(about):
+                path = f"/v2/{repository}/referrers/{digest}"
+                response = self._get(repository, path, accept=_INDEX, query=query)
+                if response is None:
+                    return None
+                content = _read(response)
+            if response.headers.get("Content-Type", "").partition(";")[0].strip() != _INDEX:
                 return None
-            content = _read(response)
-        if response.headers.get("Content-Type", "").partition(";")[0].strip() != _INDEX:
-            return None
-        if 'rel="next"' in response.headers.get("Link", ""):
-            raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: more than fit on one page")
-        return list_manifests(_json_object(content, about), about)
+            listed = list_manifests(_json_object(content, about), about)
+            found += listed
+            following = _next_query(response)
+            if not following:
+                return found
+            if not listed or following == query or len(found) > _MAX_REFERRERS:
+                raise ServiceError(Code.SERVICE_UNEXPECTED, f"{about}: there is no end to them")
+            query = following
+
+    def catalog(self) -> Iterator[str]:
+        """See the port."""
+        for page in self._pages("/v2/_catalog", "registry:catalog:*", "repositories"):
+            for name in page:
+                if not isinstance(name, str):
+                    raise ServiceError(Code.SERVICE_UNEXPECTED, "repositories: a name is none")
+                yield name
+
+    def list_tags(self, repository: str) -> Iterator[tuple[str, TagState]]:
+        """See the port."""
+        path, scope = f"/acr/v1/{repository}/_tags", f"repository:{repository}:metadata_read"
+        for page in self._pages(path, scope, "tags"):
+            for one in page:
+                match one:
+                    case {"name": str(name), "digest": str(digest), "lastUpdateTime": str(written_at)} if (
+                        name and DIGEST.fullmatch(digest) and written_at
+                    ):
+                        yield name, TagState(digest=digest, written_at=written_at)
+                    case _:
+                        about = f"tags of {repository}: no name, digest and time given"
+                        raise ServiceError(Code.SERVICE_UNEXPECTED, about)
 
     def repositories(self) -> Iterator[str]:
         """See the port."""
-        for page in self._pages("/v2/_catalog", "registry:catalog:*", "repositories"):
-            names = [name for name in page if isinstance(name, str)]
-            if len(names) < len(page):
-                raise ServiceError(Code.SERVICE_UNEXPECTED, "repositories: a name is none")
-            for name in names:  # one whose manifests are all deleted may be listed for a while
-                if next(self.digests(name), None) is not None:
-                    yield name
+        for name in self.catalog():  # one whose manifests are all deleted may be listed for a while
+            if next(self.digests(name), None) is not None:
+                yield name
 
     def digests(self, repository: str) -> Iterator[str]:
         """See the port."""
@@ -163,7 +213,7 @@ class AzureRegistry:
     def _pages(self, path: str, scope: str, member: str) -> Iterator[list[Any]]:
         """The pages of a list, each after the last entry of the one before; none for 404.
 
-        Both of ACR's lists go on after the entry ``last``, which is a name or a digest.
+        ACR's lists go on after the entry ``last``, which is a name, or the digest of what has none.
         """
         last = ""
         for _ in range(_MAX_PAGES):
@@ -179,12 +229,30 @@ class AzureRegistry:
             yield page
             if 'rel="next"' not in response.headers.get("Link", "") or not page:
                 return
-            last = page[-1] if isinstance(page[-1], str) else str(page[-1].get("digest"))
+            last = _mark_of(page[-1])
         raise ServiceError(Code.SERVICE_UNEXPECTED, f"{path}: more than {_MAX_PAGES} pages")
 
-    def _get(self, repository: str, path: str, *, accept: str, method: str = "GET") -> HttpResponse | None:
+    def _fetch_elsewhere(self, response: HttpResponse) -> HttpResponse | None:
+        """What the registry says lies in its storage: asked for once, over HTTPS, without our token.
+
+        https://learn.microsoft.com/azure/container-registry/container-registry-firewall-access-rules
+        """
+        response.close()
+        where = urljoin(self._client.format_url("/"), response.headers.get("Location", ""))
+        if not where.startswith("https://"):
+            raise ServiceError(Code.SERVICE_UNEXPECTED, "the registry sends elsewhere, and not to https")
+        found = self._client.send_request(HttpRequest("GET", where), stream=True)
+        if found.status_code != _HTTP_OK:
+            found.close()
+            raise HttpResponseError(message=f"HTTP {found.status_code}", response=found)
+        return found
+
+    def _get(
+        self, repository: str, path: str, *, accept: str, method: str = "GET", query: str = ""
+    ) -> HttpResponse | None:
         """The answer, its body unread, or ``None`` for 404."""
-        return self._send(path, f"repository:{repository}:pull,metadata_read", accept=accept, method=method)
+        scope = f"repository:{repository}:pull,metadata_read"
+        return self._send(path, scope, accept=accept, method=method, query=query)
 
     def _send(
         self, path: str, scope: str, *, accept: str, method: str = "GET", query: str = ""
@@ -204,10 +272,7 @@ class AzureRegistry:
         if response.status_code == _HTTP_NOT_FOUND:
             response.close()
             return None
-        # A blob that is to be had elsewhere is there: the operation ContainerRegistryBlob_CheckBlobExists in
-        # https://github.com/Azure/azure-rest-api-specs, containerregistry.json of the data plane.
-        is_elsewhere = method == "HEAD" and response.status_code == _HTTP_ELSEWHERE
-        if response.status_code not in {_HTTP_OK, _HTTP_ACCEPTED} and not is_elsewhere:
+        if response.status_code not in {_HTTP_OK, _HTTP_ACCEPTED, *_REDIRECTS}:
             response.close()
             raise HttpResponseError(message=f"HTTP {response.status_code}", response=response)
         return response
@@ -251,6 +316,23 @@ def _read(response: HttpResponse) -> bytes:
             response.close()
             raise ServiceError(Code.SERVICE_UNEXPECTED, "the registry's answer is larger than 4 MiB")
     return bytes(content)
+
+
+def _next_query(response: HttpResponse) -> str:
+    """The query of the page after, of which the registry tells the address; empty after the last.
+
+    OCI distribution-spec 1.1 §Listing Referrers; RFC 8288.
+    """
+    match = _NEXT.search(response.headers.get("Link", ""))
+    return urlsplit(match[1]).query if match else ""
+
+
+def _mark_of(entry: Any) -> str:
+    """The text by which a list goes on after this entry."""
+    match entry:
+        case str(name) | {"name": str(name)} | {"digest": str(name)}:
+            return name
+    raise ServiceError(Code.SERVICE_UNEXPECTED, "an entry of a list has neither name nor digest")
 
 
 def _json_object(content: bytes, about: str) -> dict[str, Any]:

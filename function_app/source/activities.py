@@ -6,9 +6,12 @@ from function_app.durable.stopping import STOP_WORK, stop_work
 from function_app.journal.recording import RECORD_STATE, record_state
 from function_app.pipeline_runs import READ_PIPELINE_RUN, read_pipeline_run
 from function_app.ports import SourceSide
-from function_app.source import exporting, hashing, planning, sealing, wire
+from function_app.source import exporting, hashing, planning, sealing, selecting, wire
 
 STEPS: Table[SourceSide] = {
+    wire.LIST_REPOSITORIES: selecting.list_repositories,
+    wire.SELECT_TAGS: selecting.select_tags,
+    wire.GATHER_REFERENCES: selecting.gather_references,
     wire.RESOLVE_ARTIFACTS: planning.resolve_artifacts,
     wire.PLAN_TRANSFER: planning.plan_transfer,
     wire.START_EXPORT_RUN: exporting.start_export_run,

@@ -14,8 +14,9 @@ from function_app.durable.stopping import require_going
 from function_app.oci import TagState
 from function_app.pipeline_runs import Started, started
 from function_app.ports import SourceSide
-from function_app.source.planning import BATCHES, PLAN, Scan, split_reference
+from function_app.source.planning import BATCHES, PLAN
 from function_app.source.referrers import Selection
+from function_app.source.scanning import Scan, split_reference
 from function_app.source.wire import Batch, BlobAttempt, Confirmed, ExportedBlob, Plan
 from function_app.storage.paths import TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder

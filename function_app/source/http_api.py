@@ -31,6 +31,7 @@ from function_app.journal.store import JournalStore
 from function_app.source.pickup_tickets import give_pickup_ticket
 from function_app.source.planning import REQUEST
 from function_app.source.starting import start_transfer
+from function_app.source.transfer_plan import CURSOR, describe_plan, read_page
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
 from function_app.source.transfer_status import (
     describe,
@@ -66,7 +67,13 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
     caller = _caller(req.headers)
-    facts = {**request.to_json(), "artifacts": len(request.artifacts), "requestSha256": request.sha256}
+    facts = {
+        **request.to_json(),
+        "artifacts": len(request.artifacts),
+        "select": len(request.select),
+        "exclude": len(request.exclude),
+        "requestSha256": request.sha256,
+    }
     if caller.identity is not None:
         facts["orderedBy"] = caller.identity
     journal = await asyncio.to_thread(
@@ -83,19 +90,22 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             remedy="Send this request with a key of its own; `instance` is the transfer that has this one.",
             instance=path_of(transfer_id),
         )
-    body = describe(journal, request.artifacts)
+    document = RequestDocument(
+        artifacts=request.artifacts,
+        channel=request.channel,
+        audience=request.audience,
+        expires_in_seconds=request.expires_in_s,
+        referrers=request.referrers,
+        select=tuple(selector.to_json() for selector in request.select),
+        exclude=request.exclude,
+        dry_run=request.is_dry_run,
+    )
+    body = describe(journal, document)
     if not journal.is_active:
         return respond(HTTPStatus.OK, body, {"Location": path_of(transfer_id)})
     # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
     if await find_instance(client, transfer_id) is None:
         side = source_side()
-        document = RequestDocument(
-            artifacts=request.artifacts,
-            channel=request.channel,
-            audience=request.audience,
-            expires_in_seconds=request.expires_in_s,
-            referrers=request.referrers,
-        )
         await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
         await start_transfer(client, side, transfer_id, request.sha256)
     headers = {"Location": path_of(transfer_id), "Retry-After": _POLL_S}
@@ -117,6 +127,27 @@ async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse
     progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else None
     body = await _description(journal) | ({} if progress is None else {"progress": progress})
     return respond(HTTPStatus.OK, body, {"Retry-After": _POLL_S} if journal.is_active else {})
+
+
+@bp.route(route="transfers/{transferId}/plan", methods=["GET"])
+async def get_plan(req: func.HttpRequest) -> func.HttpResponse:
+    """What a transfer consists of, or would, after a dry run: ten blobs to a page."""
+    return await answered(_get_plan(req.route_params.get("transferId", ""), req.params))
+
+
+async def _get_plan(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse:
+    faults = Faults().add_unknown_parameters(params, (CURSOR,))
+    page = read_page(params.get(CURSOR))
+    if page is None:
+        faults.add("query", (CURSOR,), params[CURSOR], "what `next` of the page before leads to")
+    faults.refuse_any()
+    journal = await _find(transfer_id)
+    if journal is None:
+        return _unknown(transfer_id)
+    body = await asyncio.to_thread(describe_plan, WorkFolder(source_side().blobs, transfer_id), page or 0)
+    if body is not None and journal.newest(State.PLANNED) is not None:
+        return respond(HTTPStatus.OK, body)
+    return _without_plan(journal)
 
 
 @bp.route(route="transfers", methods=["GET"])
@@ -230,6 +261,12 @@ async def refuse_transfers_method(req: func.HttpRequest) -> func.HttpResponse:
     return refused_method(req.method, "GET", "POST")
 
 
+@bp.route(route="transfers/{transferId}/plan", methods=[*METHODS_OF_NONE, "DELETE", "POST"])
+async def refuse_plan_method(req: func.HttpRequest) -> func.HttpResponse:
+    """Say which methods there are: 405."""
+    return refused_method(req.method, "GET")
+
+
 @bp.route(route="transfers/{transferId}", methods=[*METHODS_OF_NONE, "POST"])
 async def refuse_transfer_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
@@ -246,7 +283,7 @@ async def _description(journal: Journal) -> dict[str, Any]:
     """What is told of a transfer, with the references that were ordered."""
     work = WorkFolder(source_side().blobs, journal.about)
     request = await asyncio.to_thread(work.find, REQUEST, RequestDocument)
-    return describe(journal, None if request is None else request.artifacts)
+    return describe(journal, request)
 
 
 def _caller(headers: Mapping[str, str]) -> Caller:
@@ -272,6 +309,18 @@ def _unknown(transfer_id: str) -> func.HttpResponse:
         Code.NOT_FOUND,
         f"there is no transfer {transfer_id[:40]!r}",
         remedy="Check the transfer's id: GET /api/transfers lists all.",
+    )
+
+
+def _without_plan(journal: Journal) -> func.HttpResponse:
+    if journal.newest(State.PLANNED) is not None:
+        detail, remedy = "the plan has no such page, or is not kept any more", "Begin again without cursor."
+    elif journal.is_active:
+        detail, remedy = "the transfer is not planned yet", "Ask again in a while."
+    else:
+        detail, remedy = "the transfer ended before it was planned", "Its `error` says why."
+    return problem(
+        HTTPStatus.NOT_FOUND, Code.NOT_FOUND, detail, remedy=remedy, instance=path_of(journal.about)
     )
 
 

@@ -24,7 +24,11 @@ def export_transfer(context: Any) -> Flow[Outcome]:
     """One transfer, from its order to the sealed bundle; where it stands is in its journal."""
     order = read(context.get_input(), wire.TransferOrder)
     try:
-        sealed = yield from _export(context, order)
+        planned = yield from _plan(context, order)
+        if order.is_dry_run:
+            yield from recorded(context, Kind.TRANSFERS, order.transfer_id, State.PREVIEWED)
+            return {"outcome": State.PREVIEWED.value}
+        sealed = yield from _export(context, order, planned)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
         end = end_of(error)
         state = State.REFUSED if isinstance(end, Refused) else State.FAILED
@@ -34,24 +38,52 @@ def export_transfer(context: Any) -> Flow[Outcome]:
     return dump(sealed)
 
 
-def _export(context: Any, order: wire.TransferOrder) -> Flow[wire.Sealed]:
-    """Raises for anything but a sealed bundle."""
+def _plan(context: Any, order: wire.TransferOrder) -> Flow[wire.Planned]:
+    """Raises for anything but a plan."""
     owner, now = order.transfer_id, format_time(replay_clock(context))
-    groups = -(-order.artifacts // REFERENCES_PER_GROUP)
+    references, request = order.artifacts, order.request
+    if order.selects:
+        gathered = yield from _select(context, order)
+        references, request = gathered.references, gathered.document_sha256
     resolved = yield from for_each(
         context,
         wire.RESOLVE_ARTIFACTS,
         owner=owner,
-        count=groups,
+        count=-(-references // REFERENCES_PER_GROUP),
         at_once=order.runs_at_once,
-        pinned=order.request,
+        pinned=request,
     )
-    planning = wire.Planning(transfer_id=owner, request=order.request, resolved=resolved, at=now)
+    planning = wire.Planning(
+        transfer_id=owner, request=request, resolved=resolved, at=now, is_dry_run=order.is_dry_run
+    )
     plan = yield from step(context, wire.PLAN_TRANSFER, planning)
     facts: dict[str, Any] = {"blobs": plan.blobs, "artifacts": plan.artifacts}
     if plan.referrers:
         facts["referrers"] = list(plan.referrers)
     yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)
+    return plan
+
+
+def _select(context: Any, order: wire.TransferOrder) -> Flow[wire.Gathered]:
+    """Look through the registry for what the order selects."""
+    owner = order.transfer_id
+    selecting = wire.Selecting(transfer_id=owner, request=order.request)
+    listed = yield from step(context, wire.LIST_REPOSITORIES, selecting)
+    selected = yield from for_each(
+        context,
+        wire.SELECT_TAGS,
+        owner=owner,
+        count=listed.groups,
+        at_once=order.runs_at_once,
+        pinned=listed.document_sha256,
+    )
+    gathering = wire.Gathering(transfer_id=owner, request=order.request, selected=selected)
+    return (yield from step(context, wire.GATHER_REFERENCES, gathering))
+
+
+def _export(context: Any, order: wire.TransferOrder, plan: wire.Planned) -> Flow[wire.Sealed]:
+    """Raises for anything but a sealed bundle."""
+    owner = order.transfer_id
     yield from recorded(context, Kind.TRANSFERS, owner, State.EXPORTING)
     exported = yield from for_each(
         context,

@@ -38,6 +38,8 @@ async def start_transfer(client: Any, side: SourceSide, transfer_id: str, reques
         artifacts=len(request.artifacts),
         runs_at_once=side.settings.pipeline_runs_at_once,
         hashes_at_once=side.settings.hashes_at_once,
+        selects=bool(request.select),
+        is_dry_run=request.dry_run,
     )
     try:
         await client.start_new(EXPORT_TRANSFER, transfer_id, dump(order))

@@ -16,6 +16,7 @@ from airgap.preflight import Finding, Terms
 from airgap.strict_json import dump_canonical, load_strict
 from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path, describe_value
 from function_app.source.referrers import ALL, MAX_KINDS, NONE
+from function_app.source.selection import Selector, read_exclusions, read_selectors
 
 MAX_BODY_BYTES = 1024 * 1024
 DEFAULT_EXPIRY_S = 30 * 24 * 3600
@@ -24,7 +25,10 @@ MAX_EXPIRY_S = 20 * 366 * 24 * 3600
 KEY_HEADER = "Idempotency-Key"
 
 _KEY = re.compile(r"[ -~]{1,128}")
-_MEMBERS = ("artifacts", "channel", "audience", "expiresInSeconds", "referrers")
+_MEMBERS = (
+    *("artifacts", "select", "exclude", "channel", "audience"),
+    *("expiresInSeconds", "referrers", "dryRun"),
+)
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 """A media type (RFC 6838 §4.2), as ``artifactType`` is one."""
 
@@ -43,13 +47,20 @@ _KIND_IN_WORDS = "a kind of referrer by its artifactType, such as application/vn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRequest:
-    """What shall be transferred, to whom, how long the bundle is good for, and which referrers go along."""
+    """What shall be transferred, to whom, how long the bundle is good for, and which referrers go along.
+
+    Artifacts are named, or selected, or both; what ``exclude`` covers is not selected.
+    """
 
     artifacts: tuple[str, ...]
     channel: str
     audience: tuple[str, ...]
     expires_in_s: int
     referrers: str | tuple[str, ...] = ALL
+    select: tuple[Selector, ...] = ()
+    exclude: tuple[str, ...] = ()
+    is_dry_run: bool = False
+    """Whether nothing is exported: the transfer ends with its plan."""
 
     @classmethod
     def from_bytes(cls, body: bytes, faults: Faults | None = None) -> "TransferRequest":
@@ -66,11 +77,14 @@ class TransferRequest:
         faults = faults or Faults()
         raw = _read_object(body, faults)
         request = cls(
-            artifacts=_read_artifacts(raw.get("artifacts", MISSING), faults),
+            artifacts=_read_artifacts(raw, faults),
             channel=_read_channel(raw.get("channel", MISSING), faults),
             audience=_read_audience(raw.get("audience", MISSING), faults),
             expires_in_s=_read_expiry(raw.get("expiresInSeconds", DEFAULT_EXPIRY_S), faults),
             referrers=_read_referrers(raw.get("referrers", ALL), faults),
+            select=read_selectors(raw.get("select", MISSING), faults),
+            exclude=_read_exclude(raw, faults),
+            is_dry_run=_read_dry_run(raw.get("dryRun", False), faults),
         )
         for name, value in raw.items():
             if name not in _MEMBERS:
@@ -86,6 +100,9 @@ class TransferRequest:
             "audience": list(self.audience),
             "expiresInSeconds": self.expires_in_s,
             "referrers": self.referrers if isinstance(self.referrers, str) else list(self.referrers),
+            "select": [selector.to_json() for selector in self.select],
+            "exclude": list(self.exclude),
+            "dryRun": self.is_dry_run,
         }
 
     @property
@@ -169,8 +186,12 @@ def _name_no_json(body: bytes) -> str | None:
     return None
 
 
-def _read_artifacts(raw: Any, faults: Faults) -> tuple[str, ...]:
+def _read_artifacts(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:
+    """The references that are named; none have to be where some are selected."""
     path: Path = ("artifacts",)
+    raw = body.get("artifacts", MISSING)
+    if raw is MISSING and "select" in body:
+        return ()
     if type(raw) is not list or not 1 <= len(raw) <= MAX_ARTIFACTS:
         faults.add("body", path, raw, f"an array of 1 to {MAX_ARTIFACTS} references")
         return ()
@@ -224,6 +245,22 @@ def _read_referrers(raw: Any, faults: Faults) -> str | tuple[str, ...]:
         elif one in raw[:index]:
             faults.add("body", (*path, index), one, "each kind once")
     return tuple(raw)
+
+
+def _read_exclude(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:
+    if "exclude" in body and "select" not in body:
+        faults.add(
+            "body", ("exclude",), body["exclude"], "nothing, where there is no select to leave it out of"
+        )
+        return ()
+    return read_exclusions(body.get("exclude", MISSING), faults)
+
+
+def _read_dry_run(raw: Any, faults: Faults) -> bool:
+    if type(raw) is not bool:
+        faults.add("body", ("dryRun",), raw, "true or false")
+        return False
+    return raw
 
 
 def _read_expiry(raw: Any, faults: Faults) -> int:

@@ -1,6 +1,6 @@
 """What the journal of a transfer says to those who ordered it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from airgap.errors import code_named
@@ -9,18 +9,27 @@ from airgap.journal import Journal, JournalEntry
 from airgap.states import TRANSITIONS, State
 from function_app.journal.store import row_of
 from function_app.ports import JournalRow
+from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
-_TERMS = ("channel", "audience", "expiresInSeconds", "referrers")
+_TERMS = ("channel", "audience", "expiresInSeconds", "referrers", "dryRun")
+_TOO_LATE: Mapping[State | None, str] = {
+    State.CANCELLED: "Nothing to do: it was cancelled before.",
+    State.PREVIEWED: "Nothing to cancel: it was a dry run, which exports nothing.",
+    State.SEALING: "It is too late: its bundle is on its way out. Once it is sealed, let nobody carry it.",
+    State.DELIVERED: "It cannot be called back: the target has imported it.",
+}
+"""What to do about a transfer that cannot be cancelled any more, where the state alone tells."""
+
 _WITH_CODE = frozenset({State.REFUSED, State.FAILED})
 
 
-def describe(journal: Journal, artifacts: Sequence[str] | None) -> dict[str, Any]:
+def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any]:
     """The body of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
 
     Args:
         journal: of the transfer; not empty.
-        artifacts: the references that were ordered; ``None`` if they are not known any more.
+        request: what was ordered; ``None`` if it is not known any more.
     """
     first, last = journal.entries[0], journal.entries[-1]
     body: dict[str, Any] = {
@@ -29,7 +38,9 @@ def describe(journal: Journal, artifacts: Sequence[str] | None) -> dict[str, Any
         "createdAt": format_time(first.at),
         "updatedAt": format_time(last.at),
         "request": {
-            "artifacts": None if artifacts is None else list(artifacts),
+            "artifacts": None if request is None else list(request.artifacts),
+            "select": None if request is None else list(request.select),
+            "exclude": None if request is None else list(request.exclude),
             **{name: first.facts.get(name) for name in _TERMS},
         },
         "counts": _counts(row_of(journal)),
@@ -85,22 +96,27 @@ def path_of(transfer_id: str) -> str:
     return f"/api/transfers/{transfer_id}"
 
 
+def plan_path_of(transfer_id: str) -> str:
+    """Where the plan of a transfer is looked at, once it is planned."""
+    return f"{path_of(transfer_id)}/plan"
+
+
 def _links(journal: Journal) -> dict[str, str]:
     path = path_of(journal.about)
-    is_cancellable = journal.state is not None and State.CANCELLED in TRANSITIONS[journal.kind][journal.state]
-    return {"self": path, "cancel": path} if is_cancellable else {"self": path}
+    links = {"self": path}
+    if journal.state is not None and State.CANCELLED in TRANSITIONS[journal.kind][journal.state]:
+        links["cancel"] = path
+    if journal.newest(State.PLANNED) is not None:
+        links["plan"] = plan_path_of(journal.about)
+    return links
 
 
 def remedy_of_late_cancel(journal: Journal) -> str:
     """What to do about a transfer that cannot be cancelled any more, by what has become of it."""
     sealed = journal.newest(State.SEALED)
+    if journal.state in _TOO_LATE:
+        return _TOO_LATE[journal.state]
     match journal.state:
-        case State.CANCELLED:
-            return "Nothing to do: it was cancelled before."
-        case State.SEALING:
-            return "It is too late: its bundle is on its way out. Once it is sealed, let nobody carry it."
-        case State.DELIVERED:
-            return "It cannot be called back: the target has imported it."
         case State.REFUSED | State.FAILED if sealed is None:
             return "Nothing to cancel: it ended by itself; its `error` says why."
         case State.SEALED | State.DAMAGED | State.REFUSED if sealed is not None:

@@ -10,7 +10,7 @@ from function_app.messages import Item, Message, Result
 from function_app.pipeline_runs import Started
 
 
-class TransferOrder(Message, frozen=True):
+class TransferOrder(Message, frozen=True, omit_defaults=True):
     """The input of ``export_transfer``; what was asked for lies in the document ``request``."""
 
     transfer_id: str
@@ -20,6 +20,26 @@ class TransferOrder(Message, frozen=True):
     """How many references the request names."""
     runs_at_once: int
     hashes_at_once: int
+    selects: bool = False
+    """Whether it also selects some."""
+    is_dry_run: bool = False
+    """Whether it ends with the plan."""
+
+
+class Selecting(Message, frozen=True):
+    """The input of ``list_repositories``; ``request``: SHA-256 of that document."""
+
+    transfer_id: str
+    request: str
+
+
+class Gathering(Message, frozen=True):
+    """The input of ``gather_references``: what its selections have written, as tallies."""
+
+    transfer_id: str
+    request: str
+    """SHA-256 of the document ``request``."""
+    selected: tuple[str, ...]
 
 
 class Dividing(Message, frozen=True):
@@ -29,15 +49,17 @@ class Dividing(Message, frozen=True):
     exported: tuple[str, ...]
 
 
-class Planning(Message, frozen=True):
+class Planning(Message, frozen=True, omit_defaults=True):
     """The input of ``plan_transfer``; ``at``: when, RFC 3339, UTC."""
 
     transfer_id: str
     request: str
-    """SHA-256 of the document ``request``."""
+    """SHA-256 of the document that names the references: ``request``, or ``selected``."""
     resolved: tuple[str, ...]
     """Tallies of the resolutions."""
     at: str
+    is_dry_run: bool = False
+    """Whether what cannot cross is told in the plan, instead of ending the transfer."""
 
 
 class BlobAttempt(Message, frozen=True):
@@ -69,6 +91,26 @@ class Sealing(Message, frozen=True):
     hashed: tuple[str, ...]
     """Tallies of the digests."""
     created_at: str
+
+
+class Listed(Result, frozen=True):
+    """The repositories that are to be looked through lie in ``repositories``, in so many groups."""
+
+    groups: int
+    document_sha256: str
+
+
+class Selected(Result, frozen=True):
+    """A group of repositories was looked through; what is taken lies in ``chosen/<group>``."""
+
+    document_sha256: str
+
+
+class Gathered(Result, frozen=True):
+    """The document ``selected`` is the request with each reference named."""
+
+    references: int
+    document_sha256: str
 
 
 class Resolved(Result, frozen=True):
@@ -127,6 +169,10 @@ class RequestDocument(Message, frozen=True):
     expires_in_seconds: int
     referrers: str | tuple[str, ...]
     """Which kinds of them travel; see :class:`function_app.source.referrers.Selection`."""
+    select: tuple[dict[str, Any], ...] = ()
+    """As :meth:`function_app.source.selection.Selector.to_json` writes them."""
+    exclude: tuple[str, ...] = ()
+    dry_run: bool = False
 
     @property
     def order_sha256(self) -> str:
@@ -137,8 +183,24 @@ class RequestDocument(Message, frozen=True):
             "audience": list(self.audience),
             "expiresInSeconds": self.expires_in_seconds,
             "referrers": self.referrers if isinstance(self.referrers, str) else list(self.referrers),
+            "select": list(self.select),
+            "exclude": list(self.exclude),
+            "dryRun": self.dry_run,
         }
         return hashlib.sha256(dump_canonical(order)).hexdigest()
+
+
+class Repositories(Message, frozen=True):
+    """The repositories that are looked through, and how many of them by one activity."""
+
+    names: tuple[str, ...]
+    at_once: int
+
+
+class Chosen(Message, frozen=True):
+    """The references that the selectors take of a group of repositories, each by its tag."""
+
+    references: tuple[str, ...]
 
 
 class Resolution(Message, frozen=True):
@@ -151,8 +213,12 @@ class Resolution(Message, frozen=True):
     left: dict[str, str]
     """Referrers that are not wanted, with their kinds."""
     missing: tuple[str, ...]
-    obstacles: tuple[str, ...]
-    """Why what was found cannot cross, a sentence each."""
+    obstacles: dict[str, str]
+    """By reference, why what was found cannot cross, in a sentence."""
+    content: dict[str, dict[str, int]]
+    """By reference of each artifact, the digests and sizes in bytes of what its manifests refer to."""
+    platforms: dict[str, tuple[str, ...]]
+    """By reference of each index, what its manifests are for, such as ``linux/arm64/v8``."""
 
 
 class Batch(Message, frozen=True):
@@ -163,6 +229,40 @@ class Batch(Message, frozen=True):
     """When each of its references by tag was written last, before the run."""
     referrers: str | tuple[str, ...]
     """Which kinds of them were ordered."""
+
+
+class PlannedBlob(Message, frozen=True):
+    """What one run will export, as the API shows it."""
+
+    name: str
+    size_bytes: int
+    """An estimate: each layer and configuration once, without the manifests and what the service adds."""
+    parts: int
+    artifacts: tuple[dict[str, Any], ...]
+    """As :meth:`airgap.manifest.Artifact.to_json` writes them, with ``sizeBytes`` and ``platforms``."""
+
+
+class PlanPage(Message, frozen=True):
+    """Some of the blobs, in order; the document ``preview/blobs/<number>``."""
+
+    blobs: tuple[PlannedBlob, ...]
+
+
+class PlanRefusal(Message, frozen=True):
+    """Something of a dry run that would be refused; ``reference`` is ``None`` where it is about all."""
+
+    reference: str | None
+    code: str
+    detail: str
+
+
+class PlanSummary(Message, frozen=True):
+    """What the plan comes to; the document ``preview/summary``."""
+
+    size_bytes: int
+    parts: int
+    duration_s: int
+    refused: tuple[PlanRefusal, ...] = ()
 
 
 class Plan(Message, frozen=True):
@@ -200,6 +300,9 @@ class Division(Message, frozen=True):
     blobs: tuple[DividedBlob, ...]
 
 
+LIST_REPOSITORIES = Activity("list_repositories", Selecting, Listed)
+SELECT_TAGS = Activity("select_tags", Item, Selected)
+GATHER_REFERENCES = Activity("gather_references", Gathering, Gathered)
 RESOLVE_ARTIFACTS = Activity("resolve_artifacts", Item, Resolved)
 PLAN_TRANSFER = Activity("plan_transfer", Planning, Planned)
 START_EXPORT_RUN = Activity("start_export_run", BlobAttempt, Started)

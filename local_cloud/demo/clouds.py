@@ -154,14 +154,18 @@ class Demo:
             references=references,
         )
 
-    def post_transfer(self, references: list[str], audience: str | None = None) -> str:
-        """Order a transfer over HTTP, for this target unless another is named; returns its id."""
+    def post_transfer(self, references: list[str], audience: str | None = None, **said: Any) -> str:
+        """Order a transfer over HTTP, for this target unless another is named; returns its id.
+
+        ``said`` is what else the order says, such as ``select`` where no references are named.
+        """
         answer = requests.post(
             f"{self.source.api_url}/api/transfers",
             json={
-                "artifacts": references,
+                **({"artifacts": references} if references else {}),
                 "channel": CHANNEL,
                 "audience": audience or self.target.registry.login_server,
+                **said,
             },
             timeout=30,
         )

@@ -18,6 +18,7 @@ Kind = Literal[
     "uploads",
     "upload",
     "tags",
+    "tag-list",
     "referrers",
     "tag",
     "manifests",
@@ -41,6 +42,7 @@ _PATHS: dict[Kind, str] = {
     "tags": "/v2/{name}/tags/list",
     "referrers": "/v2/{name}/referrers/{rest}",
     "tag": "/acr/v1/{name}/_tags/{rest}",
+    "tag-list": "/acr/v1/{name}/_tags",
     "manifests": "/acr/v1/{name}/_manifests",
     "repository": "/acr/v1/{name}",
 }
@@ -65,7 +67,9 @@ class Target:
 
     def action(self, method: str) -> Action:
         """What the caller must be allowed to do in the repository to use `method` here."""
-        if self.kind in ("tag", "manifests") or (self.kind == "repository" and method != "DELETE"):
+        if self.kind in ("tag", "tag-list", "manifests") or (
+            self.kind == "repository" and method != "DELETE"
+        ):
             return "metadata_read"
         if self.kind in ("uploads", "upload") or method in ("POST", "PUT", "PATCH"):
             return "push"
@@ -103,10 +107,12 @@ def parse_target(path: str) -> Target:
 
 
 def _parse_own(path: str) -> Target:
-    """Reads what there is here of ACR's own API: a tag, the manifests of a repository, a repository."""
+    """Reads what there is here of ACR's own API: tags and manifests of a repository, a tag, a repository."""
     match path.removeprefix("/acr/v1/").split("/"):
         case [*components, "_tags", tag] if is_name("/".join(components)) and _TAG.fullmatch(tag):
             return Target(kind="tag", name="/".join(components), rest=tag)
+        case [*components, "_tags"] if is_name("/".join(components)):
+            return Target(kind="tag-list", name="/".join(components))
         case [*components, "_manifests"] if is_name("/".join(components)):
             return Target(kind="manifests", name="/".join(components))
         case components if is_name("/".join(components)):

@@ -80,6 +80,10 @@ class BuiltinStore:
         await content_host.start(ca, name)
         return cls(storage, content_host)
 
+    def tag_names(self, name: str) -> list[str]:
+        """The tags of a repository, in order."""
+        return self._storage.tags(name) if self._storage.manifests(name) else []
+
     def manifests(self, name: str) -> list[str]:
         """The digests of a repository's manifests, in order."""
         return self._storage.manifests(name)

@@ -123,6 +123,11 @@ class DebianStore:
         """Where the digest of a tag is or would be."""
         return self._repositories / name / "_manifests/tags" / tag / "current/link"
 
+    def tag_names(self, name: str) -> list[str]:
+        """The tags of a repository, in order."""
+        links = (self._repositories / name / "_manifests/tags").glob("*/current/link")
+        return sorted(link.parent.parent.name for link in links)
+
     def manifests(self, name: str) -> list[str]:
         """The digests of a repository's manifests, in order; one that was deleted leaves an empty folder."""
         revisions = self._repositories / name / "_manifests/revisions/sha256"

@@ -2,10 +2,10 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
@@ -21,7 +21,7 @@ from local_cloud.tokens import TokenAuthority, TokenRefused
 from local_cloud.web import Server, serve
 
 MAX_LISTED = 100
-"""Manifests on a page, as many as ACR lists."""
+"""Manifests or tags on a page, as many as ACR lists."""
 
 _MAX_FORM_BYTES = 64 * 1024
 _MAX_FORM_FIELDS = 64
@@ -38,6 +38,9 @@ class Store(Protocol):
 
     def tag_file(self, name: str, tag: str) -> Path:
         """Where the store keeps the digest of a tag; the file is written anew whenever the tag is pushed."""
+
+    def tag_names(self, name: str) -> list[str]:
+        """The tags of a repository, in order; none where there is no such repository."""
 
     def manifests(self, name: str) -> list[str]:
         """The digests of a repository's manifests, in order; none where there is no such repository."""
@@ -153,6 +156,8 @@ class Registry:
             return web.json_response({}, headers={"Docker-Distribution-Api-Version": "registry/2.0"})
         if target.kind == "tag":
             return self._tag_attributes(request, target)
+        if target.kind == "tag-list":
+            return self._tag_list(request, target)
         if target.kind == "manifests":
             return self._manifest_list(request, target)
         if target.kind == "repository":
@@ -171,14 +176,20 @@ class Registry:
         """
         if request.method != "GET":
             raise RegistryError("UNSUPPORTED", "tags are read here, not written")
+        tag = self._attributes_of(target.name, target.rest)
+        if tag is None:
+            raise RegistryError("TAG_UNKNOWN", "the specified tag does not exist")
+        return web.json_response({"registry": self.login_server, "imageName": target.name, "tag": tag})
+
+    def _attributes_of(self, name: str, tag: str) -> dict[str, Any] | None:
         try:
-            path = self._store.tag_file(target.name, target.rest)
+            path = self._store.tag_file(name, tag)
             digest, written_ns = path.read_text(), path.stat().st_mtime_ns
         except FileNotFoundError:
-            raise RegistryError("TAG_UNKNOWN", "the specified tag does not exist") from None
+            return None
         written_at = datetime.fromtimestamp(written_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        tag = {
-            "name": target.rest,
+        return {
+            "name": tag,
             "digest": digest,
             "lastUpdateTime": f"{written_at}.{written_ns % 10**9 // 100:07}Z",
             "signed": False,
@@ -186,8 +197,20 @@ class Registry:
                 ("deleteEnabled", "writeEnabled", "readEnabled", "listEnabled"), True
             ),
         }
-        answer = {"registry": self.login_server, "imageName": target.name, "tag": tag}
-        return web.json_response(answer)
+
+    def _tag_list(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """What ACR's ``GET /acr/v1/{name}/_tags`` tells, in the order of names.
+
+        https://learn.microsoft.com/rest/api/containerregistry/tag/get-list
+        """
+        if request.method != "GET":
+            raise RegistryError("UNSUPPORTED", "tags are listed here, not written")
+        if not self._store.manifests(target.name):
+            raise RegistryError("NAME_UNKNOWN", "repository unknown to the registry")
+        page, headers = _page_of(self._store.tag_names(target.name), request, target)
+        tags = [found for tag in page if (found := self._attributes_of(target.name, tag)) is not None]
+        answer = {"registry": self.login_server, "imageName": target.name, "tags": tags}
+        return web.json_response(answer, headers=headers)
 
     def _manifest_list(self, request: web.Request, target: Target) -> web.StreamResponse:
         """What ACR's ``GET /acr/v1/{name}/_manifests`` tells, of each manifest its digest only.
@@ -199,15 +222,9 @@ class Registry:
         digests = self._store.manifests(target.name)
         if not digests:
             raise RegistryError("NAME_UNKNOWN", "repository unknown to the registry")
-        asked = request.query.get("n", "")
-        size = min(int(asked), MAX_LISTED) if re.fullmatch("[1-9][0-9]{0,8}", asked) else MAX_LISTED
-        rest = [digest for digest in digests if digest > request.query.get("last", "")]
-        manifests = [{"digest": digest} for digest in rest[:size]]
+        page, headers = _page_of(digests, request, target)
+        manifests = [{"digest": digest} for digest in page]
         answer = {"registry": self.login_server, "imageName": target.name, "manifests": manifests}
-        headers = {}
-        if len(rest) > size:
-            query = urlencode({"last": rest[size - 1], "n": size, "orderby": ""})
-            headers["Link"] = f'<{target.path}?{query}>; rel="next"'
         return web.json_response(answer, headers=headers)
 
     def _delete_repository(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -247,6 +264,19 @@ def _is_allowed(access: Access, method: str, target: Target) -> bool:
     if target.kind == "catalog":
         return access.allows_catalog
     return access.allows(target.name, target.action(method))
+
+
+def _page_of(
+    names: Sequence[str], request: web.Request, target: Target
+) -> tuple[Sequence[str], dict[str, str]]:
+    """The page of an ordered list that is asked for, and the header that leads to the next one, if any."""
+    asked = request.query.get("n", "")
+    size = min(int(asked), MAX_LISTED) if re.fullmatch("[1-9][0-9]{0,8}", asked) else MAX_LISTED
+    rest = [name for name in names if name > request.query.get("last", "")]
+    if len(rest) <= size:
+        return rest, {}
+    query = urlencode({"last": rest[size - 1], "n": size, "orderby": ""})
+    return rest[:size], {"Link": f'<{target.path}?{query}>; rel="next"'}
 
 
 def _scope(method: str, target: Target) -> str | None:

@@ -48,6 +48,9 @@ class Shelf(Protocol):
     def lose(self, repository: str, digest: str, *, of: str | None = None) -> None:
         """Lose a blob or a manifest of a repository; with ``of``, that it refers to this one."""
 
+    def put_config(self, repository: str, config: Mapping[str, Any]) -> str:
+        """Store the configuration of an image; returns its digest."""
+
     def forget(self, repository: str) -> None:
         """Put again what manifests of a repository refer to: it was deleted."""
 
@@ -72,6 +75,12 @@ class MemoryShelf:
             return
         self.reader.blobs.discard((repository, digest))
         self.reader.manifests.pop((repository, digest), None)
+
+    def put_config(self, repository: str, config: Mapping[str, Any]) -> str:
+        del repository
+        digest = digest_of(json.dumps(config).encode())
+        self.reader.configs[digest] = dict(config)
+        return digest
 
     def forget(self, repository: str) -> None:
         del repository
@@ -116,6 +125,11 @@ class RealShelf:
 
     def forget(self, repository: str) -> None:
         self._seen.discard(repository)
+
+    def put_config(self, repository: str, config: Mapping[str, Any]) -> str:
+        raw = json.dumps(config).encode()
+        assert self.harness.push_blob(repository, raw).status_code == 201
+        return digest_of(raw)
 
     def put(
         self, repository: str, manifest: Mapping[str, Any], *tags: str, media_type: str = MANIFEST
@@ -332,3 +346,35 @@ def test_what_a_registry_has_lost_of_an_artifact_is_found_out(
         "manifest": [["manifest"], []],
         "referrer": [[], ["referrer"]],
     }[kind]
+
+
+def test_every_tag_is_listed_once_with_the_state_that_it_has(shelf: Shelf, repository: str) -> None:
+    """A hundred to a page, as ACR has them: the rest must not be lost."""
+    digest = shelf.put(repository, image(), *(f"v{number}" for number in range(120)))
+    other = shelf.put(repository, annotated("other"), "v7")
+    listed = list(shelf.reader.list_tags(repository))
+    assert sorted(name for name, _ in listed) == sorted(f"v{number}" for number in range(120))
+    states = dict(listed)
+    assert (states["v7"].digest, states["v8"].digest) == (other, digest)
+    assert states["v7"] == shelf.reader.tag(repository, "v7")
+
+
+def test_repository_that_the_registry_does_not_have_has_no_tags(shelf: Shelf, repository: str) -> None:
+    assert list(shelf.reader.list_tags(repository)) == []
+
+
+def test_catalog_names_every_repository(shelf: Shelf, repository: str) -> None:
+    shelf.put(f"{repository}/one", image(), "v1")
+    shelf.put(f"{repository}/two", image())
+    names = list(shelf.reader.catalog())
+    assert {f"{repository}/one", f"{repository}/two"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_configuration_of_an_image_is_read_whole(shelf: Shelf, repository: str) -> None:
+    shelf.put(repository, image(), "v1")
+    config = {"architecture": "amd64", "config": {"Labels": {"team": "Grüße"}}}
+    digest = shelf.put_config(repository, config)
+    assert shelf.reader.config(repository, digest) == config
+    with pytest.raises(ServiceError, match="NOT_FOUND"):
+        shelf.reader.config(repository, UNKNOWN)

@@ -86,11 +86,20 @@ def uploader(demo: Demo) -> BlobServiceClient:
     )
 
 
-async def export(demo: Demo, references: list[str]) -> dict[str, Any]:
+async def export(demo: Demo, references: list[str], **said: Any) -> dict[str, Any]:
     """Order a transfer and wait until it is sealed."""
-    transfer_id = await asyncio.to_thread(demo.post_transfer, references)
+    transfer_id = await asyncio.to_thread(demo.post_transfer, references, **said)
     sealed: dict[str, Any] = await until("sealing", lambda: demo.sealed_transfer(transfer_id))
     return sealed
+
+
+async def dry_run(demo: Demo, select: list[dict[str, Any]]) -> dict[str, Any]:
+    """The plan of a transfer that is not made."""
+    transfer_id = await asyncio.to_thread(demo.post_transfer, [], select=select, dryRun=True)
+    await until("the plan", lambda: transfer_state(demo, transfer_id) == "previewed")
+    url = f"{demo.source.api_url}/api/transfers/{transfer_id}/plan"
+    plan: dict[str, Any] = (await asyncio.to_thread(requests.get, url, timeout=30)).json()
+    return plan
 
 
 async def pull(demo: Demo, transfer_id: str, medium: Path | None = None) -> None:
@@ -232,11 +241,17 @@ def test_ticket_brings_its_bundle_and_reaches_nothing_else(crossing: Crossing) -
         assert not [sas for sas in thief.ticket.sas.values() if sas in log.read_text(errors="replace")]
 
 
-def test_fifty_one_artifacts_are_split_over_two_runs(crossing: Crossing) -> None:
+def test_fifty_one_selected_artifacts_are_planned_and_split_over_two_runs(crossing: Crossing) -> None:
     demo = crossing.demo
     tags = [f"0.2.{n}" for n in range(51)]
     tag_the_chart(demo, tags)
-    sealed = crossing.run(export(demo, [f"charts/hello:{tag}" for tag in tags]))
+    select = [{"repositories": ["charts/*"], "versions": ">=0.2.0 <0.3.0"}]
+    planned = crossing.run(dry_run(demo, select))
+    chosen = [one["reference"] for blob in planned["blobs"] for one in blob["artifacts"]]
+    assert sorted(chosen) == sorted(f"charts/hello:{tag}" for tag in tags)
+    assert len(planned["blobs"]) == 2
+    assert source_blobs(demo, planned["transferId"]) == []
+    sealed = crossing.run(export(demo, [], select=select))
     names = {
         name for name in source_blobs(demo, sealed["transferId"]) if name.rsplit("/", 1)[1] != ENVELOPE_NAME
     }

@@ -233,6 +233,10 @@ class MemoryRegistry:
         """How often what was asked for."""
         self.writes: Counter[tuple[str, str]] = Counter()
         """How often each tag was written to."""
+        self.written_at: dict[tuple[str, str], datetime] = {}
+        """When a tag was written to first, if not at the start; each write makes it a second later."""
+        self.configs: dict[str, dict[str, Any]] = {}
+        """Of images, by digest."""
         self.has_referrers_api = True
         self.unlisted: set[str] = set()
         """Digests that are in no list of referrers, whatever they refer to."""
@@ -269,9 +273,27 @@ class MemoryRegistry:
         return None if found is None else Descriptor(digest=digest, media_type=found[0])
 
     def tag(self, repository: str, tag: str) -> TagState | None:
-        digest = self.tags.get((repository, tag))
-        written_at = f"write {self.writes[repository, tag]}"
-        return None if digest is None else TagState(digest=digest, written_at=written_at)
+        return self._state_of(repository, tag) if (repository, tag) in self.tags else None
+
+    def _state_of(self, repository: str, tag: str) -> TagState:
+        age = timedelta(seconds=self.writes[repository, tag])
+        written_at = self.written_at.get((repository, tag), START) + age
+        return TagState(
+            digest=self.tags[repository, tag], written_at=f"{written_at:%Y-%m-%dT%H:%M:%S}.0000000Z"
+        )
+
+    def config(self, repository: str, digest: str) -> Mapping[str, Any]:
+        if digest not in self.configs:
+            raise ServiceError(Code.NOT_FOUND, f"{repository}@{digest}")
+        return self.configs[digest]
+
+    def catalog(self) -> Iterator[str]:
+        yield from self.repositories()
+
+    def list_tags(self, repository: str) -> Iterator[tuple[str, TagState]]:
+        for where, tag in sorted(self.tags):
+            if where == repository:
+                yield tag, self._state_of(repository, tag)
 
     def has_blob(self, repository: str, digest: str) -> bool:
         self.asked["has_blob"] += 1

@@ -153,6 +153,29 @@ def test_identity_without_a_role_is_denied_and_its_token_not_repeated(harness: H
     harness.run(use)
 
 
+def test_referrers_are_followed_to_the_last_page(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local_cloud.registry.builtin.PAGE_ITEMS", 2)
+
+    def use() -> None:
+        subject = harness.push_image("team/app", "v1")
+        descriptor = {"mediaType": MANIFEST, "digest": subject, "size": 1}
+        for blob in (b"{}", b"sig"):
+            harness.push_blob("team/app", blob)
+        pushed = set()
+        for number in range(5):
+            about = {"subject": descriptor, "annotations": {"number": str(number)}}
+            manifest = image_manifest(b"{}", b"sig", **about)
+            assert harness.put_manifest("team/app", digest_of(manifest), manifest).status_code == 201
+            pushed.add(digest_of(manifest))
+        registry = connect(harness)
+        listed = registry.referrers("team/app", subject)
+        registry.close()
+        if not harness.registry.backend.startswith("docker"):
+            assert {one.digest for one in listed or ()} == pushed
+
+    harness.run(use)
+
+
 class LyingRegistry:
     """Answers every manifest with the bytes that it is told to; takes every token for one."""
 
@@ -160,15 +183,21 @@ class LyingRegistry:
         self.ca = CertificateAuthority.create(folder)
         self.content = b""
         self.leads_to = ""  # another name of this machine
+        self.next_page = ""
+        self.media_type = MANIFEST
         self.asked_as: set[str | None] = set()
+        self.tokens_elsewhere: list[str] = []
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked_as.add(request.url.host)
         if request.path.startswith("/oauth2/"):
             return web.json_response({"refresh_token": "r", "access_token": "a"})
-        if self.leads_to:
+        if self.leads_to and request.url.host != self.leads_to:
             raise web.HTTPTemporaryRedirect(str(request.url.with_host(self.leads_to)))
-        return web.Response(body=self.content, content_type=MANIFEST)
+        if self.leads_to:
+            self.tokens_elsewhere += request.headers.getall("Authorization", [])
+        headers = {"Link": self.next_page} if self.next_page else {}
+        return web.Response(body=self.content, content_type=self.media_type, headers=headers)
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         return AccessToken("entra", int(time.time()) + 3000)
@@ -231,7 +260,7 @@ def test_registry_that_sends_anything_but_the_manifest_is_not_believed(
 
 
 def test_token_is_not_carried_to_where_the_registry_leads(liar: LyingRegistry) -> None:
-    """Only blobs are redirected, and the app asks for none."""
+    """Only blobs are given out elsewhere, and there without our token."""
     liar.leads_to = "localhost"
 
     def use(registry: AzureRegistry) -> None:
@@ -241,6 +270,48 @@ def test_token_is_not_carried_to_where_the_registry_leads(liar: LyingRegistry) -
 
     liar.run(use)
     assert liar.asked_as == {"127.0.0.1"}
+
+
+def test_configuration_is_fetched_from_where_the_registry_leads_without_its_token(
+    liar: LyingRegistry,
+) -> None:
+    liar.leads_to, liar.content = "localhost", b'{"os": "linux"}'
+
+    def use(registry: AzureRegistry) -> None:
+        assert registry.config("team/app", digest_of(liar.content)) == {"os": "linux"}
+        with pytest.raises(ServiceError, match="SERVICE_UNEXPECTED"):
+            registry.config("team/app", digest_of(b"other bytes"))
+
+    liar.run(use)
+    assert liar.asked_as == {"127.0.0.1", "localhost"}
+    assert liar.tokens_elsewhere == []
+
+
+@pytest.mark.parametrize(
+    "next_page",
+    ['</v2/team/app/referrers/x?last=a>; rel="next"', '<https://elsewhere.example/?last=a>; rel="next"'],
+)
+def test_referrers_without_an_end_are_refused(liar: LyingRegistry, next_page: str) -> None:
+    liar.media_type, liar.next_page = INDEX, next_page
+    liar.content = json.dumps({"manifests": [{"digest": digest_of(b"x"), "mediaType": MANIFEST}]}).encode()
+
+    def use(registry: AzureRegistry) -> None:
+        with pytest.raises(ServiceError, match="there is no end to them"):
+            registry.referrers("team/app", digest_of(b"{}"))
+
+    liar.run(use)
+    assert liar.asked_as == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("one", [7, {"name": "v1"}, {"digest": "x"}, {"name": "v1", "digest": 7}])
+def test_list_of_tags_holds_names_digests_and_times_or_is_not_believed(liar: LyingRegistry, one: Any) -> None:
+    liar.content = json.dumps({"tags": [one]}).encode()
+
+    def use(registry: AzureRegistry) -> None:
+        with pytest.raises(ServiceError, match="SERVICE_UNEXPECTED"):
+            list(registry.list_tags("team/app"))
+
+    liar.run(use)
 
 
 def test_manifest_of_just_4_mib_is_read(liar: LyingRegistry) -> None:

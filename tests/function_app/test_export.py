@@ -1,6 +1,6 @@
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,14 +46,17 @@ def run(
     transfer_id: str = TRANSFER_ID,
     by: str = "caller",
     referrers: str | tuple[str, ...] = "all",
+    audience: Sequence[str] = AUDIENCE,
+    **more: Any,
 ) -> dict[str, Any]:
-    """A transfer from its order, as the HTTP API leaves it, to its end."""
+    """A transfer from its order, as the HTTP API leaves it, to its end; ``more`` of what the request says."""
     request = RequestDocument(
         artifacts=artifacts,
         channel="prod",
-        audience=tuple(AUDIENCE),
+        audience=tuple(audience),
         expires_in_seconds=3600,
         referrers=referrers,
+        **more,
     )
     facts = {"channel": "prod", "audience": list(AUDIENCE)}
     journals(host.side).record(*(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts), by=by, at=START)
@@ -64,6 +67,8 @@ def run(
         artifacts=len(artifacts),
         runs_at_once=5,
         hashes_at_once=8,
+        selects=bool(request.select),
+        is_dry_run=request.dry_run,
     )
     return host.run("export_transfer", dump(order), transfer_id)
 

@@ -20,6 +20,7 @@ from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.roles import build_app
 from function_app.source import http_api
+from function_app.source.selection import MEMBERS as SELECTOR_MEMBERS
 from function_app.source.transfer_request import MAX_BODY_BYTES
 from function_app.storage.work_folder import WorkFolder
 from tests.bundles import default_key, make_policy
@@ -91,6 +92,87 @@ def test_transfer_is_accepted_with_where_to_look() -> None:
     assert order["artifacts"] == 1
 
 
+SELECT = [{"repositories": ["team/*"], "tags": ["v*"], "newest": 3}]
+
+
+def test_order_may_select_and_name_nothing() -> None:
+    client = DurableClient()
+    response, body = post({"channel": "prod", "audience": "target.azurecr.io", "select": SELECT}, client)
+    assert response.status_code == 202
+    assert body["request"]["select"] == SELECT
+    assert body["request"]["artifacts"] == []
+    order = client.instances[body["transferId"]].input_
+    assert (order["artifacts"], order["selects"]) == (0, True)
+    assert call("get_transfer", None, transfer_id=body["transferId"])[1]["request"] == body["request"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"select": SELECT}, {"select": SELECT, "exclude": ["team/x"]}, {"dryRun": True}]
+)
+def test_key_that_met_one_order_does_not_meet_one_that_selects_otherwise(change: dict[str, Any]) -> None:
+    assert post(GOOD, key="k")[0].status_code == 202
+    assert post(GOOD | change, key="k")[0].status_code == 409
+    assert post(GOOD | change, key="other")[0].status_code == 202
+    assert post(GOOD | change, key="other")[0].status_code == 202
+
+
+def preview(side: SourceSide, *tags: str) -> dict[str, Any]:
+    """A dry run to its end, by the steps that a host would run."""
+    registry = side.registry
+    assert isinstance(registry, MemoryRegistry)
+    for tag in tags:
+        registry.push_image("team/app", tag, size=1000, about=tag)
+    return run(Host(side), select=tuple(SELECT), dry_run=True, transfer_id=ID)
+
+
+def test_plan_is_told_of_a_dry_run(side: SourceSide) -> None:
+    assert preview(side, "v1", "v2", "latest")["outcome"] == "previewed"
+    response, body = call("get_plan", None, transfer_id=ID)
+    assert response.status_code == 200
+    assert (body["sizeBytes"], body["parts"], body["refused"], body["next"]) == (1000, 1, [], None)
+    (blob,) = body["blobs"]
+    assert [one["reference"] for one in blob["artifacts"]] == ["team/app:v1", "team/app:v2"]
+    assert (blob["name"], blob["artifacts"][0]["sizeBytes"]) == ("001", 1000)
+    _, told = call("get_transfer", None, transfer_id=ID)
+    assert told["state"] == "previewed"
+    assert told["links"] == {"self": f"/api/transfers/{ID}", "plan": f"/api/transfers/{ID}/plan"}
+    response, refused = call("cancel_transfer", DurableClient(), transfer_id=ID)
+    assert (response.status_code, refused["remedy"].split(":")[0]) == (409, "Nothing to cancel")
+
+
+def test_long_plan_is_told_page_by_page(side: SourceSide) -> None:
+    registry = side.registry
+    assert isinstance(registry, MemoryRegistry)
+    for number in range(1020):
+        registry.tags["team/app", f"v{number}"] = registry.push_image("team/app", size=1)
+    run(Host(side), select=({"repositories": ["team/app"]},), dry_run=True, transfer_id=ID)
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    for _ in range(4):
+        response, body = call("get_plan", None, transfer_id=ID, params=cursor)
+        assert response.status_code == 200
+        seen += [blob["name"] for blob in body["blobs"]]
+        if body["next"] is None:
+            break
+        cursor = {name: values[0] for name, values in parse_qs(urlsplit(body["next"]).query).items()}
+    assert seen == [f"{number:03d}" for number in range(1, 22)]
+
+
+def test_plan_that_is_not_there_is_not_found_and_why(side: SourceSide) -> None:
+    assert call("get_plan", None, transfer_id="f" * 32)[0].status_code == 404
+    note(side, "requested")
+    response, body = call("get_plan", None, transfer_id=ID)
+    assert (response.status_code, body["detail"]) == (404, "the transfer is not planned yet")
+    note(side, "refused", facts=REFUSED)
+    assert call("get_plan", None, transfer_id=ID)[1]["detail"] == "the transfer ended before it was planned"
+
+
+@pytest.mark.parametrize("cursor", ["", "-1", "x", "٣", "1" * 7])
+def test_invalid_cursor_of_a_plan_is_named(cursor: str) -> None:
+    response, body = call("get_plan", None, transfer_id=ID, params={"cursor": cursor})
+    assert (response.status_code, body["errors"][0]["field"]) == (400, "cursor")
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -123,6 +205,10 @@ def test_transfer_is_accepted_with_where_to_look() -> None:
         ({"referrers": ["a/b", "signature"]}, "referrers[1]"),
         ({"referrers": ["a/b", 7]}, "referrers[1]"),
         ({"referrers": ["a/b", "c/d", "a/b"]}, "referrers[2]"),
+        ({"select": []}, "select"),
+        ({"select": [{"repositories": ["team/*"], "newest": 0}]}, "select[0].newest"),
+        ({"exclude": ["team/app"]}, "exclude"),
+        ({"dryRun": "yes"}, "dryRun"),
     ],
 )
 def test_invalid_field_is_named(change: dict[str, Any], field: str | None) -> None:
@@ -326,6 +412,7 @@ def note(
             "audience": ["a.azurecr.io"],
             "expiresInSeconds": 60,
             "referrers": "none",
+            "dryRun": False,
         }
         own: Mapping[str, Any] = requested if state == "requested" else {}
         JournalStore(side.blobs, side.projection).record(
@@ -345,10 +432,13 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
     assert body["history"][0] == {"state": "requested", "at": "2026-11-23T08:00:00Z", "by": "app"}
     assert body["request"] == {
         "artifacts": None,
+        "select": None,
+        "exclude": None,
         "channel": "prod",
         "audience": ["a.azurecr.io"],
         "expiresInSeconds": 60,
         "referrers": "none",
+        "dryRun": False,
     }
     assert body["createdAt"] == body["updatedAt"] == "2026-11-23T08:00:00Z"
     assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
@@ -669,6 +759,9 @@ def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
         "audience": ["target.azurecr.io"],
         "expiresInSeconds": 30 * 24 * 3600,
         "referrers": "all",
+        "select": 0,
+        "exclude": 0,
+        "dryRun": False,
     }
 
 
@@ -839,8 +932,8 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
         if isinstance(trigger, HttpTrigger):
             methods = [str(getattr(method, "value", method)) for method in trigger.methods or ()]
             answered.setdefault(str(trigger.route), []).extend(methods)
-    routes = {"preflight", "transfers", "transfers/{transferId}", "transfers/{transferId}/pickup"}
-    assert set(answered) == routes
+    one = "transfers/{transferId}"
+    assert set(answered) == {"preflight", "transfers", one, f"{one}/plan", f"{one}/pickup"}
     for methods in answered.values():
         assert sorted(methods) == sorted(method.value for method in func.HttpMethod)
 
@@ -862,16 +955,25 @@ def functions_of(role: str) -> list[Any]:
 def test_page_of_the_api_names_every_parameter_state_and_member(side: SourceSide) -> None:
     page = PAGE.read_text(encoding="utf-8")
     _, ordered = post(GOOD)
-    note(side, *LIFE, facts={"bundle": BUNDLE})
+    note(side, *LIFE, facts={"bundle": BUNDLE}, transfer_id="sealed00")
     note(side, "requested", "refused", transfer_id="ref00000", facts=REFUSED)
     answers = [
         ordered,
-        call("get_transfer", None, transfer_id=ID)[1],
+        call("get_transfer", None, transfer_id="sealed00")[1],
         call("get_transfer", None, transfer_id="ref00000")[1],
         call("list_transfers", None)[1],
         call("list_transfers", None)[1]["transfers"][0],
         post({})[1],
         post({})[1]["errors"][0],
     ]
-    names = {*PARAMETERS, *TRANSFERS, *GOOD, *(name for answer in answers for name in answer)}
+    preview(side, "v1")
+    plan = call("get_plan", None, transfer_id=ID)[1]
+    answers += [plan, plan["blobs"][0], plan["blobs"][0]["artifacts"][0]]
+    names = {
+        *PARAMETERS,
+        *TRANSFERS,
+        *GOOD,
+        *SELECTOR_MEMBERS,
+        *(name for answer in answers for name in answer),
+    }
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []

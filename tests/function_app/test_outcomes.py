@@ -3,7 +3,7 @@ import pytest
 from airgap.errors import Code, OperatorError, PolicyRefusal, ServiceError, UntrustedInputError
 from function_app.durable.outcomes import Ended, end_of, ending, run_step
 from function_app.messages import Item, dump
-from function_app.source.planning import split_reference
+from function_app.source.scanning import split_reference
 
 ORDER: dict[str, object] = {"schema": 1, "owner": "transfer01", "number": 1}
 

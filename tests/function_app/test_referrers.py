@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from function_app.source import planning
+from function_app.source import scanning
 from function_app.source.referrers import Selection, kind_of, summarize
 from tests.function_app.memory import INDEX_TYPE, Host, MemoryRegistry, make_source
 from tests.function_app.test_export import journal_of, pipelines, run, sealed_manifest
@@ -128,7 +128,7 @@ def test_signature_tag_that_moves_during_the_export_travels_as_it_is_now() -> No
 def test_endless_attachments_are_refused_and_can_be_left_out(
     monkeypatch: pytest.MonkeyPatch, wanted: str | tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(planning, "MAX_ARTIFACTS", 20)
+    monkeypatch.setattr(scanning, "MAX_ARTIFACTS", 20)
     side, blobs, registry = make_source()
     image = registry.push_image("team/app", "v1")
     for number in range(30):

@@ -36,6 +36,7 @@ def _code(answer: requests.Response) -> str:
         ("POST", "/v2/a/blobs/uploads/", "repository:a:pull,push"),
         ("DELETE", "/v2/a/manifests/1", "repository:a:delete"),
         ("GET", "/acr/v1/a/b/_tags/1", "repository:a/b:metadata_read"),
+        ("GET", "/acr/v1/a/b/_tags", "repository:a/b:metadata_read"),
     ],
 )
 def test_anonymous_requests_are_sent_for_a_token(

@@ -25,6 +25,7 @@ DIGEST = "sha256:" + "a" * 64
         ("/v2/a/blobs/uploads/manifests/x", "manifest", "a/blobs/uploads", "x"),
         ("/v2/tags/list/tags/list", "tags", "tags/list", ""),
         ("/acr/v1/a/b/_tags/v1", "tag", "a/b", "v1"),
+        ("/acr/v1/a/b/_tags", "tag-list", "a/b", ""),
         ("/acr/v1/a/b/_manifests", "manifests", "a/b", ""),
         ("/acr/v1/a/b", "repository", "a/b", ""),
     ],
@@ -61,7 +62,7 @@ def test_addresses(path: str, kind: str, name: str, rest: str) -> None:
         ("/v2/_catalog/", "NAME_UNKNOWN"),
         ("/acr/v1/a/../b/_tags/v1", "NAME_UNKNOWN"),
         ("/acr/v1/a/_tags/..", "NAME_UNKNOWN"),
-        ("/acr/v1/a/_tags", "NAME_UNKNOWN"),
+        ("/acr/v1/a/../_tags", "NAME_UNKNOWN"),
         ("/acr/v1/a/_manifests/v1", "NAME_UNKNOWN"),
     ],
 )

@@ -47,7 +47,8 @@ BY_HAND = tuple(
     for name in (
         *("target/judging", "target/admission", "target/acceptance", "target/custody", "target/verifying"),
         *("target/importing", "target/looking_up", "target/proving", "target/closing", "target/putting_away"),
-        *("source/planning", "source/exporting", "source/referrers", "http/caller", "storage/door"),
+        *("source/planning", "source/exporting", "source/referrers", "source/scanning"),
+        *("source/selection", "source/selecting", "http/caller", "storage/door"),
         *("storage/policies", "target/overriding"),
         *("target/releasing", "target/checking", "target/holding", "target/staged", "source/sealing"),
     )
@@ -75,6 +76,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "function_app/source": (
         *("tests/function_app/test_export.py", "tests/function_app/test_http_api.py"),
         *("tests/function_app/test_sealing.py", "tests/function_app/test_referrers.py"),
+        "tests/function_app/test_selecting.py",
     ),
     "function_app/storage": ("tests/function_app/test_reconciling.py", "tests/function_app/test_intake.py"),
     "function_app/target": (

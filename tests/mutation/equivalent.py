@@ -11,6 +11,20 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "no policy has a version below 1"
         ),
     },
+    "function_app/source/selection.py": {
+        "the module: _RE2_BYTES = 1024 * 1024 => _RE2_BYTES = 1025 * 1024": (
+            "a bound on memory, far above what a pattern of 256 characters that is taken needs"
+        ),
+        "the module: _RE2_BYTES = 1024 * 1024 => _RE2_BYTES = 1023 * 1024": (
+            "a bound on memory, far above what a pattern of 256 characters that is taken needs"
+        ),
+        "the module: _RE2_BYTES = 1024 * 1024 => _RE2_BYTES = 1024 * 1025": (
+            "a bound on memory, far above what a pattern of 256 characters that is taken needs"
+        ),
+        "the module: _RE2_BYTES = 1024 * 1024 => _RE2_BYTES = 1024 * 1023": (
+            "a bound on memory, far above what a pattern of 256 characters that is taken needs"
+        ),
+    },
     "function_app/target/closing.py": {
         "clean_up: if noted is not None and noted.channel is not None: => if noted is not None:": (
             "nothing lies below the folder of no channel and no manifest"

@@ -1,0 +1,56 @@
+"""What the API shows of a plan: what travels in which blob, how much that is, and what cannot cross."""
+
+from typing import Any
+
+from function_app.source.planning import PAGES, SUMMARY
+from function_app.source.transfer_status import plan_path_of
+from function_app.source.wire import PlanPage, PlanSummary
+from function_app.storage.work_folder import WorkFolder
+
+CURSOR = "cursor"
+
+
+def describe_plan(work: WorkFolder, page: int) -> dict[str, Any] | None:
+    """The body of ``GET /api/transfers/{id}/plan``; ``None`` if there is no plan, or no such page of it.
+
+    Args:
+        work: the transfer's working documents.
+        page: from 0; each holds ten blobs.
+    """
+    summary = work.find(SUMMARY, PlanSummary)
+    if summary is None:
+        return None
+    found = work.find(_name(page), PlanPage)
+    if found is None and page > 0:
+        return None
+    has_next = next(iter(work.names(_name(page + 1))), None) is not None
+    return {
+        "transferId": work.owner,
+        "sizeBytes": summary.size_bytes,
+        "parts": summary.parts,
+        "estimatedSeconds": summary.duration_s,
+        "refused": [
+            {"reference": one.reference, "code": one.code, "detail": one.detail} for one in summary.refused
+        ],
+        "blobs": [
+            {
+                "name": blob.name,
+                "sizeBytes": blob.size_bytes,
+                "parts": blob.parts,
+                "artifacts": list(blob.artifacts),
+            }
+            for blob in (() if found is None else found.blobs)
+        ],
+        "next": f"{plan_path_of(work.owner)}?{CURSOR}={page + 1}" if has_next else None,
+    }
+
+
+def read_page(text: str | None) -> int | None:
+    """The page that a cursor means: from 0, the first without one; ``None`` if it is none of ours."""
+    if text is None:
+        return 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= len("000000") else None
+
+
+def _name(page: int) -> str:
+    return f"{PAGES}{page:06d}"
