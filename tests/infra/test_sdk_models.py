@@ -53,6 +53,7 @@ def bodies(kind: str, path: str) -> Iterator[Any]:
 
 EXPORT = "Microsoft.ContainerRegistry/registries/exportPipelines"
 IMPORT = "Microsoft.ContainerRegistry/registries/importPipelines"
+EVENTS = "Microsoft.EventGrid/systemTopics/eventSubscriptions"
 MUTANTS: Mapping[str, tuple[str, str, dict[str, Any], str]] = {
     "misspelt": (EXPORT, "properties.target", {"Uri": "https://x/transfer"}, "Uri is not known"),
     "misplaced": (EXPORT, "properties", {"uri": "https://x/transfer"}, "uri is not known"),
@@ -62,6 +63,12 @@ MUTANTS: Mapping[str, tuple[str, str, dict[str, Any], str]] = {
     "no object": (IMPORT, "properties", {"source": "https://x/transfer"}, "source is no object"),
     "no such value": (IMPORT, "properties.trigger.sourceTrigger", {"status": "Off"}, "status is 'Off', none"),
     "no such value in a list": (IMPORT, "properties", {"options": ["Overwrite"]}, "none of"),
+    "misspelt in one of several forms": (
+        EVENTS,
+        "properties.destination.properties",
+        {"url": "https://x"},
+        "url is not known",
+    ),
     "missing": (IMPORT, "properties.trigger.sourceTrigger", {"status": None}, "status is missing"),
 }
 
