@@ -6,6 +6,7 @@
 """
 
 import argparse
+import hashlib
 import sys
 import time
 from collections import Counter
@@ -55,6 +56,8 @@ class Tally:
     decided: int = 0
     imported: int = 0
     late: int = 0
+    digest: str = ""
+    """Of all traces, one after the other."""
     violated: list[int] = field(default_factory=list)
     invariants: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
@@ -66,6 +69,7 @@ class Tally:
         self.decided += result.decided
         self.imported += result.imported
         self.late += result.late
+        self.digest = hashlib.sha256(f"{self.digest}{result.digest}".encode()).hexdigest()
         if result.violation is not None:
             self.violated.append(result.seed)
             self.invariants[result.violation.invariant] += 1
@@ -75,7 +79,7 @@ class Tally:
             f"{self.seeds} seeds, {self.steps} steps, {self.decided} uploads decided, "
             f"{self.imported} bundles imported, {self.late} numbers taken by the dead, "
             f"{time.monotonic() - self.started:.0f} s; "
-            f"violated in {len(self.violated)}, such as {self.violated[:5]}"
+            f"digest {self.digest[:16]}, violated in {len(self.violated)}, such as {self.violated[:5]}"
         )
         return "\n".join([told, *(f"  {many}: {which}" for which, many in self.invariants.most_common())])
 
