@@ -274,7 +274,8 @@ def _in_place_of_azure(side: Ports, environment: Mapping[str, str]) -> Iterator[
     """The ports of ``side`` where the app would connect to Azure's."""
     ids = (uuid.UUID(int=number) for number in range(1, 10**9))
     ports = {
-        name: getattr(side, name) for name in ("blobs", "projection", "registry", "pipelines", "signing")
+        name: getattr(side, name)
+        for name in ("blobs", "projection", "registry", "pipelines", "signing", "tickets")
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
