@@ -284,24 +284,33 @@ class AzureRegistry:
                 return str(token)
             entra = self._credential.get_token(self._scope).token
             form = {"service": self._login_server}
-            refresh = self._post(
+            exchanged = self._post(
                 "/oauth2/exchange", {**form, "grant_type": "access_token", "access_token": entra}
-            )["refresh_token"]
-            token = self._post(
+            )
+            granted = self._post(
                 "/oauth2/token",
                 {
                     **form,
                     "grant_type": "refresh_token",
-                    "refresh_token": refresh,
+                    "refresh_token": exchanged["refresh_token"],
                     "scope": scope,
                 },
-            )["access_token"]
+            )
+            token = str(granted["access_token"])
             self._tokens[scope] = (token, time.monotonic() + _TOKEN_LIFE_S)
-            return str(token)
+            return token
 
     def _post(self, path: str, form: Mapping[str, str]) -> Mapping[str, Any]:
-        request = HttpRequest("POST", self._client.format_url(path), data=dict(form))
-        response = self._client.send_request(request, stream=True)
+        """What the token service answers; asked once more where it refuses, as any other request is.
+
+        One refusal in passing must not end an import whose number is taken: denied is what stays denied.
+        """
+        for is_last in (False, True):
+            request = HttpRequest("POST", self._client.format_url(path), data=dict(form))
+            response = self._client.send_request(request, stream=True)
+            if response.status_code != _HTTP_UNAUTHORIZED or is_last:
+                break
+            response.close()
         if response.status_code != _HTTP_OK:
             response.close()
             raise HttpResponseError(message=f"{path} answered {response.status_code}", response=response)

@@ -184,12 +184,17 @@ class LyingRegistry:
         self.content = b""
         self.leads_to = ""  # another name of this machine
         self.next_page = ""
+        self.refusals: dict[str, int] = {}
+        """How often a path is still answered by 401."""
         self.media_type = MANIFEST
         self.asked_as: set[str | None] = set()
         self.tokens_elsewhere: list[str] = []
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked_as.add(request.url.host)
+        if self.refusals.get(request.path):
+            self.refusals[request.path] -= 1
+            return web.Response(status=401)
         if request.path.startswith("/oauth2/"):
             return web.json_response({"refresh_token": "r", "access_token": "a"})
         if self.leads_to and request.url.host != self.leads_to:
@@ -310,6 +315,24 @@ def test_list_of_tags_holds_names_digests_and_times_or_is_not_believed(liar: Lyi
     def use(registry: AzureRegistry) -> None:
         with pytest.raises(ServiceError, match="SERVICE_UNEXPECTED"):
             list(registry.list_tags("team/app"))
+
+    liar.run(use)
+
+
+@pytest.mark.parametrize("path", ["/oauth2/exchange", "/oauth2/token"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_token_that_is_refused_in_passing_is_asked_for_again_once(
+    liar: LyingRegistry, path: str, times: int
+) -> None:
+    liar.content, liar.refusals = b"{}", {path: times}
+
+    def use(registry: AzureRegistry) -> None:
+        if times == 1:
+            return check_read(registry, liar.content)
+        with pytest.raises(ServiceError) as caught:
+            registry.manifest("team/app", digest_of(liar.content))
+        assert caught.value.code is Code.SERVICE_DENIED
+        return None
 
     liar.run(use)
 
