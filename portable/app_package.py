@@ -35,8 +35,11 @@ SITE_PACKAGES = ".python_packages/lib/site-packages"
 PYTHONS = ("3.11", "3.12", "3.13")
 """What the package can be built for; the first unless another is asked for, as in ``infra/``."""
 
-PLATFORM = "x86_64-manylinux2014"
-"""The worker's, as uv calls it: Functions run Python on Linux and x86_64 only."""
+PLATFORM = "x86_64-manylinux_2_28"
+"""The worker's, as uv calls it: Functions run Python on Linux and x86_64 only, with glibc 2.31 or later.
+
+https://github.com/Azure/azure-functions-docker: the images for Python 3.11 and later are of Debian 11 or 12.
+"""
 
 WITHOUT_CODE = {
     "cffi": "cryptography needs its compiled file only",

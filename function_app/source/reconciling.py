@@ -102,12 +102,12 @@ class Reconciler:
         if journal.last is None or sealed is None or journal.state not in _AWAITING:
             return
         expires_at = parse_time(sealed.facts["bundle"]["expiresAt"])
+        if journal.state is State.SEALED:
+            since = format_time(journal.last.at)
+            _LOG.warning("transfer %s has waited for its receipt since %s", about, since)
         if expires_at < self.now - _WITHOUT_RECEIPT:
             facts = {"expiresAt": format_time(expires_at)}
             journals.record(Kind.TRANSFERS, about, State.EXPIRED, facts, by=BY_APP, at=self.now)
-        elif journal.state is State.SEALED:
-            since = format_time(journal.last.at)
-            _LOG.warning("transfer %s has waited for its receipt since %s", about, since)
 
     async def _look_after(self, journal: Journal) -> None:
         instance = await find_instance(self.client, journal.about)

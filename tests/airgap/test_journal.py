@@ -87,7 +87,7 @@ def test_every_state_is_reached_and_belongs_to_one_of_three_sorts(kind: Kind) ->
     ("kind", "state", "following"),
     [
         (Kind.TRANSFERS, "requested", "planned refused failed cancelled"),
-        (Kind.TRANSFERS, "planned", "exporting refused failed cancelled"),
+        (Kind.TRANSFERS, "planned", "exporting previewed refused failed cancelled"),
         (Kind.TRANSFERS, "exporting", "hashing refused failed cancelled"),
         (Kind.TRANSFERS, "hashing", "awaiting-signatures sealing refused failed cancelled"),
         (Kind.TRANSFERS, "awaiting-signatures", "sealing refused failed cancelled"),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from local_cloud.demo.clouds import Demo
+from local_cloud.demo.mover import Moved, offline_mover
 
 T = TypeVar("T")
 
@@ -33,6 +34,12 @@ class Crossing:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+async def by_ticket(demo: Demo, verb: str, medium: Path, ticket: Path, *more: str) -> Moved:
+    """Pull or push as the operator does who was given a ticket."""
+    words = (verb, str(medium), *more, "--ticket", str(ticket), "--trust", str(demo.policy_file))
+    return await offline_mover(*words, ca=demo.ca)
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,12 @@ from airgap.receipt import Receipt, ReceiptVerdict
 from airgap.ticket import Ticket
 from local_cloud.cloud import SIGNING_KEY
 from local_cloud.demo.clouds import Demo
-from local_cloud.demo.mover import Moved, offline_mover
+from local_cloud.demo.mover import offline_mover
 from local_cloud.demo.screen import until
 from local_cloud.demo.story import push
 from local_cloud.registry.client import RegistryClient
 from tests.bundles import SigningKey, key_from_private
-from tests.e2e.conftest import Crossing
+from tests.e2e.conftest import Crossing, by_ticket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -114,12 +114,6 @@ async def pull(demo: Demo, transfer_id: str, medium: Path | None = None) -> None
         ),
         ca=demo.ca,
     )
-
-
-async def by_ticket(demo: Demo, verb: str, medium: Path, ticket: Path, *more: str) -> Moved:
-    """Pull or push as the operator does who was given a ticket."""
-    words = (verb, str(medium), *more, "--ticket", str(ticket), "--trust", str(demo.policy_file))
-    return await offline_mover(*words, ca=demo.ca)
 
 
 class Thief:

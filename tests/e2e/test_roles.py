@@ -12,11 +12,10 @@ from azure.storage.blob import BlobServiceClient
 from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.cloud import Cloud
 from local_cloud.demo.clouds import Demo
-from local_cloud.demo.mover import offline_mover
 from local_cloud.demo.screen import until
-from local_cloud.demo.story import push, refuse_stranger
+from local_cloud.demo.story import refuse_stranger
 from local_cloud.storage_front import RoleAssignment
-from tests.e2e.conftest import Crossing
+from tests.e2e.conftest import Crossing, by_ticket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -33,7 +32,7 @@ EVIDENCE = {"source": ("ledger", "journal"), "target": ("ledger", "journal", "re
 
 @pytest.fixture(scope="module")
 def crossed(make_crossing: Callable[[], Crossing]) -> Demo:
-    """A bundle that was carried across, a forgery that was refused, and the custody log that came along."""
+    """A bundle that was carried across by tickets, a refused forgery, and the custody log that came along."""
     crossing = make_crossing()
     crossing.run(crossing.demo.start())
     crossing.demo.medium.mkdir()
@@ -45,12 +44,9 @@ async def _cross(demo: Demo) -> None:
     references = await asyncio.to_thread(demo.push_samples, 2_000_000)
     transfer_id = await asyncio.to_thread(demo.post_transfer, references[:2])
     await until("sealing", lambda: demo.sealed_transfer(transfer_id))
-    await offline_mover(
-        *("pull", f"{demo.source.container_url}/{transfer_id}", str(demo.medium), "--allow-system-disk"),
-        *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.source))),
-        ca=demo.ca,
-    )
-    await push(demo)
+    pickup = await asyncio.to_thread(demo.pickup_ticket, transfer_id)
+    await by_ticket(demo, "pull", demo.medium, pickup, "--allow-system-disk")
+    await by_ticket(demo, "push", demo.medium, await asyncio.to_thread(demo.drop_ticket, demo.medium))
     await demo.next_receipt(set())
     await refuse_stranger(demo)
     await asyncio.to_thread(

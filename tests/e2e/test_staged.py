@@ -13,10 +13,9 @@ from local_cloud.cloud import ImportWay
 from local_cloud.demo.clouds import CHANNEL, Demo
 from local_cloud.demo.mover import offline_mover
 from local_cloud.demo.screen import until
-from local_cloud.demo.story import push
 from local_cloud.registry import Registry
 from local_cloud.registry.manifests import MANIFEST_TYPES
-from tests.e2e.conftest import Crossing
+from tests.e2e.conftest import Crossing, by_ticket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -53,7 +52,7 @@ class Crossed:
             *("--trust", str(demo.policy_file), "--sas-file", str(demo.sas_file(demo.source))),
             ca=demo.ca,
         )
-        await push(demo, medium)
+        await by_ticket(demo, "push", medium, await asyncio.to_thread(demo.drop_ticket, medium))
         _, receipt = await demo.next_receipt(known)
         self.receipts.append(receipt)
         self.contents.append(await asyncio.to_thread(self.content, demo.target.registry))

@@ -477,7 +477,7 @@ def test_hold_that_was_lost_is_told_whatever_is_held_before_it() -> None:
 class SourceRound:
     """A source with one recorded order."""
 
-    def __init__(self, *, with_request: bool = True) -> None:
+    def __init__(self, *, with_request: bool = True, expires_in_s: int = 3600) -> None:
         self.side, self.blobs, registry = make_source()
         registry.push_image("team/app", "v1")
         self.client = DurableClient()
@@ -486,7 +486,7 @@ class SourceRound:
             artifacts=("team/app:v1",),
             channel=CHANNEL,
             audience=tuple(AUDIENCE),
-            expires_in_seconds=3600,
+            expires_in_seconds=expires_in_s,
             referrers="all",
         )
         facts = {

@@ -58,9 +58,9 @@ def firing(caplog: pytest.LogCaptureFixture) -> set[str]:
     return {name for name in QUERIES if name not in OF_THE_HOST and fires(name, lines)}
 
 
-def sealed() -> SourceRound:
+def sealed(*, good_for: timedelta = timedelta(days=30)) -> SourceRound:
     """A source whose transfer is sealed."""
-    scene = SourceRound()
+    scene = SourceRound(expires_in_s=int(good_for.total_seconds()))
     scene.run()
     Host(scene.side).run("export_transfer", scene.client.instances[TRANSFER_ID].input_, TRANSFER_ID)
     scene.client.instances[TRANSFER_ID].runtime_status = RuntimeStatus.Completed
@@ -109,6 +109,15 @@ def test_transfer_without_receipt_is_told_for_as_long_as_it_waits(caplog: pytest
         assert firing(caplog) == {"no-receipt"}
     scene.journals.record(Kind.TRANSFERS, TRANSFER_ID, State.DELIVERED, {}, by="receipt", at=NOON)
     scene.run(START + timedelta(days=17))
+    assert firing(caplog) == set()
+
+
+def test_transfer_that_expires_without_receipt_is_told_a_last_time(caplog: pytest.LogCaptureFixture) -> None:
+    scene = sealed(good_for=timedelta(hours=1))
+    firing(caplog)
+    scene.run(START + timedelta(days=15))
+    assert (firing(caplog), scene.state) == ({"no-receipt"}, State.EXPIRED)
+    scene.run(START + timedelta(days=16))
     assert firing(caplog) == set()
 
 

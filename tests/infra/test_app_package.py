@@ -319,5 +319,5 @@ def test_package_that_cannot_be_had_says_why_and_leaves_what_was_there(
     monkeypatch.setattr(app_package, "package", lambda version: real(version, tmp_path))
     (tmp_path / "app.zip").write_bytes(b"before")
     assert app_package.main(["--out", str(tmp_path / "app.zip")]) == 2
-    assert capsys.readouterr().err.startswith("package: the wheels for x86_64-manylinux2014 and Python 3.11")
+    assert capsys.readouterr().err.startswith("package: the wheels for x86_64-manylinux_2_28 and Python 3.11")
     assert (tmp_path / "app.zip").read_bytes() == b"before"
