@@ -169,10 +169,6 @@ module foundation 'modules/foundation.bicep' = {
   }
 }
 
-resource appIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' existing = {
-  name: '${prefix}-app'
-}
-
 module appOnStaging 'modules/staging-roles.bicep' = if (isStaged) {
   name: '${prefix}-staging-roles'
   scope: resourceGroup(registryResourceGroup)
@@ -180,10 +176,9 @@ module appOnStaging 'modules/staging-roles.bicep' = if (isStaged) {
     prefix: prefix
     registryName: registryName
     stagingName: isStaged ? staging.outputs.name : ''
-    principalId: appIdentity.properties.principalId
+    principalId: foundation.outputs.principalId
     appRoles: appRoles
   }
-  dependsOn: [foundation]
 }
 
 module scanning 'modules/malware-scanning.bicep' = if (isScanned) {
@@ -194,10 +189,9 @@ module scanning 'modules/malware-scanning.bicep' = if (isScanned) {
     container: 'staging'
     others: ['incoming/', 'transfer/', 'quarantine/', 'receipts/', 'ledger/', 'work/', 'journal/', 'custody/', 'policy/']
     capGbPerMonth: malwareScanningCapGb
-    principalId: appIdentity.properties.principalId
+    principalId: foundation.outputs.principalId
     appRoles: appRoles
   }
-  dependsOn: [foundation]
 }
 
 module pipelineByIdentity 'modules/import-pipeline-identity.bicep' = if (!isBySas) {

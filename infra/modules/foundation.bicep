@@ -278,6 +278,7 @@ module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'pipeli
 output blob string = transferStorage.outputs.blob
 output sasSecretId string = vault.outputs.secretId
 output identityId string = identity.id
+output principalId string = identity.properties.principalId
 output ticketIdentityId string = ticketIdentity.id
 output packageContainer string = '${hostStorage.outputs.blob}app-package'
 @description('The settings that both sides have.')

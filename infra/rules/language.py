@@ -77,6 +77,9 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "releaseTimeoutSeconds": (59, 3_888_001),
     "checkTimeoutSeconds": (59, 1_209_601),
     "ticketHours": (0, 145),
+    "importWay": ("sideways",),
+    "malwareScanning": ("perhaps",),
+    "malwareScanningCapGb": (9, 1_000_001),
     "blobEvents": ("push",),
     "callers": ("anybody",),
 }
@@ -90,6 +93,8 @@ CHOSEN: dict[str, tuple[Any, ...]] = {
     "pipelineIdentity": ("SystemAssigned", "UserAssigned"),
     "blobEvents": ("eventGrid", "poll"),
     "callers": ("appServiceAuthentication", "functionKeys"),
+    "importWay": ("direct", "staged"),
+    "malwareScanning": ("defender", "none"),
 }
 """Values that it must take."""
 

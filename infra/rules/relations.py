@@ -307,6 +307,14 @@ def _audit(deployed: Deployed) -> Iterator[str]:
         yield "nobody writes down who used the signing key"
 
 
+def _scanning(deployed: Deployed) -> Iterator[str]:
+    """Defender scans the account that bundles come into, and no other."""
+    accounts = {one.id for one in deployed.of_type(_STORAGE) if one.name.endswith("transfer")}
+    for one in deployed.of_type("Microsoft.Security/defenderForStorageSettings"):
+        if one.scope not in accounts:
+            yield "Defender does not scan the account that bundles come into"
+
+
 def _workbook(deployed: Deployed) -> Iterator[str]:
     """It asks the telemetry three things: states, codes, durations."""
     told = json.loads(deployed.one("Microsoft.Insights/workbooks").properties.get("serializedData", "{}"))
@@ -424,6 +432,11 @@ RELATIONS = (
         f"{_LEARN}azure-monitor/alerts/alerts-types#log-alerts",
     ),
     Relation(_audit, "a signature that nobody asked for is seen", f"{_LEARN}key-vault/general/logging"),
+    Relation(
+        _scanning,
+        "what is not scanned is not imported",
+        f"{_LEARN}defender-for-cloud/on-upload-malware-scanning",
+    ),
     Relation(_workbook, "what happened is seen at a glance", "infra/README.md"),
     Relation(_outputs, "nobody has to look for it in the portal", "infra/README.md"),
     Relation(_settings, "the app does what was chosen", "infra/README.md"),

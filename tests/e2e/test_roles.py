@@ -13,7 +13,7 @@ from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.cloud import Cloud
 from local_cloud.demo.clouds import Demo
 from local_cloud.demo.screen import until
-from local_cloud.demo.story import refuse_stranger
+from local_cloud.demo.story import push, refuse_stranger
 from local_cloud.storage_front import RoleAssignment
 from tests.e2e.conftest import Crossing, by_ticket
 
@@ -46,7 +46,11 @@ async def _cross(demo: Demo) -> None:
     await until("sealing", lambda: demo.sealed_transfer(transfer_id))
     pickup = await asyncio.to_thread(demo.pickup_ticket, transfer_id)
     await by_ticket(demo, "pull", demo.medium, pickup, "--allow-system-disk")
-    await by_ticket(demo, "push", demo.medium, await asyncio.to_thread(demo.drop_ticket, demo.medium))
+    ticket = await asyncio.to_thread(demo.drop_ticket, demo.medium)
+    await asyncio.to_thread(demo.target.stop_app)
+    await by_ticket(demo, "push", demo.medium, ticket)
+    await push(demo)  # a ticket sends no custody log
+    await demo.target.start_app()
     await demo.next_receipt(set())
     await refuse_stranger(demo)
     await asyncio.to_thread(
