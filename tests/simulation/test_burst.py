@@ -9,6 +9,8 @@ from airgap.states import State
 from tests.simulation.options import Faults, Options
 from tests.simulation.simulator import Simulation, alone
 
+pytestmark = pytest.mark.timeout(600)
+
 _CHANNELS, _BUNDLES = 5, 10
 
 

@@ -5,6 +5,8 @@ import pytest
 from tests.simulation.__main__ import told
 from tests.simulation.simulator import simulate
 
+pytestmark = pytest.mark.timeout(600)
+
 _LOTS = 4
 _SEEDS = 200
 

@@ -10,6 +10,8 @@ from tests.simulation.__main__ import main
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.simulator import Result, simulate
 
+pytestmark = pytest.mark.timeout(600)
+
 _MOST = 500
 """So many seeds are tried for a cause that was taken out."""
 
