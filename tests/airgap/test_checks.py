@@ -102,6 +102,7 @@ SETTINGS: dict[str, Any] = {
     "a scanner whose name climbs": [SCAN_CHECK | {"name": "../malware"}],
     "a service and a scanner of one name": [CHECK, SCAN_CHECK | {"name": "scan"}],
     "not an array": {},
+    "a number for a check": [7],
     "two of one name": [CHECK, CHECK],
     "more than ten": [CHECK | {"name": f"scan{n}"} for n in range(11)],
     "without scope": [{"name": "scan", "url": "https://x"}],
