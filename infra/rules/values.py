@@ -368,7 +368,11 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
     (_DEFENDER, f"{_LEARN}defender-for-cloud/defender-for-storage-infrastructure-as-code-enablement"): (
         ("properties.isEnabled", True, "it scans nothing else"),
         ("properties.overrideSubscriptionLevelSettings", True, "whatever the subscription says"),
-        ("properties.malwareScanning.blobScanResultsOptions", "blobIndexTags", "the app reads these"),
+        (
+            "properties.malwareScanning.blobScanResultsOptions",
+            ABSENT,
+            "by default the tags are written that the app reads, and the API's versions spell it differently",
+        ),
         ("properties.malwareScanning.onUpload.isEnabled", True, "each copy, when it is made"),
         (
             "properties.malwareScanning.onUpload.capGBPerMonth",

@@ -52,8 +52,8 @@ WITHOUT: frozenset[str] = frozenset(
     {"Microsoft.Insights/diagnosticSettings", "Microsoft.Security/defenderForStorageSettings"}
 )
 """What is deployed besides. ``azure-mgmt-monitor`` 8.0.0b3 has no model of the first, earlier ones none of
-this make; ``azure-mgmt-security`` 8.0.0b2 knows the second at 2025-09-01-preview only, which spells a value
-otherwise (``BlobIndexTags``). What is sent is held by `infra/rules/values.py`, member by member."""
+this make; ``azure-mgmt-security`` 8.0.0b2 knows the second at 2025-09-01-preview only, not at the version
+that is deployed. What is sent is held by `infra/rules/values.py`, member by member."""
 
 _IN_JSON: Mapping[type, type] = {datetime: str, timedelta: str, float: int}
 """What stands in JSON for a type that JSON does not have, or may."""
