@@ -198,7 +198,10 @@ def sequence_of(name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidEntry:
-    """The record that the source gave a number up for good, and which bundle manifest says so.
+    """The record that the source gave a number up for good.
+
+    ``manifest_sha256``: at the target, of the bundle manifest that says so; at the source, of the one that
+    had the number.
 
     Raises:
         UntrustedInputError: ``MANIFEST_MALFORMED``, naming the field at fault: what exists can be read.
@@ -216,7 +219,7 @@ class VoidEntry:
     @property
     def name(self) -> str:
         """The blob's name, such as ``voids/<channel>/0000000000000007.json``."""
-        return f"{void_folder(self.channel)}{self.void.sequence:016d}.json"
+        return void_name(self.channel, self.void.sequence)
 
     def to_bytes(self) -> bytes:
         """The entry as canonical JSON."""
@@ -259,6 +262,11 @@ _VOID_FORMAT = Format(name="void entry", read=_READ, readers={1: _read_void_v1})
 def void_folder(channel: str) -> str:
     """Prefix of the names of a channel's void entries."""
     return f"voids/{channel}/"
+
+
+def void_name(channel: str, sequence: int) -> str:
+    """The blob's name of a void entry."""
+    return f"{void_folder(channel)}{sequence:016d}.json"
 
 
 def void_sequence_of(name: str) -> int | None:

@@ -91,12 +91,14 @@ TRANSFERS: Table = {
     # Damaged parts are carried again, until a receipt says otherwise; they may be damaged again.
     State.DAMAGED: frozenset({State.VOIDED, State.EXPIRED} | _TOLD),
     # A receipt travels for days: an import in time may be told after the bundle has expired.
-    State.EXPIRED: frozenset(_TOLD),
+    State.EXPIRED: frozenset({State.VOIDED} | _TOLD),
     State.DELIVERED: _NOTHING,
     # What the target refused once, it may have imported after all: a key was added to its policy meanwhile.
-    State.REFUSED: frozenset({State.DELIVERED}),
-    State.VOIDED: _NOTHING,
-    State.FAILED: _NOTHING,
+    # Voided only where a number was taken, which the table cannot tell.
+    State.REFUSED: frozenset({State.DELIVERED, State.VOIDED}),
+    State.FAILED: frozenset({State.VOIDED}),
+    # What was given up may have been imported before the target could learn of it.
+    State.VOIDED: frozenset({State.DELIVERED}),
     State.CANCELLED: _NOTHING,
 }
 """The life of a transfer: which states may follow a state."""
@@ -157,11 +159,14 @@ FIRST: Mapping[Kind, State] = {
 """The state that a journal begins with."""
 
 FINAL: Mapping[Kind, frozenset[State]] = {
-    Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED},
+    Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED, State.FAILED, State.VOIDED},
     Kind.IMPORTS: _ends(IMPORTS),
     Kind.TICKETS: _ends(TICKETS),
 }
-"""The states that are told as the end: nothing follows them but a receipt that says better of a refusal."""
+"""The states that are told as the end.
+
+Nothing follows them but a receipt that says better, and that somebody gives the number up.
+"""
 
 RESTING: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: frozenset({State.SEALED, State.DAMAGED, State.EXPIRED}),

@@ -18,7 +18,7 @@ ANYBODY = "caller"
 """Whoever has a function key: the Functions host does not tell which one it was."""
 
 ADMIN_ROLE = "Transfer.Admin"
-"""The app role that may cancel what others have ordered, and whatever the other roles may."""
+"""The app role that may cancel or void what others have ordered, and whatever the other roles may."""
 
 ORDER_ROLE = "Transfer.Order"
 """The app role that may take tickets."""
@@ -62,10 +62,10 @@ class Caller:
     is_signed_in: bool
 
     def may_cancel(self, facts: Mapping[str, Any]) -> bool:
-        """Whether this caller may cancel the transfer whose first journal entry has these facts.
+        """Whether this caller may cancel or void the transfer whose first journal entry has these facts.
 
-        Who has signed in cancels what the very same identity has ordered, and an admin everything. Of those
-        who show a key nobody can be told from the others.
+        Who has signed in does so to what the very same identity has ordered, and an admin to everything. Of
+        those who show a key nobody can be told from the others.
         """
         if not self.is_signed_in or ADMIN_ROLE in self.roles:
             return True

@@ -4,13 +4,14 @@ from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
 from function_app.http import preflight
 from function_app.settings import BlobEvents
-from function_app.source import activities, http_api, orchestrators, receiving, reconciling
+from function_app.source import activities, http_api, orchestrators, receiving, reconciling, void_api
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
     """All of them; of blobs the app learns by ``events``."""
     return (
         http_api.bp,
+        void_api.bp,
         receiving.blueprint(events),
         reconciling.bp,
         orchestrators.bp,

@@ -14,7 +14,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from airgap.errors import AirgapError, Code, PolicyRefusal
-from airgap.journal import Journal, is_journal_id
+from airgap.journal import Journal
 from airgap.preflight import judge_terms
 from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest
 from airgap.states import Kind, State
@@ -28,6 +28,7 @@ from function_app.http.faults import Faults
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
 from function_app.journal.store import JournalStore
+from function_app.source.looking_up import find_transfer, not_yours, tell_transfer, unknown_transfer
 from function_app.source.pickup_tickets import give_pickup_ticket
 from function_app.source.planning import REQUEST
 from function_app.source.starting import start_transfer
@@ -62,7 +63,8 @@ async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     request = read_order(req.get_body(), req.headers, req.params)
     transfer_id = transfer_id_for(req.headers.get(KEY_HEADER), source_settings().pipeline_resource_id)
-    if await _find(transfer_id) is None:  # a repeat meets its transfer, whatever the trust policy says today
+    # A repeat meets its transfer, whatever the trust policy says today.
+    if await find_transfer(source_side(), transfer_id) is None:
         policy = await asyncio.to_thread(policy_in_force, source_side())
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
@@ -120,12 +122,12 @@ async def get_transfer(req: func.HttpRequest) -> func.HttpResponse:
 
 async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse:
     Faults().add_unknown_parameters(params).refuse_any()
-    journal = await _find(transfer_id)
+    journal = await find_transfer(source_side(), transfer_id)
     if journal is None:
-        return _unknown(transfer_id)
+        return unknown_transfer(transfer_id)
     work = WorkFolder(source_side().blobs, transfer_id)
     progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else None
-    body = await _description(journal) | ({} if progress is None else {"progress": progress})
+    body = await tell_transfer(source_side(), journal) | ({} if progress is None else {"progress": progress})
     return respond(HTTPStatus.OK, body, {"Retry-After": _POLL_S} if journal.is_active else {})
 
 
@@ -141,9 +143,9 @@ async def _get_plan(transfer_id: str, params: Mapping[str, str]) -> func.HttpRes
     if page is None:
         faults.add("query", (CURSOR,), params[CURSOR], "what `next` of the page before leads to")
     faults.refuse_any()
-    journal = await _find(transfer_id)
+    journal = await find_transfer(source_side(), transfer_id)
     if journal is None:
-        return _unknown(transfer_id)
+        return unknown_transfer(transfer_id)
     body = await asyncio.to_thread(describe_plan, WorkFolder(source_side().blobs, transfer_id), page or 0)
     if body is not None and journal.newest(State.PLANNED) is not None:
         return respond(HTTPStatus.OK, body)
@@ -181,12 +183,12 @@ async def _cancel(
     transfer_id: str, params: Mapping[str, str], headers: Mapping[str, str], client: Any
 ) -> func.HttpResponse:
     Faults().add_unknown_parameters(params).refuse_any()
-    journal = await _find(transfer_id)
+    journal = await find_transfer(source_side(), transfer_id)
     if journal is None:
-        return _unknown(transfer_id)
+        return unknown_transfer(transfer_id)
     caller = _caller(headers)
     if not caller.may_cancel(journal.entries[0].facts):
-        return _not_yours(journal)
+        return not_yours(journal, "cancel")
     if not journal.is_active or journal.state is State.SEALING:
         return _decided(journal)
     try:
@@ -197,13 +199,13 @@ async def _cancel(
             at=datetime.now(UTC),
         )
     except PolicyRefusal:  # it was sealed just now, or has failed
-        return _decided(await _find(transfer_id) or journal)
+        return _decided(await find_transfer(source_side(), transfer_id) or journal)
     # Decided: what is not reached now finds it written before its next step.
     await asyncio.to_thread(stop, source_side().blobs, transfer_id)
     instance = await find_instance(client, transfer_id)
     if instance is not None and instance.is_active:
         await client.terminate(transfer_id, "cancelled by request")
-    return respond(HTTPStatus.OK, await _description(journal))
+    return respond(HTTPStatus.OK, await tell_transfer(source_side(), journal))
 
 
 @bp.route(route="transfers/{transferId}/pickup", methods=["POST"])
@@ -228,9 +230,9 @@ async def _pick_up(req: func.HttpRequest) -> func.HttpResponse:
     if not caller.may_take_tickets:
         return refused_ticket_caller()
     transfer_id = req.route_params.get("transferId", "")
-    journal = await _find(transfer_id)
+    journal = await find_transfer(source_side(), transfer_id)
     if journal is None:
-        return _unknown(transfer_id)
+        return unknown_transfer(transfer_id)
     try:
         recarry = RecarryRequest.from_bytes(body) if body else None
         now = datetime.now(UTC)
@@ -279,13 +281,6 @@ async def refuse_pickup_method(req: func.HttpRequest) -> func.HttpResponse:
     return refused_method(req.method, "POST")
 
 
-async def _description(journal: Journal) -> dict[str, Any]:
-    """What is told of a transfer, with the references that were ordered."""
-    work = WorkFolder(source_side().blobs, journal.about)
-    request = await asyncio.to_thread(work.find, REQUEST, RequestDocument)
-    return describe(journal, request)
-
-
 def _caller(headers: Mapping[str, str]) -> Caller:
     return read_caller(headers, is_signed_in=source_settings().callers_are_signed_in)
 
@@ -293,23 +288,6 @@ def _caller(headers: Mapping[str, str]) -> Caller:
 def _journals() -> JournalStore:
     side = source_side()
     return JournalStore(side.blobs, side.projection)
-
-
-async def _find(transfer_id: str) -> Journal | None:
-    """The journal of a transfer, if there is one."""
-    if not is_journal_id(Kind.TRANSFERS, transfer_id):
-        return None
-    journal = await asyncio.to_thread(_journals().read, Kind.TRANSFERS, transfer_id)
-    return journal if journal.entries else None
-
-
-def _unknown(transfer_id: str) -> func.HttpResponse:
-    return problem(
-        HTTPStatus.NOT_FOUND,
-        Code.NOT_FOUND,
-        f"there is no transfer {transfer_id[:40]!r}",
-        remedy="Check the transfer's id: GET /api/transfers lists all.",
-    )
 
 
 def _without_plan(journal: Journal) -> func.HttpResponse:
@@ -321,15 +299,6 @@ def _without_plan(journal: Journal) -> func.HttpResponse:
         detail, remedy = "the transfer ended before it was planned", "Its `error` says why."
     return problem(
         HTTPStatus.NOT_FOUND, Code.NOT_FOUND, detail, remedy=remedy, instance=path_of(journal.about)
-    )
-
-
-def _not_yours(journal: Journal) -> func.HttpResponse:
-    return problem(
-        HTTPStatus.FORBIDDEN,
-        Code.CALLER_REFUSED,
-        f"the transfer was ordered by {journal.entries[0].by}, and is not yours to cancel",
-        instance=path_of(journal.about),
     )
 
 

@@ -80,6 +80,8 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
         state = what_it_says(receipt, journal)
         if state is not None:
             journals.record(Kind.TRANSFERS, about, state, _facts(name, receipt), by=_BY, at=now)
+            if state is State.DELIVERED and journal.state is State.VOIDED:
+                _LOG.warning("transfer %s was voided, and the target had imported it", about)
     except ServiceError:
         raise
     except AirgapError as error:

@@ -27,6 +27,7 @@ from function_app.signs_of_life import tell_of_round
 from function_app.source.receiving import receive
 from function_app.source.sealing import publish
 from function_app.source.starting import start_transfer
+from function_app.source.voiding import enter_void
 from function_app.storage.paths import RECEIPTS
 
 bp = Blueprint()
@@ -41,6 +42,8 @@ _WITHOUT_RECEIPT = timedelta(days=14)
 """How long a receipt may be under way before somebody is told, and after the bundle has expired."""
 
 _AWAITING = frozenset({State.SEALED, State.DAMAGED})
+_READ_FOR = (*sorted(RESTING[Kind.TRANSFERS]), State.VOIDED)
+"""The states in which receipts whose event was missed are looked for."""
 
 
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
@@ -77,15 +80,26 @@ class Reconciler:
 
     def _read_receipts(self) -> None:
         """Read the receipts whose event was missed, of some of the transfers that wait for one."""
-        for state in RESTING[Kind.TRANSFERS]:
+        for state in _READ_FOR:
             rows = list(every_row(self.side.projection, Kind.TRANSFERS, RowFilter(state=state)))
             for row in in_turn(rows, _AT_ONCE, self.now):
                 for name in itertools.islice(
                     self.side.blobs.list_names(RECEIPTS, f"{row.about}/"), _RECEIPTS_AT_ONCE
                 ):
                     receive(self.side, name, now=self.now)
+                if row.state is State.VOIDED:
+                    self._enter_void(row.about)
                 if row.state in _AWAITING and row.updated_at < self.now - _WITHOUT_RECEIPT:
                     self._tell_of_waiting(row.about)
+
+    def _enter_void(self, about: str) -> None:
+        """Do what was left to do where the app died between journal and ledger."""
+        try:
+            journal = JournalStore(self.side.blobs, self.side.projection).read(Kind.TRANSFERS, about)
+        except UntrustedInputError as error:
+            _LOG.warning("transfer %s: %s", about, error)
+            return
+        enter_void(self.side, journal)
 
     def _tell_of_waiting(self, about: str) -> None:
         """Log that a transfer waits for its receipt, or record that it has expired without one.

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airgap.envelope import Envelope
-from airgap.errors import Code, ServiceError, UntrustedInputError
+from airgap.errors import Code, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
 from airgap.ledger import LedgerEntry
@@ -23,6 +23,7 @@ from function_app.settings import TOOL
 from function_app.source.hashing import DIVISION
 from function_app.source.planning import BATCHES, REQUEST
 from function_app.source.proven_ledger import ProvenLedger
+from function_app.source.voiding import give_up_unused, voids_below
 from function_app.source.wire import Batch, DividedBlob, Division, RequestDocument, Sealed, Sealing
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import TRANSFER, WORK, blob_path, manifest_path
@@ -67,9 +68,13 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
         # From here on it cannot be cancelled, and is not published before.
         facts = {"bundle": _describe(entry, manifest)}
         at = parse_time(order.created_at)
-        journal = journals.record(
-            *(Kind.TRANSFERS, order.transfer_id, State.SEALING, facts), by=BY_APP, at=at
-        )
+        try:
+            journal = journals.record(
+                *(Kind.TRANSFERS, order.transfer_id, State.SEALING, facts), by=BY_APP, at=at
+            )
+        except PolicyRefusal:
+            give_up_unused(side, entry)
+            raise
     return publish(side, journal)
 
 
@@ -210,6 +215,7 @@ def _build_manifest(
         audience=bundle.request.audience,
         blobs=bundle.blobs,
         tool=TOOL,
+        voids=voids_below(side, bundle.channel, sequence),
         requested_by=bundle.requested_by,
     )
 

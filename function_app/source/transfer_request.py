@@ -1,6 +1,5 @@
 """The order of a transfer, as ``POST /api/transfers`` takes it: read strictly, all faults told at once."""
 
-import codecs
 import hashlib
 import re
 import uuid
@@ -9,12 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from airgap.errors import Code, UntrustedInputError
 from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.manifest import MAX_ARTIFACTS, MAX_AUDIENCE, REFERENCE
 from airgap.preflight import Finding, Terms
-from airgap.strict_json import dump_canonical, load_strict
-from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path, describe_value
+from airgap.strict_json import dump_canonical
+from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path
+from function_app.http.json_body import read_object
 from function_app.source.referrers import ALL, MAX_KINDS, NONE
 from function_app.source.selection import Selector, read_exclusions, read_selectors
 
@@ -33,7 +32,6 @@ _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-
 """A media type (RFC 6838 §4.2), as ``artifactType`` is one."""
 
 _MAX_REFERENCE_CHARACTERS = 512
-_BODY_IN_WORDS = "one JSON object in UTF-8, without a byte-order mark"
 _REFERENCE_IN_WORDS = (
     "REPOSITORY:TAG or REPOSITORY@sha256:DIGEST, the repository in lower case, without the registry's name"
 )
@@ -75,7 +73,7 @@ class TransferRequest:
                 body has more than 1 MiB.
         """
         faults = faults or Faults()
-        raw = _read_object(body, faults)
+        raw = read_object(body, faults, max_bytes=MAX_BODY_BYTES)
         request = cls(
             artifacts=_read_artifacts(raw, faults),
             channel=_read_channel(raw.get("channel", MISSING), faults),
@@ -155,35 +153,6 @@ def transfer_id_for(idempotency_key: str | None, pipeline_resource_id: str) -> s
     if idempotency_key is None:
         return uuid.uuid4().hex
     return hashlib.sha256(f"{pipeline_resource_id}\0{idempotency_key}".encode()).hexdigest()[:32]
-
-
-def _read_object(body: bytes, faults: Faults) -> dict[str, Any]:
-    """The body's members; a body that has none is refused with whatever else was at fault."""
-    if len(body) > MAX_BODY_BYTES:
-        faults.add_words("body", (), f"{len(body)} bytes", f"a JSON object of at most {MAX_BODY_BYTES} bytes")
-        raise faults.refusal(is_too_large=True)
-    if (given := _name_no_json(body)) is None:
-        try:
-            raw = load_strict(body, max_bytes=MAX_BODY_BYTES, code=Code.MANIFEST_MALFORMED)
-        except UntrustedInputError as error:
-            given = error.detail
-        else:
-            if type(raw) is dict:
-                return raw
-            given = describe_value(raw)
-    faults.add_words("body", (), given, _BODY_IN_WORDS)
-    raise faults.refusal()
-
-
-def _name_no_json(body: bytes) -> str | None:
-    """What a body is that people often send in the place of JSON; ``None`` for any other."""
-    if not body.strip():
-        return "an empty body"
-    if body.startswith(codecs.BOM_UTF8):
-        return "a byte-order mark before the JSON"
-    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16"
-    return None
 
 
 def _read_artifacts(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from airgap.journal import Journal, JournalEntry
 from airgap.states import TRANSITIONS, State
 from function_app.journal.store import row_of
 from function_app.ports import JournalRow
+from function_app.source.voiding import can_be_voided
 from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
@@ -16,7 +17,7 @@ _TERMS = ("channel", "audience", "expiresInSeconds", "referrers", "dryRun")
 _TOO_LATE: Mapping[State | None, str] = {
     State.CANCELLED: "Nothing to do: it was cancelled before.",
     State.PREVIEWED: "Nothing to cancel: it was a dry run, which exports nothing.",
-    State.SEALING: "It is too late: its bundle is on its way out. Once it is sealed, let nobody carry it.",
+    State.SEALING: "It is too late: its bundle is on its way out. Once it is sealed, void it.",
     State.DELIVERED: "It cannot be called back: the target has imported it.",
 }
 """What to do about a transfer that cannot be cancelled any more, where the state alone tells."""
@@ -54,6 +55,8 @@ def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any
         body["referrers"] = planned.facts.get("referrers", [])
     if (sealed := journal.newest(State.SEALED)) is not None:
         body["bundle"] = sealed.facts.get("bundle")
+    if (voided := journal.newest(State.VOIDED)) is not None:
+        body["void"] = {"reason": voided.facts["reason"], "by": voided.by, "at": format_time(voided.at)}
     if "receipt" in last.facts:
         body["receipt"] = last.facts["receipt"]
     if last.state in _WITH_CODE:
@@ -106,6 +109,8 @@ def _links(journal: Journal) -> dict[str, str]:
     links = {"self": path}
     if journal.state is not None and State.CANCELLED in TRANSITIONS[journal.kind][journal.state]:
         links["cancel"] = path
+    if can_be_voided(journal):
+        links["void"] = f"{path}/void"
     if journal.newest(State.PLANNED) is not None:
         links["plan"] = plan_path_of(journal.about)
     return links
@@ -121,7 +126,10 @@ def remedy_of_late_cancel(journal: Journal) -> str:
             return "Nothing to cancel: it ended by itself; its `error` says why."
         case State.SEALED | State.DAMAGED | State.REFUSED if sealed is not None:
             until = sealed.facts.get("bundle", {}).get("expiresAt")
-            return f"Its bundle is out: let nobody carry it; it expires at {until}."
+            return (
+                f"Its bundle is out: let nobody carry it, or void it (POST to `void` of its `links`); "
+                f"it expires at {until}."
+            )
     return "Nothing to cancel: no bundle of it will be imported any more."
 
 

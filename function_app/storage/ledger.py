@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from airgap.envelope import MAX_ENVELOPE_BYTES
-from airgap.errors import Code, ServiceError
+from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.ledger import (
     MAX_ENTRY_BYTES,
     LedgerEntry,
@@ -13,6 +13,7 @@ from airgap.ledger import (
     require_entry,
     sequence_of,
     void_folder,
+    void_name,
     void_sequence_of,
 )
 from airgap.manifest import BundleManifest
@@ -62,7 +63,25 @@ class Ledger:
         for void in manifest.voids:
             if void.sequence not in known:
                 entry = VoidEntry(channel=manifest.channel, void=void, manifest_sha256=manifest_sha256)
-                self.blobs.create(LEDGER, entry.name, entry.to_bytes())
+                self.enter_void(entry)
+
+    def enter_void(self, entry: VoidEntry) -> None:
+        """Enter that a number was given up, unless that is entered."""
+        self.blobs.create(LEDGER, entry.name, entry.to_bytes())
+
+    def find_void(self, channel: str, sequence: int) -> VoidEntry | None:
+        """What is entered of a number that was given up; ``None`` if it was not.
+
+        Raises:
+            UntrustedInputError: ``MANIFEST_MALFORMED``: the entry is none, or speaks of another number;
+                or as :meth:`VoidEntry.from_bytes`.
+        """
+        name = void_name(channel, sequence)
+        raw = self.blobs.read(LEDGER, name, max_bytes=MAX_ENTRY_BYTES)
+        entry = None if raw is None else VoidEntry.from_bytes(raw)
+        if entry is not None and entry.name != name:
+            raise UntrustedInputError(Code.MANIFEST_MALFORMED, f"{LEDGER}/{name} speaks of {entry.name}")
+        return entry
 
     def voids(self, channel: str) -> frozenset[int]:
         """The numbers of a channel that the source gave up."""

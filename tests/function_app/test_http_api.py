@@ -933,7 +933,7 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
             methods = [str(getattr(method, "value", method)) for method in trigger.methods or ()]
             answered.setdefault(str(trigger.route), []).extend(methods)
     one = "transfers/{transferId}"
-    assert set(answered) == {"preflight", "transfers", one, f"{one}/plan", f"{one}/pickup"}
+    assert set(answered) == {"preflight", "transfers", one, f"{one}/plan", f"{one}/pickup", f"{one}/void"}
     for methods in answered.values():
         assert sorted(methods) == sorted(method.value for method in func.HttpMethod)
 
@@ -957,8 +957,12 @@ def test_page_of_the_api_names_every_parameter_state_and_member(side: SourceSide
     _, ordered = post(GOOD)
     note(side, *LIFE, facts={"bundle": BUNDLE}, transfer_id="sealed00")
     note(side, "requested", "refused", transfer_id="ref00000", facts=REFUSED)
+    note(side, *LIFE, "voided", transfer_id="void0000", facts={"sequence": 7, "reason": "lost"})
+    voided = call("get_transfer", None, transfer_id="void0000")[1]
     answers = [
         ordered,
+        voided,
+        voided["void"],
         call("get_transfer", None, transfer_id="sealed00")[1],
         call("get_transfer", None, transfer_id="ref00000")[1],
         call("list_transfers", None)[1],

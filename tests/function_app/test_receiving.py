@@ -54,11 +54,14 @@ class Gap:
         assert run(Host(self.source), "team/app:v1")["outcome"] == "sealed"
         self.imports = 0
 
-    def carry(self, spoil: Callable[[MemoryBlobs], None] = lambda _: None) -> str:
+    def carry(
+        self, spoil: Callable[[MemoryBlobs], None] = lambda _: None, transfer_id: str = TRANSFER_ID
+    ) -> str:
         """Carry the bundle over, have it imported, carry the receipt back; returns the receipt's name."""
         for name, blob in self.source_blobs.containers["transfer"].items():
-            self.target_blobs.upload("incoming", name, blob.content)
-        raw = self.target_blobs.containers["incoming"][f"{TRANSFER_ID}/{ENVELOPE_NAME}"].content
+            if name.startswith(f"{transfer_id}/"):
+                self.target_blobs.upload("incoming", name, blob.content)
+        raw = self.target_blobs.containers["incoming"][f"{transfer_id}/{ENVELOPE_NAME}"].content
         manifest = BundleManifest.from_bytes(Envelope.from_bytes(raw).payload)
         assert isinstance(self.target.registry, MemoryRegistry)
         for artifact in manifest.artifacts:
@@ -66,10 +69,10 @@ class Gap:
             for tag in artifact.tags:
                 self.target.registry.tags[artifact.repository, tag] = artifact.digest
         spoil(self.target_blobs)
-        found = self.target_blobs.stat("incoming", f"{TRANSFER_ID}/{ENVELOPE_NAME}")
+        found = self.target_blobs.stat("incoming", f"{transfer_id}/{ENVELOPE_NAME}")
         assert found
         order = ImportOrder(
-            incoming=TRANSFER_ID,
+            incoming=transfer_id,
             manifest_etag=found.etag,
             envelope_sha256=hashlib.sha256(raw).hexdigest(),
             runs_at_once=5,

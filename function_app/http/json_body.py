@@ -1,0 +1,43 @@
+"""The body of a request as one JSON object, read strictly; what is no object is called what it is."""
+
+import codecs
+from typing import Any
+
+from airgap.errors import Code, UntrustedInputError
+from airgap.strict_json import load_strict
+from function_app.http.faults import Faults, describe_value
+
+_BODY_IN_WORDS = "one JSON object in UTF-8, without a byte-order mark"
+
+
+def read_object(body: bytes, faults: Faults, *, max_bytes: int) -> dict[str, Any]:
+    """The body's members; a body that has none is refused with whatever else was at fault.
+
+    Raises:
+        RequestRefusedError: ``REQUEST_INVALID``: it is no object; ``is_too_large`` beyond ``max_bytes``.
+    """
+    if len(body) > max_bytes:
+        faults.add_words("body", (), f"{len(body)} bytes", f"a JSON object of at most {max_bytes} bytes")
+        raise faults.refusal(is_too_large=True)
+    if (given := _name_no_json(body)) is None:
+        try:
+            raw = load_strict(body, max_bytes=max_bytes, code=Code.MANIFEST_MALFORMED)
+        except UntrustedInputError as error:
+            given = error.detail
+        else:
+            if type(raw) is dict:
+                return raw
+            given = describe_value(raw)
+    faults.add_words("body", (), given, _BODY_IN_WORDS)
+    raise faults.refusal()
+
+
+def _name_no_json(body: bytes) -> str | None:
+    """What a body is that people often send in the place of JSON; ``None`` for any other."""
+    if not body.strip():
+        return "an empty body"
+    if body.startswith(codecs.BOM_UTF8):
+        return "a byte-order mark before the JSON"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    return None

@@ -1,0 +1,54 @@
+"""The source: the transfer that a request is about, and how it is told."""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import azure.functions as func
+
+from airgap.errors import Code
+from airgap.journal import Journal, is_journal_id
+from airgap.states import Kind
+from function_app.http.problems import problem
+from function_app.journal.store import JournalStore
+from function_app.ports import SourceSide
+from function_app.source.planning import REQUEST
+from function_app.source.transfer_status import describe, path_of
+from function_app.source.wire import RequestDocument
+from function_app.storage.work_folder import WorkFolder
+
+
+async def find_transfer(side: SourceSide, transfer_id: str) -> Journal | None:
+    """The journal of a transfer, if there is one."""
+    if not is_journal_id(Kind.TRANSFERS, transfer_id):
+        return None
+    journals = JournalStore(side.blobs, side.projection)
+    journal = await asyncio.to_thread(journals.read, Kind.TRANSFERS, transfer_id)
+    return journal if journal.entries else None
+
+
+async def tell_transfer(side: SourceSide, journal: Journal) -> dict[str, Any]:
+    """What is told of a transfer, with the references that were ordered."""
+    work = WorkFolder(side.blobs, journal.about)
+    request = await asyncio.to_thread(work.find, REQUEST, RequestDocument)
+    return describe(journal, request)
+
+
+def unknown_transfer(transfer_id: str) -> func.HttpResponse:
+    """Answer 404: nothing is known of such a transfer."""
+    return problem(
+        HTTPStatus.NOT_FOUND,
+        Code.NOT_FOUND,
+        f"there is no transfer {transfer_id[:40]!r}",
+        remedy="Check the transfer's id: GET /api/transfers lists all.",
+    )
+
+
+def not_yours(journal: Journal, verb: str) -> func.HttpResponse:
+    """Answer 403: somebody else has ordered the transfer."""
+    return problem(
+        HTTPStatus.FORBIDDEN,
+        Code.CALLER_REFUSED,
+        f"the transfer was ordered by {journal.entries[0].by}, and is not yours to {verb}",
+        instance=path_of(journal.about),
+    )
