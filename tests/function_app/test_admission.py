@@ -12,6 +12,7 @@ from airgap.manifest import ENVELOPE_NAME, Artifact
 from airgap.parts import MIN_PART_SIZE_BYTES
 from function_app.part_groups import Digests
 from function_app.ports import BlobStat
+from function_app.storage.door import Door
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import admit_bundle, lookup_groups, note_expected
 from function_app.target.wire import Admitted, Judging
@@ -47,6 +48,7 @@ def test_manifest_that_is_exchanged_between_look_and_reading_is_left_to_its_own_
 ) -> None:
     target, bundle = Target(), bundle_of()
     raw, stat = target.upload(bundle), target.blobs.stat
+    assert Door(target.blobs).enter(judging(raw).instance, accepted=None)
 
     def attacked(container: str, name: str) -> BlobStat | None:
         found = stat(container, name)

@@ -312,6 +312,14 @@ def test_late_refusal_names_how_long_it_was_held(queue: Queue) -> None:
         take_turn(queue.target.side, queue.order(third, START + timedelta(days=40)))
 
 
+def test_admitted_bundle_has_its_place_before_it_asks_so_that_no_later_one_overtakes(queue: Queue) -> None:
+    queue.target = Target()  # whose channel holds nothing
+    queue.admit(1)
+    second = queue.admit(2)
+    assert queue.ask(second) == Pending()
+    assert queue.holder is None
+
+
 def test_what_a_bundle_calls_void_that_jumps_too_far_is_not_believed(queue: Queue) -> None:
     far = queue.admit(10**9, previous_sha256="a" * 64, voids=[1, 2, 3])
     assert queue.ask(far) is Code.SEQUENCE_JUMP
@@ -324,6 +332,15 @@ def test_what_a_bundle_calls_void_that_jumps_as_far_as_it_may_is_believed(queue:
     jump = queue.target.side.settings.trust_policy.channels[CHANNEL].max_sequence_jump
     queue.admit(1 + jump, previous_sha256="a" * 64, voids=[2])
     assert queue.ledger.voids(CHANNEL) == {2}
+
+
+@pytest.mark.parametrize(("beyond", "believed"), [(0, {2}), (1, set())])
+def test_jump_of_a_channel_without_any_number_is_counted_from_0(
+    queue: Queue, beyond: int, believed: set[int]
+) -> None:
+    jump = queue.target.side.settings.trust_policy.channels[CHANNEL].max_sequence_jump
+    queue.admit(jump + beyond, previous_sha256="a" * 64, voids=[2])
+    assert queue.ledger.voids(CHANNEL) == believed
 
 
 def test_bundle_that_is_held_does_not_stand_before_one_that_break_glass_lets_pass(queue: Queue) -> None:

@@ -25,6 +25,11 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "a bound on memory, far above what a pattern of 256 characters that is taken needs"
         ),
     },
+    "function_app/target/admission.py": {
+        "_withdraw: if noted is not None and noted.channel is not None: => if noted is not None:": (
+            "no channel has no turn and no queue"
+        ),
+    },
     "function_app/target/closing.py": {
         "clean_up: if noted is not None and noted.channel is not None: => if noted is not None:": (
             "nothing lies below the folder of no channel and no manifest"

@@ -97,6 +97,8 @@ class Target:
     """How often the host was killed, by itself or by a fault."""
     kill_every: int = 0
     deliver_twice: bool = False
+    left_before: frozenset[str] = frozenset()
+    """What lay on the desk when the last bundle was pushed: told by the case before, no fault of this one."""
     _zygote: subprocess.Popen[str] | None = None
     _keeper: threading.Thread = field(init=False)
     _pid: int = 0
@@ -238,6 +240,7 @@ class Target:
     def import_next(self) -> Bundle:
         """The next bundle, from its push to the end of its import; the reconciler comes round if need be."""
         bundle = self.seal()
+        self.left_before = frozenset(self._desk())
         self.push(bundle)
         self.await_end(bundle)
         return bundle
@@ -326,6 +329,17 @@ class Target:
         )
         return found[artifact.reference]
 
+    def _desk(self) -> list[str]:
+        """All that lies where nothing stays once an import has ended."""
+        return [
+            *(f"{WORK}/{name}" for name in self.names(WORK) if not name.startswith("reconciling/")),
+            *(
+                f"{where}/{name}"
+                for where in (INCOMING, STAGING, TRANSFER, QUARANTINE)
+                for name in self.names(where)
+            ),
+        ]
+
     def wrongs(self, bundle: Bundle, runs: int = 1) -> list[str]:
         """What is not as it must be after an import, judged by what lies in storage and registry.
 
@@ -345,14 +359,7 @@ class Target:
             if run["properties"]["request"]["source"]["name"].split("/")[1] == digest
         ]
         (artifact,) = bundle.manifest.artifacts
-        desk = [
-            *(f"{WORK}/{name}" for name in self.names(WORK) if not name.startswith("reconciling/")),
-            *(
-                f"{where}/{name}"
-                for where in (INCOMING, STAGING, TRANSFER, QUARANTINE)
-                for name in self.names(where)
-            ),
-        ]
+        left = [name for name in self._desk() if name not in self.left_before]
         must_hold = {
             "one journal, which ends with the import": states[-2:] == [State.PROVEN, State.CLOSED]
             and len(self.names(JOURNAL, f"{Kind.IMPORTS}/{instance}")) == len(states),
@@ -360,9 +367,9 @@ class Target:
             "the number is taken, by it": [one.owner for one in entries] == [instance],
             "one import": len(ran) <= runs and sum(map(_has_succeeded, ran)) == 1,
             "what was signed is in the registry": self.digest(artifact) == artifact.digest,
-            "nothing is left of the work, neither turn nor place": desk == [],
+            "nothing is left of the work, neither turn nor place": left == [],
         }
-        told = f"{states}, {receipts}, {len(ran)} runs, left: {desk[:9]}"
+        told = f"{states}, {receipts}, {len(ran)} runs, left: {left[:9]}"
         return [f"not so: {what} ({told})" for what, holds in must_hold.items() if not holds]
 
 
