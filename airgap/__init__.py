@@ -13,7 +13,8 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.journal` — what became of a transfer or an import, as a chain of entries;
   what may follow what is in :mod:`airgap.states`
 * :mod:`airgap.damage` and :mod:`airgap.receipt` — what was found and what was decided
-* :mod:`airgap.checks` — what services of the target are asked about a bundle, and what counts as an answer
+* :mod:`airgap.checks` — what services of the target are asked about a bundle, and what counts as an answer;
+  where it must be signed: :mod:`airgap.signed_check`
 * :mod:`airgap.release` — the word of persons at the target that a bundle may be imported
 * :mod:`airgap.override` — break-glass: rules of time and order lifted for one bundle
 * :mod:`airgap.media_plan` — which part goes onto which volume

@@ -2,19 +2,23 @@
 
 A check is a service of the target's own, such as a scanner, that is asked over HTTP (``docs/format.md`` §16).
 It gets to know which copies are meant, by their ETags, and must say so again in its answer: one about another
-bundle, another copy or only some of them is none. No answer is never a pass.
+bundle, another copy or only some of them is none. No answer is never a pass. Answers that must be signed are
+read by :mod:`airgap.signed_check`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from airgap import fields
 from airgap.errors import Code, UntrustedInputError
+from airgap.parts import MAX_BLOBS
 from airgap.strict_json import dump_canonical, load_strict
+from airgap.verify import CountedKey
 from airgap.versions import Format
 
 SCHEMA = 1
@@ -40,8 +44,9 @@ class CheckedBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckQuestion:
-    """What a check is asked: about these copies of a bundle, all of them, before it is imported."""
+    """What the check of this name is asked: about all these copies of a bundle, before its import."""
 
+    check: str
     import_id: str
     transfer_id: str
     channel: str
@@ -54,6 +59,7 @@ class CheckQuestion:
         return dump_canonical(
             {
                 "schema": SCHEMA,
+                "check": self.check,
                 "importId": self.import_id,
                 "transferId": self.transfer_id,
                 "channel": self.channel,
@@ -68,6 +74,60 @@ class CheckQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a check says of copies of a bundle, signed or not; of which ones, whoever asked compares.
+
+    Args:
+        manifest_sha256: hex, of the bundle manifest.
+        blobs: name and ETag of each copy that was looked at.
+        verdict: ``pass`` or ``fail``.
+        detail: for a person, at most 500 characters.
+        scanner: what looked, by its own word, such as its name and version.
+
+    Raises:
+        UntrustedInputError: ``CHECK_MALFORMED``, naming the member.
+    """
+
+    manifest_sha256: str
+    blobs: tuple[tuple[str, str], ...]
+    verdict: str
+    detail: str
+    scanner: str
+
+    def __post_init__(self) -> None:
+        _READ.text(self.manifest_sha256, "manifestDigest", pattern=fields.SHA256_HEX)
+        if type(self.verdict) is not str or self.verdict not in _VERDICTS:
+            _READ.refuse("verdict", f"neither {' nor '.join(_VERDICTS)}")
+        _READ.note(self.detail, "detail")
+        _READ.text(self.scanner, "scanner", limit=_MAX_SCANNER_CHARACTERS)
+
+    def members(self) -> dict[str, Any]:
+        """What both forms of an answer say of it; the digest each says in its own way."""
+        return {
+            "blobs": [{"name": name, "etag": etag} for name, etag in self.blobs],
+            "verdict": self.verdict,
+            "detail": self.detail,
+            "scanner": self.scanner,
+        }
+
+    @classmethod
+    def of_members(cls, value: Mapping[str, Any], manifest_sha256: str) -> Self:
+        """Read what :meth:`members` writes; that no member is there besides, the caller sees to."""
+        return cls(
+            manifest_sha256=manifest_sha256,
+            blobs=_READ.items(value["blobs"], "blobs", _read_blob, most=MAX_BLOBS),
+            verdict=value["verdict"],
+            detail=value["detail"],
+            scanner=value["scanner"],
+        )
+
+
+def _read_blob(raw: Any, where: str) -> tuple[str, str]:
+    value = _READ.members(raw, where, "name", "etag")
+    return _READ.text(value["name"], f"{where}.name"), _READ.text(value["etag"], f"{where}.etag")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAnswer:
     """What a check says of exactly what it was asked about.
 
@@ -76,12 +136,14 @@ class CheckAnswer:
         detail: for a person, at most 500 characters.
         scanner: what looked, by the answer's own word, such as its name and version.
         sha256: hex, of the answer's bytes.
+        signers: whose signatures vouch for it; nobody's where nobody's are asked for.
     """
 
     code: Code | None
     detail: str
     scanner: str
     sha256: str
+    signers: tuple[CountedKey, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -89,8 +151,30 @@ class CheckAnswer:
         return self.code is None
 
     @classmethod
+    def of(
+        cls, finding: Finding, raw: bytes, question: CheckQuestion, signers: tuple[CountedKey, ...] = ()
+    ) -> Self:
+        """The answer to ``question`` that ``raw`` is, if ``finding`` is about it.
+
+        Raises:
+            UntrustedInputError: ``CHECK_MALFORMED``: it speaks of another bundle, or not of exactly these
+                copies.
+        """
+        if finding.manifest_sha256 != question.manifest_sha256:
+            _READ.refuse("manifestDigest", "of another bundle than it was asked about")
+        if sorted(finding.blobs) != sorted((one.name, one.etag) for one in question.blobs):
+            _READ.refuse("blobs", "not exactly the copies that it was asked about")
+        return cls(
+            code=_VERDICTS[finding.verdict],
+            detail=finding.detail,
+            scanner=finding.scanner,
+            sha256=hashlib.sha256(raw).hexdigest(),
+            signers=signers,
+        )
+
+    @classmethod
     def from_bytes(cls, raw: bytes, question: CheckQuestion) -> Self:
-        """Read an answer to ``question``.
+        """Read an answer to ``question`` that nobody has to sign.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``; ``CHECK_MALFORMED``: it is not what an
@@ -98,20 +182,8 @@ class CheckAnswer:
         """
         value = load_strict(raw, max_bytes=MAX_ANSWER_BYTES, code=Code.CHECK_MALFORMED)
         members = _FORMAT.of_document(value)(value)
-        if _READ.sha256(members["manifestDigest"], "manifestDigest") != question.manifest_sha256:
-            _READ.refuse("manifestDigest", "of another bundle than it was asked about")
-        told = _READ.items(members["blobs"], "blobs", _read_blob, most=len(question.blobs))
-        if sorted(told) != sorted((one.name, one.etag) for one in question.blobs):
-            _READ.refuse("blobs", "not exactly the copies that it was asked about")
-        verdict = members["verdict"]
-        if type(verdict) is not str or verdict not in _VERDICTS:
-            _READ.refuse("verdict", f"neither {' nor '.join(_VERDICTS)}")
-        return cls(
-            code=_VERDICTS[verdict],
-            detail=_READ.note(members["detail"], "detail"),
-            scanner=_READ.text(members["scanner"], "scanner", limit=_MAX_SCANNER_CHARACTERS),
-            sha256=hashlib.sha256(raw).hexdigest(),
-        )
+        digest = _READ.sha256(members["manifestDigest"], "manifestDigest")
+        return cls.of(Finding.of_members(members, digest), raw, question)
 
 
 def _read_v1(raw: Any) -> dict[str, Any]:
@@ -119,11 +191,6 @@ def _read_v1(raw: Any) -> dict[str, Any]:
 
 
 _FORMAT = Format(name="answer", read=_READ, readers={SCHEMA: _read_v1})
-
-
-def _read_blob(raw: Any, where: str) -> tuple[str, str]:
-    value = _READ.members(raw, where, "name", "etag")
-    return _READ.text(value["name"], f"{where}.name"), _READ.text(value["etag"], f"{where}.etag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,6 +132,12 @@ class Code(Enum):
         "Have the ticket given anew: the file was altered or cut off; it does not follow docs/format.md.",
     )
 
+    CHECK_FORGED = (
+        38,
+        False,
+        "Alarm: find out who answers in the check's name with forged signatures; then order a new transfer.",
+    )
+
     # the data is not allowed
     POLICY_MALFORMED = (40, False, "Correct the trust policy; docs/format.md has an example.")
     CHANNEL_UNKNOWN = (41, False, "Add the channel to the trust policy, or refuse this bundle for good.")
@@ -324,6 +330,16 @@ class Code(Enum):
         105,
         False,
         "See to it that the check answers, as the message says; then order a new transfer.",
+    )
+    CHECK_UNSIGNED = (
+        106,
+        False,
+        "Have the check sign its answers with the keys of its role in the trust policy's checkRoles.",
+    )
+    CHECK_UNCHECKABLE = (
+        107,
+        False,
+        "Have the check sign with a key of another kind: a signature of an answer could not be checked.",
     )
 
     @property

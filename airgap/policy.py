@@ -122,7 +122,8 @@ class Channel:
 
     ``bundle_roles`` sign bundle manifests, ``receipt_roles`` receipts; ``release_roles`` must release a
     verified bundle at the target before it is imported; ``override_roles`` may lift rules of time and order
-    for one bundle (:mod:`airgap.override`). ``repositories`` are patterns: see
+    for one bundle (:mod:`airgap.override`). ``check_roles``, each of the name of a check, must sign that
+    check's answer (:mod:`airgap.signed_check`). ``repositories`` are patterns: see
     :mod:`airgap.repositories`. A bundle's number is at most ``max_sequence_jump`` above the highest taken.
     """
 
@@ -132,6 +133,7 @@ class Channel:
     receipt_roles: Mapping[str, Role]
     release_roles: Mapping[str, Role]
     override_roles: Mapping[str, Role]
+    check_roles: Mapping[str, Role]
     max_age: timedelta
     clock_skew: timedelta
     order: Order
@@ -153,6 +155,7 @@ class Channel:
         _check_roles(self.receipt_roles, "receiptRoles")
         _check_roles(self.release_roles, "releaseRoles")
         _check_roles(self.override_roles, "overrideRoles")
+        _check_roles(self.check_roles, "checkRoles")
         _check_seconds(self.max_age, "maxAgeSeconds", least=1, most=_MAX_AGE_S)
         _check_seconds(self.clock_skew, "clockSkewSeconds", least=0, most=MAX_SKEW_S)
         _check_choice(self.order, "order", Order)
@@ -173,6 +176,7 @@ class Channel:
             **_placed(self.receipt_roles, "receiptRoles"),
             **_placed(self.release_roles, "releaseRoles"),
             **_placed(self.override_roles, "overrideRoles"),
+            **_placed(self.check_roles, "checkRoles"),
         }
 
     @classmethod
@@ -183,7 +187,7 @@ class Channel:
             where,
             *("audience", "repositories", "bundleRoles", "maxAgeSeconds", "clockSkewSeconds"),
             *("order", "onGap", "maxSequenceJump"),
-            optional=("receiptRoles", "releaseRoles", "overrideRoles"),
+            optional=("receiptRoles", "releaseRoles", "overrideRoles", "checkRoles"),
         )
         with _READ.within(where):
             return cls(
@@ -193,6 +197,7 @@ class Channel:
                 receipt_roles=_read_roles(value.get("receiptRoles", {}), "receiptRoles"),
                 release_roles=_read_roles(value.get("releaseRoles", {}), "releaseRoles"),
                 override_roles=_read_roles(value.get("overrideRoles", {}), "overrideRoles"),
+                check_roles=_read_roles(value.get("checkRoles", {}), "checkRoles"),
                 max_age=_read_seconds(value["maxAgeSeconds"], "maxAgeSeconds"),
                 clock_skew=_read_seconds(value["clockSkewSeconds"], "clockSkewSeconds"),
                 order=_read_choice(value["order"], Order),

@@ -39,6 +39,7 @@ def _channel(channel: Channel, policy: TrustPolicy) -> Iterator[str]:
     yield from _roles("receipts", channel.receipt_roles, policy)
     yield from _roles("releases", channel.release_roles, policy)
     yield from _roles("overrides", channel.override_roles, policy)
+    yield from _roles("answers of the check", channel.check_roles, policy)
     yield f"at most {int(channel.max_age.total_seconds())} s old, clocks {_seconds(channel)} s apart"
     yield f"order {channel.order.value}, gaps {channel.on_gap.value}, jumps of {channel.max_sequence_jump}"
 

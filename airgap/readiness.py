@@ -172,6 +172,34 @@ def judge_own_keys(
     )
 
 
+def judge_signed_checks(policy: TrustPolicy, registry: str, asked: Collection[str]) -> Check:
+    """Whether every check that must sign its answers is asked at all, and can sign.
+
+    Args:
+        policy: the one in force.
+        registry: the target's; only channels that serve it count.
+        asked: names of the checks among the settings that are services, and so can sign.
+    """
+    name = "signed-checks"
+    wanted = {
+        check: channel
+        for channel, rules in sorted(policy.channels.items())
+        if registry in rules.audience
+        for check in rules.check_roles
+    }
+    missing = sorted(wanted.keys() - set(asked))
+    if not missing:
+        told = f"asked: {', '.join(sorted(wanted))}" if wanted else "none has to sign"
+        return Check(id=name, is_ok=True, detail=told)
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=f"the channel {wanted[missing[0]]} wants signed answers of {', '.join(missing)}",
+        remedy="Name a service for each in CHECKS (docs/operations.md, Have bundles checked), or take it out "
+        "of the trust policy's checkRoles: until then nothing of the channel is imported.",
+    )
+
+
 def judge_container(container: str, need: Need, error: AirgapError | None) -> Check:
     """A container: there, and open to the app as far as it needs it."""
     name = f"container-{container}"

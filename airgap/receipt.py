@@ -191,6 +191,7 @@ class CheckResult:
         scanner: what looked, by its own word; ``None`` where it gave no answer.
         answer_sha256: hex, of the answer as it came; likewise.
         checked_at: when it ended.
+        signers: whose signatures vouch for the answer; nobody's where nobody's were asked for.
     """
 
     name: str
@@ -199,6 +200,7 @@ class CheckResult:
     scanner: str | None
     answer_sha256: str | None
     checked_at: datetime
+    signers: tuple[CountedKey, ...] = ()
 
     def __post_init__(self) -> None:
         _READ.text(self.name, "name", limit=64)
@@ -209,9 +211,12 @@ class CheckResult:
         if (self.scanner is None) != (self.answer_sha256 is None) or (self.passed and self.scanner is None):
             _READ.refuse("answerDigest", "passed, or by a scanner, and without an answer")
         _READ.moment(self.checked_at, "checkedAt")
+        _READ.each(self.signers, "signers", partial(_check_instance, kind=CountedKey), most=_MAX_SIGNERS)
+        if self.signers and self.answer_sha256 is None:
+            _READ.refuse("signers", "of no answer")
 
     def to_json(self) -> dict[str, Any]:
-        """The object ``{"name", "passed", "detail", "scanner", "answerDigest", "checkedAt"}``."""
+        """The object ``{"name", "passed", "detail", "scanner", "answerDigest", "checkedAt", "signers"}``."""
         return {
             "name": self.name,
             "passed": self.passed,
@@ -219,12 +224,15 @@ class CheckResult:
             "scanner": self.scanner,
             "answerDigest": None if self.answer_sha256 is None else f"sha256:{self.answer_sha256}",
             "checkedAt": format_time(self.checked_at),
+            "signers": [signer.to_json() for signer in self.signers],
         }
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read one element of ``checks``."""
-        value = _READ.members(raw, where, "name", "passed", "detail", "scanner", "answerDigest", "checkedAt")
+        value = _READ.members(
+            raw, where, "name", "passed", "detail", "scanner", "answerDigest", "checkedAt", "signers"
+        )
         with _READ.within(where):
             return cls(
                 name=value["name"],
@@ -233,6 +241,7 @@ class CheckResult:
                 scanner=value["scanner"],
                 answer_sha256=_READ.optional_sha256(value["answerDigest"], "answerDigest"),
                 checked_at=_READ.time(value["checkedAt"], "checkedAt"),
+                signers=_READ.items(value["signers"], "signers", _read_signer, most=_MAX_SIGNERS),
             )
 
 
@@ -298,7 +307,7 @@ class OverrideUse:
         return {
             "lifts": list(self.lifts),
             "reason": self.reason,
-            "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
+            "signers": [signer.to_json() for signer in self.signers],
         }
 
     @classmethod
@@ -425,7 +434,7 @@ class Receipt:
             "manifestDigest": None if self.manifest_sha256 is None else f"sha256:{self.manifest_sha256}",
             "policyVersion": self.policy_version,
             "ledger": None if self.ledger is None else self.ledger.to_json(),
-            "signers": [{"keyid": s.keyid, "role": s.role, "scheme": s.scheme} for s in self.signers],
+            "signers": [signer.to_json() for signer in self.signers],
             "checks": [check.to_json() for check in self.checks],
             "releases": [release.to_json() for release in self.releases],
             "override": None if self.override is None else self.override.to_json(),

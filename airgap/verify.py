@@ -45,6 +45,10 @@ class CountedKey:
     role: str
     scheme: str
 
+    def to_json(self) -> dict[str, str]:
+        """The object ``{"keyid", "role", "scheme"}``."""
+        return {"keyid": self.keyid, "role": self.role, "scheme": self.scheme}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

@@ -13,6 +13,7 @@ from functools import partial
 from cryptography.exceptions import InvalidSignature
 from securesystemslib.exceptions import UnverifiedSignatureError
 
+from airgap.checks import ScanCheck
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.policy import TrustPolicy
 from airgap.readiness import (
@@ -26,6 +27,7 @@ from airgap.readiness import (
     judge_policy,
     judge_registry,
     judge_settings,
+    judge_signed_checks,
     judge_signing,
     judge_staging,
     judge_table,
@@ -34,7 +36,7 @@ from airgap.readiness import (
 )
 from airgap.states import Kind
 from function_app.ports import Ports, RowFilter, TargetSide
-from function_app.settings import Role
+from function_app.settings import Role, TargetSettings
 from function_app.storage import paths
 from function_app.storage.policies import policy_chain, require_never_newer
 
@@ -133,7 +135,11 @@ def _ask_policy(ports: Ports, pinned: TrustPolicy, now: datetime) -> list[Check]
     except AirgapError as found:
         error = found
     in_force = pinned if chain is None else chain.last
-    return [judge_policy(in_force, "", now=now), judge_chain(chain, error)]
+    checks = [judge_policy(in_force, "", now=now), judge_chain(chain, error)]
+    if isinstance(ports.settings, TargetSettings):
+        services = [check.name for check in ports.settings.checks if not isinstance(check, ScanCheck)]
+        checks.append(judge_signed_checks(in_force, ports.settings.registry_login_server, services))
+    return checks
 
 
 def _ask_keys(role: Role, ports: Ports, policy: TrustPolicy | None, now: datetime) -> list[Check]:

@@ -30,6 +30,7 @@ _ABOUT_OURSELVES = frozenset(
         Code.POLICY_ROLLED_BACK,
         Code.POLICY_FORKED,
         Code.LEDGER_UNPROVEN,
+        Code.CHECK_FORGED,
     }
 )
 _NAMED_CODE = re.compile(rf"\b({'|'.join(Code.__members__)})\b(?:: (.{{1,500}}))?")

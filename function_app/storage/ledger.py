@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from airgap.checks import MAX_ANSWER_BYTES
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.ledger import (
@@ -114,6 +115,20 @@ class Ledger:
         sha256 = hashlib.sha256(envelope).hexdigest()
         self.blobs.create(LEDGER, f"overrides/{manifest_sha256}/{sha256}.dsse.json", envelope)
 
+    def keep_check_answer(self, manifest_sha256: str, envelope: bytes) -> None:
+        """Store the signed answer of a check, under the digests of manifest and answer; a repeat is none."""
+        sha256 = hashlib.sha256(envelope).hexdigest()
+        self.blobs.create(LEDGER, _answer_name(manifest_sha256, sha256), envelope)
+
+    def find_check_answer(self, manifest_sha256: str, sha256: str) -> bytes | None:
+        """The signed answer of that digest; ``None`` if there is none. Nothing of it is checked here.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``: the app did not write this.
+        """
+        name = _answer_name(manifest_sha256, sha256)
+        return self.blobs.read(LEDGER, name, max_bytes=MAX_ANSWER_BYTES)
+
     def keep_release(self, manifest_sha256: str, keyid: str, envelope: bytes) -> bool:
         """Store what a key signed to release a bundle; ``False``, and nothing changes, if it has before.
 
@@ -132,6 +147,10 @@ class Ledger:
 
 def _envelope_name(sha256: str) -> str:
     return f"envelopes/{sha256}.dsse.json"
+
+
+def _answer_name(manifest_sha256: str, sha256: str) -> str:
+    return f"checks/{manifest_sha256}/{sha256}.dsse.json"
 
 
 def _release_name(manifest_sha256: str, keyid: str) -> str:

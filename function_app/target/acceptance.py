@@ -18,6 +18,7 @@ from function_app.storage.policies import policy_in_force
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest, note_policy_version
+from function_app.target.checking import checks_to_pass
 from function_app.target.damage_notes import damage_count, gravest_noted
 from function_app.target.judging import judge_bundle, missing_numbers, require_undecided
 from function_app.target.releasing import needs_release
@@ -125,7 +126,7 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     envelope = admitted_envelope(side.blobs, order.envelope_sha256)
     noted = work.get(VERDICT, VerdictNote)
     accepted = Accepted(
-        checks=tuple(check.name for check in side.settings.checks),
+        checks=checks_to_pass(side, str(noted.channel)),
         needs_release=needs_release(side, str(noted.channel)),
     )
     if number_taken(side, noted, order.instance) is not None:

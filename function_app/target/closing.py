@@ -211,6 +211,9 @@ def _check_results(work: WorkFolder) -> Iterator[CheckResult]:
             scanner=noted.scanner,
             answer_sha256=noted.answer_sha256,
             checked_at=parse_time(noted.checked_at),
+            signers=tuple(
+                CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in noted.signers
+            ),
         )
 
 

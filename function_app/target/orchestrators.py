@@ -215,7 +215,9 @@ def _checked(
         judging = _judging(context, upload)
         checking = wire.Checking(**msgspec.structs.asdict(judging), check=name, until=until)
         checked = yield from awaited(context, wire.RUN_CHECK, checking, _CHECK)
-        passed.append({"name": name, "scanner": checked.scanner, "answerSha256": checked.answer_sha256})
+        signers = [msgspec.structs.asdict(signer) for signer in checked.signers]
+        told = {"scanner": checked.scanner, "answerSha256": checked.answer_sha256, "signers": signers}
+        passed.append({"name": name, **told})
     return passed
 
 

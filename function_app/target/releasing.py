@@ -21,6 +21,7 @@ from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import admitted_envelope, note_policy_version
+from function_app.target.checking import require_signed_checks
 from function_app.target.judging import judge_bundle, require_undecided
 from function_app.target.wire import Cleared, Clearing, PostNote, ReleasesNote
 
@@ -56,7 +57,8 @@ def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refus
     waited for is not imported, and gives the channel's turn back as soon as that is so.
 
     Returns:
-        ``RELEASE_EXPIRED``, saying what is missing, once the order's time is over.
+        ``RELEASE_EXPIRED``, saying what is missing, once the order's time is over; as
+        :func:`require_signed_checks`.
 
     Raises:
         UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found; ``TRANSITION_REFUSED``: the work
@@ -67,6 +69,8 @@ def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refus
     work = WorkFolder(side.blobs, order.instance)
     verdict = judge_bundle(side, order, admitted_envelope(side.blobs, order.envelope_sha256))
     note_policy_version(work, verdict)
+    if (unproven := require_signed_checks(side, order)) is not None:
+        return unproven
     target = side.settings.registry_login_server
     bundle = ReleasedBundle.of(verdict.require(), str(verdict.manifest_sha256), target=target)
     tally = count_kept(side, bundle, parse_time(order.now))

@@ -111,11 +111,20 @@ class Accepted(Result, frozen=True):
     """Whether people must release the bundle before it is imported."""
 
 
+class SignerNote(Message, frozen=True):
+    """A key whose signature counted."""
+
+    keyid: str
+    role: str
+    scheme: str
+
+
 class Checked(Result, frozen=True):
     """A check has no objection."""
 
     scanner: str | None
     answer_sha256: str | None
+    signers: tuple[SignerNote, ...] = ()
 
 
 class Cleared(Result, frozen=True):
@@ -191,14 +200,6 @@ class Forgotten(Result, frozen=True):
     """The note that the decision is still to be closed is removed."""
 
 
-class SignerNote(Message, frozen=True):
-    """A key whose signature counted."""
-
-    keyid: str
-    role: str
-    scheme: str
-
-
 class VerdictNote(Message, frozen=True):
     """What a trusted signature vouches for, kept for the receipt: the document ``verdict``."""
 
@@ -228,6 +229,8 @@ class CheckNote(Message, frozen=True):
     answer_sha256: str | None
     """``None``: there was no answer."""
     checked_at: str
+    signers: tuple[SignerNote, ...] = ()
+    """Whose signatures vouch for the answer."""
 
 
 class PostNote(Message, frozen=True):

@@ -332,6 +332,7 @@ FREE = {
     "bundleRoles",
     "receiptRoles",
     "releaseRoles",
+    "checkRoles",
     "policyRoles",
 }
 """Objects whose members' names are data."""
@@ -370,7 +371,8 @@ def test_further_member_of_any_object_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_member_that_is_missing_is_refused(name: str) -> None:
-    optional = {"reason", "receiptRoles", "releaseRoles", "requiredAlgorithms", "policyRoles", "revoked"}
+    optional = {"reason", "receiptRoles", "releaseRoles", "checkRoles", "requiredAlgorithms"}
+    optional |= {"policyRoles", "revoked"}
     for path in places(json.loads(vector(name))):
         for member in at(json.loads(vector(name)), path):
             if member in optional and path != ("predicate", "voids", 0):

@@ -83,6 +83,18 @@ INVALID: dict[str, Change] = {
             overrideRoles={"Officer!": {"threshold": 1, "keyids": [STRANGER.public_key.keyid]}}
         ),
     ),
+    "holder who signs bundles and the checks of them": channel(
+        lambda c: c.update(checkRoles={"scan": {"threshold": 1, "keyids": [P384.public_key.keyid]}})
+    ),
+    "check role of an unknown key": channel(
+        lambda c: c.update(checkRoles={"scan": {"threshold": 1, "keyids": ["0" * 64]}})
+    ),
+    "check role with a name of no check": lambda p: (
+        p["keys"].append({"holder": "Olga", "publicKey": public_pem(STRANGER)}),
+        p["channels"]["test"].update(
+            checkRoles={"Scan!": {"threshold": 1, "keyids": [STRANGER.public_key.keyid]}}
+        ),
+    ),
     "threshold zero": channel(lambda c: c["bundleRoles"]["source"].update(threshold=0)),
     "threshold negative": channel(lambda c: c["bundleRoles"]["source"].update(threshold=-1)),
     "threshold true": channel(lambda c: c["bundleRoles"]["source"].update(threshold=True)),

@@ -23,6 +23,8 @@ from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt
 from airgap.release import ReleaseStatement, verify_release
+from airgap.signed_check import CheckStatement
+from airgap.signed_check import read_answer as read_answer_of
 from airgap.ticket import Ticket
 from airgap.verify import verify_bundle
 from tests.vectors import generate as vectors
@@ -65,6 +67,7 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "manifest": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
     "release": lambda raw: ReleaseStatement.from_bytes(raw).to_bytes(),
     "check-answer": read_answer,
+    "check-statement": lambda raw: CheckStatement.from_bytes(raw).to_bytes(),
     "receipt": lambda raw: Receipt.from_bytes(raw).to_bytes(),
     "envelope": lambda raw: Envelope.from_bytes(raw).to_bytes(),
     "policy": read_policy,
@@ -156,7 +159,23 @@ def test_recorded_release_still_verifies() -> None:
     assert release.keys.keys() == {vectors.OFFICER.public_key.keyid}
 
 
-@pytest.mark.parametrize("name", sorted(vectors.ENVELOPES.keys() - {"envelope-release.dsse.json"}))
+def test_recorded_answer_of_a_check_still_counts() -> None:
+    policy = TrustPolicy.from_bytes(vector("policy.json"))
+    answer = read_answer_of(
+        vector("envelope-check.dsse.json"),
+        vectors.check_question(),
+        role=policy.channels["prod"].check_roles["scan"],
+        policy=policy,
+        now=vectors.NOW,
+    )
+    assert answer.passed
+    assert [one.keyid for one in answer.signers] == [vectors.SCANNER.public_key.keyid]
+
+
+NO_BUNDLES = {"envelope-release.dsse.json", "envelope-check.dsse.json"}
+
+
+@pytest.mark.parametrize("name", sorted(vectors.ENVELOPES.keys() - NO_BUNDLES))
 def test_recorded_envelope_still_verifies(name: str) -> None:
     policy = TrustPolicy.from_bytes(vector("policy.json"))
     verdict = verify_bundle(vector(name), policy=policy, now=vectors.NOW, target=vectors.TARGET)

@@ -10,12 +10,14 @@ from azure.core.credentials import AccessToken
 
 from airgap.checks import Check, CheckAnswer
 from airgap.errors import AirgapError, Code, ServiceError
+from airgap.policy import TrustPolicy
+from airgap.signed_check import read_answer
 from function_app.azure.checks import HttpChecks
 from local_cloud.pki import CertificateAuthority
 from local_cloud.scanner import Mood, Scanner
 from local_cloud.tokens import SCANNER_AUDIENCE, TokenAuthority
 from tests.contract.loop import running_loop, served
-from tests.vectors.generate import check_question
+from tests.vectors.generate import NOW, SCANNER, check_question, policy_json
 
 QUESTION = check_question()
 
@@ -85,6 +87,32 @@ def test_answer_about_another_bundle_is_handed_on_and_counts_for_nothing(
     with pytest.raises(AirgapError) as refusal:
         CheckAnswer.from_bytes(raw, QUESTION)
     assert refusal.value.code is Code.CHECK_MALFORMED
+
+
+def test_answers_of_a_scanner_with_a_key_count_by_its_signature_alone(
+    scanner: tuple[Scanner, Check, HttpChecks],
+) -> None:
+    made, check, port = scanner
+    policy = TrustPolicy.from_json(policy_json())
+    role = policy.channels["prod"].check_roles["scan"]
+    codes: dict[str, Code | None] = {}
+    made.signer = SCANNER
+    moods: tuple[Mood, ...] = ("pass", "fail", "unsigned", "forged")
+    for mood in moods:
+        made.mood = mood
+        raw = port.ask(check, QUESTION.to_bytes())
+        assert raw is not None
+        try:
+            codes[mood] = read_answer(raw, QUESTION, role=role, policy=policy, now=NOW).code
+        except AirgapError as refusal:
+            codes[mood] = refusal.code
+    made.signer = None
+    assert codes == {
+        "pass": None,
+        "fail": Code.CHECK_FAILED,
+        "unsigned": Code.CHECK_UNSIGNED,
+        "forged": Code.CHECK_FORGED,
+    }
 
 
 def test_token_for_another_service_is_not_taken(scanner: tuple[Scanner, Check, HttpChecks]) -> None:

@@ -23,7 +23,7 @@ from tests.e2e.conftest import Crossing
 from tests.e2e.test_crossing import export, pull
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
-OFFICER = new_key()
+OFFICER, SCANNER = new_key(), new_key()
 
 
 class Guarded:
@@ -31,7 +31,7 @@ class Guarded:
 
     def __init__(self, demo: Demo) -> None:
         self.demo = demo
-        self.scanner = Scanner(demo.target.tokens)
+        self.scanner = Scanner(demo.target.tokens, signer=SCANNER.signer)
 
     async def open(self) -> None:
         """Both clouds; the target deployed once more, with the officer in the policy and the scanner."""
@@ -39,7 +39,11 @@ class Guarded:
         await demo.start()
         policy = json.loads(demo.policy_file.read_text()) | {"version": 2}
         policy["keys"].append({"holder": "security office", "publicKey": OFFICER.public_pem})
-        policy["channels"][CHANNEL]["releaseRoles"] = {"officer": {"threshold": 1, "keyids": [OFFICER.keyid]}}
+        policy["keys"].append({"holder": "scanner", "publicKey": SCANNER.public_pem})
+        policy["channels"][CHANNEL] |= {
+            "releaseRoles": {"officer": {"threshold": 1, "keyids": [OFFICER.keyid]}},
+            "checkRoles": {"scan": {"threshold": 1, "keyids": [SCANNER.keyid]}},
+        }
         demo.write_policy(policy)
         context = demo.ca.server_context("scanner")
         self.server = await serve(self.scanner.app(), ssl_context=context)
@@ -91,6 +95,7 @@ def test_bundle_is_imported_after_the_scanner_has_passed_and_the_officer_has_rel
         ("malware", "Microsoft Defender for Storage"),
         ("scan", "local scanner 1"),
     ]
+    assert [[signer.keyid for signer in one.signers] for one in receipt.checks] == [[], [SCANNER.keyid]]
     assert [(one.holder, one.role) for one in receipt.releases] == [("security office", "officer")]
     assert guarded.scanner.questions[0]["channel"] == CHANNEL
     refused = crossing.run(cross_with_malware(guarded), timeout_s=300)

@@ -111,8 +111,9 @@ def test_side_that_is_ready_is_told_so_check_by_check(site: Site) -> None:
     ids = [check["id"] for check in body["checks"]]
     containers = [f"container-{name}" for name in CONTAINERS[site.role]]  # type: ignore[index]
     trigger = ["source-trigger"] if site.role == "target" else []
+    signed = ["signed-checks"] if site.role == "target" else []
     assert ids == [
-        *("settings", "trust-policy", "policy-chain", "signing-keys", "trust-policy-keys"),
+        *("settings", "trust-policy", "policy-chain", *signed, "signing-keys", "trust-policy-keys"),
         *containers,
         *("journal-table", "tickets", "registry", "pipeline", "pipeline-container"),
         *trigger,
@@ -262,6 +263,21 @@ def test_ports_are_made_of_the_settings_though_the_policy_is_missing(monkeypatch
         assert wiring.surveyed_side() == (None, {"TRUST_POLICY": "missing", "IMPORT_PIPELINE": "missing"})
     finally:
         wiring.surveyed_side.cache_clear()
+
+
+def test_check_that_must_sign_and_is_not_asked_is_told(target: Site) -> None:
+    policy = json.loads(target.settings["TRUST_POLICY"])
+    officer = new_key()
+    policy["keys"].append({"holder": "scanner", "publicKey": officer.public_pem})
+    (channel,) = policy["channels"].values()
+    channel["checkRoles"] = {"scan": {"threshold": 1, "keyids": [officer.keyid]}}
+    target.settings["TRUST_POLICY"] = json.dumps(policy)
+    assert "checkRoles" in target.wrong()["signed-checks"]
+    target.settings["CHECKS"] = json.dumps([{"name": "scan", "kind": "defenderForStorage"}])
+    assert [*target.wrong()] == ["signed-checks"]  # which signs nothing
+    service = {"name": "scan", "url": "https://scanner.contoso.com/check", "scope": "api://scanner/.default"}
+    target.settings["CHECKS"] = json.dumps([service])
+    assert target.wrong() == {}
 
 
 def test_other_methods_and_parameters_are_refused() -> None:

@@ -37,7 +37,7 @@ ROOT = Path.cwd()
 DEFAULT = (
     *("airgap/verify.py", "airgap/repositories.py", "airgap/envelope.py"),
     *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
-    *("airgap/release.py", "airgap/checks.py", "airgap/malware_scan.py"),
+    *("airgap/release.py", "airgap/checks.py", "airgap/signed_check.py", "airgap/malware_scan.py"),
     *("airgap/override.py", "airgap/journal.py"),
 )
 """What decides."""

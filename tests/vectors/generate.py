@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
-from airgap.checks import CheckedBlob, CheckQuestion
+from airgap.checks import CheckedBlob, CheckQuestion, Finding
 from airgap.custody_event import (
     GENESIS,
     Action,
@@ -69,6 +69,7 @@ from airgap.receipt import (
     Release,
 )
 from airgap.release import ReleasedBundle, ReleaseStatement
+from airgap.signed_check import CheckStatement
 from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
 from airgap.ticket import Ticket, TicketKind
@@ -100,6 +101,9 @@ REVOKED_TARGET = _signer(ec.derive_private_key(0x100A, ec.SECP384R1()))
 RETIRING = _signer(ec.derive_private_key(0x1009, ec.SECP384R1()))
 """Counts for another day."""
 
+SCANNER = _signer(ec.derive_private_key(0x100B, ec.SECP384R1()))
+"""Of a check that signs its answers."""
+
 HOLDERS = {
     P256: "Ada Byron",
     P384: "source app",
@@ -110,6 +114,7 @@ HOLDERS = {
     REVOKED: "source app of last year",
     REVOKED_TARGET: "target app of last year",
     RETIRING: "source app of this year",
+    SCANNER: "scanner",
 }
 """Who holds which key; one signs with two algorithms."""
 
@@ -151,6 +156,7 @@ def policy_json() -> dict[str, object]:
                     },
                 },
                 "receiptRoles": {"target": {"threshold": 1, "keyids": [TARGET_KEY.public_key.keyid]}},
+                "checkRoles": {"scan": {"threshold": 1, "keyids": [SCANNER.public_key.keyid]}},
                 "maxAgeSeconds": 30 * 24 * 3600,
                 "clockSkewSeconds": 300,
                 "order": "rising",
@@ -323,6 +329,9 @@ def imported_receipt() -> Receipt:
                 scanner="clamav 1.4",
                 answer_sha256=_hex("answer"),
                 checked_at=NOW,
+                signers=(
+                    CountedKey(keyid=SCANNER.public_key.keyid, role="scan", scheme=SCANNER.public_key.scheme),
+                ),
             ),
         ),
         releases=(
@@ -471,6 +480,7 @@ def check_question() -> CheckQuestion:
     """A check is asked about the two blobs of the full manifest."""
     manifest = full_manifest()
     return CheckQuestion(
+        check="scan",
         import_id="import0123456789abcdef0123456789abcdef",
         transfer_id=manifest.transfer_id,
         channel=manifest.channel,
@@ -500,6 +510,22 @@ def check_answer() -> bytes:
             "detail": "0 findings",
             "scanner": "clamav 1.4",
         }
+    )
+
+
+def check_statement() -> CheckStatement:
+    """The same, to be signed."""
+    question = check_question()
+    return CheckStatement(
+        check=question.check,
+        import_id=question.import_id,
+        finding=Finding(
+            manifest_sha256=question.manifest_sha256,
+            blobs=tuple((one.name, one.etag) for one in question.blobs),
+            verdict="pass",
+            detail="0 findings",
+            scanner="clamav 1.4",
+        ),
     )
 
 
@@ -682,6 +708,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "release.json": lambda: release_statement().to_bytes(),
     "check-question.json": lambda: check_question().to_bytes(),
     "check-answer.json": check_answer,
+    "check-statement.json": lambda: check_statement().to_bytes(),
     "policy.json": lambda: dump_canonical(policy_json()),
     "policy-version.json": lambda: policy_version().to_bytes(),
     "used-policy.json": lambda: used_policy().to_bytes(),
@@ -725,6 +752,9 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
                 release_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:release:v2"
             ),
             "check-answer.json": lambda: changed(check_answer(), schema=2),
+            "check-statement.json": lambda: changed(
+                check_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:check:v2"
+            ),
             "policy.json": lambda: changed(dump_canonical(policy_json()), schema=2, expires="2030"),
             "policy-version.json": lambda: changed(
                 policy_version().to_bytes(), predicateType="urn:acr-airgap-transfer:trust-policy:v2"
@@ -785,6 +815,15 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "refused/CHECK_MALFORMED/check-answer-some.json": lambda: changed(
         check_answer(), blobs=json.loads(check_answer())["blobs"][:1]
     ),
+    "refused/CHECK_MALFORMED/check-statement-member.json": lambda: changed(
+        check_statement().to_bytes(), predicate={"unless": "it rains"}
+    ),
+    "refused/CHECK_MALFORMED/check-statement-type.json": lambda: changed(
+        check_statement().to_bytes(), predicateType="urn:acr-airgap-transfer:release:v1"
+    ),
+    "refused/CHECK_MALFORMED/check-statement-verdict.json": lambda: changed(
+        check_statement().to_bytes(), predicate={"verdict": "passed"}
+    ),
     "refused/RECARRY_MALFORMED/recarry-member.json": lambda: changed(recarry_request().to_bytes(), note="x"),
     "refused/TICKET_MALFORMED/ticket-member.json": lambda: changed(ticket().to_bytes(), note="x"),
     "refused/TICKET_MALFORMED/ticket-name.json": lambda: _ticket_blobs(
@@ -807,11 +846,13 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     ),
 }
 
-ENVELOPES: dict[str, tuple[Callable[[], BundleManifest | ReleaseStatement], tuple[CryptoSigner, ...]]] = {
+Signed = BundleManifest | ReleaseStatement | CheckStatement
+ENVELOPES: dict[str, tuple[Callable[[], Signed], tuple[CryptoSigner, ...]]] = {
     "envelope-ed25519.dsse.json": (minimal_manifest, (ED25519,)),
     "envelope-p384.dsse.json": (minimal_manifest, (P384,)),
     "envelope-hybrid.dsse.json": (full_manifest, (P384, MLDSA87, ED25519, P256)),
     "envelope-release.dsse.json": (release_statement, (OFFICER,)),
+    "envelope-check.dsse.json": (check_statement, (SCANNER,)),
 }
 
 
