@@ -306,7 +306,7 @@ def _following(kind: Kind, entry: JournalEntry | None) -> frozenset[State]:
 
 
 def _pattern_of(kind: Kind) -> re.Pattern[str]:
-    return fields.TRANSFER_ID if kind is Kind.TRANSFERS else _IMPORT_ID
+    return fields.TRANSFER_ID if kind in (Kind.TRANSFERS, Kind.REMOVALS) else _IMPORT_ID
 
 
 def _member(kinds: type[E], raw: Any, where: str) -> E:

@@ -1,6 +1,6 @@
 """Where a transfer, an import or a ticket can stand, and what may follow what.
 
-:data:`TRANSFERS`, :data:`IMPORTS` and :data:`TICKETS` are the rules, and the only ones;
+:data:`TRANSFERS`, :data:`IMPORTS`, :data:`TICKETS` and :data:`REMOVALS` are the rules, and the only ones;
 :mod:`airgap.journal` holds every chain to them.
 """
 
@@ -22,6 +22,9 @@ class Kind(StrEnum):
 
     TICKETS = "tickets"
     """At either side: a ticket that was given, for what, and to whom. It has one entry."""
+
+    REMOVALS = "removals"
+    """At the source: that what lay there of the transfer of that id was removed. It has one entry."""
 
 
 @unique
@@ -59,6 +62,9 @@ class State(StrEnum):
 
     # of tickets
     ISSUED = "issued"
+
+    # of removals
+    REMOVED = "removed"
 
     # of transfers and imports
     REFUSED = "refused"
@@ -145,16 +151,21 @@ def _ends(table: Table) -> frozenset[State]:
 TICKETS: Table = {State.ISSUED: _NOTHING}
 """The life of a ticket: what becomes of it is the storage's to say, and its time's."""
 
+REMOVALS: Table = {State.REMOVED: _NOTHING}
+"""The life of a removal: it is noted once it is done."""
+
 TRANSITIONS: Mapping[Kind, Table] = {
     Kind.TRANSFERS: TRANSFERS,
     Kind.IMPORTS: IMPORTS,
     Kind.TICKETS: TICKETS,
+    Kind.REMOVALS: REMOVALS,
 }
 
 FIRST: Mapping[Kind, State] = {
     Kind.TRANSFERS: State.REQUESTED,
     Kind.IMPORTS: State.RECEIVED,
     Kind.TICKETS: State.ISSUED,
+    Kind.REMOVALS: State.REMOVED,
 }
 """The state that a journal begins with."""
 
@@ -162,6 +173,7 @@ FINAL: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED, State.FAILED, State.VOIDED},
     Kind.IMPORTS: _ends(IMPORTS),
     Kind.TICKETS: _ends(TICKETS),
+    Kind.REMOVALS: _ends(REMOVALS),
 }
 """The states that are told as the end.
 
@@ -172,6 +184,7 @@ RESTING: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: frozenset({State.SEALED, State.DAMAGED, State.EXPIRED}),
     Kind.IMPORTS: frozenset({State.HELD}),
     Kind.TICKETS: _NOTHING,
+    Kind.REMOVALS: _NOTHING,
 }
 """The states in which nothing runs here, but which the other side or the operator may still change."""
 

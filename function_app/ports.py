@@ -247,6 +247,9 @@ class PipelineService(Protocol):
             ServiceError: ``PIPELINE_RUN_FAILED`` when the service refuses the request itself.
         """
 
+    def delete_run(self, name: str) -> None:
+        """Delete the record of a run; nothing happens if there is none. What the run has done stays."""
+
 
 class Checks(Protocol):
     """Services of the target's own that look at a verified bundle before it is imported."""

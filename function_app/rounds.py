@@ -11,7 +11,10 @@ T = TypeVar("T")
 _ROUND_S = 300
 
 
-def in_turn(items: Sequence[T], at_once: int, now: datetime) -> list[T]:
-    """Another ``at_once`` of them each round, so that the first do not stand before the others for ever."""
+def in_turn(items: Sequence[T], at_once: int, now: datetime, *, round_s: int = _ROUND_S) -> list[T]:
+    """Another ``at_once`` of them each round, so that the first do not stand before the others for ever.
+
+    A round comes every ``round_s`` seconds.
+    """
     batches = batch(items, at_once) or [[]]
-    return list(batches[int(now.timestamp() // _ROUND_S) % len(batches)])
+    return list(batches[int(now.timestamp() // round_s) % len(batches)])

@@ -190,6 +190,8 @@ class SourceSettings(Settings):
     part_size_bytes: int
     sequence_floors: Mapping[str, Floor]
     """By channel, where its numbers go on; those of any other begin with 1."""
+    ended_transfer_days: int
+    """How long what lies there of a transfer is kept once it has ended."""
 
     pipeline_kind: ClassVar[str] = "exportPipelines"
 
@@ -202,6 +204,7 @@ class SourceSettings(Settings):
             "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
             "sequence_floors": read.floors("SEQUENCE_FLOORS"),
+            "ended_transfer_days": read.integer("ENDED_TRANSFER_DAYS", 30, least=1, most=3650),
         }
 
 

@@ -81,6 +81,11 @@ OWN: Mapping[str, OwnRole] = {
         (f"{_BLOBS}/tags/read",),
         "writing tags, and everything else with the blobs of the container: the app is then to be believed",
     ),
+    "runRemover": OwnRole(
+        (f"{_RUNS}/delete",),
+        (),
+        "everything else with pipelines and runs",
+    ),
     "pipelineRunner": OwnRole(
         (
             *(f"{_RUNS}/read", f"{_RUNS}/write", f"{_RUNS}/operationStatuses/read"),

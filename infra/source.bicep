@@ -71,6 +71,10 @@ param callers string = 'functionKeys'
 @minValue(1)
 @maxValue(144)
 param ticketHours int = 24
+@description('How many days what lies there of a transfer is kept once it has ended.')
+@minValue(1)
+@maxValue(3650)
+param endedTransferDays int = 30
 @description('Where the numbers of a channel go on after its ledger was lost: docs/operations.md.')
 param sequenceFloors object = {}
 
@@ -121,6 +125,7 @@ module foundation 'modules/foundation.bicep' = {
     registryName: registryName
     pipelineRegistryName: registryName
     registryResourceGroup: registryResourceGroup
+    removesRuns: true
     actionGroups: actionGroups
   }
 }
@@ -191,6 +196,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       CALLERS: callers
       TICKET_HOURS: string(ticketHours)
       SEQUENCE_FLOORS: string(sequenceFloors)
+      ENDED_TRANSFER_DAYS: string(endedTransferDays)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
@@ -225,6 +231,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       CALLERS: callers
       TICKET_HOURS: string(ticketHours)
       SEQUENCE_FLOORS: string(sequenceFloors)
+      ENDED_TRANSFER_DAYS: string(endedTransferDays)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope

@@ -165,6 +165,7 @@ module foundation 'modules/foundation.bicep' = {
     registryName: registryName
     pipelineRegistryName: '${isStaged ? staging.outputs.name : registryName}'
     registryResourceGroup: registryResourceGroup
+    removesRuns: false
     actionGroups: actionGroups
   }
 }

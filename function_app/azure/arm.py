@@ -5,8 +5,8 @@ refuse every api-version but one before anything is sent, and which ones a cloud
 (``docs/adr/0003-arm-through-the-management-client.md``).
 
 Pipelines need Container Registry Transfer Pipeline Contributor on the registry, or ``pipelineRunner`` of our
-own; image imports need ``imageImporter`` on the one registry and ``importSource`` on the other
-(``infra/roles.json``).
+own, and ``runRemover`` where runs are deleted; image imports need ``imageImporter`` on the one registry and
+``importSource`` on the other (``infra/roles.json``).
 """
 
 import json
@@ -25,9 +25,11 @@ from function_app.azure.errors import CONNECT_S, READ_S, service_errors
 _RUNS = "pipelineRuns"
 _OK = frozenset({200, 201})
 _HTTP_ACCEPTED = 202
+_HTTP_NO_CONTENT = 204
 _HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
+_DONE = frozenset({*_OK, _HTTP_ACCEPTED, _HTTP_NO_CONTENT})
 _PASSING = frozenset({401, 408, 429, 500, 502, 503, 504})
 """Of the asking, not of what is asked after."""
 
@@ -91,6 +93,14 @@ class AzurePipelines(_OneRegistry):
         if self.get_run(name) is None:  # nobody was faster with the same run: something else is in the way
             raise ServiceError(Code.SERVICE_THROTTLED, f"pipeline run {name}: HTTP 409, the registry is busy")
 
+    def delete_run(self, name: str) -> None:
+        """See the port."""
+        with service_errors(f"pipeline run {name}"):
+            response = self._send(HttpRequest("DELETE", self._url(_RUNS, name)))
+            # Accepted is enough: the record is asked for by nobody any more.
+            if response.status_code not in {*_DONE, _HTTP_NOT_FOUND}:
+                raise HttpResponseError(response=response)
+
     def _url(self, kind: str, name: str) -> str:
         return f"{self._registry}/{kind}/{name}?api-version={self._api_version}"
 
@@ -136,7 +146,7 @@ class AzureImageImports(_OneRegistry):
             raise ServiceError(Code.SERVICE_UNEXPECTED, "an import is to be asked after elsewhere")
         with service_errors("import"):
             response = self._send(HttpRequest("GET", operation))
-            if response.status_code in {*_OK, _HTTP_ACCEPTED, 204, _HTTP_FORBIDDEN, _HTTP_NOT_FOUND}:
+            if response.status_code in {*_DONE, _HTTP_FORBIDDEN, _HTTP_NOT_FOUND}:
                 return _told_failure(response)
             if response.status_code in _PASSING:
                 raise HttpResponseError(response=response)

@@ -4,7 +4,15 @@ from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
 from function_app.http import preflight
 from function_app.settings import BlobEvents
-from function_app.source import activities, http_api, orchestrators, receiving, reconciling, void_api
+from function_app.source import (
+    activities,
+    http_api,
+    orchestrators,
+    receiving,
+    reconciling,
+    removing,
+    void_api,
+)
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
@@ -14,6 +22,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         void_api.bp,
         receiving.blueprint(events),
         reconciling.bp,
+        removing.bp,
         orchestrators.bp,
         activities.bp,
         waiting.bp,

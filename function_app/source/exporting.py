@@ -8,6 +8,7 @@ until after it had ended: by digest *and* time, or a tag that moved away and bac
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import DIGEST, format_time
 from airgap.manifest import Artifact
+from airgap.parts import blob_name
 from airgap.pipeline_runs import MAX_ARTIFACTS_PER_RUN, is_written_by_run, run_name
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
@@ -17,7 +18,7 @@ from function_app.ports import SourceSide
 from function_app.source.planning import BATCHES, PLAN
 from function_app.source.referrers import Selection
 from function_app.source.scanning import Scan, split_reference
-from function_app.source.wire import Batch, BlobAttempt, Confirmed, ExportedBlob, Plan
+from function_app.source.wire import MAX_EXPORT_ATTEMPTS, Batch, BlobAttempt, Confirmed, ExportedBlob, Plan
 from function_app.storage.paths import TRANSFER, blob_path
 from function_app.storage.work_folder import WorkFolder
 
@@ -83,8 +84,14 @@ def confirm_export(side: SourceSide, order: BlobAttempt) -> Confirmed | Refused 
     return Confirmed(document_sha256=work.put(f"exported/{order.blob}-{order.attempt}", exported))
 
 
+def runs_of_blob(transfer_id: str, number: int) -> list[str]:
+    """The names of all runs by which the blob of that number, from 0, can have been exported."""
+    blob = blob_name(number + 1)
+    return [run_name("e", transfer_id, blob, str(attempt)) for attempt in range(1, MAX_EXPORT_ATTEMPTS + 1)]
+
+
 def _run(order: BlobAttempt) -> str:
-    return run_name("e", order.transfer_id, order.blob, str(order.attempt))
+    return runs_of_blob(order.transfer_id, order.number)[order.attempt - 1]
 
 
 def _batch(side: SourceSide, order: BlobAttempt) -> tuple[str, Batch]:

@@ -7,6 +7,7 @@ from typing import Any
 import azure.functions as func
 
 from airgap.errors import Code
+from airgap.fields import format_time
 from airgap.journal import Journal, is_journal_id
 from airgap.states import Kind
 from function_app.http.problems import problem
@@ -29,9 +30,17 @@ async def find_transfer(side: SourceSide, transfer_id: str) -> Journal | None:
 
 async def tell_transfer(side: SourceSide, journal: Journal) -> dict[str, Any]:
     """What is told of a transfer, with the references that were ordered."""
-    work = WorkFolder(side.blobs, journal.about)
-    request = await asyncio.to_thread(work.find, REQUEST, RequestDocument)
-    return describe(journal, request)
+    return await asyncio.to_thread(_tell, side, journal)
+
+
+def _tell(side: SourceSide, journal: Journal) -> dict[str, Any]:
+    request = WorkFolder(side.blobs, journal.about).find(REQUEST, RequestDocument)
+    body = describe(journal, request)
+    if request is None:
+        removal = JournalStore(side.blobs, side.projection).read(Kind.REMOVALS, journal.about).last
+        if removal is not None:
+            body["removedAt"] = format_time(removal.at)
+    return body
 
 
 def unknown_transfer(transfer_id: str) -> func.HttpResponse:

@@ -15,7 +15,6 @@ from function_app.source import wire
 
 bp = Blueprint()
 
-MAX_EXPORT_ATTEMPTS = 3
 REFERENCES_PER_GROUP = 50
 
 
@@ -120,7 +119,7 @@ def export_blob(context: Any) -> Flow[Outcome]:
     try:
         item = read(context.get_input(), Item)
         batch: str | None = None
-        for attempt in range(1, MAX_EXPORT_ATTEMPTS + 1):
+        for attempt in range(1, wire.MAX_EXPORT_ATTEMPTS + 1):
             this = wire.BlobAttempt(
                 transfer_id=item.owner, number=item.number, attempt=attempt, plan=item.pinned, batch=batch
             )

@@ -99,6 +99,8 @@ def publish(side: SourceSide, journal: Journal) -> Sealed:
     if entry is None or (entry.transfer_id, f"sha256:{entry.manifest_sha256}") != stated:
         raise UntrustedInputError(Code.LEDGER_UNPROVEN, f"number {sequence} is not what the journal says")
     envelope, _ = ledger.prove(entry)
+    if journal.state not in (State.SEALING, State.SEALED):
+        return Sealed(bundle=bundle)  # so late that the bundle may have been removed
     path = manifest_path(journal.about)
     if not side.blobs.create(TRANSFER, path, envelope):
         present = side.blobs.read(TRANSFER, path, max_bytes=len(envelope))

@@ -62,6 +62,10 @@ class Planning(Message, frozen=True, omit_defaults=True):
     """Whether what cannot cross is told in the plan, instead of ending the transfer."""
 
 
+MAX_EXPORT_ATTEMPTS = 3
+"""Of each blob, until nobody writes to its tags meanwhile."""
+
+
 class BlobAttempt(Message, frozen=True):
     """One attempt to export one blob of a transfer."""
 

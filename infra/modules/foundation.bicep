@@ -24,6 +24,8 @@ param registryName string
 @description('The registry that the pipeline belongs to: at the target perhaps another.')
 param pipelineRegistryName string
 param registryResourceGroup string
+@description('Whether the app deletes the records of pipeline runs once their transfers have ended.')
+param removesRuns bool
 param actionGroups array
 
 // A role of our own stands under the name by which it is granted, and the built-in one that it is narrower than.
@@ -48,6 +50,7 @@ var ownRoles = {
   blobWriter: guid(resourceGroup().id, prefix, 'blobWriter')
   keySigner: guid(resourceGroup().id, prefix, 'keySigner')
   pipelineRunner: guid(resourceGroup().id, prefix, 'pipelineRunner')
+  runRemover: guid(resourceGroup().id, prefix, 'runRemover')
 }
 var roles = union(builtInRoles, appRoles == 'custom' ? ownRoles : {})
 var blobs = 'Microsoft.Storage/storageAccounts/blobServices/containers/blobs'
@@ -177,6 +180,30 @@ module customRoleForRuns 'custom-role.bicep' = if (appRoles == 'custom') {
     ]
     dataActions: []
   }
+}
+
+// The built-in role for runs has this in it.
+module customRoleForRemoval 'custom-role.bicep' = if (appRoles == 'custom' && removesRuns) {
+  name: '${prefix}-role-runRemover'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    name: ownRoles.runRemover
+    title: '${prefix} runRemover'
+    summary: 'Deletes the records of pipeline runs.'
+    actions: ['${runs}/delete']
+    dataActions: []
+  }
+}
+
+module appRemovesRuns 'role-on-registry.bicep' = if (appRoles == 'custom' && removesRuns) {
+  name: '${prefix}-app-runRemover'
+  scope: resourceGroup(registryResourceGroup)
+  params: {
+    registryName: pipelineRegistryName
+    principalId: identity.properties.principalId
+    role: ownRoles.runRemover
+  }
+  dependsOn: [customRoleForRemoval]
 }
 
 module appOnContainer 'role-on-container.bicep' = [for grant in appGrants: {

@@ -91,6 +91,7 @@ _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
     "source": {
         **_OF_BOTH,
         "partSizeMib": 32,
+        "endedTransferDays": 45,
         "sequenceFloors": {"prod": {"sequence": 7, "previous": "0" * 64}},
     },
     "target": {

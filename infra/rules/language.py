@@ -77,6 +77,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "releaseTimeoutSeconds": (59, 3_888_001),
     "checkTimeoutSeconds": (59, 1_209_601),
     "ticketHours": (0, 145),
+    "endedTransferDays": (0, 3651),
     "importWay": ("sideways",),
     "malwareScanning": ("perhaps",),
     "malwareScanningCapGb": (9, 1_000_001),

@@ -328,6 +328,7 @@ PARAMETER_OF_SETTING: Mapping[str, str] = {
     "CALLERS": "callers",
     "CHECKS": "checks",
     "CHECK_TIMEOUT_S": "checkTimeoutSeconds",
+    "ENDED_TRANSFER_DAYS": "endedTransferDays",
     "HASHES_AT_ONCE": "hashesAtOnce",
     "PART_SIZE_MIB": "partSizeMib",
     "PIPELINE_RUNS_AT_ONCE": "pipelineRunsAtOnce",
@@ -349,7 +350,7 @@ _OF_THE_CLOUD: Mapping[str, str] = {
     "REGISTRY_SCOPE": "registryScope",
 }
 _OF_A_SIDE = {
-    "source": {"CLOUD_NAME", "EXPORT_PIPELINE", "PART_SIZE_MIB", "SEQUENCE_FLOORS"},
+    "source": {"CLOUD_NAME", "EXPORT_PIPELINE", "ENDED_TRANSFER_DAYS", "PART_SIZE_MIB", "SEQUENCE_FLOORS"},
     "target": {"IMPORT_PIPELINE", "STAGING_REGISTRY_LOGIN_SERVER", "STAGING_REGISTRY_RESOURCE_ID"},
 }
 _PIPELINE_SETTING = {"source": "EXPORT_PIPELINE", "target": "IMPORT_PIPELINE"}

@@ -29,6 +29,7 @@ HAPPY = {
     Kind.IMPORTS: "received admitted waiting verified checking awaiting-release "
     "promoting importing proven closed",
     Kind.TICKETS: "issued",
+    Kind.REMOVALS: "removed",
 }
 
 

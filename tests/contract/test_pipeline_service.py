@@ -165,6 +165,15 @@ def test_request_that_the_service_refuses_makes_no_run(desk: Desk, name: str) ->
     assert desk.service.get_run(name) is None
 
 
+def test_deleted_run_is_none_and_what_it_wrote_stays(desk: Desk, name: str) -> None:
+    desk.service.put_run(name, desk.request(name))
+    ended(desk.service, name)
+    desk.service.delete_run(name)
+    assert desk.service.get_run(name) is None
+    assert name in desk.exported()
+    desk.service.delete_run(name)  # a repeat, or one that never was
+
+
 def test_pipeline_is_shown_with_its_container_and_another_is_none(desk: Desk) -> None:
     if isinstance(desk.service, MemoryPipelines):
         uri = {"uri": "https://account.blob.core.windows.net/transfer"}

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 import requests
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobServiceClient
 
+from airgap.journal import Journal
+from airgap.states import Kind, State
 from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.cloud import Cloud
 from local_cloud.demo.clouds import Demo
@@ -57,6 +60,36 @@ async def _cross(demo: Demo) -> None:
         requests.post, f"{demo.target.api_url}/admin/functions/reconcile_imports", json={}, timeout=30
     )
     await until("keeping the custody log", lambda: demo.blobs("custody"))
+    await asyncio.to_thread(plant_old_transfer, demo.source)
+    await asyncio.to_thread(
+        requests.post, f"{demo.source.api_url}/admin/functions/remove_ended_transfers", json={}, timeout=30
+    )
+    await until("removing what ended long ago", lambda: lying_there(demo.source))
+
+
+OLD = "0123456789abcdef0123456789abcdef"
+
+
+def plant_old_transfer(source: Cloud) -> None:
+    """One that was cancelled long ago while it was exported; the app's clock is the machine's."""
+    journal = Journal(kind=Kind.TRANSFERS, about=OLD)
+    with source.azurite.service_client() as service:
+        service.get_blob_client("transfer", f"{OLD}/001").upload_blob(b"x")
+        for state in ("requested", "planned", "exporting", "cancelled"):
+            facts = {"blobs": 1} if state == "planned" else {}
+            entry = journal.next(State(state), facts, by="caller", at=datetime(2025, 1, 1, tzinfo=UTC))
+            assert entry is not None
+            journal = journal.extended(entry)
+            service.get_blob_client("journal", entry.name).upload_blob(entry.to_bytes())
+
+
+def lying_there(source: Cloud) -> list[str] | None:
+    """The transfers that something lies there of, once the old one's removal is on record."""
+    with source.azurite.service_client() as service:
+        removals = list(service.get_container_client("journal").list_blob_names(name_starts_with="removals/"))
+        if removals != [f"removals/{OLD}/00000001.json"]:
+            return None
+        return list(service.get_container_client("transfer").list_blob_names())
 
 
 def cloud_of(demo: Demo, side: str) -> Cloud:
@@ -94,6 +127,12 @@ def assert_refused(attempt: Callable[[], object], code: str = "AuthorizationPerm
     with pytest.raises(HttpResponseError) as raised:
         attempt()
     assert code in str(raised.value)
+
+
+def test_what_ended_long_ago_is_removed_and_what_is_under_way_is_not(crossed: Demo) -> None:
+    left = lying_there(crossed.source)
+    assert left
+    assert not any(name.startswith(OLD) for name in left)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

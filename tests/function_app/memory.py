@@ -412,6 +412,9 @@ class MemoryPipelines:
                 self.responses[name] = self.work(request)
                 self.requests[name] = request
 
+    def delete_run(self, name: str) -> None:
+        self.requests.pop(name, None)
+
 
 def import_pipeline(*, trigger: str = "Disabled", container: str = "transfer") -> dict[str, Any]:
     """ARM ``properties`` of an import pipeline at the account of :data:`ENVIRONMENT`."""

@@ -156,6 +156,25 @@ def test_refused_put_says_why(arm: ScriptedArm, status: int, body: Any, code: Co
     arm.run(use)
 
 
+@pytest.mark.parametrize(
+    "answer", [(200, {}), (202, {}), (204, None), NOT_FOUND], ids=lambda one: str(one[0])
+)
+def test_run_that_is_deleted_or_gone_is_no_fault(arm: ScriptedArm, answer: tuple[int, Any]) -> None:
+    arm.script = [answer]
+    arm.run(lambda pipelines: pipelines.delete_run(RUN))
+    assert arm.asked == [("DELETE", None)]
+
+
+def test_refused_deletion_says_why(arm: ScriptedArm) -> None:
+    def use(pipelines: AzurePipelines) -> None:
+        with pytest.raises(ServiceError) as caught:
+            pipelines.delete_run(RUN)
+        assert caught.value.code is Code.SERVICE_DENIED
+
+    arm.script = [(403, {"error": {"code": "AuthorizationFailed", "message": "no"}})]
+    arm.run(use)
+
+
 @pytest.mark.parametrize("body", [[], {}, {"properties": None}, "text"])
 def test_answer_without_properties_is_unexpected(arm: ScriptedArm, body: Any) -> None:
     def use(pipelines: AzurePipelines) -> None:

@@ -173,6 +173,9 @@ class Pipelines:
             pause = self._scheduler.seconds(1, 120)
             self._scheduler.after(pause, f"run {name} of {path}", lambda: self._run(name, path))
 
+    def delete_run(self, name: str) -> None:
+        self.runs.pop(name, None)
+
     def _run(self, name: str, path: str) -> None:
         chance = self._scheduler.chance
         found = self._blobs.stat("transfer", path)

@@ -1,0 +1,36 @@
+"""How long what lies at the source of a transfer is kept once the transfer has ended.
+
+Nothing is removed of a bundle that somebody may still have to fetch: to carry it again, to a second registry,
+or after a refusal that its target may think better of.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airgap.fields import parse_time
+from airgap.journal import Journal
+from airgap.states import FINAL, State
+
+
+def removable_from(journal: Journal, keep: timedelta) -> datetime | None:
+    """The time from which what lies there of a transfer may be removed; ``None``: not as it stands.
+
+    Args:
+        journal: of the transfer.
+        keep: how long it is kept after it has ended, and its bundle can be imported no more.
+
+    Returns:
+        An aware time.
+    """
+    last, first = journal.last, journal.first
+    if last is None or first is None:
+        return None
+    if last.state not in FINAL[journal.kind] | {State.EXPIRED}:
+        return None
+    sealing = journal.newest(State.SEALING)
+    is_over = last.state is State.DELIVERED and len(first.facts.get("audience", ())) == 1
+    if sealing is None or is_over or last.state is State.VOIDED:
+        return last.at + keep
+    expires_at = parse_time(sealing.facts["bundle"]["expiresAt"])
+    return max(last.at, expires_at) + keep
