@@ -53,13 +53,13 @@ class BlobStore(Hashable, Protocol):
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
     ) -> Iterator[bytes]:
-        """The bytes of a range, in chunks of at most 1 MiB; short only where the blob ends.
+        """The bytes of a range, all of them, in pieces of at most 1 MiB, of exactly this version of the blob.
 
-        The range begins within the blob.
+        Nothing else is read of the blob, and no byte twice but where a connection broke.
 
         Raises:
-            UntrustedInputError: ``BLOB_CHANGED`` if the ETag is another, or the blob is gone; also in the
-                middle of the iteration.
+            UntrustedInputError: ``BLOB_CHANGED`` if the ETag is another, or the blob is gone, or ends before
+                the range does; also in the middle of the iteration.
         """
 
     def create(self, container: str, name: str, content: bytes) -> bool:

@@ -4,7 +4,8 @@
 
 ==================================  =========================================================================
 ``function_app.py``, ``host.json``  where the worker and the host begin
-``function_app/``, ``airgap/``      our code
+``function_app/``, ``airgap/``,     our code
+``blob_wire/``
 ``.python_packages/lib/…``          what it imports, where the worker looks for it, from the wheels of
                                     ``requirements.txt`` by their hashes; nothing of them is executed
 ==================================  =========================================================================
@@ -29,7 +30,7 @@ from portable.wheels import CONTENT, TEST_FOLDERS, PackError, fetch, files_of
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.txt"
 OWN_FILES = ("function_app.py", "host.json")
-OWN_PACKAGES = ("airgap", "function_app")
+OWN_PACKAGES = ("airgap", "blob_wire", "function_app")
 SITE_PACKAGES = ".python_packages/lib/site-packages"
 
 PYTHONS = ("3.11", "3.12", "3.13")

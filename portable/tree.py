@@ -22,7 +22,7 @@ from pathlib import Path
 from portable.wheels import Carried, Licence
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN_PACKAGES = ("airgap", "offline_mover")
+OWN_PACKAGES = ("airgap", "blob_wire", "offline_mover")
 ENTRY = "__main__.py"
 SUMS = "SHA256SUMS"
 _TRAVELLING = ("__init__.py", "native_loader.py")

@@ -71,6 +71,11 @@ def code_of(error: Exception) -> Code:
     return next((code for kind, code in BY_TYPE if isinstance(error, kind)), Code.SERVICE_UNEXPECTED)
 
 
+def code_of_status(status: int) -> Code:
+    """The code for an answer of that HTTP status, which is not success."""
+    return _BY_STATUS.get(status, Code.SERVICE_UNEXPECTED)
+
+
 @contextmanager
 def service_errors(about: str, **by_status: Code) -> Iterator[None]:
     """Turn errors of azure-core into :class:`ServiceError`; ``http_400=…`` overrides what a status means.

@@ -1,6 +1,6 @@
 """A container of Azure Blob Storage: the mover's ports, kept by REST calls.
 
-With :mod:`offline_mover.storage.blob_wire` (bytes on the wire) and :mod:`offline_mover.storage.blob_answers`
+With :mod:`blob_wire` (bytes on the wire, a range read from it) and :mod:`offline_mover.storage.blob_answers`
 (what a failure means), which nothing else imports, this is all of the mover that knows Azure.
 """
 
@@ -17,12 +17,21 @@ from typing import Self
 from azure.core.credentials import TokenCredential
 from azure.core.rest import HttpResponse
 
+from airgap import __version__
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
+from blob_wire.answers import PassingError, Refusal
+from blob_wire.ranges import length_of, range_headers, range_pieces, range_statuses
+from blob_wire.wire import API_VERSION, NETWORK_ERRORS, SeekableStream, Wire, read_capped
 from offline_mover.progress import Meter
-from offline_mover.storage.blob_answers import WRONG_PERMISSION, Refusal, network_meaning
-from offline_mover.storage.blob_wire import API_VERSION, NETWORK_ERRORS, Wire, pieces, read_capped
+from offline_mover.storage.blob_answers import (
+    WRONG_PERMISSION,
+    meaning,
+    meaning_for_identity,
+    meaning_for_sas,
+    network_meaning,
+)
 from offline_mover.storage.plain_xml import PlainXmlError, read_texts
-from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
+from offline_mover.storage.ports import Block, StoredBlob, WritableContainer
 from offline_mover.storage.retrying import Retrying
 from offline_mover.storage.signing_in import signed_in_identity
 from offline_mover.storage.storage_address import Rights, Sas, TransferAddress, require_token_host
@@ -46,6 +55,7 @@ _ONE_BLOB = "b"
 """In a SAS: it is for one blob, and no other."""
 
 _META = "x-ms-meta-"
+_USER_AGENT = f"offline-mover/{__version__}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +130,7 @@ class AzureContainer:
         self._lock = threading.Lock()
         self._accepted_by: str | None = _NOT_ASKED
         identity = credential or signed_in_identity() if sas is None else None
-        self._wire = Wire(address.container_url, identity)
+        self._wire = Wire(address.container_url, user_agent=_USER_AGENT, credential=identity)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +145,7 @@ class AzureContainer:
         call = _Call(method="GET", name=name, needed="r", success=frozenset({200}))
         try:
             with self._answer(call) as answer:
-                size = _length(answer)
+                size = length_of(answer)
                 if size is not None and size > max_bytes:
                     raise UntrustedInputError(
                         Code.TOO_LARGE, f"{name}: {size} bytes, at most {max_bytes} allowed"
@@ -155,7 +165,7 @@ class AzureContainer:
             return None
 
     def _stored_blob(self, name: str, answer: HttpResponse) -> StoredBlob:
-        size, etag = _length(answer), answer.headers.get("ETag")
+        size, etag = length_of(answer), answer.headers.get("ETag")
         if size is None or not etag:
             raise self._strange(name, "no size or no ETag")
         return StoredBlob(
@@ -175,25 +185,17 @@ class AzureContainer:
             method="GET",
             name=name,
             needed="r",
-            success=frozenset({200, 206} if offset_bytes == 0 else {206}),
-            headers={
-                "x-ms-range": f"bytes={offset_bytes}-{offset_bytes + size_bytes - 1}",
-                "If-Match": etag,
-            },
+            success=range_statuses(offset_bytes=offset_bytes),
+            headers=range_headers(offset_bytes=offset_bytes, size_bytes=size_bytes, etag=etag),
         )
-        left = size_bytes
         with self._found(name, call) as answer:
-            if (answer.headers.get("ETag") or etag) != etag:
-                raise UntrustedInputError(Code.BLOB_CHANGED, name)
-            if (_length(answer) or 0) > size_bytes:
-                raise _too_large(name, size_bytes)
-            for piece in pieces(answer):
-                left -= len(piece)
-                if left < 0:
-                    raise _too_large(name, size_bytes)
-                yield piece
-        if left:
-            raise self._strange(name, f"{left} of {size_bytes} bytes were not sent")
+            yield from range_pieces(
+                answer,
+                f"{self._address.host}: {name}",
+                offset_bytes=offset_bytes,
+                size_bytes=size_bytes,
+                etag=etag,
+            )
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:
         """See the port."""
@@ -420,10 +422,11 @@ class AzureContainer:
     def _meaning(self, refusal: Refusal, call: _Call, sas: Sas | None) -> AirgapError:
         what = f"{self._address.container}/{call.name}".rstrip("/")
         if not refusal.is_of_credential:
-            return refusal.meaning(what, call.needed)
+            return meaning(refusal, what, call.needed)
         if sas is None:
-            return refusal.meaning_for_identity(what, call.needed)
-        return refusal.meaning_for_sas(
+            return meaning_for_identity(refusal, what, call.needed)
+        return meaning_for_sas(
+            refusal,
             what,
             call.needed,
             sas,
@@ -447,7 +450,7 @@ class AzureContainer:
         if container == self._address.container or sas.resource == _ONE_BLOB:
             return False
         base = self._address.container_url.rsplit("/", 1)[0]
-        with closing(Wire(f"{base}/{container}")) as wire:
+        with closing(Wire(f"{base}/{container}", user_agent=_USER_AGENT)) as wire:
             try:
                 answer = wire.send("HEAD", "none", sas=sas.token)
             except NETWORK_ERRORS:
@@ -466,15 +469,6 @@ def _version_for(sas: Sas | None) -> str:
     https://learn.microsoft.com/rest/api/storageservices/version-2026-04-06
     """
     return sas.version if sas is not None and sas.resource == _ONE_BLOB and sas.version else API_VERSION
-
-
-def _length(answer: HttpResponse) -> int | None:
-    text = str(answer.headers.get("Content-Length") or "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - of 64 bits
-
-
-def _too_large(name: str, size_bytes: int) -> UntrustedInputError:
-    return UntrustedInputError(Code.TOO_LARGE, f"{name}: more was sent than the {size_bytes} bytes asked for")
 
 
 def _properties(content_md5: str | None, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -11,25 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from airgap.errors import Code, ServiceError
-
-
-class PassingError(ServiceError):
-    """A failure that may be over the next time, by itself or because the operator acts on ``reason``.
-
-    Args:
-        code: as of any error.
-        detail: as of any error; what is said when it was given up.
-        reason: what is said while it is waited for, in a few words for a tired reader; else ``detail``.
-        wait_s: how long the service asks to wait, in seconds; ``None`` if it did not say.
-    """
-
-    def __init__(
-        self, code: Code, detail: str = "", *, reason: str = "", wait_s: float | None = None
-    ) -> None:
-        super().__init__(code, detail)
-        self.reason = reason or detail
-        self.wait_s = wait_s
+from blob_wire.wire import SeekableStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +32,6 @@ class StoredBlob:
     metadata: Mapping[str, str]
 
 
-class SeekableStream(Protocol):
-    """Bytes to send; sought back to 0 before they are sent again."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most ``size``; empty at the end."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a position."""
-
-    def tell(self) -> int:
-        """The position."""
-
-    def __len__(self) -> int:
-        """Bytes in all."""
-
-
 class ReadableContainer(Protocol):
     """The port to a container that is read."""
 
@@ -78,11 +44,11 @@ class ReadableContainer(Protocol):
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
         """The bytes of a range, in pieces of at most a few MiB, of exactly this version of the blob.
 
-        Never more than ``size_bytes``; fewer end in a :class:`PassingError`.
+        Never more than ``size_bytes``; fewer end in a :class:`~blob_wire.answers.PassingError`.
 
         Raises:
-            UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now, ``TOO_LARGE`` when
-                more is sent than was asked for.
+            UntrustedInputError: ``BLOB_CHANGED`` when the blob has another ETag by now, or ends before the
+                range does; ``TOO_LARGE`` when more is sent than was asked for.
             ServiceError: ``NOT_FOUND`` when the blob is gone; some storages say ``BLOB_CHANGED`` then too.
         """
 

@@ -14,20 +14,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from airgap.errors import ServiceError
+from blob_wire.answers import PassingError
+from blob_wire.ranges import back_off_s, resumed
+from blob_wire.wire import SeekableStream
 from offline_mover.progress import Meter
-from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob, WritableContainer
+from offline_mover.storage.ports import Block, StoredBlob, WritableContainer
 
 T = TypeVar("T")
 
-FIRST_WAIT_S = 1.0
-MAX_WAIT_S = 60.0
-"""Of our own back-off, and of what a service may ask for."""
-
 _STEP_S = 0.1
 """A wait is cut into such steps, so that a cancelled run does not sit it out."""
-
-_ADVANCE_BYTES = 1024 * 1024
-"""A stream that came so much further since it broke last starts counting its tries anew."""
 
 
 class Retrying:
@@ -80,24 +76,13 @@ class Retrying:
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
         """The bytes of a range, see the port; a stream that breaks goes on where it broke."""
-        done = done_when_broken = tries = 0
-        while True:
-            try:
-                for piece in self._container.read_range(
-                    name, offset_bytes=offset_bytes + done, size_bytes=size_bytes - done, etag=etag
-                ):
-                    done += len(piece)
-                    yield piece
-            except ServiceError as error:
-                if done == size_bytes:
-                    return  # it broke after the last byte
-                if done - done_when_broken >= _ADVANCE_BYTES:
-                    tries = 0
-                done_when_broken = done
-                tries += 1
-                self._wait_for(error, tries)
-            else:
-                return
+        return resumed(
+            lambda done: self._container.read_range(
+                name, offset_bytes=offset_bytes + done, size_bytes=size_bytes - done, etag=etag
+            ),
+            size_bytes,
+            self._wait_for,
+        )
 
     def committed_blocks(self, name: str) -> list[Block]:
         """See the port."""
@@ -172,7 +157,7 @@ class Retrying:
         """
         if tries > self._retries or not (isinstance(error, PassingError) or error.code.is_retryable):
             raise error
-        wait_s = self._wait_s(error, tries)
+        wait_s = back_off_s(error, tries, self._jitter())
         reason = error.reason if isinstance(error, PassingError) else f"{error.code.name} {error.detail}"
         deadline = self._clock() + wait_s
         line = f"{reason}; trying again in {math.ceil(wait_s)} s, {tries} of {self._retries}"
@@ -181,13 +166,6 @@ class Retrying:
             self._meter.advance(0)
             self._pause(min(left_s, _STEP_S))
         self._meter.advance(0)
-
-    def _wait_s(self, error: ServiceError, tries: int) -> float:
-        """What the service asked for, within bounds; else 1, 2, 4, … seconds, of each at least a half."""
-        if isinstance(error, PassingError) and error.wait_s is not None:
-            return min(max(error.wait_s, FIRST_WAIT_S), MAX_WAIT_S) + self._jitter()
-        full_s = min(FIRST_WAIT_S * 2.0 ** (tries - 1), MAX_WAIT_S)
-        return full_s * (1 + self._jitter()) / 2
 
     def _announce(self, reason: str, line: str, until: float) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ PAGES = [
     ),
 ]
 _NAMED = re.compile(
-    r"`((?:airgap|function_app|offline_mover|local_cloud|infra|tests|docs|bench|portable)/[\w./-]+\.\w+)`"
+    r"`((?:airgap|blob_wire|function_app|offline_mover|local_cloud|infra|tests|docs|bench|portable)/[\w./-]+\.\w+)`"
 )
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import storage, verify
+from bench import hashing, storage, verify
 from bench.measuring import BenchError, Contestant, compete, measure
 from local_cloud.azurite import is_installed
 
@@ -64,6 +64,14 @@ def test_storage_bench_runs_on_nginx(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     assert storage.main(["--small", "--on", "nginx", "--concurrency", "2", "--json", str(results)]) == 0
     assert list(json.loads(results.read_bytes())["tables"]) == ["pull from nginx", "push to nginx"]
+
+
+@pytest.mark.skipif(not _HAS_NGINX, reason="apt-get install nginx-light")
+def test_hashing_bench_runs(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    assert hashing.main(["--small", "--json", str(results)]) == 0
+    (rows,) = json.loads(results.read_bytes())["tables"].values()
+    assert [row["name"].split()[0] for row in rows] == ["azure-storage-blob,", "the"]
 
 
 @pytest.mark.skipif(not _HAS_NGINX, reason="apt-get install nginx-light")

@@ -144,14 +144,12 @@ class MemoryBlobs:
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
     ) -> Iterator[bytes]:
-        for start in range(offset_bytes, offset_bytes + size_bytes, 1024 * 1024):
+        end = offset_bytes + size_bytes
+        for start in range(offset_bytes, end, 1024 * 1024):
             found = self._container(container).get(name)
-            if found is None or found.etag != etag or offset_bytes >= len(found.content):
+            if found is None or found.etag != etag or end > len(found.content):
                 raise UntrustedInputError(Code.BLOB_CHANGED, name)
-            chunk = found.content[start : min(start + 1024 * 1024, offset_bytes + size_bytes)]
-            if not chunk:
-                return
-            yield chunk
+            yield found.content[start : min(start + 1024 * 1024, end)]
 
     def create(self, container: str, name: str, content: bytes) -> bool:
         made = _Blob(content, self._etag(), self.now)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 Ignored = Callable[[Iterable[str]], set[str]]
-SHIPPED = {"airgap", "function_app", "function_app.py", "host.json", "requirements.txt"}
+SHIPPED = {"airgap", "blob_wire", "function_app", "function_app.py", "host.json", "requirements.txt"}
 
 
 def ignored(folder: Path, rules: str, paths: Iterable[str]) -> set[str]:
@@ -40,7 +40,7 @@ def modules_of(tree: Path) -> list[str]:
     """Every module that the app may import, however deep it lies."""
     return [
         str(path.relative_to(tree))
-        for folder in ("airgap", "function_app")
+        for folder in ("airgap", "blob_wire", "function_app")
         for path in (tree / folder).rglob("*.py")
     ]
 

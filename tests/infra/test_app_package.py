@@ -177,6 +177,7 @@ def test_package_holds_what_is_ours_to_run_and_nothing_else(app: Path) -> None:
     assert {path.name for path in app.iterdir()} == {
         ".python_packages",
         "airgap",
+        "blob_wire",
         "function_app",
         "function_app.py",
         "host.json",

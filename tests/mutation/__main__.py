@@ -87,6 +87,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         *("tests/function_app/test_interplay.py", "tests/function_app/test_deliveries.py"),
         *("tests/function_app/test_overriding.py", "tests/function_app/test_policies.py"),
     ),
+    "blob_wire": ("tests/contract/test_range_reading.py",),
     "airgap/envelope.py": ("tests/airgap/test_verify.py",),
     # An override lifts rules that these have.
     "airgap/verify.py": ("tests/airgap/test_override.py",),

@@ -33,6 +33,18 @@ class Reply:
     length: int | None = None
 
 
+def range_of(asked: Asked, content: bytes, etag: str = '"e"') -> Reply:
+    """What a storage that holds ``content`` answers to a request for a range of it."""
+    first, last = (int(bound) for bound in asked.headers["x-ms-range"].removeprefix("bytes=").split("-"))
+    if asked.headers["if-match"] != etag:
+        return Reply(status=412, headers={"x-ms-error-code": "ConditionNotMet"})
+    if first >= len(content):
+        return Reply(status=416, headers={"x-ms-error-code": "InvalidRange"})
+    last = min(last, len(content) - 1)
+    told = f"bytes {first}-{last}/{len(content)}"
+    return Reply(status=206, headers={"ETag": etag, "Content-Range": told}, body=content[first : last + 1])
+
+
 class BlobServer:
     """``answer`` decides; ``asked`` are the requests so far."""
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.manifest import ENVELOPE_NAME
-from offline_mover.storage.ports import Block, PassingError, SeekableStream, StoredBlob
+from blob_wire.wire import SeekableStream
+from offline_mover.storage.ports import Block, StoredBlob
 from tests.bundles import Bundle
 
 PIECE_BYTES = 1024 * 1024
@@ -88,8 +89,8 @@ class MemoryContainer:
             if held.etag != etag:
                 raise UntrustedInputError(Code.BLOB_CHANGED, name)
             end = min(start + PIECE_BYTES, offset_bytes + size_bytes)
-            if len(held.content) < end:
-                raise PassingError(Code.SERVICE_UNEXPECTED, f"{name}: ends before byte {end}")
+            if len(held.content) < offset_bytes + size_bytes:
+                raise UntrustedInputError(Code.BLOB_CHANGED, f"{name}: ends after {len(held.content)} bytes")
             yield held.content[start:end]
 
     def list_names(self, prefix: str, *, most: int) -> list[str]:

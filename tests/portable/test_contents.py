@@ -78,7 +78,7 @@ def test_folders_have_entries_of_their_own(packed: Packed) -> None:
 
 def test_all_of_our_code_travels_and_no_other(packed: Packed) -> None:
     carried = files_of(packed.folder / "app")
-    for package in ("airgap", "offline_mover"):
+    for package in ("airgap", "blob_wire", "offline_mover"):
         wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
         assert wanted == {name for name in carried if name.startswith(f"{package}/")}
     assert {name for name in carried if name.startswith("portable/")} == {
@@ -116,7 +116,7 @@ def test_compiled_files_are_those_of_the_table(packed: Packed) -> None:
     [rb"pypi\.org", rb"pythonhosted", rb"npmjs", re.escape(str(ROOT).encode()), rb"site-packages/[a-z]"],
 )
 def test_no_trace_of_where_it_was_built(packed: Packed, pattern: bytes) -> None:
-    ours = ("app/airgap/", "app/offline_mover/", "app/portable/", "app/native.json")
+    ours = ("app/airgap/", "app/blob_wire/", "app/offline_mover/", "app/portable/", "app/native.json")
     names = [
         name
         for name, content in files_of(packed.folder).items()

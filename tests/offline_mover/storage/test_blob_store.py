@@ -26,10 +26,11 @@ from azure.core.exceptions import (
 )
 
 from airgap.errors import AirgapError, Code, OperatorError
+from blob_wire.answers import PassingError
 from offline_mover.progress import Meter
 from offline_mover.storage.blob_answers import network_meaning
 from offline_mover.storage.blob_store import AzureContainer, open_container
-from offline_mover.storage.ports import Block, PassingError
+from offline_mover.storage.ports import Block
 from offline_mover.storage.storage_address import Sas, TransferAddress
 from tests.offline_mover.blob_server import Asked, BlobServer, Reply
 
@@ -124,38 +125,6 @@ def test_small_blob_is_judged_by_its_size(server: BlobServer) -> None:
         with pytest.raises(AirgapError) as caught:
             store.read_small(_NAME, max_bytes=4)
         assert caught.value.code is Code.TOO_LARGE
-
-
-@pytest.mark.parametrize(
-    ("reply", "code"),
-    [
-        (Reply(status=206, body=b"123456789"), Code.SERVICE_UNEXPECTED),
-        (Reply(status=206, body=b"123456789", length=10), Code.SERVICE_UNREACHABLE),
-        (Reply(status=206, body=b"12345678901"), Code.TOO_LARGE),
-        (Reply(status=200, body=b"1" * 1000), Code.TOO_LARGE),
-        (Reply(status=206, body=b"1234567890", headers={"ETag": '"other"'}), Code.BLOB_CHANGED),
-    ],
-)
-def test_range_of_another_length_or_version_is_not_taken(
-    server: BlobServer, reply: Reply, code: Code
-) -> None:
-    assert refused(server, reply, method="read").code is code
-
-
-def test_whole_blob_is_no_answer_to_a_range_in_the_middle(server: BlobServer) -> None:
-    server.replies(Reply(body=b"1234567890"))
-    with container(server) as store, pytest.raises(AirgapError) as caught:
-        list(store.read_range(_NAME, offset_bytes=5, size_bytes=10, etag='"e"'))
-    assert caught.value.code is Code.SERVICE_REJECTED
-
-
-def test_range_is_pinned_to_a_version(server: BlobServer) -> None:
-    server.replies(Reply(status=206, body=b"1234567890", headers={"ETag": '"e"'}))
-    with container(server) as store:
-        pieces = store.read_range(_NAME, offset_bytes=64, size_bytes=10, etag='"e"')
-        assert b"".join(pieces) == b"1234567890"
-    headers = server.asked[0].headers
-    assert (headers["x-ms-range"], headers["if-match"]) == ("bytes=64-73", '"e"')
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import tracemalloc
 import pytest
 
 from airgap.errors import AirgapError, Code, OperatorError
-from offline_mover.storage import paced_socket
+from blob_wire import paced_socket
+from blob_wire.paced_socket import Pace
 from offline_mover.storage.blob_store import AzureContainer
-from offline_mover.storage.paced_socket import Pace
 from offline_mover.storage.storage_address import TransferAddress
-from tests.offline_mover.blob_server import Asked, BlobServer, Reply
+from tests.offline_mover.blob_server import Asked, BlobServer, Reply, range_of
 from tests.offline_mover.storage.test_blob_store import Identity, container, listing
 
 _NAME = "k3v9x2m7q1/001"
@@ -124,7 +124,7 @@ def test_byte_now_and_then_does_not_keep_a_request_alive(
     """Each piece of the answer seems to come a minute after the one before; none is late for a time-out."""
     minutes = itertools.count(step=59)
     monkeypatch.setattr(paced_socket, "_now", lambda: float(next(minutes)))
-    server.replies(Reply(status=206, body=b"x" * (8 * _MIB)))
+    server.answer = lambda asked: range_of(asked, b"x" * (8 * _MIB))
     with container(server) as store, pytest.raises(AirgapError) as caught:
         list(store.read_range(_NAME, offset_bytes=0, size_bytes=8 * _MIB, etag='"e"'))
     assert caught.value.code is Code.SERVICE_UNREACHABLE

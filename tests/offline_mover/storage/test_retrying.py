@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from airgap.errors import AirgapError, Code, MediaError, ServiceError, UntrustedInputError
+from blob_wire.answers import PassingError
+from blob_wire.ranges import MAX_WAIT_S
 from offline_mover.progress import Cancelled, Meter
-from offline_mover.storage.ports import PassingError, WritableContainer
-from offline_mover.storage.retrying import MAX_WAIT_S, Retrying
+from offline_mover.storage.ports import WritableContainer
+from offline_mover.storage.retrying import Retrying
 from tests.offline_mover.memory_container import PIECE_BYTES, HeldBlob, MemoryContainer
 
 _BUSY = "the storage is busy (503)"

@@ -1,9 +1,8 @@
 """The blob service over HTTPS: requests out, answers in as a stream, with azure-core's public pipeline.
 
-Only here are bytes put on the wire. azure-storage-blob holds each piece of an answer four times over, reads
-answers without a limit and takes 0.5 s and 30 MB to import; the seven calls that the mover makes need none of
-it. No request is sent twice in here but after a 401, redirects are not followed, and what fails leaves as an
-exception of azure-core, requests, urllib3 or the system (:data:`NETWORK_ERRORS`).
+Why not azure-storage-blob, see docs/adr/0009 and 0023. No request is sent twice in here but after a 401,
+redirects are not followed, and what fails leaves as an exception of azure-core, requests, urllib3 or the
+system (:data:`NETWORK_ERRORS`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 import requests
@@ -26,10 +25,8 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest, HttpResponse
 from requests.adapters import HTTPAdapter
 
-from airgap import __version__
 from airgap.errors import Code, UntrustedInputError
-from offline_mover.storage.paced_socket import paced_context
-from offline_mover.storage.ports import SeekableStream
+from blob_wire.paced_socket import paced_context
 
 API_VERSION = "2019-12-12"
 """The first that takes blocks of up to 4000 MiB: the older, the more clouds know it."""
@@ -46,21 +43,39 @@ _SCOPE = "https://storage.azure.com/.default"  # the same in every Azure cloud
 _TENANT = re.compile(r'\bauthorization_uri="?https://[^/\s"]+/([0-9A-Za-z.-]{1,128})[/\s",]')
 
 
+class SeekableStream(Protocol):
+    """Bytes to send; sought back to 0 before they are sent again."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, at most ``size``; empty at the end."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+
+    def tell(self) -> int:
+        """The position."""
+
+    def __len__(self) -> int:
+        """Bytes in all."""
+
+
 class Wire:
-    """One container's endpoint; may be used by many threads.
+    """An endpoint, of an account or of one container; may be used by many threads.
 
     Args:
-        container_url: the container, without a SAS.
+        base_url: what names are appended to, without a SAS.
+        user_agent: who asks, as the storage's logs show it.
         credential: whose token each request shows; ``None`` where each brings a SAS.
     """
 
-    def __init__(self, container_url: str, credential: TokenCredential | None = None) -> None:
+    def __init__(self, base_url: str, *, user_agent: str, credential: TokenCredential | None = None) -> None:
         session = requests.Session()
         session.auth = _leave_as_is
         session.mount("https://", _Adapter(pool_maxsize=_MAX_CONNECTIONS))
-        self._container_url = container_url
+        self._base_url = base_url.rstrip("/")
+        self._user_agent = user_agent
         self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
-            container_url,
+            self._base_url,
             policies=[] if credential is None else [_IdentityPolicy(credential, _SCOPE)],
             transport=RequestsTransport(
                 session=session,
@@ -85,12 +100,12 @@ class Wire:
         sas: str = "",
         version: str = API_VERSION,
     ) -> HttpResponse:
-        """Send one request about the blob ``name`` (about the container: empty), by the rules of ``version``.
+        """Send one request about ``name`` below the endpoint, or about that, by the rules of ``version``.
 
         Returns:
             The answer, whatever its status, its body unread: the caller reads it to its end or closes it.
         """
-        url = self._container_url + (f"/{quote(name)}" if name else "")
+        url = self._base_url + (f"/{quote(name)}" if name else "")
         asked = "&".join(part for part in (urlencode(query or {}), sas) if part)
         if asked:
             url += f"?{asked}"
@@ -100,7 +115,7 @@ class Wire:
                 method,
                 url,
                 headers={
-                    "User-Agent": f"offline-mover/{__version__}",
+                    "User-Agent": self._user_agent,
                     "Accept-Encoding": "identity",
                     "x-ms-version": version,
                     "x-ms-date": formatdate(usegmt=True),
