@@ -147,6 +147,7 @@ class KeyVault:
         self._assigned = assigned
         self._secrets: dict[str, list[_Version[str]]] = {}
         self._keys: dict[str, list[_Version[_EcKey]]] = {}
+        self._disabled: set[str] = set()
         self._permissions: dict[str, set[str]] = {}
 
     def set_secret(self, name: str, value: str) -> None:
@@ -164,6 +165,10 @@ class KeyVault:
     def has_key(self, name: str) -> bool:
         """Whether there is a key `name`."""
         return name in self._keys
+
+    def disable_key(self, name: str) -> None:
+        """Switches the key `name` off, every version of it: it can be looked at, and signs nothing."""
+        self._disabled.add(name)
 
     def public_key(self, name: str) -> str:
         """Returns the public key of the current version of `name`, in PEM."""
@@ -230,12 +235,16 @@ class KeyVault:
             "x": _base64url(numbers.x.to_bytes(size_bytes, "big")),
             "y": _base64url(numbers.y.to_bytes(size_bytes, "big")),
         }
-        return web.json_response({"key": key, "attributes": _attributes(found.created_s)})
+        attributes = _attributes(found.created_s) | {"enabled": name not in self._disabled}
+        return web.json_response({"key": key, "attributes": attributes})
 
     async def _sign(self, request: web.Request) -> web.Response:
         self._authorise(request, "keys/sign")
         name, found = _find(self._keys, request, "Key")
         algorithm, digest = await _order(request, "value")
+        if name in self._disabled:
+            message = "Operation sign is not allowed on a disabled key."
+            raise _Refusal(403, "Forbidden", message, inner="KeyDisabled")
         signature = found.value.sign(algorithm, digest)
         key_id = f"https://{request.host}/keys/{name}/{found.version}"
         return web.json_response({"kid": key_id, "value": _base64url(signature)})

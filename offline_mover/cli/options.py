@@ -54,6 +54,14 @@ class Access:
     retries: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlace:
+    """Where a person's private key is: a file, or in a vault; and which one may see her sign-in."""
+
+    place: str
+    token_host: str | None
+
+
 class _Wide(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of descriptions, and uses the terminal's width up to 100."""
 
@@ -186,17 +194,33 @@ def add_trust(parser: Parser) -> None:
     )
 
 
+def add_key(parser: Parser) -> None:
+    """Declare ``--key`` and ``--token-host``: with what a person signs."""
+    parser.add_option(
+        "key",
+        metavar="KEY",
+        read=str,
+        text="your private key: a file (PKCS#8 PEM, not encrypted), or https://VAULT/keys/NAME in Key Vault",
+        is_needed=True,
+    )
+    _add_token_host(parser, "vault")
+
+
+def _add_token_host(parser: Parser, what: str) -> None:
+    parser.add_option(
+        "token-host",
+        metavar="HOST",
+        read=str,
+        text=f"a {what} outside Azure's known clouds that may see your Azure sign-in",
+    )
+
+
 def add_cloud(parser: Parser) -> None:
     """Declare how to get at a storage: ``--sas-file``, ``--token-host``, ``--retries``."""
     parser.add_option(
         "sas-file", metavar="FILE", read=Path, text="file with a SAS token: what follows the ? of a SAS URL"
     )
-    parser.add_option(
-        "token-host",
-        metavar="HOST",
-        read=str,
-        text="a storage outside Azure's known clouds that may see your Azure sign-in",
-    )
+    _add_token_host(parser, "storage")
     parser.add_option(
         "retries",
         metavar="N",
@@ -231,6 +255,11 @@ def add_ticket(parser: Parser, address: str, *, is_first: bool) -> None:
         options.volumes = [Path(word) for word in words]
 
     parser.settle = settle
+
+
+def read_key(options: argparse.Namespace) -> KeyPlace:
+    """The options that :func:`add_key` declares."""
+    return KeyPlace(place=options.key, token_host=options.token_host)
 
 
 def read_access(options: argparse.Namespace) -> Access:

@@ -14,11 +14,14 @@ from offline_mover.cli.options import (
     CLOUD_NOTES,
     LOCAL_NOTES,
     Access,
+    KeyPlace,
     Parser,
     add_cloud,
+    add_key,
     add_output,
     add_trust,
     read_access,
+    read_key,
 )
 
 if TYPE_CHECKING:
@@ -98,13 +101,7 @@ def declare(parser: Parser) -> None:
         permit.add_option(name, metavar=metavar, read=str, text=text, is_needed=True)
     permit.add_option("target", metavar="REGISTRY", read=str, text="where the bundle is for several")
     for view in (sign, permit):
-        view.add_option(
-            "key",
-            metavar="PEM",
-            read=Path,
-            text="your private key: PKCS#8 PEM, not encrypted",
-            is_needed=True,
-        )
+        add_key(view)
     for view in (show, sign, permit):
         add_trust(view)
         add_output(view)
@@ -120,7 +117,7 @@ def read(options: argparse.Namespace) -> PolicyRequest | PermitRequest:
             reason=options.reason,
             until=options.until,
             target=options.target,
-            key=options.key,
+            key=read_key(options),
             trust=options.trust,
         )
     is_carried = options.view in {"pull", "push"}
@@ -130,7 +127,7 @@ def read(options: argparse.Namespace) -> PolicyRequest | PermitRequest:
         trust=options.trust,
         access=read_access(options) if is_carried else None,
         following=options.next if options.view == "sign" else None,
-        key=options.key if options.view == "sign" else None,
+        key=read_key(options) if options.view == "sign" else None,
     )
 
 
@@ -143,7 +140,7 @@ class PolicyRequest:
     trust: Path
     access: Access | None
     following: Path | None
-    key: Path | None
+    key: KeyPlace | None
 
     @property
     def custody(self) -> CustodyNote | None:
@@ -178,7 +175,7 @@ class PolicyRequest:
         with session.container(TransferAddress.target(place, "PLACE"), self.access) as container:
             yield PolicyContainer(container)
 
-    def _sign(self, session: Session, folder: Path, following: Path, key: Path) -> Outcome:
+    def _sign(self, session: Session, folder: Path, following: Path, key: KeyPlace) -> Outcome:
         from airgap.policy import MAX_POLICY_BYTES, TrustPolicy  # noqa: PLC0415 - as above
         from offline_mover.commands.policy_sign import policy_sign  # noqa: PLC0415 - as above
         from offline_mover.medium.policy_folder import PolicyFolder  # noqa: PLC0415 - as above
@@ -200,7 +197,7 @@ class PermitRequest:
     reason: str
     until: str
     target: str | None
-    key: Path
+    key: KeyPlace
     trust: Path
 
     @property

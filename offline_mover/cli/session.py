@@ -19,7 +19,7 @@ from airgap.policy_chain import Chain, follow
 from airgap.ticket import MAX_TICKET_BYTES, Ticket, TicketKind
 from offline_mover import progress
 from offline_mover.cli.custody_note import CustodyNote
-from offline_mover.cli.options import PREFIX, Access, Output
+from offline_mover.cli.options import PREFIX, Access, KeyPlace, Output
 from offline_mover.custody import log as custody_log
 from offline_mover.medium import held_volumes, operator_files, system_disk
 from offline_mover.medium.policy_folder import PolicyFolder
@@ -34,7 +34,7 @@ from offline_mover.storage.storage_address import (
 )
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import CryptoSigner
+    from securesystemslib.signer import Signer
 
     from offline_mover.storage.ports import WritableContainer
 
@@ -101,15 +101,21 @@ class Session:
         pinned = Chain(links=(TrustPolicy.from_bytes(self.read_file(path, "--trust", MAX_POLICY_BYTES)),))
         return follow(pinned, PolicyFolder.beside(path).find)
 
-    def signer(self, path: Path) -> CryptoSigner:
-        """The private key of ``--key``; nothing of it shows in an error.
+    def signer(self, key: KeyPlace) -> Signer:
+        """Whoever signs by ``--key``: a file, of which nothing shows in an error, or a key in a vault.
 
         Raises:
             OperatorError: ``USAGE``: the file cannot be read, or is no unencrypted PKCS#8 PEM of an accepted
-                kind.
+                kind; or it is an address of something else.
+            ServiceError: as :func:`~offline_mover.storage.vault_key.open_vault_key`.
         """
         from airgap.keys import MAX_PEM_BYTES, signer_from_pem  # noqa: PLC0415 - few verbs sign
 
+        if "://" in key.place:
+            from offline_mover.storage.vault_key import KeyAddress, open_vault_key  # noqa: PLC0415 - fewer do so
+
+            return open_vault_key(KeyAddress.read(key.place, "--key", token_host=key.token_host))
+        path = Path(key.place)
         pem = self.read_file(path, "--key", MAX_PEM_BYTES)
         try:
             return signer_from_pem(pem)

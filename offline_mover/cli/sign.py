@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from offline_mover.cli.options import (
     LOCAL_NOTES,
+    KeyPlace,
     Parser,
+    add_key,
     add_output,
     add_transfer,
     add_trust,
+    read_key,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +32,10 @@ what would be released is told; nothing is signed of what the policy refuses.
 
   offline-mover sign /media/usb1 --trust policy.json --key officer.pem
   offline-mover sign bundle-manifest.dsse.json --trust policy.json --key officer.pem
+  offline-mover sign /media/usb1 --trust policy.json --key https://NAME.vault.azure.net/keys/officer
 
+A key in Key Vault signs for whoever is signed in (az login) and has Key Vault
+Crypto User on it; it stays there, and what it signed is verified before it counts.
 The release names this very bundle and one registry, and counts for nothing else.
 Send the file that is written to POST /api/imports/ID/release of the target.
 """
@@ -46,13 +52,7 @@ def declare(parser: Parser) -> None:
         help="a volume with the bundle, or its file bundle-manifest.dsse.json",
     )
     add_transfer(parser)
-    parser.add_option(
-        "key",
-        metavar="FILE",
-        read=Path,
-        text="your private key: PKCS#8 PEM, not encrypted",
-        is_needed=True,
-    )
+    add_key(parser)
     parser.add_option(
         "target", metavar="REGISTRY", read=str, text="its login server, where the bundle is for several"
     )
@@ -72,7 +72,7 @@ def read(options: argparse.Namespace) -> SignRequest:
     return SignRequest(
         bundle=options.bundle,
         transfer_id=options.transfer,
-        key=options.key,
+        key=read_key(options),
         target=options.target,
         out=options.out,
         trust=options.trust,
@@ -85,7 +85,7 @@ class SignRequest:
 
     bundle: Path
     transfer_id: str | None
-    key: Path
+    key: KeyPlace
     target: str | None
     out: Path
     trust: Path

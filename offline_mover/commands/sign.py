@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from airgap import __version__
 from airgap.envelope import Envelope
@@ -39,7 +39,7 @@ def sign(
     envelope: bytes,
     *,
     policy: TrustPolicy,
-    signer: CryptoSigner,
+    signer: Signer,
     target: str | None,
     now: datetime,
     saved_as: Path,

@@ -224,6 +224,16 @@ def test_officer_signs_no_policy_that_skips_a_number(desk: Desk) -> None:
     assert not (desk.stick / "policy").exists()
 
 
+@pytest.mark.parametrize("verb", ["sign", "permit"])
+def test_key_may_be_in_a_vault_and_then_only_in_one_of_azures(
+    verb: str, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--lift", "EXPIRED", "--reason", "flood", "--until", "2099-01-31T08:00:00Z"]
+    key = ["--key", "https://evil.example/keys/ada", *(more if verb == "permit" else [])]
+    assert desk.run(verb, desk.file("next.json", V2), desk.stick, *key) == Code.USAGE.exit_code
+    assert "evil.example is no vault" in capsys.readouterr().err
+
+
 def test_signing_without_a_key_is_told(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.run("sign", desk.file("next.json", V2), desk.stick) == Code.USAGE.exit_code
     assert "--key" in capsys.readouterr().err
