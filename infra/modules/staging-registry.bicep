@@ -8,10 +8,7 @@ resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' = {
   location: location
   tags: tags
   sku: { name: 'Premium' }
-  properties: {
-    adminUserEnabled: false
-    anonymousPullEnabled: false
-  }
+  properties: { adminUserEnabled: false }
 }
 
 output name string = registry.name

@@ -517,7 +517,11 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
     ("Microsoft.ContainerRegistry/registries", _TRANSFER): (
         ("sku", {"name": "Premium"}, "only such a registry has pipelines"),
         ("properties.adminUserEnabled", False, "nobody comes by a password"),
-        ("properties.anonymousPullEnabled", False, "what is not proven is for nobody"),
+        (
+            "properties.anonymousPullEnabled",
+            ABSENT,
+            "this version does not know it (Azure/bicep-types-az#2244); it is off in a new registry",
+        ),
         (
             "location",
             lambda deployed, _resource: deployed.parameters.get("registryLocation", deployed.location),

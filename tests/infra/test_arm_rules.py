@@ -31,10 +31,13 @@ def test_what_is_deployed_keeps_the_rules(choice: Choice) -> None:
     assert list(broken_by(deploy(template(choice.side), choice))) == []
 
 
+@pytest.mark.parametrize("access", ["ManagedIdentity", "SasToken"])
+@pytest.mark.parametrize("hosting", ["dedicated", "flex"])
 @pytest.mark.parametrize("cloud", CLOUDS)
 @pytest.mark.parametrize("side", SIDES)
-def test_rules_hold_in_every_cloud(side: str, cloud: str) -> None:
-    assert list(broken_by(deploy(template(side), Choice(side=side), cloud=cloud))) == []
+def test_rules_hold_in_every_cloud(side: str, cloud: str, hosting: str, access: str) -> None:
+    choice = Choice(side=side, hosting=hosting, access=access)
+    assert list(broken_by(deploy(template(side), choice, cloud=cloud))) == []
 
 
 def test_every_rule_has_a_reason_and_a_source() -> None:

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import tree_sitter_bicep
+from lark.exceptions import UnexpectedInput
 from pycep import BicepParser
 from tree_sitter import Language, Parser
 
@@ -107,8 +108,12 @@ def test_file_is_in_two_other_grammars_too(path: Path) -> None:
     assert not tree.root_node.has_error
 
 
-def test_second_grammar_sees_what_is_no_bicep() -> None:
-    tree = Parser(Language(tree_sitter_bicep.language())).parse(WHOLE.replace("}", "", 1).encode())
+@pytest.mark.parametrize("words", ["resource ", " = {", "name: "])
+def test_both_other_grammars_see_what_is_no_bicep(words: str) -> None:
+    broken = WHOLE.replace(words, "", 1)
+    with pytest.raises(UnexpectedInput):
+        BicepParser().parse(text=broken)
+    tree = Parser(Language(tree_sitter_bicep.language())).parse(broken.encode())
     assert tree.root_node.has_error
 
 

@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 
+from function_app.settings import Settings, SourceSettings, TargetSettings
 from infra.bicep.expressions import FUNCTIONS
 from infra.expansion import ExpansionError, ImaginedCloud, Resource
 from infra.expansion.errors import LanguageError
 from infra.expansion.functions import PURE
 from infra.expansion.language import evaluate_text
 from infra.templates import SIDES
+from tests.bundles import default_key, make_policy
 from tests.infra.expansions import GROUP, expanded, expanded_of, parameters, template, variants
 
 SCHEMA = {"$schema": "…", "contentVersion": "1.0.0.0"}
 STORAGE = "Microsoft.Storage/storageAccounts"
+SETTINGS: dict[str, type[Settings]] = {"source": SourceSettings, "target": TargetSettings}
 
 
 @pytest.mark.parametrize(
@@ -307,6 +310,16 @@ def test_every_variant_of_a_side_has_all_its_values(side: str, cloud: str, hosti
     assert "[" not in {value[:1] for value in texts([one.body for one in found.resources])}
     assert len(found.of_type("Microsoft.Web/sites/config")) == 1
     assert len(found.of_type("Microsoft.KeyVault/vaults/secrets")) == (mode == "SasToken")
+
+
+@pytest.mark.parametrize(("side", "cloud", "hosting", "mode"), list(variants()))
+def test_app_takes_the_settings_of_every_variant(side: str, cloud: str, hosting: str, mode: str) -> None:
+    (config,) = expanded(side, cloud, hosting, mode).of_type("Microsoft.Web/sites/config")
+    policy = make_policy([default_key()]).decode()
+    read: Any = SETTINGS[side].from_environment({**config.properties, "TRUST_POLICY": policy})
+    told = parameters(cloud)["cloud"]
+    assert (read.arm_endpoint, read.arm_scope) == (told["armEndpoint"], told["armScope"])
+    assert (read.arm_api_version, read.registry_scope) == (told["armApiVersion"], told["registryScope"])
 
 
 def texts(value: Any) -> list[str]:

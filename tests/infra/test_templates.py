@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -187,16 +188,36 @@ def test_import_pipeline_can_read_one_thing_and_write_nothing(access: str, app_r
     ]
 
 
+@cache
+def grants(choice: Choice) -> list[Grant]:
+    """Every role that is assigned where a side is deployed so."""
+    return granted(deploy(template(choice.side), choice))
+
+
 @pytest.mark.parametrize("choice", RULED, ids=str)
 def test_nobody_may_read_or_write_the_whole_transfer_account(choice: Choice) -> None:
     """What the app may do in one container ends there: it cannot delete what it has decided.
 
     A key of its own to sign with is all that anybody gets for the account as a whole, and only tickets do.
     """
-    found = granted(deploy(template(choice.side), choice))
-    whole = [one for one in found if one.on == "transfer account"]
+    whole = [one for one in grants(choice) if one.on == "transfer account"]
     assert whole == [Grant("tickets", "transfer account", "Storage Blob Delegator")]
-    assert {"transfer", "ledger", "host account"} <= {one.on for one in found}
+    assert {"transfer", "ledger", "host account"} <= {one.on for one in grants(choice)}
+
+
+@pytest.mark.parametrize("choice", RULED, ids=str)
+def test_nobody_but_the_app_writes_what_decides_and_what_is_imported(choice: Choice) -> None:
+    """The export pipeline writes transfer blobs at the source; their ETags are pinned when its run ends."""
+    readers = {"Storage Blob Data Reader", "tagReader"}
+    decides = {"staging", "transfer", "ledger", "journal", "receipts", "work", "custody", "quarantine"}
+    writers = {
+        (one.identity, one.on) for one in grants(choice) if one.on in decides and one.role not in readers
+    }
+    is_written_by_pipeline = choice.side == "source" and choice.access == "ManagedIdentity"
+    assert {one for one in writers if one[0] != "app"} == (
+        {("pipeline", "transfer")} if is_written_by_pipeline else set()
+    )
+    assert {("app", "transfer"), ("app", "ledger"), ("app", "journal")} <= writers
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -269,3 +290,20 @@ def test_app_waits_no_longer_than_the_template_allows(setting: str) -> None:
     for value in (bounds["minValue"] - 1, bounds["maxValue"] + 1):
         with pytest.raises(OperatorError, match=setting):
             TargetSettings.from_environment(environment | {setting: str(value)})
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_what_somebody_chose_is_what_the_app_reads(side: str) -> None:
+    """The rules say what each setting is made from; here the app's own reader takes it."""
+    ways = {"source": "direct", "target": "staged"}
+    choice = Choice(side=side, import_way=ways[side], access="SasToken", has_defaults=False)
+    deployed = deploy(template(side), choice)
+    found = deployed.one("Microsoft.Web/sites/config", "appsettings").properties
+    read: Any = SETTINGS[side].from_environment({**found, "TRUST_POLICY": POLICY.decode()})
+    assert (read.pipeline_runs_at_once, read.hashes_at_once, read.ticket_hours) == (3, 4, 2)
+    assert read.pipeline_sas_expires_at is not None
+    if side == "source":
+        assert (read.part_size_bytes, read.sequence_floors["prod"].sequence) == (32 * 2**20, 7)
+    else:
+        assert [check.name for check in read.checks] == ["scan"]
+        assert read.staging_login_server == f"{deployed.parameters['prefix']}staging.registry.invalid"

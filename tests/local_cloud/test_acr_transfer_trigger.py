@@ -1,6 +1,7 @@
 """The source trigger of an import pipeline: its four conditions, and that it fires once."""
 
 import hashlib
+import re
 import time
 
 import pytest
@@ -44,6 +45,7 @@ def test_an_enabled_trigger_imports_a_delivered_blob_once(source: Side, target: 
     deliver(target, "trigger/1", content, category="acr-transfer-blob")
     runs = poll(target, "trigger/1")
     assert len(runs) == 1
+    assert re.fullmatch("trigger_[0-9a-f]{32}", runs[0].name)  # an underscore, which no run by hand may have
     run = target.await_run(runs[0].name)
     assert run["provisioningState"] == "Succeeded"
     assert run["response"]["importedArtifacts"] == ["triggered:v1"]
