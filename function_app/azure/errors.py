@@ -68,6 +68,9 @@ def code_of(error: Exception) -> Code:
     status = getattr(error, "status_code", None)
     if status in _BY_STATUS:
         return _BY_STATUS[status]
+    inner = getattr(error, "inner_exception", None)
+    if status is None and isinstance(error, HttpResponseError) and isinstance(inner, AzureError):
+        return code_of(inner)  # azure-storage-blob wraps what broke off a download, for good, in one
     return next((code for kind, code in BY_TYPE if isinstance(error, kind)), Code.SERVICE_UNEXPECTED)
 
 

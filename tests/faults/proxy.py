@@ -335,11 +335,13 @@ class _Tunnel(_Handler):
         self.close_connection = False
 
     def finish(self) -> None:
-        if self.service:
-            super().finish()
-            self.connection.close()
-        else:
+        if not self.service:
             BaseHTTPRequestHandler.finish(self)
+            return
+        try:
+            super().finish()
+        finally:  # also where the client is gone before the last of its answer
+            self.connection.close()
 
 
 def _read(service: str, method: str, target: str, headers: dict[str, str]) -> Asked:

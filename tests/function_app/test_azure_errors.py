@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from azure.core import exceptions as azure_exceptions
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, HttpResponseError, IncompleteReadError
 from azure.storage.blob import PartialBatchErrorException
 
 from airgap.errors import Code, ServiceError
@@ -63,6 +63,14 @@ def response(status: int) -> Any:
 )
 def test_http_status_decides(status: int, code: Code) -> None:
     assert code_of(HttpResponseError(message="no", response=response(status))) is code
+
+
+def test_download_that_breaks_off_again_and_again_is_an_outage() -> None:
+    """azure-storage-blob wraps the last of its tries in an error that has no answer, and so no status."""
+    broken = IncompleteReadError("1 byte read, 2 more expected")
+    assert code_of(HttpResponseError(broken, error=broken)) is Code.SERVICE_UNREACHABLE  # type: ignore[arg-type]
+    refused = HttpResponseError(message="no", response=response(503))
+    assert code_of(HttpResponseError(refused, error=refused)) is Code.SERVICE_THROTTLED
 
 
 def test_message_with_a_query_is_not_repeated() -> None:

@@ -50,6 +50,8 @@ class Fault:
     name: str
     act: Act
     when: When = lambda _: True
+    passing: int = 2
+    """So many requests pass before a service is away; an import asks a vault but twice."""
 
 
 def _of(*services: str) -> When:
@@ -86,8 +88,8 @@ AWAY = (
     Fault(name="registry is away", act=proxy.status(503), when=_of(*REGISTRIES)),
     Fault(name="ARM is away", act=proxy.status(500), when=_of("arm")),
     Fault(name="ARM throttles", act=proxy.status(429, {"Retry-After": "1"}), when=_of("arm")),
-    Fault(name="vault is away", act=proxy.drop, when=_of("vault")),
-    Fault(name="vault throttles", act=proxy.status(429), when=_of("vault")),
+    Fault(name="vault is away", act=proxy.drop, when=_of("vault"), passing=0),
+    Fault(name="vault throttles", act=proxy.status(429), when=_of("vault"), passing=0),
 )
 """A service that is away for longer than one step is tried: for many requests in a row."""
 
@@ -123,8 +125,8 @@ class Each:
 
 
 def each_request(fault: Fault) -> Each:
-    """Every request once, going by method and target."""
-    return Each(fault, lambda asked: f"{asked.method} {asked.target}", times=1)
+    """Every request once, going by service, method and target: two registries have the same paths."""
+    return Each(fault, lambda asked: f"{asked.service} {asked.method} {asked.target}", times=1)
 
 
 def each_kind(fault: Fault, times: int) -> Each:
@@ -133,8 +135,8 @@ def each_kind(fault: Fault, times: int) -> Each:
 
 
 def in_a_row(fault: Fault, times: int) -> Each:
-    """All requests from the third on, so often."""
-    return Each(fault, lambda _: "", times=times, skip=2)
+    """All requests but the first few, so often."""
+    return Each(fault, lambda _: "", times=times, skip=fault.passing)
 
 
 def reported(**properties: Any) -> Act:

@@ -33,6 +33,7 @@ from airgap.states import Kind, State
 from local_cloud.acr_transfer import layout
 from local_cloud.cloud import PROJECT, Cloud, ImportWay
 from local_cloud.pki import CertificateAuthority
+from local_cloud.registry.client import RegistryCallError
 from local_cloud.samples import list_digests
 from tests.bundles import CHANNEL, Bundle, fixed_key, make_bundle, make_policy
 from tests.contract.loop import running_loop
@@ -42,9 +43,9 @@ INCOMING, STAGING, TRANSFER, QUARANTINE = "incoming", "staging", "transfer", "qu
 JOURNAL, LEDGER, RECEIPTS, WORK = "journal", "ledger", "receipts", "work"
 
 _IMAGE = "application/vnd.oci.image.manifest.v1+json"
-_END_S = 300.0
+_END_S = 500.0
 _POLL_S = 0.1
-_RECONCILE_AFTER_S = 10.0
+_RECONCILE_AFTER_S = 2.0
 """Without anything new, at which the reconciler would come round."""
 
 
@@ -318,15 +319,20 @@ class Target:
         return list(answer.json()["value"])
 
     def digest(self, artifact: Artifact) -> str:
-        """What the registry says about the reference of an artifact."""
+        """What the registry says about the reference of an artifact; nothing if it does not have it."""
         registry = self.cloud.registry
-        found = list_digests(
-            registry.login_server,
-            username=registry.admin_username,
-            password=registry.admin_password,
-            ca_file=self.ca.ca_file,
-            references=[artifact.reference],
-        )
+        try:
+            found = list_digests(
+                registry.login_server,
+                username=registry.admin_username,
+                password=registry.admin_password,
+                ca_file=self.ca.ca_file,
+                references=[artifact.reference],
+            )
+        except RegistryCallError as error:
+            if error.status != 404:
+                raise
+            return ""
         return found[artifact.reference]
 
     def _desk(self) -> list[str]:
@@ -369,7 +375,8 @@ class Target:
             "what was signed is in the registry": self.digest(artifact) == artifact.digest,
             "nothing is left of the work, neither turn nor place": left == [],
         }
-        told = f"{states}, {receipts}, {len(ran)} runs, left: {left[:9]}"
+        ends = [dict(entry.facts) for entry in self.journal(instance).entries if "code" in entry.facts]
+        told = f"{states}, {ends}, {receipts}, {len(ran)} runs, left: {left[:9]}"
         return [f"not so: {what} ({told})" for what, holds in must_hold.items() if not holds]
 
 
