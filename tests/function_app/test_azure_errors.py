@@ -68,7 +68,7 @@ def test_http_status_decides(status: int, code: Code) -> None:
 def test_download_that_breaks_off_again_and_again_is_an_outage() -> None:
     """azure-storage-blob wraps the last of its tries in an error that has no answer, and so no status."""
     broken = IncompleteReadError("1 byte read, 2 more expected")
-    assert code_of(HttpResponseError(broken, error=broken)) is Code.SERVICE_UNREACHABLE  # type: ignore[arg-type]
+    assert code_of(HttpResponseError(broken, error=broken)) is Code.SERVICE_UNREACHABLE
     refused = HttpResponseError(message="no", response=response(503))
     assert code_of(HttpResponseError(refused, error=refused)) is Code.SERVICE_THROTTLED
 
