@@ -242,7 +242,7 @@ def _broken_links(
         gap = entry.event.number - last.count - 1
         junk = max(0, bisect_left(malformed, entry.line) - bisect_left(malformed, last_line))
         if gap > junk:
-            detail = f"{gap - junk} entries are missing before it, after entry {last.count}"
+            detail = f"entries missing before it, after entry {last.count}: {gap - junk}"
             findings.append(_finding(Fault.REMOVED, entry, detail))
         elif gap <= 0 and entry.event.previous_sha256 != last.sha256:
             detail = f"not what entry {entry.event.number} names as the one before it"

@@ -328,7 +328,8 @@ class RichDisplay:
         ]
         amount, rate, left, part = figures
         columns: list[bars.ProgressColumn]
-        if console.width < _NARROW_COLUMNS:
+        self._is_narrow = console.width < _NARROW_COLUMNS
+        if self._is_narrow:
             columns = [name, amount, left]
         elif console.width < _WIDE_COLUMNS:
             columns = [name, bars.BarColumn(bar_width=12), amount, rate, left]
@@ -345,14 +346,18 @@ class RichDisplay:
             self._title = progress.title
             for task in self._tasks.values():
                 self._bars.remove_task(task)
-            named = {"": progress.title, **{lane.name: f"  {lane.name}" for lane in progress.lanes}}
+            named = {"": "", **{lane.name: f"  {lane.name}" for lane in progress.lanes}}
             empty = {"amount": "", "rate": "", "left": "", "part": ""}
             self._tasks = {name: self._bars.add_task(words, **empty) for name, words in named.items()}
-        self._move("", progress, _part_count(progress))
+        # The count of the parts stands beside the title, where each width has room for it.
+        count = _part_count(progress)
+        if count and self._is_narrow:
+            count = f"{progress.begun_parts}/{progress.total_parts}"
+        self._move("", progress, description=f"{progress.title} {count}".rstrip())
         for lane in progress.lanes:
-            self._move(lane.name, lane, lane.part)
+            self._move(lane.name, lane, part=lane.part)
 
-    def _move(self, name: str, state: Progress | LaneState, part: str) -> None:
+    def _move(self, name: str, state: Progress | LaneState, **shown: str) -> None:
         if name not in self._tasks:
             return
         rate, left = _pace(state)
@@ -363,7 +368,7 @@ class RichDisplay:
             amount=_amount(state),
             rate=rate,
             left=left,
-            part=part,
+            **shown,
         )
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from airgap.errors import Code, UntrustedInputError
 from airgap.strict_json import load_strict
 from function_app.http.faults import Faults, describe_value
 
+_DOCUMENT_IN_WORDS = "a JSON document in UTF-8, without a byte-order mark"
 _BODY_IN_WORDS = "one JSON object in UTF-8, without a byte-order mark"
 
 
@@ -30,6 +31,16 @@ def read_object(body: bytes, faults: Faults, *, max_bytes: int) -> dict[str, Any
             given = describe_value(raw)
     faults.add_words("body", (), given, _BODY_IN_WORDS)
     raise faults.refusal()
+
+
+def require_json(body: bytes, code: Code) -> None:
+    """Refuse, under a document's own code, a body that is nothing of the kind.
+
+    Raises:
+        UntrustedInputError: ``code``: it is empty, or in another encoding; in words.
+    """
+    if (given := _name_no_json(body)) is not None:
+        raise UntrustedInputError(code, f"{given} where {_DOCUMENT_IN_WORDS} should be")
 
 
 def _name_no_json(body: bytes) -> str | None:

@@ -25,6 +25,7 @@ from function_app.durable.stopping import stop
 from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.caller import Caller, read_caller
 from function_app.http.faults import Faults
+from function_app.http.json_body import require_json
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
 from function_app.journal.store import JournalStore
@@ -234,6 +235,8 @@ async def _pick_up(req: func.HttpRequest) -> func.HttpResponse:
     if journal is None:
         return unknown_transfer(transfer_id)
     try:
+        if body:
+            require_json(body, Code.RECARRY_MALFORMED)
         recarry = RecarryRequest.from_bytes(body) if body else None
         now = datetime.now(UTC)
         ticket = await asyncio.to_thread(

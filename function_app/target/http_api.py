@@ -20,6 +20,7 @@ from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.caller import ADMIN_ROLE, RELEASE_ROLE, read_caller
 from function_app.http.faults import Faults
+from function_app.http.json_body import require_json
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
@@ -94,6 +95,7 @@ async def _release(req: func.HttpRequest) -> func.HttpResponse:
     # What is wrong with the app's own policy is not the caller's to put right.
     policy = await asyncio.to_thread(policy_in_force, side)
     try:
+        require_json(body, Code.ENVELOPE_MALFORMED)
         release = verify_release(body, bundle=bundle, policy=policy, now=now)
         await asyncio.to_thread(keep_release, side, journal, release, by=caller.name, now=now)
     except AirgapError as error:

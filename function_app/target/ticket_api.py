@@ -14,6 +14,7 @@ from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.caller import read_caller
 from function_app.http.faults import Faults
+from function_app.http.json_body import require_json
 from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
 from function_app.target.drop_tickets import give_drop_ticket
 
@@ -42,6 +43,7 @@ async def _create(req: func.HttpRequest) -> func.HttpResponse:
     if not caller.may_take_tickets:
         return refused_ticket_caller()
     try:
+        require_json(envelope, Code.ENVELOPE_MALFORMED)
         ticket = await asyncio.to_thread(give_drop_ticket, side, envelope, caller=caller, now=now)
     except (UntrustedInputError, PolicyRefusal) as refusal:
         if refusal.code in _OWN_FAULTS:
@@ -71,7 +73,11 @@ _STATUSES: Mapping[Code, HTTPStatus] = dict.fromkeys(
 def _refused(refusal: AirgapError) -> func.HttpResponse:
     """The bundle would not be admitted: 400 for one that is malformed or forged, 403 and 409 for others."""
     otherwise = HTTPStatus.BAD_REQUEST if isinstance(refusal, UntrustedInputError) else HTTPStatus.FORBIDDEN
-    return problem(_STATUSES.get(refusal.code, otherwise), refusal.code, refusal.detail)
+    remedy = _SEND if refusal.code is Code.ENVELOPE_MALFORMED else None
+    return problem(_STATUSES.get(refusal.code, otherwise), refusal.code, refusal.detail, remedy=remedy)
+
+
+_SEND = "Send bundle-manifest.dsse.json as it lies on each volume, byte for byte: curl --data-binary."
 
 
 @bp.route(route="tickets", methods=[*METHODS_OF_NONE, "GET", "DELETE"])

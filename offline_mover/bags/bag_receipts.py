@@ -73,16 +73,18 @@ def receipts_on(
     return found
 
 
-def import_of(bags: Iterable[Bag], *, policy: TrustPolicy, now: datetime) -> Receipt | None:
-    """The receipt that says that the bundle is imported wherever it may be, if one lies beside a bag.
+def decision_of(bags: Iterable[Bag], *, policy: TrustPolicy, now: datetime) -> Receipt | None:
+    """The receipt of the decision that took the bundle's number, whatever it was, if one lies beside a bag.
 
-    ``None`` if the bundle is for several registries, of which another may still want it.
+    From then on its target refuses the bundle as a replay. ``None`` if the bundle is for several registries,
+    of which another may still want it.
     """
     for bag in bags:
         for held in receipts_on(bag.volume, bag.verdict, bag.envelope, policy=policy, now=now):
             receipt = held.receipt
-            is_import = receipt is not None and receipt.is_imported and receipt.ledger is not None
-            if receipt is not None and is_import and bag.manifest.audience == (receipt.target,):
+            if receipt is None or receipt.ledger is None:
+                continue
+            if bag.manifest.audience == (receipt.target,):
                 return receipt
     return None
 

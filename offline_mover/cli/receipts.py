@@ -17,6 +17,7 @@ from offline_mover.cli.options import (
     add_cloud,
     add_custody,
     add_output,
+    add_system_disk,
     add_transfer,
     add_trust,
     from_to,
@@ -63,6 +64,7 @@ def declare(parser: Parser) -> None:
         default=0,
         text="so long wait for receipts that are not there yet (default 0)",
     )
+    add_system_disk(pull)
     push = directions.add_parser(
         "push", help="from a volume into the source's storage", description=HELP, epilog=NOTES
     )
@@ -92,6 +94,7 @@ def read(options: argparse.Namespace) -> ReceiptsRequest | ShowRequest:
         volume=options.volume,
         takes_all=options.direction == "pull" and options.all,
         wait_minutes=options.wait if options.direction == "pull" else 0,
+        allows_system_disk=options.direction == "push" or options.allow_system_disk,
         transfer_id=options.transfer,
         trust=options.trust,
         access=read_access(options),
@@ -109,6 +112,7 @@ class ReceiptsRequest:
     volume: Path
     takes_all: bool
     wait_minutes: int
+    allows_system_disk: bool
     transfer_id: str | None
     trust: Path
     access: Access
@@ -128,7 +132,8 @@ class ReceiptsRequest:
 
     def run(self, session: Session) -> Outcome:
         """See the port."""
-        from offline_mover.commands.receipts import (  # noqa: PLC0415 - --help does without
+        from offline_mover.bags.volumes import transfers_on  # noqa: PLC0415 - --help does without
+        from offline_mover.commands.receipts import (  # noqa: PLC0415 - as above
             receipts_pull,
             receipts_push,
         )
@@ -137,6 +142,9 @@ class ReceiptsRequest:
 
         address = TransferAddress.target(self.address, "TARGET" if self.brings else "SOURCE")
         session.hold((self.volume,))
+        # A transfer on it shows that it is the medium; an empty folder may be all there is of one.
+        if not self.allows_system_disk and not transfers_on(self.volume):
+            session.hold((self.volume,), fills=(self.volume,))
         policy = session.policy(self.trust)
         with session.container(address, self.access) as container:
             if not self.brings:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from offline_mover import amounts
 from offline_mover.amounts import counted
 from offline_mover.bags.bag import open_bag, read_envelope
 from offline_mover.bags.volumes import transfers_on
-from offline_mover.outcome import NextCommand, Outcome
+from offline_mover.outcome import NextCommand, Outcome, Placeholder
 from offline_mover.storage.ports import ReadableContainer
 
 MAX_NAMES = 50_000
@@ -43,6 +43,8 @@ class _Listed:
     """Which volume of how many."""
     here_bytes: int | None = None
     """Of parts and shards on the volume."""
+    is_carried: bool = False
+    """Whether ``where`` is a volume; else it is a container."""
 
     @property
     def state(self) -> str:
@@ -51,7 +53,10 @@ class _Listed:
         return "ready" if self.verdict.is_accepted else "refused"
 
     def line(self, now: datetime) -> str:
-        """What a person is told."""
+        """What a person is told, of a volume with its path."""
+        return f"{self.where}: {self._told(now)}" if self.is_carried else self._told(now)
+
+    def _told(self, now: datetime) -> str:
         if self.verdict is None:
             return f"{self.transfer_id}: no bundle manifest yet, its export or push is not finished"
         manifest, code = self.verdict.manifest, self.verdict.code
@@ -153,16 +158,17 @@ def _carried(volume: Path, transfer_id: str, policy: TrustPolicy, now: datetime)
     try:
         verdict = _judge(read_envelope(volume / transfer_id), transfer_id, policy, now)
         if not verdict.is_accepted:
-            return _Listed(transfer_id=transfer_id, where=where, verdict=verdict)
+            return _Listed(transfer_id=transfer_id, where=where, verdict=verdict, is_carried=True)
         bag = open_bag(volume, transfer_id, policy=policy, now=now)
     except AirgapError as error:
-        return _Listed(transfer_id=transfer_id, where=where, verdict=_refusal(error))
+        return _Listed(transfer_id=transfer_id, where=where, verdict=_refusal(error), is_carried=True)
     return _Listed(
         transfer_id=transfer_id,
         where=where,
         verdict=verdict,
         place=None if bag.place is None else f"volume {bag.place}",
         here_bytes=sum(bag.payload_sizes.values()),
+        is_carried=True,
     )
 
 
@@ -181,29 +187,35 @@ def _refusal(error: AirgapError) -> Verdict:
 
 
 def _outcome(listed: Sequence[_Listed], where: str, now: datetime, *, is_cut: bool) -> Outcome:
-    states = [one.state for one in listed]
-    counts = {state: states.count(state) for state in ("ready", "refused", "unfinished")}
+    by_state: dict[str, set[str]] = {"ready": set(), "refused": set(), "unfinished": set()}
+    for one in listed:
+        by_state[one.state].add(one.transfer_id)
+    counts = {state: len(ids) for state, ids in by_state.items()}
+    transfers = len({one.transfer_id for one in listed})
     told = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
     more = "; there is more, which was not looked at" if is_cut else ""
-    is_on_volumes = any(one.here_bytes is not None for one in listed)
-    ready = [one for one in listed if one.state == "ready"]
-    if len(ready) != 1:
-        step, follow = None, "Take one by its id: verify --transfer ID, or plan, then pull, from a storage."
-    elif is_on_volumes:
-        step, follow = NextCommand.on("verify", [ready[0].where]), "Check the parts:"
-    else:
-        address = f"{ready[0].where}/{ready[0].transfer_id}"
-        step, follow = (
-            NextCommand(verb="plan", words={"source": (address,)}),
-            "See what it needs, then pull it:",
-        )
+    follow, step = _next_step([one for one in listed if one.state == "ready"])
     return Outcome(
         command="list",
         code=None,
-        verdict=f"{counted(len(listed), 'transfer')} at {where}: {told}{more}",
+        verdict=f"{counted(transfers, 'transfer')} at {where}: {told}{more}",
         next_step=follow,
         next_command=step,
-        counts={"transfers": len(listed), **counts},
+        counts={"transfers": transfers, **counts},
         facts={"transferList": [one.to_json() for one in listed], "isCut": is_cut},
         lines=tuple(one.line(now) for one in listed),
     )
+
+
+def _next_step(ready: Sequence[_Listed]) -> tuple[str, NextCommand | None]:
+    """What the operator does with the transfers that can be used; of several, with the one that is chosen."""
+    if not ready:
+        return "Nothing here is ready: each line says why.", None
+    is_one = len({one.transfer_id for one in ready}) == 1
+    if ready[0].is_carried:
+        step = NextCommand.on("verify", dict.fromkeys(one.where for one in ready))
+        chosen = step if is_one else replace(step, options={"transfer": Placeholder("ID")})
+        return "Check the parts:" if is_one else "Check the parts of one of them:", chosen
+    address = f"{ready[0].where}/{ready[0].transfer_id if is_one else Placeholder('ID')}"
+    step = NextCommand(verb="plan", words={"source": (address if is_one else Placeholder(address),)})
+    return "See what it needs, then pull it:" if is_one else "See what one of them needs, then pull it:", step

@@ -29,7 +29,7 @@ from offline_mover.amounts import counted
 from offline_mover.bags import checking
 from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import BagGroup, open_group, volumes_with
-from offline_mover.bags.bag_receipts import import_of
+from offline_mover.bags.bag_receipts import decision_of
 from offline_mover.bags.volume_names import volumes_named
 from offline_mover.commands.push_proof import Proof, prove
 from offline_mover.custody import log as custody_log
@@ -114,8 +114,8 @@ def push(
         return _outcome(
             run, "other files are in the transfer's folder, nothing was sent", _Sent(findings=undeclared)
         )
-    if (receipt := import_of(group.bags, policy=policy, now=now)) is not None:
-        return _imported_already(run, receipt)
+    if (receipt := decision_of(group.bags, policy=policy, now=now)) is not None:
+        return _decided_already(run, receipt)
     is_published = _is_published(run)
     total = _Sent()
     for blob in group.manifest.blobs:
@@ -415,13 +415,20 @@ def _publish(run: _Run) -> None:
             raise
 
 
-def _imported_already(run: _Run, receipt: Receipt) -> Outcome:
+def _decided_already(run: _Run, receipt: Receipt) -> Outcome:
     """Nothing is sent: the target would refuse it as a replay."""
     when = format_time(receipt.decided_at)
-    verdict = f"{receipt.target} has imported this bundle already, at {when}: nothing was sent"
-    outcome = _outcome(run, verdict, _Sent())
     step = NextCommand(verb="receipts push", words={"volume": (str(run.group.bags[0].volume),)})
-    return replace(outcome, next_step="Carry its receipt to the source and run there:", next_command=step)
+    if receipt.is_imported:
+        verdict = f"{receipt.target} has imported this bundle already, at {when}: nothing was sent"
+        then = "Carry its receipt to the source and run there:"
+        return replace(_outcome(run, verdict, _Sent()), next_step=then, next_command=step)
+    why = f" ({receipt.code.name})" if receipt.code else ""
+    decided = f"{receipt.target} has decided about this bundle already, at {when}"
+    verdict = f"{decided}: {receipt.verdict.value}{why}; nothing was sent, it would be refused as a replay"
+    outcome = replace(_outcome(run, verdict, _Sent()), code=Code.REPLAYED)
+    then = "A new transfer brings what is missing. Carry this one's receipt to the source and run there:"
+    return replace(outcome, next_step=then, next_command=step)
 
 
 # --- telling ------------------------------------------------------------------------------------------------

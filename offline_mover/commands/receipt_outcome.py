@@ -136,6 +136,17 @@ def _line(receipt: Receipt) -> str:
 
 
 _SAME_AGAIN = frozenset({Code.SERVICE_DENIED, Code.BLOB_CHANGED, Code.MEDIA_UNREADABLE})
+_REMEDIES = {
+    Code.ENVELOPE_MALFORMED: Code.RECEIPT_MALFORMED.remedy,
+    Code.SIGNATURE_INVALID: "Do not believe this receipt: a signature in the name of a trusted key is forged "
+    "or broken.",
+    Code.SIGNER_UNKNOWN: "Do not believe this receipt: no receipt key of the trust policy signed it.",
+    Code.THRESHOLD_NOT_MET: "Do not believe this receipt: too few of those signed it who must.",
+    Code.AUDIENCE_MISMATCH: "Do not believe this receipt: its signers do not serve the registry.",
+    Code.CHANNEL_UNKNOWN: "Do not believe this receipt: its signers do not serve the channel.",
+}
+"""Of codes whose own remedy speaks of bundles."""
+
 NOT_A_RECEIPT = "not the name of a receipt"
 _OTHER_CONTAINER = "Give the container of the receipts, not that of the uploads; the rest is left out."
 
@@ -258,7 +269,7 @@ def _outcome(
     damages = [result.damage for result in results if result.damage]
     if found := gravest(damages):
         is_elsewhere = command == "receipts pull" and {damage.detail for damage in damages} == {NOT_A_RECEIPT}
-        code, next_step = found, _OTHER_CONTAINER if is_elsewhere else found.remedy
+        code, next_step = found, _OTHER_CONTAINER if is_elsewhere else _REMEDIES.get(found, found.remedy)
         next_command = NextCommand(verb=command) if found in _SAME_AGAIN else None
     told = [(one, one.summary) for one in results if one.summary and one.fate is not Fate.DOUBLE]
     listed, lines = told_of(results)

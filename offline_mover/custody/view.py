@@ -15,6 +15,7 @@ from typing import Any
 from airgap.custody import CustodyFinding, Fault, LoggedEvent, SeenLog, VolumeMark
 from airgap.errors import Code, MediaError
 from airgap.fields import format_time
+from offline_mover.amounts import counted
 from offline_mover.custody import log as custody_log
 from offline_mover.custody.bundles import CarriedBundle
 from offline_mover.custody.log import CustodyLog
@@ -67,7 +68,7 @@ class VolumeHistory:
         known_by = [name for name in (log.mark.label, log.mark.serial) if name]
         name = printable(str(log.volume)) + (f" ({', '.join(known_by)})" if known_by else "")
         beside = f", {len(log.side)} more on this machine only" if log.side else ""
-        told = [f"{name}: {len(log.entries)} entries{beside}"]
+        told = [f"{name}: {_entries(len(log.entries))}{beside}"]
         if with_entries:
             doubt = "" if self.is_believed else "  (not believed)"
             told += [f"  {_event_line(entry)}{doubt}" for entry in log.entries]
@@ -114,7 +115,11 @@ def judge(volumes: Sequence[Path], *, side_dir: Path | None = None) -> CustodyVi
         for index, log in enumerate(logs)
     )
     code, verdict = _judge(histories)
-    hint = f" Bring the other volumes too: {absent} logs that these know of were not seen." if absent else ""
+    hint = (
+        f" Bring the other volumes too: logs that these know of and that were not seen: {absent}."
+        if absent
+        else ""
+    )
     return CustodyView(
         code=code,
         verdict=verdict,
@@ -145,17 +150,22 @@ def _judge(histories: Sequence[VolumeHistory]) -> tuple[Code | None, str]:
         return Code.CUSTODY_MISSING, f"without a custody log: {', '.join(empty)}"
     count = sum(len(history.log.entries) for history in histories)
     remarks = _torn(faults) + _newer(histories)
-    return None, f"{count} entries on {len(histories)} volumes form unbroken chains{remarks}"
+    told = f"{_entries(count)} on {counted(len(histories), 'volume')}"
+    return None, f"{told}: {counted(len(histories), 'unbroken chain')}{remarks}"
+
+
+def _entries(count: int) -> str:
+    return counted(count, "entry", "entries")
 
 
 def _torn(faults: Sequence[Fault]) -> str:
     count = faults.count(Fault.TORN)
-    return f"; {count} end in a line that was being written when the power went" if count else ""
+    return f"; cut off in a line that was being written when the power went: {count}" if count else ""
 
 
 def _newer(histories: Sequence[VolumeHistory]) -> str:
     count = sum(entry.event.is_newer for history in histories for entry in history.log.entries)
-    return f"; {count} were written by a newer tool, which can tell more of them" if count else ""
+    return f"; written by a newer tool, which can tell more of them: {count}" if count else ""
 
 
 def _event_line(entry: LoggedEvent) -> str:
@@ -270,13 +280,13 @@ def _contradiction(log: CustodyLog, seen: SeenLog, entry: LoggedEvent, witness: 
     knew = f"entry {entry.event.number} of {printable(str(witness))} knew"
     if log.log_sha256 != seen.log_sha256:
         detail = (
-            f"{knew} another log of this volume{_known_by(seen)}, of {seen.head.count} entries; right only "
+            f"{knew} another log of this volume{_known_by(seen)}, of {_entries(seen.head.count)}; right only "
             "if this medium was pulled anew in place of that one"
         )
         return CustodyFinding(fault=Fault.REPLACED, line=0, detail=detail)
     if log.head.count < seen.head.count:
         line = log.entries[-1].line + 1 if log.entries else 1
-        detail = f"{knew} {seen.head.count} entries, the log ends with entry {log.head.count}"
+        detail = f"{knew} {_entries(seen.head.count)}, the log ends with entry {log.head.count}"
         return CustodyFinding(fault=Fault.CUT, line=line, detail=detail)
     line = next((e.line for e in log.entries if e.event.number == seen.head.count), 0)
     return CustodyFinding(fault=Fault.ALTERED, line=line, detail=f"{knew} another entry {seen.head.count}")

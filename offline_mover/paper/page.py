@@ -6,7 +6,7 @@ from airgap import __version__
 from airgap.manifest import BundleManifest
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
-from offline_mover.amounts import size
+from offline_mover.amounts import counted, size
 from offline_mover.bags.volume_names import volume_name
 from offline_mover.paper import labels as report_labels
 from offline_mover.paper import parts_picture, tables
@@ -137,7 +137,7 @@ def _figures(facts: ReportFacts) -> Markup:
     if not counts:
         return Markup()
     wanted = (
-        (f"{counts['wholeParts']:,}", f"whole of {counts['parts']:,} parts", False),
+        (f"{counts['wholeParts']:,}", f"whole of {counted(counts['parts'], 'part')}", False),
         (f"{counts['damagedParts']:,}", "damaged", counts["damagedParts"] > 0),
         (f"{counts['missingParts']:,}", "missing", counts["missingParts"] > 0),
         (f"{counts['notSeenParts']:,}", "on volumes not shown", False),
@@ -197,7 +197,7 @@ def _bundle(facts: ReportFacts) -> Markup:
 
 def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
     days = (manifest.expires_at - facts.made_at).days
-    left = f", in {days:,} days" if days >= 0 else ", past"
+    left = f", in {counted(days, 'day')}" if days >= 0 else ", past"
     source = manifest.source
     digest = facts.verdict.manifest_sha256 if facts.verdict else None
     blobs = len(manifest.blobs)

@@ -190,13 +190,14 @@ def _require_room(held: Bag, wanted: Mapping[str, LostFile], threads: int) -> No
     """A damaged file is there until the rebuilt one takes its place: both need room, a few at a time."""
     present = held.payload_sizes
     sizes = {name: lost.size_bytes for name, lost in wanted.items()}
-    added = sum(size for name, size in sizes.items() if name not in present)
-    beside = sorted((size for name, size in sizes.items() if name in present), reverse=True)
+    added = sum(needed for name, needed in sizes.items() if name not in present)
+    beside = sorted((needed for name, needed in sizes.items() if name in present), reverse=True)
     needed = added + sum(beside[:threads])
     free = media_fs.free_bytes(held.volume)
     if needed > free:
         raise MediaError(
-            Code.MEDIA_FULL, f"{held.volume}: {needed} bytes are needed, {free} are free; nothing was written"
+            Code.MEDIA_FULL,
+            f"{held.volume} needs {size(needed)} and has {size(free)} free; nothing was written",
         )
 
 

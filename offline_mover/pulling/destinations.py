@@ -139,7 +139,8 @@ def _refuse_full(outlooks: Sequence[VolumeOutlook], plan: MediaPlan) -> None:
     if len(outlooks) == 1:
         needed = plan.loads[0].stored_bytes + SLACK_BYTES + outlooks[0].reserved_bytes + lacking
         told = f"{outlooks[0].name} needs {size(needed)} and has {_room(outlooks[0])}"
-        lacking = max(lacking, needed - outlooks[0].free_bytes)
+        # A folder or a file system may be full of something else than bytes.
+        lacking = needed - outlooks[0].free_bytes if needed > outlooks[0].free_bytes else lacking
     else:
         each = "; ".join(f"{outlook.name} has {_room(outlook)}" for outlook in outlooks)
         told = f"{size(lacking)} have no place: {each}"

@@ -191,6 +191,21 @@ REFUSED: dict[str, tuple[Callable[[Bundle], bytes], int, Code]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "an empty body where a JSON document"),
+        (b"\xef\xbb\xbf{}", "a byte-order mark before the JSON where"),
+    ],
+    ids=["nothing", "byte-order mark"],
+)
+def test_body_that_is_no_envelope_is_called_what_it_is(counter: Counter, body: bytes, words: str) -> None:
+    status, answer = counter.post(body)
+    assert (status, answer["code"]) == (400, Code.ENVELOPE_MALFORMED.name)
+    assert answer["detail"].startswith(words)
+    assert "bundle-manifest.dsse.json" in answer["remedy"]
+
+
 @pytest.mark.parametrize(("make", "status", "code"), REFUSED.values(), ids=REFUSED.keys())
 def test_no_ticket_for_a_bundle_that_would_be_refused(
     counter: Counter, make: Callable[[Bundle], bytes], status: int, code: Code

@@ -228,7 +228,7 @@ def test_transfer_is_carried_all_the_way(windows: Windows, tmp_path: Path) -> No
         windows.extra.clear()
         assert json.loads(told[0].splitlines()[-1])["readBack"] == "direct"
         assert "1 parts rebuilt" in told[1]
-        assert "4 entries on 1 volumes form unbroken chains" in told[4]
+        assert "4 entries on 1 volume: 1 unbroken chain" in told[4]
         assert not wrong_on_volumes(scene.bundle, scene.volumes)
         assert not scene.target().wrongs(scene.bundle, is_done=True)
 

@@ -260,7 +260,7 @@ def test_full_volume_of_a_plan_is_named_with_what_it_needs_and_has(desk: Desk, r
     assert caught.value.code is Code.MEDIA_FULL
     said = caught.value.detail
     assert said.startswith(f"{desk.volumes[1]}, volume 2 of 3 needs ")
-    assert " needs 13.7 MB and has 6.3 MB free; nothing was written." in said
+    assert " needs 13.7 MB and has 6.3 MB free; nothing was written. Free 7.4 MB more, " in said
 
 
 def test_room_for_the_tool_counts_and_is_never_negative(desk: Desk, room: dict[str, int]) -> None:

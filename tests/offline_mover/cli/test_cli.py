@@ -295,6 +295,25 @@ def test_damage_is_named_with_its_exit_code(
     )
 
 
+def test_receipts_are_not_brought_to_a_stick_that_is_not_there(
+    loaded: Bench, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFLINE_MOVER_SAS", _SAS)
+    (tmp_path / "nothing").mkdir()
+
+    def pulled(volume: Path, *options: str) -> int:
+        receipts = _TARGET.replace("incoming", "receipts")
+        words = ("receipts", "pull", receipts, str(volume), "--trust", str(policy), "--retries", "0")
+        return exit_of(*words, *options)
+
+    for wanted in (("--all",), ("--transfer", "k3v9x2m7q1")):
+        assert pulled(tmp_path / "nothing", *wanted) == Code.VOLUME_ON_SYSTEM_DISK.exit_code
+        assert (
+            pulled(tmp_path / "nothing", *wanted, "--allow-system-disk") == Code.SERVICE_UNREACHABLE.exit_code
+        )
+    assert pulled(loaded.volume) == Code.SERVICE_UNREACHABLE.exit_code  # a transfer is on it
+
+
 def test_json_result_is_one_line_with_all_damage(
     loaded: Bench, policy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -391,9 +410,14 @@ def test_verify_needs_no_network(loaded: Bench, policy: Path) -> None:
 
 def run_on_terminal(*arguments: str, **environment: str) -> str:
     """What a person sees: stdout and stderr are a terminal."""
+    return on_terminal("-m", "offline_mover", *arguments, **environment)
+
+
+def on_terminal(*arguments: str, **environment: str) -> str:
+    """What a Python program says to a terminal."""
     master, slave = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "offline_mover", *arguments],
+        [sys.executable, *arguments],
         cwd=_ROOT,
         env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment},
         stdin=slave,
@@ -419,6 +443,37 @@ def test_terminal_gets_a_bar_and_colours(loaded: Bench, policy: Path) -> None:
     seen = run_on_terminal("verify", str(loaded.volume), "--trust", str(policy))
     assert "verifying" in seen
     assert "\x1b[32mOK\x1b[0m: 4 parts" in seen
+
+
+_PROGRESS = """
+from offline_mover.progress import Meter, RichDisplay
+now = [0.0]
+with Meter(RichDisplay(), clock=lambda: now[0]) as meter:
+    meter.start("fetching", 100_000_000, {"/media/a": 60_000_000, "/media/b": 40_000_000}, parts=25)
+    for volume in ("/media/a", "/media/b") * 5:
+        now[0] += 1
+        meter.lane(volume, "001/00000001.part").advance(4_000_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "begins", "rate"),
+    [
+        ("50", "fetching 10/25", ""),
+        ("80", "fetching part 10 of 25", "2.0 MB/s"),
+        ("120", "fetching part 10 of 25", "2.0 MB/s"),
+    ],
+)
+def test_part_of_how_many_and_each_volumes_pace_fit_a_terminal(columns: str, begins: str, rate: str) -> None:
+    seen = on_terminal("-c", _PROGRESS, COLUMNS=columns)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]+", seen)]
+    told = {line.split()[0]: line for line in lines if line.strip()}  # as they were last
+    assert all(len(line) <= int(columns) for line in lines)
+    assert told["fetching"].startswith(begins)
+    for volume, figures in (("/media/a", "20.0 MB of 60.0 MB"), ("/media/b", "20.0 MB of 40.0 MB")):
+        assert figures in told[volume]
+        assert " left" in told[volume]
+        assert rate in told[volume]
 
 
 def test_terminal_that_wants_it_plain_gets_no_control_codes(loaded: Bench, policy: Path) -> None:

@@ -49,6 +49,30 @@ def test_each_transfer_is_told_with_size_state_and_expiry() -> None:
     assert container.count("read_range") == 0
 
 
+def test_one_of_several_is_chosen_by_a_command_that_can_be_pasted(loaded: Bench) -> None:
+    container = MemoryContainer.holding(make_bundle(transfer_id="ready000000"))
+    more = MemoryContainer.holding(make_bundle(transfer_id="ready000001"))
+    container.blobs |= more.blobs
+    step = stored(container).next_command
+    assert step is not None
+    assert (step.verb, step.words) == ("plan", {"source": (f"{URL}/ID",)})
+    other = loaded.volume / "other000000"
+    other.mkdir()
+    (other / ENVELOPE_NAME).write_bytes(make_bundle(transfer_id="other000000").envelope)
+    outcome = list_carried([loaded.volume], policy=loaded.bundle.policy, now=datetime.now(UTC))
+    step = outcome.next_command
+    assert step is not None
+    assert (step.verb, step.words) == ("verify", {"volumes": (str(loaded.volume),)})
+    assert step.options == {"transfer": "ID"}
+
+
+def test_where_nothing_is_ready_no_command_is_named() -> None:
+    container = MemoryContainer()
+    container.blobs["begun0000000/001"] = HeldBlob(content=b"x")
+    outcome = stored(container)
+    assert (outcome.next_command, outcome.next_step) == (None, "Nothing here is ready: each line says why.")
+
+
 def test_expired_bundle_is_told_as_such() -> None:
     container = MemoryContainer.holding(make_bundle())
     outcome = stored(container, later=timedelta(days=4000))
@@ -102,6 +126,13 @@ def test_volumes_tell_what_is_on_them(loaded: Bench) -> None:
     assert (listed["state"], listed["bytesHere"]) == ("ready", loaded.bundle.manifest.size_bytes)
     assert outcome.next_command is not None
     assert outcome.next_command.verb == "verify"
+    other = loaded.volume.with_name("usb2")
+    shutil.copytree(loaded.volume, other)
+    both = list_carried([loaded.volume, other], policy=loaded.bundle.policy, now=datetime.now(UTC))
+    assert both.verdict == f"1 transfer at {loaded.volume}, {other}: 1 ready"
+    assert [line.split(": ")[0] for line in both.lines] == [str(loaded.volume), str(other)]
+    assert both.next_command is not None
+    assert both.next_command.words == {"volumes": (str(loaded.volume), str(other))}
     (loaded.bag / ENVELOPE_NAME).write_bytes(b"{}")
     outcome = list_carried([loaded.volume], policy=loaded.bundle.policy, now=datetime.now(UTC))
     assert outcome.counts == {"transfers": 1, "ready": 0, "refused": 1, "unfinished": 0}

@@ -399,6 +399,21 @@ def test_bundle_that_was_imported_already_is_not_sent_once_more(receiving: Bench
     assert receiving.push(target).counts["sentParts"] > 0
 
 
+@pytest.mark.parametrize("verdict", [ReceiptVerdict.PARTIAL, ReceiptVerdict.REFUSED], ids=str)
+def test_bundle_whose_number_was_taken_for_less_than_an_import_is_not_sent_to_be_refused(
+    receiving: Bench, verdict: ReceiptVerdict
+) -> None:
+    target = MemoryContainer()
+    hold_receipt(receiving, verdict=verdict, code=Code.SERVICE_UNEXPECTED)
+    outcome = receiving.push(target)
+    assert (outcome.code, target.blobs) == (Code.REPLAYED, {})
+    assert (
+        f"has decided about this bundle already, at 2026-01-31T08:00:00Z: {verdict.value}" in outcome.verdict
+    )
+    assert outcome.next_command is not None
+    assert outcome.next_command.verb == "receipts push"
+
+
 def test_address_that_only_the_command_line_knows_goes_to_the_verb_that_it_is_for(receiving: Bench) -> None:
     """A receipt is fetched from the target and brought to the source."""
     sent = receiving.push(MemoryContainer()).beside(
@@ -418,13 +433,13 @@ def test_address_that_only_the_command_line_knows_goes_to_the_verb_that_it_is_fo
     "change",
     [
         {"ledger": None},
-        {"verdict": ReceiptVerdict.PARTIAL, "code": Code.SERVICE_UNEXPECTED},
+        {"verdict": ReceiptVerdict.PARTIAL, "code": Code.SERVICE_UNEXPECTED, "ledger": None},
         {"verdict": ReceiptVerdict.REFUSED, "code": Code.REPLAYED, "ledger": None},
         {"target": "another.azurecr.io"},
     ],
     ids=str,
 )
-def test_receipt_that_says_less_than_an_import_there_holds_nothing_up(
+def test_receipt_of_no_decision_that_took_the_number_holds_nothing_up(
     receiving: Bench, change: dict[str, Any]
 ) -> None:
     hold_receipt(receiving, **change)

@@ -564,7 +564,9 @@ def test_one_receipt_under_fifty_names_is_carried_once(storage: Container, volum
 
 def test_receipt_for_a_registry_outside_the_audience_is_refused(storage: Container, volume: Path) -> None:
     storage.hold(imported(prod(), target="elsewhere.azurecr.io"))
-    assert codes(pull(storage, volume)) == [Code.AUDIENCE_MISMATCH]
+    outcome = pull(storage, volume)
+    assert codes(outcome) == [Code.AUDIENCE_MISMATCH]
+    assert outcome.next_step.startswith("Do not believe this receipt: ")
 
 
 def test_nothing_is_asked_for_where_no_bag_says_what_was_signed(storage: Container, tmp_path: Path) -> None:

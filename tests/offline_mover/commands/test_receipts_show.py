@@ -79,6 +79,7 @@ def test_what_is_no_receipt_says_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.dsse.json").write_bytes(content)
     outcome = show(tmp_path / "x.dsse.json")
     assert outcome.code is not None
+    assert outcome.next_step.startswith("Fetch the receipt again")  # no bundle manifest is spoken of
     assert outcome.lines == ()
 
 

@@ -208,7 +208,7 @@ def test_copied_media_that_share_a_serial_do_not_accuse_each_other(
 def test_volume_that_is_not_here_is_asked_for(shelf: Shelf) -> None:
     view = shelf.verify(*shelf.volumes[:2])
     assert (view.code, view.absent_logs) == (None, 1)
-    assert "Bring the other volumes too: 1 logs" in view.next_step
+    assert "logs that these know of and that were not seen: 1." in view.next_step
 
 
 def test_volume_named_twice_does_not_vouch_for_itself(shelf: Shelf) -> None:
@@ -267,7 +267,7 @@ def test_line_of_a_newer_tool_is_told_but_is_no_tampering(shelf: Shelf) -> None:
     head.write_bytes(Head(count=4, sha256=line_sha256(lines[-1])).to_bytes())
     view = shelf.verify()
     assert (view.code, faults(view)) == (None, [[(Fault.NEWER, 4)], [], []])
-    assert "1 were written by a newer tool" in view.verdict
+    assert "; written by a newer tool, which can tell more of them: 1" in view.verdict
     told = "\n".join(custody.show(shelf.volumes, side_dir=shelf.side_dir).lines)
     assert "teleported" in told
 
@@ -285,6 +285,7 @@ def test_log_that_cannot_be_read_is_not_called_tampered_with(
 
 def test_show_tells_a_person_everything_in_order(shelf: Shelf) -> None:
     red = shelf.volumes[0]
+    assert shelf.verify(red).verdict == "3 entries on 1 volume: 1 unbroken chain"
     shelf.record(red, read_only=True, who="piet")
     lines = custody.show([red], side_dir=shelf.side_dir).lines
     assert lines[0] == f"{red}: 3 entries, 1 more on this machine only"
@@ -316,6 +317,6 @@ def test_finding_is_told_to_a_person_with_its_line(shelf: Shelf) -> None:
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(lines[0] + lines[2])
     assert (
-        "  REMOVED  line 2: 1 entries are missing before it, after entry 1"
+        "  REMOVED  line 2: entries missing before it, after entry 1: 1"
         in custody.verify(shelf.volumes, side_dir=shelf.side_dir).lines
     )
