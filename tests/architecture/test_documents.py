@@ -124,3 +124,18 @@ def test_map_calls_each_decision_by_its_title() -> None:
 def test_a_damaged_copy_of_the_tool_ends_with_the_exit_code_that_its_papers_promise(page: str) -> None:
     promised = re.findall(r"exit code (\d+)", (ROOT / "portable" / page).read_text(encoding="utf-8"))
     assert promised == [str(Code.TOOL_DAMAGED.exit_code)]
+
+
+def unpasteable(text: str) -> list[str]:
+    """Lines of a page's commands that an interactive zsh reads otherwise: there a # begins no comment."""
+    found = re.findall(r"^```(?:bash|sh|console)?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line for line in "".join(found).splitlines() if re.search(r"(?:^|\s)#\s|shopt", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_can_be_pasted_into_an_interactive_zsh(page: Path) -> None:
+    assert unpasteable(page.read_text(encoding="utf-8")) == []
+
+
+def test_comment_behind_a_command_is_seen() -> None:
+    assert unpasteable("```\nls  # all\ncurl a#b\n```\n```sh\n# why\nls\n```\n") == ["ls  # all", "# why"]

@@ -144,9 +144,3 @@ def test_russian_readme_says_the_same_with_the_same_commands() -> None:
         assert len(found[0]) == len(found[1]), pattern
     targets = [set(re.findall(r"\]\(([^)#]+)", text)) for text in (english, russian)]
     assert targets[0] ^ targets[1] == {"README.md", "README.ru.md"}
-
-
-@pytest.mark.parametrize("page", ["README.md", "README.ru.md"])
-def test_blocks_can_be_pasted_into_an_interactive_zsh(page: str) -> None:
-    # There a trailing # is no comment, and shopt is unknown.
-    assert [line for line in "".join(blocks(page)).splitlines() if re.search(r"\s#\s|shopt", line)] == []

@@ -126,6 +126,6 @@ def test_pinning_is_what_the_mover_reads(held: Held, monkeypatch: pytest.MonkeyP
 
 def test_every_block_of_commands_is_run_here() -> None:
     assert len(BLOCKS) == 11
-    # And infra/deploy, which tests/infra/test_deploy.py runs; a push and a permit, which tests/offline_mover
-    # does; and an upload by az.
-    assert PAGE.count("```") == 2 * (len(BLOCKS) + 4)
+    # And infra/deploy, which tests/infra/test_deploy.py runs; a push, a permit and a signature by a key in a
+    # vault, which tests/offline_mover does; an upload, and the making of that key, by az.
+    assert PAGE.count("```") == 2 * (len(BLOCKS) + 6)
