@@ -22,7 +22,9 @@ Kind = Literal[
     "referrers",
     "tag",
     "manifests",
+    "manifest-attributes",
     "repository",
+    "own-catalog",
 ]
 Action = Literal["pull", "push", "delete", "metadata_read"]
 
@@ -44,8 +46,11 @@ _PATHS: dict[Kind, str] = {
     "tag": "/acr/v1/{name}/_tags/{rest}",
     "tag-list": "/acr/v1/{name}/_tags",
     "manifests": "/acr/v1/{name}/_manifests",
+    "manifest-attributes": "/acr/v1/{name}/_manifests/{rest}",
     "repository": "/acr/v1/{name}",
+    "own-catalog": "/acr/v1/_catalog",
 }
+_OF_METADATA: tuple[Kind, ...] = ("tag", "tag-list", "manifests", "manifest-attributes")
 _COLLECTIONS: dict[str, Kind] = {"manifests": "manifest", "blobs": "blob", "referrers": "referrers"}
 
 
@@ -53,7 +58,7 @@ _COLLECTIONS: dict[str, Kind] = {"manifests": "manifest", "blobs": "blob", "refe
 class Target:
     """The thing a request addresses: its kind, its repository and the last segment of the path.
 
-    `name` is "" for the base and the catalog; `rest` is a tag, a digest, an upload's id or "".
+    `name` is "" for the base and the catalogs; `rest` is a tag, a digest, an upload's id or "".
     """
 
     kind: Kind
@@ -67,9 +72,7 @@ class Target:
 
     def action(self, method: str) -> Action:
         """What the caller must be allowed to do in the repository to use `method` here."""
-        if self.kind in ("tag", "tag-list", "manifests") or (
-            self.kind == "repository" and method != "DELETE"
-        ):
+        if self.kind in _OF_METADATA or (self.kind == "repository" and method != "DELETE"):
             return "metadata_read"
         if self.kind in ("uploads", "upload") or method in ("POST", "PUT", "PATCH"):
             return "push"
@@ -107,7 +110,9 @@ def parse_target(path: str) -> Target:
 
 
 def _parse_own(path: str) -> Target:
-    """Reads what there is here of ACR's own API: tags and manifests of a repository, a tag, a repository."""
+    """Reads what there is here of ACR's own API: repositories, and the tags and manifests of one."""
+    if path == "/acr/v1/_catalog":
+        return Target(kind="own-catalog")
     match path.removeprefix("/acr/v1/").split("/"):
         case [*components, "_tags", tag] if is_name("/".join(components)) and _TAG.fullmatch(tag):
             return Target(kind="tag", name="/".join(components), rest=tag)
@@ -115,6 +120,8 @@ def _parse_own(path: str) -> Target:
             return Target(kind="tag-list", name="/".join(components))
         case [*components, "_manifests"] if is_name("/".join(components)):
             return Target(kind="manifests", name="/".join(components))
+        case [*components, "_manifests", digest] if is_name("/".join(components)):
+            return Target(kind="manifest-attributes", name="/".join(components), rest=check_digest(digest))
         case components if is_name("/".join(components)):
             return Target(kind="repository", name="/".join(components))
     raise RegistryError("NAME_UNKNOWN", "no such address in this registry")

@@ -88,6 +88,18 @@ class BuiltinStore:
         """The digests of a repository's manifests, in order."""
         return self._storage.manifests(name)
 
+    def repositories(self) -> list[str]:
+        """The repositories that hold a manifest, in order."""
+        return self._storage.repositories()
+
+    def manifest_file(self, name: str, digest: str) -> Path:
+        """Where the media type of a manifest is or would be."""
+        return self._storage.manifest_file(name, digest)
+
+    def content_path(self, digest: str) -> Path:
+        """Where the content with a digest is or would be."""
+        return self._storage.content_path(digest)
+
     def delete_repository(self, name: str) -> None:
         """Forgets a repository."""
         self._storage.delete_repository(name)

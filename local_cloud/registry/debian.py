@@ -54,6 +54,7 @@ class DebianStore:
         self, child: asyncio.subprocess.Process, session: ClientSession, private: Path, folder: Path
     ) -> None:
         self._repositories = folder / "docker/registry/v2/repositories"
+        self._blobs = folder / "docker/registry/v2/blobs/sha256"
         self._child = child
         self._session = session
         self._private = private
@@ -132,6 +133,21 @@ class DebianStore:
         """The digests of a repository's manifests, in order; one that was deleted leaves an empty folder."""
         revisions = self._repositories / name / "_manifests/revisions/sha256"
         return sorted(f"sha256:{link.parent.name}" for link in revisions.glob("*/link"))
+
+    def repositories(self) -> list[str]:
+        """The repositories that hold a manifest, in order."""
+        folders = self._repositories.rglob("_manifests")
+        names = (str(folder.parent.relative_to(self._repositories)) for folder in folders)
+        return sorted(name for name in names if self.manifests(name))
+
+    def manifest_file(self, name: str, digest: str) -> Path:
+        """Where a link to a manifest is or would be."""
+        return self._repositories / name / "_manifests/revisions/sha256" / digest.partition(":")[2] / "link"
+
+    def content_path(self, digest: str) -> Path:
+        """Where the content with a digest is or would be."""
+        digits = digest.partition(":")[2]
+        return self._blobs / digits[:2] / digits / "data"
 
     def delete_repository(self, name: str) -> None:
         """Forgets a repository; docker-registry, which has no such call, keeps nothing of it in memory."""

@@ -127,13 +127,13 @@ class Storage:
             if not self.has_blob(name, digest):
                 raise RegistryError("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", detail=digest)
         for digest in manifest.manifests:
-            if not self._manifest_link(name, digest).exists():
+            if not self.manifest_file(name, digest).exists():
                 raise RegistryError("MANIFEST_BLOB_UNKNOWN", "manifest unknown to registry", detail=digest)
         _write_whole(self.content_path(manifest.digest), manifest.content)
         if manifest.subject:
             descriptor = json.dumps(manifest.descriptor).encode()
             _write_whole(self._referrers_folder(name, manifest.subject) / _hex(manifest.digest), descriptor)
-        _write_whole(self._manifest_link(name, manifest.digest), manifest.media_type.encode())
+        _write_whole(self.manifest_file(name, manifest.digest), manifest.media_type.encode())
         if tag:
             _write_whole(self.tag_file(name, tag), manifest.digest.encode())
 
@@ -145,7 +145,7 @@ class Storage:
         """
         try:
             digest = self.resolve(name, reference)
-            media_type = self._manifest_link(name, digest).read_text()
+            media_type = self.manifest_file(name, digest).read_text()
             with self.content_path(digest).open("rb") as stream:
                 return digest, media_type, stream.read(MAX_MANIFEST_BYTES)
         except FileNotFoundError:
@@ -178,7 +178,7 @@ class Storage:
         subject = (json.loads(content).get("subject") or {}).get("digest")
         if subject:
             (self._referrers_folder(name, subject) / _hex(digest)).unlink(missing_ok=True)
-        self._manifest_link(name, digest).unlink()
+        self.manifest_file(name, digest).unlink()
 
     def tags(self, name: str) -> list[str]:
         """Returns the repository's tags in ASCII order.
@@ -213,7 +213,8 @@ class Storage:
         for digits in _file_names(folder):
             yield json.loads((folder / digits).read_bytes())
 
-    def _manifest_link(self, name: str, digest: str) -> Path:
+    def manifest_file(self, name: str, digest: str) -> Path:
+        """Where the media type of a manifest is or would be; each push of it writes the file anew."""
         return self._repositories / name / "_manifests" / _hex(digest)
 
     def _referrers_folder(self, name: str, subject: str) -> Path:

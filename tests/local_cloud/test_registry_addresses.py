@@ -27,7 +27,9 @@ DIGEST = "sha256:" + "a" * 64
         ("/acr/v1/a/b/_tags/v1", "tag", "a/b", "v1"),
         ("/acr/v1/a/b/_tags", "tag-list", "a/b", ""),
         ("/acr/v1/a/b/_manifests", "manifests", "a/b", ""),
+        (f"/acr/v1/a/b/_manifests/{DIGEST}", "manifest-attributes", "a/b", DIGEST),
         ("/acr/v1/a/b", "repository", "a/b", ""),
+        ("/acr/v1/_catalog", "own-catalog", "", ""),
     ],
 )
 def test_addresses(path: str, kind: str, name: str, rest: str) -> None:
@@ -63,7 +65,9 @@ def test_addresses(path: str, kind: str, name: str, rest: str) -> None:
         ("/acr/v1/a/../b/_tags/v1", "NAME_UNKNOWN"),
         ("/acr/v1/a/_tags/..", "NAME_UNKNOWN"),
         ("/acr/v1/a/../_tags", "NAME_UNKNOWN"),
-        ("/acr/v1/a/_manifests/v1", "NAME_UNKNOWN"),
+        ("/acr/v1/a/_manifests/v1", "DIGEST_INVALID"),
+        ("/acr/v1/A/_manifests/v1", "NAME_UNKNOWN"),
+        ("/acr/v1/_catalog/", "NAME_UNKNOWN"),
     ],
 )
 def test_addresses_that_are_refused(path: str, code: str) -> None:
