@@ -1,6 +1,7 @@
 """The same seed is the same run; and causes taken out are found."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.simulation.__main__ import main
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.options import Options
 from tests.simulation.simulator import Result, simulate
 
 pytestmark = pytest.mark.timeout(600)
@@ -36,27 +38,38 @@ def test_same_seed_is_the_same_run_in_another_process() -> None:
 
 
 FOUND_BY = {
-    "ledger-overwrites": 41,
+    "ledger-overwrites": 31,
     "judged-once": 14,
-    "staging-unpinned": 3,
+    "staging-unpinned": 19,
     "turn-kept": 1,
     "door-kept": 1,
     "receipt-again": 1,
-    "stowaways-unseen": 90,
-    "damage-unseen": 5,
+    "stowaways-unseen": 3,
+    "damage-unseen": 68,
     "release-unasked": 3,
     "check-unheard": 3,
     "policy-rolled-back": 14,
-    "override-of-anybody": 15,
-    "staging-brought-whole": 25,
+    "override-of-anybody": 168,
+    "staging-brought-whole": 3,
 }
-"""The first seed that found each, tried first: after a change of steps another one finds it."""
+"""A seed that finds each, tried first. After a change of steps another one does, and belongs here: the search
+for it takes half a minute."""
+
+
+def _hostile_first() -> list[int]:
+    """The seeds that are tried next: those with most attacks find most."""
+
+    def peace(seed: int) -> int:
+        options = Options.draw(random.Random(seed))  # noqa: S311 - as the simulation of the seed draws it
+        return -(options.attacks + options.forks + options.intrusions)
+
+    return sorted(range(1, _MOST), key=peace)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_cause_taken_out_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[name](monkeypatch)
-    tried = (simulate(seed) for seed in (FOUND_BY[name], *range(1, _MOST)))
+    tried = (simulate(seed) for seed in (FOUND_BY[name], *_hostile_first()))
     found = next(result for result in tried if result.violation is not None)
     assert _where(simulate(found.seed)) == _where(found)
 
