@@ -1,5 +1,6 @@
 """Azurite as a child process: it starts, keeps what it is given, and never outlives its owner."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -242,6 +243,19 @@ class HasNothing(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def lock_of_one_package(folder: Path) -> Path:
+    """Npm asks for each of the three hundred of ours three times before it gives up."""
+    folder.mkdir()
+    needed = {"semver": "7.7.3"}
+    packages = {
+        "": {"dependencies": needed},
+        "node_modules/semver": {"version": "7.7.3", "integrity": "sha512-x"},
+    }
+    (folder / "package.json").write_text(json.dumps({"dependencies": needed}))
+    (folder / "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": packages}))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("trusted_by", "message"),
     [
@@ -258,6 +272,7 @@ def test_a_proxy_that_inspects_tls_is_named_with_its_remedy(
     trusted_by: str | None,
     message: str,
 ) -> None:
+    monkeypatch.setattr(azurite, "_NODE_FOLDER", lock_of_one_package(tmp_path / "node"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), HasNothing)
     server.socket = ca.server_context("inspecting").wrap_socket(server.socket, server_side=True)
     monkeypatch.setenv("npm_config_registry", f"https://127.0.0.1:{server.server_port}/")
@@ -271,7 +286,7 @@ def test_a_proxy_that_inspects_tls_is_named_with_its_remedy(
     answering.start()
     try:
         with pytest.raises(AzuriteError, match=message):
-            install_azurite(tmp_path)
+            install_azurite(tmp_path / "azurite")
     finally:
         server.shutdown()
         answering.join()
