@@ -16,12 +16,14 @@ Module._load = function (name, ...more) {
 };
 
 // For Put Block From URL, Azurite calls itself and trusts exactly its own certificate. That one is issued by an
-// authority, not self-signed, and is accepted as its own trust anchor only when told so.
+// authority, not self-signed, and is accepted as its own trust anchor only when told so. Where its text fills the
+// last line, Azurite puts an empty one after it, and no reader of PEM takes that.
 const https = require("node:https");
 const { Agent } = https;
 https.Agent = class extends Agent {
-  constructor(options) {
-    super({ ...options, allowPartialTrustChain: true });
+  constructor(options = {}) {
+    const { ca } = options;
+    super({ ...options, ca: typeof ca === "string" ? ca.replace("\n\n", "\n") : ca, allowPartialTrustChain: true });
   }
 };
 

@@ -81,11 +81,11 @@ def test_the_authority_can_speak_for_loopback_only(tmp_path: Path) -> None:
     assert names == {"localhost", "127.0.0.1/32"}
 
 
-def test_keys_are_p384_and_private(tmp_path: Path) -> None:
+def test_keys_are_p256_and_private(tmp_path: Path) -> None:
     certificate_file, key_file = CertificateAuthority.create(tmp_path).issue("web")
     public_key = x509.load_pem_x509_certificate(certificate_file.read_bytes()).public_key()
     assert isinstance(public_key, ec.EllipticCurvePublicKey)
-    assert public_key.curve.name == "secp384r1"
+    assert public_key.curve.name == "secp256r1"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
     assert {path.name for path in tmp_path.iterdir()} == {"ca.pem", "web.pem", "web-key.pem"}  # not the CA's
 
