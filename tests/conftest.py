@@ -1,3 +1,4 @@
+import gc
 import signal
 from collections import defaultdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.costs import (
 from tests.required import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = [
+    "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_make_collect_report",
     "pytest_runtest_makereport",
@@ -50,3 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     last = len(items)
     items.sort(key=order)
+
+
+def pytest_collection_finish() -> None:
+    """What was gathered stays: no collection of garbage looks at it again. That took half of their time."""
+    gc.collect()
+    gc.freeze()
