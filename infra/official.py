@@ -56,7 +56,7 @@ def differences(path: Path, bicep: str) -> list[str]:
 
 
 def _bare(value: Any) -> Any:
-    """Without what a compiler says of itself, and with what has no order in one."""
+    """A template without what its compiler says of itself, and with what has no order sorted."""
     match value:
         case list():
             return [_bare(one) for one in value]

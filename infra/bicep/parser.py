@@ -177,7 +177,7 @@ class _Parser:
         return tree.Module(place=place, name=name, path=path, condition=condition, loop=loop, body=body)
 
     def _body(self) -> tuple[tree.Loop | None, Expression | None, tree.Object]:
-        """Of a resource or module: the loop round it, the condition before it, and what is in it."""
+        """The body of a resource or module: the loop round it, the condition before it, and what is in it."""
         if self._is("["):
             place = self._take().place
             item, position, over = self._loop_head()
@@ -327,7 +327,7 @@ class _Parser:
         return tree.Interpolation(place=token.place, pieces=tuple(pieces))
 
     def _arguments(self) -> tuple[Expression, ...]:
-        """Of a call, whose opening parenthesis was read."""
+        """The arguments of a call, whose opening parenthesis was read."""
         found = []
         self._skip_newlines()
         while not self._skip(")"):

@@ -37,7 +37,7 @@ def compile_file(path: Path) -> dict[str, Any]:
 
 
 def _compile(path: Path, *, above: tuple[Path, ...]) -> dict[str, Any]:
-    """As :func:`compile_file`, of a module in the files ``above`` it."""
+    """Compile a module, as :func:`compile_file` does; the files ``above`` it take it in."""
     try:
         return _File(path, parse(path.read_text(encoding="utf-8")), above).template()
     except BicepError as error:
@@ -163,7 +163,7 @@ class _File:
         return found
 
     def _serial(self, resource: tree.Resource) -> dict[str, Any]:
-        """Of a loop with ``@batchSize``: so many at a time, one batch after the other."""
+        """The ``copy`` of a loop with ``@batchSize``: so many at a time, one batch after the other."""
         match dict(resource.decorators):
             case {**rest} if not rest:
                 return {}

@@ -33,7 +33,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """``of.name``."""
+    """A member of an object, by its name: ``of.name``."""
 
     place: Place
     of: "Expression"
@@ -42,7 +42,7 @@ class Property:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """``of[at]``."""
+    """An element of an array, or a member by an expression: ``of[at]``."""
 
     place: Place
     of: "Expression"
@@ -60,7 +60,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Array:
-    """``[a, b]``."""
+    """An array of expressions: ``[a, b]``."""
 
     place: Place
     items: "tuple[Expression, ...]"
@@ -107,7 +107,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """``var``."""
+    """The declaration of a variable: ``var``."""
 
     place: Place
     name: str
@@ -116,7 +116,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """``output``."""
+    """The declaration of an output: ``output``."""
 
     place: Place
     name: str

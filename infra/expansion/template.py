@@ -29,7 +29,7 @@ class Group:
 
     @property
     def id(self) -> str:
-        """Its resource id."""
+        """The group's resource id."""
         return f"/subscriptions/{self.subscription_id}/resourceGroups/{self.name}"
 
 

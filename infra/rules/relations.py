@@ -299,7 +299,7 @@ def _alerts(deployed: Deployed) -> Iterator[str]:
 
 
 def _audit(deployed: Deployed) -> Iterator[str]:
-    """Of all that keeps a log of its own, the vault does."""
+    """The vault keeps a log of its own, and nothing else does."""
     if (
         deployed.one("Microsoft.Insights/diagnosticSettings").scope
         != deployed.one("Microsoft.KeyVault/vaults").id
@@ -316,7 +316,7 @@ def _scanning(deployed: Deployed) -> Iterator[str]:
 
 
 def _workbook(deployed: Deployed) -> Iterator[str]:
-    """It asks the telemetry three things: states, codes, durations."""
+    """The workbook asks the telemetry three things: states, codes, durations."""
     told = json.loads(deployed.one("Microsoft.Insights/workbooks").properties.get("serializedData", "{}"))
     if told.get("fallbackResourceIds") != [deployed.one("Microsoft.Insights/components").id]:
         yield "the workbook asks nobody"

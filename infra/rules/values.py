@@ -139,7 +139,7 @@ def _is_hsm(deployed: Deployed) -> bool:
 
 
 def _sas(deployed: Deployed, _resource: Resource) -> str:
-    """As the imagined storage makes one of what it is asked for."""
+    """The SAS that the imagined storage makes of what it is asked for."""
     account = deployed.one(_ACCOUNT, "transfer")
     asked = {
         "canonicalizedResource": f"/blob/{account.name}/transfer",

@@ -16,7 +16,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("airgap", "blob_wire", "function_app", "local_cloud", "offline_mover", "portable", "bench")
+PACKAGES = (
+    *("airgap", "blob_wire", "function_app", "offline_mover"),
+    *("local_cloud", "portable", "bench", "infra"),
+)
 SEE_THE_PORT = "See the port."
 """The one short form: a method that implements a port's method, whose docstring is the contract."""
 FRAGMENTS = frozenset(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from securesystemslib.signer import Signer
 
@@ -445,7 +446,7 @@ class MemoryTickets:
     ) -> Mapping[str, str]:
         times = f"st={valid_from:%Y-%m-%dT%H:%M:%SZ}&se={expires_at:%Y-%m-%dT%H:%M:%SZ}"
         return {
-            name: f"sv=2026-10-06&{times}&spr=https&sr=b&sp={permissions}&sig={container}/{name}"
+            name: f"sv=2026-10-06&{times}&spr=https&sr=b&sp={permissions}&sig={quote(container + '/' + name)}"
             for name, permissions in allowed.items()
         }
 
