@@ -27,6 +27,7 @@ from airgap.signed_check import CheckStatement
 from airgap.signed_check import read_answer as read_answer_of
 from airgap.ticket import Ticket
 from airgap.verify import verify_bundle
+from offline_mover.bags.bag_texts import TAG_MANIFEST, TEXT_FILES, Place, read_texts
 from tests.vectors import generate as vectors
 
 MANIFEST = vectors.full_manifest()
@@ -62,6 +63,26 @@ def read_answer(raw: bytes) -> bytes:
     return raw
 
 
+def read_bag_text(name: str) -> Callable[[bytes], bytes]:
+    """One text of the recorded bag, beside the others as they are; what is wrong with it refuses.
+
+    The list of the tag files is left out: a text that is not as listed would be refused for that alone.
+    """
+
+    def read(raw: bytes) -> bytes:
+        held = {file: listed.size_bytes for file, listed in vectors.bag_files().items()}
+        texts = {one: text for one, text in vectors.bag().items() if one != TAG_MANIFEST} | {name: raw}
+        for damage in read_texts(MANIFEST, texts, held).damages:
+            assert isinstance(damage.code, Code)
+            raise UntrustedInputError(damage.code, str(damage))
+        return raw
+
+    return read
+
+
+BAG_TEXTS = {name.removesuffix(".txt"): read_bag_text(name) for name in TEXT_FILES}
+"""Their version is that of BagIt."""
+
 READERS: dict[str, Callable[[bytes], bytes]] = {
     "statement": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
     "manifest": lambda raw: BundleManifest.from_bytes(raw).to_bytes(),
@@ -83,6 +104,7 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "custody-log": read_log,
     "custody-head": lambda raw: Head.from_bytes(raw).to_bytes(),
     "journal": lambda raw: JournalEntry.from_bytes(raw).to_bytes(),
+    **BAG_TEXTS,
 }
 
 
@@ -126,7 +148,16 @@ def test_vector_is_refused_with_the_code_of_its_folder(name: str) -> None:
 def test_each_format_with_a_version_has_a_vector_of_a_later_one() -> None:
     later = {Path(name).stem for name in REFUSED if name.startswith("refused/NEWER_FORMAT/")}
     told = {Path(name).stem.removesuffix("-schema") for name in vectors.PAYLOADS if "newer/" in name}
-    assert later | told >= READERS.keys() - {"envelope"}
+    assert later | told >= READERS.keys() - {"envelope", *BAG_TEXTS}
+
+
+def test_recorded_bag_is_read_with_nothing_wrong_as_the_volume_that_it_is() -> None:
+    texts = {name: vector(f"bag/{name}") for name in TEXT_FILES}
+    held = {name: listed.size_bytes for name, listed in vectors.bag_files().items()}
+    found = read_texts(MANIFEST, {**vectors.bag(), **texts}, held)
+    assert found.damages == ()
+    assert found.place == Place(number=2, of=3)
+    assert found.listed == {name: listed.sha256 for name, listed in vectors.bag_files().items()}
 
 
 def test_receipt_with_a_code_of_a_newer_tool_is_read() -> None:

@@ -91,6 +91,24 @@ def test_dead_links_and_names_are_seen(tmp_path: Path) -> None:
     assert dead_references(page, tmp_path) == ["link ../gone.md", "name airgap/gone.py"]
 
 
+def sections_not_listed(page: str) -> list[str]:
+    """The numbered sections of a page that its own list at the top does not lead to, in the list's words."""
+    wanted = [
+        f"{number}. [{title}](#{number}-{title.lower().replace(' ', '-')})"
+        for number, title in re.findall(r"^## (\d+)\. (.+)$", page, re.MULTILINE)
+    ]
+    return [entry for entry in wanted if entry not in page]
+
+
+def test_every_section_of_the_formats_is_in_the_list_at_the_top() -> None:
+    assert sections_not_listed((ROOT / "docs" / "format.md").read_text(encoding="utf-8")) == []
+
+
+def test_section_that_is_not_listed_is_seen() -> None:
+    page = "1. [Terms](#1-terms)\n\n## 1. Terms\n\n## 2. Saved plan\n"
+    assert sections_not_listed(page) == ["2. [Saved plan](#2-saved-plan)"]
+
+
 MAP = ROOT / "docs" / "README.md"
 
 

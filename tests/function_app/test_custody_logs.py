@@ -11,6 +11,7 @@ import pytest
 from airgap.custody import MAX_LOG_BYTES
 from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
+from airgap.strict_json import dump_canonical
 from function_app.target.intake import start_import
 from function_app.target.reconciling import Reconciler
 from tests.airgap.test_custody_copies import EARLY, LATE, event, log_of
@@ -136,10 +137,20 @@ def test_log_that_was_rewritten_since_its_last_copy_is_kept_told_and_an_alarm(
 ) -> None:
     scene = Scene()
     deliver(scene, LATE, FORGED)
-    told = json.loads(scene.kept()[f"{named(FORGED)}.findings.json"])
-    assert (told["log"], told["count"]) == (f"{named(FORGED)}.jsonl", 1)
-    (finding,) = told["findings"]
-    assert (finding["fault"], finding["line"], finding["against"]) == ("altered", 2, f"{named(LATE)}.jsonl")
+    told = {
+        "schema": 1,
+        "log": f"{named(FORGED)}.jsonl",
+        "count": 1,
+        "findings": [
+            {
+                "fault": "altered",
+                "line": 2,
+                "detail": "another copy has another entry 2",
+                "against": f"{named(LATE)}.jsonl",
+            }
+        ],
+    }
+    assert scene.kept()[f"{named(FORGED)}.findings.json"] == dump_canonical(told)
     assert "has signs of tampering: 1" in caplog.text
     assert scene.kept()[f"{named(FORGED)}.jsonl"] == FORGED
 

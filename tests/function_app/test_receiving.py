@@ -17,6 +17,7 @@ from airgap.fields import parse_time
 from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.policy import TrustPolicy
+from airgap.receipt import Receipt
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
@@ -218,6 +219,40 @@ def test_receipt_of_another_transfer_under_this_ones_name_closes_nothing() -> No
     assert gap.receive(f"{other}/planted.dsse.json") is None
     journals = JournalStore(gap.source_blobs, gap.source.projection)
     assert journals.read(Kind.TRANSFERS, other).state is State.SEALED
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"manifest_sha256": "0" * 64}, "it speaks of another bundle manifest"),
+        ({"target": "third.azurecr.us"}, "the bundle was not made for third.azurecr.us"),
+    ],
+)
+def test_receipt_for_another_bundle_or_of_another_registry_closes_nothing(
+    change: dict[str, str], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is genuine, and the channel serves that registry, too; but it is not about this transfer."""
+    gap = Gap()
+    name = gap.carry()
+    receipt = Receipt.from_bytes(
+        Envelope.from_bytes(gap.source_blobs.containers["receipts"][name].content).payload
+    )
+    served = make_policy(
+        [default_key()],
+        receipt_keys=[RECEIPT_KEY],
+        order="rising",
+        audience=[receipt.target, "third.azurecr.us"],
+        version=2,
+    )
+    settings = SourceSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": served.decode()})
+    gap.source = replace(gap.source, settings=settings)
+    other = replace(receipt, **change)  # type: ignore[arg-type]  # each a text
+    content = Envelope.sign(other.to_bytes(), [RECEIPT_KEY.signer]).to_bytes()
+    gap.source_blobs.put("receipts", f"{TRANSFER_ID}/other.dsse.json", content)
+    assert gap.receive(f"{TRANSFER_ID}/other.dsse.json") is None
+    assert gap.journal.state is State.SEALED
+    assert why in caplog.text
+    assert gap.receive(name) is State.DELIVERED
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -74,6 +75,7 @@ from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
 from airgap.ticket import Ticket, TicketKind
 from airgap.verify import CountedKey
+from offline_mover.bags import bag_texts
 
 FOLDER = Path(__file__).parent
 NOW = datetime(2026, 1, 31, 8, 0, 0, tzinfo=UTC)
@@ -534,6 +536,36 @@ def parity_layout() -> bytes:
     return ParityLayout(stripes=2, parity_shards=1).to_bytes(manifest_digest(full_manifest().to_bytes()))
 
 
+BAG_TOOL = "1.0.0"
+"""The version of the tool that the recorded bag was written by."""
+
+
+def bag_files() -> dict[str, bag_texts.ListedFile]:
+    """The payload of the recorded bag: the parts of the full manifest, and the shard of the first stripe."""
+    parts = {
+        part.name: bag_texts.ListedFile(sha256, part.size_bytes) for part, sha256 in full_manifest().parts()
+    }
+    return {**parts, "parity/00000000-00.parity": bag_texts.ListedFile(_hex("shard"), 4 * 1024 * 1024)}
+
+
+def bag() -> dict[str, bytes]:
+    """All tag files of the second of three volumes, the envelope last."""
+    envelope = (FOLDER / "envelope-hybrid.dsse.json").read_bytes()
+    contents = bag_texts.Contents(
+        place=bag_texts.Place(number=2, of=3), files=bag_files(), layout=parity_layout()
+    )
+    with patch.object(bag_texts, "__version__", BAG_TOOL):
+        texts = bag_texts.bag_texts(full_manifest(), envelope, contents, now=NOW)
+    return {**texts, ENVELOPE_NAME: envelope}
+
+
+def _bag_text(name: str, old: str = "", new: str = "") -> bytes:
+    """A text of the bag, something in it written otherwise."""
+    text = bag()[name].decode()
+    assert old in text, f"{name} has no {old}"
+    return text.replace(old, new, 1).encode()
+
+
 def saved_plan() -> SavedPlan:
     """The full manifest on two volumes, parity on the second."""
     names = [part.name for part, _ in full_manifest().parts()]
@@ -724,6 +756,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "custody-head.json": lambda: custody_head(custody_lines()).to_bytes(),
     "journal-1.json": lambda: journal()[0],
     "journal-2.json": lambda: journal()[1],
+    **{f"bag/{name}": partial(_bag_text, name) for name in bag_texts.TEXT_FILES},
     # what a newer tool may write and this one reads as far as it can
     "newer/receipt-code.json": lambda: changed(
         refused_receipt().to_bytes(), predicate={"code": "QUANTUM_BROKEN"}
@@ -833,6 +866,18 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
         ticket().to_bytes(), container="http://target.blob.core.windows.net/incoming"
     ),
     "refused/BAG_MALFORMED/parity-member.json": lambda: changed(parity_layout(), note="x"),
+    **{
+        f"refused/BAG_MALFORMED/{name.removesuffix('.txt')}-{what}.txt": partial(_bag_text, name, old, new)
+        for name, what, old, new in (
+            ("bagit.txt", "version", "1.0", "0.97"),
+            ("bag-info.txt", "transfer", "fedcba98", "00000000"),
+            ("bag-info.txt", "count", "2 of 3", "2"),
+            ("bag-info.txt", "oxum", "Payload-Oxum: ", "Payload-Oxum: 1"),
+            ("manifest-sha256.txt", "digest", _hex("b"), _hex("another part")),
+            ("manifest-sha256.txt", "stranger", "", f"{_hex('stranger')}  data/001/00000099.part\n"),
+            ("tagmanifest-sha256.txt", "name", ENVELOPE_NAME, "envelope.json"),
+        )
+    },
     "refused/USAGE/plan-member.json": lambda: changed(saved_plan().to_bytes(), note="x"),
     "refused/CUSTODY_BROKEN/custody-log-altered.jsonl": lambda: (
         custody_lines()[0] + _changed_lines(event="teleported")[1] + custody_lines()[2]
@@ -905,7 +950,7 @@ def names(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.suffix in {".json", ".jsonl"}
+        if path.suffix in {".json", ".jsonl", ".txt"}
     }
 
 
