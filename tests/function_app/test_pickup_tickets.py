@@ -180,6 +180,13 @@ def test_request_that_is_none_gets_no_ticket(source: Source, body: bytes, status
     assert source.refused(body) == (status, code)
 
 
+def test_byte_order_mark_before_a_request_is_called_that(source: Source) -> None:
+    source.order()
+    status, answer = source.post(b"\xef\xbb\xbf{}")
+    assert (status, answer["code"]) == (400, "RECARRY_MALFORMED")
+    assert answer["detail"].startswith("a byte-order mark before the JSON where")
+
+
 def test_recarry_request_of_another_bundle_gets_no_ticket(source: Source) -> None:
     manifest = source.order()
     other = replace(wanted(manifest, "001/00000001.part"), manifest_sha256="0" * 64)

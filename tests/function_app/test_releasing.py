@@ -242,6 +242,7 @@ def test_release_is_refused_and_counts_for_nothing_that_is_for_or_by(attack: str
     )
     _, (found, problem) = office.answers
     assert (found, problem["code"]) == (status, code.name), problem
+    assert ("an empty body where" in problem["detail"]) == (attack == "nothing")
     assert [name.rsplit("/", 1)[1] for name in office.kept()] == [f"{ADA.keyid}.dsse.json"]
     office.assert_not_released(outcome)
     assert [one.holder for one in office.target.receipt(outcome).releases] == ["officer 1"]
