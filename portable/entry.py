@@ -25,6 +25,9 @@ def main():  # type: ignore[no-untyped-def]  # Python 2 cannot read annotations
         path for path in sys.path if os.path.abspath(path) != root and not path.endswith(foreign)
     ]
     try:
+        from portable import bytecode_loader
+
+        bytecode_loader.install(root)
         from portable import native_loader
 
         native_loader.install()

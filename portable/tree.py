@@ -4,6 +4,7 @@
 ``__main__.py``           where Python starts: ``python3 offline-mover``
 ``app/``                  our code, that of the packages it needs, ``native.json`` and
                           ``native/``: compiled files by platform
+``app/bytecode/``         of our code and that of the packages, by Python; not in the single file
 ``LICENCES.txt``          what is carried, under what terms
 ``README.txt``            how to check and start it
 ``offline-mover.sh``      find a fitting Python and start it; not in the single file
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OWN_PACKAGES = ("airgap", "blob_wire", "offline_mover")
 ENTRY = "__main__.py"
 SUMS = "SHA256SUMS"
-_TRAVELLING = ("__init__.py", "native_loader.py")
+_TRAVELLING = ("__init__.py", "bytecode_loader.py", "native_loader.py")
 _LAUNCHERS = ("README.txt", "offline-mover.cmd", "offline-mover.sh")
 
 
@@ -39,10 +40,13 @@ def common_tree(carried: Carried) -> dict[str, bytes]:
     }
 
 
-def folder_tree(common: Mapping[str, bytes], windows_python: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The folder: what is common, with launchers, perhaps a Python for Windows, and the sums of it all."""
+def folder_tree(
+    common: Mapping[str, bytes], bytecode: Mapping[str, bytes], windows_python: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """The folder: what is common, bytecode, launchers, perhaps a Python for Windows, and all their sums."""
     files = {
         **common,
+        **bytecode,
         **{name: launcher(name) for name in _LAUNCHERS},
         **{f"python/{name}": content for name, content in windows_python.items()},
     }

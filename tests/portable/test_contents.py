@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -65,8 +66,9 @@ def test_both_shapes_hold_the_same_tree(packed: Packed) -> None:
     folder = files_of(packed.folder)
     with zipfile.ZipFile(packed.single_file) as archive:
         single = {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
-    assert folder.keys() - single.keys() == _IN_FOLDER_ONLY
-    assert single == {name: content for name, content in folder.items() if name not in _IN_FOLDER_ONLY}
+    bytecode = {f"app/bytecode/{sys.implementation.cache_tag}.{suffix}" for suffix in ("index", "pycs")}
+    assert folder.keys() - single.keys() == _IN_FOLDER_ONLY | bytecode
+    assert single == {name: content for name, content in folder.items() if name in single}
 
 
 def test_folders_have_entries_of_their_own(packed: Packed) -> None:
@@ -83,6 +85,7 @@ def test_all_of_our_code_travels_and_no_other(packed: Packed) -> None:
         assert wanted == {name for name in carried if name.startswith(f"{package}/")}
     assert {name for name in carried if name.startswith("portable/")} == {
         "portable/__init__.py",
+        "portable/bytecode_loader.py",
         "portable/native_loader.py",
     }
 
@@ -93,7 +96,9 @@ def test_nothing_travels_that_is_not_needed(packed: Packed) -> None:
     assert not [name for name in names if re.search(r"(^|/)(tests?|test_\w+)(/|\.py$)", name)]
     assert not [name for name in names if re.match(r"azure/(functions|durable|keyvault|mgmt)", name)]
     assert not [name for name in names if re.match(r"function_app|local_cloud|pygments|markdown_it", name)]
-    other = {name for name in names if not name.endswith(".py") and not name.startswith("native/")}
+    other = {
+        name for name in names if not name.endswith(".py") and not name.startswith(("native/", "bytecode/"))
+    }
     assert other == {"certifi/cacert.pem", "native.json"}
 
 

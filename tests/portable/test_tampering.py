@@ -115,6 +115,7 @@ def test_single_file_from_a_bad_sector_is_refused(copied: Packed) -> None:
 
 
 def test_copy_that_was_broken_off_says_so(copied: Packed) -> None:
+    shutil.rmtree(copied.folder / "app" / "bytecode")
     (copied.folder / "app" / "airgap" / "errors.py").unlink()
     done = run(copied.shapes["folder"], "--help")
     assert (done.returncode, done.stdout) == (Code.TOOL_DAMAGED.exit_code, "")

@@ -33,7 +33,7 @@ def embeddable(path: Path, files: Mapping[str, bytes] | None = None) -> str:
 def test_it_lies_beside_the_launcher_and_in_the_sums(tmp_path: Path) -> None:
     sha256 = embeddable(tmp_path / "python.zip", {"tcl/tcl8.6/init.tcl": b"x", "_ssl.pyd": b""})
     files = read_windows_python(tmp_path / "python.zip", sha256.upper())
-    tree = folder_tree({"__main__.py": b""}, files)
+    tree = folder_tree({"__main__.py": b""}, {}, files)
     assert tree["python/python.exe"] == program()
     assert tree["python/tcl/tcl8.6/init.tcl"] == b"x"
     assert b"  python/python.exe\n" in tree["SHA256SUMS"]

@@ -114,7 +114,7 @@ def windows(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Windows
     shutil.copytree(packed.medium, home / "medium")
     sha256 = hashlib.sha256(_PYTHON.read_bytes()).hexdigest()
     common = {name: content for name, content in files_of(packed.folder).items() if name != "SHA256SUMS"}
-    tree = folder_tree(common, read_windows_python(_PYTHON, sha256))
+    tree = folder_tree(common, {}, read_windows_python(_PYTHON, sha256))
     write_folder(tree, home / "medium" / "offline-mover")
     (home / "forward.def").write_text(_FORWARD)
     library = home / "medium" / "offline-mover" / "python" / "bcryptprimitives.dll"
