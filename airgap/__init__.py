@@ -14,6 +14,7 @@ No network, no environment, no clock; time and keys are arguments. In reading or
   what may follow what is in :mod:`airgap.states`
 * :mod:`airgap.retention` — how long what lies at the source of a transfer is kept once it has ended
 * :mod:`airgap.damage` and :mod:`airgap.receipt` — what was found and what was decided
+* :mod:`airgap.holdings` — what a target registry holds by the receipts that came back
 * :mod:`airgap.checks` — what services of the target are asked about a bundle, and what counts as an answer;
   where it must be signed: :mod:`airgap.signed_check`
 * :mod:`airgap.release` — the word of persons at the target that a bundle may be imported

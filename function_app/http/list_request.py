@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
+LIMIT_IN_WORDS = f"a whole number from 1 to {MAX_LIMIT}"
 _FILTERS = ("state", "channel", "createdFrom", "createdBefore", "limit")
 PARAMETERS = (*_FILTERS, "cursor")
 
@@ -59,7 +60,7 @@ class ListRequest:
             created_from=read("createdFrom", parse_time, time),
             created_before=read("createdBefore", parse_time, time),
         )
-        limit = read("limit", _limit, f"a whole number from 1 to {MAX_LIMIT}") or DEFAULT_LIMIT
+        limit = read("limit", _limit, LIMIT_IN_WORDS) or DEFAULT_LIMIT
         faults.refuse_any()
         kept = {name: params[name] for name in _FILTERS if name in params}
         return cls(kind=kind, where=where, limit=limit, cursor=params.get("cursor"), kept=kept)
@@ -101,6 +102,12 @@ def _channel(text: str) -> str:
 
 
 def _limit(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+    limit = read_limit(text)
+    if limit is None:
         raise ValueError
-    return int(text)
+    return limit
+
+
+def read_limit(text: str) -> int | None:
+    """How many to a page: 1 to 500; ``None`` for anything else."""
+    return int(text) if re.fullmatch(r"[0-9]{1,3}", text) and 1 <= int(text) <= MAX_LIMIT else None

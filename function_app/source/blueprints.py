@@ -6,6 +6,7 @@ from function_app.http import preflight
 from function_app.settings import BlobEvents
 from function_app.source import (
     activities,
+    holdings_api,
     http_api,
     orchestrators,
     receiving,
@@ -20,6 +21,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
     return (
         http_api.bp,
         void_api.bp,
+        holdings_api.bp,
         receiving.blueprint(events),
         reconciling.bp,
         removing.bp,

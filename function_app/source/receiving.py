@@ -1,4 +1,4 @@
-"""The source: receipts that come back say what became of a transfer.
+"""The source: receipts that come back say what became of a transfer, and what the target holds.
 
 A receipt lies in ``receipts/<transferId>/``, put there by whoever carried it. That name says in which
 journal to look for the channel; nothing else is believed before the channel's receipt roles have signed it.
@@ -23,6 +23,7 @@ from function_app.durable.blueprint import Blueprint, source_of
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.settings import BlobEvents
+from function_app.source.holdings import keep_receipt
 from function_app.storage.paths import RECEIPTS, is_safe_name
 from function_app.storage.policies import policy_in_force
 
@@ -74,10 +75,13 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
     journals = JournalStore(side.blobs, side.projection)
     try:
         journal = journals.read(Kind.TRANSFERS, about)
-        receipt = _read(side, name, journal, now)
-        if receipt is None:
+        raw = side.blobs.read(RECEIPTS, name, max_bytes=MAX_ENVELOPE_BYTES)
+        if raw is None:
             return None
+        receipt = _believe(side, raw, journal, now)
         state = what_it_says(receipt, journal)
+        # First: a bundle for several registries is delivered once, and each of them holds it.
+        keep_receipt(side.blobs, raw, receipt)
         if state is not None:
             journals.record(Kind.TRANSFERS, about, state, _facts(name, receipt), by=_BY, at=now)
             if state is State.DELIVERED and journal.state is State.VOIDED:
@@ -90,13 +94,20 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
     return state
 
 
-def _read(side: SourceSide, name: str, journal: Journal, now: datetime) -> Receipt | None:
-    """The receipt, if the receipt roles of the transfer's channel signed it; ``None`` if it is gone."""
+def receive_all(side: SourceSide, *, now: datetime) -> tuple[int, int]:
+    """Read every receipt there is once more; how many there are, and how many of them decide something.
+
+    Raises:
+        ServiceError: the storage cannot be read now; what was done is done.
+    """
+    states = [receive(side, name, now=now) for name in side.blobs.list_names(RECEIPTS, "")]
+    return len(states), sum(1 for state in states if state is not None)
+
+
+def _believe(side: SourceSide, raw: bytes, journal: Journal, now: datetime) -> Receipt:
+    """The receipt, if the receipt roles of the transfer's channel signed it."""
     if journal.first is None:
         raise UntrustedInputError(Code.BLOB_MISMATCH, "there is no such transfer here")
-    raw = side.blobs.read(RECEIPTS, name, max_bytes=MAX_ENVELOPE_BYTES)
-    if raw is None:
-        return None
     channel = journal.first.facts["channel"]
     return verify_receipt(raw, policy=policy_in_force(side), channel=channel, now=now)
 

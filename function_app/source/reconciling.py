@@ -45,6 +45,11 @@ _AWAITING = frozenset({State.SEALED, State.DAMAGED})
 _READ_FOR = (*sorted(RESTING[Kind.TRANSFERS]), State.VOIDED)
 """The states in which receipts whose event was missed are looked for."""
 
+_ANSWERED = (State.DELIVERED, State.REFUSED)
+"""Likewise, while a transfer is young: one registry has answered, others of its audience may do so yet."""
+
+_YOUNG = timedelta(days=60)
+
 
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
 @bp.durable_client_input(client_name="client")
@@ -80,8 +85,10 @@ class Reconciler:
 
     def _read_receipts(self) -> None:
         """Read the receipts whose event was missed, of some of the transfers that wait for one."""
-        for state in _READ_FOR:
-            rows = list(every_row(self.side.projection, Kind.TRANSFERS, RowFilter(state=state)))
+        wanted = [RowFilter(state=state) for state in _READ_FOR]
+        wanted += [RowFilter(state=state, created_from=self.now - _YOUNG) for state in _ANSWERED]
+        for where in wanted:
+            rows = list(every_row(self.side.projection, Kind.TRANSFERS, where))
             for row in in_turn(rows, _AT_ONCE, self.now):
                 for name in itertools.islice(
                     self.side.blobs.list_names(RECEIPTS, f"{row.about}/"), _RECEIPTS_AT_ONCE

@@ -58,7 +58,7 @@ def run(
         referrers=referrers,
         **more,
     )
-    facts = {"channel": "prod", "audience": list(AUDIENCE)}
+    facts = {"channel": "prod", "audience": list(audience)}
     journals(host.side).record(*(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts), by=by, at=START)
     WorkFolder(host.side.blobs, transfer_id).create(REQUEST, request)
     order = TransferOrder(

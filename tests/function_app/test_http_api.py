@@ -933,7 +933,15 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
             methods = [str(getattr(method, "value", method)) for method in trigger.methods or ()]
             answered.setdefault(str(trigger.route), []).extend(methods)
     one = "transfers/{transferId}"
-    assert set(answered) == {"preflight", "transfers", one, f"{one}/plan", f"{one}/pickup", f"{one}/void"}
+    assert set(answered) == {
+        "preflight",
+        "transfers",
+        one,
+        f"{one}/plan",
+        f"{one}/pickup",
+        f"{one}/void",
+        "holdings",
+    }
     for methods in answered.values():
         assert sorted(methods) == sorted(method.value for method in func.HttpMethod)
 

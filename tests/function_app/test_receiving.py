@@ -5,7 +5,7 @@ Each transfer here is exported, carried and imported by the real steps of both s
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,7 +25,7 @@ from function_app.settings import SourceSettings
 from function_app.source.receiving import receive
 from function_app.source.reconciling import Reconciler
 from function_app.target.wire import ImportOrder
-from tests.bundles import default_key, make_policy, new_key
+from tests.bundles import AUDIENCE, default_key, make_policy, new_key
 from tests.function_app.durable_client import DurableClient
 from tests.function_app.memory import (
     ENVIRONMENT,
@@ -46,13 +46,13 @@ LATER = START + timedelta(days=3)
 class Gap:
     """A source with one sealed transfer, a target, and the person who carries between them."""
 
-    def __init__(self) -> None:
-        side, self.source_blobs, registry = make_source()
-        settings = SourceSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()})
+    def __init__(self, audience: Sequence[str] = AUDIENCE, policy: bytes = POLICY) -> None:
+        side, self.source_blobs, self.registry = make_source()
+        settings = SourceSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": policy.decode()})
         self.source = replace(side, settings=settings)
-        self.target, self.target_blobs = make_target(POLICY, key=RECEIPT_KEY)
-        registry.push_image("team/app", "v1")
-        assert run(Host(self.source), "team/app:v1")["outcome"] == "sealed"
+        self.target, self.target_blobs = make_target(policy, key=RECEIPT_KEY)
+        self.registry.push_image("team/app", "v1")
+        assert run(Host(self.source), "team/app:v1", audience=audience)["outcome"] == "sealed"
         self.imports = 0
 
     def carry(

@@ -38,7 +38,7 @@ DEFAULT = (
     *("airgap/verify.py", "airgap/repositories.py", "airgap/envelope.py"),
     *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
     *("airgap/release.py", "airgap/checks.py", "airgap/signed_check.py", "airgap/malware_scan.py"),
-    *("airgap/override.py", "airgap/journal.py"),
+    *("airgap/override.py", "airgap/journal.py", "airgap/holdings.py"),
 )
 """What decides."""
 

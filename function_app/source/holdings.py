@@ -1,0 +1,74 @@
+"""Source: the receipts by which it is known what a target holds are kept, and believed anew at each use.
+
+What is kept is the receipts themselves, in ``ledger``, where nothing is ever changed: none can push another
+aside, a planted one proves nothing, and one whose signer is revoked by now says nothing any more.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+
+from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
+from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
+from airgap.holdings import Holdings, KeptReceipt, holdings_folder, tells_of_holdings
+from airgap.policy import TrustPolicy
+from airgap.receipt import Receipt, verify_receipt
+from function_app.ports import BlobStore, SourceSide
+from function_app.storage.paths import LEDGER
+from function_app.storage.policies import policy_in_force
+
+_LOG = logging.getLogger(__name__)
+
+
+def keep_receipt(blobs: BlobStore, raw: bytes, receipt: Receipt) -> None:
+    """Keep a receipt that was verified, if it says what the registry holds; a repeat changes nothing.
+
+    Args:
+        blobs: of the source.
+        raw: the receipt's envelope.
+        receipt: what it says.
+    """
+    if tells_of_holdings(receipt):
+        sha256 = hashlib.sha256(Envelope.from_bytes(raw).payload).hexdigest()
+        kept = KeptReceipt(registry=receipt.target, channel=receipt.channel or "", sha256=sha256)
+        blobs.create(LEDGER, kept.name, raw)
+
+
+def read_holdings(side: SourceSide, channel: str, registry: str, *, now: datetime) -> Holdings:
+    """What a channel may take for held in a registry, by the trust policy in force and the keys good ``now``.
+
+    Each receipt that was kept of the registry is read and verified: seconds for thousands. What somebody
+    planted there, or no key vouches for any more, is passed over and logged.
+
+    Raises:
+        ServiceError: the storage cannot be read now.
+        PolicyRefusal, UntrustedInputError: there is no policy that could be in force.
+    """
+    return Holdings.told_by(channel, _believed(side.blobs, policy_in_force(side), registry, now))
+
+
+def _believed(
+    blobs: BlobStore, policy: TrustPolicy, registry: str, now: datetime
+) -> Iterator[tuple[KeptReceipt, Receipt]]:
+    for name in blobs.list_names(LEDGER, holdings_folder(registry)):
+        kept = KeptReceipt.from_name(name)
+        if kept is None:
+            continue
+        try:
+            yield kept, _read(blobs, policy, kept, now)
+        except ServiceError:
+            raise
+        except AirgapError as error:
+            _LOG.warning("%s/%s says nothing of what is held: %s", LEDGER, name, error)
+
+
+def _read(blobs: BlobStore, policy: TrustPolicy, kept: KeptReceipt, now: datetime) -> Receipt:
+    """A kept receipt, if its channel's receipt roles signed it, and for the registry that it is kept of."""
+    raw = blobs.read(LEDGER, kept.name, max_bytes=MAX_ENVELOPE_BYTES)
+    if raw is None:
+        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{LEDGER}/{kept.name} came and went")
+    receipt = verify_receipt(raw, policy=policy, channel=kept.channel, now=now)
+    if (receipt.target, receipt.channel) != (kept.registry, kept.channel):
+        raise UntrustedInputError(Code.BLOB_MISMATCH, f"it speaks of {receipt.channel}, {receipt.target}")
+    return receipt
