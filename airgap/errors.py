@@ -341,6 +341,11 @@ class Code(Enum):
         False,
         "Have the check sign with a key of another kind: a signature of an answer could not be checked.",
     )
+    TURN_EXPIRED = (
+        108,
+        False,
+        "Others were at work for too long: push it again; if its number is used up, order a new transfer.",
+    )
 
     @property
     def exit_code(self) -> int:

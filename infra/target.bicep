@@ -50,7 +50,7 @@ param evidenceDays int = 365
 @maxValue(3650)
 param quarantineDays int = 180
 @description('After so many days what is in progress is left over: of a transfer that takes longer, nothing is left.')
-@minValue(90)
+@minValue(180)
 @maxValue(3650)
 param workDays int = 365
 @description('ARM ids of action groups that alerts go to.')

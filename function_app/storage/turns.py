@@ -4,8 +4,8 @@ From its turn until its decision a bundle has the channel to itself: two that ar
 are imported in this order, however large they are, and no number is judged while another is being taken
 (``docs/adr/0005-one-bundle-of-a-channel-at-a-time.md``). Whoever is admitted gets a place in the queue,
 a blob ``work/channels/<channel>/waiting/<sequence>-<instance>``; whoever has the turn is named in
-``work/channels/<channel>/turn``. Nobody is given up for waiting. An orchestration that ended without giving
-its turn or its place back is taken out by the reconciler.
+``work/channels/<channel>/turn``. How long one may wait :mod:`function_app.target.longest_waits` says. An
+orchestration that ended without giving its turn or its place back is taken out by the reconciler.
 """
 
 import re

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -62,6 +63,17 @@ class WorkFolder:
         """The document of that name; ``None`` if there is none."""
         raw = self.blobs.read(WORK, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
         return None if raw is None else read(msgspec.json.decode(raw), kind)
+
+    def written_at(self, name: str) -> datetime:
+        """When a document was written last, by the storage's clock, in whole seconds.
+
+        Raises:
+            ServiceError: ``NOT_FOUND``: somebody removed it.
+        """
+        found = self.blobs.stat(WORK, self._name(name))
+        if found is None:
+            raise ServiceError(Code.NOT_FOUND, f"{WORK}/{self._name(name)}")
+        return found.last_modified.replace(microsecond=0)
 
     def get(self, name: str, kind: type[M], *, sha256: str | None = None) -> M:
         """A document that an earlier step wrote; that of this hex SHA-256, where it is given.

@@ -21,6 +21,7 @@ from function_app.target.admission import VERDICT, admitted_envelope, admitted_m
 from function_app.target.checking import checks_to_pass
 from function_app.target.damage_notes import damage_count, gravest_noted
 from function_app.target.judging import judge_bundle, missing_numbers, require_undecided
+from function_app.target.longest_waits import FOR_THE_TURN, require_time, waits_since
 from function_app.target.releasing import needs_release
 from function_app.target.verifying import missing_proofs
 from function_app.target.wire import Accepted, HeldNote, Judging, MissingNumbers, Turn, VerdictNote
@@ -39,7 +40,8 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
 
     Raises:
         PolicyRefusal: as :func:`missing_numbers`; ``SEQUENCE_GAP`` also when it has been held for as long as
-            it is good.
+            it is good, or may wait.
+        ServiceError: ``TURN_EXPIRED``: it has waited for as long as it may; it gives its place up.
     """
     work = WorkFolder(side.blobs, order.instance)
     noted = work.get(VERDICT, VerdictNote)
@@ -53,12 +55,13 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
         work.drop(HELD)  # from here on it waits for its turn, as all do
         turns.enter(int(noted.sequence or 0), order.instance)
     if not turns.take(order.instance):
+        require_time(work, parse_time(order.now), FOR_THE_TURN)
         return Pending()
     manifest = admitted_manifest(side.blobs, order.envelope_sha256)
     try:
         missing = missing_numbers(side, order, manifest, str(noted.manifest_sha256))
     except PolicyRefusal as refusal:
-        held = _held(side, manifest)
+        held = _held(side, work, manifest)
         if refusal.code is not Code.SEQUENCE_GAP or held is None:
             raise
         if parse_time(order.now) > parse_time(held.until):
@@ -70,14 +73,15 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     return Turn()
 
 
-def _held(side: TargetSide, manifest: BundleManifest) -> HeldNote | None:
+def _held(side: TargetSide, work: WorkFolder, manifest: BundleManifest) -> HeldNote | None:
     """The note for which number the bundle waits, and how long; ``None`` where its channel holds nothing."""
     policy, ledger = policy_in_force(side), Ledger(side.blobs)
     rules = policy.channels.get(manifest.channel)
     if rules is None or rules.on_gap is not OnGap.HOLD:
         return None
     voids = ledger.voids(manifest.channel) | {void.sequence for void in manifest.voids}
-    until = min(manifest.expires_at, manifest.created_at + rules.max_age) + rules.clock_skew
+    good_until = min(manifest.expires_at, manifest.created_at + rules.max_age) + rules.clock_skew
+    until = min(good_until, waits_since(work) + FOR_THE_TURN)
     return HeldNote(
         awaits=awaited_number(ledger.numbers(manifest.channel), voids),
         until=format_time(until),

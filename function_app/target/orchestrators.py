@@ -32,7 +32,7 @@ bp = Blueprint()
 
 CLOSE_IMPORT = "close_import"
 _TURN = Patience(pause_s=5, longest_pause_s=60)
-"""Nobody is given up for waiting: whoever has the turn ends, and else the reconciler frees it."""
+"""Whoever has the turn ends, and else the reconciler frees it; the activity knows how long one may wait."""
 
 _RELEASE = Patience(pause_s=5, longest_pause_s=60)
 """The activity knows the time that people have, and says what is missing when it is over."""

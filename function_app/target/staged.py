@@ -29,6 +29,7 @@ from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import declared_folder
 from function_app.target.importing import require_fit_pipeline
 from function_app.target.judging import require_undecided
+from function_app.target.longest_waits import FOR_STAGING, require_time
 from function_app.target.looking_up import look_up
 from function_app.target.proving import SURVEY, declared_group, judge_proofs, read_declared
 from function_app.target.wire import (
@@ -66,12 +67,16 @@ def take_staging(side: TargetSide, order: Judging) -> StagingTurn | Pending:
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off, or decided upon.
+        ServiceError: ``TURN_EXPIRED``: it has waited for as long as it may.
     """
     require_going(side.blobs, order.instance)
     require_undecided(side, order.instance)
     turns = Turns(side.blobs, STAGING_QUEUE)
     turns.enter(int(parse_time(order.now).timestamp()), order.instance)
-    return StagingTurn() if turns.take(order.instance) else Pending()
+    if turns.take(order.instance):
+        return StagingTurn()
+    require_time(WorkFolder(side.blobs, order.instance), parse_time(order.now), FOR_STAGING)
+    return Pending()
 
 
 def empty_staging(side: TargetSide, order: Upload) -> Emptied | Pending:

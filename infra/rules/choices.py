@@ -81,7 +81,7 @@ _OF_BOTH: Mapping[str, Any] = {
     "trustPolicy": {"schema": 1},
     "pipelineRunsAtOnce": 3,
     "hashesAtOnce": 4,
-    "workDays": 100,
+    "workDays": 200,
     "pipelineRunPollSeconds": 20,
     "pipelineRunTimeoutSeconds": 3000,
     "callers": "appServiceAuthentication",

@@ -68,7 +68,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "evidenceDays": (-1, 146_001),
     "partSizeMib": (3, 4001),
     "quarantineDays": (29, 3651),
-    "workDays": (89, 3651),
+    "workDays": (179, 3651),
     "pipelineRunsAtOnce": (0, 51),
     "hashesAtOnce": (0, 65),
     "pipelineRunPollSeconds": (0, 3601),

@@ -18,6 +18,7 @@ from function_app.ports import TargetSide
 from function_app.settings import TargetSettings
 from function_app.storage.ledger import Ledger
 from function_app.target.acceptance import accept_bundle
+from function_app.target.longest_waits import FOR_THE_TURN
 from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, default_key, new_key
 from tests.function_app.memory import ENVIRONMENT, START, failed
 from tests.function_app.test_admission import judging
@@ -303,6 +304,27 @@ def activity_again(target: Target, bundle: Bundle, name: str) -> dict[str, Any]:
         order["now"] = "2026-11-24T13:00:00Z"
     outcome: dict[str, Any] = target.host.activity(name, 1, order)
     return outcome
+
+
+def test_import_whose_turn_does_not_come_ends_before_the_storage_forgets_it() -> None:
+    target, bundle = Target(), bundle_of(lifetime=timedelta(days=80))
+    raw = target.upload(bundle)
+    target.blobs.put("work", f"channels/{CHANNEL}/turn", b"importother")
+
+    def days_pass() -> None:
+        target.host.now = START + FOR_THE_TURN - timedelta(seconds=2)  # the next round is over the time
+
+    target.host.before["take_turn"] = days_pass
+    outcome = target.run(raw)
+    assert target.host.called.count("take_turn") == 2
+    assert (outcome["outcome"], outcome["code"]) == ("failed", Code.TURN_EXPIRED.name)
+    receipt = target.receipt(outcome)
+    assert (receipt.verdict, receipt.ledger) == (ReceiptVerdict.REFUSED, None)
+    assert target.numbers() == []
+    assert target.blobs.names("work") == [f"channels/{CHANNEL}/turn"]  # it waits for nothing any more
+    assert target.blobs.names("incoming") == []
+    target.blobs.delete("work", f"channels/{CHANNEL}/turn")
+    assert target.receive(bundle)["outcome"] == "imported"  # its number was not used up
 
 
 def test_turn_that_is_delivered_again_after_the_acceptance_stays_taken() -> None:

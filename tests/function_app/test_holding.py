@@ -20,7 +20,9 @@ from function_app.storage.turns import Turns
 from function_app.target import http_api
 from function_app.target.acceptance import take_turn, told_hold
 from function_app.target.admission import admit_bundle
-from function_app.target.wire import Judging, Turn
+from function_app.target.custody import inspect_blobs
+from function_app.target.longest_waits import FOR_THE_TURN
+from function_app.target.wire import Judging, Turn, Upload
 from tests.airgap.test_override import with_overriders
 from tests.bundles import CHANNEL, Bundle, make_bundle
 from tests.function_app.memory import START
@@ -50,11 +52,11 @@ class Queue:
     def bundle(self, sequence: int, **more: Any) -> Bundle:
         """That of a number; it follows the one that has the number before."""
         before = self.ledger.find(CHANNEL, sequence - 1) if sequence > 1 else None
+        more.setdefault("created_at", START)
         more.setdefault("previous_sha256", before and before.manifest_sha256)
         return make_bundle(
             transfer_id=f"transfer{sequence:04d}",
             sequence=sequence,
-            created_at=START,
             policy_json=HOLDING,
             blob_sizes=(MIN_PART_SIZE_BYTES + 10, 500),
             **more,
@@ -72,7 +74,10 @@ class Queue:
     def admit(self, sequence: int, **more: Any) -> Bundle:
         bundle = self.bundle(sequence, **more)
         self.target.upload(bundle)
-        admit_bundle(self.target.side, self.order(bundle))
+        order = self.order(bundle)
+        admit_bundle(self.target.side, order)
+        upload = {name: getattr(order, name) for name in Upload.__struct_fields__}
+        inspect_blobs(self.target.side, Upload(**upload))
         return bundle
 
     def ask(self, bundle: Bundle, now: datetime = SOON) -> Turn | Pending | Code:
@@ -166,8 +171,8 @@ def test_waiting_ends_when_the_bundle_is_too_old(queue: Queue) -> None:
 
 def test_waiting_ends_with_the_channels_maximum_age_too(queue: Queue) -> None:
     queue.take(1)
-    third = queue.admit(3, lifetime=timedelta(days=1000))
-    last = START + timedelta(days=90, seconds=300)
+    third = queue.admit(3, lifetime=timedelta(days=1000), created_at=START - timedelta(days=60))
+    last = START + timedelta(days=90 - 60, seconds=300)
     assert (queue.ask(third), queue.ask(third, last)) == (Pending(), Pending())
     assert queue.ask(third, last + timedelta(seconds=1)) is Code.SEQUENCE_GAP
 
@@ -366,3 +371,32 @@ def test_bundle_that_has_its_turn_is_told_as_held_no_more(queue: Queue) -> None:
     queue.take(2)
     assert queue.ask(third) == Turn()
     assert told_hold(queue.target.side, waiting) is None
+
+
+# --- how long -----------------------------------------------------------------------------------------------
+
+
+def test_bundle_waits_for_its_turn_for_45_days_and_then_gives_its_place_up(queue: Queue) -> None:
+    queue.take(1)
+    second = queue.admit(2)
+    assert isinstance(queue.ask(second), Turn)  # and keeps it
+    queue.take(2)
+    third = queue.admit(3, previous_sha256=queue.ledger.find(CHANNEL, 2).manifest_sha256)  # type: ignore[union-attr]
+    moment = START + FOR_THE_TURN
+    assert queue.ask(third, moment - timedelta(seconds=1)) == Pending()
+    assert queue.ask(third, moment) is Code.TURN_EXPIRED
+    assert queue.holder == b"import0002"
+
+
+def test_bundle_that_is_held_waits_no_longer_however_long_it_is_good(queue: Queue) -> None:
+    queue.take(1)
+    third = queue.admit(3, lifetime=timedelta(days=80))
+    moment = START + FOR_THE_TURN
+    assert queue.ask(third, moment) == Pending()
+    assert queue.ask(third, moment + timedelta(seconds=1)) is Code.SEQUENCE_GAP
+
+
+def test_bundle_whose_turn_comes_late_is_taken_all_the_same(queue: Queue) -> None:
+    queue.take(1)
+    second = queue.admit(2)
+    assert queue.ask(second, START + FOR_THE_TURN + timedelta(days=1)) == Turn()

@@ -15,6 +15,7 @@ from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.target.admission import admit_bundle
+from function_app.target.longest_waits import FOR_STAGING
 from function_app.target.orchestrators import CLOSE_IMPORT
 from function_app.target.staged import empty_staging, take_staging
 from function_app.target.wire import Judging, Upload
@@ -254,6 +255,22 @@ def test_decided_import_takes_no_turn_of_the_staging_registry_late() -> None:
     target.host.before["issue_receipt"] = late
     assert target.run(raw)["outcome"] == "imported"
     assert target.is_tidy
+
+
+def test_import_that_waits_for_the_staging_registry_for_too_long_gives_the_channel_back() -> None:
+    target, bundle = StagedTarget(), bundle_of()
+    raw = target.upload(bundle)
+    target.blobs.put("work", f"channels/{STAGING_QUEUE}/turn", b"importother")
+
+    def days_pass() -> None:
+        target.host.now = START + FOR_STAGING - timedelta(seconds=2)  # the next round is over the time
+
+    target.host.before["take_staging"] = days_pass
+    outcome = target.run(raw)
+    assert target.host.called.count("take_staging") == 2
+    assert (outcome["outcome"], outcome["code"]) == ("failed", Code.TURN_EXPIRED.name)
+    assert target.pipelines.requests == {}
+    assert target.blobs.names("work") == [f"channels/{STAGING_QUEUE}/turn"]
 
 
 def test_no_run_is_started_while_another_import_has_the_staging_registry() -> None:

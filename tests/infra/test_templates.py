@@ -12,6 +12,7 @@ from airgap.errors import OperatorError
 from function_app.settings import Role, Settings, SourceSettings, TargetSettings
 from function_app.storage import paths
 from function_app.target.importing import RUN_ATTEMPTS
+from function_app.target.longest_waits import FOR_STAGING, FOR_THE_TURN
 from infra import roles
 from infra.roles import Grant
 from infra.rules import CHOICES as RULED
@@ -261,11 +262,9 @@ def test_storage_deletes_no_note_of_a_hold_before_the_hold_ends() -> None:
 
 def test_storage_deletes_nothing_that_an_import_needs_while_checks_people_and_runs_take_their_time() -> None:
     told = parameters("target")
-    longest_s = (
-        told["checkTimeoutSeconds"]["maxValue"]
-        + told["releaseTimeoutSeconds"]["maxValue"]
-        + RUN_ATTEMPTS * told["pipelineRunTimeoutSeconds"]["maxValue"]
-    )
+    asked_s = told["checkTimeoutSeconds"]["maxValue"] + told["releaseTimeoutSeconds"]["maxValue"]
+    assert FOR_THE_TURN.total_seconds() + asked_s < FOR_STAGING.total_seconds()
+    longest_s = FOR_STAGING.total_seconds() + RUN_ATTEMPTS * told["pipelineRunTimeoutSeconds"]["maxValue"]
     assert longest_s < told["workDays"]["minValue"] * 24 * 3600
 
 
