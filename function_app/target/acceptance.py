@@ -129,10 +129,8 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     work = WorkFolder(side.blobs, order.instance)
     envelope = admitted_envelope(side.blobs, order.envelope_sha256)
     noted = work.get(VERDICT, VerdictNote)
-    accepted = Accepted(
-        checks=checks_to_pass(side, str(noted.channel)),
-        needs_release=needs_release(side, str(noted.channel)),
-    )
+    channel = policy_in_force(side).channels.get(str(noted.channel))
+    accepted = Accepted(checks=checks_to_pass(side, channel), needs_release=needs_release(channel))
     if number_taken(side, noted, order.instance) is not None:
         return accepted
     verdict = judge_bundle(side, order, envelope)

@@ -37,18 +37,14 @@ _Reason = tuple[Code, str]
 """Why there is no answer."""
 
 
-def checks_to_pass(side: TargetSide, channel: str) -> tuple[str, ...]:
+def checks_to_pass(side: TargetSide, channel: Channel | None) -> tuple[str, ...]:
     """The checks that a bundle of a channel must pass: those of the settings, then those that must sign.
 
     A check that only the trust policy names is among them: it cannot be asked, and so nothing passes it. A
-    channel that the policy knows no more is judged by whoever judges the bundle.
-
-    Raises:
-        PolicyRefusal, UntrustedInputError: as :func:`policy_in_force`.
+    channel that the policy knows no more (``None``) is judged by whoever judges the bundle.
     """
     named = tuple(check.name for check in side.settings.checks)
-    found = policy_in_force(side).channels.get(channel)
-    signed = frozenset[str]() if found is None else found.check_roles.keys()
+    signed = frozenset[str]() if channel is None else channel.check_roles.keys()
     return (*named, *sorted(signed - set(named)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
-from airgap.policy import keyids_of
+from airgap.policy import Channel, keyids_of
 from airgap.release import ReleasedBundle, ReleaseTally, VerifiedRelease, count_releases
 from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
@@ -40,14 +40,9 @@ _OPEN = frozenset(
 """When a release can still matter: the bundle is vouched for, and not decided upon."""
 
 
-def needs_release(side: TargetSide, channel: str) -> bool:
-    """Whether people must release the bundles of a channel; also where the policy knows it no more.
-
-    Raises:
-        PolicyRefusal, UntrustedInputError: as :func:`policy_in_force`.
-    """
-    found = policy_in_force(side).channels.get(channel)
-    return found is None or bool(found.release_roles)
+def needs_release(channel: Channel | None) -> bool:
+    """Whether people must release the bundles of a channel; also where the policy knows it no more."""
+    return channel is None or bool(channel.release_roles)
 
 
 def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refused | Failed:
@@ -160,7 +155,7 @@ def told_releases(side: TargetSide, journal: Journal, now: datetime) -> Mapping[
     awaited = journal.newest(State.AWAITING_RELEASE)
     until = None if awaited is None else awaited.facts["until"]
     try:
-        if not needs_release(side, bundle.channel):
+        if not needs_release(policy_in_force(side).channels.get(bundle.channel)):
             return None
         tally = count_kept(side, bundle, now)
     except (PolicyRefusal, UntrustedInputError) as refusal:  # nothing counts by this policy

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib import import_module
@@ -281,6 +281,8 @@ def _in_place_of_azure(side: Ports, environment: Mapping[str, str]) -> Iterator[
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(wiring, "_ports", lambda _: ports)
+        if isinstance(side, TargetSide):  # its checks, and its staging registry
+            patch.setattr(wiring, "_target_side", lambda settings: replace(side, settings=settings))
         patch.setattr(invoke, "ThreadPoolExecutor", _Inline)
         # Nine tenths of a replay go into reading the same times again and again; the function is pure.
         patch.setattr(_SDK_TIMES, "dt_parse", lru_cache(maxsize=100_000)(_SDK_TIMES.dt_parse))

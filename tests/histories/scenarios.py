@@ -1,6 +1,7 @@
 """Sides in memory to which something happens for days, and the orders that start their orchestrations."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,10 +9,12 @@ from typing import Any
 
 from securesystemslib.signer import Signer
 
+from airgap.checks import Finding
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME, Artifact
 from airgap.parts import MIN_PART_SIZE_BYTES, blob_name, plan_parts
+from airgap.signed_check import CheckStatement
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
@@ -39,7 +42,38 @@ TRANSFER_ID = "0123456789abcdef0123456789abcdef"
 
 
 SOURCE_KEY, RECEIPT_KEY, UNKNOWN_KEY = map(fixed_key, (1, 2, 3))
+OFFICER_KEY, SCANNER_KEY = map(fixed_key, (4, 5))
 POLICY = make_policy([SOURCE_KEY], receipt_keys=[RECEIPT_KEY], order="rising")
+SCAN = json.dumps([{"name": "scan", "url": "https://scanner.example/check", "scope": "api://scanner"}])
+"""The setting ``CHECKS``."""
+
+
+def _guarded() -> bytes:
+    """A policy by which a scanner must sign what it says, and an officer release each bundle."""
+    keys = [SOURCE_KEY]
+    policy = json.loads(
+        make_policy(keys, receipt_keys=[RECEIPT_KEY], release_keys=[OFFICER_KEY], order="rising")
+    )
+    policy["keys"].append({"holder": "scanner", "publicKey": SCANNER_KEY.public_pem})
+    policy["channels"][CHANNEL]["checkRoles"] = {"scan": {"threshold": 1, "keyids": [SCANNER_KEY.keyid]}}
+    return json.dumps(policy).encode()
+
+
+GUARDED = _guarded()
+
+
+def signed_answer(question: bytes) -> bytes:
+    """What the scanner says: it has no objection."""
+    asked = json.loads(question)
+    finding = Finding(
+        manifest_sha256=asked["manifestDigest"].removeprefix("sha256:"),
+        blobs=tuple((one["name"], one["etag"]) for one in asked["blobs"]),
+        verdict="pass",
+        detail="",
+        scanner="tests 1",
+    )
+    statement = CheckStatement(check=asked["check"], import_id=asked["importId"], finding=finding)
+    return Envelope.sign(statement.to_bytes(), [SCANNER_KEY.signer]).to_bytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +148,9 @@ def new_source(**ports: Any) -> SourceSide:
     return replace(side, **ports)
 
 
-def new_target(**ports: Any) -> TargetSide:
+def new_target(*, policy: bytes = POLICY, is_staged: bool = False, **ports: Any) -> TargetSide:
     """A target that trusts ``SOURCE_KEY``."""
-    side, _ = make_target(POLICY, key=RECEIPT_KEY)
+    side, _ = make_target(policy, key=RECEIPT_KEY, is_staged=is_staged)
     return replace(side, **ports)
 
 
@@ -213,5 +247,6 @@ def upload(side: TargetSide, bundle: Bundle) -> Start:
         hashes_at_once=side.settings.hashes_at_once,
         release_timeout_s=side.settings.release_timeout_s,
         check_timeout_s=side.settings.check_timeout_s,
+        is_staged=side.staged is not None,
     )
     return "import_bundle", f"import{bundle.transfer_id}", dump(order)

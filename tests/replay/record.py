@@ -10,16 +10,30 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airgap.checks import Check
+from airgap.envelope import Envelope
+from airgap.release import ReleasedBundle, ReleaseStatement
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
-from function_app.ports import SourceSide
-from tests.bundles import Bundle, make_bundle
-from tests.function_app.memory import START, MemoryPipelines, MemoryRegistry, succeeded
+from function_app.ports import SourceSide, TargetSide
+from function_app.storage.ledger import Ledger
+from tests.bundles import AUDIENCE, Bundle, make_bundle
+from tests.function_app.memory import (
+    STAGING,
+    START,
+    MemoryChecks,
+    MemoryPipelines,
+    MemoryRegistry,
+    succeeded,
+)
 from tests.histories.harness import Clock, Start, Tap
 from tests.histories.scenarios import (
     DAY,
+    GUARDED,
+    OFFICER_KEY,
     POLICY,
     RECEIPT_KEY,
+    SCAN,
     SOURCE_KEY,
     TRANSFER_ID,
     UNKNOWN_KEY,
@@ -30,6 +44,7 @@ from tests.histories.scenarios import (
     new_target,
     order_transfer,
     run,
+    signed_answer,
     upload,
 )
 
@@ -121,6 +136,59 @@ def import_damaged(tap: Tap) -> None:
     _receive(replace(bundle, blobs=damaged), tap)
 
 
+def import_checked_and_released(tap: Tap) -> None:
+    """A scanner that signs has a verdict after an hour, and an officer releases the bundle later still."""
+    clock, bundle = Clock(START + _HOUR), _bundle()
+    side = new_target(policy=GUARDED)
+    scanner = Outage(clock, START + 2 * _HOUR)
+
+    def answer(_: Check, question: bytes) -> bytes | None:
+        return signed_answer(question) if scanner.is_over else None
+
+    def until_released(payload: str, given: Mapping[str, Any]) -> None:
+        if clock.now >= START + 3 * _HOUR:
+            released = ReleasedBundle.of(bundle.manifest, bundle.manifest_sha256, target=AUDIENCE[0])
+            statement = ReleaseStatement(bundle=released, released_at=START, tool=bundle.manifest.tool)
+            envelope = Envelope.sign(statement.to_bytes(), [OFFICER_KEY.signer]).to_bytes()
+            Ledger(side.blobs).keep_release(bundle.manifest_sha256, OFFICER_KEY.keyid, envelope)
+        tap(payload, given)
+
+    _checks(side).answer = answer
+    guarded = {"TRUST_POLICY": GUARDED.decode(), "CHECKS": SCAN}
+    run(side, clock, upload(side, bundle), tap=until_released, **guarded)
+
+
+def import_not_released(tap: Tap) -> None:
+    """The scanner answers at once, and nobody releases the bundle for an hour."""
+    side = new_target(policy=GUARDED)
+    _checks(side).answer = lambda _, question: signed_answer(question)
+    guarded = {"TRUST_POLICY": GUARDED.decode(), "CHECKS": SCAN, "RELEASE_TIMEOUT_S": "3600"}
+    side = replace(side, settings=replace(side.settings, release_timeout_s=3600))
+    run(side, Clock(START + _HOUR), upload(side, _bundle()), tap=tap, **guarded)
+
+
+def import_staged(tap: Tap) -> None:
+    """A bundle comes in by way of the staging registry."""
+    side, bundle = new_target(is_staged=True), _bundle()
+    start = upload(side, bundle)
+    assert isinstance(side.registry, MemoryRegistry)
+    assert side.staged is not None
+    assert isinstance(side.pipelines, MemoryPipelines)
+    real, staging = side.registry, side.staged.registry
+    assert isinstance(staging, MemoryRegistry)
+    manifests, tags = dict(real.manifests), dict(real.tags)
+    real.manifests.clear()
+    real.tags.clear()
+
+    def brings(_: Mapping[str, Any]) -> dict[str, Any]:
+        staging.manifests |= manifests
+        staging.tags |= tags
+        return succeeded(importedArtifacts=[one.reference for one in bundle.manifest.artifacts])
+
+    side.pipelines.work = brings
+    run(side, Clock(START + _HOUR), start, tap=tap, **STAGING)
+
+
 def closing_put_off(tap: Tap) -> None:
     """The vault stays away for longer than a receipt is waited for."""
     clock = Clock(START + _HOUR)
@@ -137,6 +205,9 @@ SCENARIOS: Mapping[str, Callable[[Tap], None]] = {
     "import-imported": import_imported,
     "import-refused": import_refused,
     "import-damaged": import_damaged,
+    "import-checked-and-released": import_checked_and_released,
+    "import-not-released": import_not_released,
+    "import-staged": import_staged,
     "closing-put-off": closing_put_off,
 }
 
@@ -173,6 +244,11 @@ def _receive(bundle: Bundle, tap: Tap) -> None:
 def _bundle(**more: Any) -> Bundle:
     more.setdefault("keys", [SOURCE_KEY])
     return make_bundle(blob_sizes=[1000], created_at=START, policy_json=POLICY, **more)
+
+
+def _checks(side: TargetSide) -> MemoryChecks:
+    assert isinstance(side.checks, MemoryChecks)
+    return side.checks
 
 
 def _registry(side: SourceSide) -> MemoryRegistry:
