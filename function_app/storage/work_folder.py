@@ -65,7 +65,7 @@ class WorkFolder:
         return None if raw is None else read(msgspec.json.decode(raw), kind)
 
     def written_at(self, name: str) -> datetime:
-        """When a document was written last, by the storage's clock, in whole seconds.
+        """The time at which a document was written last, by the storage's clock, in whole seconds.
 
         Raises:
             ServiceError: ``NOT_FOUND``: somebody removed it.

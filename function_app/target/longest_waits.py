@@ -21,7 +21,7 @@ FOR_STAGING = FOR_THE_TURN + timedelta(days=14 + 45 + 30)
 
 
 def waits_since(work: WorkFolder) -> datetime:
-    """When the upload was looked at, by the storage's clock, which also counts the days until it deletes."""
+    """The time at which the upload was looked at, by the clock that counts the days until all is deleted."""
     return work.written_at(INSPECTION)
 
 
