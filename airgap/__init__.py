@@ -18,6 +18,7 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.checks` — what services of the target are asked about a bundle, and what counts as an answer;
   where it must be signed: :mod:`airgap.signed_check`
 * :mod:`airgap.release` — the word of persons at the target that a bundle may be imported
+* :mod:`airgap.cosigning` — signatures by people at the source, put together with its own
 * :mod:`airgap.override` — break-glass: rules of time and order lifted for one bundle
 * :mod:`airgap.media_plan` — which part goes onto which volume
 * :mod:`airgap.erasure`, :mod:`airgap.parity`, :mod:`airgap.repair_outlook` — lost parts rebuilt from others

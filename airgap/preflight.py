@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from airgap.cosigning import roles_of_people
 from airgap.errors import Code, PolicyRefusal
 from airgap.policy import Channel, TrustPolicy
 from airgap.verify import count_roles
@@ -75,15 +76,22 @@ def _judge(channel: Channel, terms: Terms) -> Iterator[Finding]:
 def judge_keys(
     policy: TrustPolicy, channel: str, keyids: Collection[str], *, now: datetime
 ) -> tuple[Finding, ...]:
-    """What the trust policy has against a bundle of the channel that exactly these keys sign at ``now``.
+    """What the trust policy has against a bundle of the channel that the source signs with these keys.
 
-    A channel that the policy does not have is :func:`judge_terms`'s to find.
+    The roles that one of these keys is in must be met by them at ``now``, and there must be one. Any other
+    role is met by people later: it must be one that the keys in force can meet. A channel that the policy
+    does not have is :func:`judge_terms`'s to find.
     """
     try:
         policy.require_in_force(now)
-        valid = {keyid: key for keyid, key in policy.keys_in_force(now).items() if keyid in keyids}
+        in_force = policy.keys_in_force(now)
+        valid = {keyid: key for keyid, key in in_force.items() if keyid in keyids}
         if (rules := policy.channels.get(channel)) is not None:
-            count_roles(valid, rules.bundle_roles)
+            by_people = roles_of_people(rules, keyids)
+            own = {name: role for name, role in rules.bundle_roles.items() if name not in by_people}
+            count_roles(valid, own or rules.bundle_roles)
+            if by_people:
+                count_roles(in_force, by_people)
     except PolicyRefusal as refusal:
         return (Finding(code=refusal.code, path=(), wanted=refusal.detail),)
     return ()

@@ -139,6 +139,30 @@ def verify_bundle(
     )
 
 
+def verify_unfinished(envelope_bytes: bytes, *, policy: TrustPolicy, now: datetime) -> BundleManifest:
+    """The bundle manifest of an envelope that further roles are still to sign.
+
+    All of the list holds but points 7 and 8, of which only this is asked: a key of one of the channel's
+    bundle roles has signed it. For whoever is about to sign; it lets nothing in.
+
+    Raises:
+        AirgapError: the first point that does not hold: ``CHANNEL_UNKNOWN`` and whatever else
+            :func:`verify_bundle` refuses by; ``THRESHOLD_NOT_MET``: nobody of a bundle role has signed it.
+    """
+    envelope = Envelope.from_bytes(envelope_bytes)
+    valid = valid_keys(envelope, policy, now, policy.keys)
+    manifest = BundleManifest.from_bytes(envelope.payload)
+    channel = policy.channels.get(manifest.channel)
+    if channel is None:
+        raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)
+    if not any(role.keyids & valid.keys() for role in channel.bundle_roles.values()):
+        raise PolicyRefusal(Code.THRESHOLD_NOT_MET, "nobody of a bundle role of its channel has signed it")
+    _require_audience(manifest, channel, None)
+    _require_repositories(manifest, channel)
+    _require_time(manifest, channel, now, frozenset())
+    return manifest
+
+
 def valid_keys(
     envelope: Envelope, policy: TrustPolicy, now: datetime, keyids: Collection[str]
 ) -> dict[str, TrustedKey]:

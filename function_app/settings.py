@@ -190,6 +190,8 @@ class SourceSettings(Settings):
     part_size_bytes: int
     sequence_floors: Mapping[str, Floor]
     """By channel, where its numbers go on; those of any other begin with 1."""
+    signature_timeout_s: int
+    """How long people have to sign a bundle manifest, from when the source has."""
     ended_transfer_days: int
     """How long what lies there of a transfer is kept once it has ended."""
 
@@ -204,6 +206,9 @@ class SourceSettings(Settings):
             "cloud_name": read.text("CLOUD_NAME", re.compile(r"[ -~]{1,64}")),
             "part_size_bytes": read.integer("PART_SIZE_MIB", 64, least=least, most=most) * parts.MIB,
             "sequence_floors": read.floors("SEQUENCE_FLOORS"),
+            "signature_timeout_s": read.integer(
+                "SIGNATURE_TIMEOUT_S", 7 * _DAY_S, least=60, most=45 * _DAY_S
+            ),
             "ended_transfer_days": read.integer("ENDED_TRANSFER_DAYS", 30, least=1, most=3650),
         }
 

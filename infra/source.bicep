@@ -71,6 +71,10 @@ param callers string = 'functionKeys'
 @minValue(1)
 @maxValue(144)
 param ticketHours int = 24
+@description('How long people have to sign a bundle manifest, where the channel asks for it.')
+@minValue(60)
+@maxValue(3888000)
+param signatureTimeoutSeconds int = 604800
 @description('How many days what lies there of a transfer is kept once it has ended.')
 @minValue(1)
 @maxValue(3650)
@@ -196,6 +200,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       CALLERS: callers
       TICKET_HOURS: string(ticketHours)
       SEQUENCE_FLOORS: string(sequenceFloors)
+      SIGNATURE_TIMEOUT_S: string(signatureTimeoutSeconds)
       ENDED_TRANSFER_DAYS: string(endedTransferDays)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint
@@ -231,6 +236,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       CALLERS: callers
       TICKET_HOURS: string(ticketHours)
       SEQUENCE_FLOORS: string(sequenceFloors)
+      SIGNATURE_TIMEOUT_S: string(signatureTimeoutSeconds)
       ENDED_TRANSFER_DAYS: string(endedTransferDays)
       BLOB_EVENTS: blobEvents
       ARM_ENDPOINT: cloud.armEndpoint

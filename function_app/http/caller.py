@@ -24,7 +24,7 @@ ORDER_ROLE = "Transfer.Order"
 """The app role that may take tickets."""
 
 RELEASE_ROLE = "Transfer.Release"
-"""The app role that may hand in releases. Who signed one is another question."""
+"""The app role that may hand in releases and signatures. Who signed them is another question."""
 
 _HEADER = "X-MS-CLIENT-PRINCIPAL"
 _MAX_HEADER_BYTES = 64 * 1024
@@ -73,7 +73,7 @@ class Caller:
 
     @property
     def may_release(self) -> bool:
-        """Whether this caller may hand in a release; whose signature counts, the trust policy says."""
+        """Whether this caller may hand in a release or signature; whose one counts, the trust policy says."""
         return not self.is_signed_in or bool({RELEASE_ROLE, ADMIN_ROLE} & self.roles)
 
     @property

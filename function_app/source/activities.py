@@ -20,6 +20,7 @@ STEPS: Table[SourceSide] = {
     wire.DIVIDE_BLOBS: hashing.divide_blobs,
     wire.HASH_PARTS: hashing.hash_parts,
     wire.SEAL_BUNDLE: sealing.seal_bundle,
+    wire.PUBLISH_BUNDLE: sealing.publish_bundle,
     STOP_WORK: stop_work,
     RECORD_STATE: record_state,
 }

@@ -12,6 +12,7 @@ from function_app.source import (
     receiving,
     reconciling,
     removing,
+    signature_api,
     void_api,
 )
 
@@ -20,6 +21,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
     """All of them; of blobs the app learns by ``events``."""
     return (
         http_api.bp,
+        signature_api.bp,
         void_api.bp,
         holdings_api.bp,
         receiving.blueprint(events),

@@ -32,6 +32,7 @@ from function_app.journal.store import JournalStore
 from function_app.source.looking_up import find_transfer, not_yours, tell_transfer, unknown_transfer
 from function_app.source.pickup_tickets import give_pickup_ticket
 from function_app.source.planning import REQUEST
+from function_app.source.sealing import give_up_unsealed
 from function_app.source.starting import start_transfer
 from function_app.source.transfer_plan import CURSOR, describe_plan, read_page
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
@@ -203,6 +204,7 @@ async def _cancel(
         return _decided(await find_transfer(source_side(), transfer_id) or journal)
     # Decided: what is not reached now finds it written before its next step.
     await asyncio.to_thread(stop, source_side().blobs, transfer_id)
+    await asyncio.to_thread(give_up_unsealed, source_side(), journal)
     instance = await find_instance(client, transfer_id)
     if instance is not None and instance.is_active:
         await client.terminate(transfer_id, "cancelled by request")

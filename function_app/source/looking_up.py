@@ -1,6 +1,7 @@
 """The source: the transfer that a request is about, and how it is told."""
 
 import asyncio
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,7 @@ from airgap.states import Kind
 from function_app.http.problems import problem
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
+from function_app.source.cosigning import told_signatures
 from function_app.source.planning import REQUEST
 from function_app.source.transfer_status import describe, path_of
 from function_app.source.wire import RequestDocument
@@ -36,6 +38,8 @@ async def tell_transfer(side: SourceSide, journal: Journal) -> dict[str, Any]:
 def _tell(side: SourceSide, journal: Journal) -> dict[str, Any]:
     request = WorkFolder(side.blobs, journal.about).find(REQUEST, RequestDocument)
     body = describe(journal, request)
+    if (signatures := told_signatures(side, journal, datetime.now(UTC))) is not None:
+        body["signatures"] = signatures
     if request is None:
         removal = JournalStore(side.blobs, side.projection).read(Kind.REMOVALS, journal.about).last
         if removal is not None:

@@ -6,7 +6,7 @@ from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.states import Kind, State
 from function_app.durable.blueprint import Blueprint
-from function_app.durable.flow import Flow, for_each, replay_clock, settled, step
+from function_app.durable.flow import Flow, Patience, awaited, for_each, replay_clock, settled, step
 from function_app.durable.outcomes import Outcome, Refused, end_of, ending
 from function_app.journal.recording import recorded
 from function_app.messages import Item, dump, read
@@ -16,6 +16,8 @@ from function_app.source import wire
 bp = Blueprint()
 
 REFERENCES_PER_GROUP = 50
+_SIGNATURES = Patience(pause_s=5, longest_pause_s=60)
+"""The activity knows the time that people have, and says what is missing when it is over."""
 
 
 @bp.orchestration_trigger(context_name="context")
@@ -110,7 +112,13 @@ def _export(context: Any, order: wire.TransferOrder, plan: wire.Planned) -> Flow
         hashed=hashed,
         created_at=format_time(replay_clock(context)),
     )
-    return (yield from step(context, wire.SEAL_BUNDLE, sealing))
+    sealed = yield from step(context, wire.SEAL_BUNDLE, sealing)
+    if sealed.awaits_until is None:
+        return sealed
+    publishing = wire.Publishing(
+        transfer_id=owner, until=sealed.awaits_until, now=format_time(replay_clock(context))
+    )
+    return (yield from awaited(context, wire.PUBLISH_BUNDLE, publishing, _SIGNATURES))
 
 
 @bp.orchestration_trigger(context_name="context")

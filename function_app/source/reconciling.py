@@ -25,7 +25,7 @@ from function_app.ports import RowFilter, SourceSide
 from function_app.rounds import in_turn
 from function_app.signs_of_life import tell_of_round
 from function_app.source.receiving import receive
-from function_app.source.sealing import publish
+from function_app.source.sealing import give_up_unsealed, publish
 from function_app.source.starting import start_transfer
 from function_app.source.voiding import enter_void
 from function_app.storage.paths import RECEIPTS
@@ -150,7 +150,7 @@ class Reconciler:
 
     async def _fail(self, journal: Journal, detail: str) -> None:
         """An orchestration ends its transfer by itself; one that somebody terminated or purged does not."""
-        await asyncio.to_thread(
+        journal = await asyncio.to_thread(
             JournalStore(self.side.blobs, self.side.projection).record,
             *(Kind.TRANSFERS, journal.about, State.FAILED),
             {"code": Code.SERVICE_UNEXPECTED.name, "detail": detail},
@@ -158,3 +158,4 @@ class Reconciler:
             at=self.now,
         )
         await asyncio.to_thread(stop, self.side.blobs, journal.about)
+        await asyncio.to_thread(give_up_unsealed, self.side, journal)

@@ -28,6 +28,7 @@ from function_app.messages import Message
 from function_app.ports import BlobStore, SourceSide
 from function_app.rounds import in_turn
 from function_app.source.exporting import runs_of_blob
+from function_app.source.sealing import give_up_unsealed
 from function_app.storage.paths import TRANSFER, WORK, manifest_path
 from function_app.storage.work_folder import WorkFolder
 
@@ -111,6 +112,7 @@ class _Removal:
     def run(self, now: datetime) -> None:
         """Remove what there is budget for, and put it on record once nothing is left."""
         about = self.journal.about
+        give_up_unsealed(self.side, self.journal)  # where the app died before it could
         stop(self.side.blobs, about)  # an activity that is delivered late begins nothing anew
         # The manifest first: a bundle whose blobs are half gone is offered to nobody.
         self.side.blobs.delete(TRANSFER, manifest_path(about))

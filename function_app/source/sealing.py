@@ -14,19 +14,31 @@ from airgap.ledger import LedgerEntry
 from airgap.manifest import Artifact, BundleManifest, Source, TransferBlob, manifest_digest
 from airgap.parts import part_count
 from airgap.states import Kind, State
+from airgap.verify import verify_bundle
+from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.part_groups import Digests
 from function_app.ports import BlobStore, SourceSide
 from function_app.settings import TOOL
+from function_app.source.cosigning import SignedManifest, needs_people
 from function_app.source.hashing import DIVISION
 from function_app.source.planning import BATCHES, REQUEST
 from function_app.source.proven_ledger import ProvenLedger
 from function_app.source.voiding import give_up_unused, voids_below
-from function_app.source.wire import Batch, DividedBlob, Division, RequestDocument, Sealed, Sealing
+from function_app.source.wire import (
+    Batch,
+    DividedBlob,
+    Division,
+    Publishing,
+    RequestDocument,
+    Sealed,
+    Sealing,
+)
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import TRANSFER, WORK, blob_path, manifest_path
+from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 
 _MAX_CONTENDERS = 100
@@ -63,19 +75,92 @@ def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
     journals = JournalStore(side.blobs, side.projection)
     journal = journals.read(Kind.TRANSFERS, order.transfer_id)
     if journal.newest(State.SEALING) is None:
-        require_going(side.blobs, order.transfer_id)
-        entry, manifest = _number(side, order, requested_by=journal.entries[0].by)
-        # From here on it cannot be cancelled, and is not published before.
-        facts = {"bundle": _describe(entry, manifest)}
-        at = parse_time(order.created_at)
-        try:
-            journal = journals.record(
-                *(Kind.TRANSFERS, order.transfer_id, State.SEALING, facts), by=BY_APP, at=at
-            )
-        except PolicyRefusal:
-            give_up_unused(side, entry)
-            raise
+        awaiting = journal.newest(State.AWAITING_SIGNATURES)
+        if awaiting is None:
+            journal = _sign(side, order, journal)
+            awaiting = journal.newest(State.AWAITING_SIGNATURES)
+        if awaiting is not None:
+            return Sealed(bundle=dict(awaiting.facts["bundle"]), awaits_until=str(awaiting.facts["until"]))
     return publish(side, journal)
+
+
+def _sign(side: SourceSide, order: Sealing, journal: Journal) -> Journal:
+    """Take the number and sign the manifest: it is ``sealing`` then, or awaits what people sign."""
+    require_going(side.blobs, order.transfer_id)
+    entry, manifest = _number(side, order, requested_by=journal.entries[0].by)
+    at = parse_time(order.created_at)
+    facts: dict[str, Any] = {"bundle": _describe(entry, manifest)}
+    # From sealing on it cannot be cancelled, and is not published before.
+    state = State.SEALING
+    if needs_people(side, manifest.channel):
+        state = State.AWAITING_SIGNATURES
+        time = timedelta(seconds=side.settings.signature_timeout_s)
+        facts["until"] = format_time(min(at + time, manifest.expires_at))
+    return _record(side, entry, state, facts, at)
+
+
+def publish_bundle(side: SourceSide, order: Publishing) -> Sealed | Pending | Refused | Failed:
+    """Publish the bundle of a transfer once everybody has signed its manifest who must.
+
+    May run any number of times. Who has signed is counted by the policy and the clock of this moment, and the
+    whole is judged as the target will; what is missing when the time is over, the refusal says.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled; or nothing counts by the policy.
+        ServiceError: ``CONFLICT``: nobody was asked to sign it.
+        AirgapError: as :func:`publish`.
+    """
+    journal = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, order.transfer_id)
+    if journal.newest(State.SEALING) is None:
+        require_going(side.blobs, order.transfer_id)
+        manifest, entry = SignedManifest.of(side, journal), _awaiting_entry(side, journal)
+        if manifest is None or entry is None:
+            raise ServiceError(Code.CONFLICT, f"transfer {journal.about} does not await signatures")
+        now = parse_time(order.now)
+        tally = manifest.count(now)
+        if not tally.is_complete:
+            if now < parse_time(order.until):
+                return Pending()
+            give_up_unused(side, entry)
+            return ending(Code.THRESHOLD_NOT_MET, f"until {order.until}, {'; '.join(tally.missing)}")
+        verdict = verify_bundle(tally.envelope.to_bytes(), policy=policy_in_force(side), now=now)
+        if verdict.code is not None:
+            give_up_unused(side, entry)
+            return ending(verdict.code, verdict.detail)
+        awaiting = journal.newest(State.AWAITING_SIGNATURES)
+        bundle = awaiting.facts["bundle"] if awaiting else {}
+        facts = {"bundle": bundle, "signatures": manifest.tell(tally.signed)}
+        journal = _record(side, entry, State.SEALING, facts, now)
+    return publish(side, journal)
+
+
+def _awaiting_entry(side: SourceSide, journal: Journal) -> LedgerEntry | None:
+    """The entry of the number that was taken for a transfer whose manifest people are to sign."""
+    awaiting = journal.newest(State.AWAITING_SIGNATURES)
+    if awaiting is None:
+        return None
+    channel = str(journal.entries[0].facts["channel"])
+    entry = ProvenLedger(side, channel, awaiting.at).find(int(awaiting.facts["bundle"]["sequence"]))
+    return entry if entry is not None and entry.transfer_id == journal.about else None
+
+
+def _record(
+    side: SourceSide, entry: LedgerEntry, state: State, facts: dict[str, Any], at: datetime
+) -> Journal:
+    """Record what has become of a transfer that has a number; if it has ended meanwhile, nobody uses that."""
+    journals = JournalStore(side.blobs, side.projection)
+    try:
+        return journals.record(Kind.TRANSFERS, entry.transfer_id, state, facts, by=BY_APP, at=at)
+    except PolicyRefusal:
+        give_up_unused(side, entry)
+        raise
+
+
+def give_up_unsealed(side: SourceSide, journal: Journal) -> None:
+    """Give up the number of a transfer that ended while people were to sign it; else do nothing."""
+    entry = _awaiting_entry(side, journal) if journal.is_final else None
+    if entry is not None and journal.newest(State.SEALING) is None:
+        give_up_unused(side, entry)
 
 
 def publish(side: SourceSide, journal: Journal) -> Sealed:
@@ -99,6 +184,10 @@ def publish(side: SourceSide, journal: Journal) -> Sealed:
     if entry is None or (entry.transfer_id, f"sha256:{entry.manifest_sha256}") != stated:
         raise UntrustedInputError(Code.LEDGER_UNPROVEN, f"number {sequence} is not what the journal says")
     envelope, _ = ledger.prove(entry)
+    signed = SignedManifest.of(side, journal)
+    if signed is not None:
+        keyids = tuple(str(one["keyid"]) for one in sealing.facts.get("signatures", []))
+        envelope = signed.with_signatures(envelope, keyids)
     if journal.state not in (State.SEALING, State.SEALED):
         return Sealed(bundle=bundle)  # so late that the bundle may have been removed
     path = manifest_path(journal.about)

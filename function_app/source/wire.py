@@ -156,12 +156,22 @@ class Hashed(Result, frozen=True):
     document_sha256: str
 
 
-class Sealed(Result, frozen=True):
-    """The bundle manifest is published."""
+class Publishing(Message, frozen=True):
+    """The input of ``publish_bundle``: people sign until ``until``; ``now`` is the time of this round."""
+
+    transfer_id: str
+    until: str
+    now: str
+
+
+class Sealed(Result, frozen=True, omit_defaults=True):
+    """The bundle manifest is signed and published; or signed by the source, and people are still to sign."""
 
     bundle: dict[str, Any]
     """As the API shows it: ``manifest``, ``manifestDigest``, ``sequence``, ``sizeBytes``, ``parts``,
     ``blobs``, ``artifacts``, ``expiresAt``."""
+    awaits_until: str | None = None
+    """Until when people have time to sign it; ``None`` once it is published."""
 
 
 class RequestDocument(Message, frozen=True):
@@ -314,3 +324,4 @@ CONFIRM_EXPORT = Activity("confirm_export", BlobAttempt, Confirmed)
 DIVIDE_BLOBS = Activity("divide_blobs", Dividing, Divided)
 HASH_PARTS = Activity("hash_parts", Item, Hashed)
 SEAL_BUNDLE = Activity("seal_bundle", Sealing, Sealed)
+PUBLISH_BUNDLE = Activity("publish_bundle", Publishing, Sealed)

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from airgap.checks import MAX_ANSWER_BYTES
+from airgap.cosigning import MAX_SIGNATURE_BYTES, KeptSignature
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.ledger import (
@@ -129,6 +130,23 @@ class Ledger:
         name = _answer_name(manifest_sha256, sha256)
         return self.blobs.read(LEDGER, name, max_bytes=MAX_ANSWER_BYTES)
 
+    def keep_signature(self, manifest_sha256: str, kept: KeptSignature) -> bool:
+        """Store what a person signed at the source; ``False``, and nothing changes, if she has before."""
+        return self.blobs.create(LEDGER, _signature_name(manifest_sha256, kept.keyid), kept.to_bytes())
+
+    def find_signature(self, manifest_sha256: str, keyid: str) -> KeptSignature | None:
+        """What the holder of that key signed; ``None`` if there is none, or what lies there is none.
+
+        Whether it is valid is not checked.
+        """
+        name = _signature_name(manifest_sha256, keyid)
+        try:
+            raw = self.blobs.read(LEDGER, name, max_bytes=MAX_SIGNATURE_BYTES)
+            kept = None if raw is None else KeptSignature.from_bytes(raw)
+        except UntrustedInputError:
+            return None
+        return kept if kept is not None and kept.keyid == keyid else None
+
     def keep_release(self, manifest_sha256: str, keyid: str, envelope: bytes) -> bool:
         """Store what a key signed to release a bundle; ``False``, and nothing changes, if it has before.
 
@@ -143,6 +161,10 @@ class Ledger:
             UntrustedInputError: ``TOO_LARGE``: the app did not write this.
         """
         return self.blobs.read(LEDGER, _release_name(manifest_sha256, keyid), max_bytes=MAX_RELEASE_BYTES)
+
+
+def _signature_name(manifest_sha256: str, keyid: str) -> str:
+    return f"signatures/{manifest_sha256}/{keyid}.json"
 
 
 def _envelope_name(sha256: str) -> str:

@@ -92,6 +92,7 @@ _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
         **_OF_BOTH,
         "partSizeMib": 32,
         "endedTransferDays": 45,
+        "signatureTimeoutSeconds": 3600,
         "sequenceFloors": {"prod": {"sequence": 7, "previous": f"sha256:{0:064}"}},
     },
     "target": {

@@ -337,6 +337,7 @@ PARAMETER_OF_SETTING: Mapping[str, str] = {
     "HELD_UPLOAD_DAYS": "heldUploadDays",
     "RELEASE_TIMEOUT_S": "releaseTimeoutSeconds",
     "SEQUENCE_FLOORS": "sequenceFloors",
+    "SIGNATURE_TIMEOUT_S": "signatureTimeoutSeconds",
     "TICKET_HOURS": "ticketHours",
     "TRUST_POLICY": "trustPolicy",
 }
@@ -350,7 +351,14 @@ _OF_THE_CLOUD: Mapping[str, str] = {
     "REGISTRY_SCOPE": "registryScope",
 }
 _OF_A_SIDE = {
-    "source": {"CLOUD_NAME", "EXPORT_PIPELINE", "ENDED_TRANSFER_DAYS", "PART_SIZE_MIB", "SEQUENCE_FLOORS"},
+    "source": {
+        "CLOUD_NAME",
+        "EXPORT_PIPELINE",
+        "ENDED_TRANSFER_DAYS",
+        "PART_SIZE_MIB",
+        "SEQUENCE_FLOORS",
+        "SIGNATURE_TIMEOUT_S",
+    },
     "target": {"IMPORT_PIPELINE", "STAGING_REGISTRY_LOGIN_SERVER", "STAGING_REGISTRY_RESOURCE_ID"},
 }
 _PIPELINE_SETTING = {"source": "EXPORT_PIPELINE", "target": "IMPORT_PIPELINE"}

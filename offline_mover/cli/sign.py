@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "release a bundle at the target, with the key of a person"
+SUMMARY = "release a bundle, or sign it at the source, with the key of a person"
 HELP = """\
 Say at the target that a bundle may be imported, where its channel asks people for
 that (releaseRoles of the trust policy). The bundle manifest is judged first, and
@@ -38,6 +38,10 @@ A key in Key Vault signs for whoever is signed in (az login) and has Key Vault
 Crypto User on it; it stays there, and what it signed is verified before it counts.
 The release names this very bundle and one registry, and counts for nothing else.
 Send the file that is written to POST /api/imports/ID/release of the target.
+
+With a key of a bundle role (bundleRoles) the bundle manifest itself is signed, at
+the source, where the transfer awaits signatures: BUNDLE is then what
+GET /api/transfers/ID/signatures has answered. Send the file to POST of the same.
 """
 NOTES = LOCAL_NOTES
 AFTER_INTERRUPTION = "Nothing was signed; run the same command again."

@@ -1,8 +1,8 @@
-"""``sign``: release a bundle at the target, after it was judged and told what would be released."""
+"""``sign``: release a bundle at the target, or sign it at the source, after it was judged and told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from airgap import __version__
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal
 from airgap.fields import format_time
-from airgap.manifest import BundleManifest, Tool
-from airgap.policy import Channel, TrustPolicy
+from airgap.manifest import BundleManifest, Tool, manifest_digest
+from airgap.policy import Channel, TrustPolicy, keyids_of
 from airgap.release import ReleasedBundle, ReleaseStatement, verify_release
+from airgap.verify import CountedKey, valid_keys, verify_unfinished
 from offline_mover.amounts import counted, size
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import read_envelope
@@ -44,36 +45,45 @@ def sign(
     now: datetime,
     saved_as: Path,
 ) -> tuple[bytes, Outcome]:
-    """Judge a bundle manifest by the trust policy, and sign a release of it.
+    """Judge a bundle manifest by the trust policy, and sign a release of it, or the manifest itself.
+
+    With a key of a release role a release; with one of a bundle role, by which people sign at the source, the
+    manifest, which need not have all its signatures then.
 
     Args:
         envelope: the bundle manifest's.
         policy: the trust policy; the one in force at the target decides what the release is worth.
-        signer: holds the key of a release role of the channel.
+        signer: holds the key of a release role or bundle role of the channel.
         target: login server of the registry that it may be imported into; ``None`` for the only one that
             channel and bundle have in common.
         now: the current time, aware.
-        saved_as: where the release will be written.
+        saved_as: where what is signed will be written.
 
     Returns:
-        The release's envelope, and what was released, in words.
+        The envelope of the release, or of the manifest with this signature alone; and what it is, in words.
 
     Raises:
         AirgapError: the policy does not accept the bundle, or does not count the key (``KEY_REVOKED``).
-        OperatorError: ``USAGE``: the key is in no release role of the channel, or several registries come
-            into question and none was named.
+        OperatorError: ``USAGE``: the key is in neither sort of role of the channel, or several registries
+            come into question and none was named.
         PolicyRefusal: ``AUDIENCE_MISMATCH``: neither channel nor bundle is for the registry that was named.
     """
-    bundle = AcceptedBundle.judge(envelope, policy=policy, now=now)
-    manifest = bundle.manifest
-    channel = policy.channels[manifest.channel]
     keyid = signer.public_key.keyid
+    manifest = verify_unfinished(envelope, policy=policy, now=now)
+    channel = policy.channels[manifest.channel]
+    role = next((name for name, role in channel.bundle_roles.items() if keyid in role.keyids), None)
+    if role is not None and keyid not in keyids_of(channel.release_roles):
+        return _countersign(
+            envelope, manifest, role, policy=policy, signer=signer, now=now, saved_as=saved_as
+        )
+    bundle = AcceptedBundle.judge(envelope, policy=policy, now=now)
     role = next((name for name, role in channel.release_roles.items() if keyid in role.keyids), None)
     if role is None:
         known = ", ".join(sorted(channel.release_roles)) or "none"
         raise OperatorError(
             Code.USAGE,
-            f"--key: {keyid} is no key of a release role of the channel {manifest.channel} ({known})",
+            f"--key: {keyid} is no key of a bundle role, or of a release role ({known}), of the channel "
+            f"{manifest.channel}",
         )
     released = ReleasedBundle.of(
         manifest, bundle.manifest_sha256, target=_target(manifest, channel, wanted=target)
@@ -105,7 +115,44 @@ def sign(
             "artifacts": artifacts,
             "out": str(saved_as),
         },
-        lines=tuple(_lines(manifest, bundle, policy)),
+        lines=tuple(_lines(manifest, _holders(policy, bundle.verdict.signers), bundle.manifest_sha256)),
+    )
+
+
+def _countersign(
+    envelope: bytes,
+    manifest: BundleManifest,
+    role: str,
+    *,
+    policy: TrustPolicy,
+    signer: Signer,
+    now: datetime,
+    saved_as: Path,
+) -> tuple[bytes, Outcome]:
+    """Sign the very bundle manifest, at the source, before it is published."""
+    before, keyid = Envelope.from_bytes(envelope), signer.public_key.keyid
+    alone = Envelope.sign(before.payload, [signer])
+    holder = valid_keys(alone, policy, now, {keyid})[keyid].holder  # KEY_REVOKED
+    sha256 = manifest_digest(before.payload)
+    signers = sorted({key.holder for key in valid_keys(before, policy, now, policy.keys).values()})
+    artifacts = [{"reference": one.reference, "digest": one.digest} for one in manifest.artifacts]
+    return alone.to_bytes(), Outcome(
+        command="sign",
+        code=None,
+        verdict=f"Signed by {holder}, as {role}: this bundle may leave the source.",
+        next_step=f"Send {saved_as} to POST /api/transfers/{manifest.transfer_id}/signatures of the source.",
+        transfer_id=manifest.transfer_id,
+        manifest_sha256=sha256,
+        counts={"artifacts": len(artifacts), "bytes": manifest.size_bytes},
+        facts={
+            "signature": {"holder": holder, "role": role, "keyid": keyid},
+            "createdAt": format_time(manifest.created_at),
+            "expiresAt": format_time(manifest.expires_at),
+            "requestedBy": manifest.requested_by,
+            "artifacts": artifacts,
+            "out": str(saved_as),
+        },
+        lines=tuple(_lines(manifest, signers, sha256)),
     )
 
 
@@ -117,6 +164,8 @@ def is_same_release(release: bytes, there: bytes) -> bool:
     made = Envelope.from_bytes(release)
     try:
         found = Envelope.from_bytes(there)
+        if found.payload == made.payload:  # a signature on the very bundle manifest
+            return found.signatures.keys() == made.signatures.keys()
         said = ReleaseStatement.from_bytes(found.payload).bundle
     except AirgapError:
         return False
@@ -134,12 +183,15 @@ def _target(manifest: BundleManifest, channel: Channel, *, wanted: str | None) -
     return target
 
 
-def _lines(manifest: BundleManifest, bundle: AcceptedBundle, policy: TrustPolicy) -> Iterator[str]:
-    signers = sorted({f"{policy.keys[one.keyid].holder} ({one.role})" for one in bundle.verdict.signers})
+def _holders(policy: TrustPolicy, signers: Iterable[CountedKey]) -> list[str]:
+    return sorted({f"{policy.keys[one.keyid].holder} ({one.role})" for one in signers})
+
+
+def _lines(manifest: BundleManifest, signers: Sequence[str], manifest_sha256: str) -> Iterator[str]:
     yield f"Channel {manifest.channel}, number {manifest.sequence}, transfer {manifest.transfer_id}"
     yield f"Ordered by {manifest.requested_by or 'nobody who is named'}, signed by {', '.join(signers)}"
     yield f"Made {format_time(manifest.created_at)}, good until {format_time(manifest.expires_at)}"
-    yield f"Bundle manifest sha256:{bundle.manifest_sha256}"
+    yield f"Bundle manifest sha256:{manifest_sha256}"
     yield f"{counted(len(manifest.artifacts), 'artifact')}, {size(manifest.size_bytes)}:"
     for artifact in manifest.artifacts[:_TOLD]:
         yield f"  {artifact.reference}  {artifact.digest}"

@@ -1,5 +1,6 @@
 """What the target would refuse is refused at the source: findings are what ``verify_bundle`` says there."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from airgap.errors import Code
 from airgap.policy import TrustPolicy
 from airgap.preflight import Terms, judge_keys, judge_terms
 from airgap.verify import verify_bundle
-from tests.bundles import AUDIENCE, CHANNEL, default_key, make_bundle, make_policy, new_key
+from tests.bundles import AUDIENCE, CHANNEL, SigningKey, default_key, make_bundle, make_policy, new_key
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 TERMS = Terms(channel=CHANNEL, audience=AUDIENCE, repositories=["team/app001"], good_for=timedelta(days=90))
@@ -57,6 +58,26 @@ def test_keys_are_judged_as_the_target_will(signing: str, code: Code | None) -> 
     if keys:
         envelope = make_bundle(keys=keys, created_at=NOW).envelope
         assert verify_bundle(envelope, policy=trusted, now=NOW, target=AUDIENCE[0]).code is code
+
+
+def with_people(threshold: int) -> tuple[TrustPolicy, SigningKey, SigningKey]:
+    """The source signs, and of two people so many."""
+    ada, bob = new_key(), new_key()
+    made = json.loads(make_policy([default_key()]))
+    for name, key in (("ada", ada), ("bob", bob)):
+        made["keys"].append({"holder": name, "publicKey": key.public_pem})
+    roles = made["channels"][CHANNEL]["bundleRoles"]
+    roles["approver"] = {"threshold": threshold, "keyids": [ada.keyid, bob.keyid]}
+    return TrustPolicy.from_bytes(json.dumps(made).encode()), ada, bob
+
+
+def test_role_that_no_key_of_the_source_is_in_is_left_to_people() -> None:
+    trusted, ada, _ = with_people(2)
+    assert judge_keys(trusted, CHANNEL, {default_key().keyid}, now=NOW) == ()
+    (found,) = judge_keys(trusted, CHANNEL, {ada.keyid}, now=NOW)  # then it must meet that role itself
+    assert found.code is Code.THRESHOLD_NOT_MET
+    (found,) = judge_keys(trusted, CHANNEL, set(), now=NOW)
+    assert found.code is Code.THRESHOLD_NOT_MET
 
 
 def test_policy_past_its_expiry_is_found() -> None:

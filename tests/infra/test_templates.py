@@ -268,14 +268,15 @@ def test_storage_deletes_nothing_that_an_import_needs_while_checks_people_and_ru
     assert longest_s < told["workDays"]["minValue"] * 24 * 3600
 
 
-def test_ended_transfers_are_kept_as_long_as_the_template_allows() -> None:
-    bounds = parameters("source")[PARAMETER_OF_SETTING["ENDED_TRANSFER_DAYS"]]
+@pytest.mark.parametrize("setting", ["ENDED_TRANSFER_DAYS", "SIGNATURE_TIMEOUT_S"])
+def test_source_waits_and_keeps_as_long_as_the_template_allows(setting: str) -> None:
+    bounds = parameters("source")[PARAMETER_OF_SETTING[setting]]
     environment = ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()}
-    for days in (bounds["minValue"], bounds["maxValue"]):
-        SourceSettings.from_environment(environment | {"ENDED_TRANSFER_DAYS": str(days)})
-    for days in (bounds["minValue"] - 1, bounds["maxValue"] + 1):
-        with pytest.raises(OperatorError, match="ENDED_TRANSFER_DAYS"):
-            SourceSettings.from_environment(environment | {"ENDED_TRANSFER_DAYS": str(days)})
+    for value in (bounds["minValue"], bounds["maxValue"]):
+        SourceSettings.from_environment(environment | {setting: str(value)})
+    for value in (bounds["minValue"] - 1, bounds["maxValue"] + 1):
+        with pytest.raises(OperatorError, match=setting):
+            SourceSettings.from_environment(environment | {setting: str(value)})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code
 from airgap.policy import TrustPolicy
 from airgap.release import ReleasedBundle, count_releases
+from airgap.verify import verify_bundle
 from offline_mover.cli import main
 from offline_mover.commands.sign import sign
 from offline_mover.outcome import Outcome
@@ -65,11 +67,57 @@ def test_release_counts_at_the_target_and_says_what_was_released() -> None:
     assert outcome.facts["release"]["target"] == AUDIENCE[0]
 
 
-@pytest.mark.parametrize("key", [default_key(), new_key()], ids=["of a bundle role", "of nobody"])
-def test_key_of_no_release_role_signs_nothing(key: SigningKey) -> None:
-    refused = refusal(make_bundle(), key)
+def test_key_of_no_role_signs_nothing() -> None:
+    refused = refusal(make_bundle(), new_key())
     assert refused.code is Code.USAGE
     assert "(officer)" in refused.detail
+
+
+APPROVER = new_key()
+
+
+def with_approver(policy: bytes = POLICY) -> bytes:
+    """A policy whose bundles a person must sign at the source, beside the source."""
+    made = json.loads(policy)
+    made["keys"].append({"holder": "ada", "publicKey": APPROVER.public_pem})
+    roles = made["channels"]["prod"]["bundleRoles"]
+    roles["approver"] = {"threshold": 1, "keyids": [APPROVER.keyid]}
+    return json.dumps(made).encode()
+
+
+def test_key_of_a_bundle_role_signs_the_manifest_that_waits_for_it() -> None:
+    bundle = make_bundle()
+    raw, outcome = signed(bundle, APPROVER, policy=with_approver())
+    signature, own = Envelope.from_bytes(raw), Envelope.from_bytes(bundle.envelope)
+    assert (signature.payload, [*signature.signatures]) == (own.payload, [APPROVER.keyid])
+    whole = Envelope(payload=own.payload, signatures={**own.signatures, **signature.signatures})
+    policy = TrustPolicy.from_bytes(with_approver())
+    assert not verify_bundle(bundle.envelope, policy=policy, now=datetime.now(UTC)).is_accepted
+    assert verify_bundle(whole.to_bytes(), policy=policy, now=datetime.now(UTC)).is_accepted
+    assert "Signed by ada, as approver" in outcome.verdict
+    assert f"/api/transfers/{bundle.transfer_id}/signatures" in str(outcome.next_step)
+    assert "signed by source 1" in "\n".join(outcome.lines)
+
+
+def test_bundle_that_still_awaits_a_signature_is_not_released() -> None:
+    assert refusal(make_bundle(), policy=with_approver()).code is Code.THRESHOLD_NOT_MET
+
+
+def test_manifest_that_nobody_of_a_bundle_role_signed_is_signed_by_nobody() -> None:
+    bundle = make_bundle(keys=[OFFICER])
+    assert refusal(bundle, APPROVER, policy=with_approver()).code is Code.THRESHOLD_NOT_MET
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"audience": ["elsewhere.azurecr.io"]}, Code.AUDIENCE_MISMATCH),
+        ({"created_at": datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)}, Code.NOT_YET_VALID),
+    ],
+    ids=["for another registry", "of the future"],
+)
+def test_manifest_that_the_target_would_refuse_is_not_signed(changes: dict[str, Any], code: Code) -> None:
+    assert refusal(make_bundle(**changes), APPROVER, policy=with_approver()).code is code
 
 
 def test_channel_that_asks_nobody_is_told() -> None:

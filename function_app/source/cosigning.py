@@ -1,0 +1,164 @@
+"""Source: what people sign of a bundle manifest is kept, counted and told, until all have who must.
+
+Kept in the ledger, one blob for each key, and counted by the policy in force. Only names that this policy
+knows are read, so that nothing that lies there besides costs anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airgap.cosigning import KeptSignature, SignatureTally, count_signatures, put_together, roles_of_people
+from airgap.envelope import Envelope
+from airgap.errors import Code, PolicyRefusal
+from airgap.fields import format_time
+from airgap.journal import Journal
+from airgap.policy import Channel, TrustPolicy, keyids_of
+from airgap.states import State
+from airgap.verify import valid_keys
+from function_app.ports import SourceSide
+from function_app.storage.ledger import Ledger
+from function_app.storage.policies import policy_in_force
+
+
+def needs_people(side: SourceSide, channel: str) -> bool:
+    """Whether a role of the channel is to be met by people, by the policy in force."""
+    rules = policy_in_force(side).channels.get(channel)
+    own = {signer.public_key.keyid for signer in side.signing.signers()}
+    return rules is not None and bool(roles_of_people(rules, own))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedManifest:
+    """A bundle manifest that the source has signed, and that people sign or have signed.
+
+    Args:
+        side: the source's.
+        channel: its name.
+        sha256: the manifest's digest, in hex.
+    """
+
+    side: SourceSide
+    channel: str
+    sha256: str
+
+    @classmethod
+    def of(cls, side: SourceSide, journal: Journal) -> "SignedManifest | None":
+        """The manifest of a transfer; ``None`` if people were never asked to sign one."""
+        awaiting = journal.newest(State.AWAITING_SIGNATURES)
+        if awaiting is None:
+            return None
+        digest = str(awaiting.facts["bundle"]["manifestDigest"])
+        return cls(side, str(journal.entries[0].facts["channel"]), digest.removeprefix("sha256:"))
+
+    def envelope(self) -> Envelope:
+        """The envelope with the source's own signatures.
+
+        Raises:
+            ServiceError: ``NOT_FOUND``: it is gone.
+            UntrustedInputError: ``ENVELOPE_MALFORMED``: what is there is none.
+        """
+        return Envelope.from_bytes(Ledger(self.side.blobs).envelope(self.sha256))
+
+    def count(self, now: datetime) -> SignatureTally:
+        """Count what was kept.
+
+        Raises:
+            PolicyRefusal: ``CHANNEL_UNKNOWN``, or as :func:`policy_in_force`: nothing counts.
+            AirgapError: as :meth:`envelope`.
+        """
+        policy = policy_in_force(self.side)
+        rules = self._rules(policy)
+        return count_signatures(self.envelope(), self._kept(rules), channel=rules, policy=policy, now=now)
+
+    def with_signatures(self, envelope: bytes, keyids: tuple[str, ...]) -> bytes:
+        """The envelope with those signatures that were counted when it was sealed.
+
+        Raises:
+            PolicyRefusal: ``THRESHOLD_NOT_MET``: one of them is gone.
+        """
+        ledger = Ledger(self.side.blobs)
+        kept = [one for keyid in keyids if (one := ledger.find_signature(self.sha256, keyid)) is not None]
+        if len(kept) != len(keyids):
+            raise PolicyRefusal(Code.THRESHOLD_NOT_MET, "a signature that was kept is gone")
+        return put_together(Envelope.from_bytes(envelope), kept).to_bytes()
+
+    def keep(self, body: bytes, *, is_open: bool, by: str, now: datetime) -> bool:
+        """Verify what somebody has signed and keep it, one blob for each key; a repeat changes nothing.
+
+        Args:
+            body: the envelope of this very manifest with her signature, and perhaps others'.
+            is_open: whether a new signature still matters.
+            by: who hands it in.
+            now: when.
+
+        Returns:
+            ``False``: it is for another manifest; nothing is kept.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``; ``SIGNATURE_INVALID``,
+                ``SIGNATURE_UNCHECKABLE``, ``SIGNER_UNKNOWN``: no key of a bundle role signed it.
+            PolicyRefusal: ``CHANNEL_UNKNOWN``, ``POLICY_EXPIRED``, ``KEY_REVOKED``;
+                ``TRANSITION_REFUSED``: it is new, and it is too late for it.
+        """
+        policy, ledger = policy_in_force(self.side), Ledger(self.side.blobs)
+        given, own = Envelope.from_bytes(body), self.envelope()
+        if given.payload != own.payload:
+            return False
+        valid = valid_keys(given, policy, now, keyids_of(self._rules(policy).bundle_roles))
+        for keyid in sorted(valid.keys() - own.signatures.keys()):
+            if ledger.find_signature(self.sha256, keyid) is not None:
+                continue
+            if not is_open:
+                raise PolicyRefusal(Code.TRANSITION_REFUSED, "nothing more can be signed")
+            kept = KeptSignature(
+                keyid=keyid, signature=given.signatures[keyid], by=by, at=now.replace(microsecond=0)
+            )
+            ledger.keep_signature(self.sha256, kept)
+        return True
+
+    def tell(self, signed: tuple[KeptSignature, ...]) -> list[dict[str, Any]]:
+        """Who has signed, in which role, and who handed it in when."""
+        policy = policy_in_force(self.side)
+        roles = self._rules(policy).bundle_roles
+        return [
+            {
+                "keyid": one.keyid,
+                "holder": policy.keys[one.keyid].holder,
+                "roles": sorted(name for name, role in roles.items() if one.keyid in role.keyids),
+                "by": one.by,
+                "at": format_time(one.at),
+            }
+            for one in signed
+        ]
+
+    def _rules(self, policy: TrustPolicy) -> Channel:
+        rules = policy.channels.get(self.channel)
+        if rules is None:
+            raise PolicyRefusal(Code.CHANNEL_UNKNOWN, self.channel)
+        return rules
+
+    def _kept(self, rules: Channel) -> list[KeptSignature]:
+        ledger = Ledger(self.side.blobs)
+        found = (ledger.find_signature(self.sha256, keyid) for keyid in sorted(keyids_of(rules.bundle_roles)))
+        return [one for one in found if one is not None]
+
+
+def told_signatures(side: SourceSide, journal: Journal, now: datetime) -> Mapping[str, Any] | None:
+    """The member ``signatures`` of a transfer: who has signed, what is missing, until when there is time.
+
+    ``None`` where nobody needs to. Once it is sealed those are told who had signed it by then.
+    """
+    manifest = SignedManifest.of(side, journal)
+    awaiting, sealing = journal.newest(State.AWAITING_SIGNATURES), journal.newest(State.SEALING)
+    if manifest is None or awaiting is None:
+        return None
+    told: dict[str, Any] = {"manifestDigest": f"sha256:{manifest.sha256}", "until": awaiting.facts["until"]}
+    if sealing is not None:
+        return {**told, "signed": sealing.facts.get("signatures", []), "missing": []}
+    try:
+        tally = manifest.count(now)
+        return {**told, "signed": manifest.tell(tally.signed), "missing": list(tally.missing)}
+    except PolicyRefusal as refusal:  # nothing counts by this policy
+        return {**told, "signed": [], "missing": [str(refusal)]}
