@@ -15,7 +15,7 @@ from function_app.ports import TargetSide
 from function_app.storage.paths import INCOMING, STAGING, blob_path, bundle_folder
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT, admitted_manifest, declared_folder
-from function_app.target.damage_notes import note_damage, part_damage
+from function_app.target.damage_notes import note_damage
 from function_app.target.judging import require_undecided
 from function_app.target.wire import (
     Custody,
@@ -95,9 +95,9 @@ def inspected_blob(inspection: Inspection, number: int) -> InspectedBlob:
 def _lost_parts(blob: TransferBlob, size_bytes: int) -> list[Damage]:
     """The parts that a blob of ``size_bytes`` cannot hold, or not wholly."""
     return [
-        part_damage(
-            part,
+        Damage.of_part(
             Code.PART_MISSING if part.offset_bytes >= size_bytes else Code.PART_TRUNCATED,
+            part,
             f"the blob has {size_bytes} of {blob.size_bytes} bytes",
         )
         for part, _ in blob.parts()

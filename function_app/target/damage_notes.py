@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from airgap.damage import Damage, gravest
 from airgap.errors import Code
-from airgap.parts import PartRange
 from airgap.receipt import MAX_DAMAGES
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.wire import DamageNote
@@ -48,14 +47,3 @@ def listed_damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
         room = MAX_DAMAGES - len(found)
         found += [Damage.from_json(damage, "damage") for damage in note.damages[:room]]
     return tuple(found), count
-
-
-def part_damage(part: PartRange, code: Code, detail: str) -> Damage:
-    """Damage of one part."""
-    return Damage(
-        code=code,
-        name=part.name,
-        detail=detail,
-        offset_bytes=part.offset_bytes,
-        size_bytes=part.size_bytes,
-    )

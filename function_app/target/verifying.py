@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 
+from airgap.damage import Damage
 from airgap.errors import Code, UntrustedInputError
 from airgap.manifest import BundleManifest, TransferBlob
 from function_app.durable.stopping import require_going
@@ -13,7 +14,7 @@ from function_app.storage.paths import STAGING
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import GROUPS_PER_DOCUMENT, expected_document
 from function_app.target.custody import INSPECTION, parted_blob, staged_etag, staged_path
-from function_app.target.damage_notes import note_damage, part_damage
+from function_app.target.damage_notes import note_damage
 from function_app.target.wire import GroupProof, Hashed, InspectedBlob, Inspection
 
 _HASHED = "hashed/"
@@ -41,11 +42,11 @@ def hash_staged_parts(side: TargetSide, order: Item) -> Hashed:
         try:
             actual = hash_part(side.blobs, STAGING, path, etag=etag, part=part)
         except UntrustedInputError as error:
-            damages.append(part_damage(part, error.code, error.detail))
+            damages.append(Damage.of_part(error.code, part, error.detail))
             break  # whatever follows is of another state of the blob too
         if actual != sha256:
             damages.append(
-                part_damage(part, Code.PART_CORRUPT, f"sha256:{actual}, sha256:{sha256} is signed")
+                Damage.of_part(Code.PART_CORRUPT, part, f"sha256:{actual}, sha256:{sha256} is signed")
             )
     note_damage(work, f"{blob.name}-{group.number:06d}", damages)
     if not damages:
