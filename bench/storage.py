@@ -1,6 +1,7 @@
 """Push and pull against AzCopy, whole processes in turn: on Azurite, and on an nginx that is not in the way.
 
     ./dev bench storage [--small] [--runs N] [--size MIB] [--json FILE]
+    ./dev bench storage --on nginx --line 40,10 --line 150,5 --size 512
 
 The mover's pull checks each part while it is written, flushes it to the medium, and reads all of it back; its
 push hashes what it sends. AzCopy does none of that here (its defaults).
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from azure.storage.blob import BlobBlock, generate_container_sas
 from airgap.manifest import ENVELOPE_NAME
 from bench import peers
 from bench.bundle import TRANSFER_ID, BenchBundle, make_bundle
+from bench.line import Line, read_line, run_line
 from bench.measuring import MIB, BenchError, Contestant, Row, compete, table, write_results
 from bench.sink import run_sink
 from local_cloud.azurite import Azurite, AzuriteError
@@ -53,7 +55,8 @@ class Bench:
     ca_file: Path
     bundle: BenchBundle
     azcopy: Path | None
-    concurrencies: tuple[int, ...]
+    concurrencies: tuple[int | None, ...]
+    lines: tuple[Line | None, ...]
     runs: int
 
 
@@ -64,7 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="of each tool (default 5)")
     parser.add_argument("--size", type=int, metavar="MIB", help="to move (default 1024)")
     parser.add_argument(
-        "--concurrency", type=int, action="append", metavar="N", help="of the mover; repeatable"
+        "--concurrency", type=int, action="append", metavar="N", help="of the mover, at most; repeatable"
+    )
+    parser.add_argument(
+        "--line",
+        type=read_line,
+        action="append",
+        metavar="MS,MB",
+        help="a round trip, and MB/s a connection, between the tools and nginx; repeatable",
     )
     parser.add_argument("--on", choices=("azurite", "nginx"), help="only on this storage")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
@@ -80,10 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ca_file=Path(scratch) / "pki" / "ca.pem",
             bundle=make_bundle(Path(scratch) / "bundle", size_bytes=size_bytes),
             azcopy=_or_say(lambda: peers.azcopy(may_fetch=not options.small)),
-            concurrencies=tuple(options.concurrency or (4, 32)),
+            concurrencies=tuple(options.concurrency or (None, 4)),
+            lines=tuple(options.line or (None,)),
             runs=runs,
         )
-        for title, rows in _measure(bench, only=options.on):
+        for title, rows in _measure(bench, only="nginx" if options.line else options.on):
             tables[title] = rows
             print(table(title, rows), flush=True)
     write_results(options.json, runs=runs, size_bytes=size_bytes, tables=tables)
@@ -101,12 +112,14 @@ def _or_say(find: Callable[[], Path]) -> Path | None:
 def _measure(bench: Bench, *, only: str | None) -> Iterator[tuple[str, list[Row]]]:
     ca = CertificateAuthority.create(bench.folder / "pki")
     starts = {"nginx": _nginx, "azurite": _azurite}
-    for name, start in starts.items():
-        if only not in {None, name}:
-            continue
+    chosen = [(name, line) for name in starts for line in bench.lines if only in {None, name}]
+    for name, line in chosen:
         try:
             with ExitStack() as stack:
-                storage = start(bench, ca, stack)
+                storage = starts[name](bench, ca, stack)
+                if line is not None:
+                    far = stack.enter_context(run_line(storage.url, line))
+                    storage = replace(storage, name=f"{name}, {line}", url=far)
                 yield (
                     f"pull from {storage.name}",
                     compete(_pulls(bench, storage), runs=bench.runs, size_bytes=bench.bundle.size_bytes),
@@ -218,10 +231,12 @@ def _pushes(bench: Bench, storage: Storage) -> list[Contestant]:
     return _azcopy(bench, azcopy) + [_ours(bench, n, ours) for n in bench.concurrencies]
 
 
-def _ours(bench: Bench, concurrency: int, words: Callable[[], list[str]]) -> Contestant:
-    options = ["--trust", str(bench.bundle.policy), "--concurrency", str(concurrency), "--plain"]
+def _ours(bench: Bench, concurrency: int | None, words: Callable[[], list[str]]) -> Contestant:
+    options = ["--trust", str(bench.bundle.policy), "--plain"]
+    if concurrency is not None:
+        options += ["--concurrency", str(concurrency)]
     return Contestant(
-        name=f"offline-mover, {concurrency} parts at a time",
+        name="offline-mover" if concurrency is None else f"offline-mover, at most {concurrency} connections",
         command=lambda: [sys.executable, "-m", "offline_mover", *words(), *options],
         environment={"REQUESTS_CA_BUNDLE": str(bench.ca_file), "PYTHONPATH": str(ROOT)},
         folder=bench.folder,

@@ -13,6 +13,7 @@ reading order; each one's own docstring is the map of its modules:
 * :mod:`offline_mover.storage` — the storage containers; all that knows Azure
 * :mod:`offline_mover.medium` — the file system under a volume
 
-What they share: :mod:`offline_mover.outcome` (what a command tells), :mod:`offline_mover.progress` and
-:mod:`offline_mover.parallel`; :mod:`offline_mover.tool_copy` lays the tool itself onto a volume.
+What they share: :mod:`offline_mover.outcome` (what a command tells), :mod:`offline_mover.progress`,
+:mod:`offline_mover.parallel`, and :mod:`offline_mover.places` with :mod:`offline_mover.tuning` (how many
+connections are worth it); :mod:`offline_mover.tool_copy` lays the tool itself onto a volume.
 """

@@ -9,6 +9,9 @@ from typing import Generic, TypeVar
 
 from offline_mover.progress import Meter
 
+FILES_AT_ONCE = 4
+"""Of what is read from and written to volumes only; connections have :mod:`offline_mover.places`."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 _WAKE_S = 0.5  # on Windows a wait without end cannot be interrupted by Ctrl-C

@@ -121,6 +121,9 @@ class Meter:
         self._began_at = clock()
         self._lanes: dict[str, Lane] = {}
         self._is_cancelled = False
+        self.throttles = 0
+        """How often the service said that it is busy."""
+
         self._work: dict[str, Work] = {}
 
     def start(
@@ -184,6 +187,11 @@ class Meter:
             if lane is not None:
                 lane.done_bytes += size_bytes
             self._show()
+
+    def throttle(self) -> None:
+        """Note that the service said that it is busy; whoever decides how much is asked of it looks here."""
+        with self._lock:
+            self.throttles += 1
 
     def cancel(self) -> None:
         """Make every loop that reports its bytes end at its next piece."""

@@ -267,6 +267,17 @@ def read_access(options: argparse.Namespace) -> Access:
     return Access(sas_file=options.sas_file, token_host=options.token_host, retries=options.retries)
 
 
+def add_connections(parser: Parser) -> None:
+    """Declare ``--concurrency`` of a verb that moves parts: how many connections it may find worth it."""
+    parser.add_option(
+        "concurrency",
+        metavar="N",
+        read=from_to(1, MAX_CONCURRENCY),
+        default=MAX_CONCURRENCY,
+        text=f"connections at most, over all volumes; it takes as many as help (default {MAX_CONCURRENCY})",
+    )
+
+
 def add_concurrency(parser: Parser) -> None:
     """Declare ``--concurrency``: how much is done at a time."""
     parser.add_option(

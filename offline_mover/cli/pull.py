@@ -79,7 +79,7 @@ def declare(parser: Parser) -> None:
     parser.add_switch("with-tool", "lay this tool on each volume too, to verify and push from there")
     add_system_disk(parser)
     add_cloud(parser)
-    add_judging_arguments(parser)
+    add_judging_arguments(parser, has_connections=True)
 
 
 def read(options: argparse.Namespace) -> PullRequest:

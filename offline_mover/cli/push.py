@@ -60,7 +60,7 @@ def declare(parser: Parser) -> None:
     add_ticket(parser, "target", is_first=False)
     add_transfer(parser)
     add_cloud(parser)
-    add_judging_arguments(parser)
+    add_judging_arguments(parser, has_connections=True)
 
 
 def read(options: argparse.Namespace) -> PushRequest:

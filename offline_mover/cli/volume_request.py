@@ -11,6 +11,7 @@ from offline_mover.cli.custody_note import CustodyNote
 from offline_mover.cli.options import (
     Parser,
     add_concurrency,
+    add_connections,
     add_custody,
     add_output,
     add_transfer,
@@ -38,7 +39,7 @@ class VolumeRequest:
         volumes: their folders, in any order.
         transfer_id: which transfer, where they hold several and the verb asks for it.
         trust: the file of the trust policy.
-        concurrency: parts at a time.
+        concurrency: parts at a time; of a verb that moves them, connections at most.
         who: does it, where the operator says so.
         custody_dir: where events of media that cannot be written are kept.
     """
@@ -68,10 +69,10 @@ def add_volume_arguments(parser: Parser) -> None:
     add_transfer(parser)
 
 
-def add_judging_arguments(parser: Parser) -> None:
+def add_judging_arguments(parser: Parser, *, has_connections: bool = False) -> None:
     """Declare by what the volumes are judged, how, and how that is told; after what is the verb's own."""
     add_trust(parser)
-    add_concurrency(parser)
+    (add_connections if has_connections else add_concurrency)(parser)
     add_custody(parser)
     add_output(parser)
 

@@ -28,6 +28,7 @@ from offline_mover.bags.volumes import require_volume
 from offline_mover.medium import media_identity, medium_read
 from offline_mover.medium.medium_read import UNPLUG_FIRST, CacheBypass
 from offline_mover.outcome import Finding, NextCommand, Outcome
+from offline_mover.parallel import FILES_AT_ONCE
 from offline_mover.progress import Meter
 from offline_mover.pulling import shards as parity_writing
 from offline_mover.pulling.destinations import (
@@ -53,6 +54,8 @@ def pull(
 ) -> Outcome:
     """Bring one transfer onto the volumes; a second run fetches only what is missing or damaged.
 
+    ``concurrency`` is of connections, at most; there are as many as help (:mod:`offline_mover.tuning`).
+
     Raises:
         AirgapError: the bundle is not accepted, the storage or the medium refused; what is on the volumes by
             then is kept for the next run. ``MEDIA_FULL`` is raised before anything is written.
@@ -67,22 +70,23 @@ def pull(
     undeclared = [Finding(damage=damage, volume=b.volume) for b in bags for damage in b.stock.damages]
     if undeclared:
         return _outcome(bundle, "other files are in the transfer's folder, nothing was fetched", undeclared)
-    whole = whole_files(bags, concurrency=concurrency, meter=meter)
+    at_once = min(concurrency, FILES_AT_ONCE)
+    whole = whole_files(bags, concurrency=at_once, meter=meter)
     destinations, layout = choose_destinations(bundle, order, bags, whole)
     for destination in destinations:
         bag_writing.prepare(destination.bag, keep=destination.kept)
         bag_writing.make_payload_folders(destination.bag, destination.names)
-    if findings := fetch_parts(source, destinations, concurrency=concurrency, meter=meter):
+    if findings := fetch_parts(source, destinations, connections=concurrency, meter=meter):
         return _outcome(
             bundle,
             f"parts in the storage that are not what was signed: {len(findings):,}",
             findings,
             destinations,
         )
-    shards = parity_writing.write(destinations, layout, source, concurrency=concurrency, meter=meter)
+    shards = parity_writing.write(destinations, layout, source, concurrency=at_once, meter=meter)
     if findings := [
         *shards.findings,
-        *read_back(destinations, shards, concurrency=concurrency, meter=meter),
+        *read_back(destinations, shards, concurrency=at_once, meter=meter),
     ]:
         lied = all(finding.damage.code is Code.PART_CORRUPT for finding in findings)
         return _outcome(

@@ -27,7 +27,6 @@ from airgap.receipt import Receipt
 from airgap.ticket import Ticket
 from offline_mover.amounts import counted
 from offline_mover.bags import checking
-from offline_mover.bags.bag import Bag
 from offline_mover.bags.bag_group import BagGroup, open_group, volumes_with
 from offline_mover.bags.bag_receipts import decision_of
 from offline_mover.bags.volume_names import volumes_named
@@ -35,6 +34,7 @@ from offline_mover.commands.push_proof import Proof, prove
 from offline_mover.custody import log as custody_log
 from offline_mover.outcome import Finding, NextCommand, Outcome
 from offline_mover.parallel import in_lanes
+from offline_mover.places import Places
 from offline_mover.progress import Meter
 from offline_mover.storage.part_stream import PartDamagedError, PartStream
 from offline_mover.storage.ports import Block, StoredBlob, WritableContainer
@@ -49,9 +49,11 @@ class _Run:
 
     target: WritableContainer
     group: BagGroup
-    concurrency: int
+    connections: int
     meter: Meter
     ticket: Ticket | None
+    places: Sequence[Places]
+    """By the group's bags."""
 
     def may_replace(self, blob: TransferBlob) -> bool:
         """Whether parts of a blob that was put together may be replaced; of no ticket the storage says."""
@@ -108,7 +110,15 @@ def push(
         PolicyRefusal: ``TICKET_MISMATCH``: the ``ticket`` that the storage is shown is for another bundle.
     """
     group = _open(paths, transfer_id, ticket, policy=policy, now=now)
-    run = _Run(target=target, group=group, concurrency=concurrency, meter=meter, ticket=ticket)
+    lanes = len(group.bags)
+    run = _Run(
+        target=target,
+        group=group,
+        connections=concurrency,
+        meter=meter,
+        ticket=ticket,
+        places=[Places(concurrency, lanes=lanes, meter=meter) for _ in range(lanes)],
+    )
     undeclared = [Finding(damage=damage, volume=b.volume) for b in group.bags for damage in b.stock.damages]
     if undeclared:
         return _outcome(
@@ -128,7 +138,7 @@ def push(
         run.name_of,
         etags=total.etags,
         is_published=is_published,
-        concurrency=concurrency,
+        connections=concurrency,
         meter=meter,
     )
     if proof.findings and not is_published:
@@ -304,7 +314,7 @@ def _stage_missing(run: _Run, blob: TransferBlob) -> _Sent:
         return _send_part(run, blob, *item)
 
     for is_sent, findings in in_lanes(
-        send, [lane for lane in lanes.values() if lane], concurrency=run.concurrency, meter=run.meter
+        send, [lane for lane in lanes.values() if lane], concurrency=run.connections, meter=run.meter
     ):
         done.sent += is_sent
         done.findings += findings
@@ -327,7 +337,8 @@ def _send_part(run: _Run, blob: TransferBlob, part: PartRange, sha256: str) -> t
     findings: list[Finding] = []
     for index in _holders(run.group, part):
         bag = run.group.bags[index]
-        damage = _send_from(run, bag, run.name_of(blob.name), part, sha256)
+        with run.places[index].place():
+            damage = _send_from(run, index, run.name_of(blob.name), part, sha256)
         if damage is None:
             return True, [_replaced(finding) for finding in findings]
         findings.append(Finding(damage=damage, volume=bag.volume))
@@ -338,10 +349,11 @@ def _replaced(finding: Finding) -> Finding:
     return Finding(damage=finding.damage, volume=finding.volume, is_replaced=True)
 
 
-def _send_from(run: _Run, bag: Bag, name: str, part: PartRange, sha256: str) -> Damage | None:
-    """Send one part; one that turns out wrong is read again, from the medium, before it is reported."""
+def _send_from(run: _Run, index: int, name: str, part: PartRange, sha256: str) -> Damage | None:
+    """Send one part from the bag of that index; a wrong one is read again, from the medium, before that."""
+    bag = run.group.bags[index]
     path = bag.path_of(part.name)
-    gauge = run.meter.lane(str(bag.volume), part.name)
+    gauge = run.places[index].gauge(run.meter.lane(str(bag.volume), part.name))
     for _ in range(2):
         try:
             with PartStream.open(path, part, sha256, gauge) as stream:

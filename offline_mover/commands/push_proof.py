@@ -18,6 +18,7 @@ from airgap.errors import Code, ServiceError
 from airgap.parts import SignedPart
 from offline_mover.outcome import Finding
 from offline_mover.parallel import in_lanes
+from offline_mover.places import Places
 from offline_mover.progress import Gauge, Meter
 from offline_mover.storage.ports import ReadableContainer
 
@@ -42,7 +43,7 @@ def prove(
     *,
     etags: Mapping[str, str],
     is_published: bool,
-    concurrency: int,
+    connections: int,
     meter: Meter,
 ) -> Proof:
     """Read parts back from the storage, each pinned to the state in which its blob was found.
@@ -54,7 +55,7 @@ def prove(
         etags: by blob that was there before this run: the state that was compared with the signed one. The
             others are asked for theirs.
         is_published: whether the target may have taken the blobs away by now: that proves nothing either way.
-        concurrency: parts at a time; each is read in pieces of a few MiB.
+        connections: at most; a part is read over one, in pieces of a few MiB.
         meter: told the bytes.
 
     Raises:
@@ -68,20 +69,22 @@ def prove(
     items = [item for parts in wanted.values() for item in parts]
     meter.start("reading back what others sent", sum(part.size_bytes for part, _ in items))
     found: dict[str, str] = {}
+    places = Places(connections, meter=meter)
 
     def check(item: SignedPart) -> Finding | None:
         part, sha256 = item
         name, gauge = name_of(part.blob), meter.lane("storage", part.name)
-        for _ in range(2):  # once more before the storage is accused
-            if _digest_of(target, name, item, found[part.blob], gauge) == sha256:
-                return None
+        with places.place():
+            for _ in range(2):  # once more before the storage is accused
+                if _digest_of(target, name, item, found[part.blob], places.gauge(gauge)) == sha256:
+                    return None
         detail = "the storage holds other bytes under its name, and this run did not send them"
         return Finding(damage=Damage.of_part(Code.BLOB_MISMATCH, part, detail))
 
     try:
         for name in wanted:
             found[name] = etags.get(name) or _etag(target, name_of(name))
-        results = list(in_lanes(check, [items], concurrency=concurrency, meter=meter))
+        results = list(in_lanes(check, [items], concurrency=connections, meter=meter))
     except ServiceError as error:
         if error.code is not Code.SERVICE_DENIED and not (is_published and error.code is Code.NOT_FOUND):
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from airgap.damage import Damage
@@ -18,8 +19,10 @@ from offline_mover.bags.bag_texts import payload_name
 from offline_mover.medium import media_fs
 from offline_mover.outcome import Finding, by_name
 from offline_mover.parallel import in_lanes
+from offline_mover.places import Places
 from offline_mover.progress import Gauge, Meter
 from offline_mover.pulling.destinations import Destination
+from offline_mover.pulling.part_ranges import ReadRange, in_ranges
 from offline_mover.storage.ports import ReadableContainer
 
 
@@ -52,9 +55,13 @@ def fetch_bundle(
 
 
 def fetch_parts(
-    source: ReadableContainer, destinations: Sequence[Destination], *, concurrency: int, meter: Meter
+    source: ReadableContainer, destinations: Sequence[Destination], *, connections: int, meter: Meter
 ) -> list[Finding]:
-    """Fetch parts, each pinned to the version of its blob that was there at the start."""
+    """Fetch parts, each pinned to the version of its blob that was there at the start.
+
+    Over at most so many connections; each volume has its own, so that a slow one holds up no other. Where
+    there are more of them than parts, a part may come by several.
+    """
     etags = _etags(
         source, destinations, {part.blob for destination in destinations for part, _ in destination.missing}
     )
@@ -62,17 +69,44 @@ def fetch_parts(
     parts = sum(len(destination.missing) for destination in destinations)
     meter.start("fetching", sum(sizes.values()), sizes, parts=parts)
 
-    def fetch(item: tuple[Destination, SignedPart]) -> Finding | None:
-        destination, (part, sha256) = item
-        gauge = meter.lane(str(destination.bag.volume), part.name)
-        for _ in range(2):  # once more before the storage is accused
-            if _fetch_part(source, destination.bag, part, sha256, etag=etags[part.blob], gauge=gauge):
-                return None
+    folder = destinations[0].bag.manifest.transfer_id
+    filled = [destination for destination in destinations if destination.missing]
+
+    def fetch(item: tuple[Destination, Places, SignedPart]) -> Finding | None:
+        destination, places, (part, sha256) = item
+        read = _reader(source, f"{folder}/{part.blob}", part, etag=etags[part.blob], places=places)
+        is_one_of_few = len(destination.missing) < connections // len(filled)
+        with places.place():
+            gauge = meter.lane(str(destination.bag.volume), part.name)
+            for _ in range(2):  # once more before the storage is accused
+                pieces = (
+                    in_ranges(read, part.size_bytes, places=places, pool=pool)
+                    if is_one_of_few
+                    else read(0, part.size_bytes)
+                )
+                if _write_part(pieces, destination.bag, part, sha256, gauge=gauge):
+                    return None
         damage = Damage.of_part(Code.BLOB_MISMATCH, part, "what the storage sent is not what was signed")
         return Finding(damage=damage)
 
-    lanes = [[(destination, item) for item in destination.missing] for destination in destinations]
-    return by_name(in_lanes(fetch, lanes, concurrency=concurrency, meter=meter))
+    lanes = []
+    for destination in filled:
+        places = Places(connections, lanes=len(filled), meter=meter)
+        lanes.append([(destination, places, item) for item in destination.missing])
+    with ThreadPoolExecutor(connections, "range") as pool:
+        return by_name(in_lanes(fetch, lanes, concurrency=connections, meter=meter))
+
+
+def _reader(source: ReadableContainer, name: str, part: PartRange, *, etag: str, places: Places) -> ReadRange:
+    """Gives ranges of a part, as the blob was at ``etag``."""
+
+    def read(offset_bytes: int, size_bytes: int) -> Iterator[bytes]:
+        pieces = source.read_range(
+            name, offset_bytes=part.offset_bytes + offset_bytes, size_bytes=size_bytes, etag=etag
+        )
+        return places.noting(pieces)
+
+    return read
 
 
 def _etags(source: ReadableContainer, destinations: Sequence[Destination], blobs: set[str]) -> dict[str, str]:
@@ -98,16 +132,10 @@ def source_etag(source: ReadableContainer, manifest: BundleManifest, blob: Trans
     return stored.etag
 
 
-def _fetch_part(
-    source: ReadableContainer, destination: Bag, part: PartRange, sha256: str, *, etag: str, gauge: Gauge
+def _write_part(
+    pieces: Iterator[bytes], destination: Bag, part: PartRange, sha256: str, *, gauge: Gauge
 ) -> bool:
     """Write one part; whether it was the signed one. If not, or if it failed, nothing of it stays."""
-    pieces = source.read_range(
-        f"{destination.manifest.transfer_id}/{part.blob}",
-        offset_bytes=part.offset_bytes,
-        size_bytes=part.size_bytes,
-        etag=etag,
-    )
     digest = hashlib.sha256()
     count = 0
     try:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from airgap.errors import ServiceError
+from airgap.errors import Code, ServiceError
 from blob_wire.answers import PassingError
 from blob_wire.ranges import back_off_s, resumed
 from blob_wire.wire import SeekableStream
@@ -157,6 +157,8 @@ class Retrying:
         """
         if tries > self._retries or not (isinstance(error, PassingError) or error.code.is_retryable):
             raise error
+        if error.code is Code.SERVICE_THROTTLED:
+            self._meter.throttle()
         wait_s = back_off_s(error, tries, self._jitter())
         reason = error.reason if isinstance(error, PassingError) else f"{error.code.name} {error.detail}"
         deadline = self._clock() + wait_s

@@ -67,6 +67,16 @@ def test_storage_bench_runs_on_nginx(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not _HAS_NGINX, reason="apt-get install nginx-light")
+def test_storage_bench_runs_over_a_long_line(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    assert storage.main(["--small", "--line", "5,60", "--json", str(results)]) == 0
+    tables = json.loads(results.read_bytes())["tables"]
+    line = "nginx, 5 ms, 60 MB/s a connection"
+    assert list(tables) == [f"pull from {line}", f"push to {line}"]
+    assert "offline-mover" in {row["name"] for rows in tables.values() for row in rows}
+
+
+@pytest.mark.skipif(not _HAS_NGINX, reason="apt-get install nginx-light")
 def test_hashing_bench_runs(tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     assert hashing.main(["--small", "--json", str(results)]) == 0

@@ -149,6 +149,14 @@ def test_environment_mirrors_every_option(monkeypatch: pytest.MonkeyPatch) -> No
     assert parse(["push", "/x", _TARGET, "--concurrency", "2"]).request == _push(concurrency=2)
 
 
+def test_verbs_that_move_parts_take_as_many_connections_as_help_and_others_few_parts_at_a_time() -> None:
+    of = {
+        verb: parse([verb, "/x", *more, "--trust", "p"]).request.concurrency  # type: ignore[attr-defined]
+        for verb, more in {"push": [_TARGET], "verify": [], "report": []}.items()
+    }
+    assert of == {"push": 32, "verify": 4, "report": 4}
+
+
 def _push(*, concurrency: int) -> PushRequest:
     return PushRequest(
         volumes=(Path("/x"),),

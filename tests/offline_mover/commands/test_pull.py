@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,6 +65,43 @@ def test_pull_repairs_what_is_damaged_and_only_that(loaded: Bench) -> None:
     assert (outcome.code, outcome.counts["fetchedParts"]) == (None, 2)
     assert source.count("read_range") == 2
     assert loaded.verify().code is None
+
+
+def test_part_that_is_left_alone_comes_over_two_connections_at_once(loaded: Bench) -> None:
+    flip(loaded.part("001/00000001.part"))
+    source = MemoryContainer.holding(loaded.bundle)
+    meeting = threading.Barrier(2)
+
+    def meet(method: str, _: str) -> None:
+        if method == "read_range":
+            meeting.wait(timeout=10)
+
+    source.before = meet
+    outcome = loaded.pull(source)
+    assert (outcome.code, outcome.counts["fetchedParts"], source.count("read_range")) == (None, 1, 2)
+    assert loaded.verify().code is None
+
+
+def test_parts_that_are_as_many_as_connections_come_by_one_request_each(empty: Bench) -> None:
+    source = MemoryContainer.holding(empty.bundle)
+    assert empty.pull(source, concurrency=4).code is None
+    assert source.count("read_range") == 4
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_range_that_fails_fails_the_pull_and_leaves_nothing_of_its_part(loaded: Bench, broken: int) -> None:
+    flip(loaded.part("001/00000001.part"))
+    source = MemoryContainer.holding(loaded.bundle)
+
+    def fail(method: str, name: str) -> None:
+        if method == "read_range" and source.calls[method, name] == broken:
+            raise ServiceError(Code.SERVICE_UNREACHABLE, "gone")
+
+    source.before = fail
+    with pytest.raises(ServiceError):
+        loaded.pull(source)
+    assert not [name for name in files(loaded.volume) if name.endswith("001/00000001.part")]
+    assert loaded.pull().code is None
 
 
 def test_interrupted_pull_keeps_whole_parts_and_never_looks_complete(empty: Bench) -> None:

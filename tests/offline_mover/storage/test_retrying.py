@@ -83,6 +83,13 @@ def test_what_does_not_pass_is_not_tried_again(error: AirgapError) -> None:
     assert (desk.held.count("describe"), desk.said) == (1, [])
 
 
+def test_busy_storage_is_noted_for_whoever_decides_how_much_is_asked_of_it() -> None:
+    desk = Desk()
+    desk.failures = [busy(), ServiceError(Code.SERVICE_UNREACHABLE, "why"), busy(wait_s=1)]
+    desk.tried.describe("001")
+    assert desk.meter.throttles == 2
+
+
 def test_tries_are_bounded_and_grow_apart() -> None:
     desk = Desk(retries=10)
     desk.failures = [busy() for _ in range(20)]
