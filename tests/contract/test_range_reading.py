@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from airgap.errors import AirgapError, Code
+from airgap.errors import AirgapError, Code, ServiceError
+from blob_wire.ranges import resumed
 from function_app.azure.blob import AzureBlobs
 from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import TokenAuthority
@@ -242,6 +243,16 @@ def test_busy_storage_in_the_middle_of_a_part_goes_on_from_there(site: Site) -> 
     assert site.read() == CONTENT
     assert site.ranges[0].startswith("0-")
     assert site.ranges[1] == site.ranges[2]
+
+
+def test_stream_that_breaks_after_its_last_byte_is_whole() -> None:
+    def read(done: int) -> Iterator[bytes]:
+        yield b"abc"[done:]
+        raise ServiceError(Code.SERVICE_UNREACHABLE, "reset")
+
+    waits: list[int] = []
+    assert b"".join(resumed(read, 3, lambda _, tries: waits.append(tries))) == b"abc"
+    assert waits == []
 
 
 # --- what changed or lies ----------------------------------------------------------------------------------
