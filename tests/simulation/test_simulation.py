@@ -47,7 +47,7 @@ FOUND_BY = {
     "stowaways-unseen": 3,
     "damage-unseen": 68,
     "release-unasked": 3,
-    "check-unheard": 3,
+    "check-unheard": 22,
     "policy-rolled-back": 14,
     "override-of-anybody": 168,
     "staging-brought-whole": 3,
