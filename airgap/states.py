@@ -35,6 +35,7 @@ class State(StrEnum):
     REQUESTED = "requested"
     PLANNED = "planned"
     PREVIEWED = "previewed"
+    NOTHING_MISSING = "nothing-missing"
     EXPORTING = "exporting"
     HASHING = "hashing"
     AWAITING_SIGNATURES = "awaiting-signatures"
@@ -83,9 +84,10 @@ _TOLD = {State.DELIVERED, State.REFUSED, State.DAMAGED}
 
 TRANSFERS: Table = {
     State.REQUESTED: frozenset({State.PLANNED} | _STOPPED),
-    # Previewed: a dry run, which ends with its plan.
-    State.PLANNED: frozenset({State.EXPORTING, State.PREVIEWED} | _STOPPED),
+    # Previewed: a dry run, which ends with its plan. Nothing missing: the targets hold all of it already.
+    State.PLANNED: frozenset({State.EXPORTING, State.PREVIEWED, State.NOTHING_MISSING} | _STOPPED),
     State.PREVIEWED: _NOTHING,
+    State.NOTHING_MISSING: _NOTHING,
     State.EXPORTING: frozenset({State.HASHING} | _STOPPED),
     State.HASHING: frozenset({State.AWAITING_SIGNATURES, State.SEALING} | _STOPPED),
     State.AWAITING_SIGNATURES: frozenset({State.SEALING} | _STOPPED),

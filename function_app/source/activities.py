@@ -13,6 +13,7 @@ STEPS: Table[SourceSide] = {
     wire.SELECT_TAGS: selecting.select_tags,
     wire.GATHER_REFERENCES: selecting.gather_references,
     wire.RESOLVE_ARTIFACTS: planning.resolve_artifacts,
+    wire.FIND_HELD: planning.find_held,
     wire.PLAN_TRANSFER: planning.plan_transfer,
     wire.START_EXPORT_RUN: exporting.start_export_run,
     READ_PIPELINE_RUN: read_pipeline_run,

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
-from airgap.holdings import Holdings, KeptReceipt, holdings_folder, tells_of_holdings
+from airgap.fields import format_time
+from airgap.holdings import Holdings, KeptReceipt, Word, holdings_folder, tells_of_holdings
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, verify_receipt
 from function_app.ports import BlobStore, SourceSide
@@ -46,6 +47,15 @@ def read_holdings(side: SourceSide, channel: str, registry: str, *, now: datetim
         PolicyRefusal, UntrustedInputError: there is no policy that could be in force.
     """
     return Holdings.told_by(channel, _believed(side.blobs, policy_in_force(side), registry, now))
+
+
+def tell_word(word: Word) -> dict[str, str]:
+    """The receipt on whose word something is held, as the API names it."""
+    return {
+        "receipt": f"{LEDGER}/{word.receipt}",
+        "transferId": word.transfer_id,
+        "decidedAt": format_time(word.decided_at),
+    }
 
 
 def _believed(

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 
 import azure.functions as func
 
-from airgap.fields import CHANNEL, LOGIN_SERVER, format_time
-from airgap.holdings import Held, Word
+from airgap.fields import CHANNEL, LOGIN_SERVER
+from airgap.holdings import Held
 from airgap.manifest import REFERENCE
 from function_app.azure.wiring import source_side
 from function_app.durable.blueprint import Blueprint
@@ -19,8 +19,7 @@ from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults
 from function_app.http.list_request import DEFAULT_LIMIT, LIMIT_IN_WORDS, read_limit
 from function_app.http.problems import refused_method, respond
-from function_app.source.holdings import read_holdings
-from function_app.storage.paths import LEDGER
+from function_app.source.holdings import read_holdings, tell_word
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -74,15 +73,6 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
         "next": None if after is None else f"/api/holdings?{urlencode(after)}",
     }
     return respond(HTTPStatus.OK, body)
-
-
-def tell_word(word: Word) -> dict[str, str]:
-    """The receipt on whose word something is held, as the API names it."""
-    return {
-        "receipt": f"{LEDGER}/{word.receipt}",
-        "transferId": word.transfer_id,
-        "decidedAt": format_time(word.decided_at),
-    }
 
 
 def _reference(held: Held) -> str:

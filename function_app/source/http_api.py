@@ -103,6 +103,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         select=tuple(selector.to_json() for selector in request.select),
         exclude=request.exclude,
         dry_run=request.is_dry_run,
+        only_missing=request.only_missing,
     )
     body = describe(journal, document)
     if not journal.is_active:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.states import Kind, State
@@ -29,6 +31,9 @@ def export_transfer(context: Any) -> Flow[Outcome]:
         if order.is_dry_run:
             yield from recorded(context, Kind.TRANSFERS, order.transfer_id, State.PREVIEWED)
             return {"outcome": State.PREVIEWED.value}
+        if not planned.blobs:
+            yield from recorded(context, Kind.TRANSFERS, order.transfer_id, State.NOTHING_MISSING)
+            return {"outcome": State.NOTHING_MISSING.value}
         sealed = yield from _export(context, order, planned)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
         end = end_of(error)
@@ -57,8 +62,14 @@ def _plan(context: Any, order: wire.TransferOrder) -> Flow[wire.Planned]:
     planning = wire.Planning(
         transfer_id=owner, request=request, resolved=resolved, at=now, is_dry_run=order.is_dry_run
     )
+    found = None
+    if order.only_missing:
+        found = yield from step(context, wire.FIND_HELD, planning)
+        planning = replace(planning, held=found.document_sha256)
     plan = yield from step(context, wire.PLAN_TRANSFER, planning)
     facts: dict[str, Any] = {"blobs": plan.blobs, "artifacts": plan.artifacts}
+    if found is not None:
+        facts["held"] = {"artifacts": found.artifacts, "receipts": list(found.receipts)}
     if plan.referrers:
         facts["referrers"] = list(plan.referrers)
     yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from math import ceil
 from typing import Any
 
@@ -15,10 +16,13 @@ from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.ports import SourceSide
+from function_app.source.holdings import read_holdings, tell_word
 from function_app.source.referrers import Selection, summarize
 from function_app.source.scanning import Scan, split_reference
 from function_app.source.wire import (
     Batch,
+    Found,
+    HeldArtifacts,
     Plan,
     Planned,
     PlannedBlob,
@@ -41,9 +45,15 @@ SELECTED = "selected"
 
 SUMMARY = "preview/summary"
 PAGES = "preview/blobs/"
-"""Folder of what the API shows of a plan: documents of ten blobs each, in order."""
+"""Folder of what the API shows of a plan: documents of ten blobs and 500 artifacts left out, in order."""
 
 BLOBS_PER_PAGE = 10
+HELD_PER_PAGE = 500
+
+HELD = "held"
+"""Folder of what is left out, under its own digest: who else asks later may be told of more."""
+
+_MAX_RECEIPTS_TOLD = 20
 
 PLAN = "plan"
 """Name of the document that tells the batches."""
@@ -102,6 +112,38 @@ def read_references(work: WorkFolder, sha256: str) -> RequestDocument:
     return work.get(SELECTED if request.select else REQUEST, RequestDocument, sha256=sha256)
 
 
+def find_held(side: SourceSide, order: Planning) -> Found:
+    """Find what every registry of the audience holds already, each artifact by itself: referrers, too.
+
+    Held is a tag that points to the very digest, or a digest where no tag was ordered, by the receipts of the
+    channel that are good now (:mod:`airgap.holdings`).
+    """
+    work = WorkFolder(side.blobs, order.transfer_id)
+    request = read_references(work, order.request)
+    groups = work.tallied(list(work.names("resolved/")), Resolution, order.resolved)
+    artifacts, now = _artifacts_of(groups), parse_time(order.at)
+    words: dict[str, dict[str, Any]] = {name: {} for name in artifacts}
+    for registry in request.audience:
+        holdings = read_holdings(side, request.channel, registry, now=now)
+        for reference in list(words):
+            word = holdings.word_for(reference, artifacts[reference]["digest"])
+            if word is None:
+                del words[reference]
+            else:
+                words[reference][registry] = tell_word(word)
+    held = HeldArtifacts(
+        artifacts=tuple(
+            {"reference": name, "digest": artifacts[name]["digest"], "held": by} for name, by in words.items()
+        )
+    )
+    receipts = dict.fromkeys(word["receipt"] for by in words.values() for word in by.values())
+    return Found(
+        artifacts=len(words),
+        receipts=tuple(receipts)[:_MAX_RECEIPTS_TOLD],
+        document_sha256=work.keep(HELD, held),
+    )
+
+
 def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Failed:
     """Put the groups together and split them into batches, one transfer blob each.
 
@@ -110,15 +152,18 @@ def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Fail
     work = WorkFolder(side.blobs, order.transfer_id)
     request = read_references(work, order.request)
     groups = work.tallied(list(work.names("resolved/")), Resolution, order.resolved)
-    artifacts = _artifacts_of(groups)
+    found = _artifacts_of(groups)
+    held = work.kept(HELD, order.held, HeldArtifacts).artifacts if order.held else ()
+    left_out = {one["reference"] for one in held}
+    artifacts = {name: artifact for name, artifact in found.items() if name not in left_out}
     refusals = _find_refusals(side, request, parse_time(order.at), groups, len(artifacts))
     if refusals and not order.is_dry_run:
         return _refuse(refusals)
     tagged = {reference: at for group in groups for reference, at in group.tagged.items()}
     batches = [_batch_of(members, tagged, request.referrers) for members in batch(list(artifacts.values()))]
     plan = Plan(batches=tuple(work.keep(BATCHES, one) for one in batches))
-    _tell(side, work, batches, groups, refusals)
-    left = {name: kind for group in groups for name, kind in group.left.items() if name not in artifacts}
+    _tell(side, work, batches, groups, refusals=refusals, held=held)
+    left = {name: kind for group in groups for name, kind in group.left.items() if name not in found}
     travelling = [(name, one["artifactType"]) for name, one in artifacts.items() if one["artifactType"]]
     return Planned(
         blobs=len(batches),
@@ -152,7 +197,9 @@ def _tell(
     work: WorkFolder,
     batches: Sequence[Batch],
     groups: Sequence[Resolution],
+    *,
     refusals: Sequence[PlanRefusal],
+    held: Sequence[dict[str, Any]],
 ) -> None:
     """Write down what the API shows of the plan; nothing is decided by it."""
     content = {name: sizes for group in groups for name, sizes in group.content.items()}
@@ -169,8 +216,9 @@ def _tell(
         blobs.append(
             PlannedBlob(name=blob_name(number), size_bytes=size_bytes, parts=parts, artifacts=tuple(told))
         )
-    for number, page in enumerate(batch(blobs, BLOBS_PER_PAGE)):
-        work.put(f"{PAGES}{number:06d}", PlanPage(blobs=tuple(page)))
+    pages = zip_longest(batch(blobs, BLOBS_PER_PAGE), batch(held, HELD_PER_PAGE), fillvalue=())
+    for number, (some, left_out) in enumerate(pages):
+        work.put(f"{PAGES}{number:06d}", PlanPage(blobs=tuple(some), held=tuple(left_out)))
     sizes = [blob.size_bytes for blob in blobs]
     summary = PlanSummary(
         size_bytes=sum(sizes),

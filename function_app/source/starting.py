@@ -40,6 +40,7 @@ async def start_transfer(client: Any, side: SourceSide, transfer_id: str, reques
         hashes_at_once=side.settings.hashes_at_once,
         selects=bool(request.select),
         is_dry_run=request.dry_run,
+        only_missing=request.only_missing,
     )
     try:
         await client.start_new(EXPORT_TRANSFER, transfer_id, dump(order))

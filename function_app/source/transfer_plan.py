@@ -41,6 +41,7 @@ def describe_plan(work: WorkFolder, page: int) -> dict[str, Any] | None:
             }
             for blob in (() if found is None else found.blobs)
         ],
+        "held": [] if found is None else list(found.held),
         "next": f"{plan_path_of(work.owner)}?{CURSOR}={page + 1}" if has_next else None,
     }
 

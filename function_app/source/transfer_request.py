@@ -26,7 +26,7 @@ KEY_HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[ -~]{1,128}")
 _MEMBERS = (
     *("artifacts", "select", "exclude", "channel", "audience"),
-    *("expiresInSeconds", "referrers", "dryRun"),
+    *("expiresInSeconds", "referrers", "dryRun", "onlyMissing"),
 )
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 """A media type (RFC 6838 §4.2), as ``artifactType`` is one."""
@@ -59,6 +59,8 @@ class TransferRequest:
     exclude: tuple[str, ...] = ()
     is_dry_run: bool = False
     """Whether nothing is exported: the transfer ends with its plan."""
+    only_missing: bool = False
+    """Whether what every registry of the audience holds already is left out."""
 
     @classmethod
     def from_bytes(cls, body: bytes, faults: Faults | None = None) -> "TransferRequest":
@@ -82,7 +84,8 @@ class TransferRequest:
             referrers=_read_referrers(raw.get("referrers", ALL), faults),
             select=read_selectors(raw.get("select", MISSING), faults),
             exclude=_read_exclude(raw, faults),
-            is_dry_run=_read_dry_run(raw.get("dryRun", False), faults),
+            is_dry_run=_read_flag("dryRun", raw, faults),
+            only_missing=_read_flag("onlyMissing", raw, faults),
         )
         for name, value in raw.items():
             if name not in _MEMBERS:
@@ -101,6 +104,7 @@ class TransferRequest:
             "select": [selector.to_json() for selector in self.select],
             "exclude": list(self.exclude),
             "dryRun": self.is_dry_run,
+            "onlyMissing": self.only_missing,
         }
 
     @property
@@ -225,9 +229,10 @@ def _read_exclude(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:
     return read_exclusions(body.get("exclude", MISSING), faults)
 
 
-def _read_dry_run(raw: Any, faults: Faults) -> bool:
+def _read_flag(name: str, body: Mapping[str, Any], faults: Faults) -> bool:
+    raw = body.get(name, False)
     if type(raw) is not bool:
-        faults.add("body", ("dryRun",), raw, "true or false")
+        faults.add("body", (name,), raw, "true or false")
         return False
     return raw
 

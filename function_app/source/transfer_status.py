@@ -13,10 +13,11 @@ from function_app.source.voiding import can_be_voided
 from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
-_TERMS = ("channel", "audience", "expiresInSeconds", "referrers", "dryRun")
+_TERMS = ("channel", "audience", "expiresInSeconds", "referrers", "dryRun", "onlyMissing")
 _TOO_LATE: Mapping[State | None, str] = {
     State.CANCELLED: "Nothing to do: it was cancelled before.",
     State.PREVIEWED: "Nothing to cancel: it was a dry run, which exports nothing.",
+    State.NOTHING_MISSING: "Nothing to cancel: its targets hold all of it, so nothing is exported.",
     State.SEALING: "It is too late: its bundle is on its way out. Once it is sealed, void it.",
     State.DELIVERED: "It cannot be called back: the target has imported it.",
 }
@@ -53,6 +54,8 @@ def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any
     }
     if (planned := journal.newest(State.PLANNED)) is not None:
         body["referrers"] = planned.facts.get("referrers", [])
+        if "held" in planned.facts:
+            body["held"] = planned.facts["held"]
     if (sealed := journal.newest(State.SEALED)) is not None:
         body["bundle"] = sealed.facts.get("bundle")
     if (voided := journal.newest(State.VOIDED)) is not None:

@@ -36,6 +36,7 @@ _REMEDIES: Mapping[State | None, str] = {
     State.FAILED: _WITHOUT_NUMBER,
     State.CANCELLED: _WITHOUT_NUMBER,
     State.PREVIEWED: _WITHOUT_NUMBER,
+    State.NOTHING_MISSING: _WITHOUT_NUMBER,
 }
 """What to do about a transfer that cannot be voided; of any other state: cancel it."""
 

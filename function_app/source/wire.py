@@ -24,6 +24,8 @@ class TransferOrder(Message, frozen=True, omit_defaults=True):
     """Whether it also selects some."""
     is_dry_run: bool = False
     """Whether it ends with the plan."""
+    only_missing: bool = False
+    """Whether what every target holds already is left out."""
 
 
 class Selecting(Message, frozen=True):
@@ -60,6 +62,8 @@ class Planning(Message, frozen=True, omit_defaults=True):
     at: str
     is_dry_run: bool = False
     """Whether what cannot cross is told in the plan, instead of ending the transfer."""
+    held: str | None = None
+    """SHA-256 of the document in ``held`` that names what is left out; ``None``: nothing is."""
 
 
 MAX_EXPORT_ATTEMPTS = 3
@@ -121,6 +125,15 @@ class Resolved(Result, frozen=True):
     """A group of references was looked up; what was found lies in ``resolved/<group>``."""
 
     document_sha256: str
+
+
+class Found(Result, frozen=True):
+    """So many artifacts are held by every target, as receipts say, at most twenty of which are named here."""
+
+    artifacts: int
+    receipts: tuple[str, ...]
+    document_sha256: str
+    """Of the document in ``held``."""
 
 
 class Planned(Result, frozen=True):
@@ -187,6 +200,7 @@ class RequestDocument(Message, frozen=True):
     """As :meth:`function_app.source.selection.Selector.to_json` writes them."""
     exclude: tuple[str, ...] = ()
     dry_run: bool = False
+    only_missing: bool = False
 
     @property
     def order_sha256(self) -> str:
@@ -200,6 +214,7 @@ class RequestDocument(Message, frozen=True):
             "select": list(self.select),
             "exclude": list(self.exclude),
             "dryRun": self.dry_run,
+            "onlyMissing": self.only_missing,
         }
         return hashlib.sha256(dump_canonical(order)).hexdigest()
 
@@ -245,6 +260,13 @@ class Batch(Message, frozen=True):
     """Which kinds of them were ordered."""
 
 
+class HeldArtifacts(Message, frozen=True):
+    """What every target of an order holds already; the document ``held/<its SHA-256>``."""
+
+    artifacts: tuple[dict[str, Any], ...]
+    """``reference``, ``digest``, and ``held``: by registry, on whose word."""
+
+
 class PlannedBlob(Message, frozen=True):
     """What one run will export, as the API shows it."""
 
@@ -257,9 +279,11 @@ class PlannedBlob(Message, frozen=True):
 
 
 class PlanPage(Message, frozen=True):
-    """Some of the blobs, in order; the document ``preview/blobs/<number>``."""
+    """Some of the blobs, in order, and of what is left out; the document ``preview/blobs/<number>``."""
 
     blobs: tuple[PlannedBlob, ...]
+    held: tuple[dict[str, Any], ...] = ()
+    """As :class:`HeldArtifacts` has them."""
 
 
 class PlanRefusal(Message, frozen=True):
@@ -318,6 +342,7 @@ LIST_REPOSITORIES = Activity("list_repositories", Selecting, Listed)
 SELECT_TAGS = Activity("select_tags", Item, Selected)
 GATHER_REFERENCES = Activity("gather_references", Gathering, Gathered)
 RESOLVE_ARTIFACTS = Activity("resolve_artifacts", Item, Resolved)
+FIND_HELD = Activity("find_held", Planning, Found)
 PLAN_TRANSFER = Activity("plan_transfer", Planning, Planned)
 START_EXPORT_RUN = Activity("start_export_run", BlobAttempt, Started)
 CONFIRM_EXPORT = Activity("confirm_export", BlobAttempt, Confirmed)

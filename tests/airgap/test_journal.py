@@ -88,7 +88,7 @@ def test_every_state_is_reached_and_belongs_to_one_of_three_sorts(kind: Kind) ->
     ("kind", "state", "following"),
     [
         (Kind.TRANSFERS, "requested", "planned refused failed cancelled"),
-        (Kind.TRANSFERS, "planned", "exporting previewed refused failed cancelled"),
+        (Kind.TRANSFERS, "planned", "exporting previewed nothing-missing refused failed cancelled"),
         (Kind.TRANSFERS, "exporting", "hashing refused failed cancelled"),
         (Kind.TRANSFERS, "hashing", "awaiting-signatures sealing refused failed cancelled"),
         (Kind.TRANSFERS, "awaiting-signatures", "sealing refused failed cancelled"),
@@ -96,7 +96,7 @@ def test_every_state_is_reached_and_belongs_to_one_of_three_sorts(kind: Kind) ->
         (Kind.TRANSFERS, "sealed", "delivered refused damaged voided expired"),
         (Kind.TRANSFERS, "damaged", "delivered refused damaged voided expired"),
         (Kind.TRANSFERS, "expired", "delivered refused damaged voided"),
-        *((Kind.TRANSFERS, end, "") for end in ("delivered", "cancelled", "previewed")),
+        *((Kind.TRANSFERS, end, "") for end in ("delivered", "cancelled", "previewed", "nothing-missing")),
         (Kind.TRANSFERS, "refused", "delivered voided"),
         (Kind.TRANSFERS, "failed", "voided"),
         (Kind.TRANSFERS, "voided", "delivered"),

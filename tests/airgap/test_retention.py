@@ -44,6 +44,7 @@ def last_at(states: str) -> datetime:
         "requested cancelled",
         "requested planned exporting failed",
         "requested planned previewed",
+        "requested planned nothing-missing",
         "requested planned refused",
     ],
 )

@@ -69,6 +69,7 @@ def run(
         hashes_at_once=8,
         selects=bool(request.select),
         is_dry_run=request.dry_run,
+        only_missing=request.only_missing,
     )
     return host.run("export_transfer", dump(order), transfer_id)
 

@@ -107,13 +107,22 @@ def test_order_may_select_and_name_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"select": SELECT}, {"select": SELECT, "exclude": ["team/x"]}, {"dryRun": True}]
+    "change",
+    [{"select": SELECT}, {"select": SELECT, "exclude": ["team/x"]}, {"dryRun": True}, {"onlyMissing": True}],
 )
 def test_key_that_met_one_order_does_not_meet_one_that_selects_otherwise(change: dict[str, Any]) -> None:
     assert post(GOOD, key="k")[0].status_code == 202
     assert post(GOOD | change, key="k")[0].status_code == 409
     assert post(GOOD | change, key="other")[0].status_code == 202
     assert post(GOOD | change, key="other")[0].status_code == 202
+
+
+def test_order_may_be_of_what_is_missing_only() -> None:
+    client = DurableClient()
+    _, body = post(GOOD | {"onlyMissing": True}, client)
+    assert body["request"]["onlyMissing"] is True
+    assert client.instances[body["transferId"]].input_["onlyMissing"] is True
+    assert post(GOOD, client)[1]["request"]["onlyMissing"] is False
 
 
 def preview(side: SourceSide, *tags: str) -> dict[str, Any]:
@@ -197,6 +206,7 @@ def test_invalid_cursor_of_a_plan_is_named(cursor: str) -> None:
         ({"expiresInSeconds": 20 * 366 * 24 * 3600 + 1}, "expiresInSeconds"),
         ({"expiresInSeconds": True}, "expiresInSeconds"),
         ({"expiresInSeconds": "60"}, "expiresInSeconds"),
+        ({"onlyMissing": 1}, "onlyMissing"),
         ({"expiresIn": 60}, "expiresIn"),
         ({"referrers": "some"}, "referrers"),
         ({"referrers": None}, "referrers"),
@@ -413,6 +423,7 @@ def note(
             "expiresInSeconds": 60,
             "referrers": "none",
             "dryRun": False,
+            "onlyMissing": False,
         }
         own: Mapping[str, Any] = requested if state == "requested" else {}
         JournalStore(side.blobs, side.projection).record(
@@ -439,6 +450,7 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
         "expiresInSeconds": 60,
         "referrers": "none",
         "dryRun": False,
+        "onlyMissing": False,
     }
     assert body["createdAt"] == body["updatedAt"] == "2026-11-23T08:00:00Z"
     assert body.get("bundle") == (BUNDLE if states[-1] == "sealed" else None)
@@ -762,6 +774,7 @@ def test_journal_says_what_was_ordered_and_how_much(side: SourceSide) -> None:
         "select": 0,
         "exclude": 0,
         "dryRun": False,
+        "onlyMissing": False,
     }
 
 

@@ -160,7 +160,7 @@ def run(side: Ports, clock: Clock, *starts: Start, tap: Tap = unseen, **settings
     return play(side, clock, *starts, environment=environment, tap=tap)
 
 
-def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
+def order_transfer(side: SourceSide, artifacts: Sequence[str], *, only_missing: bool = False) -> Start:
     """What is started for a transfer, with what the HTTP API has left for it."""
     request = RequestDocument(
         artifacts=tuple(artifacts),
@@ -168,6 +168,7 @@ def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
         audience=tuple(AUDIENCE),
         expires_in_seconds=90 * 24 * 3600,
         referrers="all",
+        only_missing=only_missing,
     )
     WorkFolder(side.blobs, TRANSFER_ID).create(REQUEST, request)
     journals = JournalStore(side.blobs, side.projection)
@@ -178,6 +179,7 @@ def order_transfer(side: SourceSide, artifacts: Sequence[str]) -> Start:
         artifacts=len(artifacts),
         runs_at_once=side.settings.pipeline_runs_at_once,
         hashes_at_once=side.settings.hashes_at_once,
+        only_missing=only_missing,
     )
     return "export_transfer", TRANSFER_ID, dump(order)
 

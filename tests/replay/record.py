@@ -12,13 +12,17 @@ from typing import Any
 
 from airgap.checks import Check
 from airgap.envelope import Envelope
+from airgap.receipt import ArtifactProof
 from airgap.release import ReleasedBundle, ReleaseStatement
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide, TargetSide
+from function_app.settings import SourceSettings
+from function_app.source.holdings import keep_receipt
 from function_app.storage.ledger import Ledger
 from tests.bundles import AUDIENCE, Bundle, make_bundle
 from tests.function_app.memory import (
+    ENVIRONMENT,
     STAGING,
     START,
     MemoryChecks,
@@ -47,6 +51,7 @@ from tests.histories.scenarios import (
     signed_answer,
     upload,
 )
+from tests.vectors.generate import imported_receipt
 
 HISTORIES = Path(__file__).parent / "histories"
 _HOUR = timedelta(hours=1)
@@ -117,6 +122,18 @@ def export_in_one_lane(tap: Tap) -> None:
         _registry(side).push_image("team/app", reference.partition(":")[2])
     lanes_only = _only("run_lane", tap)
     run(side, Clock(), order_transfer(side, references), tap=lanes_only, PIPELINE_RUNS_AT_ONCE="1")
+
+
+def export_nothing_missing(tap: Tap) -> None:
+    """The target holds all that was ordered, as its receipt says."""
+    settings = SourceSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": POLICY.decode()})
+    side = replace(new_source(), settings=settings)
+    digest = _registry(side).push_image("team/app", "v1")
+    proof = ArtifactProof(reference="team/app:v1", digest=digest, found=digest)
+    receipt = replace(imported_receipt(), target=AUDIENCE[0], decided_at=START, artifacts=(proof,))
+    signed = Envelope.sign(receipt.to_bytes(), [RECEIPT_KEY.signer]).to_bytes()
+    keep_receipt(side.blobs, signed, receipt)
+    run(side, Clock(), order_transfer(side, ["team/app:v1"], only_missing=True), tap=tap)
 
 
 def import_imported(tap: Tap) -> None:
@@ -202,6 +219,7 @@ SCENARIOS: Mapping[str, Callable[[Tap], None]] = {
     "export-cancelled": export_cancelled,
     "export-in-an-outage": export_in_an_outage,
     "export-in-one-lane": export_in_one_lane,
+    "export-nothing-missing": export_nothing_missing,
     "import-imported": import_imported,
     "import-refused": import_refused,
     "import-damaged": import_damaged,
