@@ -38,19 +38,19 @@ def test_same_seed_is_the_same_run_in_another_process() -> None:
 
 
 FOUND_BY = {
-    "ledger-overwrites": 31,
+    "ledger-overwrites": 189,
     "judged-once": 14,
     "staging-unpinned": 19,
     "turn-kept": 1,
     "door-kept": 1,
     "receipt-again": 1,
-    "stowaways-unseen": 3,
+    "stowaways-unseen": 178,
     "damage-unseen": 68,
     "release-unasked": 3,
     "check-unheard": 22,
     "policy-rolled-back": 14,
     "override-of-anybody": 168,
-    "staging-brought-whole": 3,
+    "staging-brought-whole": 297,
 }
 """A seed that finds each, tried first. After a change of steps another one does, and belongs here: the search
 for it takes half a minute."""
