@@ -51,7 +51,7 @@ def holdings_folder(registry: str) -> str:
 
 def tells_of_holdings(receipt: Receipt) -> bool:
     """Whether a receipt says what the registry holds: one of an import, be it whole or not."""
-    return receipt.verdict in _TELLING and receipt.channel is not None
+    return receipt.verdict in _TELLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,26 +121,24 @@ class Holdings:
             reference: ``repository:tag``, which must point to ``digest``; or ``repository@digest``.
             digest: of the manifest, which must be there whole.
         """
-        repository, tag = _split(reference)
-        whole = self._stands_for(f"{repository}@{digest}", digest)
-        return self._stands_for(reference, digest) if tag and whole else whole
+        is_whole = self._stands_for(f"{_split(reference)[0]}@{digest}", digest)
+        return self._stands_for(reference, digest) if is_whole else None
 
     def all(self) -> Iterator[Held]:
         """Every manifest that is held, by repository and digest."""
         tags: dict[str, list[str]] = {}
         for reference, sighting in self._own.items():
             repository, tag = _split(reference)
-            if tag and sighting.digest is not None and self._stands_for(reference, sighting.digest):
+            if tag and self._stands_for(reference, sighting.digest):
                 tags.setdefault(f"{repository}@{sighting.digest}", []).append(tag)
         for reference in sorted(self._own):
-            repository, tag = _split(reference)
-            digest = reference.rpartition("@")[2]
-            word = None if tag else self._stands_for(reference, digest)
+            repository, _, digest = reference.partition("@")
+            word = self._stands_for(reference, digest)
             if word is not None:
                 pointing = tuple(sorted(tags.get(reference, ())))
                 yield Held(repository=repository, digest=digest, tags=pointing, word=word)
 
-    def _stands_for(self, reference: str, digest: str) -> Word | None:
+    def _stands_for(self, reference: str, digest: str | None) -> Word | None:
         own = self._own.get(reference)
         if own is None or own.digest != digest:
             return None
@@ -152,11 +150,11 @@ class Holdings:
         return own.word
 
     def _add(self, kept: KeptReceipt, receipt: Receipt) -> None:
-        word = Word(receipt=kept.name, transfer_id=receipt.transfer_id or "", decided_at=receipt.decided_at)
+        word = Word(receipt=kept.name, transfer_id=str(receipt.transfer_id), decided_at=receipt.decided_at)
         if receipt.undeclared_count:
             self._doubts[:] = [max([*self._doubts, receipt.decided_at])]
         for proof in receipt.artifacts:
-            for reference, digest in _sightings(proof):
+            for reference, digest in _sightings(proof).items():
                 if receipt.channel == self.channel:
                     self._see(reference, _Sighting(digest, word))
                 else:
@@ -164,22 +162,22 @@ class Holdings:
                     seen[digest] = max(seen.get(digest, receipt.decided_at), receipt.decided_at)
 
     def _see(self, reference: str, new: _Sighting) -> None:
-        old = self._own.get(reference)
-        if old is not None and old.word.decided_at == new.word.decided_at and old.digest != new.digest:
+        old = self._own.setdefault(reference, new)
+        if old.word.decided_at == new.word.decided_at and old.digest != new.digest:
             self._own[reference] = _Sighting(None, max(old, new, key=lambda one: one.rank).word)
-        elif old is None or old.rank < new.rank:
-            self._own[reference] = new
+        else:
+            self._own[reference] = max(old, new, key=lambda one: one.rank)
 
 
-def _sightings(proof: ArtifactProof) -> Iterator[tuple[str, str | None]]:
+def _sightings(proof: ArtifactProof) -> dict[str, str | None]:
     """What a proof says that references stand for."""
-    repository, tag = _split(proof.reference)
+    repository, _ = _split(proof.reference)
     is_whole = proof.found == proof.digest and not proof.missing_count
-    yield f"{repository}@{proof.digest}", proof.digest if is_whole else None
-    for missing in proof.missing_tags:
-        yield f"{repository}:{missing}", None
-    if tag and tag not in proof.missing_tags:
-        yield f"{repository}:{tag}", proof.digest
+    return {
+        proof.reference: proof.digest,
+        **{f"{repository}:{missing}": None for missing in proof.missing_tags},
+        f"{repository}@{proof.digest}": proof.digest if is_whole else None,
+    }
 
 
 def _split(reference: str) -> tuple[str, str]:

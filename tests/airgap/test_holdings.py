@@ -167,6 +167,8 @@ def test_other_channel_takes_away_and_adds_nothing() -> None:
     assert pointed(told(receipt(proof()), moved)) == {A: ()}
     assert pointed(told(receipt(proof()), replace(moved, decided_at=at(0)))) == {A: ()}
     assert pointed(told(receipt(proof(), hour=2), moved)) == {A: ("v1",)}
+    agreeing = receipt(proof(), channel="other", hour=1)
+    assert pointed(told(receipt(proof()), agreeing)) == {A: ("v1",)}
     gone = receipt(proof(found=False), channel="other", hour=1)
     assert pointed(told(receipt(proof()), gone)) == {}
 
