@@ -72,6 +72,7 @@ def remove_ended(side: SourceSide, *, now: datetime) -> None:
     for about in in_turn(_lying_there(side.blobs), _AT_ONCE, now, round_s=_ROUND_S):
         try:
             journal = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, about)
+            give_up_unsealed(side, journal)  # where the app could not; targets may be waiting for the number
             since = removable_from(journal, timedelta(days=side.settings.ended_transfer_days))
             if since is not None and since <= now:
                 _Removal(side, journal, budget).run(now)
@@ -112,7 +113,6 @@ class _Removal:
     def run(self, now: datetime) -> None:
         """Remove what there is budget for, and put it on record once nothing is left."""
         about = self.journal.about
-        give_up_unsealed(self.side, self.journal)  # where the app died before it could
         stop(self.side.blobs, about)  # an activity that is delivered late begins nothing anew
         # The manifest first: a bundle whose blobs are half gone is offered to nobody.
         self.side.blobs.delete(TRANSFER, manifest_path(about))

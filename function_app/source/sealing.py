@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from airgap.cosigning import SignatureTally
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.fields import format_time, parse_time
@@ -106,32 +107,66 @@ def publish_bundle(side: SourceSide, order: Publishing) -> Sealed | Pending | Re
     whole is judged as the target will; what is missing when the time is over, the refusal says.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled; or nothing counts by the policy.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled.
         ServiceError: ``CONFLICT``: nobody was asked to sign it.
         AirgapError: as :func:`publish`.
     """
     journal = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, order.transfer_id)
     if journal.newest(State.SEALING) is None:
+        give_up_unsealed(side, journal)  # where an earlier execution died before it could
         require_going(side.blobs, order.transfer_id)
         manifest, entry = SignedManifest.of(side, journal), _awaiting_entry(side, journal)
         if manifest is None or entry is None:
             raise ServiceError(Code.CONFLICT, f"transfer {journal.about} does not await signatures")
-        now = parse_time(order.now)
+        if journal.is_final:
+            return _end_before(journal)
+        found, now = _judge(side, manifest, order), parse_time(order.now)
+        if isinstance(found, Pending):
+            return found
+        if isinstance(found, Refused | Failed):
+            return _end(side, entry, found, now)
+        awaiting = journal.newest(State.AWAITING_SIGNATURES)
+        bundle = awaiting.facts["bundle"] if awaiting else {}
+        facts = {"bundle": bundle, "signatures": manifest.tell(found.signed)}
+        journal = _record(side, entry, State.SEALING, facts, now)
+    return publish(side, journal)
+
+
+def _judge(
+    side: SourceSide, manifest: SignedManifest, order: Publishing
+) -> SignatureTally | Pending | Refused | Failed:
+    """What has been signed, if it is all that the target will ask for."""
+    now = parse_time(order.now)
+    try:
         tally = manifest.count(now)
         if not tally.is_complete:
             if now < parse_time(order.until):
                 return Pending()
-            give_up_unused(side, entry)
             return ending(Code.THRESHOLD_NOT_MET, f"until {order.until}, {'; '.join(tally.missing)}")
         verdict = verify_bundle(tally.envelope.to_bytes(), policy=policy_in_force(side), now=now)
-        if verdict.code is not None:
-            give_up_unused(side, entry)
-            return ending(verdict.code, verdict.detail)
-        awaiting = journal.newest(State.AWAITING_SIGNATURES)
-        bundle = awaiting.facts["bundle"] if awaiting else {}
-        facts = {"bundle": bundle, "signatures": manifest.tell(tally.signed)}
-        journal = _record(side, entry, State.SEALING, facts, now)
-    return publish(side, journal)
+    except PolicyRefusal as refusal:  # nothing counts by the policy in force
+        return ending(refusal.code, refusal.detail)
+    return tally if verdict.code is None else ending(verdict.code, verdict.detail)
+
+
+def _end(side: SourceSide, entry: LedgerEntry, end: Refused | Failed, now: datetime) -> Refused | Failed:
+    """End a transfer that awaits signatures, and give its number up.
+
+    The journal comes first: were the number given up before, a signature that comes now would still let
+    another execution publish a bundle that carries it.
+    """
+    state = State.REFUSED if isinstance(end, Refused) else State.FAILED
+    facts = {"code": end.code, "detail": end.detail, "artifacts": list(end.artifacts)}
+    _record(side, entry, state, facts, now)
+    give_up_unused(side, entry)
+    return end
+
+
+def _end_before(journal: Journal) -> Refused | Failed:
+    """How the journal says that a transfer ended, as it was told first."""
+    facts = journal.entries[-1].facts
+    code = str(facts.get("code", Code.TRANSITION_REFUSED.name))
+    return ending(Code[code], str(facts.get("detail", "")))
 
 
 def _awaiting_entry(side: SourceSide, journal: Journal) -> LedgerEntry | None:
@@ -147,12 +182,13 @@ def _awaiting_entry(side: SourceSide, journal: Journal) -> LedgerEntry | None:
 def _record(
     side: SourceSide, entry: LedgerEntry, state: State, facts: dict[str, Any], at: datetime
 ) -> Journal:
-    """Record what has become of a transfer that has a number; if it has ended meanwhile, nobody uses that."""
+    """Record what has become of a transfer that has a number; if it ended unsealed, nobody uses that."""
     journals = JournalStore(side.blobs, side.projection)
     try:
         return journals.record(Kind.TRANSFERS, entry.transfer_id, state, facts, by=BY_APP, at=at)
     except PolicyRefusal:
-        give_up_unused(side, entry)
+        if journals.read(Kind.TRANSFERS, entry.transfer_id).newest(State.SEALING) is None:
+            give_up_unused(side, entry)
         raise
 
 

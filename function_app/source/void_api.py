@@ -28,7 +28,7 @@ _MAX_REASON_CHARACTERS = 200
 _REASON = "reason"
 _REASON_IN_WORDS = f"why it is given up: a text of 1 to {_MAX_REASON_CHARACTERS} printable characters"
 _POLL_S = "5"
-_WITHOUT_NUMBER = "Nothing to void: it took no number."
+_WITHOUT_NUMBER = "Nothing to void: it took no number, or gave it up when it ended."
 _REMEDIES: Mapping[State | None, str] = {
     State.SEALING: "Its bundle is on its way out: send this again in a moment.",
     State.DELIVERED: "Nothing to void: the target has imported it.",

@@ -13,19 +13,21 @@ import pytest
 
 from airgap.cosigning import KeptSignature
 from airgap.envelope import Envelope
-from airgap.errors import Code
+from airgap.errors import Code, PolicyRefusal
 from airgap.fields import format_time
 from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
 from airgap.states import Kind, State
 from airgap.verify import verify_bundle
 from function_app.azure.wiring import source_settings
+from function_app.durable.outcomes import Refused
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.settings import SourceSettings
-from function_app.source import http_api, signature_api
+from function_app.source import http_api, sealing, signature_api
 from function_app.source.removing import remove_ended
-from function_app.source.sealing import publish
+from function_app.source.sealing import publish, publish_bundle, seal_bundle
+from function_app.source.wire import Publishing
 from function_app.storage.ledger import Ledger
 from offline_mover.commands.sign import sign
 from tests.bundles import AUDIENCE, CHANNEL, SigningKey, default_key, make_policy, new_key
@@ -33,6 +35,7 @@ from tests.function_app.durable_client import DurableClient
 from tests.function_app.memory import ENVIRONMENT, START, Host, MemoryBlobs, make_source
 from tests.function_app.test_caller import ADA, ADA_ID, principal
 from tests.function_app.test_export import TRANSFER_ID, run
+from tests.function_app.test_sealing import sealing_order
 
 ADA_KEY, BOB_KEY, EVE_KEY = new_key(), new_key(), new_key()
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -233,16 +236,67 @@ def test_cancelled_while_it_waits_it_is_never_published_and_its_number_is_given_
     assert Ledger(source.blobs).voids(CHANNEL) == {1}
 
 
-def test_number_of_one_whose_app_died_before_giving_it_up_is_given_up_when_it_is_removed(
-    source: Source,
+def test_once_its_number_is_given_up_no_late_signature_publishes_it(source: Source) -> None:
+    def refused_and_the_answer_is_lost() -> None:
+        raw = [source.signed(key) for key in (ADA_KEY, BOB_KEY)]
+        until = format_time(START)
+        order = Publishing(transfer_id=TRANSFER_ID, until=until, now=until)
+        assert isinstance(publish_bundle(source.side, order), Refused)
+        assert Ledger(source.blobs).voids(CHANNEL) == {1}
+        for one in raw:
+            source.post(one)
+
+    assert source.export(refused_and_the_answer_is_lost)["outcome"] == "refused"
+    assert not manifest_is_out(source)
+    assert source.states[-2:] == [State.AWAITING_SIGNATURES, State.REFUSED]
+    last = source.journals.read(Kind.TRANSFERS, TRANSFER_ID).last
+    assert last is not None
+    assert last.facts["code"] == "THRESHOLD_NOT_MET"
+
+
+def test_number_is_given_up_where_nothing_counts_by_the_policy_any_more(
+    source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = json.loads(policy())
+    made["channels"]["another"] = made["channels"].pop(CHANNEL)
+    later = TrustPolicy.from_bytes(json.dumps(made).encode())
+
+    def end_channel() -> None:
+        monkeypatch.setattr("function_app.source.cosigning.policy_in_force", lambda _: later)
+
+    assert source.export(end_channel)["code"] == "CHANNEL_UNKNOWN"
+    assert source.states[-1] is State.REFUSED
+    assert Ledger(source.blobs).voids(CHANNEL) == {1}
+
+
+def test_number_of_one_whose_app_died_before_giving_it_up_is_given_up_within_hours(source: Source) -> None:
     def cancelled() -> None:
         source.journals.record(Kind.TRANSFERS, TRANSFER_ID, State.CANCELLED, {}, by="caller", at=START)
 
     source.export(cancelled)
     source.blobs.containers["ledger"].pop(f"voids/{CHANNEL}/{1:016d}.json", None)
-    remove_ended(source.side, now=START + timedelta(days=40))
+    remove_ended(source.side, now=START + timedelta(hours=2))
     assert Ledger(source.blobs).voids(CHANNEL) == {1}
+    assert source.journals.read(Kind.REMOVALS, TRANSFER_ID).last is None
+
+
+def test_number_of_a_bundle_that_is_out_is_not_given_up_by_whoever_still_asks_people(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    order = sealing_order(side)
+
+    def slower_than_another(*_: Any) -> bool:
+        monkeypatch.undo()
+        seal_bundle(side, order)
+        return True
+
+    monkeypatch.setattr(sealing, "needs_people", slower_than_another)
+    with pytest.raises(PolicyRefusal):
+        seal_bundle(side, order)
+    assert any(name.endswith(ENVELOPE_NAME) for name in blobs.names("transfer"))
+    assert not Ledger(blobs).voids(CHANNEL)
 
 
 @pytest.mark.parametrize(
