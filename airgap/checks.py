@@ -22,7 +22,8 @@ from airgap.verify import CountedKey
 from airgap.versions import Format
 
 SCHEMA = 1
-MAX_ANSWER_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 128 * 1024
+"""Room for 999 blobs and several signatures of each two algorithms."""
 MAX_CHECKS = 10
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 """Of a check, as the target's settings call it."""

@@ -26,6 +26,8 @@ from airgap.versions import Format
 
 MAX_POLICY_BYTES = 256 * 1024
 MAX_KEYS = 100
+MAX_VERSION = 99_999_999
+"""Of a policy: it stands in names with eight digits, where sequence numbers have sixteen."""
 MAX_SKEW_S = 24 * 3600
 MAX_SEQUENCE_JUMP = 1_000_000
 _MAX_AUDIENCE = 100
@@ -233,7 +235,7 @@ class TrustPolicy:
     document: bytes
 
     def __post_init__(self) -> None:
-        _READ.integer(self.version, "version", least=1)
+        _READ.integer(self.version, "version", least=1, most=MAX_VERSION)
         _READ.moment(self.expires_at, "expiresAt")
         for keyid, moment in self.revoked.items():
             if keyid not in self.keys:

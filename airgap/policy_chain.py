@@ -32,7 +32,7 @@ from securesystemslib.signer import Signer
 from airgap import fields
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
-from airgap.policy import MAX_POLICY_BYTES, TrustedKey, TrustPolicy, keyids_of
+from airgap.policy import MAX_POLICY_BYTES, MAX_VERSION, TrustedKey, TrustPolicy, keyids_of
 from airgap.statement import Statement, Subject, parse_statement
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.verify import count_roles, signing_keys
@@ -242,7 +242,7 @@ class UsedPolicy:
     sha256: str
 
     def __post_init__(self) -> None:
-        _READ.integer(self.version, "version", least=1)
+        _READ.integer(self.version, "version", least=1, most=MAX_VERSION)
         _READ.text(self.sha256, "policyDigest", pattern=fields.SHA256_HEX)
 
     def to_bytes(self) -> bytes:

@@ -262,7 +262,7 @@ class Checks(Protocol):
             question: :meth:`airgap.checks.CheckQuestion.to_bytes`.
 
         Returns:
-            The answer, at most 64 KiB and not looked into; ``None`` while the check does not know yet.
+            The answer, at most 128 KiB and not looked into; ``None`` while the check does not know yet.
 
         Raises:
             ServiceError: it gave neither: whatever the code, it may do so later.

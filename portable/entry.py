@@ -9,6 +9,29 @@ import sys
 OLDEST = (3, 11)
 
 
+def not_packed(root):  # type: ignore[no-untyped-def]  # as below
+    """A file below ``app`` that SHA256SUMS does not list: Python may run it, and `sha256sum -c` is silent.
+
+    Names that begin with a dot are left out: desktops leave such files, and no module has such a name.
+    """
+    try:
+        with open(os.path.join(root, "SHA256SUMS"), "rb") as file:
+            packed = {line[66:] for line in file.read().decode("ascii").splitlines()}
+    except OSError:
+        return None  # a single file, or a copy that was broken off
+    folders = ["app"]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(os.path.join(root, *folder.split("/"))) as entries:
+            for entry in entries:
+                name = folder + "/" + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                elif name not in packed and not entry.name.startswith("."):
+                    return name
+    return None
+
+
 def main():  # type: ignore[no-untyped-def]  # Python 2 cannot read annotations
     """Check the Python, put the packed code first, run the command; returns its exit code."""
     sys.dont_write_bytecode = True  # the medium may be read-only, and shall hold only what was packed
@@ -25,6 +48,11 @@ def main():  # type: ignore[no-untyped-def]  # Python 2 cannot read annotations
         path for path in sys.path if os.path.abspath(path) != root and not path.endswith(foreign)
     ]
     try:
+        added = not_packed(root)  # type: ignore[no-untyped-call]
+        if added is not None:
+            said = "offline-mover: %s was not packed, nothing was run; use another copy.\n"
+            sys.stderr.write(said % ascii(added)[1:-1])
+            return 79  # as below
         from portable import bytecode_loader
 
         bytecode_loader.install(root)

@@ -1,7 +1,7 @@
 """The packed tree: every file by its name below the top, as bytes.
 
 ========================  =====================================================================
-``__main__.py``           where Python starts: ``python3 offline-mover``
+``__main__.py``           where Python starts: ``python3 offline-mover/__main__.py``
 ``app/``                  our code, that of the packages it needs, ``native.json`` and
                           ``native/``: compiled files by platform
 ``app/bytecode/``         of our code and that of the packages, by Python; not in the single file

@@ -24,7 +24,8 @@ from function_app.ports import BlobStore, Ports
 from function_app.storage.paths import LEDGER, POLICY
 
 _RECORDS = "policies/"
-_RECORD = re.compile(rf"{_RECORDS}[0-9]{{8,16}}\.json")
+_RECORD = re.compile(rf"{_RECORDS}[0-9]{{8}}\.json")
+"""With sixteen digits it is a number of a channel that somebody has called ``policies``."""
 
 
 @dataclass(slots=True)

@@ -60,8 +60,8 @@ def test_answer_of_or_about_is_none(name: str) -> None:
 
 def test_answer_of_a_newer_scanner_and_one_without_end_are_told_apart() -> None:
     assert refused(ANSWER | {"schema": 2}) is Code.NEWER_FORMAT
-    assert refused(dump_canonical(ANSWER).ljust(65_537)) is Code.TOO_LARGE
-    assert CheckAnswer.from_bytes(dump_canonical(ANSWER).ljust(65_536), QUESTION).passed
+    assert refused(dump_canonical(ANSWER).ljust(131_073)) is Code.TOO_LARGE
+    assert CheckAnswer.from_bytes(dump_canonical(ANSWER).ljust(131_072), QUESTION).passed
     assert CheckAnswer.from_bytes(dump_canonical(ANSWER | {"scanner": "x" * 128}), QUESTION).passed
     for raw in (b"", b"[]", b"pass", b'"pass"'):
         assert refused(raw) is Code.CHECK_MALFORMED

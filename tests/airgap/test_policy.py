@@ -178,6 +178,7 @@ def some_keys(policy: dict[str, Any], count: int) -> None:
 
 
 BOUNDS: dict[str, tuple[Callable[[int], Change], int, int]] = {
+    "version": (lambda n: lambda p: p.update(version=n), 99_999_999, 100_000_000),
     "version, from below": (lambda n: lambda p: p.update(version=n), 1, 0),
     "holder": (lambda n: lambda p: p["keys"][0].update(holder="a" * n), 64, 65),
     "keys, from below": (lambda n: lambda p: some_keys(p, n), 1, 0),

@@ -11,9 +11,10 @@ import pytest
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import CryptoSigner
 
-from airgap.checks import CheckAnswer
+from airgap.checks import MAX_ANSWER_BYTES, CheckAnswer
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, error_for
+from airgap.parts import MAX_BLOBS
 from airgap.policy import TrustPolicy
 from airgap.signed_check import CheckStatement, read_answer
 from airgap.strict_json import dump_canonical
@@ -177,8 +178,16 @@ def test_nothing_of_an_answer_is_parsed_before_its_signature_is_verified() -> No
 
 
 def test_signed_answer_without_end_is_not_read() -> None:
-    assert refusal_of(lambda: read(signed().rstrip().ljust(65_537))).code is Code.TOO_LARGE
-    assert read(signed().rstrip().ljust(65_536)).passed
+    assert refusal_of(lambda: read(signed().rstrip().ljust(131_073))).code is Code.TOO_LARGE
+    assert read(signed().rstrip().ljust(131_072)).passed
+
+
+def test_answer_about_as_many_blobs_as_there_may_be_is_read_with_two_hybrid_signers() -> None:
+    blobs = tuple((f"{number:03d}", f"0x{number:016X}") for number in range(1, 1 + MAX_BLOBS))
+    finding = replace(STATEMENT.finding, blobs=blobs, detail="d" * 500)
+    statement = replace(STATEMENT, finding=finding)
+    one, two = (len(signed(statement, *by)) for by in ((SCANNER,), (SCANNER, STRANGER, MLDSA87)))
+    assert two + (two - one) < MAX_ANSWER_BYTES  # the second pair is as large as the first
 
 
 INVALID: dict[str, dict[str, Any]] = {

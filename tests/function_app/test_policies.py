@@ -134,7 +134,11 @@ def test_record_that_somebody_planted_stops_everything_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["policies/9.json", "policies/00000009.json.bak", "policies/a/00000009.json"]
+    "name",
+    [
+        *("policies/9.json", "policies/00000009.json.bak", "policies/a/00000009.json"),
+        "policies/0000000000000001.json",  # the first number of a channel of that name
+    ],
 )
 def test_other_blobs_beside_the_records_are_none(name: str) -> None:
     side, blobs = side_of()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,30 @@ def test_tampered_single_file_is_refused(copied: Packed, tampering: str) -> None
         for path in sorted(copied.folder.rglob("*")):
             archive.write(path, path.relative_to(copied.folder))
     assert_refused(run(copied.single_file, *copied.verify))
+
+
+@pytest.mark.parametrize(
+    "name", ["json.py", "simplejson/__init__.py", "portable/__pycache__/__init__.{tag}.pyc"]
+)
+def test_module_that_was_added_is_not_run(copied: Packed, tmp_path: Path, name: str) -> None:
+    """`sha256sum -c` finds nothing wrong: it looks at what is listed."""
+    path = copied.folder / "app" / name.format(tag=sys.implementation.cache_tag)
+    path.parent.mkdir(exist_ok=True)
+    source = path if path.suffix == ".py" else tmp_path / "added.py"
+    source.write_text("raise SystemExit('added')\n")
+    if path != source:
+        py_compile.compile(
+            str(source), cfile=str(path), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+    added = path.relative_to(copied.folder).as_posix()
+    done = run(copied.shapes["folder"], *copied.verify)
+    assert (done.returncode, done.stdout) == (Code.TOOL_DAMAGED.exit_code, "")
+    assert done.stderr == f"offline-mover: {added} was not packed, nothing was run; use another copy.\n"
+
+
+def test_what_a_desktop_leaves_in_a_folder_does_no_harm(copied: Packed) -> None:
+    (copied.folder / "app" / "._airgap").write_bytes(b"")
+    assert run(copied.shapes["folder"], *copied.verify).returncode == 0
 
 
 def test_single_file_from_a_bad_sector_is_refused(copied: Packed) -> None:
