@@ -11,7 +11,7 @@ from typing import Any
 
 from airgap.cosigning import KeptSignature, SignatureTally, count_signatures, put_together, roles_of_people
 from airgap.envelope import Envelope
-from airgap.errors import Code, PolicyRefusal
+from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.policy import Channel, TrustPolicy, keyids_of
@@ -101,6 +101,8 @@ class SignedManifest:
                 ``SIGNATURE_UNCHECKABLE``, ``SIGNER_UNKNOWN``: no key of a bundle role signed it.
             PolicyRefusal: ``CHANNEL_UNKNOWN``, ``POLICY_EXPIRED``, ``KEY_REVOKED``;
                 ``TRANSITION_REFUSED``: it is new, and it is too late for it.
+            ServiceError: ``SERVICE_UNEXPECTED``: somebody has put something else in its place, where nothing
+                is ever replaced; this signature will not count.
         """
         policy, ledger = policy_in_force(self.side), Ledger(self.side.blobs)
         given, own = Envelope.from_bytes(body), self.envelope()
@@ -108,14 +110,18 @@ class SignedManifest:
             return False
         valid = valid_keys(given, policy, now, keyids_of(self._rules(policy).bundle_roles))
         for keyid in sorted(valid.keys() - own.signatures.keys()):
-            if ledger.find_signature(self.sha256, keyid) is not None:
-                continue
-            if not is_open:
-                raise PolicyRefusal(Code.TRANSITION_REFUSED, "nothing more can be signed")
-            kept = KeptSignature(
-                keyid=keyid, signature=given.signatures[keyid], by=by, at=now.replace(microsecond=0)
-            )
-            ledger.keep_signature(self.sha256, kept)
+            if ledger.find_signature(self.sha256, keyid) is None:
+                if not is_open:
+                    raise PolicyRefusal(Code.TRANSITION_REFUSED, "nothing more can be signed")
+                kept = KeptSignature(
+                    keyid=keyid, signature=given.signatures[keyid], by=by, at=now.replace(microsecond=0)
+                )
+                ledger.keep_signature(self.sha256, kept)
+            found = ledger.find_signature(self.sha256, keyid)
+            lies = [] if found is None else [found]
+            if not count_signatures(own, lies, channel=self._rules(policy), policy=policy, now=now).signed:
+                detail = f"something else lies in the ledger where the signature of {keyid} belongs"
+                raise ServiceError(Code.SERVICE_UNEXPECTED, detail)
         return True
 
     def tell(self, signed: tuple[KeptSignature, ...]) -> list[dict[str, Any]]:

@@ -348,6 +348,22 @@ def test_signature_that_somebody_planted_neither_counts_nor_stands_in_the_way(so
     }
 
 
+@pytest.mark.parametrize("forged", [b"{}", None], ids=["no signature", "another's signature"])
+def test_person_in_whose_place_something_else_lies_is_told_so(source: Source, forged: bytes | None) -> None:
+    planted = KeptSignature(keyid=EVE_KEY.keyid, signature=b"forged", by="eve", at=NOW).to_bytes()
+
+    def plant() -> None:
+        awaiting = source.journals.read(Kind.TRANSFERS, TRANSFER_ID).newest(State.AWAITING_SIGNATURES)
+        assert awaiting is not None
+        digest = awaiting.facts["bundle"]["manifestDigest"].removeprefix("sha256:")
+        source.blobs.put("ledger", f"signatures/{digest}/{EVE_KEY.keyid}.json", forged or planted)
+        status, answer = source.post(source.signed(EVE_KEY))
+        assert (status >= 500, answer["code"]) == (True, "SERVICE_UNEXPECTED")
+        assert EVE_KEY.keyid in answer["detail"]
+
+    source.export(plant)
+
+
 def test_key_that_is_revoked_while_others_are_waited_for_counts_no_more(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
