@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
-from airgap.errors import Code, PolicyRefusal, UntrustedInputError
+from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
 from airgap.manifest import BundleManifest
 from airgap.policy import TrustedKey, TrustPolicy
 from airgap.strict_json import dump_canonical
-from airgap.verify import Verdict, count_roles, verify_bundle
+from airgap.verify import Verdict, count_roles, verify_bundle, verify_unfinished
 from tests.vectors.generate import (
     ED25519,
     MLDSA87,
@@ -399,3 +399,31 @@ def test_no_byte_of_an_envelope_can_be_changed(position: int, flip: int) -> None
 @given(raw=st.binary(max_size=2000))
 def test_arbitrary_bytes_are_refused_without_an_exception(raw: bytes) -> None:
     assert judge(raw).code in {Code.ENVELOPE_MALFORMED, Code.TOO_LARGE}
+
+
+def test_bundle_that_others_are_still_to_sign_is_read_by_whoever_is_about_to() -> None:
+    raw = signed(full_manifest(), ED25519)
+    assert judge(raw).code is Code.THRESHOLD_NOT_MET
+    assert verify_unfinished(raw, policy=POLICY, now=NOW) == full_manifest()
+
+
+@pytest.mark.parametrize(
+    ("raw", "now", "code"),
+    [
+        (signed(None, STRANGER), NOW, Code.SIGNER_UNKNOWN),
+        (signed(None, P256), NOW, Code.THRESHOLD_NOT_MET),
+        (signed(None, TARGET_KEY), NOW, Code.THRESHOLD_NOT_MET),
+        (signed(replace(minimal_manifest(), channel="other")), NOW, Code.CHANNEL_UNKNOWN),
+        (signed(replace(minimal_manifest(), audience=("x.azurecr.io",))), NOW, Code.AUDIENCE_MISMATCH),
+        (signed(of_repositories("base/os")), NOW, Code.REPOSITORY_REFUSED),
+        (signed(), POLICY.expires_at, Code.POLICY_EXPIRED),
+        (signed(), minimal_manifest().expires_at + timedelta(days=1), Code.EXPIRED),
+        (signed(), minimal_manifest().created_at - timedelta(days=1), Code.NOT_YET_VALID),
+    ],
+)
+def test_nobody_is_asked_to_sign_what_would_be_refused_for_more_than_that(
+    raw: bytes, now: datetime, code: Code
+) -> None:
+    with pytest.raises(AirgapError) as refusal:
+        verify_unfinished(raw, policy=POLICY, now=now)
+    assert refusal.value.code is code
