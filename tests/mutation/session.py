@@ -86,6 +86,7 @@ def _session(
 
     def loop(items: list[pytest.Item]) -> None:
         modules = {module for module, _ in candidates}
+        gc.unfreeze()  # tests/conftest.py froze what was gathered, and nobody is told of what is frozen
         functions = _functions(modules)
         gc.freeze()
         reached = _reached(modules, items, failures, functions)

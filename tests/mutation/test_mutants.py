@@ -91,5 +91,19 @@ def test_tests_that_fail_anyway_judge_nothing(tmp_path: Path) -> None:
     assert "its tests fail without any change" in done.stdout
 
 
+def test_mutants_of_this_project_are_judged_where_its_tests_were_gathered() -> None:
+    """Each in a process of its own would take ten times as long."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.mutation", "airgap/repositories.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "; 0 judged by all the tests" in done.stdout
+
+
 def test_equivalents_are_of_modules_that_are_judged() -> None:
     assert EQUIVALENT.keys() <= {*DEFAULT, *BY_HAND}
