@@ -429,6 +429,9 @@ def test_planted_record_is_refused(change: dict[str, Any]) -> None:
 def test_record_cannot_be_made_of_what_no_reader_takes() -> None:
     with pytest.raises(PolicyRefusal):
         UsedPolicy(version=2, sha256="latest")
+    assert UsedPolicy(version=99_999_999, sha256="0" * 64).version == 99_999_999
+    with pytest.raises(PolicyRefusal, match="POLICY_MALFORMED"):
+        UsedPolicy(version=100_000_000, sha256="0" * 64)
     with pytest.raises(UntrustedInputError, match="TOO_LARGE"):
         UsedPolicy.from_bytes(b" " * 1025)
     assert UsedPolicy.from_bytes(UsedPolicy(version=1, sha256="0" * 64).to_bytes().ljust(1024)).version == 1
