@@ -265,7 +265,7 @@ def test_what_the_other_import_way_leaves_is_deleted_as_the_page_says(
     ):
         assert example in names
         names = names.replace(example, name)
-    of_other_mode = re.compile(r".* # storageAccessMode=SasToken$\n?", re.MULTILINE)
+    of_other_mode = re.compile(r".*\$\{SECRET:\?\}.*\n")
     fresh = make_crossing()
     fresh.demo.target.import_way = "staged"
     fresh.run(fresh.demo.target.connect())
