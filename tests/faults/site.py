@@ -310,16 +310,14 @@ class Scene:
     # --- what was asked of the storage -----------------------------------------------------------------
 
     def fetched(self, asked: Iterable[Asked]) -> list[str]:
-        """Names of the parts whose bytes were asked for, as often as they were."""
+        """Names of the parts whose first bytes were asked for, as often as they were: few come in ranges."""
         starts = {
             (f"{self.bundle.transfer_id}/{part.blob}", part.offset_bytes): part.name
             for part in self.bundle.parts
         }
         ranges = [request for request in asked if request.method == "GET" and request.range]
-        return sorted(
-            starts[request.blob, int(request.range.removeprefix("bytes=").split("-")[0])]
-            for request in ranges
-        )
+        begun = [(one.blob, int(one.range.removeprefix("bytes=").split("-")[0])) for one in ranges]
+        return sorted(starts[one] for one in begun if one in starts)
 
     def sent(self, asked: Iterable[Asked]) -> list[tuple[str, str]]:
         """Blob and block id of the blocks that were sent, as often as they were."""
