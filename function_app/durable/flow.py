@@ -65,6 +65,8 @@ class Wait(Message, frozen=True):
     deadline: str | None
     late: str
     insists: bool
+    as_of: str | None = None
+    """When this was written; ``None`` in an order of an earlier version."""
 
 
 class Lane(Message, frozen=True, omit_defaults=True):
@@ -128,7 +130,8 @@ def awaited(context: Any, activity: Activity[O, R], order: O, patience: Patience
 
 def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -> Flow[Outcome]:
     """The first outcome of an activity that counts, also a refusal or failure; see :func:`awaited`."""
-    deadline = patience.at_most_s and replay_clock(context) + timedelta(seconds=patience.at_most_s)
+    now = replay_clock(context)
+    deadline = patience.at_most_s and now + timedelta(seconds=patience.at_most_s)
     wait = Wait(
         activity=name,
         order=order,
@@ -137,6 +140,7 @@ def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -
         deadline=format_time(deadline) if deadline else None,
         late=patience.late.name,
         insists=patience.insists,
+        as_of=format_time(now),
     )
     outcome: Outcome
     try:

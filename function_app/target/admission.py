@@ -3,8 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code, UntrustedInputError
 from airgap.fields import parse_time
@@ -23,9 +21,18 @@ from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.holding import take_over
 from function_app.target.judging import judge_bundle, require_undecided
-from function_app.target.wire import Admitted, Declared, Judging, SignerNote, Upload, VerdictNote
+from function_app.target.wire import (
+    Admitted,
+    Declared,
+    Judging,
+    PolicyNote,
+    SignerNote,
+    Upload,
+    VerdictNote,
+)
 
 VERDICT = "verdict"
+JUDGED_BY = "judged-by/"
 _LOOKUPS_PER_GROUP = 200
 GROUPS_PER_DOCUMENT = 64
 """Up to 1,024 digests, 70 KB: an activity that reads 2 GiB reads this beside it."""
@@ -127,10 +134,20 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
 
 
 def note_policy_version(work: WorkFolder, verdict: Verdict) -> None:
-    """Keep for the receipt which version judged last, where another is in force since it was admitted."""
-    noted = work.get(VERDICT, VerdictNote)
-    if verdict.policy_version != noted.policy_version:
-        work.put(VERDICT, msgspec.structs.replace(noted, policy_version=verdict.policy_version))
+    """Keep for the receipt which version judged again, where a later one is in force since it was admitted.
+
+    Each has a name of its own: a step that is delivered once more, late, takes nothing back.
+    """
+    version = verdict.policy_version or 0
+    if version > (work.get(VERDICT, VerdictNote).policy_version or 0):
+        found = "accepted" if verdict.is_accepted else "refused"
+        work.create(f"{JUDGED_BY}{found}/{version:010d}", PolicyNote(version=version))
+
+
+def judged_last(work: WorkFolder, noted: VerdictNote, *, is_refused: bool) -> int | None:
+    """The version that judged last: of all, or where it was not refused of those that accepted."""
+    names = work.names(JUDGED_BY if is_refused else f"{JUDGED_BY}accepted/")
+    return max((int(name.rpartition("/")[2]) for name in names), default=noted.policy_version)
 
 
 def note_expected(work: WorkFolder, manifest: BundleManifest) -> None:

@@ -35,7 +35,7 @@ from function_app.storage.paths import (
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import MISSING_NUMBERS, number_taken
-from function_app.target.admission import VERDICT
+from function_app.target.admission import VERDICT, judged_last
 from function_app.target.checking import CHECKS
 from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
@@ -128,8 +128,9 @@ def _facts(work: WorkFolder, order: Closing) -> dict[str, Any]:
         facts["override"] = override.to_json()
     if order.code is not None:
         facts["code"] = order.code
-    if verdict is not None and verdict.policy_version is not None:
-        facts["policyVersion"] = verdict.policy_version
+    version = judged_last(work, verdict or _NOTHING_KNOWN, is_refused=order.code is not None)
+    if version is not None:
+        facts["policyVersion"] = version
     return facts
 
 
@@ -180,7 +181,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         channel=verdict.channel,
         sequence=verdict.sequence,
         manifest_sha256=verdict.manifest_sha256,
-        policy_version=verdict.policy_version,
+        policy_version=judged_last(work, verdict, is_refused=order.code is not None),
         ledger=None if entry is None else LedgerPosition.of(entry),
         signers=tuple(
             CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers

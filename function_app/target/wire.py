@@ -213,6 +213,12 @@ class VerdictNote(Message, frozen=True):
     signers: tuple[SignerNote, ...]
 
 
+class PolicyNote(Message, frozen=True):
+    """A later version of the trust policy that the bundle was judged by: a document of ``judged-by/``."""
+
+    version: int
+
+
 class MissingNumbers(Message, frozen=True):
     """Numbers of the channel that were never accepted: the document ``missing-sequences``."""
 

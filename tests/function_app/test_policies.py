@@ -11,10 +11,14 @@ from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, Untrus
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import MAX_VERSION_BYTES, UsedPolicy, version_name
 from airgap.states import Kind, State
+from airgap.verify import Verdict
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.preflight import check_side
 from function_app.storage.policies import policy_chain, policy_in_force
+from function_app.storage.work_folder import WorkFolder
+from function_app.target.admission import VERDICT, judged_last, note_policy_version
+from function_app.target.wire import VerdictNote
 from tests.bundles import default_key
 from tests.function_app.memory import START, MemoryBlobs, make_target
 from tests.function_app.test_import import POLICY, Target, bundle_of
@@ -327,3 +331,29 @@ def test_version_of_a_newer_tool_stops_the_target_and_is_told(monkeypatch: pytes
     with pytest.raises(AirgapError, match="NEWER_FORMAT"):
         policy_in_force(side)
     assert not told(side)["policy-chain"][0]
+
+
+def test_late_repeat_by_another_policy_changes_nothing_about_which_version_judged() -> None:
+    """It found version 2 rolled back, or was refused by version 4, long after the bundle was accepted."""
+    target, bundle = Target(V1), bundle_of()
+    put_chain(target.blobs, V1, V2)
+    target.receive(bundle)
+    work = WorkFolder(target.side.blobs, "import0001")
+    noted = VerdictNote(
+        manifest_etag="",
+        transfer_id=None,
+        channel=None,
+        sequence=None,
+        manifest_sha256=None,
+        policy_version=2,
+        signers=(),
+    )
+    work.put(VERDICT, noted)
+    for version, code in ((1, Code.POLICY_ROLLED_BACK), (3, None), (4, Code.KEY_REVOKED)):
+        verdict = Verdict(
+            code=code, detail="", manifest=None, manifest_sha256=None, signers=(), policy_version=version
+        )
+        note_policy_version(work, verdict)
+    assert work.get(VERDICT, VerdictNote) == noted
+    assert judged_last(work, noted, is_refused=False) == 3
+    assert judged_last(work, noted, is_refused=True) == 4
