@@ -1,9 +1,10 @@
 """The journal: what became of a transfer or an import, who took which ticket; who decided it, and when.
 
-Each transfer (at the source), each import (at the target) and each ticket has one chain of entries. An entry
-names the SHA-256 of the entry before it, so that none can be altered, taken out, moved or put between without
-notice. What cannot be seen in a chain is that its *last* entries were removed: an immutability policy on the
-container prevents that. Which state may follow which is written in :mod:`airgap.states`.
+Each transfer and standing order (at the source), each import (at the target) and each ticket has one chain of
+entries. An entry names the SHA-256 of the entry before it, so that none can be altered, taken out, moved or
+put between without notice. What cannot be seen in a chain is that its *last* entries were removed: an
+immutability policy on the container prevents that. Which state may follow which is written in
+:mod:`airgap.states`.
 
 A step that writes an entry may run more than once and late, so :meth:`Journal.next` tells what is new from
 what was recorded before. The first entry that was written stays.
@@ -37,7 +38,7 @@ MAX_ENTRIES = 1000
 
 _BY_LIMIT = 128
 _IMPORT_ID = re.compile(r"[a-z0-9]{8,80}")
-_ENTRY_NAME = re.compile(r"([a-z]{1,20})/([a-z0-9]{8,80})/([0-9]{8})\.json")
+_ENTRY_NAME = re.compile(r"([a-z]{1,20})/([a-z0-9-]{1,80})/([0-9]{8})\.json")
 _READ = fields.FieldReader(Code.JOURNAL_BROKEN)
 
 
@@ -47,7 +48,7 @@ class JournalEntry:
 
     Args:
         kind: whose journal it is.
-        about: id of the transfer, of the import's orchestration, or of the ticket.
+        about: id of the transfer, of the import's orchestration or of the ticket; a standing order's name.
         number: its place in the chain, from 1.
         state: what the transfer or import has come to.
         at: when, aware, in UTC and whole seconds.
@@ -302,11 +303,17 @@ def plain_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _following(kind: Kind, entry: JournalEntry | None) -> frozenset[State]:
-    return frozenset({FIRST[kind]}) if entry is None else TRANSITIONS[kind][entry.state]
+    return FIRST[kind] if entry is None else TRANSITIONS[kind][entry.state]
 
 
 def _pattern_of(kind: Kind) -> re.Pattern[str]:
-    return fields.TRANSFER_ID if kind in (Kind.TRANSFERS, Kind.REMOVALS) else _IMPORT_ID
+    match kind:
+        case Kind.TRANSFERS | Kind.REMOVALS:
+            return fields.TRANSFER_ID
+        case Kind.ORDERS:
+            return fields.CHANNEL  # a name, made of the same characters
+        case _:
+            return _IMPORT_ID
 
 
 def _member(kinds: type[E], raw: Any, where: str) -> E:

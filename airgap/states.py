@@ -1,7 +1,7 @@
-"""Where a transfer, an import or a ticket can stand, and what may follow what.
+"""Where a transfer, an import, a ticket or a standing order can stand, and what may follow what.
 
-:data:`TRANSFERS`, :data:`IMPORTS`, :data:`TICKETS` and :data:`REMOVALS` are the rules, and the only ones;
-:mod:`airgap.journal` holds every chain to them.
+:data:`TRANSFERS`, :data:`IMPORTS`, :data:`TICKETS`, :data:`REMOVALS` and :data:`ORDERS` are the rules, and
+the only ones; :mod:`airgap.journal` holds every chain to them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ class Kind(StrEnum):
 
     REMOVALS = "removals"
     """At the source: that what lay there of the transfer of that id was removed. It has one entry."""
+
+    ORDERS = "orders"
+    """At the source: a standing order, by its name. An entry for each change of it."""
 
 
 @unique
@@ -66,6 +69,11 @@ class State(StrEnum):
 
     # of removals
     REMOVED = "removed"
+
+    # of standing orders
+    STANDING = "standing"
+    PAUSED = "paused"
+    DELETED = "deleted"
 
     # of transfers and imports
     REFUSED = "refused"
@@ -156,30 +164,43 @@ TICKETS: Table = {State.ISSUED: _NOTHING}
 REMOVALS: Table = {State.REMOVED: _NOTHING}
 """The life of a removal: it is noted once it is done."""
 
+_SET = {State.STANDING, State.PAUSED}
+ORDERS: Table = {
+    # Set anew, with whatever changed; a name that was deleted may be given to another order.
+    State.STANDING: frozenset({State.DELETED} | _SET),
+    State.PAUSED: frozenset({State.DELETED} | _SET),
+    State.DELETED: frozenset(_SET),
+}
+"""The life of a standing order: what its times have brought is in the journals of the transfers."""
+
 TRANSITIONS: Mapping[Kind, Table] = {
     Kind.TRANSFERS: TRANSFERS,
     Kind.IMPORTS: IMPORTS,
     Kind.TICKETS: TICKETS,
     Kind.REMOVALS: REMOVALS,
+    Kind.ORDERS: ORDERS,
 }
 
-FIRST: Mapping[Kind, State] = {
-    Kind.TRANSFERS: State.REQUESTED,
-    Kind.IMPORTS: State.RECEIVED,
-    Kind.TICKETS: State.ISSUED,
-    Kind.REMOVALS: State.REMOVED,
+FIRST: Mapping[Kind, frozenset[State]] = {
+    Kind.TRANSFERS: frozenset({State.REQUESTED}),
+    Kind.IMPORTS: frozenset({State.RECEIVED}),
+    Kind.TICKETS: frozenset({State.ISSUED}),
+    Kind.REMOVALS: frozenset({State.REMOVED}),
+    Kind.ORDERS: frozenset(_SET),
 }
-"""The state that a journal begins with."""
+"""The states that a journal may begin with."""
 
 FINAL: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED, State.FAILED, State.VOIDED},
     Kind.IMPORTS: _ends(IMPORTS),
     Kind.TICKETS: _ends(TICKETS),
     Kind.REMOVALS: _ends(REMOVALS),
+    Kind.ORDERS: frozenset({State.DELETED}),
 }
 """The states that are told as the end.
 
-Nothing follows them but a receipt that says better, and that somebody gives the number up.
+Nothing follows them but a receipt that says better, that somebody gives the number up, and another standing
+order under the name of a deleted one.
 """
 
 RESTING: Mapping[Kind, frozenset[State]] = {
@@ -187,6 +208,7 @@ RESTING: Mapping[Kind, frozenset[State]] = {
     Kind.IMPORTS: frozenset({State.HELD}),
     Kind.TICKETS: _NOTHING,
     Kind.REMOVALS: _NOTHING,
+    Kind.ORDERS: frozenset(_SET),
 }
 """The states in which nothing runs here, but which the other side or the operator may still change."""
 

@@ -21,7 +21,7 @@ ADMIN_ROLE = "Transfer.Admin"
 """The app role that may cancel or void what others have ordered, and whatever the other roles may."""
 
 ORDER_ROLE = "Transfer.Order"
-"""The app role that may take tickets."""
+"""The app role that may set standing orders and take tickets."""
 
 RELEASE_ROLE = "Transfer.Release"
 """The app role that may hand in releases and signatures. Who signed them is another question."""
@@ -61,6 +61,11 @@ class Caller:
     roles: frozenset[str]
     is_signed_in: bool
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the first journal entry of an order says of whoever made it, beside the name."""
+        return {} if self.identity is None else {"orderedBy": self.identity}
+
     def may_cancel(self, facts: Mapping[str, Any]) -> bool:
         """Whether this caller may cancel or void the transfer whose first journal entry has these facts.
 
@@ -70,6 +75,11 @@ class Caller:
         if not self.is_signed_in or ADMIN_ROLE in self.roles:
             return True
         return self.identity is not None and facts.get("orderedBy") == self.identity
+
+    @property
+    def may_set_orders(self) -> bool:
+        """Whether this caller may set standing orders; for which channel, the trust policy says."""
+        return not self.is_signed_in or bool({ORDER_ROLE, ADMIN_ROLE} & self.roles)
 
     @property
     def may_release(self) -> bool:

@@ -117,6 +117,13 @@ class Faults:
                 self.add("query", (name,), value, wanted)
         return self
 
+    def add_unknown_members(self, body: Mapping[str, Any], known: tuple[str, ...]) -> Self:
+        """Note every member of the body that is none of ``known``."""
+        for name, value in body.items():
+            if name not in known:
+                self.add("body", (name,), value, f"one of the members {', '.join(known)}")
+        return self
+
     def refuse_any(self) -> None:
         """Go on only if nothing was noted.
 

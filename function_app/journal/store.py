@@ -79,6 +79,27 @@ class JournalStore:
         self._project(journal)
         return journal
 
+    def append(
+        self, journal: Journal, state: State, facts: Mapping[str, Any], *, by: str, at: datetime
+    ) -> Journal | None:
+        """Add to a journal what was decided by exactly what was read of it.
+
+        Returns:
+            The journal as it is now; ``None`` if somebody else has added to it meanwhile, or it has these
+            very facts already.
+
+        Raises:
+            PolicyRefusal: ``TRANSITION_REFUSED``: that cannot follow.
+            UntrustedInputError: no entry can carry such facts, or the journal can have no further one.
+        """
+        entry = journal.next(state, facts, by=by, at=at)
+        if entry is None or not self.blobs.create(JOURNAL, entry.name, entry.to_bytes()):
+            return None
+        _LOG.info(_RECORDED, journal.kind, journal.about, state, "-")
+        journal = journal.extended(entry)
+        self._project(journal)
+        return journal
+
     def ids(self, kind: Kind) -> Iterator[str]:
         """The ids of all journals of a kind, ascending; listed page by page."""
         names = self.blobs.list_names(JOURNAL, f"{kind}/")
@@ -101,7 +122,8 @@ class JournalStore:
 def row_of(journal: Journal) -> JournalRow:
     """The row of a journal that is not empty."""
     first, last = journal.entries[0], journal.entries[-1]
-    channel = next((entry.facts["channel"] for entry in journal.entries if "channel" in entry.facts), None)
+    channels = (entry.facts["channel"] for entry in reversed(journal.entries) if "channel" in entry.facts)
+    channel = next(channels, None)  # a standing order may be given to another one
     told = journal.entries[-2] if last.state in _PUT_AWAY else last
     code, detail = told.facts.get("code"), told.facts.get("detail")
     planned = journal.newest(State.PLANNED)

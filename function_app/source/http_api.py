@@ -31,9 +31,8 @@ from function_app.http.problems import problem, refused_method, refused_ticket_c
 from function_app.journal.store import JournalStore
 from function_app.source.looking_up import find_transfer, not_yours, tell_transfer, unknown_transfer
 from function_app.source.pickup_tickets import give_pickup_ticket
-from function_app.source.planning import REQUEST
+from function_app.source.placing import place_transfer
 from function_app.source.sealing import give_up_unsealed
-from function_app.source.starting import start_transfer
 from function_app.source.transfer_plan import CURSOR, describe_plan, read_page
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
 from function_app.source.transfer_status import (
@@ -43,7 +42,6 @@ from function_app.source.transfer_status import (
     remedy_of_late_cancel,
     summarize,
 )
-from function_app.source.wire import RequestDocument
 from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 
@@ -71,20 +69,8 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
     caller = _caller(req.headers)
-    facts = {
-        **request.to_json(),
-        "artifacts": len(request.artifacts),
-        "select": len(request.select),
-        "exclude": len(request.exclude),
-        "requestSha256": request.sha256,
-    }
-    if caller.identity is not None:
-        facts["orderedBy"] = caller.identity
-    journal = await asyncio.to_thread(
-        _journals().record,
-        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, facts),
-        by=caller.name,
-        at=datetime.now(UTC),
+    journal = await place_transfer(
+        client, source_side(), transfer_id, request, facts=caller.facts, by=caller.name, at=datetime.now(UTC)
     )
     if journal.entries[0].facts["requestSha256"] != request.sha256:
         return problem(
@@ -94,25 +80,9 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             remedy="Send this request with a key of its own; `instance` is the transfer that has this one.",
             instance=path_of(transfer_id),
         )
-    document = RequestDocument(
-        artifacts=request.artifacts,
-        channel=request.channel,
-        audience=request.audience,
-        expires_in_seconds=request.expires_in_s,
-        referrers=request.referrers,
-        select=tuple(selector.to_json() for selector in request.select),
-        exclude=request.exclude,
-        dry_run=request.is_dry_run,
-        only_missing=request.only_missing,
-    )
-    body = describe(journal, document)
+    body = describe(journal, request.to_document())
     if not journal.is_active:
         return respond(HTTPStatus.OK, body, {"Location": path_of(transfer_id)})
-    # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
-    if await find_instance(client, transfer_id) is None:
-        side = source_side()
-        await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
-        await start_transfer(client, side, transfer_id, request.sha256)
     headers = {"Location": path_of(transfer_id), "Retry-After": _POLL_S}
     return respond(HTTPStatus.ACCEPTED, body, headers)
 

@@ -16,6 +16,7 @@ from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path
 from function_app.http.json_body import read_object
 from function_app.source.referrers import ALL, MAX_KINDS, NONE
 from function_app.source.selection import Selector, read_exclusions, read_selectors
+from function_app.source.wire import RequestDocument
 
 MAX_BODY_BYTES = 1024 * 1024
 DEFAULT_EXPIRY_S = 30 * 24 * 3600
@@ -24,7 +25,7 @@ MAX_EXPIRY_S = 20 * 366 * 24 * 3600
 KEY_HEADER = "Idempotency-Key"
 
 _KEY = re.compile(r"[ -~]{1,128}")
-_MEMBERS = (
+MEMBERS = (
     *("artifacts", "select", "exclude", "channel", "audience"),
     *("expiresInSeconds", "referrers", "dryRun", "onlyMissing"),
 )
@@ -76,7 +77,15 @@ class TransferRequest:
         """
         faults = faults or Faults()
         raw = read_object(body, faults, max_bytes=MAX_BODY_BYTES)
-        request = cls(
+        request = cls.from_members(raw, faults)
+        faults.add_unknown_members(raw, MEMBERS)
+        faults.refuse_any()
+        return request
+
+    @classmethod
+    def from_members(cls, raw: Mapping[str, Any], faults: Faults) -> "TransferRequest":
+        """Read the members that say what is transferred, and note what is at fault; pass others over."""
+        return cls(
             artifacts=_read_artifacts(raw, faults),
             channel=_read_channel(raw.get("channel", MISSING), faults),
             audience=_read_audience(raw.get("audience", MISSING), faults),
@@ -84,14 +93,9 @@ class TransferRequest:
             referrers=_read_referrers(raw.get("referrers", ALL), faults),
             select=read_selectors(raw.get("select", MISSING), faults),
             exclude=_read_exclude(raw, faults),
-            is_dry_run=_read_flag("dryRun", raw, faults),
-            only_missing=_read_flag("onlyMissing", raw, faults),
+            is_dry_run=read_flag("dryRun", raw, faults),
+            only_missing=read_flag("onlyMissing", raw, faults),
         )
-        for name, value in raw.items():
-            if name not in _MEMBERS:
-                faults.add("body", (name,), value, f"one of the members {', '.join(_MEMBERS)}")
-        faults.refuse_any()
-        return request
 
     def to_json(self) -> dict[str, Any]:
         """The request as an orchestration's input carries it."""
@@ -106,6 +110,20 @@ class TransferRequest:
             "dryRun": self.is_dry_run,
             "onlyMissing": self.only_missing,
         }
+
+    def to_document(self) -> RequestDocument:
+        """The request as the transfer's working documents have it."""
+        return RequestDocument(
+            artifacts=self.artifacts,
+            channel=self.channel,
+            audience=self.audience,
+            expires_in_seconds=self.expires_in_s,
+            referrers=self.referrers,
+            select=tuple(selector.to_json() for selector in self.select),
+            exclude=self.exclude,
+            dry_run=self.is_dry_run,
+            only_missing=self.only_missing,
+        )
 
     @property
     def terms(self) -> Terms:
@@ -229,7 +247,8 @@ def _read_exclude(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:
     return read_exclusions(body.get("exclude", MISSING), faults)
 
 
-def _read_flag(name: str, body: Mapping[str, Any], faults: Faults) -> bool:
+def read_flag(name: str, body: Mapping[str, Any], faults: Faults) -> bool:
+    """A member that is true or false, and false where it is not given."""
     raw = body.get(name, False)
     if type(raw) is not bool:
         faults.add("body", (name,), raw, "true or false")

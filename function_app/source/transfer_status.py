@@ -52,6 +52,8 @@ def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any
         ],
         "links": _links(journal),
     }
+    if "order" in first.facts:
+        body["order"] = first.facts["order"]
     if (planned := journal.newest(State.PLANNED)) is not None:
         body["referrers"] = planned.facts.get("referrers", [])
         if "held" in planned.facts:

@@ -1,0 +1,67 @@
+"""The source: an order is put on record, and started; by whoever asks for it over HTTP, or by a timer."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from airgap.journal import Journal
+from airgap.states import Kind, State
+from function_app.durable.instances import find_instance
+from function_app.journal.store import JournalStore
+from function_app.ports import SourceSide
+from function_app.source.planning import REQUEST
+from function_app.source.starting import start_transfer
+from function_app.source.transfer_request import TransferRequest
+from function_app.storage.work_folder import WorkFolder
+
+
+async def place_transfer(
+    client: Any,
+    side: SourceSide,
+    transfer_id: str,
+    request: TransferRequest,
+    *,
+    facts: Mapping[str, Any],
+    by: str,
+    at: datetime,
+) -> Journal:
+    """Order a transfer, once, however often this is called, also where it broke off before.
+
+    Args:
+        client: of Durable.
+        side: the source.
+        transfer_id: the same for the same order.
+        request: what is ordered. What the target would refuse of it is the caller's to judge.
+        facts: what else the first entry of the journal says.
+        by: who orders.
+        at: when.
+
+    Returns:
+        The transfer's journal. Whose first entry has another ``requestSha256`` is one that was ordered
+        before under this id; then nothing is done.
+    """
+    journal = await asyncio.to_thread(
+        JournalStore(side.blobs, side.projection).record,
+        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {**_facts(request), **facts}),
+        by=by,
+        at=at,
+    )
+    if not journal.is_active or journal.entries[0].facts["requestSha256"] != request.sha256:
+        return journal
+    # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
+    if await find_instance(client, transfer_id) is None:
+        await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, request.to_document())
+        await start_transfer(client, side, transfer_id, request.sha256)
+    return journal
+
+
+def _facts(request: TransferRequest) -> dict[str, Any]:
+    """What the journal says of a request: its terms, its digest, and of what may be long, how much."""
+    return {
+        **request.to_json(),
+        "artifacts": len(request.artifacts),
+        "select": len(request.select),
+        "exclude": len(request.exclude),
+        "requestSha256": request.sha256,
+    }
