@@ -1,11 +1,12 @@
-"""What one transfer asks of both storage accounts, counted: what a cloud's bill has a line for.
+"""What one transfer asks of both transfer accounts, counted: what a cloud's bill has a line for.
 
     ./dev bench costs [--small] [--size MIB ...] [--artifacts N] [--part-size MIB] [--json FILE]
 
 Both clouds of the demo stand on this machine, and each request that the front of a storage account lets
 through is counted, from the order to the receipt that came back: by who asks and what for. Nobody asks the
 app how far it is: what has happened is read in Azurite itself, where nothing is counted. The lists by which
-the host learns of new blobs go with time and not with the transfer, so they are told apart.
+the host learns of new blobs go with time and not with the transfer, so they are told apart. What the host
+asks of its own account is left out: Azure's asks other things there.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ _OF_CONTENT = frozenset({"incoming", "staging", "transfer"})
 _HOSTS_PAGE = "1000"
 """``maxresults`` of the host's own lists of a container; the app's have another one, or none."""
 
+_HOSTS_ACCOUNT = "host"
+"""How the name of the account ends that the Functions host has to itself."""
+
 
 @dataclass(kw_only=True)
 class Tally:
@@ -52,7 +56,9 @@ class Tally:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, request: Request) -> None:
-        """Count a request, unless the owner of the account makes it, to hand out a SAS."""
+        """Count a request, but for those that the owner of the account makes, to hand out a SAS."""
+        if request.path()[0].endswith(_HOSTS_ACCOUNT):
+            return
         if who := self._who(request):
             self.counts.setdefault(who, Counter())[kind_of(request, is_of_app=who.endswith("app"))] += 1
 

@@ -257,8 +257,8 @@ class Cloud:
         deadline = datetime.now(UTC) + timedelta(seconds=_HOST_START_S)
         while not ready.exists():
             if host.poll() is not None or datetime.now(UTC) > deadline:
-                host.kill()
-                host.wait()
+                with host:  # closes its standard input and waits
+                    host.kill()
                 raise CloudError(f"the {self.role}'s Functions host did not start: see {self.host_log}")
             try:
                 host.wait(0.05)

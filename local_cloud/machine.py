@@ -43,7 +43,17 @@ from local_cloud.resource_manager import (
     check_unique,
     resource_manager_app,
 )
-from local_cloud.roles import DEFINITIONS, DELETE, PULL, PUSH, READ_KEY, READ_SECRET, SIGN, VERIFY
+from local_cloud.roles import (
+    DEFINITIONS,
+    DELETE,
+    PUBLISH_TELEMETRY,
+    PULL,
+    PUSH,
+    READ_KEY,
+    READ_SECRET,
+    SIGN,
+    VERIFY,
+)
 from local_cloud.sign_in import Application, sign_in_app
 from local_cloud.storage_front import (
     ImmutabilityPolicy,
@@ -55,6 +65,7 @@ from local_cloud.storage_front import (
 )
 from local_cloud.storage_front.operations import SERVICES, Request
 from local_cloud.storage_front.operations import Service as StorageService
+from local_cloud.telemetry import Ingestion
 from local_cloud.tokens import ARM_AUDIENCES, TokenAuthority
 
 _STORAGE = "Microsoft.Storage/storageAccounts"
@@ -67,12 +78,11 @@ _PACKAGE = "released-package.zip"
 _WAIT_S = 60.0
 _T = TypeVar("_T")
 
-Service = Literal["app", "arm", "deployment-site", "identity", "sign-in", "vault"]
+Service = Literal["app", "arm", "deployment-site", "identity", "sign-in", "telemetry", "vault"]
 
 NOTHING_BEHIND = (
     "Microsoft.EventGrid/systemTopics",
     "Microsoft.EventGrid/systemTopics/eventSubscriptions",
-    "Microsoft.Insights/components",
     "Microsoft.Insights/diagnosticSettings",
     "Microsoft.Insights/scheduledQueryRules",
     "Microsoft.Insights/workbooks",
@@ -154,7 +164,13 @@ class Machine:
         self._front: StorageFront | None = None
         self.malware_scanner: MalwareScanner | None = None
         """Defender for Storage, once it is deployed for an account."""
-        self._vault_id = self._site_id = self._package_container = ""
+        self.telemetry = Ingestion(
+            self.tokens,
+            may_publish=lambda principal_id: self.assignments.allow(
+                principal_id, PUBLISH_TELEMETRY, self._telemetry_id
+            ),
+        )
+        self._vault_id = self._site_id = self._package_container = self._telemetry_id = ""
         self._app_identities: tuple[Identity, ...] = ()
         self._app_principal = ""
         self._clients: dict[str, BlobServiceClient] = {}
@@ -232,6 +248,8 @@ class Machine:
             self.malware_scanner.start()
         if "vault" in self._ports:
             await self._start_vault()
+        if "telemetry" in self._ports:
+            await self._start_telemetry()
         if self._app_identities:
             await self._start_app_service()
         await self._start_arm()
@@ -346,6 +364,9 @@ class Machine:
 
     async def _start_vault(self) -> None:
         await self._serve("vault", self.vault.app())
+
+    async def _start_telemetry(self) -> None:
+        await self._serve("telemetry", self.telemetry.app())
 
     async def _start_app_service(self) -> None:
         await self._start_identity()
@@ -582,8 +603,12 @@ class Machine:
         self.app_settings = dict(resource.properties)
         return {}
 
-    def _make_telemetry(self, _resource: Resource) -> Mapping[str, Any]:
-        return {"properties": {"ConnectionString": f"InstrumentationKey={uuid.UUID(int=0)}"}}
+    def _make_telemetry(self, resource: Resource) -> Mapping[str, Any]:
+        self._telemetry_id = resource.id
+        self.telemetry.takes_anybody = not resource.properties["DisableLocalAuth"]
+        self._on_the_loop(self._start_telemetry())
+        address = f"InstrumentationKey={uuid.UUID(int=0)};IngestionEndpoint={self.url('telemetry')}/"
+        return {"properties": {"ConnectionString": address}}
 
     # --- roles
 

@@ -7,6 +7,7 @@ _VAULTS = "Microsoft.KeyVault/vaults"
 PULL, PUSH = f"{_REGISTRIES}/pull/read", f"{_REGISTRIES}/push/write"
 DELETE = f"{_REGISTRIES}/artifacts/delete"
 READ_KEY, SIGN, VERIFY = (f"{_VAULTS}/keys/{what}" for what in ("read", "sign/action", "verify/action"))
+PUBLISH_TELEMETRY = "Microsoft.Insights/Telemetry/Write"
 READ_SECRET = f"{_VAULTS}/secrets/getSecret/action"
 
 DEFINITIONS = (
@@ -44,7 +45,7 @@ DEFINITIONS = (
     RoleDefinition(
         name="Monitoring Metrics Publisher",
         guid="3913510d-42f4-4e42-8a64-420c390055eb",
-        allows=("Microsoft.Insights/Metrics/Write", "Microsoft.Insights/Telemetry/Write"),
+        allows=("Microsoft.Insights/Metrics/Write", PUBLISH_TELEMETRY),
     ),
 )
 """https://learn.microsoft.com/azure/role-based-access-control/built-in-roles

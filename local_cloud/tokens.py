@@ -17,6 +17,7 @@ STORAGE_AUDIENCE = "https://storage.azure.com"
 APP_SERVICE_AUDIENCE = "https://appservice.azure.com"
 KEY_VAULT_AUDIENCE = "https://vault.azure.net"
 REGISTRY_AUDIENCE = "https://containerregistry.azure.net"
+MONITOR_AUDIENCE = "https://monitor.azure.com"
 SCANNER_AUDIENCE = "api://scanner"
 """Of a service of the target's own; elsewhere it is the application id of its app registration."""
 

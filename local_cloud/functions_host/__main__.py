@@ -17,6 +17,7 @@ from pathlib import Path
 
 from local_cloud.functions_host.app import AppError, load_app
 from local_cloud.functions_host.host import Host
+from local_cloud.functions_host.telemetry import sending
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 2.0
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("error", message=r"Potential duplicate Task completion for TaskId: \d+$")
     ready = sys.stdout
     # Only the ready line goes to stdout, whatever the app prints.
-    with contextlib.redirect_stdout(sys.stderr):
+    with sending(os.environ), contextlib.redirect_stdout(sys.stderr):
         try:
             host = Host(
                 load_app(options.app.resolve()),
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         try:
             asyncio.run(_serve(host, options.port, announce, watches_stdin=options.until_stdin_closes))
-        except OSError as error:
+        except (AppError, OSError) as error:
             _LOG.error("The host cannot go on: %s", error)
             return _BAD_APP
     _leave()

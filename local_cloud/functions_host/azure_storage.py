@@ -10,12 +10,20 @@ from azure.identity import ManagedIdentityCredential
 from azure.storage.blob import BlobProperties, BlobServiceClient
 
 from local_cloud.functions_host.app import AppError
-from local_cloud.functions_host.blobs import Blob, BlobTooLargeError, ListedBlob, Page, StorageOutageError
+from local_cloud.functions_host.blobs import (
+    POISON_QUEUE,
+    Blob,
+    BlobTooLargeError,
+    ListedBlob,
+    Page,
+    StorageOutageError,
+)
+from local_cloud.functions_host.storage_queue import StorageQueue
 
 _PAGE = 1000
 _MAX_BLOB_BYTES = 128 * 1024 * 1024
 # The triggers pause and retry themselves; the SDK's own pauses start at 15 s.
-_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 60}
+OPTIONS: Mapping[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 60}
 
 
 def connect(name: str, environment: Mapping[str, str] = os.environ) -> "AzureBlobStorage":
@@ -32,22 +40,25 @@ def connect(name: str, environment: Mapping[str, str] = os.environ) -> "AzureBlo
         credential = (
             ManagedIdentityCredential(client_id=client_id) if client_id else ManagedIdentityCredential()
         )
-        return AzureBlobStorage(BlobServiceClient(uri, credential=credential, **_OPTIONS))
+        queues = environment.get(f"{name}__queueServiceUri")
+        poison = StorageQueue(queues, POISON_QUEUE, credential) if queues else None
+        return AzureBlobStorage(BlobServiceClient(uri, credential=credential, **OPTIONS), poison)
     text = environment.get(name)
     if not text:
         raise AppError(f"Connection {name}: set {name}__blobServiceUri or {name}")
     try:
-        return AzureBlobStorage(BlobServiceClient.from_connection_string(text, **_OPTIONS))
+        return AzureBlobStorage(BlobServiceClient.from_connection_string(text, **OPTIONS))
     except ValueError:
         # The text holds a key: neither it nor the SDK's error is repeated.
         raise AppError(f"Connection {name}: the setting is not a connection string") from None
 
 
 class AzureBlobStorage:
-    """A `BlobStorage`; the client is thread-safe."""
+    """A `BlobStorage`; the client is thread-safe. ``poison`` is its account's poison queue, if known."""
 
-    def __init__(self, service: BlobServiceClient) -> None:
+    def __init__(self, service: BlobServiceClient, poison: StorageQueue | None = None) -> None:
         self._service = service
+        self._poison = poison
 
     def list_page(self, container: str, prefix: str, marker: str | None) -> Page:
         """See the port."""
@@ -58,7 +69,7 @@ class AzureBlobStorage:
         except (ResourceNotFoundError, StopIteration):
             return Page(blobs=())
         except AzureError as error:
-            raise StorageOutageError(_reason(error)) from error
+            raise StorageOutageError(reason(error)) from error
         return Page(blobs=tuple(blobs), marker=pages.continuation_token or None)  # type: ignore[attr-defined] # PageIterator
 
     def stat(self, container: str, name: str) -> Blob | None:
@@ -69,7 +80,7 @@ class AzureBlobStorage:
         except ResourceNotFoundError:
             return None
         except AzureError as error:
-            raise StorageOutageError(_reason(error)) from error
+            raise StorageOutageError(reason(error)) from error
         return Blob(
             etag=_etag(properties.etag),
             uri=str(client.url).partition("?")[0],
@@ -93,7 +104,16 @@ class AzureBlobStorage:
         except ResourceNotFoundError:
             return None
         except AzureError as error:
-            raise StorageOutageError(_reason(error)) from error
+            raise StorageOutageError(reason(error)) from error
+
+    def put_aside(self, message: str) -> None:
+        """See the port. As in Azure the queue is made by nobody here: it is deployed."""
+        if self._poison is None:
+            return
+        try:
+            self._poison.put(message)
+        except AzureError as error:
+            raise StorageOutageError(reason(error)) from error
 
 
 def _dotnet_properties(properties: BlobProperties) -> dict[str, Any]:
@@ -115,6 +135,7 @@ def _etag(text: str) -> str:
     return text.strip('"')
 
 
-def _reason(error: AzureError) -> str:
+def reason(error: AzureError) -> str:
+    """What went wrong, in a word or two without any address."""
     code = getattr(error, "error_code", None) or getattr(error, "status_code", None) or ""
     return f"{type(error).__name__} {code}".rstrip()

@@ -2,12 +2,14 @@
 
 Stage 1: every watched container is listed under the pattern's literal prefix. A blob whose (function, name,
 ETag) has no receipt gets one and a queue entry, in one transaction: a receipt means "queued", never
-"processed".
+"processed". Where the host has an account of its own (`BlobQueue`), receipt and queue are there, as in Azure,
+and what is here is a copy of the receipts and what was taken from the queue.
 
 Stage 2: an entry is dropped if its blob is gone or has another ETag by now (the new version has its own
 entry). The function gets the content, held in memory; or, where its parameter's type is that of a reference,
 the blob's name alone, and nothing of the content is read. Success removes the entry; failure tries again at
-once; after `poison_blob_threshold` failures it is kept as poison.
+once; after `poison_blob_threshold` failures it is put into the poison queue of the blob's account, and kept
+here, too: until that is done it is tried again.
 
 So a function runs at least once for each version of a blob: a crash after the work and before the removal
 runs it again. A storage outage counts against nobody and is retried with a growing pause.
@@ -17,10 +19,10 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, TypeVarTuple
 
 from azure.functions.meta import Datum
 
@@ -36,6 +38,9 @@ _PAGES_PER_ROUND = 10  # of up to 1,000 blobs: Azure looks at 10,000 a round
 _MAX_PAUSE_S = 30.0
 _MAX_CALLS = 4  # each may hold its blob in memory
 _DEFAULT_CONNECTION = "AzureWebJobsStorage"
+_FUNCTION_ID = "Host.Functions."
+POISON_QUEUE = "webjobs-blobtrigger-poison"
+"""Its name in Azure; it is in the account of the blobs."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blob_receipt (
     function TEXT NOT NULL, container TEXT NOT NULL, blob TEXT NOT NULL, etag TEXT NOT NULL,
@@ -47,6 +52,7 @@ CREATE TABLE IF NOT EXISTS blob_entry (
     is_poison INTEGER NOT NULL DEFAULT 0
 );
 """
+_ADD_ENTRY = "INSERT INTO blob_entry (function, container, blob, etag) VALUES (?, ?, ?, ?)"
 
 
 class StorageOutageError(Exception):
@@ -107,6 +113,61 @@ class BlobStorage(Protocol):
             BlobTooLargeError: It is too big to be held in memory.
             StorageOutageError: Any other trouble.
         """
+
+    def put_aside(self, message: str) -> None:
+        """Put a message into the account's poison queue; nothing happens where its queues are not known.
+
+        Raises:
+            StorageOutageError: Any trouble.
+        """
+
+
+class BlobEvent(NamedTuple):
+    """A version of a blob that a function is to be called for."""
+
+    function: str
+    container: str
+    blob: str
+    etag: str
+
+    def to_message(self) -> str:
+        """The event as a message of the host: BlobTriggerMessage in the storage extension."""
+        return json.dumps(
+            {
+                "Type": "BlobTrigger",
+                "FunctionId": f"{_FUNCTION_ID}{self.function}",
+                "BlobType": "BlockBlob",
+                "ContainerName": self.container,
+                "BlobName": self.blob,
+                "ETag": self.etag,
+            }
+        )
+
+    @classmethod
+    def from_message(cls, text: str) -> "BlobEvent":
+        """The event that a message of the host is about."""
+        told = json.loads(text)
+        function = str(told["FunctionId"]).removeprefix(_FUNCTION_ID)
+        return cls(function, told["ContainerName"], told["BlobName"], told["ETag"])
+
+
+class BlobQueue(Protocol):
+    """The port to the host's own account. Called from worker threads.
+
+    Every method raises a `StorageOutageError` where the account does not do what it is asked for.
+    """
+
+    def queue_blob(self, event: BlobEvent) -> None:
+        """Put a version of a blob into the queue, unless its receipt is there; then make its receipt."""
+
+    def take_blobs(self) -> Sequence[tuple[BlobEvent, Any]]:
+        """The first versions in the queue, each with what it is forgotten by.
+
+        What is not forgotten within seconds is given out again.
+        """
+
+    def forget(self, taken: Any) -> None:
+        """Delete from the queue what was taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +234,7 @@ class BlobTriggers:
         *,
         scan_interval_s: float = 0.5,
         deliver_twice: bool = False,
+        queue: BlobQueue | None = None,
     ) -> None:
         """`connect` gives the storage account behind a connection name.
 
@@ -181,6 +243,7 @@ class BlobTriggers:
         """
         self._store = store
         self._invoker = invoker
+        self._queue = queue
         self._interval_s = scan_interval_s
         self._deliveries = 2 if deliver_twice else 1
         self._threshold = app.settings.poison_blob_threshold
@@ -252,29 +315,39 @@ class BlobTriggers:
         pattern = watch.pattern
         for _ in range(_PAGES_PER_ROUND):
             page = await self._in_thread(watch.storage.list_page, pattern.container, pattern.prefix, marker)
-            self._take_in(watch, [blob for blob in page.blobs if pattern.matches(blob.name)])
+            await self._take_in(watch, [blob for blob in page.blobs if pattern.matches(blob.name)])
             marker = page.marker
             if marker is None:
                 break
         return marker
 
-    def _take_in(self, watch: _Watch, blobs: list[ListedBlob]) -> None:
+    async def _take_in(self, watch: _Watch, blobs: list[ListedBlob]) -> None:
         if not blobs:
             return
-        keys = [(watch.function.name, watch.pattern.container, blob.name, blob.etag) for blob in blobs]
+        events = [
+            BlobEvent(watch.function.name, watch.pattern.container, blob.name, blob.etag) for blob in blobs
+        ]
+        if self._queue is not None:
+            for event in events:
+                if not self._has_receipt(event):
+                    await self._in_thread(self._queue.queue_blob, event)
         with self._store.transaction() as db:
-            for key in keys:
-                if db.execute("INSERT OR IGNORE INTO blob_receipt VALUES (?, ?, ?, ?)", key).rowcount:
-                    db.execute(
-                        "INSERT INTO blob_entry (function, container, blob, etag) VALUES (?, ?, ?, ?)", key
-                    )
+            for event in events:
+                if db.execute("INSERT OR IGNORE INTO blob_receipt VALUES (?, ?, ?, ?)", event).rowcount:
+                    if self._queue is None:
+                        db.execute(_ADD_ENTRY, event)
                     self._new_entries.set()
+
+    def _has_receipt(self, event: BlobEvent) -> bool:
+        asked = "SELECT 1 FROM blob_receipt WHERE (function, container, blob, etag) = (?, ?, ?, ?)"
+        return self._store.db.execute(asked, event).fetchone() is not None
 
     # --- stage 2 ---
 
     async def _drain(self) -> None:
         while True:
             self._new_entries.clear()
+            await self.fetch()
             for entry in self._waiting():
                 self._running.add(entry.id)
                 self._spawn(self._deliver(entry), entry.id)
@@ -283,6 +356,18 @@ class BlobTriggers:
                     await self._new_entries.wait()
             except TimeoutError:
                 continue
+
+    async def fetch(self) -> None:
+        """Take what is in the queue of the host's own account; a crash in between takes it again."""
+        if self._queue is None:
+            return
+        try:
+            for event, taken in await self._in_thread(self._queue.take_blobs):
+                with self._store.transaction() as db:
+                    db.execute(_ADD_ENTRY, event)
+                await self._in_thread(self._queue.forget, taken)
+        except StorageOutageError as error:
+            _LOG.warning("The queue of blobs cannot be read now: %s", error)
 
     def _spawn(self, work: Coroutine[Any, Any, float], entry_id: int) -> None:
         async def deliver() -> None:
@@ -329,8 +414,7 @@ class BlobTriggers:
             _LOG.warning("Blob %s/%s cannot be read now: %s", entry.container, entry.blob, error)
             return min(max(self._interval_s * 2, 1.0), _MAX_PAUSE_S)
         except BlobTooLargeError as error:
-            self._give_up(entry, str(error))
-            return 0.0
+            return await self._give_up(entry, str(error))
         if blob is None or argument is None:
             self._write("DELETE FROM blob_entry WHERE id = ?", entry.id)
             return 0.0
@@ -343,7 +427,7 @@ class BlobTriggers:
                 "Blob function %s failed on %s: %s\n%s", entry.function, entry.blob, error, error.stack
             )
             if entry.attempts + 1 >= self._threshold:
-                self._give_up(entry, f"{self._threshold} failures")
+                return await self._give_up(entry, f"{self._threshold} failures")
         else:
             if entry.deliveries + 1 < self._deliveries:
                 self._write(
@@ -359,9 +443,20 @@ class BlobTriggers:
             return BlobReference(connection=watch.connection, container=entry.container, name=entry.blob)
         return await self._in_thread(watch.storage.read, entry.container, entry.blob)
 
-    def _give_up(self, entry: _Entry, reason: str) -> None:
+    async def _give_up(self, entry: _Entry, reason: str) -> float:
+        """Puts an entry aside for good; gives the seconds after which it may be looked at if that failed."""
+        storage = self._watches[entry.function].storage
+        message = BlobEvent(entry.function, entry.container, entry.blob, entry.etag).to_message()
+        try:
+            await self._in_thread(storage.put_aside, message)
+        except StorageOutageError as error:
+            _LOG.warning("Blob %s/%s cannot be put aside now: %s", entry.container, entry.blob, error)
+            return 1.0
         _LOG.error("Blob %s/%s is poison for %s: %s", entry.container, entry.blob, entry.function, reason)
+        # As in Azure, whose text the alert on poison looks for: QueueProcessor in the storage extension.
+        _LOG.error("Moving message to queue '%s'.", POISON_QUEUE)
         self._write("UPDATE blob_entry SET is_poison = 1 WHERE id = ?", entry.id)
+        return 0.0
 
     def _write(self, sql: str, entry_id: int) -> None:
         self._store.db.execute(sql, (entry_id,))

@@ -67,14 +67,20 @@ class Engine:
         *,
         clock: Callable[[], float] = time.time,
         deliver_twice: bool = False,
+        note: Callable[[Instance], None] | None = None,
     ) -> None:
-        """`clock` gives epoch seconds and may be moved forward (call `wake` then)."""
+        """`clock` gives epoch seconds and may be moved forward (call `wake` then).
+
+        `note` is told, in a thread, of an instance whose state changes, before that counts; a step in which
+        it raises has not happened, and is tried again.
+        """
         self._app = app
         self._store = store
         self._invoker = invoker
         self._clock = clock
         self._writer = StepWriter(store.get, app.settings.default_version)
         self._deliveries = 2 if deliver_twice else 1
+        self._note = note
         self._wake = asyncio.Event()
         self._stepping: set[str] = set()
         self._activities: set[int] = set()
@@ -232,7 +238,7 @@ class Engine:
             step = Step(instance=instance, consumed=intake.consumed)
             step.new_events = [*intake.events, intake.termination]
             terminate(step, intake.termination["Input"] or "", now)
-            self._store.commit(step)
+            await self._commit(step, instance.status)
         elif not intake.events:
             self._store.commit(Step(instance=instance, consumed=intake.consumed))
         else:
@@ -242,7 +248,12 @@ class Engine:
             current = replace(instance, status=status, custom_status=custom_status, updated_at=now)
             step = Step(instance=current, consumed=intake.consumed, new_events=new)
             self._writer.carry_out(step, outcome, now)
-            self._store.commit(step)
+            await self._commit(step, instance.status)
+
+    async def _commit(self, step: Step, before: Status) -> None:
+        if self._note is not None and step.instance.status != before:
+            await asyncio.to_thread(self._note, step.instance)
+        self._store.commit(step)
 
     def _take(self, instance: Instance, past: Sequence[Event], now: float) -> _Intake:
         intake = _Intake(is_suspended=instance.status == "Suspended")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from local_cloud.functions_host.app import App
 from local_cloud.functions_host.blobs import BlobStorage, BlobTriggers
 from local_cloud.functions_host.durable_api import DurableApi
 from local_cloud.functions_host.engine import Engine
+from local_cloud.functions_host.host_account import HostAccount
 from local_cloud.functions_host.http_triggers import MAX_BODY_BYTES, HttpTriggers
 from local_cloud.functions_host.invoke import Invoker
 from local_cloud.functions_host.store import Store
@@ -46,8 +48,16 @@ class Host:
         self._app = app
         self._store = Store(db)
         try:
+            self._account = account = HostAccount.connect(app.settings.task_hub, os.environ)
             self._invoker = Invoker(app, self._client_binding)
-            self.engine = Engine(app, self._store, self._invoker, clock=clock, deliver_twice=deliver_twice)
+            self.engine = Engine(
+                app,
+                self._store,
+                self._invoker,
+                clock=clock,
+                deliver_twice=deliver_twice,
+                note=account.note if account else None,
+            )
             self._api = DurableApi(self.engine, app.settings.task_hub)
             self._http = HttpTriggers(app, self._invoker)
             self.blobs = BlobTriggers(
@@ -57,6 +67,7 @@ class Host:
                 connect,
                 scan_interval_s=scan_interval_s,
                 deliver_twice=deliver_twice,
+                queue=account,
             )
             self._timers = TimerTriggers(
                 app, self._store, self._invoker, clock=clock, deliver_twice=deliver_twice
@@ -75,8 +86,11 @@ class Host:
         """Serves on 127.0.0.1 and works; gives the URL.
 
         Raises:
+            AppError: The host's own account does not let it in.
             OSError: The port is taken.
         """
+        if self._account is not None:
+            await asyncio.to_thread(self._account.open)
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         self._api.add_routes(application)
         self._admin.add_routes(application)

@@ -1,8 +1,11 @@
 """What requests to a storage account are counted as."""
 
+from typing import cast
+
 import pytest
 
-from bench.costs import kind_of
+from bench.costs import Tally, kind_of
+from local_cloud.cloud import Cloud
 from local_cloud.storage_front import Request
 
 COPY = {"x-ms-copy-source": "https://x/gap/incoming/1/001"}
@@ -40,6 +43,14 @@ def test_list_of_the_mover_is_no_list_of_the_host_however_long_its_pages() -> No
     target = "/gap/receipts?restype=container&comp=list&maxresults=1000"
     request = Request(service="blob", method="GET", target=target, headers={})
     assert kind_of(request, is_of_app=False) == "list"
+
+
+def test_account_that_the_host_has_to_itself_is_not_counted() -> None:
+    """Of nobody's cloud: whoever asks is not even looked at."""
+    tally = Tally(cloud=cast("Cloud", None), verb="pull")
+    for account in ("gaptargethost", "gaptargettransfer"):
+        tally.add(Request(service="blob", method="GET", target=f"/{account}/transfer/1/001", headers={}))
+    assert tally.counts == {"pull": {"read of content": 1}}
 
 
 def test_tables_are_counted_apart() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -13,21 +13,21 @@ from azure.storage.blob import BlobServiceClient
 from airgap.journal import Journal
 from airgap.states import Kind, State
 from local_cloud.acr_transfer.storage import MintedCredential
-from local_cloud.cloud import Cloud
+from local_cloud.cloud import Cloud, CloudError
 from local_cloud.demo.clouds import Demo
 from local_cloud.demo.screen import until
 from local_cloud.demo.story import push, refuse_stranger
+from local_cloud.functions_host.blobs import POISON_QUEUE
 from local_cloud.storage_front import RoleAssignment
 from tests.e2e.conftest import Crossing, by_ticket
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-ONLY_IN_AZURE = {
-    "telemetry": "nothing here takes telemetry",
-    "host": "the local Functions host keeps its state in a file",
-    "webjobs-blobtrigger-poison": "the local Functions host keeps poison blobs to itself",
+POISON = {
+    "source": ("receipts", f"{'ab' * 16}/receipt.dsse.json"),
+    "target": ("incoming", "poison/bundle-manifest.dsse.json"),
 }
-"""What nothing asks for here, by how a part of the scope ends."""
+"""Where what starts nothing five times is put in the way of a blob trigger, and under which name."""
 
 EVIDENCE = {"source": ("ledger", "journal"), "target": ("ledger", "journal", "receipts", "custody")}
 """Where the app adds, and changes nothing."""
@@ -65,6 +65,26 @@ async def _cross(demo: Demo) -> None:
         requests.post, f"{demo.source.api_url}/admin/functions/remove_ended_transfers", json={}, timeout=30
     )
     await until("removing what ended long ago", lambda: lying_there(demo.source))
+    for side, (container, name) in POISON.items():
+        await put_aside(cloud_of(demo, side), container, name)
+
+
+async def put_aside(cloud: Cloud, container: str, name: str) -> None:
+    """A blob that comes while the app cannot read its journal: five times it starts nothing."""
+    app = cloud.machine.app_principal
+    with ExitStack() as gone:
+        for place in ("journal", "work"):
+            for assigned in roles_on(cloud, place):
+                if assigned.principal_id == app:
+                    gone.enter_context(without(cloud, assigned))
+        with cloud.azurite.service_client() as service:
+            service.get_blob_client(container, name).upload_blob(b"{}")
+        await until("putting poison aside", lambda: poisoned(cloud))
+
+
+def poisoned(cloud: Cloud) -> list[str]:
+    """What is told of the queue that poison is put into, by what the alert looks for."""
+    return [line for line in tuple(cloud.machine.telemetry.messages) if POISON_QUEUE in line]
 
 
 OLD = "0123456789abcdef0123456789abcdef"
@@ -138,13 +158,29 @@ def test_what_ended_long_ago_is_removed_and_what_is_under_way_is_not(crossed: De
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_every_role_was_needed(crossed: Demo, side: str) -> None:
     assignments = cloud_of(crossed, side).machine.assignments
-    asked = {
-        each
-        for each in assignments
-        if not any(part.endswith(tuple(ONLY_IN_AZURE)) for part in each.scope.split("/"))
+    given = set(assignments)
+    assert {each.scope.rpartition("/")[2] for each in given} >= {
+        *(f"gap{side}host", f"gap{side}-telemetry", POISON_QUEUE, *EVIDENCE[side])
     }
-    assert len(asked) > len(EVIDENCE[side])
-    assert asked - assignments.needed() == set()
+    assert given - assignments.needed() == set()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_journal_is_told_to_the_telemetry_in_the_words_of_its_alerts(crossed: Demo, side: str) -> None:
+    lines = tuple(cloud_of(crossed, side).machine.telemetry.messages)
+    assert [line for line in lines if line.startswith("journal: ")]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_host_does_not_start_without_a_role_on_its_own_account(crossed: Demo, side: str) -> None:
+    """Each of its roles there: tests/functions_host/test_host_account.py."""
+    cloud = cloud_of(crossed, side)
+    assigned = next(each for each in cloud.machine.assignments if each.scope.endswith(f"/gap{side}host"))
+    cloud.stop_app()
+    with without(cloud, assigned), pytest.raises(CloudError):
+        asyncio.run(cloud.start_app())
+    asyncio.run(cloud.start_app())
+    assert "AuthorizationPermissionMismatch" in cloud.host_log.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

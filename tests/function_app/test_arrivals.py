@@ -38,6 +38,9 @@ class HugeBlob:
     def read(self, container: str, name: str) -> bytes | None:
         raise AssertionError(f"the content of {container}/{name} was read for the trigger")
 
+    def put_aside(self, message: str) -> None:
+        raise AssertionError(f"{message} is poison")
+
 
 def client_binding() -> str:
     names = ("taskHubName", "rpcBaseUrl", "baseUrl", "requiredQueryStringParameters")

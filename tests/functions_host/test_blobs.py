@@ -15,7 +15,9 @@ from azurefunctions.extensions.bindings.blob import BlobClient
 from local_cloud.functions_host.app import App, AppError, HostSettings, index
 from local_cloud.functions_host.azure_storage import connect
 from local_cloud.functions_host.blobs import (
+    POISON_QUEUE,
     Blob,
+    BlobEvent,
     BlobPattern,
     BlobTooLargeError,
     BlobTriggers,
@@ -34,6 +36,8 @@ class FakeStorage:
         self.blobs: dict[str, tuple[bytes, int]] = {}
         self.outages = 0
         self.too_large: set[str] = set()
+        self.aside: list[str] = []
+        self.is_closed = False
         self.reads: list[str] = []
 
     def put(self, name: str, content: bytes) -> None:
@@ -58,6 +62,11 @@ class FakeStorage:
             raise BlobTooLargeError("too many bytes")
         return self.blobs[name][0] if name in self.blobs else None
 
+    def put_aside(self, message: str) -> None:
+        if self.is_closed:
+            raise StorageOutageError("HttpResponseError AuthorizationPermissionMismatch")
+        self.aside.append(BlobEvent.from_message(message).blob)
+
     def stat(self, container: str, name: str) -> Blob | None:
         self._fail()
         if name not in self.blobs:
@@ -69,6 +78,33 @@ class FakeStorage:
             properties={"ContentLength": len(content)},
             metadata={"kind": "manifest"},
         )
+
+
+class FakeQueue:
+    """A queue of the host's own account, in memory; a message is given out until it is forgotten."""
+
+    def __init__(self) -> None:
+        self.receipts: list[BlobEvent] = []
+        self.waiting: list[BlobEvent] = []
+        self.is_closed = False
+
+    def _require_open(self) -> None:
+        if self.is_closed:
+            raise StorageOutageError("HttpResponseError AuthorizationPermissionMismatch")
+
+    def queue_blob(self, event: BlobEvent) -> None:
+        self._require_open()
+        if event not in self.receipts:
+            self.receipts.append(event)
+            self.waiting.append(event)
+
+    def take_blobs(self) -> list[tuple[BlobEvent, Any]]:
+        self._require_open()
+        return [(event, event) for event in self.waiting]
+
+    def forget(self, taken: Any) -> None:
+        self._require_open()
+        self.waiting.remove(taken)
 
 
 Seen = list[tuple[Any, ...]]
@@ -156,7 +192,55 @@ def test_poison_after_the_last_attempt(tmp_path: Path, caplog: pytest.LogCapture
         assert [body for _, body in seen].count(b"bad") == 3
         assert [body for _, body in seen].count(b"good") == 1
         assert blobs.poison() == ["arrived: incoming/bad/m.json"]
+        assert storage.aside == ["bad/m.json"]
     assert "is poison" in caplog.text
+    assert POISON_QUEUE in caplog.text  # which the alert looks for
+
+
+def test_poison_that_cannot_be_put_aside_is_tried_again_and_again(tmp_path: Path) -> None:
+    seen: Seen = []
+    storage = FakeStorage()
+    storage.put("bad/m.json", b"bad")
+    storage.is_closed = True
+    with triggers(tmp_path, app_of(seen, lambda _: True), storage) as blobs:
+        rounds(blobs, 6)
+        assert (len(seen), blobs.poison(), storage.aside) == (6, [], [])
+        storage.is_closed = False
+        rounds(blobs, 2)
+        assert (len(seen), storage.aside) == (7, ["bad/m.json"])
+
+
+def test_queue_of_the_hosts_own_account_is_the_way_to_the_function(tmp_path: Path) -> None:
+    seen: Seen = []
+    storage, queue = FakeStorage(), FakeQueue()
+    storage.put("a/m.json", b"1")
+    queue.is_closed = True
+    with triggers(tmp_path, app_of(seen), storage, queue=queue) as blobs:
+        with pytest.raises(StorageOutageError):
+            asyncio.run(blobs.scan("arrived"))
+        queue.is_closed = False
+        asyncio.run(blobs.scan("arrived"))
+        asyncio.run(blobs.scan("arrived"))
+        asyncio.run(blobs.deliver_all())
+        assert seen == []  # it is in the queue, and nowhere else
+        assert [event.blob for event in queue.waiting] == ["a/m.json"]
+        asyncio.run(blobs.fetch())
+        rounds(blobs)
+    assert [name for name, _ in seen] == ["incoming/a/m.json"]
+    assert queue.waiting == []
+
+
+def test_receipt_in_the_hosts_own_account_counts_for_a_host_that_lost_its_file(tmp_path: Path) -> None:
+    seen: Seen = []
+    storage, queue = FakeStorage(), FakeQueue()
+    storage.put("a/m.json", b"1")
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        with triggers(tmp_path / folder, app_of(seen), storage, queue=queue) as blobs:
+            asyncio.run(blobs.scan("arrived"))
+            asyncio.run(blobs.fetch())
+            rounds(blobs)
+    assert len(seen) == 1
 
 
 def test_blob_that_is_too_large_is_given_up_at_once(tmp_path: Path) -> None:

@@ -27,6 +27,27 @@ from tests.function_app.memory import ENVIRONMENT
 POLICY = make_policy([default_key()])
 SETTINGS: dict[str, type[Settings]] = {"source": SourceSettings, "target": TargetSettings}
 CLOUDS = sorted((FOLDER / "parameters").glob("*.json"))
+KNOWN_CLOUDS = {
+    "public": ("AzureCloud", "management.azure.com", "management.azure.com", "containerregistry.azure.net"),
+    "government": (
+        "AzureUSGovernment",
+        "management.usgovcloudapi.net",
+        "management.core.usgovcloudapi.net",
+        "management.usgovcloudapi.net",
+    ),
+    "china": (
+        "AzureChinaCloud",
+        "management.chinacloudapi.cn",
+        "management.core.chinacloudapi.cn",
+        "management.chinacloudapi.cn",
+    ),
+}
+"""Name, ARM, and the resources that tokens for ARM and for registries are of.
+
+``resource_manager`` and ``active_directory_resource_id`` of
+https://github.com/Azure/azure-cli/blob/dev/src/azure-cli-core/azure/cli/core/cloud.py; of registries only the
+public cloud's is known, elsewhere ARM's endpoint is taken.
+"""
 OF_THE_HOST = re.compile(
     r"(AzureWebJobsStorage|TransferStorage)__(\w+)|APPLICATIONINSIGHTS_\w+|FUNCTIONS_\w+|WEBSITE_\w+"
     r"|ENABLE_ORYX_BUILD|SCM_DO_BUILD_DURING_DEPLOYMENT"
@@ -239,6 +260,21 @@ def test_parameters_of_a_cloud_are_all_that_the_templates_ask_of_it(path: Path) 
     for side in SIDES:
         used = set(re.findall(r"parameters\('cloud'\)\.(\w+)", arm_path(side).read_text(encoding="utf-8")))
         assert used | {"name"} == cloud.keys()
+
+
+@pytest.mark.parametrize("name", KNOWN_CLOUDS)
+def test_parameters_of_a_known_cloud_are_its_own(name: str) -> None:
+    cloud = json.loads((FOLDER / "parameters" / f"{name}.json").read_text("utf-8"))["parameters"]["cloud"][
+        "value"
+    ]
+    title, arm, arm_resource, registry_resource = KNOWN_CLOUDS[name]
+    assert (cloud["name"], cloud["armEndpoint"]) == (title, f"https://{arm}")
+    assert cloud["armScope"] == f"https://{arm_resource}/.default"
+    assert cloud["registryScope"] == f"https://{registry_resource}/.default"
+
+
+def test_there_are_parameters_for_each_known_cloud_any_other_and_the_local_one() -> None:
+    assert {path.stem for path in CLOUDS} == {*KNOWN_CLOUDS, "other", "local"}
 
 
 def parameters(side: str) -> dict[str, Any]:

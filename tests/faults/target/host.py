@@ -97,7 +97,7 @@ async def _become(app: Any, order: dict[str, Any]) -> None:
     folder = Path(order["folder"])
     # The events' own way to the storage is Azure's and not the app's: it has no proxy.
     own = {"use_env_settings": False, "connection_verify": os.environ["REQUESTS_CA_BUNDLE"]}
-    azure_storage._OPTIONS = {**azure_storage._OPTIONS, **own}
+    azure_storage.OPTIONS = {**azure_storage.OPTIONS, **own}
     HttpTransport.sleep = lambda *_: time.sleep(_SHORT_S)  # type: ignore[method-assign]
     steps, run = Steps(folder / "steps", order["kill_every"]), Invoker.activity
 

@@ -143,7 +143,7 @@ class Target:
             self._zygote = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.target.host"],
                 cwd=PROJECT,
-                env={**self.cloud.app_environment(), "HTTPS_PROXY": self.network.url},
+                env={**self._environment(), "HTTPS_PROXY": self.network.url},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -153,6 +153,11 @@ class Target:
         assert self._zygote.stdout.readline() == "ready\n", (self.folder / "log").read_text()
         self._keeper = threading.Thread(target=self._keep_going)
         self._keeper.start()
+
+    def _environment(self) -> dict[str, str]:
+        """The app's; its host has no account of its own here, since what fails is what the app asks for."""
+        given = self.cloud.app_environment()
+        return {name: one for name, one in given.items() if not name.startswith("AzureWebJobsStorage")}
 
     def _keep_going(self) -> None:
         zygote = self._zygote
