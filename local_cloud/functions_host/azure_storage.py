@@ -107,9 +107,10 @@ class AzureBlobStorage:
             raise StorageOutageError(reason(error)) from error
 
     def put_aside(self, message: str) -> None:
-        """See the port. As in Azure the queue is made by nobody here: it is deployed."""
+        """See the port."""
         if self._poison is None:
             return
+        # The queue is deployed: who puts something there may do no more than that.
         try:
             self._poison.put(message)
         except AzureError as error:

@@ -77,11 +77,11 @@ class HostAccount:
             raise AppError(f"{told}: has the app's identity its roles on this account?") from error
 
     def queue_blob(self, event: BlobEvent) -> None:
-        """See the port. A crash in between puts it there twice."""
+        """See the port."""
         place = f"blobreceipts/{_HOST_ID}/Host.Functions.{event.function}/{event.etag}"
         receipt = self._blobs.get_blob_client(f"{place}/{event.container}/{event.blob}")
         try:
-            if not receipt.exists():
+            if not receipt.exists():  # a crash before there is one puts the blob there twice
                 self._queue.put(event.to_message())
                 receipt.upload_blob(b"", overwrite=True)
         except AzureError as error:

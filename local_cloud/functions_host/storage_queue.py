@@ -43,7 +43,9 @@ class StorageQueue:
         self.name = name
         self._url = f"{service_uri.rstrip('/')}/{quote(name)}"
         policy = BearerTokenCredentialPolicy(credential, _SCOPE)
-        self._client: PipelineClient[Any, Any] = PipelineClient(service_uri, policies=[policy])
+        self._client: PipelineClient[Any, Any] = PipelineClient(
+            service_uri, policies=[policy], connection_timeout=5, read_timeout=60
+        )
 
     def make(self) -> None:
         """Make the queue, unless it is there."""

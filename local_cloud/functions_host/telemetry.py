@@ -55,7 +55,9 @@ class Telemetry(logging.Handler):
         super().__init__()
         policy = BearerTokenCredentialPolicy(ManagedIdentityCredential(client_id=client_id), _SCOPE)
         self._url = f"{endpoint.rstrip('/')}/v2.1/track"
-        self._client: PipelineClient[Any, Any] = PipelineClient(endpoint, policies=[policy])
+        self._client: PipelineClient[Any, Any] = PipelineClient(
+            endpoint, policies=[policy], connection_timeout=5, read_timeout=10
+        )
         self._key = key
         self._waiting: deque[str] = deque(maxlen=_KEPT)
         self._closing = threading.Event()

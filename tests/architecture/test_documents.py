@@ -22,6 +22,17 @@ _NAMED = re.compile(
     r"`((?:airgap|blob_wire|function_app|offline_mover|local_cloud|infra|tests|docs|bench|portable)/[\w./-]+\.\w+)`"
 )
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+_ANCHOR = re.compile(r"\]\(([^)#:]*)#([^)]+)\)")
+_CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name of a page: its headings, as GitHub and others make anchors of them."""
+    found: list[str] = []
+    for title in re.findall(r"^#+ (.+)$", _CODE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title).lower()
+        found.append(re.sub(r"[^\w\- ]", "", words).strip().replace(" ", "-"))
+    return {name if not (n := found[:at].count(name)) else f"{name}-{n}" for at, name in enumerate(found)}
 
 
 def dead_references(page: Path, root: Path) -> list[str]:
@@ -30,6 +41,12 @@ def dead_references(page: Path, root: Path) -> list[str]:
     links = _LINK.findall(re.sub(r"`[^`]*`", "", text))
     return [
         *(f"link {link}" for link in links if not (page.parent / link).exists()),
+        *(
+            f"link {link}#{anchor}"
+            for link, anchor in _ANCHOR.findall(re.sub(r"`[^`\n]*`", "", text))
+            for target in [page.parent / link if link else page]
+            if target.suffix == ".md" and target.exists() and anchor not in anchors(target)
+        ),
         *(f"name {name}" for name in _NAMED.findall(text) if not (root / name).exists()),
     ]
 
@@ -85,10 +102,45 @@ def test_dead_links_and_names_are_seen(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
     page.write_text(
-        "[itself](page.md#part), [gone](../gone.md#part), [elsewhere](https://example.org/x), "
-        "`airgap/verify.py`, `airgap/gone.py`, `[no](link.md)`"
+        "# A `part`\n[itself](page.md#a-part), [gone](../gone.md#part), [elsewhere](https://a.example/x#y), "
+        "`airgap/verify.py`, `airgap/gone.py`, `[no](link.md)`, [here](#a-part), [there](#another-part)\n"
+        "# A part\n[second](#a-part-1)\n```\n# Another part\n```\n"
     )
-    assert dead_references(page, tmp_path) == ["link ../gone.md", "name airgap/gone.py"]
+    assert dead_references(page, tmp_path) == [
+        *("link ../gone.md", "link #another-part", "name airgap/gone.py")
+    ]
+
+
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "operations.md": (
+        *("The daily work", "Install, and the first transfer", "Upgrading one side", "What it costs"),
+        *("A bundle was refused", "A medium was lost, or fell into other hands", "A transfer was lost"),
+        *("Restore after a disaster", "Rotating the signing key"),
+    ),
+    "threat-model.md": (
+        *(
+            "What is protected",
+            "A. The carrier",
+            "B. The holder of the upload SAS",
+            "C. Whoever writes the source",
+        ),
+        *(
+            "D. The holder of a signing key",
+            "E. A weak identity",
+            "F. The holder of a function key",
+            "G. Time",
+        ),
+    ),
+}
+"""What people look for on a page when they need it, as its headings begin."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_page_tells_of_what_people_look_for_there(name: str) -> None:
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    told = {begin: [one for one in sections if one.startswith(begin)] for begin in WRITTEN[name]}
+    assert [begin for begin, found in told.items() if len(found) != 1 or len(found[0].split()) < 30] == []
 
 
 def sections_not_listed(page: str) -> list[str]:

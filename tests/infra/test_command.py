@@ -42,6 +42,11 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8", newline="\n")
 
 
+def test_ci_checks_the_templates() -> None:
+    commands = (FOLDER.parent / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert "./dev infra check" in commands
+
+
 def test_what_is_behind_is_named_and_mended(copied: Path) -> None:
     change(copied / "modules" / "vault.bicep", "SAS of the pipeline", "SAS for the pipeline")
     change(copied / "roles.json", "starts pipeline runs", "begins pipeline runs")

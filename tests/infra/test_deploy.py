@@ -674,6 +674,9 @@ def test_azd_gives_what_the_template_asks_for_and_keeps_the_policy(side: str) ->
     assert {name for name, one in template.items() if "defaultValue" not in one} <= given.keys()
     assert "trustPolicy" in given
     assert given.keys() <= template.keys()
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^azd env set (AIRGAP_\w+)", page, re.MULTILINE))
+    assert set(re.findall(r"\$\{(\w+)\}", json.dumps(given))) == told
 
 
 def test_azd_takes_the_package_as_it_is_to_the_app_of_the_template() -> None:
