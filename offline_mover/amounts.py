@@ -40,3 +40,8 @@ def duration(seconds: float) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """``1 part``, ``7 parts``, ``80,000 parts``; ``plural`` where it is not the noun and an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def are(count: int) -> str:
+    """``is`` for a single thing, else ``are``."""
+    return "is" if count == 1 else "are"

@@ -73,11 +73,11 @@ def receipts_on(
     return found
 
 
-def decision_of(bags: Iterable[Bag], *, policy: TrustPolicy, now: datetime) -> Receipt | None:
-    """The receipt of the decision that took the bundle's number, whatever it was, if one lies beside a bag.
+def decision_of(bags: Iterable[Bag], *, policy: TrustPolicy, now: datetime) -> tuple[Path, Receipt] | None:
+    """The receipt of the decision that took the bundle's number, whatever it was, and the volume it lies on.
 
-    From then on its target refuses the bundle as a replay. ``None`` if the bundle is for several registries,
-    of which another may still want it.
+    It lies beside a bag. From then on its target refuses the bundle as a replay. ``None`` if the bundle is
+    for several registries, of which another may still want it.
     """
     for bag in bags:
         for held in receipts_on(bag.volume, bag.verdict, bag.envelope, policy=policy, now=now):
@@ -85,7 +85,7 @@ def decision_of(bags: Iterable[Bag], *, policy: TrustPolicy, now: datetime) -> R
             if receipt is None or receipt.ledger is None:
                 continue
             if bag.manifest.audience == (receipt.target,):
-                return receipt
+                return bag.volume, receipt
     return None
 
 

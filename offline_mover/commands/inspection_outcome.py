@@ -8,7 +8,7 @@ from pathlib import Path
 from airgap.custody_event import VolumeMark
 from airgap.errors import Code
 from airgap.recarry import REQUEST_NAME
-from offline_mover.amounts import counted, size
+from offline_mover.amounts import are, counted, size
 from offline_mover.bags.bag_group import Inspection, PartState
 from offline_mover.bags.volume_names import volumes_named
 from offline_mover.outcome import NextCommand, Outcome, Placeholder
@@ -80,7 +80,8 @@ def _verdict(inspection: Inspection, code: Code | None) -> str:
     count = manifest.part_count
     whole = f"{counted(count, 'part')}, {size(manifest.size_bytes)} of transfer {manifest.transfer_id}"
     if code is None:
-        return f"{whole} are what was signed for {', '.join(manifest.audience)}, and nothing else is there"
+        target = ", ".join(manifest.audience)
+        return f"{whole} {are(count)} what was signed for {target}, and nothing else is there"
     if code is Code.VOLUME_MISSING:
         here = sum(part.size_bytes for part, _ in manifest.parts() if part.name in inspection.whole_on)
         return (
@@ -90,7 +91,7 @@ def _verdict(inspection: Inspection, code: Code | None) -> str:
         )
     findings = counted(sum(not finding.is_replaced for finding in inspection.findings), "finding")
     if inspection.is_all_whole:
-        return f"all {whole} are whole and right, but {findings} about other files"
+        return f"all {whole} {are(count)} whole and right, but {findings} about other files"
     return f"{findings} in {whole}"
 
 

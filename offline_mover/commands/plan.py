@@ -179,7 +179,7 @@ def _outcome(
     return Outcome(
         command="plan",
         code=code,
-        verdict=f"{counted(len(decided.plan.unplaced), 'file')}, {size(lacking)} do not fit"
+        verdict=f"{counted(len(decided.plan.unplaced), 'file does', 'files do')} not fit, {size(lacking)}"
         if code
         else f"transfer {manifest.transfer_id} fits: {counted(manifest.part_count, 'part')}, "
         f"{size(manifest.size_bytes)}",

@@ -17,7 +17,7 @@ from airgap.manifest import BundleManifest
 from airgap.parity import ParityLayout
 from airgap.policy import TrustPolicy
 from airgap.ticket import Ticket
-from offline_mover.amounts import counted, size
+from offline_mover.amounts import are, counted, size
 from offline_mover.bags import bag_writing
 from offline_mover.bags.accepted_bundle import AcceptedBundle
 from offline_mover.bags.bag import inspect_own_bag
@@ -143,9 +143,9 @@ def _finished(bundle: AcceptedBundle, destinations: Sequence[Destination], order
     manifest = bundle.manifest
     return _outcome(
         bundle,
-        f"transfer {manifest.transfer_id}: {here:,} of {counted(manifest.part_count, 'part')} are on "
-        f"{counted(len(destinations), 'volume')}; {fetched:,} fetched, {here - fetched:,} were there, "
-        "all read back and right",
+        f"transfer {manifest.transfer_id}: {here:,} of {counted(manifest.part_count, 'part')} {are(here)} on "
+        f"{counted(len(destinations), 'volume')}; {fetched:,} fetched, "
+        f"{counted(here - fetched, 'was there', 'were there')}, all read back and right",
         [],
         destinations,
         order=order,

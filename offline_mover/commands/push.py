@@ -124,8 +124,8 @@ def push(
         return _outcome(
             run, "other files are in the transfer's folder, nothing was sent", _Sent(findings=undeclared)
         )
-    if (receipt := decision_of(group.bags, policy=policy, now=now)) is not None:
-        return _decided_already(run, receipt)
+    if (decision := decision_of(group.bags, policy=policy, now=now)) is not None:
+        return _decided_already(run, *decision)
     is_published = _is_published(run)
     total = _Sent()
     for blob in group.manifest.blobs:
@@ -148,7 +148,7 @@ def push(
         return _outcome(run, _not_ours(proof), total, proof)
     if not is_published:
         _publish(run)
-    done = f"{counted(total.sent, 'part')} sent, {total.skipped:,} were there{_told_of(proof)}"
+    done = f"{counted(total.sent, 'part')} sent, {_there(total)}{_told_of(proof)}"
     return _outcome(
         run, f"transfer {group.manifest.transfer_id} is whole in the target storage: {done}", total, proof
     )
@@ -427,10 +427,10 @@ def _publish(run: _Run) -> None:
             raise
 
 
-def _decided_already(run: _Run, receipt: Receipt) -> Outcome:
-    """Nothing is sent: the target would refuse it as a replay."""
+def _decided_already(run: _Run, volume: Path, receipt: Receipt) -> Outcome:
+    """Nothing is sent: the target would refuse it as a replay. The receipt is on that volume."""
     when = format_time(receipt.decided_at)
-    step = NextCommand(verb="receipts push", words={"volume": (str(run.group.bags[0].volume),)})
+    step = NextCommand(verb="receipts push", words={"volume": (str(volume),)})
     if receipt.is_imported:
         verdict = f"{receipt.target} has imported this bundle already, at {when}: nothing was sent"
         then = "Carry its receipt to the source and run there:"
@@ -447,7 +447,7 @@ def _decided_already(run: _Run, receipt: Receipt) -> Outcome:
 
 
 def _unfinished(run: _Run, total: _Sent) -> str:
-    staged = f"{counted(total.sent, 'part')} sent, {total.skipped:,} were there"
+    staged = f"{counted(total.sent, 'part')} sent, {_there(total)}"
     damaged = len({finding.damage.name for finding in total.findings if not finding.is_replaced})
     if damaged:
         return f"{staged}; damaged parts: {damaged:,}; their blobs are not committed, the target sees nothing"
@@ -455,6 +455,10 @@ def _unfinished(run: _Run, total: _Sent) -> str:
         f"{staged}; {counted(len(total.not_here), 'part')} on {_elsewhere(run, total)}; "
         "until they are sent too, the target sees nothing"
     )
+
+
+def _there(total: _Sent) -> str:
+    return counted(total.skipped, "was there", "were there")
 
 
 def _elsewhere(run: _Run, total: _Sent) -> str:
@@ -472,12 +476,13 @@ def _told_of(proof: Proof) -> str:
     """What is known of the parts that this run did not send."""
     if proof.unprovable:
         return f"; those could not be read back and are not proven ({proof.unprovable})"
-    told = f"; {proof.proven:,} of those were read back and are right" if proof.proven else ""
-    if proof.replaced:
-        told += (
-            f"; {counted(proof.replaced, 'part')} in the storage was not what was signed, and was replaced"
-        )
-    return told
+    right = ("of those was read back and is right", "of those were read back and are right")
+    told = f"; {counted(proof.proven, *right)}" if proof.proven else ""
+    wrong = (
+        "part in the storage was not what was signed, and was replaced",
+        "parts in the storage were not what was signed, and were replaced",
+    )
+    return f"{told}; {counted(proof.replaced, *wrong)}" if proof.replaced else told
 
 
 _FOREIGN_BYTES = (

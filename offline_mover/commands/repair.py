@@ -17,7 +17,7 @@ from airgap.damage import Damage, gravest
 from airgap.errors import Code
 from airgap.parity import ParityLayout, Stripe, shard_place
 from airgap.policy import TrustPolicy
-from offline_mover.amounts import counted
+from offline_mover.amounts import are, counted
 from offline_mover.bags import bag_writing, checking
 from offline_mover.bags.bag_group import Inspection, PartState, inspect, open_group
 from offline_mover.bags.bag_texts import ListedFile, is_parity
@@ -315,17 +315,16 @@ def _verdict(run: _Run, *, written: int, kept: int, lost: int, failed: int) -> s
     if failed:
         return f"files that read back differently from what was written: {failed:,}"
     count = run.inspection.group.manifest.part_count
-    before = f", {kept:,} were there from before" if kept else ""
+    before = f", {counted(kept, 'was there', 'were there')} from before" if kept else ""
     if lost and run.layout is None:
-        return (
-            f"{lost:,} of {counted(count, 'part')} are not here, and there is no parity to rebuild them from"
-        )
+        gone = f"{lost:,} of {counted(count, 'part')} {are(lost)} not here"
+        return f"{gone}, and there is no parity to rebuild from"
     done = f"{counted(written, 'part')} rebuilt {run.where}{before}"
     if lost:
         return f"{done}; {lost:,} cannot be rebuilt from what is here"
     if written or kept:
         return f"{done}, all read back and right; no part is lost any more"
-    return f"nothing to rebuild: all {counted(count, 'part')} are here, whole"
+    return f"nothing to rebuild: all {counted(count, 'part')} {are(count)} here, whole"
 
 
 def _next_step(run: _Run, code: Code | None, way: CacheBypass | None) -> tuple[str, NextCommand | None]:

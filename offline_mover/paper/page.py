@@ -7,7 +7,6 @@ from airgap.manifest import BundleManifest
 from airgap.parts import PART_NAME
 from airgap.recarry import describe_parts
 from offline_mover.amounts import counted, size
-from offline_mover.bags.volume_names import volume_name
 from offline_mover.paper import labels as report_labels
 from offline_mover.paper import parts_picture, tables
 from offline_mover.paper.facts import ReportFacts, Status, VolumeFacts
@@ -200,7 +199,7 @@ def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
     left = f", in {counted(days, 'day')}" if days >= 0 else ", past"
     source = manifest.source
     digest = facts.verdict.manifest_sha256 if facts.verdict else None
-    blobs = len(manifest.blobs)
+    parts, blobs = counted(manifest.part_count, "part"), counted(len(manifest.blobs), "blob")
     pairs: list[tuple[str, str]] = [
         ("Channel", manifest.channel),
         ("Sequence", str(manifest.sequence)),
@@ -208,7 +207,7 @@ def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
         ("Expires", joined((moment(manifest.expires_at), left))),
         ("Source", joined((code_text(source.registry), f" ({source.cloud})"))),
         ("Export pipeline", source.export_pipeline),
-        ("Size", f"{size(manifest.size_bytes)} in {manifest.part_count:,} parts of {blobs:,} blobs"),
+        ("Size", f"{size(manifest.size_bytes)} in {parts} of {blobs}"),
         ("Ordered by", manifest.requested_by or "not said"),
         ("Made by", f"{manifest.tool.name} {manifest.tool.version}"),
     ]
@@ -235,14 +234,14 @@ def _bundle_list(facts: ReportFacts, manifest: BundleManifest) -> Markup:
 
 def _volumes(facts: ReportFacts) -> Markup:
     is_refused = facts.status is Status.REFUSED
-    columns: list[tables.Column] = [("", "mark"), ("Volume", None), ("Medium", None)]
+    columns: list[tables.Column] = [("Volume", "mark"), ("Folder", None), ("Medium", None)]
     if is_refused:
         columns += [("Manifest digest", None), ("Verdict", None)]
     else:
-        columns += [("Number", "fixed"), ("Parts", "number"), ("Bytes", "number"), ("Verdict", None)]
+        columns += [("Parts", "number"), ("Bytes", "number"), ("Verdict", None)]
     rows = [
-        [tables.mark(index), code_text(volume.path), _medium(volume), *_held(volume, is_refused=is_refused)]
-        for index, volume in enumerate(facts.volumes)
+        [mark, code_text(volume.path), _medium(volume), *_held(volume, is_refused=is_refused)]
+        for mark, volume in zip(tables.volume_marks(facts.volumes), facts.volumes, strict=True)
     ]
     absent = element("p", f"Not shown: {_numbered(facts.absent)}.") if facts.absent else ""
     caption = (
@@ -276,9 +275,8 @@ def _held(volume: VolumeFacts, *, is_refused: bool) -> list[str]:
         digest = code_text(volume.manifest_sha256) if volume.manifest_sha256 else "none vouched for"
         detail = f" {volume.detail}" if volume.detail else ""
         return [digest, joined((state(volume.code, "accepted by itself"), detail))]
-    parity = f" and {volume.shards:,} parity shards" if volume.shards else ""
+    parity = f" and {counted(volume.shards, 'parity shard')}" if volume.shards else ""
     return [
-        volume_name(volume.place),
         f"{volume.whole_parts:,} of {volume.parts:,} whole{parity}",
         f"{volume.size_bytes:,}",
         state(volume.code),
@@ -305,7 +303,8 @@ def _picture(facts: ReportFacts) -> Markup:
         for row in shown
     )
     rest = len(facts.blobs) - len(shown)
-    left = element("p", f"{rest:,} further blobs are whole and not drawn.") if rest else ""
+    further = counted(rest, "further blob is", "further blobs are")
+    left = element("p", f"{further} whole and not drawn.") if rest else ""
     return section(
         "parts",
         "Parts",

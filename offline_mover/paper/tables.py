@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -10,9 +11,10 @@ from airgap.custody import LoggedEvent
 from airgap.custody_event import Action
 from airgap.errors import Code, UnknownCode
 from airgap.fields import format_time
-from offline_mover.amounts import size
+from offline_mover.amounts import counted, size
+from offline_mover.bags.volume_names import volume_name
 from offline_mover.outcome import Finding
-from offline_mover.paper.facts import ReportFacts, newest_events
+from offline_mover.paper.facts import ReportFacts, VolumeFacts, newest_events
 from offline_mover.paper.markup import Markup, element, joined
 
 MAX_OPEN_ROWS = 200
@@ -93,8 +95,24 @@ def recorded(code: Code | UnknownCode | str | None) -> Markup:
     return state(code)
 
 
-def mark(index: int) -> str:
-    """How tables call the volume at ``index`` of those given: A, B, …, Z, AA; no matter its number."""
+def volume_marks(volumes: Sequence[VolumeFacts]) -> list[str]:
+    """How the page calls each of the volumes given: as the screen and its label do.
+
+    Copies of one volume, and those without a number, are told apart by letters, in the order given.
+    """
+    names = [None if volume.place is None else volume_name(volume.place) for volume in volumes]
+    counts = Counter(names)
+    marks = []
+    for index, name in enumerate(names):
+        if name is None:
+            marks.append(f"volume {_letters(index)}")
+        else:
+            marks.append(name if counts[name] == 1 else f"{name} ({_letters(index)})")
+    return marks
+
+
+def _letters(index: int) -> str:
+    """The letters of the volume at ``index`` of those given: A, B, …, Z, AA."""
     letters = ""
     while index >= 0:
         letters = chr(ord("A") + index % 26) + letters
@@ -114,7 +132,8 @@ def code_text(text: str) -> Markup:
 
 
 def _marks(facts: ReportFacts) -> dict[str, str]:
-    return {volume.path: mark(index) for index, volume in enumerate(facts.volumes)}
+    paths = (volume.path for volume in facts.volumes)
+    return dict(zip(paths, volume_marks(facts.volumes), strict=True))
 
 
 # --- findings ----------------------------------------------------------------------------------------------
@@ -143,7 +162,8 @@ def findings(facts: ReportFacts) -> Markup:
         )
     ]
     if (rest := len(found) - MAX_FINDINGS) > 0:
-        content.append(element("p", f"{rest:,} further findings are listed in the JSON twin only."))
+        further = counted(rest, "further finding is", "further findings are")
+        content.append(element("p", f"{further} listed in the JSON twin only."))
     return section("findings", f"Findings ({len(found):,})", *content)
 
 
@@ -155,7 +175,7 @@ def gravest_first(facts: ReportFacts) -> list[Finding]:
 def named(finding: Finding, facts: ReportFacts) -> Markup:
     """A finding in a line: what, which part or file, on which volume."""
     volume = str(finding.volume)
-    where = f" on volume {_marks(facts).get(volume, '-')} ({volume})"
+    where = f" on {_marks(facts).get(volume, 'no volume')} ({volume})"
     return joined((state(finding.damage.code), " ", code_text(finding.damage.name), where))
 
 
@@ -187,21 +207,21 @@ def custody(facts: ReportFacts) -> Markup:
     ]
     rows = []
     faults: list[list[str]] = []
-    for number, history in enumerate(facts.custody.volumes):
+    for mark, history in zip(volume_marks(facts.volumes), facts.custody.volumes, strict=True):
         log = history.log
         tampering = sorted({f.fault.value for f in history.findings if f.fault.is_tampering})
         other = sorted({f.fault.value for f in history.findings if not f.fault.is_tampering})
         judged = state(", ".join(tampering + other) or None, "unbroken")
         rows.append(
             [
-                mark(number),
+                mark,
                 f"{len(log.entries):,}" + (f" + {len(log.side):,} beside" if log.side else ""),
                 judged if log.log_sha256 or history.findings else "no log",
                 code_text(log.head.sha256) if log.log_sha256 else "-",
             ]
         )
         faults += [
-            [mark(number), finding.fault.value, str(finding.line or "-"), finding.detail]
+            [mark, finding.fault.value, str(finding.line or "-"), finding.detail]
             for finding in history.findings
         ]
     content = [
@@ -239,14 +259,14 @@ def _events(facts: ReportFacts, title: str, caption: str, *, is_believed: bool) 
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     total = 0
-    for number, history in enumerate(facts.custody.volumes):
+    for mark, history in zip(volume_marks(facts.volumes), facts.custody.volumes, strict=True):
         newest = newest_events(history).log
         own = newest.entries if history.is_believed is is_believed else ()
         total += len(history.log.entries) if own else 0
         total += len(history.log.side) if is_believed else 0
         for is_beside, entries in ((False, own), (True, newest.side if is_believed else ())):
             for entry in entries:
-                place = f"{mark(number)} no. {entry.event.number}{' (beside)' if is_beside else ''}"
+                place = f"{mark} no. {entry.event.number}{' (beside)' if is_beside else ''}"
                 groups.setdefault(_event_key(entry, facts.outcome.transfer_id), []).append(place)
     if not groups:
         return Markup()

@@ -8,18 +8,25 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from airgap.errors import Code
+from airgap.media_plan import SavedPlan
 from offline_mover import cli
+from offline_mover.amounts import size
 from offline_mover.cli.options import Access, Output
 from offline_mover.cli.parser import parse, parse_options
 from offline_mover.cli.push import PushRequest
+from offline_mover.cli.session import Session
 from offline_mover.commands import verify as verify_command
+from offline_mover.outcome import work_line
+from offline_mover.progress import Work
 from tests.offline_mover.conftest import Bench, flip
+from tests.offline_mover.memory_container import MemoryContainer
 
 _ROOT = Path(__file__).parents[3]
 _SECRET = "c2VjcmV0LXNpZ25hdHVyZQ"
@@ -290,6 +297,36 @@ def test_verdict_and_next_step_on_stdout(
     assert command == f"  offline-mover push {loaded.volume} TARGET --sas-file FILE --trust {policy}"
     assert placeholders == "  (put your own in place of TARGET, FILE)"
     assert said.err == ""
+
+
+def test_run_tells_at_its_end_what_it_did_how_long_and_how_fast(
+    loaded: Bench, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of("verify", str(loaded.volume), "--trust", str(policy)) == 0
+    whole = size(loaded.bundle.manifest.size_bytes)
+    told = capsys.readouterr().out.splitlines()[-4]
+    assert re.fullmatch(rf"Took [0-9.]+ s: verifying {re.escape(whole)} in [0-9.]+ s(, .+/s)?", told)
+    work = Work(title="fetching", done_bytes=114_300_000, seconds=2.0)
+    assert work_line(work) == "fetching 114.3 MB in 2 s, 57.1 MB/s"
+
+
+def test_plan_that_is_saved_says_so(
+    loaded: Bench,
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = MemoryContainer.holding(loaded.bundle)
+    monkeypatch.setattr(Session, "container", lambda *_, **__: nullcontext(source))
+    saved = tmp_path / "plan.json"
+    address = f"https://acct.example/transfer/{loaded.bundle.transfer_id}"
+    words = ("plan", address, "--volume", "8M:fat32", "--volume", "32G:exfat", "--save", str(saved))
+    assert exit_of(*words, "--trust", str(policy)) == 0
+    said = capsys.readouterr().out
+    assert f"Saved as {saved}, for 2 volumes." in said.splitlines()
+    assert len(SavedPlan.from_bytes(saved.read_bytes()).volumes) == 2
+    assert f"--plan {saved} --number 1" in said
 
 
 def test_damage_is_named_with_its_exit_code(

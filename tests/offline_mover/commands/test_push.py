@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from airgap.errors import AirgapError, Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.parts import MAX_PARTS_PER_BLOB, PartRange
 from airgap.receipt import ReceiptVerdict
-from offline_mover.commands.push import block_id
+from offline_mover.commands.push import block_id, push
+from offline_mover.progress import Meter
 from tests.bundles import SigningKey, make_bundle, make_policy, new_key
 from tests.offline_mover.commands.test_receipts import LEDGER, imported, signed, target_key
 from tests.offline_mover.conftest import Bench, flip
@@ -297,7 +300,7 @@ def test_only_what_this_run_did_not_send_is_read_back_and_each_byte_once(loaded:
     outcome = loaded.push(target)
     assert (outcome.code, outcome.counts["provenParts"]) == (None, 1)
     assert target.count("read_range") == 1
-    assert "1 of those were read back and are right" in outcome.verdict
+    assert "1 of those was read back and is right" in outcome.verdict
     assert outcome.counts["replacedParts"] == 0
     assert outcome.next_step.startswith("The import starts by itself; only the receipt proves")
     again = MemoryContainer()
@@ -397,6 +400,43 @@ def test_bundle_that_was_imported_already_is_not_sent_once_more(receiving: Bench
     assert outcome.next_command.verb == "receipts push"
     receipt.unlink()
     assert receiving.push(target).counts["sentParts"] > 0
+
+
+def test_one_part_is_told_in_the_singular_all_the_way(tmp_path: Path) -> None:
+    bench, target = Bench(make_bundle(blob_sizes=[5000]), tmp_path), MemoryContainer()
+    assert "1 of 1 part is on 1 volume; 1 fetched, 0 were there" in bench.pull().verdict
+    assert "1 of 1 part is on 1 volume; 0 fetched, 1 was there" in bench.pull().verdict
+    assert "1 part, 5.0 kB of transfer" in (verified := bench.verify().verdict)
+    assert " is what was signed for " in verified
+    assert "1 part sent, 0 were there" in bench.push(target).verdict
+    assert "0 parts sent, 1 was there; 1 of those was read back and is right" in bench.push(target).verdict
+    (bench.bag / "foreign").write_bytes(b"")
+    assert re.search("^all 1 part, 5.0 kB of .* is whole and right", bench.verify().verdict)
+
+
+def test_receipt_of_a_bundle_that_was_imported_already_is_carried_by_the_volume_that_has_it(
+    tmp_path: Path,
+) -> None:
+    keys = (new_key(),)
+    policy = make_policy(keys, receipt_keys=[target_key()])
+    bundle = make_bundle(blob_sizes=[5000], keys=keys, policy_json=policy)
+    benches = [Bench(bundle, tmp_path / name) for name in ("first", "second")]
+    for bench in benches:
+        bench.volume.mkdir()
+        bench.pull()
+    hold_receipt(benches[1])
+    outcome = push(
+        MemoryContainer(),
+        [bench.volume for bench in benches],
+        transfer_id=None,
+        policy=bundle.policy,
+        now=datetime.now(UTC),
+        concurrency=2,
+        meter=Meter(),
+    )
+    assert "has imported this bundle already" in outcome.verdict
+    assert outcome.next_command is not None
+    assert outcome.next_command.words["volume"] == (str(benches[1].volume),)
 
 
 @pytest.mark.parametrize("verdict", [ReceiptVerdict.PARTIAL, ReceiptVerdict.REFUSED], ids=str)

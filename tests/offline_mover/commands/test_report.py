@@ -15,12 +15,16 @@ import pytest
 from airgap.custody_event import Action
 from airgap.errors import Code
 from offline_mover.amounts import size
+from offline_mover.bags.bag_texts import Place
 from offline_mover.commands.report import report
 from offline_mover.custody import log as custody_log
+from offline_mover.medium.media_identity import MediaIdentity
 from offline_mover.outcome import Outcome
 from offline_mover.paper import qr_code
+from offline_mover.paper.facts import VolumeFacts
+from offline_mover.paper.tables import volume_marks
 from offline_mover.progress import Meter
-from tests.bundles import make_policy, new_key
+from tests.bundles import make_bundle, make_policy, new_key
 from tests.offline_mover.conftest import Bench, flip
 
 _EVIL = '<script>alert("x")</script>&'
@@ -143,11 +147,44 @@ def test_banner_names_what_is_damaged_and_where(loaded: Bench, tmp_path: Path) -
     for told in (
         "PART_CORRUPT",
         "001/00000002.part",
-        "on volume A",
+        "on volume 1 of 1",
         str(loaded.volume),
         'href="#h-findings"',
     ):
         assert told in banner
+
+
+def test_volumes_have_the_name_of_screen_and_label_everywhere(loaded: Bench, tmp_path: Path) -> None:
+    body = custody_log.event_body(Action.VERIFIED, at=datetime.now(UTC), who="Mira")
+    assert custody_log.record({loaded.volume: body}, side_dir=tmp_path) == []
+    flip(loaded.part("001/00000002.part"))
+    _, page, _ = made(loaded, tmp_path)
+    name = "volume 1 of 1"
+    assert f"{name} no. 1<" in page
+    for table in ("volumes", "findings", "custody"):
+        part = page.split(f'id="h-{table}"', 1)[1].split("</section>", 1)[0]
+        assert f'data-head="Volume">{name}</td>' in part
+
+
+def test_copies_of_a_volume_and_one_without_a_number_are_told_apart() -> None:
+    identity = MediaIdentity()
+    places = (Place(number=1, of=3), Place(number=1, of=3), Place(number=1, of=None), None)
+    volumes = [VolumeFacts(path="/usb", identity=identity, place=place) for place in places]
+    assert volume_marks(volumes) == [
+        "volume 1 of 3 (A)",
+        "volume 1 of 3 (B)",
+        "re-carried parts",
+        "volume D",
+    ]
+
+
+def test_one_of_anything_is_told_in_the_singular(tmp_path: Path) -> None:
+    tmp_path.joinpath("usb").mkdir()
+    bench = Bench(make_bundle(blob_sizes=[5000]), tmp_path / "usb")
+    assert bench.pull().code is None
+    _, page, _ = made(bench, tmp_path)
+    assert "in 1 part of 1 blob<" in page
+    assert re.search(r"\b1 (parts|blobs|parity shards|findings|volumes)\b", page) is None
 
 
 def test_steps_of_a_push_one_by_one_are_no_failures_and_told_in_words(loaded: Bench, tmp_path: Path) -> None:
