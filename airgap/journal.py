@@ -192,7 +192,11 @@ class Journal:
             UntrustedInputError: ``JOURNAL_BROKEN``: an entry is malformed or does not follow the one before;
                 ``TOO_LARGE``: an entry is larger than any that is written.
         """
-        return cls(kind=kind, about=about, entries=tuple(JournalEntry.from_bytes(raw) for raw in entries))
+        return cls(kind=kind, about=about).continued(entries)
+
+    def continued(self, entries: Sequence[bytes]) -> Self:
+        """The journal with what was written after it; raises as :meth:`read`."""
+        return replace(self, entries=(*self.entries, *map(JournalEntry.from_bytes, entries)))
 
     @property
     def first(self) -> JournalEntry | None:

@@ -5,6 +5,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from airgap.errors import Code, ServiceError, UntrustedInputError
@@ -23,30 +25,83 @@ _PUT_AWAY = frozenset({State.QUARANTINED, State.HELD})
 """What follows the decision against an upload: why it was taken stands in the entry before."""
 
 
+_KEPT = 256
+"""So many journals a process keeps in mind, none of them larger than the largest entry: 16 MiB at most."""
+
+
+class _Known:
+    """The journals of one account that this process has read, those that changed last."""
+
+    def __init__(self) -> None:
+        self._journals: dict[tuple[Kind, str], Journal] = {}
+        self._lock = Lock()
+
+    def get(self, kind: Kind, about: str) -> Journal:
+        """What is known of a journal: its beginning, or nothing."""
+        return self._journals.get((kind, about)) or Journal(kind=kind, about=about)
+
+    def keep(self, journal: Journal) -> None:
+        """Keep a journal in mind, and forget the one that has changed longest ago."""
+        key = (journal.kind, journal.about)
+        size_bytes = sum(len(entry.to_bytes()) for entry in journal.entries)
+        with self._lock:
+            known = self._journals.pop(key, None)
+            if known is not None and len(known.entries) > len(journal.entries):
+                journal = known  # another thread has read more meanwhile
+            if size_bytes <= MAX_ENTRY_BYTES:
+                self._journals[key] = journal
+            if len(self._journals) > _KEPT:
+                del self._journals[next(iter(self._journals))]
+
+
+@lru_cache(maxsize=8)
+def _known(_blobs: BlobStore) -> _Known:
+    return _Known()
+
+
+def forget_journals() -> None:
+    """Be as a new process, which has read none."""
+    _known.cache_clear()
+
+
 @dataclass(frozen=True, slots=True)
 class JournalStore:
     """Journals in the container ``journal``, and after each of them its row in the projection.
 
-    Nothing in the container is ever changed or deleted, so that it may be made immutable. The journal
-    decides: a projection that cannot be written to is left behind, which is logged and does no harm.
+    Nothing in the container is ever changed or deleted, so that it may be made immutable, and a process reads
+    no entry twice. The journal decides: a projection that cannot be written to is left behind, which is
+    logged and does no harm.
     """
 
     blobs: BlobStore
     projection: Projection
 
     def read(self, kind: Kind, about: str) -> Journal:
-        """The journal of ``about``, whole and checked; empty if there is none. One listing, a read per entry.
+        """The journal of ``about``, whole and checked; empty if there is none.
+
+        One listing, and a read for each entry that this process does not know yet. What it knows it checked
+        when it read it: who overwrites an entry afterwards is found by the next process.
 
         Raises:
             UntrustedInputError: ``JOURNAL_BROKEN``: an entry is missing, malformed or does not follow the
                 one before; ``NEWER_FORMAT``: a newer version of the app wrote it; ``TOO_LARGE``.
         """
+        known = _known(self.blobs)
+        journal = known.get(kind, about)
         contents = []
+        number = 0
         for number, name in enumerate(self.blobs.list_names(JOURNAL, f"{kind}/{about}/"), start=1):
             if name != entry_name(kind, about, number) or number > MAX_ENTRIES:
                 raise UntrustedInputError(Code.JOURNAL_BROKEN, f"{JOURNAL}/{name}: not entry {number}")
-            contents.append(self._content(name))
-        return Journal.read(kind, about, contents)
+            if number > len(journal.entries):
+                contents.append(self._content(name))
+        if number < len(journal.entries):
+            missing = entry_name(kind, about, number + 1)
+            raise UntrustedInputError(Code.JOURNAL_BROKEN, f"{JOURNAL}/{missing} was removed")
+        if contents:
+            journal = journal.continued(contents)
+            known.keep(journal)
+        return journal
 
     def record(
         self, kind: Kind, about: str, state: State, facts: Mapping[str, Any], *, by: str, at: datetime
@@ -71,6 +126,7 @@ class JournalStore:
                 break
             if self.blobs.create(JOURNAL, entry.name, entry.to_bytes()):
                 journal = journal.extended(entry)
+                _known(self.blobs).keep(journal)
                 level = logging.WARNING if state in _BAD else logging.INFO
                 _LOG.log(level, _RECORDED, kind, about, state, facts.get("code", "-"))
                 break

@@ -59,6 +59,7 @@ from function_app.target.wire import (
 
 _BLOBS_AT_ONCE = 200
 _MAX_NOTE_BYTES = 64 * 1024
+_RECEIPT_FOLDER = "receiptFolder"
 _NOTHING_KNOWN = VerdictNote(
     manifest_etag="",
     transfer_id=None,
@@ -128,6 +129,8 @@ def _facts(work: WorkFolder, order: Closing) -> dict[str, Any]:
         facts["override"] = override.to_json()
     if order.code is not None:
         facts["code"] = order.code
+        transfer_id = None if verdict is None else verdict.transfer_id
+        facts[_RECEIPT_FOLDER] = receipt_folder(transfer_id, order.envelope_sha256)
     version = judged_last(work, verdict or _NOTHING_KNOWN, is_refused=order.code is not None)
     if version is not None:
         facts["policyVersion"] = version
@@ -155,7 +158,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     if (told := _receipt_told(journal)) is not None:
         return Issued(receipt=told)
     entry = number_taken(side, verdict, order.instance)
-    name = f"{receipt_folder(verdict.transfer_id, order.envelope_sha256)}/{order.instance}.dsse.json"
+    name = f"{_folder_decided(journal, verdict, order)}/{order.instance}.dsse.json"
     if entry is not None:
         name = decision_name(entry.transfer_id, entry.manifest_sha256)
     if side.blobs.stat(RECEIPTS, name) is not None:  # what it was made from may be removed by now
@@ -200,6 +203,13 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
     side.blobs.create(RECEIPTS, name, envelope.to_bytes())
     return Issued(receipt=f"{RECEIPTS}/{name}")
+
+
+def _folder_decided(journal: Journal, verdict: VerdictNote, order: Closing) -> str:
+    """The folder of the receipt as the decision has it: a verdict that is noted later does not change it."""
+    decided = next((entry for entry in journal.entries if entry.state in DECIDED), None)
+    folder = None if decided is None else decided.facts.get(_RECEIPT_FOLDER)
+    return str(folder or receipt_folder(verdict.transfer_id, order.envelope_sha256))
 
 
 def _check_results(work: WorkFolder) -> Iterator[CheckResult]:

@@ -13,7 +13,7 @@ from airgap.journal import Journal
 from airgap.states import Kind, State
 from function_app.azure.tables import AzureTables
 from function_app.journal.__main__ import report
-from function_app.journal.store import JournalStore
+from function_app.journal.store import JournalStore, forget_journals
 from function_app.ports import BlobStore, JournalRow, RowFilter
 from local_cloud.tokens import TokenAuthority
 from tests.contract.credential import Credential
@@ -31,6 +31,7 @@ def journals(request: pytest.FixtureRequest) -> Iterator[JournalStore]:
         return
     server, blobs = request.getfixturevalue("azurite")
     server.ensure_table("journal")
+    forget_journals()  # of the same account, by the test before
     tables = AzureTables(server.table_url, Credential(TokenAuthority()))
     yield JournalStore(blobs, tables)
     tables.close()
@@ -179,11 +180,53 @@ def test_journal_that_was_tampered_with_is_neither_read_nor_continued(
 ) -> None:
     note(journals, "requested", "planned", "exporting")
     attack(journals.blobs, list(journals.blobs.list_names("journal", "")))
+    forget_journals()
     with pytest.raises(UntrustedInputError):
         journals.read(Kind.TRANSFERS, ID)
     with pytest.raises(UntrustedInputError):
         note(journals, "hashing")
     assert [row.number for row in rows(journals)] == [3]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_entry_that_was_removed_is_missed_by_who_knew_it(journals: JournalStore, number: int) -> None:
+    """Also the last one: who reads the journal for the first time cannot know of it."""
+    note(journals, "requested", "planned", "exporting")
+    journals.blobs.delete("journal", f"transfers/{ID}/{number:08d}.json")
+    with pytest.raises(UntrustedInputError, match="JOURNAL_BROKEN"):
+        journals.read(Kind.TRANSFERS, ID)
+
+
+def test_entry_is_read_once_by_a_process(journals: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = note(journals, "requested", "planned")
+    journals.blobs.put("journal", f"transfers/{ID}/00000001.json", b"what an entry was overwritten with")
+    assert journals.read(Kind.TRANSFERS, ID) == known
+    reads: list[str] = []
+    monkeypatch.setattr(JournalStore, "_content", lambda *about: reads.append(about[1]))
+    journals.read(Kind.TRANSFERS, ID)
+    assert reads == []
+
+
+def test_only_so_many_journals_are_kept_in_mind_and_no_large_one(
+    journals: JournalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("function_app.journal.store._KEPT", 2)
+    reads: list[str] = []
+    read = JournalStore._content
+
+    def counted(store: JournalStore, name: str) -> bytes:
+        reads.append(name)
+        return read(store, name)
+
+    monkeypatch.setattr(JournalStore, "_content", counted)
+    note(journals, "requested", about="11111111", facts={"detail": "x" * 60_000})
+    note(journals, "planned", about="11111111", facts={"detail": "x" * 60_000})
+    for about in ("aaaaaaaa", "bbbbbbbb", "cccccccc"):
+        note(journals, "requested", about=about)
+    reads.clear()
+    for about in ("cccccccc", "bbbbbbbb", "aaaaaaaa", "11111111"):
+        journals.read(Kind.TRANSFERS, about)
+    assert [name.split("/")[1] for name in reads] == ["aaaaaaaa", "11111111", "11111111"]
 
 
 def test_ids_come_one_after_the_other_each_once(journals: JournalStore) -> None:
@@ -244,6 +287,7 @@ def test_last_entry_that_was_removed_is_found_by_its_row(
 ) -> None:
     note(journals, "requested", "cancelled")
     journals.blobs.delete("journal", f"transfers/{ID}/00000002.json")
+    forget_journals()
     assert report(journals) == Code.JOURNAL_BROKEN.exit_code
     assert "entry 2 was there once, 1 is the last now" in capsys.readouterr().err
     assert [row.state for row in rows(journals)] == [State.CANCELLED]

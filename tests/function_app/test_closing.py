@@ -9,12 +9,13 @@ from airgap.errors import Code, ServiceError
 from airgap.states import Kind, State
 from function_app.durable.outcomes import Pending
 from function_app.journal.store import JournalStore
+from function_app.ports import TargetSide
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT
 from function_app.target.closing import clean_up, issue_receipt, record_decision
 from function_app.target.wire import Cleaned, Closing, Issued, MissingNumbers, VerdictNote
 from tests.bundles import CHANNEL, TRANSFER_ID
-from tests.function_app.memory import failed
+from tests.function_app.memory import START, failed
 from tests.function_app.test_import import Target, bundle_of, flip
 
 INSTANCE = "import0001"
@@ -51,8 +52,9 @@ def test_decision_is_on_record_with_its_code_and_its_words() -> None:
     assert decision(target, State.PROVEN) == told
     other = Target()
     outcome = other.run(other.upload(bundle, envelope=b"junk"))
-    told = {"code": outcome["code"], "detail": outcome["detail"], "policyVersion": 1}
-    assert decision(other, State.REFUSED) == told
+    facts = decision(other, State.REFUSED)
+    assert facts.pop("receiptFolder") == outcome["receipt"].split("/")[1]
+    assert facts == {"code": outcome["code"], "detail": outcome["detail"], "policyVersion": 1}
 
 
 @pytest.mark.parametrize("is_damaged", [True, False])
@@ -105,6 +107,23 @@ def test_receipt_that_is_out_is_not_signed_a_second_time() -> None:
     target.host.before["clean_up"] = vault_is_away
     outcome = target.receive(bundle)
     assert [issued.receipt for issued in again] == [outcome["receipt"]]
+
+
+def test_receipt_keeps_its_place_when_a_late_admission_notes_whose_it_is() -> None:
+    """The first closing was terminated with the receipt written, and the second knows the transfer."""
+    target = Target()
+    record_state(target.side, State.RECEIVED)
+    given_up = closing(outcome="failed", code="SERVICE_UNEXPECTED")
+    record_decision(target.side, given_up)
+    first = issue_receipt(target.side, given_up)
+    WorkFolder(target.blobs, INSTANCE).create(VERDICT, noted())
+    assert issue_receipt(target.side, given_up) == first
+    assert len(target.blobs.names("receipts")) == 1
+
+
+def record_state(side: TargetSide, state: State) -> None:
+    journals = JournalStore(side.blobs, side.projection)
+    journals.record(Kind.IMPORTS, INSTANCE, state, {}, by="app", at=START)
 
 
 def noted(manifest_sha256: str = "d" * 64) -> VerdictNote:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from airgap.journal import Journal
 from airgap.states import Kind, State
 from function_app.journal.neglected import neglected_journals
-from function_app.journal.store import JournalStore
+from function_app.journal.store import JournalStore, forget_journals
 from function_app.ports import RowFilter, SourceSide
 from tests.function_app.memory import make_source
 from tests.function_app.memory_projection import MemoryProjection
@@ -68,4 +68,5 @@ def test_broken_journal_is_passed_over() -> None:
     for about in ("aaaaaaaa", "bbbbbbbb"):
         note(side, about, (State.REQUESTED, timedelta(days=2)))
     blobs.put("journal", "transfers/aaaaaaaa/00000001.json", b"{}")
+    forget_journals()
     assert [journal.about for journal in found(side)] == ["bbbbbbbb"]

@@ -9,7 +9,7 @@ import pytest
 
 from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.states import Kind, State
-from function_app.journal.store import JournalStore
+from function_app.journal.store import JournalStore, forget_journals
 from function_app.messages import read
 from function_app.ports import SourceSide
 from function_app.settings import SourceSettings
@@ -239,6 +239,7 @@ def test_one_that_cannot_be_removed_stops_no_other(source: Source) -> None:
     source.end(transfer_id=other)
     entry = f"transfers/{TRANSFER_ID}/00000002.json"
     source.blobs.put("journal", entry, b"{}")
+    forget_journals()
     source.remove(START + 31 * DAY)
     assert source.left() != []
     assert source.left(other) == []

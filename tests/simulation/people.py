@@ -18,6 +18,7 @@ from airgap.override import Override, override_name
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import sign_version, version_name
 from airgap.release import ReleasedBundle, ReleaseStatement, verify_release
+from function_app.journal.store import forget_journals
 from function_app.ports import TargetSide
 from function_app.storage import policies
 from function_app.storage.paths import POLICY
@@ -185,13 +186,13 @@ class PolicyOffice:
             self._blobs.delete(POLICY, names[-1])
         else:
             self._blobs.upload(POLICY, names[-1], self._envelopes[names[0]])
-        forget_policies()
+        forget_what_was_read()
 
     def restore(self) -> None:
         """Every version where it belongs."""
         for name, envelope in self._envelopes.items():
             self._blobs.upload(POLICY, name, envelope)
-        forget_policies()
+        forget_what_was_read()
 
     def permit(self, sealed: Sealed) -> None:
         """A permission for one bundle, which counts, or a stranger's, or one for another channel's target."""
@@ -214,6 +215,7 @@ class PolicyOffice:
         self._blobs.upload(POLICY, override_name(sealed.sha256), envelope)
 
 
-def forget_policies() -> None:
-    """As a new process, which has seen no policy yet."""
+def forget_what_was_read() -> None:
+    """As a new process, which has seen neither policy nor journal yet."""
     policies._known.cache_clear()
+    forget_journals()

@@ -28,7 +28,7 @@ from tests.function_app.memory_projection import MemoryProjection
 from tests.simulation.durable import Client, Durable, flows_of, is_expected
 from tests.simulation.invariants import LIVENESS, Said, Watch, require
 from tests.simulation.options import Faults, Options
-from tests.simulation.people import Officers, PolicyOffice, Scanner, forget_policies
+from tests.simulation.people import Officers, PolicyOffice, Scanner, forget_what_was_read
 from tests.simulation.scheduler import HOUR, MINUTE, SECOND, Died, Scheduler, Trace, Violation
 from tests.simulation.services import (
     SERVICES,
@@ -327,7 +327,7 @@ class Simulation:
         self.scheduler.say("all workers die")
         self.scheduler.kill_all()
         self.durable.forget_workers()
-        forget_policies()
+        forget_what_was_read()
 
     def _intervene(self) -> None:
         if self.durable.instances:
