@@ -86,7 +86,7 @@ def push_samples(
     username: str,
     password: str,
     ca_file: Path | str,
-    layer_bytes_total: int = 110_000_000,
+    layer_bytes_total: int = 30_000_000,
 ) -> list[str]:
     """Builds the samples, pushes them and returns their references.
 

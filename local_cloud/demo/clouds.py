@@ -118,7 +118,7 @@ class Demo:
         self.sas_file(cloud).touch(mode=0o600)
         self.sas_file(cloud).write_text(await asyncio.to_thread(cloud.sas, container, permissions))
         policy = json.loads(self.policy_file.read_text())
-        parts = {"partSizeMib": 16} if cloud.role == "source" else {}
+        parts = {"partSizeMib": 4} if cloud.role == "source" else {}
         await cloud.deploy(trustPolicy=policy, **parts)
         await cloud.start_app()
 
@@ -132,7 +132,7 @@ class Demo:
 
     # what the automation owner does
 
-    def push_samples(self, layer_bytes_total: int = 110_000_000) -> list[str]:
+    def push_samples(self, layer_bytes_total: int = 30_000_000) -> list[str]:
         """Put real artifacts into the source registry; returns their references."""
         registry = self.source.registry
         return push_samples(

@@ -212,7 +212,7 @@ def test_ticket_brings_its_bundle_and_reaches_nothing_else(crossing: Crossing) -
     demo = crossing.demo
     known, medium = set(demo.receipts()), demo.folder / "medium-ticket"
     medium.mkdir()
-    sealed = crossing.run(export(demo, demo.push_samples(layer_bytes_total=40_000_000)))
+    sealed = crossing.run(export(demo, demo.push_samples(layer_bytes_total=10_000_000)))
     pickup = demo.pickup_ticket(sealed["transferId"])
     crossing.run(by_ticket(demo, "pull", medium, pickup, "--allow-system-disk"))
     drop = demo.drop_ticket(medium)
@@ -378,7 +378,7 @@ def test_part_that_is_damaged_at_the_target_is_carried_again_and_nothing_else(cr
     medium, patch = demo.folder / "medium-held", demo.folder / "medium-patch"
     for folder in (medium, patch):
         folder.mkdir()
-    sealed = crossing.run(export(demo, demo.push_samples(layer_bytes_total=40_000_000)))
+    sealed = crossing.run(export(demo, demo.push_samples(layer_bytes_total=10_000_000)))
     transfer_id = sealed["transferId"]
     crossing.run(pull(demo, transfer_id, medium))
     receipt = crossing.run(damaged_at_the_target(demo, transfer_id, medium), timeout_s=200)
