@@ -39,6 +39,8 @@ class State(StrEnum):
     PLANNED = "planned"
     PREVIEWED = "previewed"
     NOTHING_MISSING = "nothing-missing"
+    DIVIDING = "dividing"
+    DIVIDED = "divided"
     EXPORTING = "exporting"
     HASHING = "hashing"
     AWAITING_SIGNATURES = "awaiting-signatures"
@@ -93,9 +95,15 @@ _TOLD = {State.DELIVERED, State.REFUSED, State.DAMAGED}
 TRANSFERS: Table = {
     State.REQUESTED: frozenset({State.PLANNED} | _STOPPED),
     # Previewed: a dry run, which ends with its plan. Nothing missing: the targets hold all of it already.
-    State.PLANNED: frozenset({State.EXPORTING, State.PREVIEWED, State.NOTHING_MISSING} | _STOPPED),
+    # Dividing: it is more than one bundle takes, and becomes several transfers, one after the other.
+    State.PLANNED: frozenset(
+        {State.EXPORTING, State.PREVIEWED, State.NOTHING_MISSING, State.DIVIDING} | _STOPPED
+    ),
     State.PREVIEWED: _NOTHING,
     State.NOTHING_MISSING: _NOTHING,
+    State.DIVIDING: frozenset({State.DIVIDED} | _STOPPED),
+    # Divided: each of those transfers is sealed or has ended; what becomes of them, they tell themselves.
+    State.DIVIDED: _NOTHING,
     State.EXPORTING: frozenset({State.HASHING} | _STOPPED),
     State.HASHING: frozenset({State.AWAITING_SIGNATURES, State.SEALING} | _STOPPED),
     State.AWAITING_SIGNATURES: frozenset({State.SEALING} | _STOPPED),

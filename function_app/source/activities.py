@@ -6,7 +6,7 @@ from function_app.durable.stopping import STOP_WORK, stop_work
 from function_app.journal.recording import RECORD_STATE, record_state
 from function_app.pipeline_runs import READ_PIPELINE_RUN, read_pipeline_run
 from function_app.ports import SourceSide
-from function_app.source import exporting, hashing, planning, sealing, selecting, wire
+from function_app.source import dividing, exporting, hashing, planning, sealing, selecting, wire
 
 STEPS: Table[SourceSide] = {
     wire.LIST_REPOSITORIES: selecting.list_repositories,
@@ -15,6 +15,7 @@ STEPS: Table[SourceSide] = {
     wire.RESOLVE_ARTIFACTS: planning.resolve_artifacts,
     wire.FIND_HELD: planning.find_held,
     wire.PLAN_TRANSFER: planning.plan_transfer,
+    wire.ORDER_PORTION: dividing.order_portion,
     wire.START_EXPORT_RUN: exporting.start_export_run,
     READ_PIPELINE_RUN: read_pipeline_run,
     wire.CONFIRM_EXPORT: exporting.confirm_export,

@@ -20,8 +20,6 @@ from airgap.recarry import MAX_REQUEST_BYTES, RecarryRequest
 from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
-from function_app.durable.instances import find_instance
-from function_app.durable.stopping import stop
 from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.caller import Caller, read_caller
 from function_app.http.faults import Faults
@@ -29,10 +27,10 @@ from function_app.http.json_body import require_json
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
 from function_app.journal.store import JournalStore
+from function_app.source.cancelling import cancel_transfer as cancel
 from function_app.source.looking_up import find_transfer, not_yours, tell_transfer, unknown_transfer
 from function_app.source.pickup_tickets import give_pickup_ticket
 from function_app.source.placing import place_transfer
-from function_app.source.sealing import give_up_unsealed
 from function_app.source.transfer_plan import CURSOR, describe_plan, read_page
 from function_app.source.transfer_request import KEY_HEADER, read_order, transfer_id_for
 from function_app.source.transfer_status import (
@@ -146,7 +144,7 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
 async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Cancel a transfer for good, as long as it is not sealed: one's own, where callers have signed in.
 
-    What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
+    What it was divided into is cancelled with it, as far as it is not sealed.
     """
     transfer_id = req.route_params.get("transferId", "")
     return await answered(_cancel(transfer_id, req.params, req.headers, client))
@@ -165,20 +163,9 @@ async def _cancel(
     if not journal.is_active or journal.state is State.SEALING:
         return _decided(journal)
     try:
-        journal = await asyncio.to_thread(
-            _journals().record,
-            *(Kind.TRANSFERS, transfer_id, State.CANCELLED, {}),
-            by=caller.name,
-            at=datetime.now(UTC),
-        )
+        journal = await cancel(client, source_side(), journal, by=caller.name, at=datetime.now(UTC))
     except PolicyRefusal:  # it was sealed just now, or has failed
         return _decided(await find_transfer(source_side(), transfer_id) or journal)
-    # Decided: what is not reached now finds it written before its next step.
-    await asyncio.to_thread(stop, source_side().blobs, transfer_id)
-    await asyncio.to_thread(give_up_unsealed, source_side(), journal)
-    instance = await find_instance(client, transfer_id)
-    if instance is not None and instance.is_active:
-        await client.terminate(transfer_id, "cancelled by request")
     return respond(HTTPStatus.OK, await tell_transfer(source_side(), journal))
 
 

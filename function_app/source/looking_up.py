@@ -10,13 +10,14 @@ import azure.functions as func
 from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.journal import Journal, is_journal_id
-from airgap.states import Kind
+from airgap.states import Kind, State
 from function_app.http.problems import problem
-from function_app.journal.store import JournalStore
+from function_app.journal.store import JournalStore, row_of
 from function_app.ports import SourceSide
 from function_app.source.cosigning import told_signatures
+from function_app.source.dividing import portions_of
 from function_app.source.planning import REQUEST
-from function_app.source.transfer_status import describe, path_of
+from function_app.source.transfer_status import counts, describe, path_of
 from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
@@ -38,6 +39,16 @@ async def tell_transfer(side: SourceSide, journal: Journal) -> dict[str, Any]:
 def _tell(side: SourceSide, journal: Journal) -> dict[str, Any]:
     request = WorkFolder(side.blobs, journal.about).find(REQUEST, RequestDocument)
     body = describe(journal, request)
+    if journal.newest(State.DIVIDING) is not None:
+        body["transfers"] = [
+            {
+                "transferId": portion.about,
+                "state": portion.state,
+                "counts": counts(row_of(portion)),
+                "links": {"self": path_of(portion.about)},
+            }
+            for portion in portions_of(side, journal)
+        ]
     if (signatures := told_signatures(side, journal, datetime.now(UTC))) is not None:
         body["signatures"] = signatures
     if request is None:

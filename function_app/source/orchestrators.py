@@ -25,7 +25,11 @@ _SIGNATURES = Patience(pause_s=5, longest_pause_s=60)
 @bp.orchestration_trigger(context_name="context")
 def export_transfer(context: Any) -> Flow[Outcome]:
     """One transfer, from its order to the sealed bundle; where it stands is in its journal."""
-    order = read(context.get_input(), wire.TransferOrder)
+    return (yield from _transfer(context, read(context.get_input(), wire.TransferOrder)))
+
+
+def _transfer(context: Any, order: wire.TransferOrder) -> Flow[Outcome]:
+    """The whole of a transfer; however it ends, its journal says so."""
     try:
         planned = yield from _plan(context, order)
         if order.is_dry_run:
@@ -34,6 +38,9 @@ def export_transfer(context: Any) -> Flow[Outcome]:
         if not planned.blobs:
             yield from recorded(context, Kind.TRANSFERS, order.transfer_id, State.NOTHING_MISSING)
             return {"outcome": State.NOTHING_MISSING.value}
+        if planned.portions:
+            yield from _divide(context, order, planned)
+            return {"outcome": State.DIVIDED.value}
         sealed = yield from _export(context, order, planned)
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
         end = end_of(error)
@@ -74,6 +81,36 @@ def _plan(context: Any, order: wire.TransferOrder) -> Flow[wire.Planned]:
         facts["referrers"] = list(plan.referrers)
     yield from recorded(context, Kind.TRANSFERS, owner, State.PLANNED, facts)
     return plan
+
+
+def _divide(context: Any, order: wire.TransferOrder, planned: wire.Planned) -> Flow[None]:
+    """One transfer after the other: their bundles are numbered in the order in which the references stand."""
+    owner = order.transfer_id
+    yield from recorded(context, Kind.TRANSFERS, owner, State.DIVIDING, {"transfers": planned.portions})
+    yield from for_each(
+        context,
+        "export_portion",
+        owner=owner,
+        count=planned.portions,
+        at_once=1,
+        pinned=planned.document_sha256,
+    )
+    yield from recorded(context, Kind.TRANSFERS, owner, State.DIVIDED)
+
+
+@bp.orchestration_trigger(context_name="context")
+def export_portion(context: Any) -> Flow[Outcome]:
+    """One of the transfers that another is divided into; whatever it comes to, the next one has its turn."""
+    try:
+        item = read(context.get_input(), Item)
+        this = wire.PortionOrder(
+            whole=item.owner, number=item.number, pinned=item.pinned, at=format_time(replay_clock(context))
+        )
+        portion = yield from step(context, wire.ORDER_PORTION, this)
+    except Exception as error:  # noqa: BLE001 - as above
+        return dump(end_of(error))
+    yield from _transfer(context, portion.order)
+    return {"outcome": "done"}
 
 
 def _select(context: Any, order: wire.TransferOrder) -> Flow[wire.Gathered]:

@@ -41,9 +41,10 @@ async def place_transfer(
         The transfer's journal. Whose first entry has another ``requestSha256`` is one that was ordered
         before under this id; then nothing is done.
     """
+    document = request.to_document()
     journal = await asyncio.to_thread(
         JournalStore(side.blobs, side.projection).record,
-        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {**_facts(request), **facts}),
+        *(Kind.TRANSFERS, transfer_id, State.REQUESTED, {**document.facts, **facts}),
         by=by,
         at=at,
     )
@@ -51,17 +52,6 @@ async def place_transfer(
         return journal
     # The entry may be older than its orchestration: whoever wrote it may have died before starting one.
     if await find_instance(client, transfer_id) is None:
-        await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, request.to_document())
+        await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).create, REQUEST, document)
         await start_transfer(client, side, transfer_id, request.sha256)
     return journal
-
-
-def _facts(request: TransferRequest) -> dict[str, Any]:
-    """What the journal says of a request: its terms, its digest, and of what may be long, how much."""
-    return {
-        **request.to_json(),
-        "artifacts": len(request.artifacts),
-        "select": len(request.select),
-        "exclude": len(request.exclude),
-        "requestSha256": request.sha256,
-    }

@@ -1,11 +1,13 @@
 """Source, first steps: resolve references with all that belongs to them, refuse what cannot cross, split."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from math import ceil
 from typing import Any
 
+from airgap.division import divide
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import parse_time
 from airgap.manifest import MAX_ARTIFACTS
@@ -26,10 +28,12 @@ from function_app.source.wire import (
     Plan,
     Planned,
     PlannedBlob,
+    PlannedPortion,
     Planning,
     PlanPage,
     PlanRefusal,
     PlanSummary,
+    Portions,
     RequestDocument,
     Resolution,
     Resolved,
@@ -57,6 +61,9 @@ _MAX_RECEIPTS_TOLD = 20
 
 PLAN = "plan"
 """Name of the document that tells the batches."""
+
+PORTIONS = "portions"
+"""Name of the document that tells how the order is divided, where one bundle does not take it."""
 
 BATCHES = "batches"
 """Folder of the batches, each under its own digest."""
@@ -156,21 +163,74 @@ def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Fail
     held = work.kept(HELD, order.held, HeldArtifacts).artifacts if order.held else ()
     left_out = {one["reference"] for one in held}
     artifacts = {name: artifact for name, artifact in found.items() if name not in left_out}
-    refusals = _find_refusals(side, request, parse_time(order.at), groups, len(artifacts))
+    portions = _divide(request.artifacts, groups, artifacts)
+    largest = max(len(portion.artifacts) for portion in portions)
+    refusals = _find_refusals(side, request, parse_time(order.at), groups, largest)
     if refusals and not order.is_dry_run:
         return _refuse(refusals)
     tagged = {reference: at for group in groups for reference, at in group.tagged.items()}
-    batches = [_batch_of(members, tagged, request.referrers) for members in batch(list(artifacts.values()))]
-    plan = Plan(batches=tuple(work.keep(BATCHES, one) for one in batches))
-    _tell(side, work, batches, groups, refusals=refusals, held=held)
+    batches = [
+        [_batch_of(members, tagged, request.referrers) for members in batch(list(portion.artifacts.values()))]
+        for portion in portions
+    ]
+    _tell(side, work, portions, batches, groups, refusals=refusals, held=held)
+    is_divided = len(portions) > 1
+    if is_divided:
+        starts = tuple(portion.start for portion in portions)
+        document_sha256 = work.put(PORTIONS, Portions(request=order.request, starts=starts))
+    else:
+        plan = Plan(batches=tuple(work.keep(BATCHES, one) for one in batches[0]))
+        document_sha256 = work.put(PLAN, plan)
     left = {name: kind for group in groups for name, kind in group.left.items() if name not in found}
     travelling = [(name, one["artifactType"]) for name, one in artifacts.items() if one["artifactType"]]
     return Planned(
-        blobs=len(batches),
+        blobs=sum(len(each) for each in batches),
         artifacts=len(artifacts),
         referrers=tuple(summarize(travelling, left.items())),
-        document_sha256=work.put(PLAN, plan),
+        document_sha256=document_sha256,
+        portions=len(portions) if is_divided else 0,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Portion:
+    """What one bundle takes of an order: all of it, or the references from ``start`` on that go together."""
+
+    start: int
+    requested: int
+    artifacts: Mapping[str, dict[str, Any]]
+
+
+def _divide(
+    references: Sequence[str], groups: Sequence[Resolution], artifacts: Mapping[str, dict[str, Any]]
+) -> list[_Portion]:
+    """The whole where one bundle takes it; else portions, as :mod:`airgap.division` says."""
+    if len(artifacts) <= MAX_ARTIFACTS:
+        return [_Portion(start=0, requested=len(references), artifacts=artifacts)]
+    families = _families(references, groups, artifacts)
+    starts = divide([len(family) for family in families])
+    return [
+        _Portion(
+            start=start,
+            requested=end - start,
+            artifacts={name: artifacts[name] for family in families[start:end] for name in family},
+        )
+        for start, end in zip(starts, (*starts[1:], len(references)), strict=True)
+    ]
+
+
+def _families(
+    references: Sequence[str], groups: Sequence[Resolution], artifacts: Mapping[str, dict[str, Any]]
+) -> list[list[str]]:
+    """What travels with each reference, itself included; what two of a group share is with the first."""
+    families: dict[str, list[str]] = {reference: [] for reference in references}
+    for members, group in zip(batch(references), groups, strict=True):
+        own, family = set(members), members[0]
+        for name in (artifact["reference"] for artifact in group.artifacts):
+            family = name if name in own else family
+            if name in artifacts:
+                families[family].append(name)
+    return list(families.values())
 
 
 def _refuse(refusals: Sequence[PlanRefusal]) -> Refused | Failed:
@@ -195,7 +255,8 @@ def _artifacts_of(groups: Sequence[Resolution]) -> dict[str, dict[str, Any]]:
 def _tell(
     side: SourceSide,
     work: WorkFolder,
-    batches: Sequence[Batch],
+    portions: Sequence[_Portion],
+    batches: Sequence[Sequence[Batch]],
     groups: Sequence[Resolution],
     *,
     refusals: Sequence[PlanRefusal],
@@ -204,27 +265,47 @@ def _tell(
     """Write down what the API shows of the plan; nothing is decided by it."""
     content = {name: sizes for group in groups for name, sizes in group.content.items()}
     for_what = {name: names for group in groups for name, names in group.platforms.items()}
-    blobs = []
-    for number, members in enumerate(batches, start=1):
+
+    def tell(members: Batch, number: int, portion: int) -> PlannedBlob:
         names = [one["reference"] for one in members.artifacts]
         size_bytes = sum({digest: size for name in names for digest, size in content[name].items()}.values())
         told = [
             {**one, "sizeBytes": sum(content[name].values()), "platforms": list(for_what.get(name, ()))}
             for name, one in zip(names, members.artifacts, strict=True)
         ]
-        parts = part_count(size_bytes, fitting_part_size(size_bytes, side.settings.part_size_bytes))
-        blobs.append(
-            PlannedBlob(name=blob_name(number), size_bytes=size_bytes, parts=parts, artifacts=tuple(told))
+        return PlannedBlob(
+            name=blob_name(number),
+            size_bytes=size_bytes,
+            parts=part_count(size_bytes, fitting_part_size(size_bytes, side.settings.part_size_bytes)),
+            artifacts=tuple(told),
+            portion=portion if len(portions) > 1 else None,
         )
+
+    divided = [
+        [tell(members, number, portion) for number, members in enumerate(each, start=1)]
+        for portion, each in enumerate(batches, start=1)
+    ]
+    blobs = [blob for each in divided for blob in each]
     pages = zip_longest(batch(blobs, BLOBS_PER_PAGE), batch(held, HELD_PER_PAGE), fillvalue=())
     for number, (some, left_out) in enumerate(pages):
         work.put(f"{PAGES}{number:06d}", PlanPage(blobs=tuple(some), held=tuple(left_out)))
-    sizes = [blob.size_bytes for blob in blobs]
     summary = PlanSummary(
-        size_bytes=sum(sizes),
+        size_bytes=sum(blob.size_bytes for blob in blobs),
         parts=sum(blob.parts for blob in blobs),
-        duration_s=_estimate_s(side, sizes),
+        duration_s=sum(_estimate_s(side, [blob.size_bytes for blob in each]) for each in divided),
         refused=tuple(refusals),
+        portions=tuple(
+            PlannedPortion(
+                requested=portion.requested,
+                artifacts=len(portion.artifacts),
+                blobs=len(each),
+                size_bytes=sum(blob.size_bytes for blob in each),
+                parts=sum(blob.parts for blob in each),
+            )
+            for portion, each in zip(portions, divided, strict=True)
+        )
+        if len(portions) > 1
+        else (),
     )
     work.put(SUMMARY, summary)
 
@@ -252,7 +333,7 @@ def _batch_of(
 
 
 def _find_refusals(
-    side: SourceSide, request: RequestDocument, now: datetime, groups: Sequence[Resolution], count: int
+    side: SourceSide, request: RequestDocument, now: datetime, groups: Sequence[Resolution], largest: int
 ) -> list[PlanRefusal]:
     """Why the transfer cannot cross as it was ordered: what the target would refuse comes first."""
     refusals = [
@@ -268,8 +349,8 @@ def _find_refusals(
         for group in groups
         for reference, detail in group.obstacles.items()
     ]
-    if count > MAX_ARTIFACTS:
-        detail = f"artifacts: with referrers {count}, at most {MAX_ARTIFACTS} allowed"
+    if largest > MAX_ARTIFACTS:  # a single reference has so many referrers: nothing is left to divide
+        detail = f"artifacts: one of them has {largest} with its referrers, at most {MAX_ARTIFACTS} allowed"
         refusals.append(PlanRefusal(reference=None, code=Code.REQUEST_INVALID.name, detail=detail))
     return refusals
 

@@ -24,6 +24,7 @@ from function_app.journal.store import JournalStore
 from function_app.ports import RowFilter, SourceSide
 from function_app.rounds import in_turn
 from function_app.signs_of_life import tell_of_round
+from function_app.source.dividing import instance_of, is_portion
 from function_app.source.receiving import receive
 from function_app.source.sealing import give_up_unsealed, publish
 from function_app.source.starting import start_transfer
@@ -131,12 +132,12 @@ class Reconciler:
             journals.record(Kind.TRANSFERS, about, State.EXPIRED, facts, by=BY_APP, at=self.now)
 
     async def _look_after(self, journal: Journal) -> None:
-        instance = await find_instance(self.client, journal.about)
+        instance = await find_instance(self.client, instance_of(journal))
         if instance is not None and instance.is_active:
             return
         if journal.state is State.SEALING:
             await asyncio.to_thread(publish, self.side, journal)
-        elif instance is None and journal.state is State.REQUESTED:
+        elif instance is None and journal.state is State.REQUESTED and not is_portion(journal):
             try:
                 request = str(journal.entries[0].facts.get("requestSha256"))
                 await start_transfer(self.client, self.side, journal.about, request)

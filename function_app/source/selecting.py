@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from airgap.division import MAX_REFERENCES
 from airgap.errors import Code
-from airgap.manifest import MAX_ARTIFACTS
 from airgap.pipeline_runs import batch
 from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
@@ -91,10 +91,10 @@ def gather_references(side: SourceSide, order: Gathering) -> Gathered | Refused 
     references = tuple(dict.fromkeys([*request.artifacts, *selected]))
     if not references:
         return ending(Code.ARTIFACT_NOT_FOUND, "the selection takes nothing: no tag is as it says")
-    if len(references) > MAX_ARTIFACTS:
+    if len(references) > MAX_REFERENCES:
         return ending(
             Code.REQUEST_INVALID,
-            f"the selection takes {len(references)} tags, at most {MAX_ARTIFACTS} allowed",
+            f"the selection takes {len(references)} tags, at most {MAX_REFERENCES} allowed",
         )
     settled = msgspec.structs.replace(request, artifacts=references, select=(), exclude=())
     return Gathered(references=len(references), document_sha256=work.put(SELECTED, settled))

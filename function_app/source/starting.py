@@ -32,7 +32,17 @@ async def start_transfer(client: Any, side: SourceSide, transfer_id: str, reques
     request = await asyncio.to_thread(WorkFolder(side.blobs, transfer_id).get, REQUEST, RequestDocument)
     if request.order_sha256 != request_sha256:
         raise UntrustedInputError(Code.BLOB_CHANGED, f"the request of {transfer_id} is not the one on record")
-    order = TransferOrder(
+    order = order_of(side, transfer_id, request)
+    try:
+        await client.start_new(EXPORT_TRANSFER, transfer_id, dump(order))
+    except Exception:  # the SDK raises nothing more precise
+        if await find_instance(client, transfer_id) is None:
+            raise
+
+
+def order_of(side: SourceSide, transfer_id: str, request: RequestDocument) -> TransferOrder:
+    """What the orchestration of a transfer is started with."""
+    return TransferOrder(
         transfer_id=transfer_id,
         request=digest_of(request),
         artifacts=len(request.artifacts),
@@ -42,8 +52,3 @@ async def start_transfer(client: Any, side: SourceSide, transfer_id: str, reques
         is_dry_run=request.dry_run,
         only_missing=request.only_missing,
     )
-    try:
-        await client.start_new(EXPORT_TRANSFER, transfer_id, dump(order))
-    except Exception:  # the SDK raises nothing more precise
-        if await find_instance(client, transfer_id) is None:
-            raise

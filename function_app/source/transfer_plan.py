@@ -32,8 +32,20 @@ def describe_plan(work: WorkFolder, page: int) -> dict[str, Any] | None:
         "refused": [
             {"reference": one.reference, "code": one.code, "detail": one.detail} for one in summary.refused
         ],
+        "transfers": [
+            {
+                "number": number,
+                "requested": one.requested,
+                "artifacts": one.artifacts,
+                "blobs": one.blobs,
+                "sizeBytes": one.size_bytes,
+                "parts": one.parts,
+            }
+            for number, one in enumerate(summary.portions, start=1)
+        ],
         "blobs": [
             {
+                "transfer": blob.portion,
                 "name": blob.name,
                 "sizeBytes": blob.size_bytes,
                 "parts": blob.parts,

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from airgap.division import MAX_REFERENCES
 from airgap.fields import CHANNEL, LOGIN_SERVER
-from airgap.manifest import MAX_ARTIFACTS, MAX_AUDIENCE, REFERENCE
+from airgap.manifest import MAX_AUDIENCE, REFERENCE
 from airgap.preflight import Finding, Terms
-from airgap.strict_json import dump_canonical
 from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path
 from function_app.http.json_body import read_object
 from function_app.source.referrers import ALL, MAX_KINDS, NONE
 from function_app.source.selection import Selector, read_exclusions, read_selectors
 from function_app.source.wire import RequestDocument
 
-MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_EXPIRY_S = 30 * 24 * 3600
 MIN_EXPIRY_S = 60
 MAX_EXPIRY_S = 20 * 366 * 24 * 3600
@@ -73,7 +73,7 @@ class TransferRequest:
 
         Raises:
             RequestRefusedError: ``REQUEST_INVALID``, naming every field at fault; ``is_too_large`` where the
-                body has more than 1 MiB.
+                body has more than 8 MiB.
         """
         faults = faults or Faults()
         raw = read_object(body, faults, max_bytes=MAX_BODY_BYTES)
@@ -99,17 +99,7 @@ class TransferRequest:
 
     def to_json(self) -> dict[str, Any]:
         """The request as an orchestration's input carries it."""
-        return {
-            "artifacts": list(self.artifacts),
-            "channel": self.channel,
-            "audience": list(self.audience),
-            "expiresInSeconds": self.expires_in_s,
-            "referrers": self.referrers if isinstance(self.referrers, str) else list(self.referrers),
-            "select": [selector.to_json() for selector in self.select],
-            "exclude": list(self.exclude),
-            "dryRun": self.is_dry_run,
-            "onlyMissing": self.only_missing,
-        }
+        return self.to_document().to_json()
 
     def to_document(self) -> RequestDocument:
         """The request as the transfer's working documents have it."""
@@ -151,7 +141,7 @@ class TransferRequest:
     @property
     def sha256(self) -> str:
         """Hex SHA-256 of the canonical request: equal for the same request, whatever its spelling."""
-        return hashlib.sha256(dump_canonical(self.to_json())).hexdigest()
+        return self.to_document().order_sha256
 
 
 def read_order(body: bytes, headers: Mapping[str, str], params: Mapping[str, str]) -> TransferRequest:
@@ -183,8 +173,8 @@ def _read_artifacts(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:
     raw = body.get("artifacts", MISSING)
     if raw is MISSING and "select" in body:
         return ()
-    if type(raw) is not list or not 1 <= len(raw) <= MAX_ARTIFACTS:
-        faults.add("body", path, raw, f"an array of 1 to {MAX_ARTIFACTS} references")
+    if type(raw) is not list or not 1 <= len(raw) <= MAX_REFERENCES:
+        faults.add("body", path, raw, f"an array of 1 to {MAX_REFERENCES} references")
         return ()
     first: dict[str, int] = {}
     for index, one in enumerate(raw):

@@ -18,6 +18,7 @@ _TOO_LATE: Mapping[State | None, str] = {
     State.CANCELLED: "Nothing to do: it was cancelled before.",
     State.PREVIEWED: "Nothing to cancel: it was a dry run, which exports nothing.",
     State.NOTHING_MISSING: "Nothing to cancel: its targets hold all of it, so nothing is exported.",
+    State.DIVIDED: "It was divided: void, or cancel, the transfers that its `transfers` names.",
     State.SEALING: "It is too late: its bundle is on its way out. Once it is sealed, void it.",
     State.DELIVERED: "It cannot be called back: the target has imported it.",
 }
@@ -45,15 +46,14 @@ def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any
             "exclude": None if request is None else list(request.exclude),
             **{name: first.facts.get(name) for name in _TERMS},
         },
-        "counts": _counts(row_of(journal)),
+        "counts": counts(row_of(journal)),
         "history": [
             {"state": entry.state.value, "at": format_time(entry.at), "by": entry.by}
             for entry in journal.entries
         ],
         "links": _links(journal),
     }
-    if "order" in first.facts:
-        body["order"] = first.facts["order"]
+    body |= {name: first.facts[name] for name in ("order", "portion") if name in first.facts}
     if (planned := journal.newest(State.PLANNED)) is not None:
         body["referrers"] = planned.facts.get("referrers", [])
         if "held" in planned.facts:
@@ -93,7 +93,7 @@ def summarize(row: JournalRow) -> dict[str, Any]:
         "channel": row.channel,
         "createdAt": format_time(row.created_at),
         "updatedAt": format_time(row.updated_at),
-        "counts": _counts(row),
+        "counts": counts(row),
         "links": {"self": path_of(row.about)},
     }
     return line if row.code is None else {**line, "error": _explain(row.code, row.detail or "")}
@@ -138,7 +138,7 @@ def remedy_of_late_cancel(journal: Journal) -> str:
     return "Nothing to cancel: no bundle of it will be imported any more."
 
 
-def _counts(row: JournalRow) -> dict[str, int | None]:
+def counts(row: JournalRow) -> dict[str, int | None]:
     """How many references were ordered, artifacts they are with all referrers, and blobs these travel in.
 
     The last two are ``None`` until the transfer is planned.

@@ -37,6 +37,7 @@ _REMEDIES: Mapping[State | None, str] = {
     State.CANCELLED: _WITHOUT_NUMBER,
     State.PREVIEWED: _WITHOUT_NUMBER,
     State.NOTHING_MISSING: _WITHOUT_NUMBER,
+    State.DIVIDED: "Nothing to void: the transfers that its `transfers` names have numbers, each its own.",
 }
 """What to do about a transfer that cannot be voided; of any other state: cancel it."""
 

@@ -88,6 +88,16 @@ class BlobAttempt(Message, frozen=True):
         return blob_name(self.number + 1)
 
 
+class PortionOrder(Message, frozen=True):
+    """The input of ``order_portion``: the ``number``-th, from 0, of those that ``whole`` is divided into."""
+
+    whole: str
+    number: int
+    pinned: str
+    """SHA-256 of the document ``portions``."""
+    at: str
+
+
 class Sealing(Message, frozen=True):
     """What the bundle manifest of a transfer says of its making, and what its documents must be."""
 
@@ -136,14 +146,25 @@ class Found(Result, frozen=True):
     """Of the document in ``held``."""
 
 
-class Planned(Result, frozen=True):
-    """The transfer is planned; what each blob is exported from is told by the document ``plan``."""
+class Planned(Result, frozen=True, omit_defaults=True):
+    """The transfer is planned; what each blob is exported from is told by the document ``plan``.
+
+    Where it is divided, into so many ``portions``, the document ``portions`` tells what each of them takes.
+    """
 
     blobs: int
     artifacts: int
     document_sha256: str
     referrers: tuple[dict[str, Any], ...] = ()
     """As :func:`function_app.source.referrers.summarize` tells them."""
+    portions: int = 0
+    """Transfers that it is divided into; 0: it is one bundle."""
+
+
+class Portion(Result, frozen=True):
+    """One of the transfers that an order is divided into is on record."""
+
+    order: TransferOrder
 
 
 class Confirmed(Result, frozen=True):
@@ -202,10 +223,9 @@ class RequestDocument(Message, frozen=True):
     dry_run: bool = False
     only_missing: bool = False
 
-    @property
-    def order_sha256(self) -> str:
-        """Hex SHA-256 of the canonical order, as the journal has it: equal however it was spelled."""
-        order = {
+    def to_json(self) -> dict[str, Any]:
+        """The order as it is compared and told."""
+        return {
             "artifacts": list(self.artifacts),
             "channel": self.channel,
             "audience": list(self.audience),
@@ -216,7 +236,22 @@ class RequestDocument(Message, frozen=True):
             "dryRun": self.dry_run,
             "onlyMissing": self.only_missing,
         }
-        return hashlib.sha256(dump_canonical(order)).hexdigest()
+
+    @property
+    def order_sha256(self) -> str:
+        """Hex SHA-256 of the canonical order, as the journal has it: equal however it was spelled."""
+        return hashlib.sha256(dump_canonical(self.to_json())).hexdigest()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the journal says of it: its terms, its digest, and of what may be long, how much."""
+        return {
+            **self.to_json(),
+            "artifacts": len(self.artifacts),
+            "select": len(self.select),
+            "exclude": len(self.exclude),
+            "requestSha256": self.order_sha256,
+        }
 
 
 class Repositories(Message, frozen=True):
@@ -276,6 +311,8 @@ class PlannedBlob(Message, frozen=True):
     parts: int
     artifacts: tuple[dict[str, Any], ...]
     """As :meth:`airgap.manifest.Artifact.to_json` writes them, with ``sizeBytes`` and ``platforms``."""
+    portion: int | None = None
+    """Which of the transfers that it is divided into has the blob, from 1."""
 
 
 class PlanPage(Message, frozen=True):
@@ -284,6 +321,17 @@ class PlanPage(Message, frozen=True):
     blobs: tuple[PlannedBlob, ...]
     held: tuple[dict[str, Any], ...] = ()
     """As :class:`HeldArtifacts` has them."""
+
+
+class PlannedPortion(Message, frozen=True):
+    """One of the transfers that an order is divided into, as the API shows it; sizes are estimates."""
+
+    requested: int
+    """References that it names."""
+    artifacts: int
+    blobs: int
+    size_bytes: int
+    parts: int
 
 
 class PlanRefusal(Message, frozen=True):
@@ -301,6 +349,15 @@ class PlanSummary(Message, frozen=True):
     parts: int
     duration_s: int
     refused: tuple[PlanRefusal, ...] = ()
+    portions: tuple[PlannedPortion, ...] = ()
+
+
+class Portions(Message, frozen=True):
+    """How an order is divided: at which reference each portion begins, by index."""
+
+    request: str
+    """SHA-256 of the document that names the references."""
+    starts: tuple[int, ...]
 
 
 class Plan(Message, frozen=True):
@@ -344,6 +401,7 @@ GATHER_REFERENCES = Activity("gather_references", Gathering, Gathered)
 RESOLVE_ARTIFACTS = Activity("resolve_artifacts", Item, Resolved)
 FIND_HELD = Activity("find_held", Planning, Found)
 PLAN_TRANSFER = Activity("plan_transfer", Planning, Planned)
+ORDER_PORTION = Activity("order_portion", PortionOrder, Portion)
 START_EXPORT_RUN = Activity("start_export_run", BlobAttempt, Started)
 CONFIRM_EXPORT = Activity("confirm_export", BlobAttempt, Confirmed)
 DIVIDE_BLOBS = Activity("divide_blobs", Dividing, Divided)

@@ -89,7 +89,9 @@ def test_every_state_is_reached_and_belongs_to_one_of_three_sorts(kind: Kind) ->
     ("kind", "state", "following"),
     [
         (Kind.TRANSFERS, "requested", "planned refused failed cancelled"),
-        (Kind.TRANSFERS, "planned", "exporting previewed nothing-missing refused failed cancelled"),
+        (Kind.TRANSFERS, "planned", "exporting previewed nothing-missing dividing refused failed cancelled"),
+        (Kind.TRANSFERS, "dividing", "divided refused failed cancelled"),
+        (Kind.TRANSFERS, "divided", ""),
         (Kind.TRANSFERS, "exporting", "hashing refused failed cancelled"),
         (Kind.TRANSFERS, "hashing", "awaiting-signatures sealing refused failed cancelled"),
         (Kind.TRANSFERS, "awaiting-signatures", "sealing refused failed cancelled"),

@@ -522,7 +522,7 @@ FLOWS: Mapping[str, Callable[[Any], Any]] = {
     for module, names in (
         (waiting, ("await_outcome",)),
         (lanes, ("run_lane",)),
-        (source_orchestrators, ("export_transfer", "export_blob")),
+        (source_orchestrators, ("export_transfer", "export_portion", "export_blob")),
         (target_orchestrators, ("import_bundle", "import_blob", "close_import")),
     )
     for name in names

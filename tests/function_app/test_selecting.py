@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from function_app.ports import SourceSide
+from function_app.source import selecting
 from function_app.source.planning import SUMMARY
 from function_app.source.wire import PlanSummary
 from function_app.storage.work_folder import WorkFolder
@@ -119,11 +120,14 @@ def test_selection_that_takes_nothing_is_refused(site: Site) -> None:
     assert (outcome["code"], "takes nothing" in outcome["detail"]) == ("ARTIFACT_NOT_FOUND", True)
 
 
-def test_selection_of_more_than_a_bundle_holds_is_refused(site: Site) -> None:
+def test_selection_of_more_than_an_order_may_name_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selecting, "MAX_REFERENCES", 50)
     digest = site.image("team/app", "v1")
-    site.registry.tags |= {("team/app", f"t{number}"): digest for number in range(5000)}
+    site.registry.tags |= {("team/app", f"t{number}"): digest for number in range(50)}
     outcome = site.refusal(select=(every("team/app"),))
-    assert (outcome["code"], "5001" in outcome["detail"]) == ("REQUEST_INVALID", True)
+    assert (outcome["code"], "51 tags" in outcome["detail"]) == ("REQUEST_INVALID", True)
 
 
 def test_selected_repository_outside_the_channels_patterns_is_refused(site: Site) -> None:

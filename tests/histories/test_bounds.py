@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from msgspec import structs
 
+from airgap.division import divide
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
 from airgap.manifest import BundleManifest
@@ -24,7 +26,8 @@ from airgap.receipt import Receipt, verify_receipt
 from function_app import part_groups
 from function_app.durable import flow
 from function_app.ports import Ports
-from function_app.source import hashing
+from function_app.source import hashing, planning
+from function_app.source.dividing import portion_id
 from function_app.storage.turns import Turns
 from function_app.target import orchestrators, verifying
 from tests.bundles import CHANNEL, make_bundle
@@ -73,7 +76,12 @@ def _seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 def sealed(side: Ports, played: Played) -> BundleManifest:
     """The bundle manifest of a transfer that ended as sealed."""
     assert played.outcomes[0]["outcome"] == "sealed", played.outcomes
-    raw = side.blobs.read("transfer", f"{TRANSFER_ID}/bundle-manifest.dsse.json", max_bytes=10**9)
+    return manifest_of(side, TRANSFER_ID)
+
+
+def manifest_of(side: Ports, transfer_id: str) -> BundleManifest:
+    """The bundle manifest that was published of a transfer."""
+    raw = side.blobs.read("transfer", f"{transfer_id}/bundle-manifest.dsse.json", max_bytes=10**9)
     assert raw is not None
     return BundleManifest.from_bytes(Envelope.from_bytes(raw).payload)
 
@@ -225,3 +233,23 @@ def test_bundle_waits_for_its_turn_for_a_month() -> None:
     played = run(side, clock, upload(side, bundle))
     assert played.outcomes[0]["outcome"] == "imported"
     assert clock.now >= START + 30 * DAY
+
+
+def test_order_of_many_artifacts_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 artifacts for ``./dev faults``, in five bundles; else a tenth, where a bundle takes a tenth."""
+    stand_in(hashing, monkeypatch)
+    blobs = HugeBlobs(MIN_PART_SIZE_BYTES)
+
+    def export(request: Mapping[str, Any]) -> dict[str, Any]:
+        blobs.upload("transfer", request["target"]["name"], b"huge")
+        return succeeded()
+
+    count = 200 * BLOBS
+    monkeypatch.setattr(planning, "MAX_ARTIFACTS", count // 4)
+    monkeypatch.setattr(planning, "divide", partial(divide, most=count * 9 // 40))
+    side = new_source(blobs=blobs, registry=LonelyImages(), pipelines=MemoryPipelines(export))
+    played = run(side, Clock(), order_transfer(side, images(side, count)))
+    assert played.outcomes == [{"outcome": "divided"}]
+    manifests = [manifest_of(side, portion_id(TRANSFER_ID, number)) for number in range(5)]
+    assert [manifest.sequence for manifest in manifests] == [1, 2, 3, 4, 5]
+    assert [len(manifest.artifacts) for manifest in manifests] == [*[count * 9 // 40] * 4, count // 10]

@@ -1,0 +1,34 @@
+"""How an order is divided that is more than one bundle takes.
+
+References stay in the order in which they were named or selected, each together with all that goes along with
+it, and each transfer takes as many of them as have :data:`PORTION_ARTIFACTS` artifacts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from airgap.manifest import MAX_ARTIFACTS
+
+MAX_REFERENCES = 50_000
+"""Of one order. The service has no such bound; what is read and planned at once must have one."""
+
+PORTION_ARTIFACTS = MAX_ARTIFACTS - 500
+"""Each transfer looks at the registry anew, and may find more referrers there by then."""
+
+
+def divide(sizes: Sequence[int], most: int = PORTION_ARTIFACTS) -> tuple[int, ...]:
+    """Where each portion begins: the index of its first reference.
+
+    Args:
+        sizes: of each reference, how many artifacts go along with it, itself included.
+        most: artifacts of one portion. A reference that has more by itself is a portion by itself.
+    """
+    starts: list[int] = []
+    taken = 0
+    for index, size in enumerate(sizes):
+        if not starts or taken + size > most:
+            starts.append(index)
+            taken = 0
+        taken += size
+    return tuple(starts)
