@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from airgap.manifest import ENVELOPE_NAME
 from airgap.media_plan import SavedPlan
 from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.recarry import RecarryRequest
+from offline_mover.amounts import size
 from offline_mover.bags.bag_group import Inspection, PartState
 from offline_mover.bags.placement import mounted, nominal
 from offline_mover.commands.plan import plan
 from offline_mover.commands.pull import pull
 from offline_mover.commands.push import push
 from offline_mover.commands.verify import recarry_request, verify
-from offline_mover.medium import media_fs
+from offline_mover.medium import media_fs, media_identity
 from offline_mover.outcome import Outcome
 from offline_mover.progress import Meter
 from offline_mover.pulling.destinations import PullOrder
@@ -286,6 +288,27 @@ def test_filled_volume_says_which_one_comes_next(desk: Desk) -> None:
 
 
 # --- verify -------------------------------------------------------------------------------------------------
+
+
+def test_each_volume_is_told_with_number_label_serial_and_its_share(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe = media_identity.describe
+    labels = dict(zip(desk.volumes, ("RED", "GREEN", "BLUE"), strict=True))
+
+    def labelled(volume: Path) -> media_identity.MediaIdentity:
+        label = labels.get(volume)
+        return replace(describe(volume), label=label, serial=f"1234-{label}")
+
+    monkeypatch.setattr(media_identity, "describe", labelled)
+    whole = size(desk.bundle.manifest.size_bytes)
+    told = desk.pull().lines
+    assert len(told) == 3
+    for number, (volume, line) in enumerate(zip(desk.volumes, told, strict=True), start=1):
+        name, parts = labels[volume], len(desk.parts_on(volume))
+        medium = f"volume {number} of 3, label {name}, serial 1234-{name}"
+        share = f"{parts} of 7 parts, {size(parts * PART)} of {whole}"
+        assert line == f"{volume}: {medium}: {share}"
 
 
 def test_volumes_are_verified_in_any_order(carried: Desk) -> None:
