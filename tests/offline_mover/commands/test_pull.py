@@ -128,6 +128,9 @@ def test_leftovers_of_a_killed_pull_are_removed(empty: Bench) -> None:
     (empty.bag / f"{ENVELOPE_NAME}.partial").write_bytes(b"half")
     assert empty.pull().code is None
     assert not [name for name in files(empty.volume) if name.endswith(".partial")]
+    (folder / "00000001.part.partial").write_bytes(b"of a part that is whole, and not written again")
+    assert empty.pull().counts["fetchedParts"] == 0
+    assert not [name for name in files(empty.volume) if name.endswith(".partial")]
 
 
 def test_leftovers_of_a_killed_pull_give_their_room_back_and_are_named(
