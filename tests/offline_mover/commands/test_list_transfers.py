@@ -11,6 +11,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import Code, MediaError, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
+from offline_mover.amounts import size
 from offline_mover.commands import list_transfers as module
 from offline_mover.commands.list_transfers import list_carried, list_stored
 from offline_mover.outcome import Outcome
@@ -40,7 +41,8 @@ def test_each_transfer_is_told_with_size_state_and_expiry() -> None:
     unfinished, refused, ready = outcome.lines
     assert unfinished == "begun0000000: no bundle manifest yet, its export or push is not finished"
     assert refused.startswith("foreign0000: refused, SIGNER_UNKNOWN")
-    for told in ("channel prod no. 1", "in 4 parts", "for target.azurecr.io", "days left)"):
+    share = f"{size(bundle.manifest.size_bytes)} in 4 parts"
+    for told in ("channel prod no. 1", share, "for target.azurecr.io", "days left)"):
         assert told in ready
     listed = {one["transferId"]: one for one in outcome.facts["transferList"]}
     assert listed["ready000000"]["bytes"] == bundle.manifest.size_bytes
