@@ -1,22 +1,26 @@
-"""The port for checks, against the local scanner: over HTTPS, with a token made out for it alone."""
+"""The port for checks: what it promises, in memory and over HTTPS; then against the local scanner."""
 
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from azure.core.credentials import AccessToken
 
-from airgap.checks import Check, CheckAnswer
+from airgap.checks import MAX_ANSWER_BYTES, Check, CheckAnswer
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.policy import TrustPolicy
 from airgap.signed_check import read_answer
 from function_app.azure.checks import HttpChecks
+from function_app.ports import Checks
 from local_cloud.pki import CertificateAuthority
 from local_cloud.scanner import Mood, Scanner
 from local_cloud.tokens import SCANNER_AUDIENCE, TokenAuthority
 from tests.contract.loop import running_loop, served
+from tests.function_app.memory import MemoryChecks
 from tests.vectors.generate import NOW, SCANNER, check_question, policy_json
 
 QUESTION = check_question()
@@ -31,6 +35,86 @@ class Identity:
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         token = self._tokens.mint("1" * 32, scopes[0].removesuffix("/.default"))
         return AccessToken(token, int(time.time()) + 3000)
+
+
+class Service:
+    """A check that answers what a test has it say: bytes, that it does not know yet, or that it is away."""
+
+    def __init__(self) -> None:
+        self.says: bytes | None = None
+        self.is_away = False
+        self.asked: list[bytes] = []
+
+    def app(self) -> web.Application:
+        async def answer(request: web.Request) -> web.Response:
+            self.asked.append(await request.read())
+            if self.is_away:
+                return web.Response(status=503)
+            return web.Response(status=202) if self.says is None else web.Response(body=self.says)
+
+        made = web.Application()
+        made.router.add_post("/check", answer)
+        return made
+
+    def in_memory(self, _check: Check, question: bytes) -> bytes | None:
+        self.asked.append(question)
+        if self.is_away:
+            raise ServiceError(Code.SERVICE_UNREACHABLE, "away")
+        return self.says
+
+
+@pytest.fixture(params=["memory", "https"])
+def site(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Service, Checks, Check]]:
+    service = Service()
+    if request.param == "memory":
+        port = MemoryChecks()
+        port.answer = service.in_memory
+        yield service, port, Check(name="scan", url="https://scanner/check", scope="any/.default")
+        return
+    ca = CertificateAuthority.create(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
+    with running_loop() as loop, served(loop, service.app(), ca.server_context("scanner")) as url:
+        yield (
+            service,
+            HttpChecks(Identity(TokenAuthority()), read_s=5),
+            Check(name="scan", url=f"{url}/check", scope=f"{SCANNER_AUDIENCE}/.default"),
+        )
+
+
+Site = tuple[Service, Checks, Check]
+
+
+@pytest.mark.parametrize("said", [b"", b"no JSON", bytes(range(256)) * 512], ids=["empty", "text", "128 KiB"])
+def test_answer_is_handed_on_as_it_is_however_often_it_is_asked_for(site: Site, said: bytes) -> None:
+    service, port, check = site
+    service.says = said
+    assert [port.ask(check, b"a question") for _ in range(2)] == [said, said]
+    assert service.asked == [b"a question"] * 2
+
+
+def test_check_that_does_not_know_yet_has_no_answer_and_may_be_asked_again(site: Site) -> None:
+    service, port, check = site
+    assert port.ask(check, b"a question") is None
+    service.says = b"now"
+    assert port.ask(check, b"a question") == b"now"
+
+
+def test_answer_of_more_than_an_answer_may_have_is_none(site: Site) -> None:
+    service, port, check = site
+    service.says = b"x" * (MAX_ANSWER_BYTES + 1)
+    with pytest.raises(ServiceError):
+        port.ask(check, b"a question")
+
+
+def test_check_that_is_away_is_a_fault_of_the_service_that_passes(site: Site) -> None:
+    service, port, check = site
+    service.is_away, service.says = True, b"later"
+    with pytest.raises(ServiceError):
+        port.ask(check, b"a question")
+    service.is_away = False
+    assert port.ask(check, b"a question") == b"later"
 
 
 @pytest.fixture(scope="module")
