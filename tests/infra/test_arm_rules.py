@@ -1,6 +1,7 @@
 """The rules for ARM JSON: both sides keep them in every way to deploy them, and what breaks one is told."""
 
 import copy
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -24,6 +25,32 @@ def template(side: str) -> dict[str, Any]:
 @pytest.mark.parametrize("side", SIDES)
 def test_template_keeps_the_rules_of_the_language(side: str) -> None:
     assert list(faults(template(side))) == []
+
+
+def test_choices_are_all_that_can_be_combined() -> None:
+    ways = {
+        "source": [("direct", "none")],
+        "target": [("direct", "none"), ("staged", "none"), ("direct", "defender")],
+    }
+    chosen = {
+        (one.side, one.import_way, one.malware_scanning, one.hosting, one.access, one.app_roles)
+        for one in CHOICES
+    }
+    assert {
+        (side, *way, hosting, access, app_roles)
+        for side, hosting, access, app_roles in itertools.product(
+            SIDES, ("dedicated", "flex"), ("ManagedIdentity", "SasToken"), ("custom", "builtIn")
+        )
+        for way in ways[side]
+        if way[1] == "none" or (hosting, access) == ("dedicated", "ManagedIdentity")
+    } <= chosen
+    assert {(one.side, one.access) for one in CHOICES if one.pipeline_identity == "UserAssigned"} == {
+        *itertools.product(SIDES, ("ManagedIdentity", "SasToken"))
+    }
+    assert {(one.side, one.hosting) for one in CHOICES if one.events} == {
+        *itertools.product(SIDES, ("dedicated", "flex"))
+    }
+    assert {(one.side, one.has_defaults) for one in CHOICES} == {*itertools.product(SIDES, (False, True))}
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)

@@ -84,6 +84,13 @@ def test_that_nothing_is_taken_is_logged_and_not_sent(
     ]
 
 
+def test_what_it_says_of_itself_is_not_sent_so_that_a_refusal_makes_no_more_lines(insights: Insights) -> None:
+    with sending(insights.settings(PUBLISHER)):
+        logging.getLogger(Telemetry.__module__).warning("Telemetry is not taken: HTTP 403")
+        logging.getLogger("function_app.example").warning("a line")
+    assert [*insights.ingestion.messages] == ["a line"]
+
+
 def test_lines_are_taken_from_a_token_for_it_alone(insights: Insights) -> None:
     tokens, line = insights.tokens, json.dumps(LINE)
     good = tokens.mint(PUBLISHER, MONITOR_AUDIENCE)
