@@ -32,6 +32,8 @@ from function_app.target.wire import (
 )
 
 VERDICT = "verdict"
+_REFUSED_VERDICT = "refused-verdict"
+"""Beside it: what is delivered twice may be refused once and accepted once; worked by is what accepted."""
 JUDGED_BY = "judged-by/"
 _LOOKUPS_PER_GROUP = 200
 GROUPS_PER_DOCUMENT = 64
@@ -91,7 +93,7 @@ def _withdraw(side: TargetSide, order: Upload) -> None:
     """Give back what an admission that broke off has taken: another upload lies there now."""
     Door(side.blobs).leave(order.instance)
     side.blobs.delete(WORK, upload_path(order.incoming, order.instance))
-    noted = WorkFolder(side.blobs, order.instance).find(VERDICT, VerdictNote)
+    noted = noted_verdict(WorkFolder(side.blobs, order.instance))
     if noted is not None and noted.channel is not None:
         Turns(side.blobs, noted.channel).leave(order.instance)
 
@@ -118,7 +120,7 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
     """Keep for the receipt what a trusted signature vouches for."""
     manifest = verdict.manifest
     WorkFolder(side.blobs, order.instance).create(
-        VERDICT,
+        VERDICT if verdict.is_accepted else _REFUSED_VERDICT,
         VerdictNote(
             manifest_etag=manifest_etag,
             transfer_id=None if manifest is None else manifest.transfer_id,
@@ -131,6 +133,11 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
             ),
         ),
     )
+
+
+def noted_verdict(work: WorkFolder) -> VerdictNote | None:
+    """What was noted by the delivery of the admission that accepted, or else by one that refused."""
+    return work.find(VERDICT, VerdictNote) or work.find(_REFUSED_VERDICT, VerdictNote)
 
 
 def note_policy_version(work: WorkFolder, verdict: Verdict) -> None:

@@ -35,7 +35,7 @@ from function_app.storage.paths import (
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.acceptance import MISSING_NUMBERS, number_taken
-from function_app.target.admission import VERDICT, judged_last
+from function_app.target.admission import VERDICT, judged_last, noted_verdict
 from function_app.target.checking import CHECKS
 from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
@@ -87,7 +87,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
     work = WorkFolder(side.blobs, order.instance)
     state = _decided_state(work, order)
-    verdict = work.find(VERDICT, VerdictNote)
+    verdict = noted_verdict(work)
     is_admitted = side.blobs.stat(WORK, upload_path(order.incoming, order.instance)) is not None
     if is_admitted and verdict is not None:
         take_over(side, order.incoming, order.instance, str(verdict.manifest_sha256), at=order.decided_at)
@@ -123,7 +123,7 @@ def _decided_state(work: WorkFolder, order: Closing) -> State:
 
 
 def _facts(work: WorkFolder, order: Closing) -> dict[str, Any]:
-    verdict, override = work.find(VERDICT, VerdictNote), noted_override(work)
+    verdict, override = noted_verdict(work), noted_override(work)
     facts: dict[str, Any] = {"detail": order.detail}
     if override is not None:
         facts["override"] = override.to_json()
@@ -150,7 +150,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     import that was held, and is closed once more, has the receipt that its journal names.
     """
     work = WorkFolder(side.blobs, order.instance)
-    verdict = work.find(VERDICT, VerdictNote) or _NOTHING_KNOWN
+    verdict = noted_verdict(work) or _NOTHING_KNOWN
     # Asked after that: by what documents are left once all is closed, a late repeat would issue another.
     journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, order.instance)
     if (held := journal.newest(State.HELD)) is not None:
@@ -250,7 +250,7 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
     """
     instance = order.instance
     work = WorkFolder(side.blobs, instance)
-    noted = work.find(VERDICT, VerdictNote)
+    noted = noted_verdict(work)
     if noted is not None and noted.channel is not None:
         bundle = bundle_folder(noted.channel, str(noted.manifest_sha256))
         if not _delete_some(side, STAGING, f"{bundle}/{instance}/"):

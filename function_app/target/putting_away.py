@@ -22,9 +22,9 @@ from function_app.storage.paths import (
     upload_path,
 )
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import VERDICT
+from function_app.target.admission import noted_verdict
 from function_app.target.holding import held_upload
-from function_app.target.wire import Closing, HeldUpload, PutAway, PuttingAway, VerdictNote
+from function_app.target.wire import Closing, HeldUpload, PutAway, PuttingAway
 
 _PROGRESS = "putting-away"
 _BLOBS_AT_ONCE = 100
@@ -73,7 +73,7 @@ def _is_anothers(side: TargetSide, order: Closing, held: HeldUpload | None) -> b
 
 def _manifest_etag(side: TargetSide, order: Closing) -> str:
     """ETag of the manifest that was judged; the event's, where none was."""
-    verdict = WorkFolder(side.blobs, order.instance).find(VERDICT, VerdictNote)
+    verdict = noted_verdict(WorkFolder(side.blobs, order.instance))
     return order.manifest_etag if verdict is None else verdict.manifest_etag
 
 

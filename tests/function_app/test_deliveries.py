@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from airgap.errors import Code, PolicyRefusal, ServiceError
+from airgap.fields import format_time
 from airgap.states import Kind, State
+from airgap.verify import Verdict
 from function_app.durable.flow import PENDING, waited
 from function_app.journal.store import JournalStore
 from function_app.messages import Item
@@ -19,6 +21,8 @@ from function_app.ports import TargetSide
 from function_app.storage.door import Door
 from function_app.storage.paths import closing_path
 from function_app.storage.work_folder import WorkFolder
+from function_app.target import admission
+from function_app.target.admission import admit_bundle, noted_verdict
 from function_app.target.closing import issue_receipt, record_decision
 from function_app.target.custody import inspect_blobs, take_custody
 from function_app.target.importing import promote_blob
@@ -26,8 +30,8 @@ from function_app.target.orchestrators import closing_instance
 from function_app.target.proving import note_report, prove_artifacts
 from function_app.target.reconciling import Reconciler
 from function_app.target.staged import bring_digests, bring_tags, prove_staged
-from function_app.target.wire import INSPECT_BLOBS, Inspected, Inspection, Upload
-from tests.bundles import TRANSFER_ID, default_key, make_policy, new_key
+from function_app.target.wire import INSPECT_BLOBS, Inspected, Inspection, Judging, Upload
+from tests.bundles import CHANNEL, TRANSFER_ID, default_key, make_policy, new_key
 from tests.function_app.durable_client import DurableClient
 from tests.function_app.memory import START, STEPS, make_target
 from tests.function_app.memory_projection import MemoryProjection
@@ -58,6 +62,44 @@ def test_receipt_that_is_asked_for_after_all_was_closed_is_the_one_that_was_issu
     late = issue_receipt(target.side, closing(envelope_sha256=target.sha256_of(bundle)))
     assert late.receipt == outcome["receipt"]
     assert len(target.blobs.names("receipts")) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_admission_that_is_refused_once_and_accepted_once_works_by_what_accepted(
+    is_first: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of the first is lost, and meanwhile the policy is another: taken back, or in force again."""
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    order = Judging(
+        incoming=TRANSFER_ID,
+        manifest_etag="any",
+        envelope_sha256=target.sha256_of(bundle),
+        instance=INSTANCE,
+        now=format_time(START),
+    )
+    refusal = Verdict(
+        code=Code.POLICY_ROLLED_BACK, detail="", manifest=None, manifest_sha256=None, signers=()
+    )
+    JournalStore(target.blobs, target.side.projection).record(
+        Kind.IMPORTS, INSTANCE, State.RECEIVED, {}, by="app", at=START
+    )
+
+    def refused() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(admission, "judge_bundle", lambda *_: refusal)
+            with pytest.raises(PolicyRefusal):
+                admit_bundle(target.side, order)
+
+    if is_first:
+        refused()
+    admit_bundle(target.side, order)
+    if not is_first:
+        refused()
+    noted = noted_verdict(WorkFolder(target.blobs, INSTANCE))
+    assert noted is not None
+    assert (noted.channel, noted.sequence) == (CHANNEL, 1)
+    assert target.run(raw)["outcome"] == "imported"
 
 
 def test_artifacts_that_are_looked_up_after_all_was_cleaned_up_are_not_found() -> None:
