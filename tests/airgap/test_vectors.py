@@ -8,6 +8,7 @@ import pytest
 from securesystemslib.dsse import Envelope as DsseEnvelope
 
 from airgap.checks import CheckAnswer
+from airgap.cosigning import KeptSignature
 from airgap.custody import Fault, verify_log
 from airgap.custody_event import Head
 from airgap.envelope import Envelope
@@ -97,6 +98,7 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "ledger-entry": lambda raw: LedgerEntry.from_bytes(raw).to_bytes(),
     "override": lambda raw: Override.from_bytes(raw).to_bytes(),
     "void-entry": lambda raw: VoidEntry.from_bytes(raw).to_bytes(),
+    "kept-signature": lambda raw: KeptSignature.from_bytes(raw).to_bytes(),
     "recarry": lambda raw: RecarryRequest.from_bytes(raw).to_bytes(),
     "ticket": lambda raw: Ticket.from_bytes(raw).to_bytes(),
     "parity": read_parity,

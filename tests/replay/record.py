@@ -7,10 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airgap.checks import Check
+from airgap.division import divide
 from airgap.envelope import Envelope
 from airgap.receipt import ArtifactProof
 from airgap.release import ReleasedBundle, ReleaseStatement
@@ -18,9 +22,11 @@ from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide, TargetSide
 from function_app.settings import SourceSettings
+from function_app.source import planning
+from function_app.source.cosigning import SignedManifest
 from function_app.source.holdings import keep_receipt
 from function_app.storage.ledger import Ledger
-from tests.bundles import AUDIENCE, Bundle, make_bundle
+from tests.bundles import AUDIENCE, CHANNEL, Bundle, make_bundle
 from tests.function_app.memory import (
     ENVIRONMENT,
     STAGING,
@@ -136,6 +142,41 @@ def export_nothing_missing(tap: Tap) -> None:
     run(side, Clock(), order_transfer(side, ["team/app:v1"], only_missing=True), tap=tap)
 
 
+def export_divided(tap: Tap) -> None:
+    """It is more than a bundle takes, and becomes two transfers."""
+    side = new_source(registry=LonelyImages())
+    references = [f"team/app:v{number}" for number in range(3)]
+    for reference in references:
+        _registry(side).push_image("team/app", reference.partition(":")[2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "MAX_ARTIFACTS", 2)
+        patch.setattr(planning, "divide", partial(divide, most=2))
+        run(side, Clock(), order_transfer(side, references), tap=tap)
+
+
+def export_signed_by_people(tap: Tap) -> None:
+    """The source has signed, and an officer signs a quarter of an hour later."""
+    clock, late = Clock(), START + timedelta(minutes=15)
+    policy = json.loads(POLICY)
+    policy["keys"].append({"holder": "officer", "publicKey": OFFICER_KEY.public_pem})
+    policy["channels"][CHANNEL]["bundleRoles"]["officer"] = {"threshold": 1, "keyids": [OFFICER_KEY.keyid]}
+    asked = {"TRUST_POLICY": json.dumps(policy)}
+    settings = SourceSettings.from_environment(ENVIRONMENT | asked)
+    side = replace(new_source(registry=LonelyImages()), settings=settings)
+    _registry(side).push_image("team/app", "v1")
+
+    def until_signed(payload: str, given: Mapping[str, Any]) -> None:
+        if clock.now >= late:
+            journal = JournalStore(side.blobs, side.projection).read(Kind.TRANSFERS, TRANSFER_ID)
+            manifest = SignedManifest.of(side, journal)
+            if manifest is not None:
+                signed = Envelope.sign(manifest.envelope().payload, [OFFICER_KEY.signer]).to_bytes()
+                manifest.keep(signed, is_open=True, by="officer", now=late)
+        tap(payload, given)
+
+    run(side, clock, order_transfer(side, ["team/app:v1"]), tap=until_signed, **asked)
+
+
 def import_imported(tap: Tap) -> None:
     """A bundle as it should be."""
     _receive(_bundle(), tap)
@@ -220,6 +261,8 @@ SCENARIOS: Mapping[str, Callable[[Tap], None]] = {
     "export-in-an-outage": export_in_an_outage,
     "export-in-one-lane": export_in_one_lane,
     "export-nothing-missing": export_nothing_missing,
+    "export-divided": export_divided,
+    "export-signed-by-people": export_signed_by_people,
     "import-imported": import_imported,
     "import-refused": import_refused,
     "import-damaged": import_damaged,

@@ -27,6 +27,7 @@ from securesystemslib.dsse import Envelope as DsseEnvelope
 from securesystemslib.signer import CryptoSigner
 
 from airgap.checks import CheckedBlob, CheckQuestion, Finding
+from airgap.cosigning import KeptSignature
 from airgap.custody_event import (
     GENESIS,
     Action,
@@ -704,6 +705,13 @@ def override() -> Override:
     )
 
 
+def kept_signature() -> KeptSignature:
+    """A signature that a person made of a bundle manifest, as the source keeps it."""
+    signed = Envelope.from_bytes((FOLDER / "envelope-ed25519.dsse.json").read_bytes())
+    ((keyid, signature),) = signed.signatures.items()
+    return KeptSignature(keyid=keyid, signature=signature, by="ada@contoso.com", at=NOW)
+
+
 def void_entry() -> VoidEntry:
     """A number that the source gave up, by the full manifest."""
     manifest = full_manifest()
@@ -748,6 +756,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
     "ledger-entry.json": lambda: ledger_entry().to_bytes(),
     "override.json": lambda: override().to_bytes(),
     "void-entry.json": lambda: void_entry().to_bytes(),
+    "kept-signature.json": lambda: kept_signature().to_bytes(),
     "recarry.json": lambda: recarry_request().to_bytes(),
     "ticket.json": lambda: ticket().to_bytes(),
     "parity.json": parity_layout,
@@ -795,6 +804,7 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
             "used-policy.json": lambda: changed(used_policy().to_bytes(), schema=2),
             "ledger-entry.json": lambda: changed(ledger_entry().to_bytes(), schema=2),
             "void-entry.json": lambda: changed(void_entry().to_bytes(), schema=2),
+            "kept-signature.json": lambda: changed(kept_signature().to_bytes(), schema=2),
             "override.json": lambda: changed(
                 override().to_bytes(), predicateType="urn:acr-airgap-transfer:override:v2"
             ),
@@ -883,6 +893,9 @@ PAYLOADS: dict[str, Callable[[], bytes]] = {
         custody_lines()[0] + _changed_lines(event="teleported")[1] + custody_lines()[2]
     ),
     "refused/JOURNAL_BROKEN/journal-member.json": lambda: changed(journal()[0], note="x"),
+    "refused/ENVELOPE_MALFORMED/kept-signature-member.json": lambda: changed(
+        kept_signature().to_bytes(), note="x"
+    ),
     "refused/ENVELOPE_MALFORMED/envelope-padding.dsse.json": lambda: respelled(
         "envelope-ed25519.dsse.json", lambda sig: sig + "="
     ),
