@@ -48,7 +48,8 @@ class JournalEntry:
 
     Args:
         kind: whose journal it is.
-        about: id of the transfer, of the import's orchestration or of the ticket; a standing order's name.
+        about: id of the transfer, of the import's orchestration, of the ticket, or of what was removed; a standing
+            order's name.
         number: its place in the chain, from 1.
         state: what the transfer or import has come to.
         at: when, aware, in UTC and whole seconds.
@@ -312,7 +313,7 @@ def _following(kind: Kind, entry: JournalEntry | None) -> frozenset[State]:
 
 def _pattern_of(kind: Kind) -> re.Pattern[str]:
     match kind:
-        case Kind.TRANSFERS | Kind.REMOVALS:
+        case Kind.TRANSFERS:
             return fields.TRANSFER_ID
         case Kind.ORDERS:
             return fields.CHANNEL  # a name, made of the same characters

@@ -1,7 +1,8 @@
-"""How long what lies at the source of a transfer is kept once the transfer has ended.
+"""How long what lies there of a transfer, or of an import, is kept once that has ended.
 
-Nothing is removed of a bundle that somebody may still have to fetch: to carry it again, to a second registry,
-or after a refusal that its target may think better of.
+At the source nothing is removed of a bundle that somebody may still have to fetch: to carry it again, to a
+second registry, or after a refusal that its target may think better of. At the target nothing is removed that
+a decision, a held upload, a gap or a release still needs.
 """
 
 from __future__ import annotations
@@ -34,3 +35,19 @@ def removable_from(journal: Journal, keep: timedelta) -> datetime | None:
         return last.at + keep
     expires_at = parse_time(sealing.facts["bundle"]["expiresAt"])
     return max(last.at, expires_at) + keep
+
+
+def import_removable_from(journal: Journal, keep: timedelta) -> datetime | None:
+    """The time from which what lies there of an import may be removed; ``None``: it has not ended.
+
+    One that is held for its damaged parts, or waits for a number, for checks or for people, has not.
+
+    Args:
+        journal: of the import.
+        keep: how long it is kept after it has ended.
+
+    Returns:
+        An aware time.
+    """
+    last = journal.last
+    return last.at + keep if last is not None and journal.is_final else None

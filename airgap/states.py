@@ -24,7 +24,8 @@ class Kind(StrEnum):
     """At either side: a ticket that was given, for what, and to whom. It has one entry."""
 
     REMOVALS = "removals"
-    """At the source: that what lay there of the transfer of that id was removed. It has one entry."""
+    """That what lay there of the transfer or import of that id was removed. At the target each container has
+    an entry of its own, and what is of no import has a journal of its own."""
 
     ORDERS = "orders"
     """At the source: a standing order, by its name. An entry for each change of it."""
@@ -169,8 +170,8 @@ def _ends(table: Table) -> frozenset[State]:
 TICKETS: Table = {State.ISSUED: _NOTHING}
 """The life of a ticket: what becomes of it is the storage's to say, and its time's."""
 
-REMOVALS: Table = {State.REMOVED: _NOTHING}
-"""The life of a removal: it is noted once it is done."""
+REMOVALS: Table = {State.REMOVED: frozenset({State.REMOVED})}
+"""The life of a removal: at the target what lay in one place may be kept longer than what lay in another."""
 
 _SET = {State.STANDING, State.PAUSED}
 ORDERS: Table = {
@@ -202,13 +203,13 @@ FINAL: Mapping[Kind, frozenset[State]] = {
     Kind.TRANSFERS: _ends(TRANSFERS) | {State.REFUSED, State.FAILED, State.VOIDED},
     Kind.IMPORTS: _ends(IMPORTS),
     Kind.TICKETS: _ends(TICKETS),
-    Kind.REMOVALS: _ends(REMOVALS),
+    Kind.REMOVALS: frozenset(REMOVALS),
     Kind.ORDERS: frozenset({State.DELETED}),
 }
 """The states that are told as the end.
 
-Nothing follows them but a receipt that says better, that somebody gives the number up, and another standing
-order under the name of a deleted one.
+Nothing follows them but a receipt that says better, that somebody gives the number up, a further removal, and
+another standing order under the name of a deleted one.
 """
 
 RESTING: Mapping[Kind, frozenset[State]] = {

@@ -227,6 +227,10 @@ class TargetSettings(Settings):
     """What is asked about a verified bundle before it is imported, one after the other."""
     check_timeout_s: int
     """How long they have to answer, all of them."""
+    ended_import_days: int
+    """How long the records of its runs, and what was left over of an import, are kept once it has ended."""
+    quarantine_days: int
+    """How long the upload of an import that ended lies in quarantine."""
 
     pipeline_kind: ClassVar[str] = "importPipelines"
 
@@ -254,6 +258,8 @@ class TargetSettings(Settings):
             "release_timeout_s": read.integer("RELEASE_TIMEOUT_S", 7 * _DAY_S, least=60, most=45 * _DAY_S),
             "checks": read.checks("CHECKS"),
             "check_timeout_s": read.integer("CHECK_TIMEOUT_S", _DAY_S, least=60, most=14 * _DAY_S),
+            "ended_import_days": read.integer("ENDED_IMPORT_DAYS", 30, least=1, most=89),
+            "quarantine_days": read.integer("QUARANTINE_DAYS", 180, least=30, most=3650),
         }
 
 

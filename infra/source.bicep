@@ -129,7 +129,6 @@ module foundation 'modules/foundation.bicep' = {
     registryName: registryName
     pipelineRegistryName: registryName
     registryResourceGroup: registryResourceGroup
-    removesRuns: true
     actionGroups: actionGroups
   }
 }

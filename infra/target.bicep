@@ -79,6 +79,10 @@ param ticketHours int = 24
 @maxValue(89)
 param heldUploadDays int = 30
 
+@description('How many days what is left over of an import, and the records of its runs, are kept once it has ended.')
+@minValue(1)
+@maxValue(89)
+param endedImportDays int = 30
 @description('How long people have to release a verified bundle, where the channel asks for that.')
 @minValue(60)
 @maxValue(3888000)
@@ -98,6 +102,8 @@ param malwareScanningCapGb int = 5000
 param checkTimeoutSeconds int = 86400
 
 var pipelineName = 'airgap01'
+// The app removes what is in quarantine, on record; the storage's own rule is for what it could not remove.
+var ruleComesLater = 30
 var isScanned = malwareScanning == 'defender'
 var allChecks = concat(isScanned ? [{ name: 'malware', kind: 'defenderForStorage' }] : [], checks)
 var isStaged = importWay == 'staged'
@@ -139,7 +145,7 @@ module foundation 'modules/foundation.bicep' = {
     evidence: ['ledger', 'receipts', 'journal', 'custody']
     evidenceDays: evidenceDays
     ageing: [
-      { container: 'quarantine', days: quarantineDays }
+      { container: 'quarantine', days: quarantineDays + ruleComesLater }
       { container: 'staging', days: workDays }
       { container: 'work', days: workDays }
     ]
@@ -165,7 +171,6 @@ module foundation 'modules/foundation.bicep' = {
     registryName: registryName
     pipelineRegistryName: '${isStaged ? staging.outputs.name : registryName}'
     registryResourceGroup: registryResourceGroup
-    removesRuns: false
     actionGroups: actionGroups
   }
 }
@@ -261,6 +266,8 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       CALLERS: callers
       TICKET_HOURS: string(ticketHours)
       HELD_UPLOAD_DAYS: string(heldUploadDays)
+      ENDED_IMPORT_DAYS: string(endedImportDays)
+      QUARANTINE_DAYS: string(quarantineDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       CHECKS: empty(allChecks) ? '' : string(allChecks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
@@ -298,6 +305,8 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       CALLERS: callers
       TICKET_HOURS: string(ticketHours)
       HELD_UPLOAD_DAYS: string(heldUploadDays)
+      ENDED_IMPORT_DAYS: string(endedImportDays)
+      QUARANTINE_DAYS: string(quarantineDays)
       RELEASE_TIMEOUT_S: string(releaseTimeoutSeconds)
       CHECKS: empty(allChecks) ? '' : string(allChecks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)

@@ -126,11 +126,11 @@ class WorkFolder:
         """Delete a document, if it is there."""
         self.blobs.delete(WORK, self._name(name))
 
-    def remove(self, *, keep: str | None = None, at_most: int = 1000) -> bool:
-        """Delete up to ``at_most`` documents but for ``keep``; whether none is left to delete."""
+    def remove(self, *, keep: tuple[str, ...] = (), at_most: int = 1000) -> bool:
+        """Delete up to ``at_most`` documents, none whose name begins so; whether none is left to delete."""
         count = 0
         for name in self.names(""):
-            if name == keep:
+            if name.startswith(keep):
                 continue
             if count == at_most:
                 return False

@@ -4,7 +4,7 @@ from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
 from function_app.http import preflight
 from function_app.settings import BlobEvents
-from function_app.target import activities, http_api, intake, orchestrators, reconciling, ticket_api
+from function_app.target import activities, http_api, intake, orchestrators, reconciling, removing, ticket_api
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
@@ -14,6 +14,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         ticket_api.bp,
         intake.blueprint(events),
         reconciling.bp,
+        removing.bp,
         orchestrators.bp,
         activities.bp,
         waiting.bp,

@@ -41,6 +41,7 @@ from function_app.target.custody import INSPECTION
 from function_app.target.damage_notes import gravest_noted, listed_damages
 from function_app.target.holding import hold_upload, is_shared, take_over
 from function_app.target.import_status import receipt_of
+from function_app.target.importing import PROMOTED
 from function_app.target.overriding import noted_override
 from function_app.target.proving import noted_proofs, noted_undeclared
 from function_app.target.releasing import RELEASES
@@ -246,7 +247,8 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
     """Remove what is needed no more, some blobs at a time.
 
     The copies in custody; the promoted ones, if it was this orchestration that took the bundle's number; the
-    working documents, but for the verdict: it says where the receipt lies.
+    working documents, but for the verdict, which says where the receipt lies, and for what the records of the
+    runs are named by: those are kept for some time (:mod:`function_app.target.removing`).
     """
     instance = order.instance
     work = WorkFolder(side.blobs, instance)
@@ -258,12 +260,12 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
         has_number = number_taken(side, noted, instance) is not None
         if has_number and not _delete_some(side, TRANSFER, f"{bundle}/"):
             return Pending()
-    return Cleaned() if work.remove(keep=VERDICT) else Pending()
+    return Cleaned() if work.remove(keep=(VERDICT, PROMOTED)) else Pending()
 
 
 def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
     """Remove the verdict and the note of :func:`record_decision`, and give the place back: all is done."""
-    WorkFolder(side.blobs, order.instance).remove()
+    WorkFolder(side.blobs, order.instance).remove(keep=(PROMOTED,))
     Door(side.blobs).leave(order.instance)
     side.blobs.delete(WORK, closing_path(order.instance))
     return Forgotten()

@@ -29,6 +29,7 @@ from function_app.target.acceptance import told_hold
 from function_app.target.custody_logs import told_custody
 from function_app.target.import_status import describe, path_of, read_receipt, receipt_of, summarize
 from function_app.target.releasing import bundle_of, keep_release, told_releases
+from function_app.target.removing import told_removals
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -54,8 +55,10 @@ async def _described(journal: Journal) -> func.HttpResponse:
     release = await asyncio.to_thread(told_releases, side, journal, datetime.now(UTC))
     held = await asyncio.to_thread(told_hold, side, journal)
     custody = await asyncio.to_thread(told_custody, side, journal)
+    removed = await asyncio.to_thread(told_removals, side, journal.about) if journal.is_final else []
     headers = {"Retry-After": _POLL_S} if journal.is_active else {}
     body = describe(journal) | {"held": held, "release": release, "custody": custody, "receipt": told}
+    body["removed"] = removed
     return respond(HTTPStatus.OK, body, headers)
 
 

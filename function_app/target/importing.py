@@ -18,6 +18,9 @@ from function_app.storage.work_folder import WorkFolder
 from function_app.target.custody import INSPECTION, inspected_blob, staged_etag, staged_path
 from function_app.target.wire import Inspection, Promoted, PromotionNote, RunOrder
 
+PROMOTED = "promoted/"
+"""The notes of blobs that were promoted. They outlast the closing: records of runs are named by them."""
+
 
 def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     """Copy a verified blob to where the import pipeline may read; ``pending`` while the storage copies.
@@ -119,8 +122,14 @@ RUN_ATTEMPTS = 3
 imported is imported again. Many causes pass within minutes, such as a role that was given just now."""
 
 
+def promoted_blob(document: str) -> str | None:
+    """The blob whose note as promoted the working document of that file name is; ``None``: it is another."""
+    name = document.removesuffix(".json")
+    return name.removeprefix(PROMOTED) if name.startswith(PROMOTED) else None
+
+
 def _note(blob: str) -> str:
-    return f"promoted/{blob}"
+    return f"{PROMOTED}{blob}"
 
 
 def import_run_name(owner: str, blob: str, attempt: int = 0) -> str:

@@ -28,6 +28,7 @@ from function_app.ports import RowFilter, TargetSide
 from function_app.rounds import in_turn
 from function_app.signs_of_life import tell_of_round
 from function_app.storage.door import Door
+from function_app.storage.pages import next_names
 from function_app.storage.paths import CLOSING, INCOMING, UPLOADS, WORK
 from function_app.storage.turns import HeldPlace, held_places
 from function_app.target.closing import forget_closing, noted_closing, record_decision
@@ -43,10 +44,8 @@ _LOG = logging.getLogger(__name__)
 _AT_ONCE = 100
 """Of each kind of thing, in one round."""
 _MANIFESTS_AT_ONCE = 20
-_MAX_PAGES = 500
 _POSITIONS = "reconciling/"
 """In ``work``: where the next round goes on to look for uploads."""
-_MAX_POSITION_BYTES = 8 * 1024
 _QUIET = timedelta(minutes=10)
 """How long a journal must have said nothing before its orchestration is asked for."""
 
@@ -202,24 +201,15 @@ class Reconciler:
         await asyncio.to_thread(keep_custody_logs, self.side, names)
 
     def _next_uploads(self, prefix: str, suffix: str, at_once: int) -> list[str]:
-        """About ``at_once`` uploads of such names, from where the round before has stopped.
-
-        So each is reached some time, however many others somebody puts before it. A round that breaks off
-        leaves no position, and the next begins anew.
-        """
-        blobs, position = self.side.blobs, f"{_POSITIONS}{prefix.rstrip('/') or INCOMING}"
-        marker = (blobs.read(WORK, position, max_bytes=_MAX_POSITION_BYTES) or b"").decode()
-        blobs.delete(WORK, position)
-        found: list[str] = []
-        for _ in range(_MAX_PAGES):
-            names, after = blobs.list_page(INCOMING, prefix, marker=marker or None, limit=at_once)
-            found += [name for name in names if name.endswith(suffix)]
-            marker = after or ""
-            if not marker or len(found) >= at_once:
-                break
-        if marker:
-            blobs.put(WORK, position, marker.encode())
-        return found
+        """About ``at_once`` uploads of such names, from where the round before has stopped."""
+        return next_names(
+            self.side.blobs,
+            INCOMING,
+            prefix,
+            position=f"{_POSITIONS}{prefix.rstrip('/') or INCOMING}",
+            at_once=at_once,
+            is_wanted=lambda name: name.endswith(suffix),
+        )
 
     async def _is_gone(self, instance_id: str) -> bool:
         instance = await find_instance(self.client, instance_id)

@@ -24,8 +24,6 @@ param registryName string
 @description('The registry that the pipeline belongs to: at the target perhaps another.')
 param pipelineRegistryName string
 param registryResourceGroup string
-@description('Whether the app deletes the records of pipeline runs once their transfers have ended.')
-param removesRuns bool
 param actionGroups array
 
 // A role of our own stands under the name by which it is granted, and the built-in one that it is narrower than.
@@ -183,7 +181,7 @@ module customRoleForRuns 'custom-role.bicep' = if (appRoles == 'custom') {
 }
 
 // The built-in role for runs has this in it.
-module customRoleForRemoval 'custom-role.bicep' = if (appRoles == 'custom' && removesRuns) {
+module customRoleForRemoval 'custom-role.bicep' = if (appRoles == 'custom') {
   name: '${prefix}-role-runRemover'
   scope: resourceGroup(registryResourceGroup)
   params: {
@@ -195,7 +193,7 @@ module customRoleForRemoval 'custom-role.bicep' = if (appRoles == 'custom' && re
   }
 }
 
-module appRemovesRuns 'role-on-registry.bicep' = if (appRoles == 'custom' && removesRuns) {
+module appRemovesRuns 'role-on-registry.bicep' = if (appRoles == 'custom') {
   name: '${prefix}-app-runRemover'
   scope: resourceGroup(registryResourceGroup)
   params: {

@@ -99,6 +99,7 @@ _OWN_VALUES: Mapping[str, Mapping[str, Any]] = {
         **_OF_BOTH,
         "quarantineDays": 60,
         "heldUploadDays": 7,
+        "endedImportDays": 21,
         "releaseTimeoutSeconds": 3600,
         "checks": [
             {"name": "scan", "url": "https://scanner.contoso.com/check", "scope": "api://scanner/.default"}

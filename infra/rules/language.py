@@ -78,6 +78,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "checkTimeoutSeconds": (59, 1_209_601),
     "ticketHours": (0, 145),
     "endedTransferDays": (0, 3651),
+    "endedImportDays": (0, 90),
     "signatureTimeoutSeconds": (59, 3_888_001),
     "importWay": ("sideways",),
     "malwareScanning": ("perhaps",),

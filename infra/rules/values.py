@@ -107,7 +107,7 @@ def _own_lifecycle(deployed: Deployed, resource: Resource) -> list[dict[str, Any
     ageing = {
         "source": {"work": work},
         "target": {
-            "quarantine": deployed.parameters.get("quarantineDays", 180),
+            "quarantine": deployed.parameters.get("quarantineDays", 180) + 30,  # the app comes first
             "staging": work,
             "work": work,
         },

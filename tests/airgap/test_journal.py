@@ -247,7 +247,7 @@ def test_whatever_two_writers_do_there_is_one_chain_that_reads_back(
     assert len(set(states)) == len(states)
     if journal.entries:
         again = {state for state, _ in states if [one for one, _ in states].count(state) > 1}
-        assert again <= {State.DAMAGED, State.HELD, *TRANSITIONS[Kind.ORDERS]}
+        assert again <= {State.DAMAGED, State.HELD, State.REMOVED, *TRANSITIONS[Kind.ORDERS]}
 
 
 def _writer(kind: Kind, blobs: dict[str, bytes], script: list[tuple[State, dict[str, Any]]]) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from airgap.fields import format_time
 from airgap.journal import Journal
-from airgap.retention import removable_from
+from airgap.retention import import_removable_from, removable_from
 from airgap.states import ACTIVE, Kind, State
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -84,3 +84,43 @@ def test_expired_transfer_is_kept_for_the_days_after_that() -> None:
 )
 def test_nothing_is_removed_while_it_is_at_work_or_may_have_to_be_carried(states: str) -> None:
     assert removable_from(journal(states), KEEP) is None
+
+
+IMPORT = "received admitted waiting"
+
+
+def import_journal(states: str) -> Journal:
+    made = Journal(kind=Kind.IMPORTS, about="import0123456789")
+    for hour, state in enumerate(states.split()):
+        entry = made.next(State(state), {}, by="app", at=START + timedelta(hours=hour))
+        assert entry is not None
+        made = made.extended(entry)
+    return made
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        "received superseded",
+        "received refused quarantined",
+        f"{IMPORT} damaged held superseded",
+        f"{IMPORT} damaged held quarantined",
+        f"{IMPORT} verified promoting importing failed quarantined",
+        f"{IMPORT} verified promoting importing proven closed",
+    ],
+)
+def test_what_is_left_of_an_import_is_kept_for_the_days_after_its_end(states: str) -> None:
+    assert import_removable_from(import_journal(states), KEEP) == last_at(states) + KEEP
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        *("", "received", IMPORT, f"{IMPORT} verified", f"{IMPORT} verified checking"),
+        *(f"{IMPORT} verified awaiting-release", f"{IMPORT} verified promoting importing"),
+        *(f"{IMPORT} damaged", f"{IMPORT} damaged held", f"{IMPORT} refused", "received failed"),
+        f"{IMPORT} verified promoting importing proven",
+    ],
+)
+def test_nothing_is_removed_of_an_import_that_waits_is_held_or_not_closed(states: str) -> None:
+    assert import_removable_from(import_journal(states), KEEP) is None

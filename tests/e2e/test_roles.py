@@ -67,6 +67,11 @@ async def _cross(demo: Demo) -> None:
     await until("removing what ended long ago", lambda: lying_there(demo.source))
     for side, (container, name) in POISON.items():
         await put_aside(cloud_of(demo, side), container, name)
+    await asyncio.to_thread(plant_old_import, demo.target)
+    await asyncio.to_thread(
+        requests.post, f"{demo.target.api_url}/admin/functions/remove_ended_imports", json={}, timeout=30
+    )
+    await until("removing what was left of an old import", lambda: notes_of_runs(demo.target))
 
 
 async def put_aside(cloud: Cloud, container: str, name: str) -> None:
@@ -112,6 +117,38 @@ def lying_there(source: Cloud) -> list[str] | None:
         return list(service.get_container_client("transfer").list_blob_names())
 
 
+OLD_IMPORT = "import0123456789abcdef0123456789abcdef"
+
+
+def plant_old_import(target: Cloud) -> None:
+    """One that failed long ago while a run was at work; the note of what was promoted is still there."""
+    journal = Journal(kind=Kind.IMPORTS, about=OLD_IMPORT)
+    with target.azurite.service_client() as service:
+        service.get_blob_client("work", f"plans/{OLD_IMPORT}/promoted/001.json").upload_blob(b"{}")
+        service.get_blob_client("quarantine", f"{OLD}/{OLD_IMPORT}/001").upload_blob(b"x")
+        for state in ("received", "failed", "quarantined"):
+            entry = journal.next(
+                State(state), {"incoming": OLD}, by="app", at=datetime(2025, 1, 1, tzinfo=UTC)
+            )
+            assert entry is not None
+            journal = journal.extended(entry)
+            service.get_blob_client("journal", entry.name).upload_blob(entry.to_bytes())
+
+
+def notes_of_runs(target: Cloud) -> list[str] | None:
+    """The imports whose runs are still on record, once the old one's removals are in the journal."""
+    with target.azurite.service_client() as service:
+        journal = service.get_container_client("journal")
+        removals = list(journal.list_blob_names(name_starts_with=f"removals/{OLD_IMPORT}/"))
+        if len(removals) != 2 or any(OLD in name for name in names_in(service, "quarantine")):
+            return None
+        return names_in(service, "work", "plans/")
+
+
+def names_in(service: BlobServiceClient, container: str, prefix: str = "") -> list[str]:
+    return list(service.get_container_client(container).list_blob_names(name_starts_with=prefix))
+
+
 def cloud_of(demo: Demo, side: str) -> Cloud:
     return demo.source if side == "source" else demo.target
 
@@ -153,6 +190,12 @@ def test_what_ended_long_ago_is_removed_and_what_is_under_way_is_not(crossed: De
     left = lying_there(crossed.source)
     assert left
     assert not any(name.startswith(OLD) for name in left)
+
+
+def test_what_is_left_of_an_old_import_is_removed_and_what_is_young_is_not(crossed: Demo) -> None:
+    left = notes_of_runs(crossed.target)
+    assert left
+    assert not any(OLD_IMPORT in name for name in left)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

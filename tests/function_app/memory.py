@@ -213,6 +213,10 @@ class MemoryBlobs:
     def names(self, container: str) -> list[str]:
         return sorted(self.containers[container])
 
+    def in_work(self) -> list[str]:
+        """What lies in ``work`` but for the notes that outlast an import, since they name its runs."""
+        return [name for name in self.names("work") if "/promoted/" not in name]
+
 
 def blobs_of(manifest: Mapping[str, Any]) -> set[str]:
     """Digests of config and layers, of manifests that are made up for a test, too."""

@@ -89,7 +89,7 @@ def test_decision_that_is_delivered_after_all_was_closed_is_not_noted_again() ->
     target = Target()
     target.receive(bundle_of())
     record_decision(target.side, closing())
-    assert target.blobs.names("work") == []
+    assert target.blobs.in_work() == []
 
 
 def test_receipt_that_is_out_is_not_signed_a_second_time() -> None:

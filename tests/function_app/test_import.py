@@ -498,7 +498,7 @@ def test_channel_is_waited_for_while_another_bundle_has_its_turn(monkeypatch: py
     outcome = target.receive(bundle)
     assert outcome["outcome"] == "imported", outcome
     assert seen[:5] == [[]] * 5  # nothing was promoted while it waited
-    assert target.blobs.names("work") == []  # the turn was given back
+    assert target.blobs.in_work() == []  # the turn was given back
 
 
 def test_dot_segments_in_an_uploaded_name_reach_nothing() -> None:

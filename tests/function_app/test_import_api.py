@@ -14,9 +14,11 @@ from airgap.policy import TrustPolicy
 from airgap.receipt import verify_receipt
 from function_app.target import http_api, import_status
 from function_app.target.custody_logs import keep_custody_logs
+from function_app.target.removing import remove_ended
 from tests.airgap.test_custody_copies import LATE
 from tests.bundles import CHANNEL, TRANSFER_ID
 from tests.function_app.test_custody_logs import FORGED, named
+from tests.function_app.test_held_uploads import LONG_AFTER
 from tests.function_app.test_import import POLICY, Target, bundle_of
 
 
@@ -102,6 +104,15 @@ def test_custody_logs_that_were_written_anew_are_told(target: Target) -> None:
     _, body = call("get_import", "import0001")
     assert body["custody"]["logs"] == 2
     assert [one["log"] for one in body["custody"]["tampered"]] == [f"{named(FORGED)}.jsonl"]
+
+
+def test_what_was_removed_of_it_by_age_is_told(target: Target) -> None:
+    target.receive(bundle_of())
+    _, body = call("get_import", "import0001")
+    assert body["removed"] == []
+    remove_ended(target.side, now=LONG_AFTER)
+    _, body = call("get_import", "import0001")
+    assert body["removed"] == [{"container": "work", "at": "2027-01-01T00:00:00Z"}]
 
 
 def test_nothing_is_told_of_a_bundle_that_nobody_vouched_for(target: Target) -> None:

@@ -270,7 +270,7 @@ def test_import_that_waits_for_the_staging_registry_for_too_long_gives_the_chann
     assert target.host.called.count("take_staging") == 2
     assert (outcome["outcome"], outcome["code"]) == ("failed", Code.TURN_EXPIRED.name)
     assert target.pipelines.requests == {}
-    assert target.blobs.names("work") == [f"channels/{STAGING_QUEUE}/turn"]
+    assert target.blobs.in_work() == [f"channels/{STAGING_QUEUE}/turn"]
 
 
 def test_no_run_is_started_while_another_import_has_the_staging_registry() -> None:

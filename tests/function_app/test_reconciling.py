@@ -20,6 +20,7 @@ from function_app.ports import RowFilter, TargetSide
 from function_app.source import reconciling as source_reconciling
 from function_app.source.planning import REQUEST
 from function_app.source.wire import RequestDocument
+from function_app.storage import pages
 from function_app.storage.door import SHARED_PLACES, Door
 from function_app.storage.paths import closing_path
 from function_app.storage.turns import Turns
@@ -182,7 +183,7 @@ def test_closing_that_was_put_off_is_done_later() -> None:
     order = scene.client.instances["import0001-closing"].input_
     outcome = scene.target.host.run("close_import", order, "import0001-closing")
     assert scene.target.receipt(outcome).is_imported
-    assert scene.blobs.names("work") == []
+    assert scene.blobs.in_work() == []
     assert scene.journal_state("import0001") is State.CLOSED
     started = len(scene.client.started)
     scene.run()
@@ -223,7 +224,7 @@ def test_closing_that_broke_off_near_its_end_signs_no_second_receipt(activity: s
         assert outcome["closing"] == "closed"
     assert len(scene.blobs.names("receipts")) == 1
     assert scene.journal_state("import0001") is State.CLOSED
-    assert scene.blobs.names("work") == []
+    assert scene.blobs.in_work() == []
 
 
 def test_decision_that_is_delivered_late_again_closes_nothing_a_second_time() -> None:
@@ -235,7 +236,7 @@ def test_decision_that_is_delivered_late_again_closes_nothing_a_second_time() ->
     scene.run()
     assert scene.client.started == []
     assert len(scene.blobs.names("receipts")) == 1
-    assert scene.blobs.names("work") == []
+    assert scene.blobs.in_work() == []
 
 
 def test_import_that_was_closed_while_it_was_looked_at_is_not_told_as_failed() -> None:
@@ -412,7 +413,7 @@ def test_place_of_an_import_that_was_terminated_is_freed_after_a_while() -> None
 
 
 def test_manifest_is_reached_whatever_lies_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target_reconciling, "_MAX_PAGES", 3)
+    monkeypatch.setattr(pages, "_MAX_PAGES", 3)
     scene = TargetRound()
     for number in range(500):
         scene.blobs.upload("incoming", f"a/{number:04d}", b"")

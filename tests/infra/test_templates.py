@@ -304,6 +304,14 @@ def test_storage_deletes_nothing_that_an_import_needs_while_checks_people_and_ru
     assert longest_s < told["workDays"]["minValue"] * 24 * 3600
 
 
+def test_storage_deletes_no_note_of_runs_before_the_app_has_removed_their_records() -> None:
+    """Written when a blob is promoted; then come its runs, and ten days at most for whatever is away."""
+    told = parameters("target")
+    runs_days = RUN_ATTEMPTS * told["pipelineRunTimeoutSeconds"]["maxValue"] // (24 * 3600)
+    at_work_days = runs_days + 6 * 10
+    assert at_work_days + told["endedImportDays"]["maxValue"] < told["workDays"]["minValue"]
+
+
 @pytest.mark.parametrize("setting", ["ENDED_TRANSFER_DAYS", "SIGNATURE_TIMEOUT_S"])
 def test_source_waits_and_keeps_as_long_as_the_template_allows(setting: str) -> None:
     bounds = parameters("source")[PARAMETER_OF_SETTING[setting]]
@@ -316,7 +324,11 @@ def test_source_waits_and_keeps_as_long_as_the_template_allows(setting: str) -> 
 
 
 @pytest.mark.parametrize(
-    "setting", ["CHECK_TIMEOUT_S", "HELD_UPLOAD_DAYS", "RELEASE_TIMEOUT_S", "TICKET_HOURS"]
+    "setting",
+    [
+        *("CHECK_TIMEOUT_S", "ENDED_IMPORT_DAYS", "HELD_UPLOAD_DAYS", "QUARANTINE_DAYS"),
+        *("RELEASE_TIMEOUT_S", "TICKET_HOURS"),
+    ],
 )
 def test_app_waits_no_longer_than_the_template_allows(setting: str) -> None:
     bounds = parameters("target")[PARAMETER_OF_SETTING[setting]]

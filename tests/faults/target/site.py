@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -341,9 +342,10 @@ class Target:
         return found[artifact.reference]
 
     def _desk(self) -> list[str]:
-        """All that lies where nothing stays once an import has ended."""
+        """All that lies where nothing stays once an import has ended, but for what is removed by age."""
+        by_timers = re.compile(r"reconciling/|removing/|plans/[a-z0-9]+/promoted/")
         return [
-            *(f"{WORK}/{name}" for name in self.names(WORK) if not name.startswith("reconciling/")),
+            *(f"{WORK}/{name}" for name in self.names(WORK) if not by_timers.match(name)),
             *(
                 f"{where}/{name}"
                 for where in (INCOMING, STAGING, TRANSFER, QUARANTINE)
