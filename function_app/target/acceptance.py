@@ -47,8 +47,13 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     noted = work.get(VERDICT, VerdictNote)
     turns = Turns(side.blobs, str(noted.channel))
     # From the notes, not from the manifest: this is asked again and again, and a manifest may have 64 MiB.
-    if _is_held(side, work, noted, order):
+    held = work.find(HELD, HeldNote)
+    if held is not None and _is_still_held(side, noted, held):
         turns.leave(order.instance)
+        if parse_time(order.now) > parse_time(held.until):  # whoever has the turn: its number has not come
+            raise PolicyRefusal(
+                Code.SEQUENCE_GAP, _told_gap(f"sequence {noted.sequence}, next would be {held.awaits}", held)
+            )
         return Pending()
     if not turns.waits(order.instance):
         require_undecided(side, order.instance)
@@ -65,7 +70,7 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
         if refusal.code is not Code.SEQUENCE_GAP or held is None:
             raise
         if parse_time(order.now) > parse_time(held.until):
-            raise PolicyRefusal(Code.SEQUENCE_GAP, f"{refusal.detail}; held until {held.until}") from None
+            raise PolicyRefusal(Code.SEQUENCE_GAP, _told_gap(refusal.detail, held)) from None
         work.put(HELD, held)
         turns.leave(order.instance)
         return Pending()
@@ -89,12 +94,13 @@ def _held(side: TargetSide, work: WorkFolder, manifest: BundleManifest) -> HeldN
     )
 
 
-def _is_held(side: TargetSide, work: WorkFolder, noted: VerdictNote, order: Judging) -> bool:
-    """Whether the bundle was held and nothing has changed: neither number, time, override nor policy."""
+def _told_gap(detail: str, held: HeldNote) -> str:
+    return f"{detail}; held until {held.until}"
+
+
+def _is_still_held(side: TargetSide, noted: VerdictNote, held: HeldNote) -> bool:
+    """Whether what the bundle is held for is as it was: number, voids, override and policy."""
     channel, manifest_sha256 = str(noted.channel), noted.manifest_sha256
-    held = work.find(HELD, HeldNote)
-    if held is None or parse_time(order.now) > parse_time(held.until):
-        return False
     ledger = Ledger(side.blobs)
     override = override_name(str(manifest_sha256))
     return not (

@@ -396,6 +396,21 @@ def test_bundle_that_is_held_waits_no_longer_however_long_it_is_good(queue: Queu
     assert queue.ask(third, moment + timedelta(seconds=1)) is Code.SEQUENCE_GAP
 
 
+def test_number_that_has_not_come_is_told_whoever_has_the_turn_when_the_time_is_over(queue: Queue) -> None:
+    queue.take(1)
+    third = queue.admit(3, lifetime=timedelta(days=80))
+    assert queue.ask(third) == Pending()
+    queue.target.blobs.put("work", TURN, b"another")
+    moment = START + FOR_THE_TURN
+    assert queue.ask(third, moment) == Pending()
+    with pytest.raises(
+        PolicyRefusal, match=f"SEQUENCE_GAP: .*next would be 2; held until {format_time(moment)}"
+    ):
+        take_turn(queue.target.side, queue.order(third, moment + timedelta(seconds=1)))
+    queue.take(2)  # it has come after all, and the turn is another's still
+    assert queue.ask(third, moment + timedelta(seconds=1)) is Code.TURN_EXPIRED
+
+
 def test_bundle_whose_turn_comes_late_is_taken_all_the_same(queue: Queue) -> None:
     queue.take(1)
     second = queue.admit(2)
