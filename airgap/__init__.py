@@ -12,8 +12,9 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.ledger` — replay and order
 * :mod:`airgap.journal` — what became of a transfer or an import, as a chain of entries;
   what may follow what is in :mod:`airgap.states`
-* :mod:`airgap.retention` — how long what lies at the source of a transfer is kept once it has ended
+* :mod:`airgap.retention` — how long what lies there of a transfer or an import is kept once that has ended
 * :mod:`airgap.damage` and :mod:`airgap.receipt` — what was found and what was decided
+* :mod:`airgap.deliveries` — what the registries of an audience have answered, and what that comes to
 * :mod:`airgap.holdings` — what a target registry holds by the receipts that came back
 * :mod:`airgap.checks` — what services of the target are asked about a bundle, and what counts as an answer;
   where it must be signed: :mod:`airgap.signed_check`

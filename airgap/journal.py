@@ -48,8 +48,8 @@ class JournalEntry:
 
     Args:
         kind: whose journal it is.
-        about: id of the transfer, of the import's orchestration, of the ticket, or of what was removed; a standing
-            order's name.
+        about: id of the transfer, of the import's orchestration, of the ticket, or of what was removed; a
+            standing order's name.
         number: its place in the chain, from 1.
         state: what the transfer or import has come to.
         at: when, aware, in UTC and whole seconds.

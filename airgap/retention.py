@@ -24,14 +24,13 @@ def removable_from(journal: Journal, keep: timedelta) -> datetime | None:
     Returns:
         An aware time.
     """
-    last, first = journal.last, journal.first
-    if last is None or first is None:
+    last = journal.last
+    if last is None:
         return None
     if last.state not in FINAL[journal.kind] | {State.EXPIRED}:
         return None
     sealing = journal.newest(State.SEALING)
-    is_over = last.state is State.DELIVERED and len(first.facts.get("audience", ())) == 1
-    if sealing is None or is_over or last.state is State.VOIDED:
+    if sealing is None or last.state in (State.DELIVERED, State.VOIDED):
         return last.at + keep
     expires_at = parse_time(sealing.facts["bundle"]["expiresAt"])
     return max(last.at, expires_at) + keep

@@ -47,6 +47,7 @@ class State(StrEnum):
     AWAITING_SIGNATURES = "awaiting-signatures"
     SEALING = "sealing"
     SEALED = "sealed"
+    PARTLY_DELIVERED = "partly-delivered"
     DELIVERED = "delivered"
     VOIDED = "voided"
     EXPIRED = "expired"
@@ -90,8 +91,8 @@ _NOTHING: frozenset[State] = frozenset()
 _STOPPED = {State.REFUSED, State.FAILED, State.CANCELLED}
 """How a transfer may end before its bundle is on its way out: it cannot cross, it broke, it was cancelled."""
 
-_TOLD = {State.DELIVERED, State.REFUSED, State.DAMAGED}
-"""What a receipt of the target may say of a sealed transfer."""
+_TOLD = {State.PARTLY_DELIVERED, State.DELIVERED, State.REFUSED, State.DAMAGED}
+"""What receipts may say of a sealed transfer; :mod:`airgap.deliveries` says what those of several come to."""
 
 TRANSFERS: Table = {
     State.REQUESTED: frozenset({State.PLANNED} | _STOPPED),
@@ -117,13 +118,15 @@ TRANSFERS: Table = {
     State.DAMAGED: frozenset({State.VOIDED, State.EXPIRED} | _TOLD),
     # A receipt travels for days: an import in time may be told after the bundle has expired.
     State.EXPIRED: frozenset({State.VOIDED} | _TOLD),
+    # Some registries of its audience have imported it, and others have not answered.
+    State.PARTLY_DELIVERED: frozenset({State.VOIDED, State.EXPIRED} | _TOLD),
     State.DELIVERED: _NOTHING,
     # What the target refused once, it may have imported after all: a key was added to its policy meanwhile.
-    # Voided only where a number was taken, which the table cannot tell.
-    State.REFUSED: frozenset({State.DELIVERED, State.VOIDED}),
+    # And other registries answer, too. Voided only where a number was taken, which the table cannot tell.
+    State.REFUSED: frozenset({State.VOIDED} | _TOLD),
     State.FAILED: frozenset({State.VOIDED}),
     # What was given up may have been imported before the target could learn of it.
-    State.VOIDED: frozenset({State.DELIVERED}),
+    State.VOIDED: frozenset({State.PARTLY_DELIVERED, State.DELIVERED}),
     State.CANCELLED: _NOTHING,
 }
 """The life of a transfer: which states may follow a state."""
@@ -213,7 +216,7 @@ another standing order under the name of a deleted one.
 """
 
 RESTING: Mapping[Kind, frozenset[State]] = {
-    Kind.TRANSFERS: frozenset({State.SEALED, State.DAMAGED, State.EXPIRED}),
+    Kind.TRANSFERS: frozenset({State.SEALED, State.PARTLY_DELIVERED, State.DAMAGED, State.EXPIRED}),
     Kind.IMPORTS: frozenset({State.HELD}),
     Kind.TICKETS: _NOTHING,
     Kind.REMOVALS: _NOTHING,

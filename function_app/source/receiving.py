@@ -6,12 +6,12 @@ journal to look for the channel; nothing else is believed before the channel's r
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from azurefunctions.extensions.bindings.blob import BlobClient
 
+from airgap.deliveries import is_new, state_after, state_by_answers
 from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.fields import format_time
@@ -24,17 +24,12 @@ from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
 from function_app.settings import BlobEvents
 from function_app.source.holdings import keep_receipt
+from function_app.source.voiding import enter_void
 from function_app.storage.paths import RECEIPTS, is_safe_name
 from function_app.storage.policies import policy_in_force
 
 _LOG = logging.getLogger(__name__)
 _BY = "receipt"
-_STATES: Mapping[ReceiptVerdict, State] = {
-    ReceiptVerdict.IMPORTED: State.DELIVERED,
-    ReceiptVerdict.REFUSED: State.REFUSED,
-    ReceiptVerdict.PARTIAL: State.REFUSED,  # the number is used up, and what came over is not the bundle
-    ReceiptVerdict.DAMAGED: State.DAMAGED,
-}
 
 
 def blueprint(events: BlobEvents) -> Blueprint:
@@ -79,18 +74,35 @@ def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
         if raw is None:
             return None
         receipt = _believe(side, raw, journal, now)
-        state = what_it_says(receipt, journal)
-        # First: a bundle for several registries is delivered once, and each of them holds it.
-        keep_receipt(side.blobs, raw, receipt)
-        if state is not None:
-            journals.record(Kind.TRANSFERS, about, state, _facts(name, receipt), by=_BY, at=now)
-            if state is State.DELIVERED and journal.state is State.VOIDED:
-                _LOG.warning("transfer %s was voided, and the target had imported it", about)
+        require_answer(receipt, journal)
+        keep_receipt(side.blobs, raw, receipt)  # first: once that is told, it is not read again
+        if receipt.code is Code.REPLAYED:  # the decision that came first has a receipt of its own
+            return None
+        state = _record(side, journal, name, receipt, now)
     except ServiceError:
         raise
     except AirgapError as error:
         _LOG.warning("receipt %r decides nothing: %s", name, error)
         return None
+    return state
+
+
+def _record(side: SourceSide, journal: Journal, name: str, receipt: Receipt, now: datetime) -> State:
+    """Record a registry's answer, and what the transfer comes to by all of them; a repeat changes nothing."""
+    journals, facts = JournalStore(side.blobs, side.projection), _facts(name, receipt)
+    told = next((entry for entry in journal.entries if entry.facts == facts), None)
+    state = state_after(journal, receipt.target, receipt.verdict) if told is None else told.state
+    was_voided = journal.newest(State.VOIDED) is not None
+    if told is None and is_new(journal, receipt.target, receipt.verdict):
+        journal = journals.record(Kind.TRANSFERS, journal.about, state, facts, by=_BY, at=now)
+        if was_voided and receipt.verdict is ReceiptVerdict.IMPORTED:
+            _LOG.warning("transfer %s was voided, and %s had imported it", journal.about, receipt.target)
+    due = state_by_answers(journal)
+    if due is not None and due is not journal.state:  # of two answers at once neither knew of the other
+        journals.record(Kind.TRANSFERS, journal.about, due, facts, by=_BY, at=now)
+        state = due
+    if was_voided:  # the app may have died between the journal and the ledger: this state is not looked for
+        enter_void(side, journal)
     return state
 
 
@@ -112,10 +124,8 @@ def _believe(side: SourceSide, raw: bytes, journal: Journal, now: datetime) -> R
     return verify_receipt(raw, policy=policy_in_force(side), channel=channel, now=now)
 
 
-def what_it_says(receipt: Receipt, journal: Journal) -> State | None:
-    """What the transfer has come to, going by a receipt whose signatures were verified.
-
-    ``None`` for a refusal as a replay: the decision that came first has a receipt of its own.
+def require_answer(receipt: Receipt, journal: Journal) -> None:
+    """Return if a receipt whose signatures were verified speaks of this transfer's bundle and audience.
 
     Raises:
         UntrustedInputError: ``BLOB_MISMATCH``: it speaks of another bundle than the one that was sealed.
@@ -128,9 +138,6 @@ def what_it_says(receipt: Receipt, journal: Journal) -> State | None:
         raise UntrustedInputError(Code.BLOB_MISMATCH, "it speaks of another bundle manifest")
     if receipt.target not in first.facts["audience"]:
         raise PolicyRefusal(Code.AUDIENCE_MISMATCH, f"the bundle was not made for {receipt.target}")
-    if receipt.code is Code.REPLAYED:
-        return None
-    return _STATES[receipt.verdict]
 
 
 def _facts(name: str, receipt: Receipt) -> dict[str, Any]:

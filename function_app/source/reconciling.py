@@ -10,6 +10,7 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
+from airgap.deliveries import answers_of
 from airgap.errors import AirgapError, Code, ServiceError, UntrustedInputError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
@@ -42,14 +43,12 @@ _QUIET = timedelta(minutes=10)
 _WITHOUT_RECEIPT = timedelta(days=14)
 """How long a receipt may be under way before somebody is told, and after the bundle has expired."""
 
-_AWAITING = frozenset({State.SEALED, State.DAMAGED})
+_AWAITING = frozenset({State.SEALED, State.PARTLY_DELIVERED, State.DAMAGED})
 _READ_FOR = (*sorted(RESTING[Kind.TRANSFERS]), State.VOIDED)
 """The states in which receipts whose event was missed are looked for."""
 
-_ANSWERED = (State.DELIVERED, State.REFUSED)
-"""Likewise, while a transfer is young: one registry has answered, others of its audience may do so yet."""
-
 _YOUNG = timedelta(days=60)
+"""So long also in ``refused``: other registries of the audience may answer yet, and that one anew."""
 
 
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
@@ -87,7 +86,7 @@ class Reconciler:
     def _read_receipts(self) -> None:
         """Read the receipts whose event was missed, of some of the transfers that wait for one."""
         wanted = [RowFilter(state=state) for state in _READ_FOR]
-        wanted += [RowFilter(state=state, created_from=self.now - _YOUNG) for state in _ANSWERED]
+        wanted.append(RowFilter(state=State.REFUSED, created_from=self.now - _YOUNG))
         for where in wanted:
             rows = list(every_row(self.side.projection, Kind.TRANSFERS, where))
             for row in in_turn(rows, _AT_ONCE, self.now):
@@ -124,11 +123,12 @@ class Reconciler:
         if journal.last is None or sealed is None or journal.state not in _AWAITING:
             return
         expires_at = parse_time(sealed.facts["bundle"]["expiresAt"])
-        if journal.state is State.SEALED:
+        if journal.state in (State.SEALED, State.PARTLY_DELIVERED):
             since = format_time(journal.last.at)
             _LOG.warning("transfer %s has waited for its receipt since %s", about, since)
         if expires_at < self.now - _WITHOUT_RECEIPT:
-            facts = {"expiresAt": format_time(expires_at)}
+            # Told apart from an earlier time, after which a registry has answered all the same.
+            facts = {"expiresAt": format_time(expires_at), "answered": sorted(answers_of(journal))}
             journals.record(Kind.TRANSFERS, about, State.EXPIRED, facts, by=BY_APP, at=self.now)
 
     async def _look_after(self, journal: Journal) -> None:

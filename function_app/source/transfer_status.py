@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from airgap.deliveries import answers_of
 from airgap.errors import code_named
 from airgap.fields import format_time
 from airgap.journal import Journal, JournalEntry
@@ -60,6 +61,8 @@ def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any
             body["held"] = planned.facts["held"]
     if (sealed := journal.newest(State.SEALED)) is not None:
         body["bundle"] = sealed.facts.get("bundle")
+        answers = answers_of(journal)
+        body["answers"] = [_answer(registry, answers.get(registry)) for registry in first.facts["audience"]]
     if (voided := journal.newest(State.VOIDED)) is not None:
         body["void"] = {"reason": voided.facts["reason"], "by": voided.by, "at": format_time(voided.at)}
     if "receipt" in last.facts:
@@ -67,6 +70,12 @@ def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any
     if last.state in _WITH_CODE:
         body["error"] = _describe_error(last)
     return body
+
+
+def _answer(registry: str, answer: JournalEntry | None) -> dict[str, Any]:
+    """What a registry of the audience has answered last; ``None`` each as long as it is silent."""
+    names = ("verdict", "decidedAt", "receipt")
+    return {"registry": registry, **{name: answer and answer.facts.get(name) for name in names}}
 
 
 def progress_of(journal: Journal, work: WorkFolder) -> dict[str, Any] | None:
@@ -129,7 +138,7 @@ def remedy_of_late_cancel(journal: Journal) -> str:
     match journal.state:
         case State.REFUSED | State.FAILED if sealed is None:
             return "Nothing to cancel: it ended by itself; its `error` says why."
-        case State.SEALED | State.DAMAGED | State.REFUSED if sealed is not None:
+        case State.SEALED | State.PARTLY_DELIVERED | State.DAMAGED | State.REFUSED if sealed is not None:
             until = sealed.facts.get("bundle", {}).get("expiresAt")
             return (
                 f"Its bundle is out: let nobody carry it, or void it (POST to `void` of its `links`); "

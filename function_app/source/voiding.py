@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def can_be_voided(journal: Journal) -> bool:
-    """Whether the transfer has taken a number, nothing is at work on it, and nobody has told of an import."""
+    """Whether it has a number, nothing is at work on it, and not every registry has told of an import."""
     return (
         journal.state is not None
         and journal.newest(State.SEALING) is not None

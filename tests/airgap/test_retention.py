@@ -57,9 +57,11 @@ def test_bundle_that_may_be_let_in_after_all_is_kept_until_it_can_be_imported_no
     assert removable_from(journal(states), KEEP) == EXPIRES_AT + KEEP
 
 
-def test_bundle_for_several_registries_is_kept_when_the_first_has_it() -> None:
-    several = journal(f"{LIFE} delivered", ("a.azurecr.io", "b.azurecr.io"))
-    assert removable_from(several, KEEP) == EXPIRES_AT + KEEP
+def test_bundle_for_several_registries_is_kept_until_the_last_has_it() -> None:
+    several = ("a.azurecr.io", "b.azurecr.io")
+    assert removable_from(journal(f"{LIFE} partly-delivered", several), KEEP) is None
+    states = f"{LIFE} partly-delivered delivered"
+    assert removable_from(journal(states, several), KEEP) == last_at(states) + KEEP
 
 
 def test_expired_transfer_is_kept_for_the_days_after_that() -> None:
@@ -79,6 +81,7 @@ def test_expired_transfer_is_kept_for_the_days_after_that() -> None:
         ),
         LIFE,
         f"{LIFE} damaged",
+        f"{LIFE} partly-delivered",
         "",
     ],
 )

@@ -17,13 +17,15 @@ from airgap.fields import parse_time
 from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME, BundleManifest
 from airgap.policy import TrustPolicy
-from airgap.receipt import Receipt
+from airgap.receipt import Receipt, ReceiptVerdict
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.settings import SourceSettings
 from function_app.source.receiving import receive
 from function_app.source.reconciling import Reconciler
+from function_app.source.transfer_status import describe
+from function_app.source.voiding import can_be_voided, void_transfer
 from function_app.target.wire import ImportOrder
 from tests.bundles import AUDIENCE, default_key, make_policy, new_key
 from tests.function_app.durable_client import DurableClient
@@ -279,3 +281,139 @@ def test_storage_that_is_away_is_not_taken_for_a_bad_receipt(monkeypatch: pytest
     monkeypatch.setattr(gap.source_blobs, "read", away)
     with pytest.raises(ServiceError):
         gap.receive(name)
+
+
+# --- several registries -------------------------------------------------------------------------------------
+
+BOTH = (*AUDIENCE, "second.azurecr.io")
+
+
+def answered_by(gap: Gap, name: str, target: str, **more: object) -> str:
+    """The receipt of that name, as another registry of the audience would have signed it; its own name."""
+    raw = Envelope.from_bytes(gap.source_blobs.containers["receipts"][name].content)
+    other = replace(Receipt.from_bytes(raw.payload), target=target, **more)  # type: ignore[arg-type]
+    second = f"{TRANSFER_ID}/{hashlib.sha256(other.to_bytes()).hexdigest()[:16]}.dsse.json"
+    gap.source_blobs.put("receipts", second, Envelope.sign(other.to_bytes(), [RECEIPT_KEY.signer]).to_bytes())
+    return second
+
+
+@pytest.fixture
+def two() -> tuple[Gap, str, str]:
+    """A transfer to two registries, and the receipts of both for it, which nobody has read yet."""
+    policy = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], audience=BOTH, order="rising")
+    gap = Gap(BOTH, policy)
+    name = gap.carry()
+    return gap, name, answered_by(gap, name, BOTH[1])
+
+
+def test_receipt_of_one_registry_delivers_nothing_to_another_and_each_is_told(
+    two: tuple[Gap, str, str],
+) -> None:
+    gap, first, second = two
+    assert gap.receive(first) is State.PARTLY_DELIVERED
+    told = describe(gap.journal, None)
+    assert [(one["registry"], one["verdict"]) for one in told["answers"]] == [
+        (BOTH[0], "imported"),
+        (BOTH[1], None),
+    ]
+    assert can_be_voided(gap.journal)
+    assert gap.receive(first) is State.PARTLY_DELIVERED  # the event comes again
+    assert gap.receive(second) is State.DELIVERED
+    assert [one["verdict"] for one in describe(gap.journal, None)["answers"]] == ["imported", "imported"]
+    assert not can_be_voided(gap.journal)
+
+
+def test_registry_that_refused_is_told_whatever_the_other_says(two: tuple[Gap, str, str]) -> None:
+    gap, first, second = two
+    refused = answered_by(
+        gap, second, BOTH[1], verdict=ReceiptVerdict.REFUSED, code=Code.EXPIRED, ledger=None
+    )
+    assert gap.receive(refused) is State.REFUSED
+    assert gap.receive(first) is State.REFUSED
+    assert can_be_voided(gap.journal)
+    assert [one["verdict"] for one in describe(gap.journal, None)["answers"]] == ["imported", "refused"]
+    assert gap.receive(second) is State.DELIVERED
+
+
+def test_two_receipts_that_are_read_at_once_deliver_it(
+    two: tuple[Gap, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap, first, second = two
+    record = JournalStore.record
+    begun: list[State | None] = []
+
+    def record_after_the_other(self: JournalStore, *args: object, **more: object) -> Journal:
+        if not begun:
+            begun.append(None)
+            begun.append(gap.receive(second))
+        return record(self, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(JournalStore, "record", record_after_the_other)
+    assert gap.receive(first) is State.DELIVERED
+    assert begun[1] is State.PARTLY_DELIVERED
+    assert gap.journal.state is State.DELIVERED
+
+
+def test_app_that_died_between_two_answers_and_what_they_come_to_says_so_later(
+    two: tuple[Gap, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap, first, second = two
+    with monkeypatch.context() as patch:
+        patch.setattr("function_app.source.receiving.state_after", lambda *_: State.PARTLY_DELIVERED)
+        patch.setattr("function_app.source.receiving.state_by_answers", lambda _: None)
+        gap.receive(first)
+        gap.receive(second)
+    assert gap.journal.state is State.PARTLY_DELIVERED
+    assert reconcile(gap, LATER) is State.DELIVERED
+
+
+def test_one_that_never_answers_lets_it_expire_and_counts_when_it_does(two: tuple[Gap, str, str]) -> None:
+    gap, first, second = two
+    content = gap.source_blobs.containers["receipts"].pop(second).content
+    gap.receive(first)
+    last = LATER + timedelta(days=15)  # so long after the last word
+    assert reconcile(gap, last) is State.EXPIRED
+    assert reconcile(gap, last) is State.EXPIRED
+    gap.source_blobs.put("receipts", second, content)
+    assert reconcile(gap, last) is State.DELIVERED
+
+
+def test_import_of_one_registry_after_the_void_is_on_record_and_the_number_stays_given_up(
+    two: tuple[Gap, str, str],
+) -> None:
+    gap, first, second = two
+    void_transfer(gap.source, gap.journal, reason="lost", by="caller", now=LATER)
+    (void,) = [name for name in gap.source_blobs.names("ledger") if name.startswith("voids/")]
+    gap.source_blobs.delete("ledger", void)  # as if the app had died before it was entered
+    assert gap.receive(first) is State.PARTLY_DELIVERED
+    assert void in gap.source_blobs.names("ledger")
+    refused = answered_by(
+        gap, second, BOTH[1], verdict=ReceiptVerdict.REFUSED, code=Code.SEQUENCE_VOID, ledger=None
+    )
+    assert gap.receive(refused) is None
+    assert describe(gap.journal, None)["void"]["reason"] == "lost"
+    assert gap.receive(second) is State.DELIVERED
+
+
+@pytest.mark.parametrize(("days", "state"), [(59, State.DELIVERED), (61, State.REFUSED)])
+def test_answers_whose_event_was_missed_after_a_refusal_are_read_while_it_is_young(
+    two: tuple[Gap, str, str], days: int, state: State
+) -> None:
+    gap, _, second = two
+    more = {"verdict": ReceiptVerdict.REFUSED, "code": Code.EXPIRED, "ledger": None}
+    assert gap.receive(answered_by(gap, second, BOTH[1], **more)) is State.REFUSED
+    first = gap.journal.first
+    assert first is not None
+    assert reconcile(gap, first.at + timedelta(days=days)) is state
+
+
+def test_what_is_partly_delivered_after_its_time_expires_again() -> None:
+    three = (*BOTH, "third.azurecr.io")
+    policy = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], audience=three, order="rising")
+    gap = Gap(three, policy)
+    first = gap.carry()
+    gap.receive(first)
+    assert reconcile(gap, LATER + timedelta(days=15)) is State.EXPIRED
+    answered_by(gap, first, three[1])
+    assert reconcile(gap, LATER + timedelta(days=16)) is State.PARTLY_DELIVERED
+    assert reconcile(gap, LATER + timedelta(days=31)) is State.EXPIRED
