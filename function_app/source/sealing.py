@@ -193,18 +193,34 @@ def _record(
 
 
 def give_up_unsealed(side: SourceSide, journal: Journal) -> None:
-    """Give up the number of a transfer that ended while people were to sign it; else do nothing."""
-    entry = _awaiting_entry(side, journal) if journal.is_final else None
-    if entry is not None and journal.newest(State.SEALING) is None:
+    """Give up the number of a transfer that took one and ended before it was sealed; else do nothing.
+
+    People were to sign it; or the app died between the ledger and the journal, which knows of no number then.
+    """
+    if not journal.is_final or journal.newest(State.SEALING) is not None:
+        return
+    entry = _awaiting_entry(side, journal) or _unrecorded_entry(side, journal)
+    if entry is not None:
         give_up_unused(side, entry)
+
+
+def _unrecorded_entry(side: SourceSide, journal: Journal) -> LedgerEntry | None:
+    """The entry of the number that was taken for a transfer, and of which its journal says nothing."""
+    hashing = journal.newest(State.HASHING)
+    if hashing is None or side.blobs.stat(WORK, _note_of_first(journal.about)) is None:
+        return None
+    ledger = ProvenLedger(side, str(journal.entries[0].facts["channel"]), hashing.at)
+    return _number_of(ledger, journal.about, _first_free(side.blobs, journal.about), ledger.free_number())
 
 
 def publish(side: SourceSide, journal: Journal) -> Sealed:
     """Publish the bundle of a transfer that is ``sealing``, or was, and then call it sealed.
 
-    Whoever stops between the two leaves it ``sealing``: this is done again, by a retry or the reconciler.
+    Whoever stops between the two leaves it ``sealing``: this is done again, by a retry or the reconciler. Of
+    a transfer that ended before it was sealed nothing stays published, however late this comes.
 
     Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: it ended this moment.
         UntrustedInputError: ``LEDGER_UNPROVEN``: what the ledger keeps under the digest is not that manifest,
             signed by a key that counts.
         ServiceError: ``CONFLICT``: something else lies under the manifest's name.
@@ -224,17 +240,31 @@ def publish(side: SourceSide, journal: Journal) -> Sealed:
     if signed is not None:
         keyids = tuple(str(one["keyid"]) for one in sealing.facts.get("signatures", []))
         envelope = signed.with_signatures(envelope, keyids)
+    path, journals = manifest_path(journal.about), JournalStore(side.blobs, side.projection)
+    # Right before: the journal that was given may have been read long ago.
+    journal = journals.read(Kind.TRANSFERS, journal.about)
     if journal.state not in (State.SEALING, State.SEALED):
+        if journal.newest(State.SEALED) is None:
+            _withdraw(side, path, envelope)
         return Sealed(bundle=bundle)  # so late that the bundle may have been removed
-    path = manifest_path(journal.about)
     if not side.blobs.create(TRANSFER, path, envelope):
         present = side.blobs.read(TRANSFER, path, max_bytes=len(envelope))
         if present != envelope:
             raise ServiceError(Code.CONFLICT, f"{TRANSFER}/{path} holds something else")
-    JournalStore(side.blobs, side.projection).record(
-        *(Kind.TRANSFERS, journal.about, State.SEALED, {"bundle": bundle}), by=BY_APP, at=sealing.at
-    )
+    facts = {"bundle": bundle}
+    try:
+        journals.record(Kind.TRANSFERS, journal.about, State.SEALED, facts, by=BY_APP, at=sealing.at)
+    except PolicyRefusal:  # it ended between these two: nobody may fetch what was never sealed
+        _withdraw(side, path, envelope)
+        raise
     return Sealed(bundle=bundle)
+
+
+def _withdraw(side: SourceSide, path: str, envelope: bytes) -> None:
+    """Take a bundle manifest back that was published for a transfer that had ended; nothing else there."""
+    found = side.blobs.stat(TRANSFER, path)
+    if found is not None and side.blobs.read(TRANSFER, path, max_bytes=len(envelope)) == envelope:
+        side.blobs.delete(TRANSFER, path, etag=found.etag)
 
 
 def _number(side: SourceSide, order: Sealing, *, requested_by: str) -> tuple[LedgerEntry, BundleManifest]:
@@ -286,17 +316,28 @@ def _taken_number(blobs: BlobStore, ledger: ProvenLedger, transfer_id: str, free
     The first execution notes the number that was free when it began. Numbers have no gaps, so whatever the
     transfer took lies there or above, and the search is as long as the channel grew meanwhile.
     """
-    note = f"sealing/{transfer_id}/first.json"
-    if blobs.create(WORK, note, str(free).encode()):
+    if blobs.create(WORK, _note_of_first(transfer_id), str(free).encode()):
         return None
+    return _number_of(ledger, transfer_id, _first_free(blobs, transfer_id), free)
+
+
+def _note_of_first(transfer_id: str) -> str:
+    return f"sealing/{transfer_id}/first.json"
+
+
+def _first_free(blobs: BlobStore, transfer_id: str) -> int:
+    """The number that was free when it was first begun to seal a transfer, by its note."""
+    note = _note_of_first(transfer_id)
     raw = blobs.read(WORK, note, max_bytes=20) or b""
     if not raw.isdigit():
         raise UntrustedInputError(Code.BLOB_CHANGED, f"{WORK}/{note} is not what an earlier step wrote")
-    for number in range(int(raw), free):
-        entry = ledger.find(number)
-        if entry is not None and entry.transfer_id == transfer_id:
-            return entry
-    return None
+    return int(raw)
+
+
+def _number_of(ledger: ProvenLedger, transfer_id: str, first: int, free: int) -> LedgerEntry | None:
+    """The number from ``first`` and below ``free`` that a transfer has taken, if any."""
+    entries = (ledger.find(number) for number in range(first, free))
+    return next((one for one in entries if one is not None and one.transfer_id == transfer_id), None)
 
 
 def _take_number(side: SourceSide, ledger: ProvenLedger, bundle: _Bundle, free: int) -> LedgerEntry:
