@@ -45,6 +45,7 @@ def last_at(states: str) -> datetime:
         "requested planned exporting failed",
         "requested planned previewed",
         "requested planned nothing-missing",
+        "requested planned dividing divided",
         "requested planned refused",
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,12 @@ from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
+from function_app.settings import SourceSettings
 from function_app.source import orders_api, placing
 from function_app.source.looking_up import tell_transfer
 from function_app.source.standing import place_due_orders
 from function_app.source.standing_order import MAX_BODY_BYTES
+from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient
 from tests.function_app.memory import ENVIRONMENT, Host, MemoryBlobs, MemoryRegistry, make_source
 from tests.function_app.test_caller import ADA, ADA_ID, principal
@@ -370,6 +373,21 @@ def test_nothing_new_is_on_record_and_takes_no_number(
     assert outcome["outcome"] == "nothing-missing"
     assert list(side.blobs.list_names("ledger", "prod/")) == []
     assert tick(side, after(), client).started == [transfer_id]
+
+
+def test_what_the_policy_forbids_by_then_is_refused_on_record(side: SourceSide) -> None:
+    registry = side.registry
+    assert isinstance(registry, MemoryRegistry)
+    registry.push_image("team/app", "v1")
+    put(onlyMissing=False)
+    client = tick(side, after())
+    (transfer_id,) = client.started
+    stricter = make_policy([default_key()], audience=["other.azurecr.io"], version=2)
+    settings = SourceSettings.from_environment(ENVIRONMENT | {"TRUST_POLICY": stricter.decode()})
+    host = Host(replace(side, settings=settings))
+    outcome = host.run("export_transfer", client.instances[transfer_id].input_, transfer_id)
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "AUDIENCE_MISMATCH")
+    assert journals(side).read(Kind.TRANSFERS, transfer_id).state is State.REFUSED
 
 
 class _Everything:
