@@ -3,6 +3,8 @@
 import codecs
 from typing import Any
 
+import msgspec
+
 from airgap.errors import Code, UntrustedInputError
 from airgap.strict_json import load_strict
 from function_app.http.faults import Faults, describe_value
@@ -31,6 +33,22 @@ def read_object(body: bytes, faults: Faults, *, max_bytes: int) -> dict[str, Any
             given = describe_value(raw)
     faults.add_words("body", (), given, _BODY_IN_WORDS)
     raise faults.refusal()
+
+
+def require_model(raw: Any, model: type[msgspec.Struct], faults: Faults) -> None:
+    """Go on only if nothing was noted, and the OpenAPI document would take the body as well.
+
+    Whoever reads a body finds words for each fault of it. What nobody found words for is told in the model's.
+
+    Raises:
+        RequestRefusedError: ``REQUEST_INVALID``, with what was noted, or what the model says.
+    """
+    faults.refuse_any()
+    try:
+        msgspec.convert(raw, model)
+    except msgspec.ValidationError as error:
+        faults.add_words("body", (), "a body that the OpenAPI document does not describe", str(error))
+        raise faults.refusal() from None
 
 
 def require_json(body: bytes, code: Code) -> None:

@@ -40,16 +40,17 @@ class Preconditions:
         tags = () if match is None else tuple(one.strip() for one in match.split(","))
         return cls(tags=tags, is_new=none_match is not None)
 
-    def refusal(self, etag: str | None, about: str) -> func.HttpResponse | None:
+    def refusal(self, etag: str | None, about: str, *, is_required: bool = True) -> func.HttpResponse | None:
         """Answer 412, or 428 where a state is not named; ``None`` if it is about what is there.
 
         Args:
             etag: of what is there, with its quotes; ``None`` where nothing is.
             about: its path.
+            is_required: whether a state has to be named.
         """
         if (self.is_new and etag is not None) or (self.tags and not self._matches(etag)):
             return changed_meanwhile(about)
-        if etag is not None and not self.tags:
+        if is_required and etag is not None and not self.tags:
             return problem(
                 HTTPStatus.PRECONDITION_REQUIRED,
                 Code.CONFLICT,

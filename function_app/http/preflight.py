@@ -11,6 +11,7 @@ import airgap
 from function_app.azure.wiring import surveyed_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
+from function_app.http.bodies import Preflight, PreflightCheck, read_body
 from function_app.http.faults import Faults
 from function_app.http.problems import refused_method, respond
 from function_app.preflight import check_side
@@ -30,12 +31,12 @@ async def preflight(req: func.HttpRequest) -> func.HttpResponse:
         role = read_role(os.environ)
         ports, faults = surveyed_side()
         checks = await asyncio.to_thread(check_side, role, ports, faults, now=datetime.now(UTC))
-        body = {
-            "role": role,
-            "version": airgap.__version__,
-            "ok": all(check.is_ok for check in checks),
-            "checks": [check.to_json() for check in checks],
-        }
+        body = Preflight(
+            role=role,
+            version=airgap.__version__,
+            ok=all(check.is_ok for check in checks),
+            checks=tuple(read_body(check.to_json(), PreflightCheck) for check in checks),
+        )
         return respond(HTTPStatus.OK, body)
 
     return await answered(answer())

@@ -1,27 +1,31 @@
 """Errors of the HTTP API: RFC 9457 problem details."""
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import azure.functions as func
+import msgspec
+from msgspec import UNSET
 
 from airgap.errors import Code
 from airgap.redaction import redact
-from function_app.http.caller import ADMIN_ROLE, ORDER_ROLE
+from function_app.http.bodies import Body, Fault, Problem, read_body
 from function_app.http.faults import RequestRefusedError
 
 
 def respond(
-    status: HTTPStatus, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    status: HTTPStatus,
+    body: Body,
+    headers: Mapping[str, str] | None = None,
+    *,
+    mimetype: str = "application/json",
 ) -> func.HttpResponse:
     """A JSON answer that nobody caches."""
     return func.HttpResponse(
-        json.dumps(body) + "\n",
+        msgspec.json.encode(body) + b"\n",
         status_code=status.value,
         headers={"Cache-Control": "no-store", **(headers or {})},
-        mimetype="application/json",
+        mimetype=mimetype,
     )
 
 
@@ -32,7 +36,8 @@ def problem(
     *,
     remedy: str | None = None,
     headers: Mapping[str, str] | None = None,
-    **members: Any,
+    instance: str | None = None,
+    refusal: RequestRefusedError | None = None,
 ) -> func.HttpResponse:
     """A problem: what is wrong, under which stable code, and what to do about it.
 
@@ -42,45 +47,31 @@ def problem(
         detail: about what; a secret in it is taken out.
         remedy: what to do in this very case; else what the code says of all cases.
         headers: further headers.
-        **members: further members of the body, such as ``instance`` and ``errors``.
+        instance: what it is about, if that is not the resource itself.
+        refusal: a request's faults.
     """
-    body = {
-        "type": f"urn:acr-airgap-transfer:error:{code.name}",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": redact(detail),
-        "code": code.name,
-        "remedy": remedy or code.remedy,
-        **members,
-    }
-    return func.HttpResponse(
-        json.dumps(body) + "\n",
-        status_code=status.value,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-        mimetype="application/problem+json",
+    body = Problem(
+        kind=f"urn:acr-airgap-transfer:error:{code.name}",
+        title=status.phrase,
+        status=status.value,
+        detail=redact(detail),
+        code=code.name,
+        remedy=remedy or code.remedy,
+        instance=instance or UNSET,
+        errors=UNSET if refusal is None else tuple(read_body(one.to_json(), Fault) for one in refusal.faults),
+        error_count=UNSET if refusal is None else refusal.count,
     )
+    return respond(status, body, headers, mimetype="application/problem+json")
 
 
 def refused_request(refusal: RequestRefusedError) -> func.HttpResponse:
     """The request's faults, each with its place: 400, or 413 for a body that was too large to be read."""
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.is_too_large else HTTPStatus.BAD_REQUEST
     return problem(
-        status,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.is_too_large else HTTPStatus.BAD_REQUEST,
         refusal.code,
         refusal.detail,
         remedy="Correct what `errors` names, each as its `wanted` says, and send the request again.",
-        errors=[fault.to_json() for fault in refusal.faults],
-        errorCount=refusal.count,
-    )
-
-
-def refused_ticket_caller() -> func.HttpResponse:
-    """Answer 403: the caller may have no ticket given."""
-    return problem(
-        HTTPStatus.FORBIDDEN,
-        Code.CALLER_REFUSED,
-        f"you have neither of the app roles {ORDER_ROLE} and {ADMIN_ROLE}",
-        remedy="Have somebody who has one of them take it.",
+        refusal=refusal,
     )
 
 

@@ -2,7 +2,7 @@
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
-from function_app.http import preflight
+from function_app.http import openapi_api, preflight
 from function_app.settings import BlobEvents
 from function_app.source import (
     activities,
@@ -17,6 +17,7 @@ from function_app.source import (
     standing,
     void_api,
 )
+from function_app.source.openapi import openapi
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
@@ -36,4 +37,5 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         waiting.bp,
         lanes.bp,
         preflight.bp,
+        openapi_api.blueprint(openapi),
     )

@@ -4,10 +4,11 @@ Kept in the ledger, one blob for each key, and counted by the policy in force. O
 knows are read, so that nothing that lies there besides costs anything.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from airgap.cosigning import KeptSignature, SignatureTally, count_signatures, put_together, roles_of_people
 from airgap.envelope import Envelope
@@ -17,7 +18,9 @@ from airgap.journal import Journal
 from airgap.policy import Channel, TrustPolicy, keyids_of
 from airgap.states import State
 from airgap.verify import valid_keys
+from function_app.http.bodies import read_body
 from function_app.ports import SourceSide
+from function_app.source import bodies
 from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_in_force
 
@@ -151,20 +154,29 @@ class SignedManifest:
         return [one for one in found if one is not None]
 
 
-def told_signatures(side: SourceSide, journal: Journal, now: datetime) -> Mapping[str, Any] | None:
+def told_signatures(
+    side: SourceSide, journal: Journal, now: datetime
+) -> bodies.Signatures | msgspec.UnsetType:
     """The member ``signatures`` of a transfer: who has signed, what is missing, until when there is time.
 
-    ``None`` where nobody needs to. Once it is sealed those are told who had signed it by then.
+    ``UNSET`` where nobody needs to. Once it is sealed those are told who had signed it by then.
     """
     manifest = SignedManifest.of(side, journal)
     awaiting, sealing = journal.newest(State.AWAITING_SIGNATURES), journal.newest(State.SEALING)
     if manifest is None or awaiting is None:
-        return None
-    told: dict[str, Any] = {"manifestDigest": f"sha256:{manifest.sha256}", "until": awaiting.facts["until"]}
+        return msgspec.UNSET
+    signed, missing = [], []
     if sealing is not None:
-        return {**told, "signed": sealing.facts.get("signatures", []), "missing": []}
-    try:
-        tally = manifest.count(now)
-        return {**told, "signed": manifest.tell(tally.signed), "missing": list(tally.missing)}
-    except PolicyRefusal as refusal:  # nothing counts by this policy
-        return {**told, "signed": [], "missing": [str(refusal)]}
+        signed = sealing.facts.get("signatures", [])
+    else:
+        try:
+            tally = manifest.count(now)
+            signed, missing = manifest.tell(tally.signed), list(tally.missing)
+        except PolicyRefusal as refusal:  # nothing counts by this policy
+            missing = [str(refusal)]
+    return bodies.Signatures(
+        manifest_digest=f"sha256:{manifest.sha256}",
+        signed=tuple(read_body(one, bodies.Signature) for one in signed),
+        missing=tuple(missing),
+        until=awaiting.facts["until"],
+    )

@@ -19,6 +19,7 @@ from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults
 from function_app.http.list_request import DEFAULT_LIMIT, LIMIT_IN_WORDS, read_limit
 from function_app.http.problems import refused_method, respond
+from function_app.source import bodies
 from function_app.source.holdings import read_holdings, tell_word
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
@@ -58,21 +59,25 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
     page, rest = found[:size], found[size:]
     kept = {name: params[name] for name in ("channel", "registry", "limit") if name in params}
     after = {**kept, "cursor": _reference(page[-1])} if rest else None
-    body = {
-        "channel": channel,
-        "registry": registry,
-        "holdings": [
-            {
-                "repository": one.repository,
-                "digest": one.digest,
-                "tags": list(one.tags),
-                **tell_word(one.word),
-            }
-            for one in page
-        ],
-        "next": None if after is None else f"/api/holdings?{urlencode(after)}",
-    }
+    body = bodies.HoldingList(
+        channel=channel,
+        registry=registry,
+        holdings=tuple(_tell(one) for one in page),
+        next=None if after is None else f"/api/holdings?{urlencode(after)}",
+    )
     return respond(HTTPStatus.OK, body)
+
+
+def _tell(held: Held) -> bodies.Holding:
+    word = tell_word(held.word)
+    return bodies.Holding(
+        repository=held.repository,
+        digest=held.digest,
+        tags=tuple(held.tags),
+        receipt=word["receipt"],
+        transfer_id=word["transferId"],
+        decided_at=word["decidedAt"],
+    )
 
 
 def _reference(held: Held) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
+import msgspec
+from msgspec import UNSET
 
 from airgap.errors import AirgapError, Code, PolicyRefusal
 from airgap.journal import Journal
@@ -21,12 +23,14 @@ from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
-from function_app.http.caller import Caller, read_caller
+from function_app.http.bodies import Ticket, read_body
 from function_app.http.faults import Faults
+from function_app.http.incoming import caller_of, changed_since, etag_of, read_document, refused_ticket_caller
 from function_app.http.json_body import require_json
 from function_app.http.list_request import ListRequest
-from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
+from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
+from function_app.source.bodies import TransferList
 from function_app.source.cancelling import cancel_transfer as cancel
 from function_app.source.looking_up import find_transfer, not_yours, tell_transfer, unknown_transfer
 from function_app.source.pickup_tickets import give_pickup_ticket
@@ -66,7 +70,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         policy = await asyncio.to_thread(policy_in_force, source_side())
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
-    caller = _caller(req.headers)
+    caller = caller_of(req, source_settings())
     journal = await place_transfer(
         client, source_side(), transfer_id, request, facts=caller.facts, by=caller.name, at=datetime.now(UTC)
     )
@@ -79,10 +83,10 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             instance=path_of(transfer_id),
         )
     body = describe(journal, request.to_document())
+    headers = {"Location": path_of(transfer_id), "ETag": etag_of(journal)}
     if not journal.is_active:
-        return respond(HTTPStatus.OK, body, {"Location": path_of(transfer_id)})
-    headers = {"Location": path_of(transfer_id), "Retry-After": _POLL_S}
-    return respond(HTTPStatus.ACCEPTED, body, headers)
+        return respond(HTTPStatus.OK, body, headers)
+    return respond(HTTPStatus.ACCEPTED, body, {**headers, "Retry-After": _POLL_S})
 
 
 @bp.route(route="transfers/{transferId}", methods=["GET"])
@@ -97,9 +101,10 @@ async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse
     if journal is None:
         return unknown_transfer(transfer_id)
     work = WorkFolder(source_side().blobs, transfer_id)
-    progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else None
-    body = await tell_transfer(source_side(), journal) | ({} if progress is None else {"progress": progress})
-    return respond(HTTPStatus.OK, body, {"Retry-After": _POLL_S} if journal.is_active else {})
+    progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else UNSET
+    body = msgspec.structs.replace(await tell_transfer(source_side(), journal), progress=progress)
+    poll = {"Retry-After": _POLL_S} if journal.is_active else {}
+    return respond(HTTPStatus.OK, body, {"ETag": etag_of(journal), **poll})
 
 
 @bp.route(route="transfers/{transferId}/plan", methods=["GET"])
@@ -136,7 +141,7 @@ async def list_transfers(req: func.HttpRequest) -> func.HttpResponse:
 async def _list(params: Mapping[str, str]) -> func.HttpResponse:
     wanted = ListRequest.from_params(Kind.TRANSFERS, params)
     rows, after = await asyncio.to_thread(wanted.page, _journals().projection)
-    return respond(HTTPStatus.OK, {"transfers": [summarize(row) for row in rows], "next": after})
+    return respond(HTTPStatus.OK, TransferList(transfers=tuple(summarize(row) for row in rows), next=after))
 
 
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])
@@ -146,27 +151,27 @@ async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 
     What it was divided into is cancelled with it, as far as it is not sealed.
     """
+    return await answered(_cancel(req, client))
+
+
+async def _cancel(req: func.HttpRequest, client: Any) -> func.HttpResponse:
+    Faults().add_unknown_parameters(req.params).refuse_any()
     transfer_id = req.route_params.get("transferId", "")
-    return await answered(_cancel(transfer_id, req.params, req.headers, client))
-
-
-async def _cancel(
-    transfer_id: str, params: Mapping[str, str], headers: Mapping[str, str], client: Any
-) -> func.HttpResponse:
-    Faults().add_unknown_parameters(params).refuse_any()
     journal = await find_transfer(source_side(), transfer_id)
     if journal is None:
         return unknown_transfer(transfer_id)
-    caller = _caller(headers)
+    caller = caller_of(req, source_settings())
     if not caller.may_cancel(journal.entries[0].facts):
         return not_yours(journal, "cancel")
+    if (changed := changed_since(req.headers, journal, path_of(transfer_id))) is not None:
+        return changed
     if not journal.is_active or journal.state is State.SEALING:
         return _decided(journal)
     try:
         journal = await cancel(client, source_side(), journal, by=caller.name, at=datetime.now(UTC))
     except PolicyRefusal:  # it was sealed just now, or has failed
         return _decided(await find_transfer(source_side(), transfer_id) or journal)
-    return respond(HTTPStatus.OK, await tell_transfer(source_side(), journal))
+    return respond(HTTPStatus.OK, await tell_transfer(source_side(), journal), {"ETag": etag_of(journal)})
 
 
 @bp.route(route="transfers/{transferId}/pickup", methods=["POST"])
@@ -180,14 +185,8 @@ async def pick_up_transfer(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _pick_up(req: func.HttpRequest) -> func.HttpResponse:
-    faults = Faults().add_unknown_parameters(req.params)
-    faults.refuse_any()
-    body = req.get_body()
-    if len(body) > MAX_REQUEST_BYTES:
-        wanted = f"nothing, or a re-carry request of at most {MAX_REQUEST_BYTES} bytes"
-        faults.add_words("body", (), f"{len(body)} bytes", wanted)
-        raise faults.refusal(is_too_large=True)
-    caller = _caller(req.headers)
+    body = read_document(req, max_bytes=MAX_REQUEST_BYTES, wanted="nothing, or a re-carry request")
+    caller = caller_of(req, source_settings())
     if not caller.may_take_tickets:
         return refused_ticket_caller()
     transfer_id = req.route_params.get("transferId", "")
@@ -208,7 +207,7 @@ async def _pick_up(req: func.HttpRequest) -> func.HttpResponse:
         status = _PICKUP_REFUSALS[error.code]
         headers = {"Retry-After": _POLL_S} if journal.is_active else {}
         return problem(status, error.code, error.detail, headers=headers, instance=path_of(transfer_id))
-    return respond(HTTPStatus.CREATED, ticket.to_json())
+    return respond(HTTPStatus.CREATED, read_body(ticket.to_json(), Ticket))
 
 
 _PICKUP_REFUSALS: Mapping[Code, HTTPStatus] = {
@@ -242,10 +241,6 @@ async def refuse_transfer_method(req: func.HttpRequest) -> func.HttpResponse:
 async def refuse_pickup_method(req: func.HttpRequest) -> func.HttpResponse:
     """Say which methods there are: 405."""
     return refused_method(req.method, "POST")
-
-
-def _caller(headers: Mapping[str, str]) -> Caller:
-    return read_caller(headers, is_signed_in=source_settings().callers_are_signed_in)
 
 
 def _journals() -> JournalStore:

@@ -3,17 +3,20 @@
 import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
 
 import azure.functions as func
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from airgap.errors import Code
 from airgap.fields import format_time
 from airgap.journal import Journal, is_journal_id
 from airgap.states import Kind, State
+from function_app.http.bodies import SelfLink
 from function_app.http.problems import problem
 from function_app.journal.store import JournalStore, row_of
 from function_app.ports import SourceSide
+from function_app.source import bodies
 from function_app.source.cosigning import told_signatures
 from function_app.source.dividing import portions_of
 from function_app.source.planning import REQUEST
@@ -31,31 +34,36 @@ async def find_transfer(side: SourceSide, transfer_id: str) -> Journal | None:
     return journal if journal.entries else None
 
 
-async def tell_transfer(side: SourceSide, journal: Journal) -> dict[str, Any]:
+async def tell_transfer(side: SourceSide, journal: Journal) -> bodies.Transfer:
     """What is told of a transfer, with the references that were ordered."""
     return await asyncio.to_thread(_tell, side, journal)
 
 
-def _tell(side: SourceSide, journal: Journal) -> dict[str, Any]:
+def _tell(side: SourceSide, journal: Journal) -> bodies.Transfer:
     request = WorkFolder(side.blobs, journal.about).find(REQUEST, RequestDocument)
     body = describe(journal, request)
+    signatures = told_signatures(side, journal, datetime.now(UTC))
+    portions: tuple[bodies.Portion, ...] | UnsetType = UNSET
     if journal.newest(State.DIVIDING) is not None:
-        body["transfers"] = [
-            {
-                "transferId": portion.about,
-                "state": portion.state,
-                "counts": counts(row_of(portion)),
-                "links": {"self": path_of(portion.about)},
-            }
-            for portion in portions_of(side, journal)
-        ]
-    if (signatures := told_signatures(side, journal, datetime.now(UTC))) is not None:
-        body["signatures"] = signatures
+        portions = tuple(_tell_portion(portion) for portion in portions_of(side, journal))
+    removal = None
     if request is None:
         removal = JournalStore(side.blobs, side.projection).read(Kind.REMOVALS, journal.about).last
-        if removal is not None:
-            body["removedAt"] = format_time(removal.at)
-    return body
+    return msgspec.structs.replace(
+        body,
+        transfers=portions,
+        signatures=signatures,
+        removed_at=UNSET if removal is None else format_time(removal.at),
+    )
+
+
+def _tell_portion(portion: Journal) -> bodies.Portion:
+    return bodies.Portion(
+        transfer_id=portion.about,
+        state=str(portion.state),
+        counts=counts(row_of(portion)),
+        links=SelfLink(self=path_of(portion.about)),
+    )
 
 
 def unknown_transfer(transfer_id: str) -> func.HttpResponse:

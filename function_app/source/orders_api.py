@@ -21,13 +21,16 @@ from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
-from function_app.http.caller import ADMIN_ROLE, ORDER_ROLE, Caller, read_caller
+from function_app.http.bodies import SelfLink, Step, read_body
+from function_app.http.caller import ADMIN_ROLE, ORDER_ROLE, Caller
 from function_app.http.faults import CHANNEL_IN_WORDS, Faults
+from function_app.http.incoming import caller_of, etag_of
 from function_app.http.list_request import ListRequest
 from function_app.http.preconditions import Preconditions, changed_meanwhile
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
 from function_app.ports import JournalRow, SourceSide
+from function_app.source import bodies
 from function_app.source.placing import place_transfer
 from function_app.source.standing import last_run
 from function_app.source.standing_order import StandingOrder
@@ -57,7 +60,7 @@ async def _set(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     faults = Faults().add_unknown_parameters(req.params)
     preconditions = Preconditions.read(req.headers, faults)
     order = StandingOrder.from_bytes(req.get_body(), faults)
-    name, caller = req.route_params.get("name", ""), _caller(req.headers)
+    name, caller = req.route_params.get("name", ""), caller_of(req, source_settings())
     refusal = _refuse_caller(name, caller)
     if refusal is not None:
         return refusal
@@ -85,7 +88,7 @@ async def _preview(
     journal = await place_transfer(
         client, side, transfer_id, order.request, facts=caller.facts, by=caller.name, at=now
     )
-    headers = {"Location": path_of(transfer_id), "Retry-After": _POLL_S}
+    headers = {"Location": path_of(transfer_id), "ETag": etag_of(journal), "Retry-After": _POLL_S}
     return respond(HTTPStatus.ACCEPTED, describe(journal, order.request.to_document()), headers)
 
 
@@ -118,7 +121,7 @@ async def _delete(req: func.HttpRequest) -> func.HttpResponse:
     journal = await _read(side, name)
     if not journal.entries:
         return _unknown(name)
-    caller, now = _caller(req.headers), datetime.now(UTC)
+    caller, now = caller_of(req, source_settings()), datetime.now(UTC)
     if not _is_there(journal):
         return await _tell(HTTPStatus.OK, side, journal, now)
     refusal = await _refuse_change(side, journal, caller, preconditions)
@@ -137,8 +140,8 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
     wanted, side = ListRequest.from_params(Kind.ORDERS, params), source_side()
     rows, after = await asyncio.to_thread(wanted.page, side.projection)
     is_asked = wanted.where.state is State.DELETED
-    told = [_summarize(row) for row in rows if is_asked or row.state is not State.DELETED]
-    return respond(HTTPStatus.OK, {"orders": told, "next": after})
+    told = tuple(_summarize(row) for row in rows if is_asked or row.state is not State.DELETED)
+    return respond(HTTPStatus.OK, bodies.StandingOrderList(orders=told, next=after))
 
 
 @bp.route(route="orders", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
@@ -210,20 +213,17 @@ async def _tell(status: HTTPStatus, side: SourceSide, journal: Journal, now: dat
     last = await asyncio.to_thread(last_run, side, journal, now)
     first, newest, order = journal.entries[0], journal.entries[-1], _order_of(journal)
     is_standing = newest.state is State.STANDING
-    body = {
-        "name": journal.about,
-        "state": newest.state.value,
-        "createdAt": format_time(first.at),
-        "updatedAt": format_time(newest.at),
-        "order": order,
-        "next": format_time(Schedule.parse(order["schedule"]).following(now)) if is_standing else None,
-        "last": None if last is None else {**last, "links": {"self": path_of(last["transferId"])}},
-        "history": [
-            {"state": entry.state.value, "at": format_time(entry.at), "by": entry.by}
-            for entry in journal.entries
-        ],
-        "links": {"self": order_path_of(journal.about)},
-    }
+    body = bodies.StandingOrder(
+        name=journal.about,
+        state=newest.state.value,
+        created_at=format_time(first.at),
+        updated_at=format_time(newest.at),
+        order=read_body(order, bodies.Standing),
+        next=format_time(Schedule.parse(order["schedule"]).following(now)) if is_standing else None,
+        last=None if last is None else _tell_last(last),
+        history=tuple(Step.of(entry) for entry in journal.entries),
+        links=SelfLink(self=order_path_of(journal.about)),
+    )
     headers = {"ETag": _etag(journal) or ""} if _is_there(journal) else {}
     return respond(status, body, headers)
 
@@ -233,15 +233,21 @@ def _order_of(journal: Journal) -> dict[str, Any]:
     return next(dict(entry.facts["order"]) for entry in reversed(journal.entries) if "order" in entry.facts)
 
 
-def _summarize(row: JournalRow) -> dict[str, Any]:
-    return {
-        "name": row.about,
-        "state": row.state.value,
-        "channel": row.channel,
-        "createdAt": format_time(row.created_at),
-        "updatedAt": format_time(row.updated_at),
-        "links": {"self": order_path_of(row.about)},
-    }
+def _tell_last(last: Mapping[str, str]) -> bodies.LastRun:
+    transfer_id = last["transferId"]
+    links = SelfLink(self=path_of(transfer_id))
+    return bodies.LastRun(time=last["time"], transfer_id=transfer_id, state=last["state"], links=links)
+
+
+def _summarize(row: JournalRow) -> bodies.StandingOrderLine:
+    return bodies.StandingOrderLine(
+        name=row.about,
+        state=row.state.value,
+        channel=row.channel,
+        created_at=format_time(row.created_at),
+        updated_at=format_time(row.updated_at),
+        links=SelfLink(self=order_path_of(row.about)),
+    )
 
 
 def _is_there(journal: Journal) -> bool:
@@ -250,7 +256,7 @@ def _is_there(journal: Journal) -> bool:
 
 def _etag(journal: Journal) -> str | None:
     """The ETag of an order that is there: the digest of the last change."""
-    return f'"{journal.entries[-1].sha256}"' if _is_there(journal) else None
+    return etag_of(journal) if _is_there(journal) else None
 
 
 async def _are_too_many(side: SourceSide) -> bool:
@@ -260,10 +266,6 @@ async def _are_too_many(side: SourceSide) -> bool:
 
 def _journals(side: SourceSide) -> JournalStore:
     return JournalStore(side.blobs, side.projection)
-
-
-def _caller(headers: Mapping[str, str]) -> Caller:
-    return read_caller(headers, is_signed_in=source_settings().callers_are_signed_in)
 
 
 def _no_name(name: str) -> func.HttpResponse:
@@ -284,13 +286,13 @@ def _unknown(name: str) -> func.HttpResponse:
     )
 
 
-def _refused_caller(detail: str, **members: Any) -> func.HttpResponse:
+def _refused_caller(detail: str, instance: str | None = None) -> func.HttpResponse:
     return problem(
         HTTPStatus.FORBIDDEN,
         Code.CALLER_REFUSED,
         detail,
         remedy=f"Have it done by whoever has set it, or by somebody with the app role {ADMIN_ROLE}.",
-        **members,
+        instance=instance,
     )
 
 

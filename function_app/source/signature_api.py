@@ -14,8 +14,8 @@ from airgap.states import State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
-from function_app.http.caller import ADMIN_ROLE, RELEASE_ROLE, read_caller
 from function_app.http.faults import Faults
+from function_app.http.incoming import caller_of, changed_since, etag_of, read_document, refused_releaser
 from function_app.http.problems import problem, refused_method, respond
 from function_app.source.cosigning import SignedManifest
 from function_app.source.looking_up import find_transfer, tell_transfer, unknown_transfer
@@ -62,25 +62,16 @@ async def add_signature(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _add(req: func.HttpRequest) -> func.HttpResponse:
-    faults = Faults().add_unknown_parameters(req.params)
-    faults.refuse_any()
-    body = req.get_body()
-    if len(body) > MAX_ENVELOPE_BYTES:
-        wanted = f"the envelope of a bundle manifest, at most {MAX_ENVELOPE_BYTES} bytes"
-        faults.add_words("body", (), f"{len(body)} bytes", wanted)
-        raise faults.refusal(is_too_large=True)
-    caller = read_caller(req.headers, is_signed_in=source_settings().callers_are_signed_in)
+    body = read_document(req, max_bytes=MAX_ENVELOPE_BYTES, wanted="the envelope of a bundle manifest")
+    caller = caller_of(req, source_settings())
     if not caller.may_release:
-        return problem(
-            HTTPStatus.FORBIDDEN,
-            Code.CALLER_REFUSED,
-            f"you have neither of the app roles {RELEASE_ROLE} and {ADMIN_ROLE}",
-            remedy="Have somebody who has one of them send it; the signature stays good.",
-        )
+        return refused_releaser()
     side, transfer_id = source_side(), req.route_params.get("transferId", "")
     journal = await find_transfer(side, transfer_id)
     if journal is None:
         return unknown_transfer(transfer_id)
+    if (changed := changed_since(req.headers, journal, path_of(transfer_id))) is not None:
+        return changed
     manifest = SignedManifest.of(side, journal)
     if manifest is None:
         return _nothing_to_sign(journal)
@@ -100,9 +91,10 @@ async def _add(req: func.HttpRequest) -> func.HttpResponse:
         status, remedy = _REFUSALS[error.code]
         return problem(status, error.code, error.detail, remedy=remedy, instance=path_of(transfer_id))
     if not is_this:
+        faults = Faults()
         faults.add_words("body", (), "the envelope of something else", _THIS_ENVELOPE)
         raise faults.refusal()
-    return respond(HTTPStatus.OK, await tell_transfer(side, journal))
+    return respond(HTTPStatus.OK, await tell_transfer(side, journal), {"ETag": etag_of(journal)})
 
 
 _SIGN = "Run offline-mover sign on what GET of this resource answers, and send the file that it writes."

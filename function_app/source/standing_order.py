@@ -7,21 +7,20 @@ from typing import Any, Self
 from airgap.schedule import SCHEDULE, Schedule
 from airgap.states import State
 from function_app.http.faults import MISSING, Faults
-from function_app.http.json_body import read_object
+from function_app.http.json_body import read_object, require_model
+from function_app.source.bodies import MAX_LABEL_CHARACTERS, MAX_LABELS, StandingOrderAsk
 from function_app.source.transfer_request import MEMBERS, TransferRequest, read_flag
 
 MAX_BODY_BYTES = 32 * 1024
 """All of it stands in one entry of the journal: an order that comes again selects what it sends."""
 
 _MEMBERS = (*MEMBERS, SCHEDULE, "labels", "paused")
-_MAX_LABELS = 20
-_MAX_LABEL_CHARACTERS = 128
 _SCHEDULE_IN_WORDS = (
     "an ISO 8601 repeating interval such as R/2026-12-01T02:00:00Z/P1D: its first time in UTC, and how long "
     "until the next, in weeks, or days, hours and minutes; from PT5M to P366D"
 )
 _LABELS_IN_WORDS = (
-    f"an object of at most {_MAX_LABELS} texts of 1 to {_MAX_LABEL_CHARACTERS} printable characters"
+    f"an object of at most {MAX_LABELS} texts of 1 to {MAX_LABEL_CHARACTERS} printable characters"
 )
 
 
@@ -46,7 +45,7 @@ class StandingOrder:
         raw = read_object(body, faults, max_bytes=MAX_BODY_BYTES)
         faults.add_unknown_members(raw, _MEMBERS)
         order = cls._read(raw, faults)
-        faults.refuse_any()
+        require_model(raw, StandingOrderAsk, faults)
         return order
 
     @classmethod
@@ -98,7 +97,7 @@ def _read_schedule(raw: Any, faults: Faults) -> Schedule:
 
 
 def _read_labels(raw: Any, faults: Faults) -> Mapping[str, str]:
-    if type(raw) is not dict or len(raw) > _MAX_LABELS:
+    if type(raw) is not dict or len(raw) > MAX_LABELS:
         faults.add("body", ("labels",), raw, _LABELS_IN_WORDS)
         return {}
     for name, text in raw.items():
@@ -108,4 +107,4 @@ def _read_labels(raw: Any, faults: Faults) -> Mapping[str, str]:
 
 
 def _is_label(text: Any) -> bool:
-    return type(text) is str and 1 <= len(text) <= _MAX_LABEL_CHARACTERS and text.isprintable()
+    return type(text) is str and 1 <= len(text) <= MAX_LABEL_CHARACTERS and text.isprintable()

@@ -1,7 +1,7 @@
 """What the API shows of a plan: what travels in which blob, how much that is, and what cannot cross."""
 
-from typing import Any
-
+from function_app.http.bodies import read_body
+from function_app.source import bodies
 from function_app.source.planning import PAGES, SUMMARY
 from function_app.source.transfer_status import plan_path_of
 from function_app.source.wire import PlanPage, PlanSummary
@@ -10,7 +10,7 @@ from function_app.storage.work_folder import WorkFolder
 CURSOR = "cursor"
 
 
-def describe_plan(work: WorkFolder, page: int) -> dict[str, Any] | None:
+def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
     """The body of ``GET /api/transfers/{id}/plan``; ``None`` if there is no plan, or no such page of it.
 
     Args:
@@ -24,38 +24,40 @@ def describe_plan(work: WorkFolder, page: int) -> dict[str, Any] | None:
     if found is None and page > 0:
         return None
     has_next = next(iter(work.names(_name(page + 1))), None) is not None
-    return {
-        "transferId": work.owner,
-        "sizeBytes": summary.size_bytes,
-        "parts": summary.parts,
-        "estimatedSeconds": summary.duration_s,
-        "refused": [
-            {"reference": one.reference, "code": one.code, "detail": one.detail} for one in summary.refused
-        ],
-        "transfers": [
-            {
-                "number": number,
-                "requested": one.requested,
-                "artifacts": one.artifacts,
-                "blobs": one.blobs,
-                "sizeBytes": one.size_bytes,
-                "parts": one.parts,
-            }
+    blobs, held = ((), ()) if found is None else (found.blobs, found.held)
+    return bodies.Plan(
+        transfer_id=work.owner,
+        size_bytes=summary.size_bytes,
+        parts=summary.parts,
+        estimated_seconds=summary.duration_s,
+        refused=tuple(
+            bodies.PlanRefusal(reference=one.reference, code=one.code, detail=one.detail)
+            for one in summary.refused
+        ),
+        transfers=tuple(
+            bodies.PlannedPortion(
+                number=number,
+                requested=one.requested,
+                artifacts=one.artifacts,
+                blobs=one.blobs,
+                size_bytes=one.size_bytes,
+                parts=one.parts,
+            )
             for number, one in enumerate(summary.portions, start=1)
-        ],
-        "blobs": [
-            {
-                "transfer": blob.portion,
-                "name": blob.name,
-                "sizeBytes": blob.size_bytes,
-                "parts": blob.parts,
-                "artifacts": list(blob.artifacts),
-            }
-            for blob in (() if found is None else found.blobs)
-        ],
-        "held": [] if found is None else list(found.held),
-        "next": f"{plan_path_of(work.owner)}?{CURSOR}={page + 1}" if has_next else None,
-    }
+        ),
+        blobs=tuple(
+            bodies.PlannedBlob(
+                transfer=blob.portion,
+                name=blob.name,
+                size_bytes=blob.size_bytes,
+                parts=blob.parts,
+                artifacts=tuple(read_body(one, bodies.PlannedArtifact) for one in blob.artifacts),
+            )
+            for blob in blobs
+        ),
+        held=tuple(read_body(one, bodies.HeldArtifact) for one in held),
+        next=f"{plan_path_of(work.owner)}?{CURSOR}={page + 1}" if has_next else None,
+    )
 
 
 def read_page(text: str | None) -> int | None:

@@ -13,15 +13,13 @@ from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.manifest import MAX_AUDIENCE, REFERENCE
 from airgap.preflight import Finding, Terms
 from function_app.http.faults import CHANNEL_IN_WORDS, MISSING, Faults, Path
-from function_app.http.json_body import read_object
+from function_app.http.json_body import read_object, require_model
+from function_app.source.bodies import DEFAULT_EXPIRY_S, KIND_PATTERN, MAX_EXPIRY_S, MIN_EXPIRY_S, Order
 from function_app.source.referrers import ALL, MAX_KINDS, NONE
 from function_app.source.selection import Selector, read_exclusions, read_selectors
 from function_app.source.wire import RequestDocument
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-DEFAULT_EXPIRY_S = 30 * 24 * 3600
-MIN_EXPIRY_S = 60
-MAX_EXPIRY_S = 20 * 366 * 24 * 3600
 KEY_HEADER = "Idempotency-Key"
 
 _KEY = re.compile(r"[ -~]{1,128}")
@@ -29,9 +27,7 @@ MEMBERS = (
     *("artifacts", "select", "exclude", "channel", "audience"),
     *("expiresInSeconds", "referrers", "dryRun", "onlyMissing"),
 )
-_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
-"""A media type (RFC 6838 §4.2), as ``artifactType`` is one."""
-
+_KIND = re.compile(KIND_PATTERN)
 _MAX_REFERENCE_CHARACTERS = 512
 _REFERENCE_IN_WORDS = (
     "REPOSITORY:TAG or REPOSITORY@sha256:DIGEST, the repository in lower case, without the registry's name"
@@ -79,7 +75,7 @@ class TransferRequest:
         raw = read_object(body, faults, max_bytes=MAX_BODY_BYTES)
         request = cls.from_members(raw, faults)
         faults.add_unknown_members(raw, MEMBERS)
-        faults.refuse_any()
+        require_model(raw, Order, faults)
         return request
 
     @classmethod

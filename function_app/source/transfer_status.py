@@ -1,20 +1,21 @@
 """What the journal of a transfer says to those who ordered it."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from msgspec import UNSET, UnsetType
 
 from airgap.deliveries import answers_of
-from airgap.errors import code_named
 from airgap.fields import format_time
 from airgap.journal import Journal, JournalEntry
 from airgap.states import TRANSITIONS, State
+from function_app.http.bodies import Explanation, SelfLink, Step, read_body
 from function_app.journal.store import row_of
 from function_app.ports import JournalRow
+from function_app.source import bodies
 from function_app.source.voiding import can_be_voided
 from function_app.source.wire import RequestDocument
 from function_app.storage.work_folder import WorkFolder
 
-_TERMS = ("channel", "audience", "expiresInSeconds", "referrers", "dryRun", "onlyMissing")
 _TOO_LATE: Mapping[State | None, str] = {
     State.CANCELLED: "Nothing to do: it was cancelled before.",
     State.PREVIEWED: "Nothing to cancel: it was a dry run, which exports nothing.",
@@ -28,84 +29,100 @@ _TOO_LATE: Mapping[State | None, str] = {
 _WITH_CODE = frozenset({State.REFUSED, State.FAILED})
 
 
-def describe(journal: Journal, request: RequestDocument | None) -> dict[str, Any]:
-    """The body of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
+def describe(journal: Journal, request: RequestDocument | None) -> bodies.Transfer:
+    """The answer of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
 
     Args:
         journal: of the transfer; not empty.
         request: what was ordered; ``None`` if it is not known any more.
     """
     first, last = journal.entries[0], journal.entries[-1]
-    body: dict[str, Any] = {
-        "transferId": journal.about,
-        "state": last.state.value,
-        "createdAt": format_time(first.at),
-        "updatedAt": format_time(last.at),
-        "request": {
-            "artifacts": None if request is None else list(request.artifacts),
-            "select": None if request is None else list(request.select),
-            "exclude": None if request is None else list(request.exclude),
-            **{name: first.facts.get(name) for name in _TERMS},
-        },
-        "counts": counts(row_of(journal)),
-        "history": [
-            {"state": entry.state.value, "at": format_time(entry.at), "by": entry.by}
-            for entry in journal.entries
-        ],
-        "links": _links(journal),
-    }
-    body |= {name: first.facts[name] for name in ("order", "portion") if name in first.facts}
-    if (planned := journal.newest(State.PLANNED)) is not None:
-        body["referrers"] = planned.facts.get("referrers", [])
-        if "held" in planned.facts:
-            body["held"] = planned.facts["held"]
-    if (sealed := journal.newest(State.SEALED)) is not None:
-        body["bundle"] = sealed.facts.get("bundle")
-        answers = answers_of(journal)
-        body["answers"] = [_answer(registry, answers.get(registry)) for registry in first.facts["audience"]]
-    if (voided := journal.newest(State.VOIDED)) is not None:
-        body["void"] = {"reason": voided.facts["reason"], "by": voided.by, "at": format_time(voided.at)}
-    if "receipt" in last.facts:
-        body["receipt"] = last.facts["receipt"]
-    if last.state in _WITH_CODE:
-        body["error"] = _describe_error(last)
-    return body
+    planned, sealed = journal.newest(State.PLANNED), journal.newest(State.SEALED)
+    voided = journal.newest(State.VOIDED)
+    told = {} if planned is None else {"referrers": [], **planned.facts}
+    return bodies.Transfer(
+        transfer_id=journal.about,
+        state=last.state.value,
+        created_at=format_time(first.at),
+        updated_at=format_time(last.at),
+        request=bodies.Ordered(
+            artifacts=None if request is None else request.artifacts,
+            select=None if request is None else request.select,
+            exclude=None if request is None else request.exclude,
+            channel=first.facts.get("channel"),
+            audience=first.facts.get("audience"),
+            expires_in_seconds=first.facts.get("expiresInSeconds"),
+            referrers=first.facts.get("referrers"),
+            dry_run=first.facts.get("dryRun"),
+            only_missing=first.facts.get("onlyMissing"),
+        ),
+        counts=counts(row_of(journal)),
+        history=tuple(Step.of(entry) for entry in journal.entries),
+        links=_links(journal),
+        portion=read_body(first.facts["portion"], bodies.PortionOf) if "portion" in first.facts else UNSET,
+        order=read_body(first.facts["order"], bodies.Placed) if "order" in first.facts else UNSET,
+        referrers=(
+            tuple(read_body(one, bodies.ReferrerKind) for one in told["referrers"]) if told else UNSET
+        ),
+        held=read_body(told["held"], bodies.HeldSummary) if "held" in told else UNSET,
+        bundle=UNSET if sealed is None else read_body(sealed.facts["bundle"], bodies.Bundle),
+        answers=UNSET if sealed is None else _answers(journal),
+        void=UNSET if voided is None else _voided(voided),
+        receipt=last.facts.get("receipt", UNSET),
+        error=_describe_error(last) if last.state in _WITH_CODE else UNSET,
+    )
 
 
-def _answer(registry: str, answer: JournalEntry | None) -> dict[str, Any]:
-    """What a registry of the audience has answered last; ``None`` each as long as it is silent."""
-    names = ("verdict", "decidedAt", "receipt")
-    return {"registry": registry, **{name: answer and answer.facts.get(name) for name in names}}
+def _answers(journal: Journal) -> tuple[bodies.RegistryAnswer, ...]:
+    """What each registry of the audience has answered last."""
+    answers = answers_of(journal)
+    told = []
+    for registry in journal.entries[0].facts["audience"]:
+        facts = answers[registry].facts if registry in answers else {}
+        told.append(
+            bodies.RegistryAnswer(
+                registry=registry,
+                verdict=facts.get("verdict"),
+                decided_at=facts.get("decidedAt"),
+                receipt=facts.get("receipt"),
+            )
+        )
+    return tuple(told)
 
 
-def progress_of(journal: Journal, work: WorkFolder) -> dict[str, Any] | None:
-    """How much of the state it is in is done: ``{"done", "of", "unit"}``; ``None`` where nothing is counted.
+def _voided(entry: JournalEntry) -> bodies.Voided:
+    return bodies.Voided(reason=str(entry.facts["reason"]), by=entry.by, at=format_time(entry.at))
+
+
+def progress_of(journal: Journal, work: WorkFolder) -> bodies.Progress | UnsetType:
+    """How much of the state it is in is done; ``UNSET`` where nothing is counted.
 
     Counted from what the steps have left in the working documents; it decides nothing.
     """
     match journal.last:
         case JournalEntry(state=State.EXPORTING):
             planned = journal.newest(State.PLANNED)
-            done, of, unit = "exported/", planned and planned.facts.get("blobs"), "blobs"
-        case JournalEntry(state=State.HASHING, facts={"groups": of}):
+            total = None if planned is None else planned.facts.get("blobs")
+            done, unit = "exported/", "blobs"
+        case JournalEntry(state=State.HASHING, facts={"groups": total}):
             done, unit = "digests/", "groups of parts"
         case _:
-            return None
-    return {"done": sum(1 for _ in work.names(done)), "of": of, "unit": unit}
+            return UNSET
+    return bodies.Progress(done=sum(1 for _ in work.names(done)), total=total, unit=unit)
 
 
-def summarize(row: JournalRow) -> dict[str, Any]:
+def summarize(row: JournalRow) -> bodies.TransferLine:
     """One line of the list of transfers."""
-    line = {
-        "transferId": row.about,
-        "state": row.state.value,
-        "channel": row.channel,
-        "createdAt": format_time(row.created_at),
-        "updatedAt": format_time(row.updated_at),
-        "counts": counts(row),
-        "links": {"self": path_of(row.about)},
-    }
-    return line if row.code is None else {**line, "error": _explain(row.code, row.detail or "")}
+    return bodies.TransferLine(
+        transfer_id=row.about,
+        state=row.state.value,
+        channel=row.channel,
+        created_at=format_time(row.created_at),
+        updated_at=format_time(row.updated_at),
+        counts=counts(row),
+        links=SelfLink(self=path_of(row.about)),
+        error=Explanation.of_row(row),
+    )
 
 
 def path_of(transfer_id: str) -> str:
@@ -118,16 +135,15 @@ def plan_path_of(transfer_id: str) -> str:
     return f"{path_of(transfer_id)}/plan"
 
 
-def _links(journal: Journal) -> dict[str, str]:
-    path = path_of(journal.about)
-    links = {"self": path}
-    if journal.state is not None and State.CANCELLED in TRANSITIONS[journal.kind][journal.state]:
-        links["cancel"] = path
-    if can_be_voided(journal):
-        links["void"] = f"{path}/void"
-    if journal.newest(State.PLANNED) is not None:
-        links["plan"] = plan_path_of(journal.about)
-    return links
+def _links(journal: Journal) -> bodies.TransferLinks:
+    path, state = path_of(journal.about), journal.state
+    can_be_cancelled = state is not None and State.CANCELLED in TRANSITIONS[journal.kind][state]
+    return bodies.TransferLinks(
+        self=path,
+        cancel=path if can_be_cancelled else UNSET,
+        void=f"{path}/void" if can_be_voided(journal) else UNSET,
+        plan=UNSET if journal.newest(State.PLANNED) is None else plan_path_of(journal.about),
+    )
 
 
 def remedy_of_late_cancel(journal: Journal) -> str:
@@ -147,20 +163,15 @@ def remedy_of_late_cancel(journal: Journal) -> str:
     return "Nothing to cancel: no bundle of it will be imported any more."
 
 
-def counts(row: JournalRow) -> dict[str, int | None]:
+def counts(row: JournalRow) -> bodies.Counts:
     """How many references were ordered, artifacts they are with all referrers, and blobs these travel in.
 
     The last two are ``None`` until the transfer is planned.
     """
-    return {"requested": row.requested, "artifacts": row.artifacts, "blobs": row.blobs}
+    return bodies.Counts(requested=row.requested, artifacts=row.artifacts, blobs=row.blobs)
 
 
-def _describe_error(entry: JournalEntry) -> dict[str, Any]:
+def _describe_error(entry: JournalEntry) -> Explanation:
     """Code, detail and remedy of a transfer that did not succeed; the references at fault, where known."""
-    error = _explain(str(entry.facts.get("code")), str(entry.facts.get("detail", "")))
-    artifacts = entry.facts.get("artifacts")
-    return {**error, "artifacts": artifacts} if artifacts else error
-
-
-def _explain(name: str, detail: str) -> dict[str, Any]:
-    return {"code": name, "detail": detail, "remedy": code_named(name).remedy}
+    artifacts = tuple(entry.facts.get("artifacts") or ())
+    return Explanation.of(str(entry.facts.get("code")), str(entry.facts.get("detail", "")), artifacts)

@@ -13,10 +13,11 @@ from airgap.states import State
 from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
-from function_app.http.caller import read_caller
 from function_app.http.faults import MISSING, Faults
-from function_app.http.json_body import read_object
+from function_app.http.incoming import caller_of, changed_since, etag_of
+from function_app.http.json_body import read_object, require_model
 from function_app.http.problems import problem, refused_method, respond
+from function_app.source.bodies import MAX_REASON_CHARACTERS, Void
 from function_app.source.looking_up import find_transfer, not_yours, tell_transfer, unknown_transfer
 from function_app.source.transfer_status import path_of
 from function_app.source.voiding import void_transfer
@@ -24,9 +25,8 @@ from function_app.source.voiding import void_transfer
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
 MAX_BODY_BYTES = 4096
-_MAX_REASON_CHARACTERS = 200
 _REASON = "reason"
-_REASON_IN_WORDS = f"why it is given up: a text of 1 to {_MAX_REASON_CHARACTERS} printable characters"
+_REASON_IN_WORDS = f"why it is given up: a text of 1 to {MAX_REASON_CHARACTERS} printable characters"
 _POLL_S = "5"
 _WITHOUT_NUMBER = "Nothing to void: it took no number, or gave it up when it ended."
 _REMEDIES: Mapping[State | None, str] = {
@@ -58,27 +58,29 @@ async def _void(req: func.HttpRequest) -> func.HttpResponse:
     journal = await find_transfer(side, transfer_id)
     if journal is None:
         return unknown_transfer(transfer_id)
-    caller = read_caller(req.headers, is_signed_in=source_settings().callers_are_signed_in)
+    caller = caller_of(req, source_settings())
     if not caller.may_cancel(journal.entries[0].facts):
         return not_yours(journal, "void")
+    if (changed := changed_since(req.headers, journal, path_of(transfer_id))) is not None:
+        return changed
     try:
         journal = await asyncio.to_thread(
             void_transfer, side, journal, reason=reason, by=caller.name, now=datetime.now(UTC)
         )
     except PolicyRefusal as refusal:
         return _refused(refusal, await find_transfer(side, transfer_id) or journal)
-    return respond(HTTPStatus.OK, await tell_transfer(side, journal))
+    return respond(HTTPStatus.OK, await tell_transfer(side, journal), {"ETag": etag_of(journal)})
 
 
 def _read_reason(body: bytes, faults: Faults) -> str:
     raw = read_object(body, faults, max_bytes=MAX_BODY_BYTES)
     reason = raw.get(_REASON, MISSING)
-    if type(reason) is not str or not 1 <= len(reason) <= _MAX_REASON_CHARACTERS or not reason.isprintable():
+    if type(reason) is not str or not 1 <= len(reason) <= MAX_REASON_CHARACTERS or not reason.isprintable():
         faults.add("body", (_REASON,), reason, _REASON_IN_WORDS)
     for name, value in raw.items():
         if name != _REASON:
             faults.add("body", (name,), value, f"no member but {_REASON}")
-    faults.refuse_any()
+    require_model(raw, Void, faults)
     return str(reason)
 
 

@@ -1,7 +1,5 @@
 """Target: the turn of the channel, and with every part hashed the number of the manifest."""
 
-from typing import Any
-
 from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
@@ -17,6 +15,7 @@ from function_app.storage.paths import POLICY
 from function_app.storage.policies import policy_in_force
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
+from function_app.target import bodies
 from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest, note_policy_version
 from function_app.target.checking import checks_to_pass
 from function_app.target.damage_notes import damage_count, gravest_noted
@@ -111,12 +110,12 @@ def _is_still_held(side: TargetSide, noted: VerdictNote, held: HeldNote) -> bool
     )
 
 
-def told_hold(side: TargetSide, journal: Journal) -> dict[str, Any] | None:
+def told_hold(side: TargetSide, journal: Journal) -> bodies.Hold | None:
     """The member ``held`` of an import: for which number it waits, until when; ``None`` if it does not."""
     if journal.state is not State.WAITING:
         return None
     held = WorkFolder(side.blobs, journal.about).find(HELD, HeldNote)
-    return None if held is None else {"awaits": held.awaits, "until": held.until}
+    return None if held is None else bodies.Hold(awaits=held.awaits, until=held.until)
 
 
 def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Failed:

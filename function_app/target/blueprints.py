@@ -2,9 +2,10 @@
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
-from function_app.http import preflight
+from function_app.http import openapi_api, preflight
 from function_app.settings import BlobEvents
 from function_app.target import activities, http_api, intake, orchestrators, reconciling, removing, ticket_api
+from function_app.target.openapi import openapi
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
@@ -20,4 +21,5 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         waiting.bp,
         lanes.bp,
         preflight.bp,
+        openapi_api.blueprint(openapi),
     )

@@ -23,8 +23,10 @@ from airgap.errors import AirgapError, Code, UntrustedInputError
 from airgap.journal import Journal
 from airgap.states import State
 from airgap.strict_json import dump_canonical
+from function_app.http.bodies import read_body
 from function_app.ports import TargetSide
 from function_app.storage.paths import CUSTODY, INCOMING, QUARANTINE, is_safe_name
+from function_app.target import bodies
 
 CUSTODY_FOLDER = f"{CUSTODY}/"
 """Below ``incoming``; no transfer can have this name."""
@@ -122,7 +124,7 @@ def findings_of(kept_as: str) -> str:
     return kept_as.removesuffix(_LOG_SUFFIX) + _FINDINGS_SUFFIX
 
 
-def told_custody(side: TargetSide, journal: Journal) -> dict[str, Any] | None:
+def told_custody(side: TargetSide, journal: Journal) -> bodies.Custody | None:
     """The member ``custody`` of an import: how many logs of its transfer are kept, and what they show.
 
     ``None`` for one that was not admitted. At most a hundred blobs are looked at, and twenty of those that
@@ -135,10 +137,10 @@ def told_custody(side: TargetSide, journal: Journal) -> dict[str, Any] | None:
     names = list(itertools.islice(side.blobs.list_names(CUSTODY, f"{transfer_id}/"), _MAX_LISTED))
     told = [name for name in names if name.endswith(_FINDINGS_SUFFIX)]
     raws = [side.blobs.read(CUSTODY, name, max_bytes=_MAX_FINDINGS_BYTES) for name in told[:_MAX_SHOWN]]
-    return {
-        "logs": sum(name.endswith(_LOG_SUFFIX) for name in names),
-        "tampered": [json.loads(raw) for raw in raws if raw is not None],
-    }
+    return bodies.Custody(
+        logs=sum(name.endswith(_LOG_SUFFIX) for name in names),
+        tampered=tuple(read_body(json.loads(raw), bodies.TamperedLog) for raw in raws if raw is not None),
+    )
 
 
 def keep_custody_logs(side: TargetSide, names: list[str]) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 
 import azure.functions as func
+import msgspec
 
 from airgap.errors import AirgapError, Code
 from airgap.journal import Journal, is_journal_id
@@ -18,14 +19,16 @@ from airgap.states import Kind
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
-from function_app.http.caller import ADMIN_ROLE, RELEASE_ROLE, read_caller
+from function_app.http.bodies import read_body
 from function_app.http.faults import Faults
+from function_app.http.incoming import caller_of, changed_since, etag_of, read_document, refused_releaser
 from function_app.http.json_body import require_json
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
 from function_app.journal.store import JournalStore
 from function_app.storage.policies import policy_in_force
 from function_app.target.acceptance import told_hold
+from function_app.target.bodies import ImportList, Removed
 from function_app.target.custody_logs import told_custody
 from function_app.target.import_status import describe, path_of, read_receipt, receipt_of, summarize
 from function_app.target.releasing import bundle_of, keep_release, told_releases
@@ -56,10 +59,16 @@ async def _described(journal: Journal) -> func.HttpResponse:
     held = await asyncio.to_thread(told_hold, side, journal)
     custody = await asyncio.to_thread(told_custody, side, journal)
     removed = await asyncio.to_thread(told_removals, side, journal.about) if journal.is_final else []
-    headers = {"Retry-After": _POLL_S} if journal.is_active else {}
-    body = describe(journal) | {"held": held, "release": release, "custody": custody, "receipt": told}
-    body["removed"] = removed
-    return respond(HTTPStatus.OK, body, headers)
+    poll = {"Retry-After": _POLL_S} if journal.is_active else {}
+    body = msgspec.structs.replace(
+        describe(journal),
+        held=held,
+        release=release,
+        custody=custody,
+        receipt=told,
+        removed=tuple(read_body(one, Removed) for one in removed),
+    )
+    return respond(HTTPStatus.OK, body, {"ETag": etag_of(journal), **poll})
 
 
 @bp.route(route="imports/{importId}/release", methods=["POST"])
@@ -72,26 +81,17 @@ async def release_import(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _release(req: func.HttpRequest) -> func.HttpResponse:
-    faults = Faults().add_unknown_parameters(req.params)
-    faults.refuse_any()
-    body = req.get_body()
-    if len(body) > MAX_RELEASE_BYTES:
-        wanted = f"the envelope of a release, at most {MAX_RELEASE_BYTES} bytes"
-        faults.add_words("body", (), f"{len(body)} bytes", wanted)
-        raise faults.refusal(is_too_large=True)
+    body = read_document(req, max_bytes=MAX_RELEASE_BYTES, wanted="the envelope of a release")
     side, now = target_side(), datetime.now(UTC)
-    caller = read_caller(req.headers, is_signed_in=side.settings.callers_are_signed_in)
+    caller = caller_of(req, side.settings)
     if not caller.may_release:
-        return problem(
-            HTTPStatus.FORBIDDEN,
-            Code.CALLER_REFUSED,
-            f"you have neither of the app roles {RELEASE_ROLE} and {ADMIN_ROLE}",
-            remedy="Have somebody who has one of them send it; the signature stays good.",
-        )
+        return refused_releaser()
     import_id = req.route_params.get("importId", "")
     journal = await _find(import_id)
     if journal is None:
         return _unknown(import_id)
+    if (changed := changed_since(req.headers, journal, path_of(import_id))) is not None:
+        return changed
     bundle = bundle_of(side, journal)
     if bundle is None:
         return _nothing_to_release(journal)
@@ -177,7 +177,7 @@ async def list_imports(req: func.HttpRequest) -> func.HttpResponse:
 async def _list(params: Mapping[str, str]) -> func.HttpResponse:
     wanted = ListRequest.from_params(Kind.IMPORTS, params)
     rows, after = await asyncio.to_thread(wanted.page, target_side().projection)
-    return respond(HTTPStatus.OK, {"imports": [summarize(row) for row in rows], "next": after})
+    return respond(HTTPStatus.OK, ImportList(imports=tuple(summarize(row) for row in rows), next=after))
 
 
 @bp.route(route="imports", methods=[*METHODS_OF_NONE, "POST", "DELETE"])

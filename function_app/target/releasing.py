@@ -4,7 +4,6 @@ What people sign is kept in the ledger, one blob for each key, and counted by th
 that this policy knows are read, so that nothing that lies there besides costs anything.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +15,12 @@ from airgap.release import ReleasedBundle, ReleaseTally, VerifiedRelease, count_
 from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.durable.stopping import require_going
+from function_app.http.bodies import read_body
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
+from function_app.target import bodies
 from function_app.target.admission import admitted_envelope, note_policy_version
 from function_app.target.checking import require_signed_checks
 from function_app.target.judging import judge_bundle, require_undecided
@@ -140,7 +141,7 @@ def count_kept(side: TargetSide, bundle: ReleasedBundle, now: datetime) -> Relea
     return count_releases(envelopes, bundle=bundle, policy=policy, now=now)
 
 
-def told_releases(side: TargetSide, journal: Journal, now: datetime) -> Mapping[str, Any] | None:
+def told_releases(side: TargetSide, journal: Journal, now: datetime) -> bodies.Releases | None:
     """The member ``release`` of an import: who has released it, until when there is time, what is missing.
 
     ``None`` where nobody needs to, or where it was decided without: the receipt tells then who did.
@@ -163,5 +164,6 @@ def told_releases(side: TargetSide, journal: Journal, now: datetime) -> Mapping[
     return _told([release.to_json() for release in tally.releases], list(tally.missing), until)
 
 
-def _told(releases: list[Any], missing: list[str], until: str | None) -> dict[str, Any]:
-    return {"releases": releases, "missing": missing, "until": until}
+def _told(releases: list[Any], missing: list[str], until: str | None) -> bodies.Releases:
+    told = tuple(read_body(one, bodies.Release) for one in releases)
+    return bodies.Releases(releases=told, missing=tuple(missing), until=until)

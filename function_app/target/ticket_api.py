@@ -12,10 +12,10 @@ from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
-from function_app.http.caller import read_caller
-from function_app.http.faults import Faults
+from function_app.http.bodies import Ticket, read_body
+from function_app.http.incoming import caller_of, read_document, refused_ticket_caller
 from function_app.http.json_body import require_json
-from function_app.http.problems import problem, refused_method, refused_ticket_caller, respond
+from function_app.http.problems import problem, refused_method, respond
 from function_app.target.drop_tickets import give_drop_ticket
 
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
@@ -31,15 +31,9 @@ async def create_ticket(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _create(req: func.HttpRequest) -> func.HttpResponse:
-    faults = Faults().add_unknown_parameters(req.params)
-    faults.refuse_any()
-    envelope = req.get_body()
-    if len(envelope) > MAX_ENVELOPE_BYTES:
-        wanted = f"the envelope of a bundle manifest, at most {MAX_ENVELOPE_BYTES} bytes"
-        faults.add_words("body", (), f"{len(envelope)} bytes", wanted)
-        raise faults.refusal(is_too_large=True)
+    envelope = read_document(req, max_bytes=MAX_ENVELOPE_BYTES, wanted="the envelope of a bundle manifest")
     side, now = target_side(), datetime.now(UTC)
-    caller = read_caller(req.headers, is_signed_in=side.settings.callers_are_signed_in)
+    caller = caller_of(req, side.settings)
     if not caller.may_take_tickets:
         return refused_ticket_caller()
     try:
@@ -49,7 +43,7 @@ async def _create(req: func.HttpRequest) -> func.HttpResponse:
         if refusal.code in _OWN_FAULTS:
             raise
         return _refused(refusal)
-    return respond(HTTPStatus.CREATED, ticket.to_json())
+    return respond(HTTPStatus.CREATED, read_body(ticket.to_json(), Ticket))
 
 
 _OWN_FAULTS = frozenset(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from airgap.errors import Code
-from tests.architecture import errors_page
+from tests.architecture import errors_page, openapi_documents
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -89,6 +89,12 @@ def test_test_that_is_gone_is_seen(tmp_path: Path) -> None:
 
 def test_error_page_is_as_generated() -> None:
     assert errors_page.PAGE.read_text(encoding="utf-8") == errors_page.render()
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_openapi_documents_are_as_generated(role: str) -> None:
+    page = openapi_documents.FOLDER / f"{role}.json"
+    assert page.read_text(encoding="utf-8") == openapi_documents.render()[role]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

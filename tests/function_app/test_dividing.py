@@ -12,6 +12,7 @@ from airgap.errors import PolicyRefusal
 from airgap.journal import Journal
 from airgap.states import State
 from function_app.durable.stopping import stop
+from function_app.messages import dump
 from function_app.source import planning, reconciling
 from function_app.source.cancelling import cancel_transfer
 from function_app.source.dividing import order_portion, portion_id
@@ -57,7 +58,7 @@ class Source:
         return [journal_of(self.side, portion_id(of, number)) for number in range(count)]
 
     def tell(self, transfer_id: str = WHOLE) -> dict[str, Any]:
-        return asyncio.run(tell_transfer(self.side, journal_of(self.side, transfer_id)))
+        return dump(asyncio.run(tell_transfer(self.side, journal_of(self.side, transfer_id))))
 
     def cancel(self, transfer_id: str = WHOLE, client: DurableClient | None = None) -> None:
         journal = journal_of(self.side, transfer_id)
@@ -108,11 +109,16 @@ def test_whole_names_its_transfers_and_each_of_them_the_whole(source: Source) ->
     assert told["history"][0]["by"] == "caller"
 
 
+def tell_plan(work: WorkFolder, page: int) -> dict[str, Any]:
+    told = describe_plan(work, page)
+    assert told is not None
+    return dump(told)
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_plan_shows_the_division(source: Source, dry_run: bool) -> None:
     source.run(dry_run=dry_run)
-    plan = describe_plan(WorkFolder(source.blobs, WHOLE), 0)
-    assert plan is not None
+    plan = tell_plan(WorkFolder(source.blobs, WHOLE), 0)
     assert [(one["number"], one["requested"], one["artifacts"]) for one in plan["transfers"]] == [
         (1, 4, 8),
         (2, 4, 8),
@@ -131,16 +137,14 @@ def test_plan_shows_the_division(source: Source, dry_run: bool) -> None:
             f"transfers/{WHOLE}/0000000{number}.json" for number in (1, 2, 3)
         ]
     else:
-        first = describe_plan(WorkFolder(source.blobs, portion_id(WHOLE, 0)), 0)
-        assert first is not None
+        first = tell_plan(WorkFolder(source.blobs, portion_id(WHOLE, 0)), 0)
         assert first["blobs"] == [{**plan["blobs"][0], "transfer": None}]
 
 
 def test_what_one_bundle_takes_is_not_divided() -> None:
     source = Source(images=5)
     assert source.run()["outcome"] == "sealed"
-    plan = describe_plan(WorkFolder(source.blobs, WHOLE), 0)
-    assert plan is not None
+    plan = tell_plan(WorkFolder(source.blobs, WHOLE), 0)
     assert plan["transfers"] == []
     assert Source(images=6).run()["outcome"] == "divided"
 

@@ -11,6 +11,7 @@ from airgap.journal import Journal
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore
+from function_app.messages import dump
 from function_app.target.import_status import describe
 from function_app.target.orchestrators import CLOSE_IMPORT
 from tests.bundles import CHANNEL, TRANSFER_ID, Bundle, make_policy, new_key
@@ -123,7 +124,7 @@ def test_decision_that_is_delivered_again_late_holds_nothing_anew() -> None:
 def test_status_says_until_when_the_damaged_parts_are_waited_for() -> None:
     target = Target()
     push_damaged(target, bundle_of(blob_sizes=(5000, 600)))
-    body = describe(journal_of(target, "import0001"))
+    body = dump(describe(journal_of(target, "import0001")))
     assert body["state"] == "held"
     assert body["heldUntil"] == "2026-12-23T09:00:00Z"
 

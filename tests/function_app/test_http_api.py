@@ -402,7 +402,16 @@ def test_invalid_idempotency_key_is_named(key: str) -> None:
     assert body["errors"][0]["field"] == "Idempotency-Key"
 
 
-BUNDLE = {"sequence": 7}
+BUNDLE = {
+    "manifest": f"transfer/{ID}/bundle-manifest.dsse.json",
+    "manifestDigest": f"sha256:{'ab' * 32}",
+    "sequence": 7,
+    "sizeBytes": 1000,
+    "parts": 1,
+    "blobs": 1,
+    "artifacts": 1,
+    "expiresAt": "2026-12-23T08:00:00Z",
+}
 LIFE = ("requested", "planned", "exporting", "hashing", "sealing", "sealed")
 REFUSED = {"code": "ARTIFACT_NOT_FOUND", "detail": "a:1", "artifacts": ["a:1"]}
 
@@ -425,7 +434,8 @@ def note(
             "dryRun": False,
             "onlyMissing": False,
         }
-        own: Mapping[str, Any] = requested if state == "requested" else {}
+        kept: Mapping[str, Mapping[str, Any]] = {"requested": requested, "sealed": {"bundle": BUNDLE}}
+        own = kept.get(state, {})
         JournalStore(side.blobs, side.projection).record(
             *(Kind.TRANSFERS, transfer_id, State(state), facts if facts and number == len(states) else own),
             by="app",
@@ -947,6 +957,9 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
             answered.setdefault(str(trigger.route), []).extend(methods)
     one = "transfers/{transferId}"
     assert set(answered) == {
+        "openapi.json",
+        "orders",
+        "orders/{name}",
         "preflight",
         "transfers",
         one,
@@ -954,8 +967,6 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
         f"{one}/pickup",
         f"{one}/void",
         "holdings",
-        "orders",
-        "orders/{name}",
         f"{one}/signatures",
     }
     for methods in answered.values():
@@ -1005,3 +1016,36 @@ def test_page_of_the_api_names_every_parameter_state_and_member(side: SourceSide
         *(name for answer in answers for name in answer),
     }
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []
+
+
+def cancel(etag: str | None) -> tuple[func.HttpResponse, Any]:
+    headers = {} if etag is None else {"If-Match": etag}
+    return call("cancel_transfer", DurableClient(), transfer_id=ID, headers=headers)
+
+
+def test_whoever_saw_another_state_cancels_nothing(side: SourceSide) -> None:
+    note(side, "requested")
+    seen = call("get_transfer", None, transfer_id=ID)[0].headers["ETag"]
+    note(side, *LIFE[1:2])
+    response, body = cancel(seen)
+    assert (response.status_code, body["code"]) == (412, "CONFLICT")
+    now, told = call("get_transfer", None, transfer_id=ID)
+    assert told["state"] == "planned"
+    assert now.headers["ETag"] != seen
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [("{}", 200), ('"x", {}', 200), ("*", 200), ("W/{}", 400), ('"x"', 412), ("", 400)],
+)
+def test_if_match_is_compared_strongly(side: SourceSide, form: str, status: int) -> None:
+    note(side, "requested")
+    seen = call("get_transfer", None, transfer_id=ID)[0].headers["ETag"]
+    assert cancel(form.format(seen))[0].status_code == status
+
+
+def test_etag_stays_as_long_as_the_state_does() -> None:
+    _, ordered = post(GOOD, key="k")
+    again = post(GOOD, key="k")[0]
+    seen = call("get_transfer", None, transfer_id=ordered["transferId"])[0]
+    assert again.headers["ETag"] == seen.headers["ETag"]

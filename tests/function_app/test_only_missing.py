@@ -10,6 +10,7 @@ import pytest
 from airgap.envelope import Envelope
 from airgap.receipt import Receipt
 from airgap.states import State
+from function_app.messages import dump
 from function_app.source.holdings import keep_receipt
 from function_app.source.looking_up import tell_transfer
 from function_app.source.transfer_plan import describe_plan
@@ -44,7 +45,7 @@ def exported(gap: Gap) -> list[str]:
 def plan(gap: Gap, page: int = 0) -> Mapping[str, Any]:
     told = describe_plan(WorkFolder(gap.source_blobs, NEXT), page)
     assert told is not None
-    return told
+    return dump(told)
 
 
 def receipts(gap: Gap) -> list[str]:
@@ -59,7 +60,7 @@ def test_what_the_target_holds_is_left_out_and_told_with_the_receipt(gap: Gap) -
     (held,) = plan(gap)["held"]
     assert (held["reference"], held["digest"], list(held["held"])) == ("team/app:v1", digest, [TARGET])
     assert [held["held"][TARGET]["receipt"]] == receipts(gap)
-    told = asyncio.run(tell_transfer(gap.source, journal_of(gap.source, NEXT)))
+    told = dump(asyncio.run(tell_transfer(gap.source, journal_of(gap.source, NEXT))))
     assert told["held"] == {"artifacts": 1, "receipts": receipts(gap)}
     assert told["counts"] == {"requested": None, "artifacts": 1, "blobs": 1}
 
@@ -80,7 +81,7 @@ def test_without_it_everything_is_exported_again(gap: Gap) -> None:
     assert run(Host(gap.source), "team/app:v1", transfer_id=NEXT)["outcome"] == "sealed"
     assert exported(gap) == ["team/app:v1"]
     assert plan(gap)["held"] == []
-    assert "held" not in asyncio.run(tell_transfer(gap.source, journal_of(gap.source, NEXT)))
+    assert "held" not in dump(asyncio.run(tell_transfer(gap.source, journal_of(gap.source, NEXT))))
 
 
 def test_tag_that_points_elsewhere_by_now_is_exported(gap: Gap) -> None:

@@ -10,7 +10,7 @@ import pytest
 from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore, forget_journals
-from function_app.messages import read
+from function_app.messages import dump, read
 from function_app.ports import SourceSide
 from function_app.settings import SourceSettings
 from function_app.source import removing
@@ -85,7 +85,7 @@ def test_all_of_a_delivered_transfer_is_removed_after_its_days_and_that_is_on_re
     journal = source.journals.read(Kind.TRANSFERS, TRANSFER_ID)
     assert journal.state is State.DELIVERED
     assert source.removal() == {"state": "delivered", "endedAt": "2026-11-24T08:00:00Z", "keptDays": 30}
-    told = asyncio.run(tell_transfer(source.side, journal))
+    told = dump(asyncio.run(tell_transfer(source.side, journal)))
     assert (told["state"], told["removedAt"]) == ("delivered", "2026-12-24T08:00:00Z")
     assert told["request"]["artifacts"] is None
 

@@ -14,6 +14,7 @@ from airgap.holdings import Word
 from airgap.states import Kind, State
 from function_app.azure.wiring import source_settings
 from function_app.journal.store import JournalStore
+from function_app.messages import dump
 from function_app.ports import SourceSide
 from function_app.settings import SourceSettings
 from function_app.source import orders_api, placing
@@ -346,7 +347,7 @@ def test_transfer_tells_which_order_it_is_of_and_the_order_tells_the_transfer(
     now = after()
     client = tick(side, now)
     (transfer_id,) = client.started
-    body = asyncio.run(tell_transfer(side, journals(side).read(Kind.TRANSFERS, transfer_id)))
+    body = dump(asyncio.run(tell_transfer(side, journals(side).read(Kind.TRANSFERS, transfer_id))))
     time = f"{now - SECOND:%Y-%m-%dT%H:%M:%SZ}"
     assert body["order"] == {"name": "nightly", "time": time, "labels": {"team": "base"}}
 
@@ -414,6 +415,5 @@ def test_dry_run_sets_nothing_and_ends_with_a_plan(side: SourceSide) -> None:
     assert response.headers["Location"] == f"/api/transfers/{body['transferId']}"
     assert client.instances[body["transferId"]].input_["isDryRun"] is True
     assert call("get_order")[0].status_code == 404
-    assert "order" not in asyncio.run(
-        tell_transfer(side, journals(side).read(Kind.TRANSFERS, body["transferId"]))
-    )
+    placed = journals(side).read(Kind.TRANSFERS, body["transferId"])
+    assert "order" not in dump(asyncio.run(tell_transfer(side, placed)))

@@ -1,0 +1,161 @@
+"""What the target's HTTP API answers, as models (:mod:`function_app.http.bodies`)."""
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from airgap.states import DECIDED, Kind
+from function_app.http.bodies import (
+    Body,
+    Count,
+    Digest,
+    Envelope,
+    Explanation,
+    Next,
+    SelfLink,
+    Step,
+    Time,
+    states_of,
+)
+
+ImportId = Annotated[str, Meta(pattern="^[a-z0-9]{8,80}$")]
+ImportState = Annotated[str, Meta(extra_json_schema=states_of(Kind.IMPORTS))]
+
+
+class Upload(Body, frozen=True):
+    """Where in `incoming` it arrived, and the digest of the envelope that lay there."""
+
+    folder: str | None
+    envelope_digest: Digest | None
+
+
+class AdmittedBundle(Body, frozen=True):
+    """What trusted signatures vouch for, and whose they are."""
+
+    transfer_id: str
+    channel: str
+    sequence: Annotated[int, Meta(ge=1)]
+    requested_by: str | None
+    manifest_digest: Digest
+    keyids: tuple[str, ...]
+
+
+class Decision(Body, frozen=True):
+    """What was decided, when, and why."""
+
+    verdict: Annotated[str, Meta(extra_json_schema={"enum": sorted(state.value for state in DECIDED)})]
+    at: Time
+    detail: str
+    error: Explanation | UnsetType = UNSET
+
+
+class Hold(Body, frozen=True):
+    """Which number of its channel it waits for, and until when."""
+
+    awaits: int
+    until: Time
+
+
+class Release(Body, frozen=True):
+    """Who has released it, in which role; who handed that in is told once it is promoted."""
+
+    holder: str
+    role: str
+    keyid: str
+    scheme: str
+    released_at: Time
+    posted_by: str | UnsetType = UNSET
+    posted_at: Time | UnsetType = UNSET
+
+
+class Releases(Body, frozen=True):
+    """Who has released it, what is missing, and until when there is time."""
+
+    releases: tuple[Release, ...]
+    missing: tuple[str, ...]
+    until: Time | None
+
+
+class Receipt(Body, frozen=True):
+    """The signed receipt: where it lies, and what it is, unless that is over 1 MiB or was taken away."""
+
+    blob: str
+    envelope: Envelope | None
+
+
+class CustodyFinding(Body, frozen=True):
+    """A sign that a log was written anew."""
+
+    fault: str
+    line: int
+    detail: str
+    against: str | UnsetType = UNSET
+
+
+class TamperedLog(Body, frozen=True):
+    """What shows that a custody log was written anew; the first findings of all that were counted."""
+
+    log: str
+    count: Count
+    findings: tuple[CustodyFinding, ...]
+
+
+class Custody(Body, frozen=True):
+    """How many custody logs of the transfer are kept, and which of them show that they were written anew."""
+
+    logs: Count
+    tampered: tuple[TamperedLog, ...]
+
+
+class Left(Body, frozen=True):
+    """What could not be put away."""
+
+    count: Count | None
+    blobs: tuple[str, ...]
+
+
+class Removed(Body, frozen=True):
+    """What lay there of it was removed by age: from which container, and when."""
+
+    container: str
+    at: Time
+
+
+class Import(Body, frozen=True):
+    """Where an import stands, how it came there, and the signed receipt once it is out."""
+
+    import_id: ImportId
+    state: ImportState
+    created_at: Time
+    updated_at: Time
+    upload: Upload
+    bundle: AdmittedBundle | None
+    decision: Decision | None
+    history: tuple[Step, ...]
+    links: SelfLink
+    held: Hold | None = None
+    release: Releases | None = None
+    custody: Custody | None = None
+    receipt: Receipt | None = None
+    removed: tuple[Removed, ...] = ()
+    held_until: Time | UnsetType = UNSET
+    left: Left | UnsetType = UNSET
+
+
+class ImportLine(Body, frozen=True):
+    """One line of the list of imports."""
+
+    import_id: ImportId
+    state: ImportState
+    channel: str | None
+    created_at: Time
+    updated_at: Time
+    links: SelfLink
+    error: Explanation | UnsetType = UNSET
+
+
+class ImportList(Body, frozen=True):
+    """One page of imports, newest first."""
+
+    imports: tuple[ImportLine, ...]
+    next: Next
