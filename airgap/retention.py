@@ -48,5 +48,4 @@ def import_removable_from(journal: Journal, keep: timedelta) -> datetime | None:
     Returns:
         An aware time.
     """
-    last = journal.last
-    return last.at + keep if last is not None and journal.is_final else None
+    return journal.entries[-1].at + keep if journal.is_final else None

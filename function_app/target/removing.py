@@ -40,11 +40,12 @@ bp = Blueprint()
 _LOG = logging.getLogger(__name__)
 _ROUND_S = 3600
 _AT_ONCE = 50
-"""Imports that one round looks at, in each place."""
+"""Imports that one round looks at outside of quarantine, and names in it of no import that one removes."""
 _MOST = 1000
 """Things that one round removes; what is left over has its turn in a later one."""
-_NAMES_AT_ONCE = 5000
-"""In quarantine, where one refused upload may have any number."""
+_NAMES_AT_ONCE = 1000
+"""In quarantine, where one refused upload may have any number. All imports that they belong to are looked at:
+else whoever has many refused would keep those behind them from being removed."""
 _POSITION = "removing/quarantine"
 
 _DOCUMENTS = "plans/"
@@ -75,7 +76,7 @@ def remove_ended(side: TargetSide, *, now: datetime) -> None:
         round_.remove(lying, side.settings.ended_import_days)
     names = next_names(side.blobs, QUARANTINE, "", position=_POSITION, at_once=_NAMES_AT_ONCE)
     known, unknown = _in_quarantine(side, names)
-    for lying in known[:_AT_ONCE]:
+    for lying in known:
         round_.remove(lying, side.settings.quarantine_days)
     round_.remove_unknown(unknown)
 
@@ -198,7 +199,8 @@ class _Round:
     def remove_unknown(self, names: list[str]) -> None:
         """Remove some of those that were put into quarantine long enough ago; told by their names."""
         before = self.now - timedelta(days=self.side.settings.quarantine_days)
-        found = [name for name in names[:_AT_ONCE] if self._is_older(name, before)][: max(self.left, 0)]
+        older = (name for name in names if self._is_older(name, before))
+        found = list(itertools.islice(older, max(min(self.left, _AT_ONCE), 0)))
         if not found:
             return
         told = [name[:_MAX_NAME] for name in found]

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-from airgap.errors import Code, ServiceError
+from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind, State
+from function_app.http.caller import read_caller
 from function_app.journal.store import JournalStore, forget_journals
+from function_app.messages import Item
 from function_app.settings import TargetSettings
 from function_app.storage.paths import closing_path
 from function_app.target import removing
-from function_app.target.importing import RUN_ATTEMPTS, import_run_name
+from function_app.target.drop_tickets import give_drop_ticket
+from function_app.target.importing import RUN_ATTEMPTS, import_run_name, promote_blob, start_import_run
 from function_app.target.removing import remove_ended, told_removals
+from function_app.target.wire import RunOrder
 from tests.bundles import CHANNEL, TRANSFER_ID
 from tests.function_app.memory import ENVIRONMENT, START, failed
 from tests.function_app.test_held_uploads import push_damaged
@@ -355,3 +359,81 @@ def test_only_runs_of_that_import_are_removed() -> None:
     target.pipelines.put_run(other, {})
     remove(target)
     assert list(target.pipelines.requests) == [other]
+
+
+# --- attacks ------------------------------------------------------------------------------------------------
+
+
+def test_flood_of_refused_uploads_keeps_no_older_one_from_being_removed(
+    refused: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their names come first, and none of them is due for months."""
+    monkeypatch.setattr(removing, "_AT_ONCE", 3)
+    due = ended_at(refused) + 180 * DAY
+    refused.blobs.now = refused.host.now = due - DAY
+    for number in range(10):
+        folder = f"00000000{number}"
+        refused.blobs.upload("incoming", f"{folder}/{ENVELOPE_NAME}", b"junk")
+        refused.run(b"junk", folder=folder, instance=f"importflood{number}")
+    remove(refused, due)
+    assert not [name for name in refused.blobs.names("quarantine") if FIRST in name]
+    assert len(refused.blobs.names("quarantine")) == 10
+
+
+def test_flood_of_what_is_no_custody_log_keeps_no_older_one_from_being_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(removing, "_AT_ONCE", 2)
+    target = Target()
+    target.blobs.upload("quarantine", "custody/ffff", b"old")
+    target.blobs.now = START + 100 * DAY
+    for number in range(10):
+        target.blobs.upload("quarantine", f"custody/{number:04d}", b"young")
+    remove(target, START + 181 * DAY)
+    assert "custody/ffff" not in target.blobs.names("quarantine")
+    assert len(target.blobs.names("quarantine")) == 10
+
+
+def test_bundle_whose_import_was_removed_by_age_is_refused_as_a_replay() -> None:
+    target, bundle = Target(), bundle_of(lifetime=80 * DAY)
+    raw = target.upload(bundle)
+    assert target.run(raw, instance=FIRST)["outcome"] == "imported"
+    remove(target)
+    assert target.pipelines.requests == {}
+    target.host.now = START + 32 * DAY
+    target.upload(bundle)
+    assert target.run(raw, instance="import0002")["code"] == Code.REPLAYED.name
+    assert target.pipelines.requests == {}
+
+
+def test_steps_that_come_after_the_removal_start_no_run_and_promote_nothing() -> None:
+    target = Target()
+    target.run(target.upload(bundle_of()), instance=FIRST)
+    remove(target)
+    with pytest.raises(AirgapError):
+        start_import_run(target.side, RunOrder(owner=FIRST, number=0))
+    with pytest.raises(AirgapError):
+        promote_blob(target.side, Item(owner=FIRST, number=0))
+    assert (target.pipelines.requests, target.blobs.names("transfer")) == ({}, [])
+    remove(target, START + 40 * DAY)
+    assert target.blobs.names("work") == []
+
+
+def test_release_that_is_kept_for_a_bundle_outlasts_the_removal_of_its_import() -> None:
+    """What people have signed is evidence; it lies in the ledger, where nothing goes by age."""
+    target, bundle = Target(), bundle_of()
+    target.run(target.upload(bundle), instance=FIRST)
+    kept = f"releases/{bundle.manifest_sha256}/{'0' * 64}.dsse.json"
+    target.blobs.upload("ledger", kept, b"{}")
+    remove(target, START + 3000 * DAY)
+    assert kept in target.blobs.names("ledger")
+
+
+def test_ticket_that_is_taken_after_the_removal_lets_nobody_bring_it_again() -> None:
+    target, bundle = Target(), bundle_of(lifetime=80 * DAY)
+    target.run(target.upload(bundle), instance=FIRST)
+    remove(target)
+    with pytest.raises(PolicyRefusal, match="REPLAYED"):
+        give_drop_ticket(
+            target.side, bundle.envelope, caller=read_caller({}, is_signed_in=False), now=START + 32 * DAY
+        )
