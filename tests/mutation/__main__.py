@@ -39,6 +39,7 @@ DEFAULT = (
     *("airgap/ledger.py", "airgap/policy.py", "airgap/policy_chain.py"),
     *("airgap/release.py", "airgap/checks.py", "airgap/signed_check.py", "airgap/malware_scan.py"),
     *("airgap/override.py", "airgap/journal.py", "airgap/holdings.py"),
+    *("airgap/deliveries.py", "airgap/retention.py", "airgap/cosigning.py"),
 )
 """What decides."""
 
@@ -51,6 +52,7 @@ BY_HAND = tuple(
         *("source/selection", "source/selecting", "http/caller", "storage/door"),
         *("storage/policies", "target/overriding"),
         *("target/releasing", "target/checking", "target/holding", "target/staged", "source/sealing"),
+        *("target/removing", "source/removing", "source/voiding", "source/cosigning", "source/holdings"),
     )
 )
 """What carries the decisions out, held to the same; half a minute to three minutes each."""
@@ -77,6 +79,13 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         *("tests/function_app/test_export.py", "tests/function_app/test_http_api.py"),
         *("tests/function_app/test_sealing.py", "tests/function_app/test_referrers.py"),
         "tests/function_app/test_selecting.py",
+    ),
+    "function_app/source/sealing.py": (
+        *("tests/function_app/test_late_sealing.py", "tests/function_app/test_cosigning.py"),
+    ),
+    "function_app/target/removing.py": ("tests/function_app/test_removing_imports.py",),
+    "function_app/source/holdings.py": (
+        *("tests/function_app/test_only_missing.py", "tests/function_app/test_receiving.py"),
     ),
     "function_app/storage": ("tests/function_app/test_reconciling.py", "tests/function_app/test_intake.py"),
     "function_app/target": (
