@@ -21,7 +21,7 @@ from local_cloud.az import deploys_with_az
 from local_cloud.cloud import Cloud
 from local_cloud.demo.screen import expect, show_command, until
 from local_cloud.pki import CertificateAuthority
-from local_cloud.samples import list_digests, push_samples
+from local_cloud.samples import list_digests, push_samples, push_small_images
 
 CHANNEL = "demo"
 _OPERATORS_SAS = {"source": ("transfer", "rl"), "target": ("incoming", "racwl")}
@@ -143,6 +143,18 @@ class Demo:
             layer_bytes_total=layer_bytes_total,
         )
 
+    def push_new_image(self) -> str:
+        """Put one more image into the source registry; returns its reference."""
+        registry = self.source.registry
+        (reference,) = push_small_images(
+            registry.login_server,
+            username=registry.admin_username,
+            password=registry.admin_password,
+            ca_file=self.ca.ca_file,
+            count=1,
+        )
+        return reference
+
     def digests(self, cloud: Cloud, references: list[str]) -> dict[str, str]:
         """What a registry says about references."""
         registry = cloud.registry
@@ -171,6 +183,44 @@ class Demo:
         )
         expect(answer.status_code == requests.codes.accepted, f"POST was answered {answer.text}")
         return str(answer.json()["transferId"])
+
+    def set_order(self, name: str, **said: Any) -> None:
+        """Set a standing order for this target over HTTP; it comes once a day, first in a second."""
+        start = format_time(datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1))
+        answer = requests.put(
+            f"{self.source.api_url}/api/orders/{name}",
+            json={
+                "channel": CHANNEL,
+                "audience": self.target.registry.login_server,
+                "schedule": f"R/{start}/P1D",
+                **said,
+            },
+            timeout=30,
+        )
+        expect(answer.status_code == requests.codes.created, f"PUT was answered {answer.text}")
+
+    def placed_transfer(self, name: str) -> str | None:
+        """The id of the transfer that a standing order came to; else its timer is run, and ``None``."""
+        last = requests.get(f"{self.source.api_url}/api/orders/{name}", timeout=30).json()["last"]
+        if last is not None:
+            return str(last["transferId"])
+        requests.post(f"{self.source.api_url}/admin/functions/place_standing_orders", json={}, timeout=30)
+        return None
+
+    def ask(self, transfer_id: str, what: str = "") -> dict[str, Any]:
+        """What the source tells of a transfer; ``what`` is ``/plan`` for its plan."""
+        answer = requests.get(f"{self.source.api_url}/api/transfers/{transfer_id}{what}", timeout=30)
+        expect(answer.status_code == requests.codes.ok, f"GET was answered {answer.text}")
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def receipts_sas(self, cloud: Cloud) -> Path:
+        """The operator's SAS for the receipts of a cloud: to fetch them, or at the source to bring them."""
+        file = self.folder / f"{cloud.role}-receipts.sas"
+        file.touch(mode=0o600)
+        permissions = "rcl" if cloud.role == "source" else "rl"
+        file.write_text(cloud.sas("receipts", permissions, lifetime=timedelta(hours=8)))
+        return file
 
     def take_ticket(self, url: str, body: bytes, file: Path) -> Path:
         """Have a ticket given over HTTP, by either side's API, and keep it in a file."""

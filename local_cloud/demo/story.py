@@ -6,8 +6,9 @@ import shlex
 import shutil
 import sys
 import textwrap
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import requests
 from azure.storage.blob import BlobServiceClient
@@ -138,6 +139,43 @@ async def refuse_replay(demo: Demo) -> None:
         show_refusal(receipt, "REPLAYED")
 
 
+async def send_what_is_new(demo: Demo, transfer_id: str) -> None:
+    """The receipt comes back, and closes the transfer; what it proves to be there is not sent again."""
+    with step("Back at the source: the receipt is carried home, and the transfer is closed by it"):
+        await demo.source.connect()
+        await demo.source.start_app()
+        trust = ("--trust", str(demo.policy_file))
+        for verb, cloud in (("pull", demo.target), ("push", demo.source)):
+            sas = await asyncio.to_thread(demo.receipts_sas, cloud)
+            ends = [f"{cloud.blob_url}/receipts", str(demo.medium)]
+            await offline_mover(
+                *("receipts", verb, *(ends if verb == "pull" else reversed(ends))),
+                *(*trust, "--sas-file", str(sas)),
+                ca=demo.ca,
+            )
+        await until("the transfer being closed", lambda: demo.ask(transfer_id)["state"] == "delivered")
+    wanted: dict[str, Any] = {"select": [{"repositories": ["samples/*"]}], "onlyMissing": True}
+    with step("Automation: a dry run of all samples that the target lacks: one is new"):
+        new = await asyncio.to_thread(demo.push_new_image)
+        preview = await asyncio.to_thread(lambda: demo.post_transfer([], dryRun=True, **wanted))
+        await until("the plan", lambda: demo.ask(preview)["state"] == "previewed")
+        plan = await asyncio.to_thread(demo.ask, preview, "/plan")
+        for one in plan["held"]:
+            (word,) = one["held"].values()
+            SCREEN.print(f"  there {one['reference'][:50]:50} says {word['receipt'][-30:]}", markup=False)
+        planned = [one["reference"] for blob in plan["blobs"] for one in blob["artifacts"]]
+        SCREEN.print(f"  new   {', '.join(planned)}", markup=False)
+        expect(planned == [new], "the plan is not of what is new")
+        words = {word["transferId"] for one in plan["held"] for word in one["held"].values()}
+        expect(words == {transfer_id}, "something is left out on the word of another receipt")
+    with step("Automation: PUT /api/orders/nightly sends what is new, every day from now on"):
+        await asyncio.to_thread(lambda: demo.set_order("nightly", **wanted))
+        placed = await until("the order's time", lambda: demo.placed_transfer("nightly"))
+        sealed = await until("sealing", lambda: demo.sealed_transfer(placed))
+        expect(sealed["counts"]["artifacts"] == 1, "more than what is new was sent")
+        SCREEN.print(f"  transfer {placed}: {json.dumps(sealed['bundle'])}", markup=False)
+
+
 def write_environment(demo: Demo, transfer_id: str) -> None:
     """A file for the shell, with which the README's commands work against the running demo."""
     source, target = demo.source, demo.target
@@ -161,14 +199,8 @@ def write_environment(demo: Demo, transfer_id: str) -> None:
         "SSL_CERT_FILE": str(demo.ca.ca_file),
         "CURL_CA_BUNDLE": str(demo.ca.ca_file),
     }
-    for name, cloud, permissions in (
-        ("RECEIPTS_SAS_FILE", target, "rl"),
-        ("SOURCE_RECEIPTS_SAS_FILE", source, "rcl"),
-    ):
-        sas_file = demo.folder / f"{name.lower()}.sas"
-        sas_file.touch(mode=0o600)
-        sas_file.write_text(cloud.sas("receipts", permissions, lifetime=timedelta(hours=8)))
-        variables[name] = str(sas_file)
+    for name, cloud in (("RECEIPTS_SAS_FILE", target), ("SOURCE_RECEIPTS_SAS_FILE", source)):
+        variables[name] = str(demo.receipts_sas(cloud))
     path = demo.folder / "environment"
     path.touch(mode=0o600)
     exports = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
@@ -188,9 +220,7 @@ def show_az(cloud: Cloud) -> None:
 
 
 async def keep_running(demo: Demo, transfer_id: str) -> None:
-    """Bring the source back and wait for Ctrl-C or the end of standard input."""
-    await demo.source.connect()
-    await demo.source.start_app()
+    """Wait for Ctrl-C or the end of standard input."""
     await asyncio.to_thread(write_environment, demo, transfer_id)
     SCREEN.print(
         "\n[bold]Still running.[/bold] Addresses, SAS files, the CA and offline-mover, in another shell:"
@@ -224,6 +254,7 @@ async def run(folder: Path, *, keep: bool, with_az: bool) -> None:
         await refuse_damage(demo)
         await refuse_stranger(demo)
         await refuse_replay(demo)
+        await send_what_is_new(demo, transfer_id)
         took = datetime.now(UTC) - started
         SCREEN.print(f"\n[bold green]Everything was as said, in {took.total_seconds():.0f} s.[/bold green]")
         if keep:
