@@ -75,7 +75,11 @@ def test_host_settings_are_those_the_app_counts_on() -> None:
     assert host["version"] == "2.0"
     assert host["extensionBundle"]["version"] == "[4.*, 5.0.0)"
     assert host["extensions"]["http"]["routePrefix"] == "api"
+    assert host["telemetryMode"] == "OpenTelemetry"  # else the identity for telemetry is not asked for
+    assert host["functionTimeout"] == "00:30:00"
+    assert host["extensions"]["blobs"]["poisonBlobThreshold"] == 5
     durable = host["extensions"]["durableTask"]
+    assert durable["storageProvider"]["type"] == "AzureStorage"
     chunks_in_memory_mib = durable["maxConcurrentActivityFunctions"] * 2 * 4
     assert chunks_in_memory_mib <= 150
     assert durable["tracing"]["traceInputsAndOutputs"] is False

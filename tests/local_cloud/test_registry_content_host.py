@@ -1,5 +1,6 @@
 """Blobs come from the storage behind the registry, as ACR's do, and no token goes there."""
 
+import inspect
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,6 +9,7 @@ import requests
 
 from local_cloud.acr_transfer.layout import Descriptor
 from local_cloud.acr_transfer.registry_client import RegistryAccess, RegistryClient
+from local_cloud.registry import Registry
 from tests.local_cloud.registry_harness import Harness, digest_of
 
 BLOB, OTHER = b"0123456789", b"another repository's"
@@ -25,6 +27,10 @@ def redirected(harness: Harness) -> str:
     answer = harness.call("GET", ADDRESS, allow_redirects=False)
     assert (answer.status_code, answer.content) == (307, b"")
     return answer.headers["Location"]
+
+
+def test_registry_is_the_built_in_one_unless_another_is_asked_for() -> None:
+    assert inspect.signature(Registry.start).parameters["backend"].default == "builtin"
 
 
 def test_blob_is_had_from_another_host_without_any_token(harness: Harness) -> None:
