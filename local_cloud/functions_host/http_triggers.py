@@ -185,7 +185,7 @@ class HttpTriggers:
 
     def add_routes(self, app: web.Application) -> None:
         """Takes every path that nothing else takes; add this last."""
-        app.router.add_route("*", "/{path:.*}", self._serve)
+        app.router.add_route("*", "/{path:(?s:.*)}", self._serve)
 
     async def _serve(self, request: web.Request) -> web.Response:
         pieces = [piece for piece in request.match_info["path"].split("/") if piece]

@@ -105,6 +105,10 @@ def test_refusals(host: HostProcess, method: str, path: str, status: int) -> Non
     assert host.call(method, path).status == status
 
 
+def test_line_break_in_a_path_reaches_the_function(host: HostProcess) -> None:
+    assert host.call("PUT", "/api/echo/5/x%0Ay").json["params"]["rest"] == "x\ny"
+
+
 def test_exception_text_does_not_reach_the_caller(host: HostProcess) -> None:
     assert host.call("GET", "/api/broken").body == b""
 
