@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.proxy import Act, Answer, Asked, Forward, HungUpError
-from tests.faults.tally import TALLY
-from tests.faults.target.faults import (
+from tests.faults.ends.faults import (
     AWAY,
     FAULTS,
     Fault,
@@ -16,8 +14,11 @@ from tests.faults.target.faults import (
     is_run,
     reported,
 )
-from tests.faults.target.judging import judged, under
-from tests.faults.target.site import RECEIPTS, WORK, Target
+from tests.faults.ends.judging import judged, under
+from tests.faults.ends.site import WORK
+from tests.faults.proxy import Act, Answer, Asked, Forward, HungUpError
+from tests.faults.tally import TALLY
+from tests.faults.target.site import RECEIPTS, Target
 
 _BEYOND_AN_SDK = 8
 """No SDK asks more than five times."""
@@ -78,8 +79,9 @@ def test_everything_is_delivered_twice_to_a_host_that_is_killed(target: Target) 
 
 
 def test_judge_sees_what_is_missing_and_what_is_left(target: Target) -> None:
-    bundle = target.import_next()
-    assert target.wrongs(bundle) == []
+    case = target.carry_next()
+    assert target.wrongs(case) == []
+    bundle = target.bundles[-1]
     (name,) = (
         one for one, receipt in target.receipts().items() if receipt.manifest_sha256 == bundle.manifest_sha256
     )
@@ -88,7 +90,7 @@ def test_judge_sees_what_is_missing_and_what_is_left(target: Target) -> None:
     receipts.delete_blob(name)
     turn = target.service.get_blob_client(WORK, "channels/prod/turn")
     turn.upload_blob(b"")
-    wrongs = target.wrongs(bundle)
+    wrongs = target.wrongs(case)
     assert ["one receipt" in wrongs[0], "neither turn nor place" in wrongs[1]] == [True, True]
     turn.delete_blob()
     receipts.upload_blob(name, content)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.ends.faults import FAULTS, Fault, each_request, kind_of
+from tests.faults.ends.judging import judged, under
 from tests.faults.site import IS_FULL
 from tests.faults.tally import TALLY
-from tests.faults.target.faults import FAULTS, Fault, each_request, kind_of
-from tests.faults.target.judging import judged, under
 from tests.faults.target.site import Target
 
 _EVERY = 1 if IS_FULL else 12

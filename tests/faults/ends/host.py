@@ -1,6 +1,6 @@
 """The local Functions host, started many times over without loading the app anew, and killed at steps.
 
-Runs as a process of its own, ``python -m tests.faults.target.host``, with the app's environment. Each order
+Runs as a process of its own, ``python -m tests.faults.ends.host``, with the app's environment. Each order
 is one line of JSON on stdin; the child that is forked for it becomes the host, and goes on with what lies in
 its file. A *step* is the beginning or the end of one delivery of an activity: at the beginning nothing has
 been done, at the end everything, and nobody has heard of it.
