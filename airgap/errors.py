@@ -155,7 +155,11 @@ class Code(Enum):
         False,
         "Alarm: two different bundles carry one sequence number; investigate the source.",
     )
-    ARTIFACT_REFUSED = (52, False, "The artifact cannot cross; see the message for the layer at fault.")
+    ARTIFACT_REFUSED = (
+        52,
+        False,
+        "The artifact cannot cross; see the message for what is at fault.",
+    )
     TRANSITION_REFUSED = (
         53,
         False,
@@ -314,7 +318,7 @@ class Code(Enum):
     PIPELINE_UNFIT = (
         102,
         True,
-        "Deploy the side's template again, which makes the pipeline as it must be; the import waits for it.",
+        "Deploy the side's template again, which makes the pipeline as it must be; what was begun waits.",
     )
     IMAGE_IMPORT_FAILED = (
         103,

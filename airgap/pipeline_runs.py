@@ -6,12 +6,14 @@ https://learn.microsoft.com/azure/container-registry/container-registry-transfer
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
+from airgap.fields import format_time
 from airgap.manifest import Artifact
 
 MAX_ARTIFACTS_PER_RUN = 50
@@ -63,6 +65,32 @@ def judge_run(properties: Mapping[str, Any]) -> tuple[RunState, str]:
     if all(state.lower() == "succeeded" for state in states):
         return (RunState.FAILED, message) if message else (RunState.SUCCEEDED, "")
     return RunState.ACTIVE, ""
+
+
+_NOT_ALLOWED = re.compile(r"\b403\b|forbidden|not authorized", re.IGNORECASE)
+
+
+def failure_cause(message: str, properties: Mapping[str, Any], sas_expires_at: datetime | None) -> str:
+    """The likely cause of a failure that :func:`judge_run` tells, in words; empty where none is known.
+
+    Args:
+        message: what the service said.
+        properties: of the run, as ARM tells them.
+        sas_expires_at: when the pipeline's SAS ends; ``None`` where it has none, or nobody knows.
+
+    The service's troubleshooting list, as far as its words can be told apart:
+    https://learn.microsoft.com/azure/container-registry/container-registry-transfer-troubleshooting
+    """
+    if not _NOT_ALLOWED.search(message):
+        return ""
+    lowered = message.lower()
+    if "key vault" in lowered or "keyvault" in lowered or "secret" in lowered:
+        return "the pipeline's identity may not read its SAS: it needs Key Vault Secrets User on the secret"
+    ended = finish_time(properties)
+    if sas_expires_at is not None and ended is not None and ended >= sas_expires_at:
+        return f"the pipeline's SAS ended at {format_time(sas_expires_at)}: deploy a later pipelineSasExpiry"
+    means = "role on the container is missing" if sas_expires_at is None else "SAS is not good any more"
+    return f"the pipeline's {means}, or the storage account is closed to public networks"
 
 
 def finish_time(properties: Mapping[str, Any]) -> datetime | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -27,6 +27,15 @@ _ROLES: Mapping[Need, str] = {
     "write": "blobWriter, or Storage Blob Data Contributor where roles are built in,",
 }
 _MAY: Mapping[Need, str] = {"read": "read", "add": "read and added to", "write": "read and written"}
+_OPTIONS: Mapping[Side, str] = {"source": "OverwriteBlobs", "target": "OverwriteTags"}
+"""What a run of each side's pipeline cannot do without, once something lies there already."""
+_UNFIT_OPTIONS: Mapping[Side, tuple[str, str]] = {
+    "source": ("ContinueOnErrors", "a run leaves out what it cannot export, and says succeeded"),
+    "target": ("DeleteSourceBlobOnSuccess", "the blob is gone before it is proven what was imported"),
+}
+"""What a pipeline must not have, and why: an export's answer does not list what went into the blob."""
+SAS_LEFT = timedelta(days=14)
+"""How long before its end a SAS is told of: a new one may have to be asked for."""
 _DEPLOY = "Deploy the side's template again (infra/README.md)"
 _LATER = "a role that was given just now takes effect within ten minutes"
 
@@ -278,7 +287,10 @@ def judge_pipeline(
     *,
     container_url: str,
 ) -> tuple[Check, ...]:
-    """The pipeline: there, made, at the right container, and at the target not importing by itself."""
+    """The pipeline: there, made, at the right container, with fitting options, and not importing by itself.
+
+    How it comes to its container is :func:`judge_access`'s to say.
+    """
     if error is not None:
         remedies = {
             Code.SERVICE_DENIED: "Give the app's identity pipelineRunner, or Container Registry Transfer "
@@ -297,15 +309,70 @@ def judge_pipeline(
             remedy="" if state == "Succeeded" else f"Wait until it is made; if it stays so: {_DEPLOY}.",
         ),
         _judge_container_url(side, properties, container_url),
+        _judge_options(side, properties),
     ]
     if side == "target":
         checks.append(_judge_trigger(properties))
     return tuple(checks)
 
 
-def _judge_container_url(side: Side, properties: Mapping[str, Any], wanted: str) -> Check:
+def judge_access(
+    side: Side, properties: Mapping[str, Any], sas_expires_at: datetime | None, *, now: datetime
+) -> Check:
+    """How the pipeline comes to its container: by its identity, or by a SAS that is good for a while yet.
+
+    Without ``storageAccessMode`` it is a SAS, as in api-versions before 2025-06-01-preview. What the SAS
+    allows is not seen: the pipeline alone may read it. What roles its identity has, ``infra/check`` asks.
+
+    Args:
+        side: whose pipeline.
+        properties: of the pipeline, as ARM tells them.
+        sas_expires_at: when the SAS ends, by the setting; ``None`` where it says nothing.
+        now: the time.
+    """
+    name = "pipeline-access"
+    mode = str(_end(side, properties).get("storageAccessMode") or "SasToken")
+    if mode.lower() == "managedidentity":
+        return Check(id=name, is_ok=True, detail="it comes to the storage by its identity")
+    remedy = f"{_DEPLOY} with a later pipelineSasExpiry: that makes a new SAS."
+    if sas_expires_at is None:
+        told = "it comes to the storage by a SAS, and PIPELINE_SAS_EXPIRES_AT does not say until when"
+        return Check(id=name, is_ok=False, detail=told, remedy=remedy)
+    ends = format_time(sas_expires_at)
+    if sas_expires_at <= now:
+        return Check(id=name, is_ok=False, detail=f"its SAS ended at {ends}: each run fails", remedy=remedy)
+    is_ok = sas_expires_at - now >= SAS_LEFT
+    told = f"it comes to the storage by a SAS that ends at {ends}"
+    return Check(id=name, is_ok=is_ok, detail=told, remedy="" if is_ok else remedy)
+
+
+def _end(side: Side, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a pipeline says of its container."""
     end = properties.get("target" if side == "source" else "source")
-    found = end.get("uri") if isinstance(end, Mapping) else None
+    return end if isinstance(end, Mapping) else {}
+
+
+def _judge_options(side: Side, properties: Mapping[str, Any]) -> Check:
+    """Options that are not known change nothing, as the service has it.
+
+    https://learn.microsoft.com/azure/container-registry/container-registry-transfer-cli
+    """
+    options = properties.get("options")
+    found = [_word(one) for one in options] if isinstance(options, list) else []
+    lowered = {one.lower() for one in found}
+    wanted, (unfit, why) = _OPTIONS[side], _UNFIT_OPTIONS[side]
+    faults = [f"without {wanted}"] if wanted.lower() not in lowered else []
+    faults += [f"with {unfit}: {why}"] if unfit.lower() in lowered else []
+    return Check(
+        id="pipeline-options",
+        is_ok=not faults,
+        detail="; ".join(faults) or ", ".join(found[:10]),
+        remedy=f"{_DEPLOY}: the pipeline must have {wanted}, and not {unfit}." if faults else "",
+    )
+
+
+def _judge_container_url(side: Side, properties: Mapping[str, Any], wanted: str) -> Check:
+    found = _end(side, properties).get("uri")
     is_ok = isinstance(found, str) and _address(found) == _address(wanted)
     # A query would be a SAS: only what names the place is told.
     told = "".join(_address(found)) if isinstance(found, str) else "no container"

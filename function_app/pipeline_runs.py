@@ -3,12 +3,15 @@
 from typing import Any
 
 from airgap.errors import Code
-from airgap.pipeline_runs import RunState, judge_run
+from airgap.pipeline_runs import RunState, failure_cause, judge_run
 from function_app.durable.blueprint import Activity
 from function_app.durable.flow import Flow, Patience, awaited
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.messages import Message, Result
 from function_app.ports import Ports
+
+_MOST_TOLD = 300
+"""Characters of the service's own words, so that there is room for the likely cause."""
 
 
 class Started(Result, frozen=True):
@@ -41,12 +44,15 @@ def started(side: Ports, run: str) -> Started:
 def read_pipeline_run(side: Ports, order: Run) -> Succeeded | Pending | Refused | Failed:
     """How a run stands: it goes on, has succeeded, or any of its signals says ``PIPELINE_RUN_FAILED``.
 
-    The service's words go into history, journal and receipt, without what is secret in them.
+    The service's words go into history, journal and receipt, without what is secret in them, and with the
+    likely cause where they tell one.
     """
     properties = side.pipelines.get_run(order.run)
     state, why = (RunState.ACTIVE, "") if properties is None else judge_run(properties)
     if state is RunState.FAILED:
-        return ending(Code.PIPELINE_RUN_FAILED, f"run {order.run}: {why}")
+        cause = failure_cause(why, properties or {}, side.settings.pipeline_sas_expires_at)
+        told = f"run {order.run}: {why[:_MOST_TOLD]}"
+        return ending(Code.PIPELINE_RUN_FAILED, f"{told}; likely {cause}" if cause else told)
     return Pending() if state is RunState.ACTIVE else Succeeded()
 
 

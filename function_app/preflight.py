@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -19,6 +20,7 @@ from airgap.policy import TrustPolicy
 from airgap.readiness import (
     Check,
     Need,
+    judge_access,
     judge_chain,
     judge_container,
     judge_image_import,
@@ -121,7 +123,7 @@ def _questions(
         "journal-table": partial(_ask_table, role, ports),
         "tickets": partial(_ask_tickets, ports, now),
         "registry": partial(_ask_registry, ports),
-        "pipeline": partial(_ask_pipeline, role, ports),
+        "pipeline": partial(_ask_pipeline, role, ports, now),
         **_staged_questions(ports),
     }
 
@@ -208,14 +210,57 @@ def _staged_questions(ports: Ports) -> dict[str, Callable[[], Iterable[Check]]]:
     return {"staging-registry": ask_staging, "image-import": ask_imports}
 
 
-def _ask_pipeline(role: Role, ports: Ports) -> Iterable[Check]:
+def pipeline_checks(role: Role, ports: Ports) -> tuple[Mapping[str, Any] | None, tuple[Check, ...]]:
+    """What ARM tells of this side's pipeline, and every check of that; the time is not asked.
+
+    Raises:
+        ServiceError: it could not be asked.
+    """
     settings = ports.settings
+    found = ports.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)
     wanted = f"{settings.blob_service_url}/{paths.TRANSFER}"
+    return found, judge_pipeline(role, settings.pipeline, found, None, container_url=wanted)
+
+
+def require_fit_pipeline(role: Role, ports: Ports) -> None:
+    """Go on only with a pipeline that is made, is at the container ``transfer``, and has fitting options.
+
+    At the target it must start nothing itself, too. Not checked: what its identity may do, which lets it
+    import nothing else; ``infra/check`` does (``docs/adr/0021-rights-of-the-pipelines-identity.md``).
+
+    Raises:
+        ServiceError: ``PIPELINE_UNFIT``: it is not.
+    """
+    for check in pipeline_checks(role, ports)[1]:
+        if not check.is_ok:
+            name = ports.settings.pipeline
+            raise ServiceError(Code.PIPELINE_UNFIT, f"{name}, {check.id}: {check.detail}")
+
+
+def order_checks(role: Role, ports: Ports, *, now: datetime) -> tuple[Check, ...]:
+    """What an order needs of this side's pipeline, each with what was seen.
+
+    A SAS that ends soon is no reason to refuse one; one that has ended is.
+
+    Raises:
+        ServiceError: it could not be asked.
+    """
+    found, checks = pipeline_checks(role, ports)
+    ends = ports.settings.pipeline_sas_expires_at
+    if found is None or ends is None or ends > now:
+        return checks
+    return (*checks, judge_access(role, found, ends, now=now))
+
+
+def _ask_pipeline(role: Role, ports: Ports, now: datetime) -> Iterable[Check]:
+    settings = ports.settings
     try:
-        found = ports.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)
+        found, checks = pipeline_checks(role, ports)
     except AirgapError as error:
-        return judge_pipeline(role, settings.pipeline, None, error, container_url=wanted)
-    return judge_pipeline(role, settings.pipeline, found, None, container_url=wanted)
+        return judge_pipeline(role, settings.pipeline, None, error, container_url="")
+    if found is None:
+        return checks
+    return (*checks, judge_access(role, found, settings.pipeline_sas_expires_at, now=now))
 
 
 def _error_of(ask: Callable[[], object]) -> AirgapError | None:

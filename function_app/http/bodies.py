@@ -148,6 +148,13 @@ class Problem(Body, frozen=True):
     ) = msgspec.UNSET
 
 
+class Health(Body, frozen=True):
+    """Which side the app is, and of which version."""
+
+    role: Annotated[str, Meta(extra_json_schema={"enum": ["source", "target"]})]
+    version: str
+
+
 class PreflightCheck(Body, frozen=True):
     """One check of a side."""
 

@@ -16,7 +16,7 @@ import airgap
 from airgap.errors import Code
 from airgap.fields import CHANNEL
 from airgap.states import TRANSITIONS, Kind
-from function_app.http.bodies import Ask, Envelope, Preflight, Problem, whole
+from function_app.http.bodies import Ask, Envelope, Health, Preflight, Problem, whole
 from function_app.http.list_request import DEFAULT_LIMIT, MAX_LIMIT
 
 Method = Literal["get", "post", "put", "delete"]
@@ -137,6 +137,14 @@ LIMIT = Parameter(
 CURSOR = Parameter(name="cursor", place="query", schema=_TEXT, description="Comes with `next`.")
 
 COMMON = (
+    Call(
+        name="get_health",
+        method="get",
+        path="/health",
+        summary="Whether the app is there",
+        description="No service is asked: whether it can do its work, preflight says.",
+        answers=(Answer(status=HTTPStatus.OK, body=Health, description="It is."),),
+    ),
     Call(
         name="preflight",
         method="get",

@@ -2,7 +2,7 @@
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
-from function_app.http import openapi_api, preflight
+from function_app.http import health, openapi_api, preflight
 from function_app.settings import BlobEvents
 from function_app.source import (
     activities,
@@ -36,6 +36,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         activities.bp,
         waiting.bp,
         lanes.bp,
+        health.bp,
         preflight.bp,
         openapi_api.blueprint(openapi),
     )

@@ -15,6 +15,7 @@ from function_app.durable.stopping import require_going
 from function_app.oci import TagState
 from function_app.pipeline_runs import Started, started
 from function_app.ports import SourceSide
+from function_app.preflight import require_fit_pipeline
 from function_app.source.planning import BATCHES, PLAN
 from function_app.source.referrers import Selection
 from function_app.source.scanning import Scan, split_reference
@@ -24,8 +25,14 @@ from function_app.storage.work_folder import WorkFolder
 
 
 def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
-    """Start the run of one batch, under a name derived from it."""
+    """Start the run of one batch, under a name derived from it.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
+        ServiceError: ``PIPELINE_UNFIT``: the pipeline writes elsewhere, or would leave artifacts out.
+    """
     require_going(side.blobs, order.transfer_id)
+    require_fit_pipeline("source", side)
     path = blob_path(order.transfer_id, order.blob)
     _, batch = _batch(side, order)
     run = _run(order)

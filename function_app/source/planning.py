@@ -18,6 +18,7 @@ from function_app.durable.outcomes import Failed, Refused, ending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.ports import SourceSide
+from function_app.preflight import order_checks
 from function_app.source.holdings import read_holdings, tell_word
 from function_app.source.referrers import Selection, summarize
 from function_app.source.scanning import Scan, split_reference
@@ -335,12 +336,21 @@ def _batch_of(
 def _find_refusals(
     side: SourceSide, request: RequestDocument, now: datetime, groups: Sequence[Resolution], largest: int
 ) -> list[PlanRefusal]:
-    """Why the transfer cannot cross as it was ordered: what the target would refuse comes first."""
+    """Why it cannot cross as it was ordered: first what the target would refuse, then the pipeline."""
     refusals = [
         PlanRefusal(
             reference=None, code=one.code.name, detail=f"{one.code.name}: {_about(one, request)}{one.wanted}"
         )
         for one in _refused_by_policy(side, request, now)
+    ]
+    refusals += [
+        PlanRefusal(
+            reference=None,
+            code=Code.PIPELINE_UNFIT.name,
+            detail=f"{side.settings.pipeline}, {check.id}: {check.detail}",
+        )
+        for check in order_checks("source", side, now=now)
+        if not check.is_ok
     ]
     missing = [reference for group in groups for reference in group.missing]
     refusals += [PlanRefusal(reference=one, code=Code.ARTIFACT_NOT_FOUND.name, detail=one) for one in missing]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from airgap.errors import Code, PolicyRefusal
+from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.manifest import MAX_ARTIFACTS, Artifact
 from function_app.oci import MAX_DEPTH, Descriptor, content_sizes, find_obstacle, list_manifests, platforms
 from function_app.ports import RegistryReader
@@ -41,16 +41,21 @@ class Scan:
     content: dict[str, dict[str, int]] = field(default_factory=dict)
     platforms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _seen: dict[tuple[str, str], _Content] = field(default_factory=dict)
+    _refused: dict[tuple[str, str], PolicyRefusal] = field(default_factory=dict)
+    """Why what was looked at cannot cross: whoever comes to it again is told the same."""
 
     def add(self, reference: str) -> bool:
         """Include an artifact and all its referrers; ``False`` if the registry does not have it.
 
         Raises:
-            PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, or there is no end to it.
+            PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, a manifest that a tag or an index
+                names is not there, or there is no end to it.
         """
         repository, tag, digest = split_reference(reference)
         found = self._look_up(repository, tag) if tag else self.registry.resolve(repository, digest)
         if found is None:
+            if reference in self.tagged:
+                raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{reference}: the tag's manifest is not there")
             return False
         self.artifacts[reference] = Artifact(
             reference=reference,
@@ -85,12 +90,27 @@ class Scan:
             self.platforms[reference] = content.platforms
 
     def _follow(self, repository: str, digest: str, *, depth: int) -> _Content:
-        if (known := self._seen.get((repository, digest))) is not None:
+        where = (repository, digest)
+        if (before := self._refused.get(where)) is not None:
+            raise PolicyRefusal(before.code, before.detail)
+        if (known := self._seen.get(where)) is not None:
             return known
+        try:
+            return self._walk(repository, digest, depth=depth)
+        except PolicyRefusal as refusal:
+            self._refused[where] = refusal
+            raise
+
+    def _walk(self, repository: str, digest: str, *, depth: int) -> _Content:
         self._seen[repository, digest] = _Content(sizes={}, platforms=())  # counts, whatever comes of it
         about = f"{repository}@{digest}"
         self._require_end(about, depth)
-        manifest = self.registry.manifest(repository, digest)
+        try:
+            manifest = self.registry.manifest(repository, digest)
+        except ServiceError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{about}: the manifest is not there") from error
         if obstacle := find_obstacle(manifest, about):
             raise PolicyRefusal(Code.ARTIFACT_REFUSED, f"{about}: {obstacle}")
         found = _Content(sizes=content_sizes(manifest, about), platforms=platforms(manifest, about))

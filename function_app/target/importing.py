@@ -6,12 +6,12 @@ container, whether or not it was decided upon; one that reads elsewhere would im
 
 from airgap.errors import Code, PolicyRefusal, ServiceError, UntrustedInputError
 from airgap.pipeline_runs import run_name
-from airgap.readiness import judge_pipeline
 from function_app.durable.outcomes import Pending
 from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.pipeline_runs import Started, started
 from function_app.ports import TargetSide
+from function_app.preflight import require_fit_pipeline
 from function_app.storage.paths import STAGING, STAGING_RUNS, TRANSFER, WORK, blob_path
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
@@ -34,7 +34,7 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
         UntrustedInputError: ``BLOB_CHANGED``: the copy in custody was written to since it was hashed.
         ServiceError: ``CONFLICT``: something else lies there; ``SERVICE_THROTTLED``: it is written to this
             moment, by another delivery of this step; ``SERVICE_UNEXPECTED``: there is no copy in custody;
-            ``PIPELINE_UNFIT``: the pipeline would import by itself, or from elsewhere.
+            ``PIPELINE_UNFIT``: the pipeline would import by itself, or from elsewhere, or delete blobs.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
@@ -46,7 +46,7 @@ def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
     staged, path = staged_path(inspection, blob.name), blob_path(inspection.bundle, blob.name)
     if work.find(_note(blob.name), PromotionNote) is not None:  # what lies there by now is the run's business
         return Promoted()
-    require_fit_pipeline(side)
+    require_fit_pipeline("target", side)
     promoted = side.blobs.copy((STAGING, staged), (TRANSFER, path), etag=etag, metadata=blob.metadata)
     if promoted is None:
         return Pending()
@@ -77,7 +77,7 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
         ServiceError: ``PIPELINE_UNFIT``: as :func:`promote_blob`.
     """
     require_going(side.blobs, order.owner)
-    require_fit_pipeline(side)
+    require_fit_pipeline("target", side)
     work = WorkFolder(side.blobs, order.owner)
     inspection = work.get(INSPECTION, Inspection)
     name = inspected_blob(inspection, order.number).name
@@ -98,23 +98,6 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
         },
     )
     return started(side, run)
-
-
-def require_fit_pipeline(side: TargetSide) -> None:
-    """Go on only with a pipeline that is made, reads the container ``transfer``, and starts nothing itself.
-
-    Not checked: what its identity may do, which lets it import nothing else; ``infra/check`` looks at that
-    (``docs/adr/0021-rights-of-the-pipelines-identity.md``).
-
-    Raises:
-        ServiceError: ``PIPELINE_UNFIT``: it is not.
-    """
-    settings = side.settings
-    found = side.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)
-    wanted = f"{settings.blob_service_url}/{TRANSFER}"
-    for check in judge_pipeline("target", settings.pipeline, found, None, container_url=wanted):
-        if not check.is_ok:
-            raise ServiceError(Code.PIPELINE_UNFIT, f"{settings.pipeline}, {check.id}: {check.detail}")
 
 
 RUN_ATTEMPTS = 3

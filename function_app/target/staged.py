@@ -23,11 +23,11 @@ from function_app.durable.stopping import require_going
 from function_app.messages import Item
 from function_app.oci import list_manifests
 from function_app.ports import Staged, StagingRegistry, TargetSide
+from function_app.preflight import require_fit_pipeline
 from function_app.storage.paths import STAGING_RUNS, WORK
 from function_app.storage.turns import STAGING_QUEUE, Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import declared_folder
-from function_app.target.importing import require_fit_pipeline
 from function_app.target.judging import require_undecided
 from function_app.target.longest_waits import FOR_STAGING, require_time
 from function_app.target.looking_up import look_up
@@ -102,7 +102,7 @@ def _empty(side: TargetSide, order: Upload) -> Emptied | Pending:
     registry = _staged(side).registry
     if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):
         raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{order.instance} has not the turn to empty it")
-    require_fit_pipeline(side)
+    require_fit_pipeline("target", side)
     if _is_written_to(side):
         return Pending()
     found = list(itertools.islice(registry.repositories(), _REPOSITORIES_AT_ONCE))

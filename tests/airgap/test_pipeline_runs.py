@@ -12,6 +12,7 @@ from airgap.pipeline_runs import (
     RunState,
     batch,
     compare_imports,
+    failure_cause,
     finish_time,
     is_written_by_run,
     judge_run,
@@ -122,3 +123,27 @@ def test_what_was_written_after_the_run_is_not_the_runs(late_s: int, is_the_runs
     properties = {"response": {"finishTime": "2026-01-01T00:00:00Z"}}
     assert is_written_by_run(END + timedelta(seconds=late_s), properties) is is_the_runs
     assert is_written_by_run(END + timedelta(seconds=late_s), {"response": {}})
+
+
+SAS_ENDS = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+FORBIDDEN = "Failed to access storage.  Service request failed.  Status: 403 (This request is not authorized)"
+
+
+@pytest.mark.parametrize(
+    ("message", "sas", "ended_at", "cause"),
+    [
+        ("Key Vault: 403 Forbidden", SAS_ENDS, "08:00:00", "may not read its SAS"),
+        (FORBIDDEN, SAS_ENDS, "08:00:00", "SAS ended at 2026-11-23T08:00:00Z"),
+        (FORBIDDEN, SAS_ENDS, "07:59:59", "SAS is not good any more"),
+        (FORBIDDEN, SAS_ENDS, "", "SAS is not good any more"),
+        (FORBIDDEN, None, "08:00:00", "role on the container is missing"),
+        ("the blob exists; 4031 bytes", SAS_ENDS, "09:00:00", ""),
+    ],
+)
+def test_cause_of_a_failure_is_told_where_the_services_words_tell_it(
+    message: str, sas: datetime | None, ended_at: str, cause: str
+) -> None:
+    properties = {"response": {"finishTime": f"2026-11-23T{ended_at}.0000000Z"}} if ended_at else {}
+    told = failure_cause(message, properties, sas)
+    assert cause in told
+    assert bool(told) == bool(cause)

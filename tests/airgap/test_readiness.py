@@ -10,6 +10,7 @@ from airgap.errors import Code, ServiceError
 from airgap.policy import TrustPolicy
 from airgap.readiness import (
     Check,
+    judge_access,
     judge_container,
     judge_image_import,
     judge_own_keys,
@@ -40,6 +41,7 @@ def imports(**properties: Any) -> dict[str, Any]:
     return {
         "provisioningState": "Succeeded",
         "source": {"uri": URL},
+        "options": ["OverwriteTags"],
         "trigger": {"sourceTrigger": {"status": "Disabled"}},
         **properties,
     }
@@ -47,7 +49,7 @@ def imports(**properties: Any) -> dict[str, Any]:
 
 def test_pipeline_that_imports_only_when_told_is_right() -> None:
     checks = pipeline("target", imports())
-    assert [*checks] == ["pipeline", "pipeline-container", "source-trigger"]
+    assert [*checks] == ["pipeline", "pipeline-container", "pipeline-options", "source-trigger"]
     assert all(check.is_ok and not check.remedy for check in checks.values())
 
 
@@ -70,8 +72,62 @@ def test_pipeline_that_could_import_unasked_is_told(trigger: Any) -> None:
 
 
 def test_source_has_no_trigger_to_disable() -> None:
-    found = {"provisioningState": "Succeeded", "target": {"uri": URL}}
-    assert [*pipeline("source", found)] == ["pipeline", "pipeline-container"]
+    found = {"provisioningState": "Succeeded", "target": {"uri": URL}, "options": ["OverwriteBlobs"]}
+    checks = pipeline("source", found)
+    assert [*checks] == ["pipeline", "pipeline-container", "pipeline-options"]
+    assert all(check.is_ok for check in checks.values())
+
+
+@pytest.mark.parametrize(
+    ("side", "options", "told"),
+    [
+        ("source", None, "without OverwriteBlobs"),
+        ("source", "OverwriteBlobs", "without OverwriteBlobs"),
+        ("source", ["OverwriteTags"], "without OverwriteBlobs"),
+        ("source", ["overwriteblobs", "continueonerrors"], "with ContinueOnErrors"),
+        ("target", [], "without OverwriteTags"),
+        ("target", ["OverwriteTags", "DeleteSourceBlobOnSuccess"], "with DeleteSourceBlobOnSuccess"),
+    ],
+)
+def test_options_by_which_a_run_loses_something_are_told(side: Any, options: Any, told: str) -> None:
+    end = "target" if side == "source" else "source"
+    found = imports(options=options) | {end: {"uri": URL}}
+    check = pipeline(side, found)["pipeline-options"]
+    assert not check.is_ok
+    assert check.detail.startswith(told)
+    assert "must have" in check.remedy
+
+
+def test_options_that_lose_nothing_are_right_however_they_are_written() -> None:
+    assert pipeline("target", imports(options=["overwritetags", "ContinueOnErrors"]))[
+        "pipeline-options"
+    ].is_ok
+
+
+def access(mode: object, left: timedelta | None, side: Any = "target") -> Check:
+    end = {"uri": URL} | ({} if mode is None else {"storageAccessMode": mode})
+    found = {"target" if side == "source" else "source": end}
+    return judge_access(side, found, None if left is None else NOW + left, now=NOW)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("mode", ["SasToken", None])
+def test_sas_is_told_from_two_weeks_before_its_end(side: str, mode: object) -> None:
+    assert access(mode, timedelta(days=14), side).is_ok
+    soon = access(mode, timedelta(days=14, seconds=-1), side)
+    assert not soon.is_ok
+    assert "2026-12-06T23:59:59Z" in soon.detail
+    ended = access(mode, timedelta(0), side)
+    assert "ended at 2026-11-23T00:00:00Z" in ended.detail
+    for check in (soon, ended, access(mode, None, side)):
+        assert not check.is_ok
+        assert "pipelineSasExpiry" in check.remedy
+
+
+@pytest.mark.parametrize("mode", ["ManagedIdentity", "managedIdentity"])
+def test_pipeline_that_comes_by_its_identity_has_no_sas_to_end(mode: str) -> None:
+    assert access(mode, None).is_ok
+    assert access(mode, timedelta(days=-1)).is_ok
 
 
 @pytest.mark.parametrize("uri", [URL, URL + "/", URL.replace("account.blob", "ACCOUNT.Blob")])

@@ -400,7 +400,10 @@ class MemoryPipelines:
         self.looks: dict[str, int] = {}
         self.polls = 1
         self.work = work
-        self.pipelines: dict[tuple[str, str], dict[str, Any]] = {}
+        self.pipelines: dict[tuple[str, str], dict[str, Any]] = {
+            ("exportPipelines", ENVIRONMENT["EXPORT_PIPELINE"]): export_pipeline(),
+            ("importPipelines", ENVIRONMENT["IMPORT_PIPELINE"]): import_pipeline(),
+        }
         """ARM ``properties`` by kind and name."""
         self._putting = threading.Lock()
 
@@ -425,6 +428,19 @@ class MemoryPipelines:
         self.requests.pop(name, None)
 
 
+def export_pipeline() -> dict[str, Any]:
+    """ARM ``properties`` of an export pipeline at the account of :data:`ENVIRONMENT`."""
+    return {
+        "provisioningState": "Succeeded",
+        "target": {
+            "type": "AzureStorageBlobContainer",
+            "uri": ENVIRONMENT["TransferStorage__blobServiceUri"] + "transfer",
+            "storageAccessMode": "ManagedIdentity",
+        },
+        "options": ["OverwriteBlobs"],
+    }
+
+
 def import_pipeline(*, trigger: str = "Disabled", container: str = "transfer") -> dict[str, Any]:
     """ARM ``properties`` of an import pipeline at the account of :data:`ENVIRONMENT`."""
     return {
@@ -432,7 +448,9 @@ def import_pipeline(*, trigger: str = "Disabled", container: str = "transfer") -
         "source": {
             "type": "AzureStorageBlobContainer",
             "uri": ENVIRONMENT["TransferStorage__blobServiceUri"] + container,
+            "storageAccessMode": "ManagedIdentity",
         },
+        "options": ["OverwriteTags"],
         "trigger": {"sourceTrigger": {"status": trigger}},
     }
 
@@ -504,7 +522,6 @@ def make_target(
     """A target whose import does nothing but succeed; its registry is a :class:`MemoryRegistry`."""
     blobs = MemoryBlobs()
     pipelines = MemoryPipelines(lambda _: succeeded())
-    pipelines.pipelines["importPipelines", ENVIRONMENT["IMPORT_PIPELINE"]] = import_pipeline()
     environment = ENVIRONMENT | {"TRUST_POLICY": policy_json.decode()} | (STAGING if is_staged else {})
     registry, staging = MemoryRegistry(), MemoryRegistry()
     staged = Staged(registry=staging, imports=MemoryImageImports(staging, registry))

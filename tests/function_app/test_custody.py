@@ -160,8 +160,13 @@ def test_promoted_blob_that_somebody_else_wrote_to_is_not_imported(how: str) -> 
 @pytest.mark.parametrize("activity", ["promote_blob", "start_import_run"])
 @pytest.mark.parametrize(
     "unfit",
-    [import_pipeline(trigger="Enabled"), import_pipeline(container="incoming"), None],
-    ids=["starts by itself", "reads the uploads", "is gone"],
+    [
+        import_pipeline(trigger="Enabled"),
+        import_pipeline(container="incoming"),
+        import_pipeline() | {"options": ["OverwriteTags", "DeleteSourceBlobOnSuccess"]},
+        None,
+    ],
+    ids=["starts by itself", "reads the uploads", "deletes what it imports", "is gone"],
 )
 def test_pipeline_that_would_import_behind_our_back_gets_nothing_until_it_is_mended(
     unfit: dict[str, Any] | None, activity: str

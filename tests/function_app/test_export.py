@@ -218,6 +218,78 @@ def test_layer_that_cannot_cross_is_refused_even_behind_an_index(layer: dict[str
     assert pipelines(side).requests == {}
 
 
+def test_manifest_that_is_gone_is_told_of_every_tag_and_index_that_names_it() -> None:
+    """Such tags stay in lists, and one of them fails the run of all fifty."""
+    side, blobs, registry = make_source()
+    gone = registry.push_image("team/app", "dangling")
+    for tag in ("first", "second"):
+        registry.push("team/app", {"manifests": [{"digest": gone}], "is": tag}, tag, media_type=INDEX_TYPE)
+    registry.push_image("team/app", "good", size=7)
+    del registry.manifests["team/app", gone]
+    ordered = [f"team/app:{tag}" for tag in ("dangling", "first", "good", "second")]
+    outcome = export(side, *ordered)
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "ARTIFACT_REFUSED")
+    assert outcome["artifacts"] == ["team/app:dangling", "team/app:first", "team/app:second"]
+    assert f"team/app@{gone}: the manifest is not there" in outcome["detail"]
+    assert blobs.names("transfer") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"target": {"uri": "https://account.blob.core.windows.net/elsewhere"}}, "pipeline-container"),
+        ({"provisioningState": "Failed"}, "pipeline: export01: Failed"),
+        ({"options": ["OverwriteBlobs", "ContinueOnErrors"]}, "pipeline-options"),
+        ({"options": []}, "without OverwriteBlobs"),
+    ],
+    ids=["elsewhere", "not made", "leaves artifacts out", "keeps old blobs"],
+)
+def test_order_is_told_of_a_pipeline_that_does_not_do_and_nothing_is_exported(
+    change: dict[str, Any], told: str
+) -> None:
+    side, blobs, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).pipelines["exportPipelines", "export01"] |= change
+    outcome = export(side, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "PIPELINE_UNFIT")
+    assert told in outcome["detail"]
+    assert pipelines(side).requests == {}
+    assert blobs.names("transfer") == []
+
+
+def test_order_is_told_that_the_pipelines_sas_has_ended_and_not_that_it_ends_soon() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).pipelines["exportPipelines", "export01"]["target"].pop("storageAccessMode")
+    ended = replace(side, settings=replace(side.settings, pipeline_sas_expires_at=START))
+    outcome = export(ended, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "PIPELINE_UNFIT")
+    assert "its SAS ended" in outcome["detail"]
+    soon = replace(side.settings, pipeline_sas_expires_at=START + timedelta(days=1))
+    outcome = run(Host(replace(side, settings=soon)), "team/app:v1", transfer_id="f" * 32)
+    assert outcome["outcome"] == "sealed"
+
+
+def test_export_waits_for_a_pipeline_that_was_changed_since_the_plan() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipeline = pipelines(side).pipelines["exportPipelines", "export01"]
+    host = Host(side)
+    seen: list[int] = []
+
+    def change() -> None:
+        pipeline["options"].append("ContinueOnErrors")
+        host.before["start_export_run"] = mend
+
+    def mend() -> None:
+        seen.append(len(pipelines(side).requests))
+        pipeline["options"].remove("ContinueOnErrors")
+
+    host.before["start_export_run"] = change
+    assert run(host, "team/app:v1")["outcome"] == "sealed"
+    assert seen == [0]
+
+
 def test_index_that_nests_without_end_is_refused() -> None:
     side, _, registry = make_source()
     digest = registry.push_image("team/app")
@@ -472,10 +544,11 @@ def test_start_of_a_second_attempt_that_is_delivered_twice_at_once_deletes_no_ne
 def test_failed_run_ends_with_what_the_service_said() -> None:
     side, _, registry = make_source()
     registry.push_image("team/app", "v1")
-    pipelines(side).work = lambda _: failed("Failed to access storage. Status: 403")
+    pipelines(side).work = lambda _: failed("Failed to access storage. Status: 403. " + "x" * 1000)
     outcome = export(side, "team/app:v1")
     assert (outcome["outcome"], outcome["code"]) == ("failed", "PIPELINE_RUN_FAILED")
     assert "Status: 403" in outcome["detail"]
+    assert outcome["detail"].endswith("or the storage account is closed to public networks")
 
 
 def test_run_that_never_ends_is_given_up_in_time() -> None:

@@ -957,6 +957,7 @@ def test_every_method_of_every_resource_is_answered_by_one_function() -> None:
             answered.setdefault(str(trigger.route), []).extend(methods)
     one = "transfers/{transferId}"
     assert set(answered) == {
+        "health",
         "openapi.json",
         "orders",
         "orders/{name}",

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,11 @@ class Site:
             self.side, self.blobs, _ = make_source(key=SOURCE_KEY)
         else:
             self.side, self.blobs = make_target(POLICY, key=TARGET_KEY)
-        end = {"uri": URL}
+        end = {"uri": URL, "storageAccessMode": "ManagedIdentity"}
         kind, name = ("exportPipelines", "export01") if role == "source" else ("importPipelines", "import01")
         self.pipeline: dict[str, Any] = {"provisioningState": "Succeeded"}
-        self.pipeline |= {"target": end} if role == "source" else {"source": end}
+        option = "OverwriteBlobs" if role == "source" else "OverwriteTags"
+        self.pipeline |= {"target" if role == "source" else "source": end, "options": [option]}
         if role == "target":
             self.pipeline["trigger"] = {"sourceTrigger": {"status": "Disabled"}}
         self.pipelines: Any = self.side.pipelines
@@ -115,8 +116,9 @@ def test_side_that_is_ready_is_told_so_check_by_check(site: Site) -> None:
     assert ids == [
         *("settings", "trust-policy", "policy-chain", *signed, "signing-keys", "trust-policy-keys"),
         *containers,
-        *("journal-table", "tickets", "registry", "pipeline", "pipeline-container"),
+        *("journal-table", "tickets", "registry", "pipeline", "pipeline-container", "pipeline-options"),
         *trigger,
+        "pipeline-access",
     ]
     assert {check["remedy"] for check in body["checks"]} == {""}
 
@@ -222,10 +224,23 @@ def test_pipeline_that_the_app_may_not_see_is_told(site: Site, monkeypatch: pyte
 
 
 def test_pipeline_at_another_container_is_told(site: Site) -> None:
-    site.pipeline["target" if site.role == "source" else "source"] = {
-        "uri": URL.replace("transfer", "incoming")
-    }
+    end = site.pipeline["target" if site.role == "source" else "source"]
+    end["uri"] = URL.replace("transfer", "incoming")
     assert [*site.wrong()] == ["pipeline-container"]
+
+
+def test_options_of_the_pipeline_by_which_a_run_loses_something_are_told(site: Site) -> None:
+    site.pipeline["options"] += ["ContinueOnErrors", "DeleteSourceBlobOnSuccess"]
+    assert [*site.wrong()] == ["pipeline-options"]
+
+
+def test_pipeline_whose_sas_ends_soon_or_nobody_knows_when_is_told(site: Site) -> None:
+    site.pipeline["target" if site.role == "source" else "source"]["storageAccessMode"] = "SasToken"
+    assert [*site.wrong()] == ["pipeline-access"]
+    site.settings["PIPELINE_SAS_EXPIRES_AT"] = f"{datetime.now(UTC) + timedelta(days=13):%Y-%m-%dT%H:%M:%SZ}"
+    assert [*site.wrong()] == ["pipeline-access"]
+    site.settings["PIPELINE_SAS_EXPIRES_AT"] = f"{datetime.now(UTC) + timedelta(days=15):%Y-%m-%dT%H:%M:%SZ}"
+    assert site.wrong() == {}
 
 
 def test_source_trigger_that_is_enabled_is_told(target: Site) -> None:

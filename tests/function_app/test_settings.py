@@ -144,7 +144,8 @@ def test_each_role_has_its_own_functions() -> None:
         for role in (read_role({"TRANSFER_ROLE": "source"}), read_role({"TRANSFER_ROLE": "target"}))
     }
     shared = {"read_pipeline_run", "await_outcome", "run_lane", "stop_work", "record_state"}
-    shared |= {"preflight", "refuse_preflight_method"}
+    shared |= {"preflight", "refuse_preflight_method", "get_health", "refuse_health_method"}
+    shared |= {"openapi", "refuse_openapi_method"}
     assert names["source"] & names["target"] == shared
     assert {"create_transfer", "export_transfer", "seal_bundle"} <= names["source"]
     assert {"bundle_arrived", "import_bundle", "issue_receipt"} <= names["target"]
