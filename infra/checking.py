@@ -25,8 +25,13 @@ _MAX_BYTES = 1024 * 1024
 _BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 _ROLES_VERSION = "api-version=2022-04-01"
 _PIPELINES_VERSION = "api-version=2019-12-01-preview"  # which every cloud knows
+_HOST = "/admin/host/status"
 _STARTING = {404, 502, 503}
 """What is answered for an app whose functions are not loaded yet, or whose host starts."""
+
+
+class NotStartedError(ToolError):
+    """The app has no functions yet, or nobody answers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +68,7 @@ def check(group: str, prefix: str, *, wait_s: int) -> int:
             "Microsoft.Web/sites/host/listkeys/action, as Contributor has it. Right after the first package "
             "the host has none yet: wait a minute, then infra/check."
         ) from error
-    report = ask(f"https://{host}/api/preflight", key, wait_s=wait_s)
+    report = _ask_app(f"https://{host}", key, wait_s=wait_s)
     if report["role"] == "target":
         told = az("functionapp", "config", "appsettings", "list", *app)
         settings = {one["name"]: one["value"] for one in told}
@@ -72,6 +77,44 @@ def check(group: str, prefix: str, *, wait_s: int) -> int:
         account = f"{group_id}/providers/Microsoft.Storage/storageAccounts/{prefix}transfer"
         report["checks"] += pipeline_rights(settings, account)
     return show(report)
+
+
+def _ask_app(url: str, key: str, *, wait_s: int) -> dict[str, Any]:
+    """What the app says of itself, with what its host says; a host that does not run says why at least.
+
+    Raises:
+        ToolError: the app could not be asked.
+    """
+    try:
+        report = ask(f"{url}/api/preflight", key, wait_s=wait_s)
+    except NotStartedError as error:
+        try:
+            told = functions_host(ask(f"{url}{_HOST}", key, wait_s=0))
+        except ToolError:
+            raise error from None
+        raise ToolError(f"{error}\nThe host: {told['detail']}. {told['remedy']}") from error
+    report["checks"].append(functions_host(ask(f"{url}{_HOST}", key, wait_s=0)))
+    return report
+
+
+def functions_host(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The check that the Functions host runs without errors, by what it says; with the bundle that it has.
+
+    Without the extension bundle, which is downloaded where the instance has none in store, there are no blob
+    triggers and no Durable Functions, and the host does not run.
+    https://learn.microsoft.com/azure/azure-functions/functions-bindings-register
+    """
+    bundle = status.get("extensionBundle") or {}
+    errors = [str(one)[:300] for one in status.get("errors") or []]
+    state = str(status.get("state"))[:40]
+    told = [state, *(f"{bundle[name]}" for name in ("id", "version") if bundle.get(name)), *errors[:3]]
+    return {
+        "id": "functions-host",
+        "ok": state == "Running" and not errors,
+        "detail": ", ".join(told),
+        "remedy": "If it is about the extension bundle: the app must reach where that is downloaded, "
+        "cdn.functions.azure.com, or the cloud's own. Then restart the app: az functionapp restart.",
+    }
 
 
 def left_pipeline(settings: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -185,7 +228,7 @@ def ask(url: str, key: str, *, wait_s: int) -> dict[str, Any]:
                 "SSL_CERT_FILE=/path/to/ca.pem"
             )
         if not is_starting or time.monotonic() + _BETWEEN_S > deadline:
-            raise ToolError(f"{url}: {why}")
+            raise (NotStartedError if is_starting else ToolError)(f"{url}: {why}")
         time.sleep(_BETWEEN_S)
 
 

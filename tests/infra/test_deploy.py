@@ -53,11 +53,18 @@ NOT_READY = {
 }
 
 
+HOST_STATUS = "/admin/host/status"
+BUNDLE = {"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "4.31.0"}
+RUNNING = {"state": "Running", "version": "4.1040.300.0", "extensionBundle": BUNDLE}
+NO_BUNDLE = {"state": "Error", "errors": ["Unable to download the extension bundle"]}
+
+
 class App:
     """What the app's host answers, and which keys it was asked with."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = [(200, READY)]
+        self.host: tuple[int, Any] = (200, RUNNING)
         self.asked: list[tuple[str, str]] = []
 
 
@@ -68,7 +75,10 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, az: FakeAz) -> Iterator
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             told.asked.append((self.path, self.headers.get("x-functions-key", "")))
-            status, body = told.answers.pop(0) if len(told.answers) > 1 else told.answers[0]
+            if self.path == HOST_STATUS:
+                status, body = told.host
+            else:
+                status, body = told.answers.pop(0) if len(told.answers) > 1 else told.answers[0]
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
@@ -171,7 +181,7 @@ def test_side_is_shown_deployed_packed_and_checked_in_this_order(
     words = calls_of(az, PACKAGE)[0]["argv"]
     assert words[words.index("--build-remote") + 1] == "false"
     assert words[words.index("--name") + 1] == "contosogap-app"
-    assert app.asked == [("/api/preflight", KEY)]
+    assert app.asked == [("/api/preflight", KEY), (HOST_STATUS, KEY)]
     out = capfd.readouterr().out
     assert "Resource changes: 40 to create." in out
     assert "is ready (version 0.1.0)" in out
@@ -462,6 +472,29 @@ def test_what_is_not_right_yet_is_told_with_its_remedy(app: App, capfd: pytest.C
     assert KEY not in out
 
 
+@pytest.mark.usefixtures("az")
+def test_host_that_runs_is_told_with_its_extension_bundle(
+    app: App, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
+    assert f"ok   functions-host: Running, {BUNDLE['id']}, 4.31.0\n" in capfd.readouterr().out
+    app.host = (200, {**RUNNING, "errors": ["The listener for function 'x' was unable to start"]})
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 1
+    assert "NOT  functions-host" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("az")
+def test_host_that_has_no_extension_bundle_says_so_though_the_app_cannot(
+    app: App, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app.answers, app.host = [(503, {})], (200, NO_BUNDLE)
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 2
+    told = capfd.readouterr().err
+    assert "HTTP 503" in told
+    assert "Unable to download the extension bundle" in told
+    assert KEY not in told
+
+
 @pytest.mark.usefixtures("app")
 def test_app_that_is_right_is_told_so(az: FakeAz) -> None:
     assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
@@ -616,7 +649,7 @@ def test_import_pipeline_of_direct_imports_belongs_in_the_registry(az: FakeAz) -
 def test_app_that_starts_is_asked_again_and_not_for_ever(app: App, capfd: pytest.CaptureFixture[str]) -> None:
     app.answers = [(503, {}), (404, {}), (200, READY)]
     assert checking.main(["-g", "group", "--prefix", "contosogap", "--wait", "300"]) == 0
-    assert len(app.asked) == 3
+    assert [path for path, _ in app.asked].count("/api/preflight") == 3
     app.answers = [(404, {})]
     assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 2
     assert "has no functions yet" in capfd.readouterr().err
