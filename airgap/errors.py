@@ -5,7 +5,7 @@ The tree says whose fault it is; the code says what happened and never changes i
     AirgapError
     ├── OperatorError        how it was called           exit 2
     ├── UntrustedInputError  the data is wrong           exit 10-39
-    ├── PolicyRefusal        the data is not allowed     exit 40-69
+    ├── PolicyRefusal        the data is not allowed     exit 40-69, 110-125
     ├── MediaError           the medium is at fault      exit 70-89
     └── ServiceError         a service said no           exit 90-109
 
@@ -16,8 +16,10 @@ Exit 0 is success, 1 a bug, 130 an interruption. An unknown exit code must be tr
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
+from typing import ClassVar
 
 from airgap.redaction import redact
 
@@ -412,7 +414,7 @@ class AirgapError(Exception):
     ``remedy`` is the code's, until somebody who knows what it was about sets a better one.
     """
 
-    exit_codes = range(256)
+    exit_codes: ClassVar[Sequence[int]] = range(256)
 
     def __init__(self, code: Code, detail: str = "") -> None:
         if code.exit_code not in self.exit_codes:
@@ -442,7 +444,7 @@ class UntrustedInputError(AirgapError):
 class PolicyRefusal(AirgapError):  # noqa: N818 - a refusal is the intended outcome, not an error of ours
     """What came from outside is well made but not allowed here and now."""
 
-    exit_codes = range(40, 70)
+    exit_codes = (*range(40, 70), *range(110, 126))
 
 
 class MediaError(AirgapError):

@@ -22,8 +22,9 @@ PREFIX = "OFFLINE_MOVER_"
 LOCAL_NOTES = """\
 Every option can be set in the environment: --sas-file is
 OFFLINE_MOVER_SAS_FILE. NO_COLOR is honoured.
-exit codes: 0 ok, 1 bug, 2 usage, 10-39 the data is wrong, 40-69 not allowed by
-the trust policy, 70-89 the medium, 90-109 a service, 130 interrupted.
+exit codes: 0 ok, 1 bug, 2 usage, 10-39 the data is wrong, 40-69 and 110-125
+not allowed by the trust policy, 70-89 the medium, 90-109 a service, 130
+interrupted.
 """
 CLOUD_NOTES = f"""\
 Signing in: a SAS from --sas-file or the variable OFFLINE_MOVER_SAS, never in

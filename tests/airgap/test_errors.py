@@ -18,7 +18,7 @@ from airgap.errors import (
 RANGES = {
     OperatorError: range(2, 3),
     UntrustedInputError: range(10, 40),
-    PolicyRefusal: range(40, 70),
+    PolicyRefusal: (*range(40, 70), *range(110, 126)),
     MediaError: range(70, 90),
     ServiceError: range(90, 110),
 }
