@@ -19,7 +19,7 @@ from airgap.media_plan import SavedPlan
 from offline_mover import cli
 from offline_mover.amounts import size
 from offline_mover.cli.options import Access, Output
-from offline_mover.cli.parser import parse, parse_options
+from offline_mover.cli.parser import VERBS, parse, parse_options
 from offline_mover.cli.push import PushRequest
 from offline_mover.cli.session import Session
 from offline_mover.commands import verify as verify_command
@@ -198,6 +198,10 @@ _WORDS = {
     "sign": ("sign", "/x"),
 }
 _VALUES = {"concurrency": ("7", 7), "retries": ("3", 3), "number": ("5", 5), "transfer": ("k3v9x2m7q1",) * 2}
+
+
+def test_no_verb_is_left_out() -> None:
+    assert {command.split()[0] for command in _WORDS} == VERBS.keys()
 
 
 @pytest.mark.parametrize("command", _WORDS)
