@@ -82,7 +82,12 @@ def is_decision_name(name: str) -> bool:
 
 
 def is_misnamed(name: str, receipt: Receipt) -> bool:
-    """Whether a receipt stands under the name of the decision about a bundle, and is another one."""
+    """Whether a file's name says that it is the decision about a bundle, while its receipt is not.
+
+    The decision about a bundle is named by the manifest digest, and tells its place in the ledger.
+
+    Not checked: the receipt's signatures; :func:`verified_receipt` does.
+    """
     is_decision = receipt.ledger is not None and receipt.manifest_sha256 == _stem(name)
     return is_decision_name(name) and not is_decision
 

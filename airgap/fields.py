@@ -51,7 +51,11 @@ class FieldReader:
 
     @contextmanager
     def within(self, where: str) -> Iterator[None]:
-        """Names ``where`` before the field in whatever is refused inside the block."""
+        """Whatever is refused inside the block names its field below ``where``: ``<where>.<field>``.
+
+        Raises:
+            AirgapError: as the block raised it, of the same code.
+        """
         try:
             yield
         except AirgapError as error:

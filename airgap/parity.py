@@ -118,7 +118,10 @@ class Stripe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityLayout:
-    """S stripes with m parity shards each.
+    """How a bundle's parity is laid out: in how many stripes, and how many parity shards each of them has.
+
+    Part ``i`` of the bundle, counted from 0 over all its blobs, belongs to stripe ``i`` modulo ``stripes``
+    (``docs/format.md`` §11).
 
     Raises:
         ValueError: a number out of range. Whether the layout suits a bundle, :meth:`misfit` says.

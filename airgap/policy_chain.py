@@ -195,7 +195,7 @@ class Chain:
 
     @property
     def pinned(self) -> TrustPolicy:
-        """What the chain starts from."""
+        """The trust policy that the chain starts from, which somebody pinned."""
         return self.links[0]
 
     @property

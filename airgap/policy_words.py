@@ -9,7 +9,10 @@ from airgap.policy import Channel, Role, TrustPolicy
 
 
 def describe(policy: TrustPolicy) -> tuple[str, ...]:
-    """Every rule of a policy: who may sign what, for whom, until when; the same policy, the same lines."""
+    """Every rule of a policy in words, a line each: who may sign what, for whom, until when.
+
+    The same policy gives the same lines in the same order, so that two versions can be compared.
+    """
     return tuple(_lines(policy))
 
 

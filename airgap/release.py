@@ -152,7 +152,7 @@ class VerifiedRelease:
     """By key id; at least one."""
 
     def apart(self) -> dict[str, bytes]:
-        """An envelope for each key that counts, with its signature alone, by key id.
+        """The bytes of one envelope for each key that counts, with its signature alone, by key id.
 
         So what is kept of a release has one name for each key, whatever else somebody put beside it.
         """

@@ -178,7 +178,15 @@ class KeyVault:
         ).decode()
 
     def grant(self, principal_id: str, *permissions: Permission) -> None:
-        """Lets an Entra principal read secrets, read public keys, sign or verify, anything in this vault."""
+        """Let an Entra principal do more with all that is in this vault; what it may already, it still may.
+
+        Args:
+            principal_id: the object id of the principal.
+            permissions: to read secrets, to read public keys, to sign, to verify.
+
+        Raises:
+            ValueError: there is no such permission.
+        """
         for permission in permissions:
             if permission not in _PERMISSIONS:
                 raise ValueError(f"not a permission: {permission!r}")

@@ -81,6 +81,11 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
 
     A plan is made of what this result names: if it is delivered once more and the registry says something
     else by then, there is no plan, or one that is not touched any more.
+
+    Raises:
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was called off.
+        ServiceError: the registry or the storage does not answer now. A reference that is unknown or cannot
+            cross is in the result, and nothing is raised for it.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)

@@ -94,7 +94,7 @@ class TransferRequest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The request as an orchestration's input carries it."""
+        """The JSON object of :class:`RequestDocument`, as an orchestration's input carries it."""
         return self.to_document().to_json()
 
     def to_document(self) -> RequestDocument:

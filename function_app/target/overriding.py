@@ -54,6 +54,6 @@ def lifted_by_override(
 
 
 def noted_override(work: WorkFolder) -> OverrideUse | None:
-    """The override by which the bundle was let pass, if one was."""
+    """The override by which the bundle of a work folder was let pass; ``None`` if it passed without one."""
     note = work.find(OVERRIDE, OverrideNote)
     return None if note is None else OverrideUse.from_json(note.use)

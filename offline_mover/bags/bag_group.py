@@ -44,7 +44,7 @@ class BagGroup:
 
     @property
     def absent(self) -> tuple[int, ...]:
-        """Numbers of the group's volumes that are not here, as far as those that are here tell."""
+        """Numbers of the group's volumes that are not here, ascending, as far as those that are here tell."""
         places = [bag.place for bag in self.bags if bag.place is not None and bag.place.of is not None]
         count = max((place.of or 0 for place in places), default=0)
         return tuple(sorted(set(range(1, count + 1)) - {place.number for place in places}))

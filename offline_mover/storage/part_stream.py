@@ -70,7 +70,12 @@ class PartStream:
         return self._sent_bytes
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Back to the start, the only position: a repeated request hashes everything again."""
+        """Go back to the start, so that a repeated request hashes every byte again; returns 0, the position.
+
+        Raises:
+            io.UnsupportedOperation: another position was asked for: there is none.
+            MediaError: the volume cannot be read.
+        """
         if (offset, whence) != (0, os.SEEK_SET):
             raise io.UnsupportedOperation("a part is sent from its start")
         with media_fs.media_errors(self._part.name, is_reading=True):
