@@ -1,18 +1,19 @@
 """One thing at a time, in an order that one random generator decides, under a clock that only it moves.
 
-What may be interrupted (a step of the product, which calls ports) is a task, with a thread of its own; of
-all threads only one ever runs, which has the baton. At each call of a port the task may have to pass it on,
-for a while or for good. What cannot be interrupted is an event: a function that is called at its time.
+What may be interrupted (a step of the product, which calls ports) is a task, a greenlet: with a stack of its
+own, and never at work but when it is switched to. At each call of a port the task may have to let others go
+on, for a while or for good. What cannot be interrupted is an event: a function that is called at its time.
 """
 
 import hashlib
 import heapq
 import itertools
 import random
-import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
+
+from greenlet import greenlet
 
 from airgap.fields import format_time
 from tests.simulation.options import Faults
@@ -60,25 +61,6 @@ class Trace:
         return self._digest.hexdigest()
 
 
-class _Runner:
-    """A thread that runs one task after the other."""
-
-    def __init__(self) -> None:
-        self.go = threading.Lock()
-        self.go.acquire()
-        self.work: Callable[[], None] = lambda: None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            self.go.acquire()
-            self.work()
-
-
-_IDLE: list[_Runner] = []
-"""Threads that wait for a task, of all simulations of this process."""
-
-
 class Task:
     """Something that can be interrupted wherever it calls a port."""
 
@@ -87,7 +69,8 @@ class Task:
         self.about = about
         self.call = call
         self.wakes_at = wakes_at
-        self.runner: _Runner | None = None
+        self.stack: greenlet | None = None
+        """Where it is, once it has begun."""
         self.side: object = None
         """What it works with, if that may be another for whoever begins later."""
         self.policy_version = 0
@@ -110,8 +93,6 @@ class Scheduler:
         self.current: Task | None = None
         self.given_up: Callable[[str], None] = lambda _: None
         """Is told of an orchestration that somebody is tired of waiting for."""
-        self._baton = threading.Lock()
-        self._baton.acquire()
         self._numbers = itertools.count()
         self._events: list[tuple[datetime, int, str, Callable[[], None]]] = []
         self._due: list[tuple[str, Callable[[], None]]] = []
@@ -139,7 +120,7 @@ class Scheduler:
         return "" if self.current is None else self.current.held_at
 
     def say(self, line: str) -> None:
-        """Trace a step, of the task that has the baton."""
+        """Trace a step, of the task that is at work."""
         whose = "" if self.current is None else f"{self.current.name}: "
         self.trace.add(self.now, whose + line)
 
@@ -188,16 +169,13 @@ class Scheduler:
         call()
 
     def _resume(self, task: Task) -> None:
-        if task.runner is None:
-            task.runner = _IDLE.pop() if _IDLE else _Runner()
-            task.runner.work = lambda: self._work(task)
+        if task.stack is None:
+            task.stack = greenlet(lambda: self._work(task))
         self.current = task
-        task.runner.go.release()
-        self._baton.acquire()
+        task.stack.switch()
         self.current = None
         if task.is_over:
             self._tasks.remove(task)
-            _IDLE.append(task.runner)
             if task.error is not None:
                 raise task.error
 
@@ -206,10 +184,9 @@ class Scheduler:
             task.call()
         except Died:
             pass
-        except BaseException as error:  # noqa: BLE001 - told by the loop, in its own thread
+        except BaseException as error:  # noqa: BLE001 - told by the loop, outside of the task
             task.error = error
         task.is_over = True
-        self._baton.release()
 
     # --- what tasks ask for ---
 
@@ -248,9 +225,9 @@ class Scheduler:
             self._pass_on(task)
 
     def _pass_on(self, task: Task) -> None:
-        assert task.runner is not None
-        self._baton.release()
-        task.runner.go.acquire()
+        assert task.stack is not None
+        assert task.stack.parent is not None
+        task.stack.parent.switch()
         if task.is_dead:
             raise Died
 
@@ -258,7 +235,7 @@ class Scheduler:
         """End every task that is under way, as when all workers are gone at once."""
         for task in list(self._tasks):
             task.is_dead = True
-            if task.runner is None:
+            if task.stack is None:
                 self._tasks.remove(task)
             else:
                 self._resume(task)
