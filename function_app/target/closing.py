@@ -12,6 +12,7 @@ from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
 from airgap.journal import Journal
+from airgap.ledger import LedgerEntry
 from airgap.receipt import CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import DECIDED, Kind, State
 from airgap.verify import CountedKey
@@ -60,7 +61,7 @@ from function_app.target.wire import (
 
 _BLOBS_AT_ONCE = 200
 _MAX_NOTE_BYTES = 64 * 1024
-_RECEIPT_FOLDER = "receiptFolder"
+_RECEIPT = "receiptName"
 _NOTHING_KNOWN = VerdictNote(
     manifest_etag="",
     transfer_id=None,
@@ -101,7 +102,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
             Kind.IMPORTS,
             order.instance,
             state,
-            _facts(work, order),
+            _facts(side, work, order),
             by=BY_APP,
             at=parse_time(order.decided_at),
         )
@@ -123,16 +124,15 @@ def _decided_state(work: WorkFolder, order: Closing) -> State:
     return {"imported": State.PROVEN, "refused": State.REFUSED}.get(order.outcome, State.FAILED)
 
 
-def _facts(work: WorkFolder, order: Closing) -> dict[str, Any]:
-    verdict, override = noted_verdict(work), noted_override(work)
+def _facts(side: TargetSide, work: WorkFolder, order: Closing) -> dict[str, Any]:
+    verdict, override = noted_verdict(work) or _NOTHING_KNOWN, noted_override(work)
     facts: dict[str, Any] = {"detail": order.detail}
     if override is not None:
         facts["override"] = override.to_json()
     if order.code is not None:
         facts["code"] = order.code
-        transfer_id = None if verdict is None else verdict.transfer_id
-        facts[_RECEIPT_FOLDER] = receipt_folder(transfer_id, order.envelope_sha256)
-    version = judged_last(work, verdict or _NOTHING_KNOWN, is_refused=order.code is not None)
+        facts[_RECEIPT] = _receipt_name(number_taken(side, verdict, order.instance), verdict, order)
+    version = judged_last(work, verdict, is_refused=order.code is not None)
     if version is not None:
         facts["policyVersion"] = version
     return facts
@@ -159,9 +159,10 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     if (told := _receipt_told(journal)) is not None:
         return Issued(receipt=told)
     entry = number_taken(side, verdict, order.instance)
-    name = f"{_folder_decided(journal, verdict, order)}/{order.instance}.dsse.json"
-    if entry is not None:
-        name = decision_name(entry.transfer_id, entry.manifest_sha256)
+    decided = next((one for one in journal.entries if one.state in DECIDED), None)
+    # As the decision has it: what is noted late, or a number that is taken late, changes it no more.
+    fixed = None if decided is None else decided.facts.get(_RECEIPT)
+    name = str(fixed or _receipt_name(entry, verdict, order))
     if side.blobs.stat(RECEIPTS, name) is not None:  # what it was made from may be removed by now
         return Issued(receipt=f"{RECEIPTS}/{name}")
     damages, damage_count = listed_damages(work)
@@ -206,11 +207,11 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     return Issued(receipt=f"{RECEIPTS}/{name}")
 
 
-def _folder_decided(journal: Journal, verdict: VerdictNote, order: Closing) -> str:
-    """The folder of the receipt as the decision has it: a verdict that is noted later does not change it."""
-    decided = next((entry for entry in journal.entries if entry.state in DECIDED), None)
-    folder = None if decided is None else decided.facts.get(_RECEIPT_FOLDER)
-    return str(folder or receipt_folder(verdict.transfer_id, order.envelope_sha256))
+def _receipt_name(entry: LedgerEntry | None, verdict: VerdictNote, order: Closing) -> str:
+    """Where the receipt lies: named by the manifest digest if the number was taken, or by the orchestration."""
+    if entry is not None:
+        return decision_name(entry.transfer_id, entry.manifest_sha256)
+    return f"{receipt_folder(verdict.transfer_id, order.envelope_sha256)}/{order.instance}.dsse.json"
 
 
 def _check_results(work: WorkFolder) -> Iterator[CheckResult]:

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from airgap.errors import Code, ServiceError
+from airgap.ledger import LedgerEntry
 from airgap.states import Kind, State
 from function_app.durable.outcomes import Pending
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
+from function_app.storage.ledger import Ledger
 from function_app.storage.work_folder import WorkFolder
 from function_app.target.admission import VERDICT
 from function_app.target.closing import clean_up, issue_receipt, record_decision
@@ -53,7 +55,7 @@ def test_decision_is_on_record_with_its_code_and_its_words() -> None:
     other = Target()
     outcome = other.run(other.upload(bundle, envelope=b"junk"))
     facts = decision(other, State.REFUSED)
-    assert facts.pop("receiptFolder") == outcome["receipt"].split("/")[1]
+    assert f"receipts/{facts.pop('receiptName')}" == outcome["receipt"]
     assert facts == {"code": outcome["code"], "detail": outcome["detail"], "policyVersion": 1}
 
 
@@ -109,14 +111,24 @@ def test_receipt_that_is_out_is_not_signed_a_second_time() -> None:
     assert [issued.receipt for issued in again] == [outcome["receipt"]]
 
 
-def test_receipt_keeps_its_place_when_a_late_admission_notes_whose_it_is() -> None:
-    """The first closing was terminated with the receipt written, and the second knows the transfer."""
+def test_receipt_keeps_its_place_whatever_is_noted_and_taken_late() -> None:
+    """The first closing was terminated with the receipt written, and the second knows transfer and number."""
     target = Target()
     record_state(target.side, State.RECEIVED)
     given_up = closing(outcome="failed", code="SERVICE_UNEXPECTED")
     record_decision(target.side, given_up)
     first = issue_receipt(target.side, given_up)
     WorkFolder(target.blobs, INSTANCE).create(VERDICT, noted())
+    assert issue_receipt(target.side, given_up) == first
+    entry = LedgerEntry(
+        channel=CHANNEL,
+        sequence=1,
+        manifest_sha256="d" * 64,
+        transfer_id=TRANSFER_ID,
+        owner=INSTANCE,
+        taken_at=START,
+    )
+    Ledger(target.blobs).take(entry)  # as a late step of it may
     assert issue_receipt(target.side, given_up) == first
     assert len(target.blobs.names("receipts")) == 1
 
