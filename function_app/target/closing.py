@@ -208,7 +208,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
 
 
 def _receipt_name(entry: LedgerEntry | None, verdict: VerdictNote, order: Closing) -> str:
-    """Where the receipt lies: named by the manifest digest if the number was taken, or by the orchestration."""
+    """Where the receipt lies: by the manifest digest if the number was taken, else by the orchestration."""
     if entry is not None:
         return decision_name(entry.transfer_id, entry.manifest_sha256)
     return f"{receipt_folder(verdict.transfer_id, order.envelope_sha256)}/{order.instance}.dsse.json"

@@ -223,7 +223,8 @@ class Watch:
         """
         journal = self.journals.get(entry.owner)
         if journal is not None and journal.state in DECIDED | {State.CLOSED, State.QUARANTINED}:
-            require(self._is_leap(), ONE_DECISION, f"{entry.owner} takes {entry.name}, and is {journal.state}")
+            told = f"{entry.owner} takes {entry.name}, and is {journal.state}"
+            require(self._is_leap(), ONE_DECISION, told)
             self.late.add(entry.owner)
 
     def _is_leap(self) -> bool:
