@@ -24,8 +24,12 @@ class Crossing:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 120) -> T:
-        """The result of a coroutine that runs beside the clouds."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+        """The result of a coroutine that runs beside the clouds.
+
+        Raises:
+            AssertionError: it took too long. Its cause shows, line by line, what it was waiting for.
+        """
+        return asyncio.run_coroutine_threadsafe(_in_time(work, timeout_s), self._loop).result()
 
     def close(self) -> None:
         """Stop the clouds, then the loop."""
@@ -34,6 +38,17 @@ class Crossing:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+async def _in_time(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    """Its result; what takes too long is given up where it is, so that the error says where that was."""
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise AssertionError(f"not done within {timeout_s:.0f} s; the cause shows where it stood") from error
 
 
 async def by_ticket(demo: Demo, verb: str, medium: Path, ticket: Path, *more: str) -> Moved:

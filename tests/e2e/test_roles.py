@@ -15,13 +15,13 @@ from airgap.states import Kind, State
 from local_cloud.acr_transfer.storage import MintedCredential
 from local_cloud.cloud import Cloud, CloudError
 from local_cloud.demo.clouds import Demo
-from local_cloud.demo.screen import until
+from local_cloud.demo.screen import TIMEOUT_S, until
 from local_cloud.demo.story import push, refuse_stranger
 from local_cloud.functions_host.blobs import POISON_QUEUE
 from local_cloud.storage_front import RoleAssignment
 from tests.e2e.conftest import Crossing, by_ticket
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 POISON = {
     "source": ("receipts", f"{'ab' * 16}/receipt.dsse.json"),
@@ -40,6 +40,9 @@ def crossed(make_crossing: Callable[[], Crossing]) -> Demo:
     crossing.run(crossing.demo.start())
     crossing.demo.medium.mkdir()
     crossing.run(_cross(crossing.demo), timeout_s=300)
+    for side, (container, name) in POISON.items():
+        crossing.run(put_aside(crossing.demo, side, container, name), timeout_s=TIMEOUT_S + 30)
+    crossing.run(_remove_old_import(crossing.demo), timeout_s=TIMEOUT_S + 30)
     return crossing.demo
 
 
@@ -65,8 +68,9 @@ async def _cross(demo: Demo) -> None:
         requests.post, f"{demo.source.api_url}/admin/functions/remove_ended_transfers", json={}, timeout=30
     )
     await until("removing what ended long ago", lambda: lying_there(demo.source))
-    for side, (container, name) in POISON.items():
-        await put_aside(cloud_of(demo, side), container, name)
+
+
+async def _remove_old_import(demo: Demo) -> None:
     await asyncio.to_thread(plant_old_import, demo.target)
     await asyncio.to_thread(
         requests.post, f"{demo.target.api_url}/admin/functions/remove_ended_imports", json={}, timeout=30
@@ -74,8 +78,9 @@ async def _cross(demo: Demo) -> None:
     await until("removing what was left of an old import", lambda: notes_of_runs(demo.target))
 
 
-async def put_aside(cloud: Cloud, container: str, name: str) -> None:
+async def put_aside(demo: Demo, side: str, container: str, name: str) -> None:
     """A blob that comes while the app cannot read its journal: five times it starts nothing."""
+    cloud = cloud_of(demo, side)
     app = cloud.machine.app_principal
     with ExitStack() as gone:
         for place in ("journal", "work"):
@@ -84,7 +89,7 @@ async def put_aside(cloud: Cloud, container: str, name: str) -> None:
                     gone.enter_context(without(cloud, assigned))
         with cloud.azurite.service_client() as service:
             service.get_blob_client(container, name).upload_blob(b"{}")
-        await until("putting poison aside", lambda: poisoned(cloud))
+        await until(f"a line of {POISON_QUEUE} in the telemetry of the {side}", lambda: poisoned(cloud))
 
 
 def poisoned(cloud: Cloud) -> list[str]:
