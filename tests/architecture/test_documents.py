@@ -79,6 +79,14 @@ def test_every_line_of_the_threat_model_names_code_and_a_test() -> None:
     assert [row for row in rows if not _NAMED.search(row[2]) or not _TEST.search(row[3])] == []
 
 
+def test_every_part_of_the_threat_model_ends_with_what_is_left() -> None:
+    page = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    parts = [one for one in re.split(r"^## ", page, flags=re.MULTILINE) if re.match(r"[A-G]\d?\. ", one)]
+    assert len(parts) >= 8
+    left = {part.split("\n")[0]: re.findall(r"^\*\*Left\.\*\* \w.+", part, re.MULTILINE) for part in parts}
+    assert [title for title, found in left.items() if len(found) != 1] == []
+
+
 def test_test_that_is_gone_is_seen(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_a.py").write_text("def test_here() -> None: ...\n")

@@ -147,11 +147,13 @@ class Ended:
     stderr: str
 
 
-def start_in_vain(folder: Path, *flags: str, app: Path = SAMPLE_APP) -> Ended:
+def start_in_vain(
+    folder: Path, *flags: str, app: Path = SAMPLE_APP, environment: dict[str, str] | None = None
+) -> Ended:
     """Starts a host that is expected to end by itself."""
     log = folder / "log"
     before = log.stat().st_size if log.exists() else 0
-    with _started(folder, flags, app, None) as (process, stdout):
+    with _started(folder, flags, app, environment) as (process, stdout):
         text = stdout.read()
         process.join(30)
         return Ended(code=process.exitcode, stdout=text, stderr=log.read_text(encoding="utf-8")[before:])

@@ -1,9 +1,11 @@
 """The host's own account, behind what asks for roles: what is kept there, and what is refused without one."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from azure.identity import ManagedIdentityCredential
@@ -18,6 +20,7 @@ from local_cloud.functions_host.store import Instance
 from local_cloud.identity import PATH, Identity, identity_app
 from local_cloud.storage_front.operations import SERVICES
 from local_cloud.web import serve
+from tests.functions_host.host_process import running_host, start_in_vain
 from tests.local_cloud.acr_transfer_harness import Loop
 from tests.local_cloud.front_harness import Fronted, fronted
 
@@ -99,6 +102,18 @@ def identity(tenant: Tenant, principals: list[str]) -> str:
     return principal
 
 
+def take_away(tenant: Tenant, identity: str, role: str) -> None:
+    assignments = tenant.account.front.assignments
+    assignments.remove(next(one for one in assignments if (one.principal_id, one.role) == (identity, role)))
+
+
+def states(tenant: Tenant, hub: str) -> list[tuple[str, str]]:
+    """Which state each orchestration of a hub is in, by the host's own account."""
+    with tenant.account.azurite.table_client() as tables:
+        rows = [*tables.get_table_client(f"{hub}Instances").list_entities()]
+    return [(row["PartitionKey"], row["RuntimeStatus"]) for row in rows]
+
+
 def opened(tenant: Tenant, identity: str) -> HostAccount:
     account = HostAccount.connect("Hub", tenant.settings(identity))
     assert account is not None
@@ -127,18 +142,13 @@ def test_state_of_an_orchestration_takes_the_place_of_the_one_before(tenant: Ten
     account = opened(tenant, identity)
     account.note(INSTANCE)
     account.note(replace(INSTANCE, status="Completed"))
-    with tenant.account.azurite.table_client() as tables:
-        rows = [*tables.get_table_client("HubInstances").list_entities()]
-    assert [(row["PartitionKey"], row["RuntimeStatus"]) for row in rows] == [("one", "Completed")]
+    assert states(tenant, "Hub") == [("one", "Completed")]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_without_one_of_its_roles_the_host_does_not_start(tenant: Tenant, identity: str, role: str) -> None:
     opened(tenant, identity)
-    taken_away = next(
-        one for one in tenant.account.front.assignments if (one.principal_id, one.role) == (identity, role)
-    )
-    tenant.account.front.assignments.remove(taken_away)
+    take_away(tenant, identity, role)
     with pytest.raises(AppError, match="has the app's identity its roles on this account"):
         opened(tenant, identity)
 
@@ -156,10 +166,37 @@ def test_role_that_goes_while_the_host_runs_is_missed(
 ) -> None:
     account = opened(tenant, identity)
     use(account)
-    assignments = tenant.account.front.assignments
-    assignments.remove(next(one for one in assignments if (one.principal_id, one.role) == (identity, role)))
+    take_away(tenant, identity, role)
     with pytest.raises(StorageOutageError):
         use(account)
+
+
+def test_process_of_the_host_ends_where_its_account_does_not_let_it_in(
+    tenant: Tenant, principals: list[str], tmp_path: Path
+) -> None:
+    ended = start_in_vain(tmp_path, environment=tenant.settings(principals.pop()))
+    assert (ended.code, ended.stdout) == (2, "")
+    assert "has the app's identity its roles on this account" in ended.stderr
+
+
+def test_orchestration_goes_on_only_when_its_state_is_noted(
+    tenant: Tenant, identity: str, tmp_path: Path
+) -> None:
+    with running_host(tmp_path, environment=tenant.settings(identity)) as host:
+        take_away(tenant, identity, ROLES[2])
+        started = host.start("chain", {"n": 1})
+        until_logged(tmp_path / "log", "A fault of the host itself")
+        assert host.status(started)["runtimeStatus"] == "Pending"
+        tenant.account.assign(identity, ROLES[2])
+        assert host.finish(started)["runtimeStatus"] == "Completed"
+    assert states(tenant, "SampleHub") == [(started, "Completed")]
+
+
+def until_logged(log: Path, text: str, timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while text not in log.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline, f"{text!r} is not in the log"
+        time.sleep(0.05)
 
 
 def test_poison_is_put_aside_by_who_may_do_no_more_than_that(tenant: Tenant, principals: list[str]) -> None:
