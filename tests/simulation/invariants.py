@@ -112,6 +112,8 @@ class Watch:
         """Is told of each receipt of no import, by the digest of its bundle manifest."""
         self.asked: Callable[[Journal], None] = lambda _: None
         """Is told of each import that waits for people."""
+        self.is_listed: Callable[[str], bool] = lambda _: True
+        """Whether the projection knows of an import."""
         self.newest_policy = 1
         """The highest version that was ever in force."""
         self._judged_since: dict[str, int] = {}
@@ -330,12 +332,16 @@ class Watch:
     def why_restless(self) -> str | None:
         """What is still going on, by journal and working documents; ``None`` if nothing is."""
         for about, journal in self.journals.items():
-            if journal.is_active:
+            if journal.is_active and not self._is_unknown(journal):
                 return f"{about} is {journal.state}"
         for name in self._blobs.containers[WORK]:
             if name.startswith(("door/", "channels/", "closing/")):
                 return f"{WORK}/{name} is there"
         return None
+
+    def _is_unknown(self, journal: Journal) -> bool:
+        """Whether it only arrived, and is in no list: known and left, until the projection is rebuilt."""
+        return journal.state is State.RECEIVED and not self.is_listed(journal.about)
 
     def require_rest(self, why: str) -> None:
         """Say which invariant does not hold, of what never comes to rest."""
@@ -347,7 +353,7 @@ class Watch:
     def at_rest(self) -> None:
         """Everything that must hold now that nothing is under way."""
         for about, journal in self.journals.items():
-            if journal.state is State.SUPERSEDED:
+            if journal.state is State.SUPERSEDED or self._is_unknown(journal):
                 continue
             states = [entry.state for entry in journal.entries]
             decided = any(state in _DECISIONS or state is State.DAMAGED for state in states)

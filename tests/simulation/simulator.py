@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from airgap.policy import TrustPolicy
+from airgap.states import Kind
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
 from function_app.ports import Staged, TargetSide
@@ -146,6 +147,8 @@ class Simulation:
         )
         self.watch.refused = self.carriers.refused
         self.watch.asked = self.officers.asked
+        self.projection = MemoryProjection()
+        self.watch.is_listed = lambda about: (Kind.IMPORTS, about) in self.projection.rows
         self.scheduler.given_up = self._end_instance
         self.pipelines = Pipelines(
             self.scheduler,
@@ -190,7 +193,7 @@ class Simulation:
         """The target's ports and settings."""
         inner: Mapping[str, tuple[str, object]] = {
             "blobs": ("storage", self.blobs),
-            "projection": ("table", MemoryProjection()),
+            "projection": ("table", self.projection),
             "registry": ("registry", self.registry),
             "pipelines": ("arm", self.pipelines),
             "signing": ("vault", LocalKeys([RECEIPT_KEY])),
