@@ -1,5 +1,7 @@
 """Where things lie in the storage account: containers and names."""
 
+import re
+
 from airgap.manifest import ENVELOPE_NAME
 
 STAGING = "staging"
@@ -19,6 +21,10 @@ POLICY = "policy"
 
 JOURNAL = "journal"
 """Also the name of the table with the journal's projection."""
+
+
+IMPORT_INSTANCE = re.compile(r"import[0-9a-z]{4,74}")
+"""What the orchestration of an import is called, and the folder of what is its own; none of an upload is."""
 
 
 def blob_path(folder: str, blob: str) -> str:

@@ -11,8 +11,8 @@ what broke off.
 import asyncio
 import itertools
 import logging
-import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ from function_app.ports import TargetSide
 from function_app.rounds import in_turn
 from function_app.storage.ledger import Ledger
 from function_app.storage.pages import next_names
-from function_app.storage.paths import QUARANTINE, STAGING, TRANSFER, WORK, closing_path
+from function_app.storage.paths import IMPORT_INSTANCE, QUARANTINE, STAGING, TRANSFER, WORK, closing_path
 from function_app.target.importing import RUN_ATTEMPTS, import_run_name, promoted_blob
 
 bp = Blueprint()
@@ -49,7 +49,6 @@ else whoever has many refused would keep those behind them from being removed.""
 _POSITION = "removing/quarantine"
 
 _DOCUMENTS = "plans/"
-_INSTANCE = re.compile(r"import[0-9a-z]{4,74}")
 _MAX_NAME = 160
 """Characters that are told of a name; an entry of the journal holds fifty such names."""
 
@@ -142,7 +141,7 @@ def _perhaps(name: str) -> Iterator[_Lying]:
     """Whose it may be: the folder of ``incoming`` that comes first may itself look like an import."""
     segments = name.split("/")
     for number, segment in enumerate(segments[:-1]):
-        if number > 0 and _INSTANCE.fullmatch(segment):
+        if number > 0 and IMPORT_INSTANCE.fullmatch(segment):
             yield _Lying(segment, QUARANTINE, "/".join(segments[: number + 1]) + "/")
 
 
@@ -186,15 +185,30 @@ class _Round:
         self._record(lying.instance, facts)
         names = self.side.blobs.list_names(lying.container, lying.prefix)
         for name in list(itertools.islice(names, self.left)):
+            if self.left <= 0:  # the records of runs count, too
+                break
             self._delete(lying, name)
 
     def _delete(self, lying: _Lying, name: str) -> None:
         """Delete a blob; before the note that one was promoted, the records of all runs it can have had."""
         self.left -= 1
         blob = promoted_blob(name.removeprefix(lying.prefix)) if lying.container == WORK else None
-        for attempt in range(RUN_ATTEMPTS if blob is not None else 0):
-            self.side.pipelines.delete_run(import_run_name(lying.instance, str(blob), attempt))
-        self.side.blobs.delete(lying.container, name)
+        with self._each_by_itself(f"{lying.container}/{name}"):
+            for attempt in range(RUN_ATTEMPTS if blob is not None else 0):
+                self.left -= 1
+                self.side.pipelines.delete_run(import_run_name(lying.instance, str(blob), attempt))
+            self.side.blobs.delete(lying.container, name)
+
+    @staticmethod
+    @contextmanager
+    def _each_by_itself(what: str) -> Iterator[None]:
+        """What cannot be removed, now or ever, keeps nothing after it; an outage is for the next round."""
+        try:
+            yield
+        except AirgapError as error:
+            if error.code.is_retryable:
+                raise
+            _LOG.warning("%s is not removed: %s", what, error)
 
     def remove_unknown(self, names: list[str]) -> None:
         """Remove some of those that were put into quarantine long enough ago; told by their names."""
@@ -207,7 +221,8 @@ class _Round:
         try:
             self._record(f"quarantine{self.now:%Y%m%d%H%M%S}", {"container": QUARANTINE, "names": told})
             for name in found:
-                self.side.blobs.delete(QUARANTINE, name)
+                with self._each_by_itself(f"{QUARANTINE}/{name}"):
+                    self.side.blobs.delete(QUARANTINE, name)
         except AirgapError as error:
             _LOG.warning("what lies in %s of no import is not removed: %s", QUARANTINE, error)
 

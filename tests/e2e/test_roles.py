@@ -20,6 +20,7 @@ from local_cloud.demo.story import push, refuse_stranger
 from local_cloud.functions_host.blobs import POISON_QUEUE
 from local_cloud.storage_front import RoleAssignment
 from tests.e2e.conftest import Crossing, by_ticket
+from tests.e2e.old_import import OLD, OLD_IMPORT, notes_of_runs, remove_old_import
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -42,7 +43,7 @@ def crossed(make_crossing: Callable[[], Crossing]) -> Demo:
     crossing.run(_cross(crossing.demo), timeout_s=300)
     for side, (container, name) in POISON.items():
         crossing.run(put_aside(crossing.demo, side, container, name), timeout_s=TIMEOUT_S + 30)
-    crossing.run(_remove_old_import(crossing.demo), timeout_s=TIMEOUT_S + 30)
+    crossing.run(remove_old_import(crossing.demo.target), timeout_s=TIMEOUT_S + 30)
     return crossing.demo
 
 
@@ -70,14 +71,6 @@ async def _cross(demo: Demo) -> None:
     await until("removing what ended long ago", lambda: lying_there(demo.source))
 
 
-async def _remove_old_import(demo: Demo) -> None:
-    await asyncio.to_thread(plant_old_import, demo.target)
-    await asyncio.to_thread(
-        requests.post, f"{demo.target.api_url}/admin/functions/remove_ended_imports", json={}, timeout=30
-    )
-    await until("removing what was left of an old import", lambda: notes_of_runs(demo.target))
-
-
 async def put_aside(demo: Demo, side: str, container: str, name: str) -> None:
     """A blob that comes while the app cannot read its journal: five times it starts nothing."""
     cloud = cloud_of(demo, side)
@@ -95,9 +88,6 @@ async def put_aside(demo: Demo, side: str, container: str, name: str) -> None:
 def poisoned(cloud: Cloud) -> list[str]:
     """What is told of the queue that poison is put into, by what the alert looks for."""
     return [line for line in tuple(cloud.machine.telemetry.messages) if POISON_QUEUE in line]
-
-
-OLD = "0123456789abcdef0123456789abcdef"
 
 
 def plant_old_transfer(source: Cloud) -> None:
@@ -120,38 +110,6 @@ def lying_there(source: Cloud) -> list[str] | None:
         if removals != [f"removals/{OLD}/00000001.json"]:
             return None
         return list(service.get_container_client("transfer").list_blob_names())
-
-
-OLD_IMPORT = "import0123456789abcdef0123456789abcdef"
-
-
-def plant_old_import(target: Cloud) -> None:
-    """One that failed long ago while a run was at work; the note of what was promoted is still there."""
-    journal = Journal(kind=Kind.IMPORTS, about=OLD_IMPORT)
-    with target.azurite.service_client() as service:
-        service.get_blob_client("work", f"plans/{OLD_IMPORT}/promoted/001.json").upload_blob(b"{}")
-        service.get_blob_client("quarantine", f"{OLD}/{OLD_IMPORT}/001").upload_blob(b"x")
-        for state in ("received", "failed", "quarantined"):
-            entry = journal.next(
-                State(state), {"incoming": OLD}, by="app", at=datetime(2025, 1, 1, tzinfo=UTC)
-            )
-            assert entry is not None
-            journal = journal.extended(entry)
-            service.get_blob_client("journal", entry.name).upload_blob(entry.to_bytes())
-
-
-def notes_of_runs(target: Cloud) -> list[str] | None:
-    """The imports whose runs are still on record, once the old one's removals are in the journal."""
-    with target.azurite.service_client() as service:
-        journal = service.get_container_client("journal")
-        removals = list(journal.list_blob_names(name_starts_with=f"removals/{OLD_IMPORT}/"))
-        if len(removals) != 2 or any(OLD in name for name in names_in(service, "quarantine")):
-            return None
-        return names_in(service, "work", "plans/")
-
-
-def names_in(service: BlobServiceClient, container: str, prefix: str = "") -> list[str]:
-    return list(service.get_container_client(container).list_blob_names(name_starts_with=prefix))
 
 
 def cloud_of(demo: Demo, side: str) -> Cloud:

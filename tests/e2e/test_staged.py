@@ -16,6 +16,7 @@ from local_cloud.demo.screen import until
 from local_cloud.registry import Registry
 from local_cloud.registry.manifests import MANIFEST_TYPES
 from tests.e2e.conftest import Crossing, by_ticket
+from tests.e2e.old_import import remove_old_import
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -158,9 +159,11 @@ def test_staging_registry_is_empty_afterwards_and_the_app_is_ready(
 
 
 def test_every_role_of_the_staged_way_was_needed(cross: Callable[[ImportWay], Crossed]) -> None:
-    assignments = cross("staged").demo.target.machine.assignments
+    target = cross("staged").demo.target
+    assignments = target.machine.assignments
+    asyncio.run(remove_old_import(target))
     asked = {each for each in assignments if not each.scope.endswith(_NOT_ASKED_FOR)}
-    assert len([each for each in asked if "/registries/" in each.scope]) == 6
+    assert len([each for each in asked if "/registries/" in each.scope]) == 7
     assert asked - assignments.needed() == set()
 
 

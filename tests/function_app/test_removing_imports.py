@@ -326,6 +326,32 @@ def test_one_that_cannot_be_removed_stops_no_other(refused: Target) -> None:
     assert {name.split("/")[1] for name in refused.blobs.names("quarantine")} == {FIRST}
 
 
+def test_blob_that_cannot_be_deleted_keeps_nothing_after_it(
+    refused: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = refused.blobs.names("quarantine")[0]
+    refused.blobs.upload("quarantine", "nobody/1", b"x")
+    refused.blobs.upload("quarantine", "nobody/2", b"x")
+    delete = refused.blobs.delete
+
+    def denied(container: str, name: str, **more: Any) -> None:
+        if name in {first, "nobody/1"}:
+            raise ServiceError(Code.SERVICE_DENIED, name)
+        delete(container, name, **more)
+
+    monkeypatch.setattr(refused.blobs, "delete", denied)
+    remove(refused, START + 3000 * DAY)
+    assert refused.blobs.names("quarantine") == [first, "nobody/1"]
+
+
+def test_records_of_runs_are_counted_among_what_a_round_removes(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target()
+    target.run(target.upload(bundle_of()), instance=FIRST)
+    monkeypatch.setattr(removing, "_MOST", 1 + RUN_ATTEMPTS)
+    remove(target)
+    assert target.blobs.names("work") == [f"{NOTES}002.json"]
+
+
 def test_without_the_right_to_delete_runs_their_notes_stay_and_it_is_tried_again() -> None:
     target = Target()
     target.run(target.upload(bundle_of()), instance=FIRST)

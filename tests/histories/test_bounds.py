@@ -122,7 +122,8 @@ def test_vault_is_away_for_a_week_when_receipts_are_issued() -> None:
         assert receipt.transfer_id == bundle.transfer_id
         assert receipt.decided_at < START + DAY
     assert clock.now >= START + 7 * DAY
-    assert list(side.blobs.list_names("work", "")) == []
+    left = list(side.blobs.list_names("work", ""))
+    assert [name for name in left if "/promoted/" not in name] == []  # those go with the records of the runs
 
 
 @pytest.mark.parametrize(("goes_on", "poll_s"), [(7 * DAY - timedelta(hours=2), 600), (DAY / 2, 15)])

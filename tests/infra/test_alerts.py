@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from airgap.states import Kind, State
+from function_app.journal.store import forget_journals
 from function_app.signs_of_life import tell_of_round
 from infra.rules import Choice, deploy
 from infra.rules.relations import ALERTS
@@ -126,6 +127,7 @@ def test_journal_that_cannot_be_read_keeps_nobody_else_from_being_told(
 ) -> None:
     scene = sealed()
     scene.blobs.put("journal", f"transfers/{TRANSFER_ID}/00000002.json", b"{}")
+    forget_journals()
     firing(caplog)
     scene.run(START + timedelta(days=15))
     assert firing(caplog) == set()
