@@ -21,7 +21,7 @@ ADMIN_ROLE = "Transfer.Admin"
 """The app role that may cancel or void what others have ordered, and whatever the other roles may."""
 
 ORDER_ROLE = "Transfer.Order"
-"""The app role that may set standing orders and take tickets."""
+"""The app role that may order transfers, also by standing orders, and take tickets."""
 
 RELEASE_ROLE = "Transfer.Release"
 """The app role that may hand in releases and signatures. Who signed them is another question."""
@@ -77,8 +77,8 @@ class Caller:
         return self.identity is not None and facts.get("orderedBy") == self.identity
 
     @property
-    def may_set_orders(self) -> bool:
-        """Whether this caller may set standing orders; for which channel, the trust policy says."""
+    def may_order(self) -> bool:
+        """Whether this caller may order transfers, also by standing orders; of what, the policy says."""
         return not self.is_signed_in or bool({ORDER_ROLE, ADMIN_ROLE} & self.roles)
 
     @property

@@ -51,6 +51,11 @@ def refused_releaser() -> func.HttpResponse:
     )
 
 
+def refused_orderer() -> func.HttpResponse:
+    """Answer 403: the caller may order nothing."""
+    return _refused_caller(ORDER_ROLE, "Have somebody who has one of them order it.")
+
+
 def refused_ticket_caller() -> func.HttpResponse:
     """Answer 403: the caller may have no ticket given."""
     return _refused_caller(ORDER_ROLE, "Have somebody who has one of them take it.")

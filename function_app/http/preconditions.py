@@ -13,7 +13,9 @@ from function_app.http.faults import Faults
 from function_app.http.problems import problem
 
 _ANY = "*"
-_TAGS = re.compile(r'"[!#-~]{0,128}"(?: *, *"[!#-~]{0,128}"){0,9}')
+_TAG = r'(?:W/)?"[!#-~]{0,128}"'
+"""A weak one, as a proxy that compresses writes it, is understood, and matches nothing (RFC 9110 §13.1.1)."""
+_TAGS = re.compile(rf"{_TAG}(?: *, *{_TAG}){{0,9}}")
 _IN_WORDS = "* or an ETag as it was answered, with its quotes; at most ten of them"
 
 

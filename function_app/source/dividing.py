@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from airgap.errors import PolicyRefusal
+from airgap.errors import Code, PolicyRefusal
 from airgap.fields import parse_time
 from airgap.journal import Journal
 from airgap.states import Kind, State
@@ -44,6 +44,8 @@ def order_portion(side: SourceSide, order: PortionOrder) -> Portion:
     request = replace(request, artifacts=request.artifacts[begin:end], select=(), exclude=())
     journals = JournalStore(side.blobs, side.projection)
     whole = journals.read(Kind.TRANSFERS, order.whole)
+    if whole.state is State.CANCELLED:  # also where whoever cancelled it died right after that
+        raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{order.whole} was cancelled")
     first, transfer_id = whole.entries[0], portion_id(order.whole, order.number)
     facts = {
         **request.facts,

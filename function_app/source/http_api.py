@@ -25,7 +25,14 @@ from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.bodies import Ticket, read_body
 from function_app.http.faults import Faults
-from function_app.http.incoming import caller_of, changed_since, etag_of, read_document, refused_ticket_caller
+from function_app.http.incoming import (
+    caller_of,
+    changed_since,
+    etag_of,
+    read_document,
+    refused_orderer,
+    refused_ticket_caller,
+)
 from function_app.http.json_body import require_json
 from function_app.http.list_request import ListRequest
 from function_app.http.problems import problem, refused_method, respond
@@ -64,13 +71,15 @@ async def create_transfer(req: func.HttpRequest, client: df.DurableOrchestration
 
 async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
     request = read_order(req.get_body(), req.headers, req.params)
+    caller = caller_of(req, source_settings())
+    if not caller.may_order:
+        return refused_orderer()
     transfer_id = transfer_id_for(req.headers.get(KEY_HEADER), source_settings().pipeline_resource_id)
     # A repeat meets its transfer, whatever the trust policy says today.
     if await find_transfer(source_side(), transfer_id) is None:
         policy = await asyncio.to_thread(policy_in_force, source_side())
         policy.require_in_force(datetime.now(UTC))
         request.refuse_findings(judge_terms(policy, request.terms))
-    caller = caller_of(req, source_settings())
     journal = await place_transfer(
         client, source_side(), transfer_id, request, facts=caller.facts, by=caller.name, at=datetime.now(UTC)
     )
@@ -165,6 +174,8 @@ async def _cancel(req: func.HttpRequest, client: Any) -> func.HttpResponse:
         return not_yours(journal, "cancel")
     if (changed := changed_since(req.headers, journal, path_of(transfer_id))) is not None:
         return changed
+    if journal.state is State.CANCELLED:  # an earlier call may have ended before its work did
+        await cancel(client, source_side(), journal, by=caller.name, at=datetime.now(UTC))
     if not journal.is_active or journal.state is State.SEALING:
         return _decided(journal)
     try:

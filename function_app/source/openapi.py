@@ -55,7 +55,7 @@ CALLS = (
             _transfer(Status.ACCEPTED, "It is at work.", "Location", *_POLLED),
             _transfer(Status.OK, "A repeat meets one that has ended.", "Location", "ETag"),
         ),
-        refusals={Status.CONFLICT: [Code.CONFLICT]},
+        refusals={Status.FORBIDDEN: [Code.CALLER_REFUSED], Status.CONFLICT: [Code.CONFLICT]},
     ),
     Call(
         name="list_transfers",

@@ -22,9 +22,9 @@ from function_app.azure.wiring import source_settings, source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.http.answering import METHODS_OF_NONE, answered
 from function_app.http.bodies import SelfLink, Step, read_body
-from function_app.http.caller import ADMIN_ROLE, ORDER_ROLE, Caller
+from function_app.http.caller import ADMIN_ROLE, Caller
 from function_app.http.faults import CHANNEL_IN_WORDS, Faults
-from function_app.http.incoming import caller_of, etag_of
+from function_app.http.incoming import caller_of, etag_of, refused_orderer
 from function_app.http.list_request import ListRequest
 from function_app.http.preconditions import Preconditions, changed_meanwhile
 from function_app.http.problems import problem, refused_method, respond
@@ -172,8 +172,8 @@ def _refuse_caller(name: str, caller: Caller) -> func.HttpResponse | None:
     """Answer what can be no standing order of this caller, whatever there is."""
     if not CHANNEL.fullmatch(name):
         return _no_name(name)
-    if not caller.may_set_orders:
-        return _refused_caller(f"you have neither of the app roles {ORDER_ROLE} and {ADMIN_ROLE}")
+    if not caller.may_order:
+        return refused_orderer()
     return None
 
 

@@ -128,7 +128,11 @@ class Reconciler:
             _LOG.warning("transfer %s has waited for its receipt since %s", about, since)
         if expires_at < self.now - _WITHOUT_RECEIPT:
             # Told apart from an earlier time, after which a registry has answered all the same.
-            facts = {"expiresAt": format_time(expires_at), "answered": sorted(answers_of(journal))}
+            facts = {
+                "expiresAt": format_time(expires_at),
+                "answered": sorted(answers_of(journal)),
+                "after": journal.last.number,
+            }
             journals.record(Kind.TRANSFERS, about, State.EXPIRED, facts, by=BY_APP, at=self.now)
 
     async def _look_after(self, journal: Journal) -> None:

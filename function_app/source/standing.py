@@ -14,7 +14,6 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from airgap.errors import AirgapError
 from airgap.fields import format_time
 from airgap.journal import Journal
 from airgap.schedule import SCHEDULE, Schedule, due_time
@@ -23,14 +22,12 @@ from function_app.azure.wiring import source_side
 from function_app.durable.blueprint import Blueprint
 from function_app.journal.store import JournalStore
 from function_app.ports import SourceSide
-from function_app.rounds import in_turn
 from function_app.source.placing import place_transfer
 from function_app.source.standing_order import StandingOrder
 
 bp = Blueprint()
 
 _LOG = logging.getLogger(__name__)
-_AT_ONCE = 100
 _LOOKED_BACK = 5
 
 
@@ -52,10 +49,10 @@ async def place_due_orders(side: SourceSide, client: Any, *, now: datetime) -> N
     """
     journals = JournalStore(side.blobs, side.projection)
     names = await asyncio.to_thread(lambda: list(journals.ids(Kind.ORDERS)))
-    for name in in_turn(names, _AT_ONCE, now):
+    for name in names:
         try:
             await _place_due(side, client, await asyncio.to_thread(journals.read, Kind.ORDERS, name), now)
-        except AirgapError as error:
+        except Exception as error:  # noqa: BLE001 - the SDK raises nothing more precise
             _LOG.warning("standing order %s is not placed: %s", name, error)
 
 

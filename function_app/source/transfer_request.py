@@ -127,10 +127,10 @@ class TransferRequest:
         Raises:
             RequestRefusedError: ``REQUEST_INVALID``, naming the field of each finding.
         """
-        faults = Faults()
+        faults, said = Faults(), self.to_json()
         for finding in findings:
             name, *index = finding.path
-            given = self.to_json()[str(name)]
+            given = said[str(name)]
             faults.add("body", finding.path, given[index[0]] if index else given, finding.wanted)
         faults.refuse_any()
 

@@ -25,6 +25,7 @@ def can_be_voided(journal: Journal) -> bool:
     return (
         journal.state is not None
         and journal.newest(State.SEALING) is not None
+        and journal.newest(State.VOIDED) is None
         and State.VOIDED in TRANSITIONS[journal.kind][journal.state]
     )
 

@@ -22,7 +22,7 @@ from function_app.messages import dump
 from function_app.ports import BlobStat, TargetSide
 from function_app.settings import BlobEvents
 from function_app.storage.door import Door
-from function_app.storage.paths import IMPORT_INSTANCE, INCOMING, is_safe_name, manifest_path
+from function_app.storage.paths import INCOMING, is_import_instance, is_safe_name, manifest_path
 from function_app.target.custody_logs import is_custody_folder
 from function_app.target.judging import judge_bundle
 from function_app.target.wire import ImportOrder, Judging
@@ -105,7 +105,7 @@ def _may_be_bundle(folder: str) -> bool:
     """Whether a bundle can have been uploaded to that folder of ``incoming``; logs why not."""
     is_odd = not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER
     # A folder called like an import would make what is put into quarantine look like that one's.
-    if is_odd or any(IMPORT_INSTANCE.fullmatch(segment) for segment in folder.split("/")):
+    if is_odd or any(map(is_import_instance, folder.split("/"))):
         _LOG.warning("a bundle manifest arrived under a name that no bundle can have; it is left alone")
         return False
     if is_custody_folder(folder):

@@ -32,7 +32,7 @@ from function_app.ports import TargetSide
 from function_app.rounds import in_turn
 from function_app.storage.ledger import Ledger
 from function_app.storage.pages import next_names
-from function_app.storage.paths import IMPORT_INSTANCE, QUARANTINE, STAGING, TRANSFER, WORK, closing_path
+from function_app.storage.paths import QUARANTINE, STAGING, TRANSFER, WORK, closing_path, is_import_instance
 from function_app.target.importing import RUN_ATTEMPTS, import_run_name, promoted_blob
 
 bp = Blueprint()
@@ -141,7 +141,7 @@ def _perhaps(name: str) -> Iterator[_Lying]:
     """Whose it may be: the folder of ``incoming`` that comes first may itself look like an import."""
     segments = name.split("/")
     for number, segment in enumerate(segments[:-1]):
-        if number > 0 and IMPORT_INSTANCE.fullmatch(segment):
+        if number > 0 and is_import_instance(segment):
             yield _Lying(segment, QUARANTINE, "/".join(segments[: number + 1]) + "/")
 
 

@@ -25,7 +25,7 @@ from function_app.source.transfer_request import MAX_BODY_BYTES
 from function_app.storage.work_folder import WorkFolder
 from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import ENVIRONMENT, Host, MemoryRegistry, make_source
+from tests.function_app.memory import ENVIRONMENT, START, Host, MemoryRegistry, make_source
 from tests.function_app.memory_projection import MemoryProjection
 from tests.function_app.test_caller import ADA, ADA_ID, principal
 from tests.function_app.test_export import run
@@ -797,7 +797,7 @@ def test_journal_names_who_ordered_and_who_cancelled(
 ) -> None:
     monkeypatch.setenv("CALLERS", mode)
     source_settings.cache_clear()
-    headers = principal(ADA, *ADA_ID)
+    headers = principal(ADA, *ADA_ID, MAY_ORDER)
     client = DurableClient()
     _, body = call("create_transfer", client, body=GOOD, headers=headers)
     call("cancel_transfer", client, transfer_id=body["transferId"], headers=headers)
@@ -809,12 +809,47 @@ def test_journal_names_who_ordered_and_who_cancelled(
 
 
 EVE = (("tid", "tenant1"), ("oid", "eve1"))
+MAY_ORDER = ("roles", "Transfer.Order")
 
 
 def signing_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A source whose callers App Service has asked to sign in."""
     monkeypatch.setenv("CALLERS", "appServiceAuthentication")
     source_settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("claims", "status"),
+    [
+        ((), 403),
+        ((("roles", "Transfer.Release"),), 403),
+        ((MAY_ORDER,), 202),
+        ((("roles", "Transfer.Admin"),), 202),
+    ],
+)
+def test_transfer_is_ordered_by_whoever_may_order(
+    side: SourceSide, monkeypatch: pytest.MonkeyPatch, claims: tuple[tuple[str, str], ...], status: int
+) -> None:
+    signing_in(monkeypatch)
+    client = DurableClient()
+    response, body = call("create_transfer", client, body=GOOD, headers=principal(*EVE, *claims))
+    assert response.status_code == status
+    if status == 403:
+        assert (body["code"], client.instances) == ("CALLER_REFUSED", {})
+        assert list(JournalStore(side.blobs, side.projection).ids(Kind.TRANSFERS)) == []
+
+
+def test_cancel_that_broke_off_is_done_by_the_next(side: SourceSide) -> None:
+    """The first was on record when its host died: nothing was stopped yet."""
+    client = DurableClient()
+    _, ordered = call("create_transfer", client, body=GOOD)
+    transfer_id = ordered["transferId"]
+    JournalStore(side.blobs, side.projection).record(
+        Kind.TRANSFERS, transfer_id, State.CANCELLED, {}, by="caller", at=START
+    )
+    response, body = call("cancel_transfer", client, transfer_id=transfer_id)
+    assert (response.status_code, body["code"]) == (409, "TRANSITION_REFUSED")
+    assert client.instances[transfer_id].runtime_status is RuntimeStatus.Terminated
 
 
 @pytest.mark.parametrize(
@@ -834,7 +869,7 @@ def test_transfer_of_another_is_not_cancelled(
 ) -> None:
     signing_in(monkeypatch)
     client = DurableClient()
-    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID))
+    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID, MAY_ORDER))
     transfer_id = ordered["transferId"]
     response, body = call("cancel_transfer", client, transfer_id=transfer_id, headers=headers)
     assert (response.status_code, body["code"]) == (403, "CALLER_REFUSED")
@@ -855,7 +890,7 @@ def test_transfer_is_cancelled_by_whoever_ordered_it_or_an_admin(
 ) -> None:
     signing_in(monkeypatch)
     client = DurableClient()
-    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID))
+    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID, MAY_ORDER))
     response, body = call("cancel_transfer", client, transfer_id=ordered["transferId"], headers=headers)
     assert (response.status_code, body["state"]) == (200, "cancelled")
 
@@ -864,7 +899,7 @@ def test_transfer_that_was_ordered_by_a_key_is_cancelled_by_admins_only_once_cal
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client = DurableClient()
-    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID))
+    _, ordered = call("create_transfer", client, body=GOOD, headers=principal(ADA, *ADA_ID, MAY_ORDER))
     signing_in(monkeypatch)
     for claims, status in (
         ((ADA, *ADA_ID), 403),
@@ -1037,7 +1072,7 @@ def test_whoever_saw_another_state_cancels_nothing(side: SourceSide) -> None:
 
 @pytest.mark.parametrize(
     ("form", "status"),
-    [("{}", 200), ('"x", {}', 200), ("*", 200), ("W/{}", 400), ('"x"', 412), ("", 400)],
+    [("{}", 200), ('"x", {}', 200), ("*", 200), ("W/{}", 412), ('"x"', 412), ("", 400)],
 )
 def test_if_match_is_compared_strongly(side: SourceSide, form: str, status: int) -> None:
     note(side, "requested")
