@@ -10,8 +10,9 @@ import pytest
 from airgap.division import divide
 from airgap.errors import PolicyRefusal
 from airgap.journal import Journal
-from airgap.states import State
+from airgap.states import Kind, State
 from function_app.durable.stopping import stop
+from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.source import planning, reconciling
 from function_app.source.cancelling import cancel_transfer
@@ -252,6 +253,17 @@ def test_portion_is_ordered_by_whoever_ordered_the_whole_and_once(source: Source
     (entry,) = source.portions(1)[0].entries
     assert (entry.by, entry.facts["portion"]) == ("ada@contoso.com", {"of": WHOLE, "number": 1})
     assert entry.facts["requestSha256"] != journal_of(source.side).entries[0].facts.get("requestSha256")
+
+
+def test_no_portion_is_ordered_of_a_whole_whose_cancelling_broke_off(source: Source) -> None:
+    """It is on record, and nothing was stopped yet."""
+    order = placed(source)
+    JournalStore(source.side.blobs, source.side.projection).record(
+        Kind.TRANSFERS, WHOLE, State.CANCELLED, {}, by="caller", at=START
+    )
+    with pytest.raises(PolicyRefusal, match="TRANSITION_REFUSED"):
+        order_portion(source.side, order)
+    assert source.portions(1)[0].entries == ()
 
 
 def test_portion_that_is_ordered_while_the_whole_is_cancelled_is_cancelled_too(

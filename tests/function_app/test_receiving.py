@@ -410,6 +410,20 @@ def test_answers_whose_event_was_missed_after_a_refusal_are_read_while_it_is_you
     assert reconcile(gap, first.at + timedelta(days=days)) is state
 
 
+def test_what_expired_before_damage_was_told_expires_again() -> None:
+    """The registries that had answered are the same both times."""
+    policy = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], audience=BOTH, order="rising")
+    gap = Gap(BOTH, policy)
+    first = gap.carry()
+    gap.receive(first)
+    assert reconcile(gap, LATER + timedelta(days=15)) is State.EXPIRED
+    journals = JournalStore(gap.source_blobs, gap.source.projection)
+    journals.record(
+        Kind.TRANSFERS, gap.journal.about, State.PARTLY_DELIVERED, {}, by="app", at=LATER + timedelta(days=16)
+    )
+    assert reconcile(gap, LATER + timedelta(days=31)) is State.EXPIRED
+
+
 def test_what_is_partly_delivered_after_its_time_expires_again() -> None:
     three = (*BOTH, "third.azurecr.io")
     policy = make_policy([default_key()], receipt_keys=[RECEIPT_KEY], audience=three, order="rising")

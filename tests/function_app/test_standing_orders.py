@@ -408,6 +408,29 @@ def test_one_order_that_cannot_be_read_stands_before_no_other(side: SourceSide) 
     assert len(tick(side, after()).started) == 1
 
 
+def test_order_that_fails_by_the_sdk_stands_before_no_other(
+    side: SourceSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a")
+    put("b")
+    client = DurableClient()
+    start_new, fails = client.start_new, iter([True])
+
+    async def failing(*arguments: Any, **more: Any) -> Any:
+        if next(fails, False):
+            raise RuntimeError("the SDK raises nothing more precise")
+        return await start_new(*arguments, **more)
+
+    monkeypatch.setattr(client, "start_new", failing)
+    assert len(tick(side, after(), client).started) == 1
+
+
+def test_every_order_is_looked_at_in_every_round(side: SourceSide) -> None:
+    for number in range(101):
+        put(f"order{number:03d}")
+    assert len(tick(side, after()).started) == 101
+
+
 def test_dry_run_sets_nothing_and_ends_with_a_plan(side: SourceSide) -> None:
     client = DurableClient()
     response, body = call("set_order", body=ORDER | {"dryRun": True}, client=client)
