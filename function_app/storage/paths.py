@@ -23,15 +23,12 @@ JOURNAL = "journal"
 """Also the name of the table with the journal's projection."""
 
 
-_IMPORT_INSTANCE = re.compile(r"import[0-9a-z]{4,74}")
-
-
 def is_import_instance(segment: str) -> bool:
     """Whether the orchestration of an import may be called so, and the folder of what is its own.
 
     No folder of an upload is.
     """
-    return _IMPORT_INSTANCE.fullmatch(segment) is not None
+    return re.fullmatch(r"import[0-9a-z]{4,74}", segment) is not None
 
 
 def blob_path(folder: str, blob: str) -> str:

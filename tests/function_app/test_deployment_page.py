@@ -49,9 +49,7 @@ def test_every_function_that_nobody_calls_is_on_the_page_under_its_role(role: Ro
 
 def test_every_container_has_a_role_on_it() -> None:
     containers = {
-        value
-        for name, value in vars(paths).items()
-        if name.isupper() and isinstance(value, str) and re.fullmatch("[a-z]+", value)
+        value for name, value in vars(paths).items() if name.isupper() and re.fullmatch("[a-z]+", value)
     }
     assert {"transfer", "journal"} <= containers
     assert containers - {name for row in rows("Least privilege") for name in names_in(row[1])} == set()
