@@ -56,17 +56,19 @@ def pack(output: Path, *options: str, **environment: str) -> None:
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Packed:
-    """Never written to by a test: all workers of a parallel run share it."""
+    """Packed once for all workers of a run; each has a copy, since ``verify`` keeps a custody log on it."""
     base = tmp_path_factory.getbasetemp()
-    medium = (base if worker_id == "master" else base.parent) / "medium"
-    with medium.with_suffix(".lock").open("w") as lock:
+    shared = (base if worker_id == "master" else base.parent) / "packed"
+    with shared.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (medium / "policy.json").exists():
-            shutil.rmtree(medium, ignore_errors=True)
-            pack(medium)
+        if not (shared / "policy.json").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            pack(shared)
             bundle = make_bundle(blob_sizes=(4 * 2**20, 777))
-            assert Bench(bundle, medium).pull().code is None
-            (medium / "policy.json").write_bytes(bundle.policy_json)
+            assert Bench(bundle, shared).pull().code is None
+            (shared / "policy.json").write_bytes(bundle.policy_json)
+    medium = base / "medium"
+    shutil.copytree(shared, medium)
     return Packed(medium=medium)
 
 
