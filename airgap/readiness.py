@@ -34,6 +34,7 @@ _UNFIT_OPTIONS: Mapping[Side, tuple[str, str]] = {
     "target": ("DeleteSourceBlobOnSuccess", "the blob is gone before it is proven what was imported"),
 }
 """What a pipeline must not have, and why: an export's answer does not list what went into the blob."""
+_FINAL_FAILURES = ("Failed", "Canceled")
 SAS_LEFT = timedelta(days=14)
 """How long before its end a SAS is told of: a new one may have to be asked for."""
 _DEPLOY = "Deploy the side's template again (infra/README.md)"
@@ -49,12 +50,14 @@ class Check:
         is_ok: whether it was seen to be right.
         detail: what was seen, in words; no secret.
         remedy: what to do; empty if it is right.
+        is_passing: whether what was seen ends by itself, so that looking again may show something else.
     """
 
     id: str
     is_ok: bool
     detail: str
     remedy: str = ""
+    is_passing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The member of ``checks`` in an answer."""
@@ -300,20 +303,31 @@ def judge_pipeline(
     if properties is None:
         remedy = f"{_DEPLOY}: the registry has no pipeline of this name."
         return (Check(id="pipeline", is_ok=False, detail=f"{name} is not there", remedy=remedy),)
-    state = properties.get("provisioningState")
     checks = [
-        Check(
-            id="pipeline",
-            is_ok=state == "Succeeded",
-            detail=f"{name}: {_word(state)}",
-            remedy="" if state == "Succeeded" else f"Wait until it is made; if it stays so: {_DEPLOY}.",
-        ),
+        _judge_state(name, properties.get("provisioningState")),
         _judge_container_url(side, properties, container_url),
         _judge_options(side, properties),
     ]
     if side == "target":
         checks.append(_judge_trigger(properties))
     return tuple(checks)
+
+
+def _judge_state(name: str, state: object) -> Check:
+    """Whether the pipeline is made; what is no final state of ARM's passes.
+
+    https://learn.microsoft.com/azure/azure-resource-manager/management/async-operations
+    """
+    if state == "Succeeded":
+        return Check(id="pipeline", is_ok=True, detail=f"{name}: {state}")
+    is_passing = state not in _FINAL_FAILURES
+    return Check(
+        id="pipeline",
+        is_ok=False,
+        detail=f"{name}: {_word(state)}",
+        remedy=f"Wait until it is made; if it stays so: {_DEPLOY}." if is_passing else f"{_DEPLOY}.",
+        is_passing=is_passing,
+    )
 
 
 def judge_access(

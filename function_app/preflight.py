@@ -240,12 +240,16 @@ def require_fit_pipeline(role: Role, ports: Ports) -> None:
 def order_checks(role: Role, ports: Ports, *, now: datetime) -> tuple[Check, ...]:
     """What an order needs of this side's pipeline, each with what was seen.
 
-    A SAS that ends soon is no reason to refuse one; one that has ended is.
+    A SAS that ends soon is no reason to refuse one; one that has ended is. A pipeline that is being changed
+    at this moment is no reason yet: what it comes to decides.
 
     Raises:
-        ServiceError: it could not be asked.
+        ServiceError: it could not be asked; ``PIPELINE_UNFIT``: it is being made or changed.
     """
     found, checks = pipeline_checks(role, ports)
+    for check in checks:
+        if check.is_passing:
+            raise ServiceError(Code.PIPELINE_UNFIT, f"{ports.settings.pipeline}, {check.id}: {check.detail}")
     ends = ports.settings.pipeline_sas_expires_at
     if found is None or ends is None or ends > now:
         return checks

@@ -54,6 +54,24 @@ def test_pipeline_that_imports_only_when_told_is_right() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "is_passing"),
+    [
+        ("Updating", True),
+        ("Creating", True),
+        ("", True),
+        (None, True),
+        ("Failed", False),
+        ("Canceled", False),
+    ],
+)
+def test_pipeline_that_is_not_made_is_told_and_whether_that_may_pass(state: Any, is_passing: bool) -> None:
+    check = pipeline("source", imports(provisioningState=state))["pipeline"]
+    assert (check.is_ok, check.is_passing) == (False, is_passing)
+    assert ("Wait until it is made" in check.remedy) is is_passing
+    assert "Deploy the side's template again" in check.remedy
+
+
+@pytest.mark.parametrize(
     "trigger",
     [
         None,

@@ -20,6 +20,7 @@ from function_app.messages import Item, Message, dump
 from function_app.ports import Ports, SourceSide
 from function_app.settings import SourceSettings
 from function_app.source.planning import REQUEST
+from function_app.source.transfer_plan import describe_plan
 from function_app.source.wire import BlobAttempt, RequestDocument, TransferOrder
 from function_app.storage.work_folder import WorkFolder, digest_of
 from tests.bundles import AUDIENCE, default_key, make_policy, new_key
@@ -239,10 +240,11 @@ def test_manifest_that_is_gone_is_told_of_every_tag_and_index_that_names_it() ->
     [
         ({"target": {"uri": "https://account.blob.core.windows.net/elsewhere"}}, "pipeline-container"),
         ({"provisioningState": "Failed"}, "pipeline: export01: Failed"),
+        ({"provisioningState": "Canceled"}, "pipeline: export01: Canceled"),
         ({"options": ["OverwriteBlobs", "ContinueOnErrors"]}, "pipeline-options"),
         ({"options": []}, "without OverwriteBlobs"),
     ],
-    ids=["elsewhere", "not made", "leaves artifacts out", "keeps old blobs"],
+    ids=["elsewhere", "not made", "called off", "leaves artifacts out", "keeps old blobs"],
 )
 def test_order_is_told_of_a_pipeline_that_does_not_do_and_nothing_is_exported(
     change: dict[str, Any], told: str
@@ -288,6 +290,38 @@ def test_export_waits_for_a_pipeline_that_was_changed_since_the_plan() -> None:
     host.before["start_export_run"] = change
     assert run(host, "team/app:v1")["outcome"] == "sealed"
     assert seen == [0]
+
+
+@pytest.mark.parametrize("state", ["Updating", "Creating", "", None])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_order_waits_for_a_pipeline_that_is_being_changed(state: str | None, dry_run: bool) -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipeline = pipelines(side).pipelines["exportPipelines", "export01"]
+    pipeline["provisioningState"] = state
+    host = Host(side)
+
+    def settle() -> None:
+        host.before["plan_transfer"] = lambda: pipeline.update(provisioningState="Succeeded")
+
+    host.before["plan_transfer"] = settle
+    outcome = run(host, "team/app:v1", dry_run=dry_run)
+    assert outcome["outcome"] == ("previewed" if dry_run else "sealed")
+    plan = describe_plan(WorkFolder(side.blobs, TRANSFER_ID), 0)
+    assert plan is not None
+    assert plan.refused == ()
+
+
+def test_order_whose_pipeline_is_being_changed_for_ten_days_ends_with_its_code() -> None:
+    side, _, registry = make_source()
+    registry.push_image("team/app", "v1")
+    pipelines(side).pipelines["exportPipelines", "export01"]["provisioningState"] = "Updating"
+    host = Host(side)
+    outcome = run(host, "team/app:v1")
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "PIPELINE_UNFIT")
+    assert "pipeline: export01: Updating" in outcome["detail"]
+    assert timedelta(days=10) <= host.now - START < timedelta(days=11)
+    assert pipelines(side).requests == {}
 
 
 def test_index_that_nests_without_end_is_refused() -> None:
