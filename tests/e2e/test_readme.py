@@ -75,6 +75,8 @@ def test_help_of_the_demo_tells_its_options_before_anything_is_set_up(tmp_path: 
     options = set(re.findall(r"--[a-z]+", parser().format_help())) - {"--help"}
     assert options
     assert options <= set(re.findall(r"--[a-z]+", done.stdout))
+    # How long it takes and how much it needs, before it begins.
+    assert "a minute and 1 GB of disk" in " ".join(done.stdout.split())
     assert [path.name for path in tmp_path.iterdir()] == ["dev"]
 
 
