@@ -15,13 +15,15 @@ from typing import Any
 
 from airgap.envelope import Envelope
 from airgap.errors import Code
+from airgap.ledger import LedgerEntry
 from airgap.policy import TrustPolicy
 from airgap.receipt import Receipt, ReceiptVerdict, verify_receipt
 from airgap.states import FINAL, Kind, State
 from airgap.strict_json import dump_canonical
 from function_app.journal.store import JournalStore
+from function_app.storage.policies import policy_in_force
 from tests.bundles import CHANNEL, Bundle, SigningKey, default_key, make_bundle, make_policy, new_key
-from tests.function_app.memory import START, failed, succeeded
+from tests.function_app.memory import START, MemoryBlobs, failed, succeeded
 from tests.function_app.test_import import RECEIPT_KEY, Target
 
 SMALL = (900, 300)
@@ -64,6 +66,8 @@ class Harmless:
 
 End = Refused | Partial | Harmless
 Act = Callable[["Scene"], Mapping[str, Any]]
+Change = Callable[[dict[str, Any]], object]
+"""Makes something different in a document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +76,9 @@ class Attack:
 
     Args:
         by: the adversary, as ``docs/threat-model.md`` calls the parts: A the carrier, B the holder of the
-            upload SAS, C whoever writes the source's storage or pushes to its registry, D the holder of a
-            key, E an identity in the target, G a clock or a policy that is not what it should be.
+            upload SAS, B2 the holder of a ticket, C whoever writes the source's storage or pushes to its
+            registry, D the holder of a key, E an identity in the target, F a caller, or who answers for a
+            check, G a clock or a policy that is not what it should be.
         act: does it; returns the outcome of the orchestration that the attack is about.
     """
 
@@ -95,7 +100,11 @@ class Scene:
     imported: dict[str, str] = field(default_factory=dict)
     """SHA-256 of what each run could read, by the blob's path; only since the attack began."""
     policies: int = 1
-    """How many policies the target has had."""
+    """The newest version of the policy that the target has had."""
+    rules: Change = lambda _: None
+    """How its policy differs from the honest one."""
+    attend: Callable[[Bundle, str], object] = lambda _bundle, _instance: None
+    """What honest people at the target do so that the next bundle is imported, by this orchestration."""
     instance: str = ""
     """The orchestration that the attack is about."""
     numbers: list[str] = field(default_factory=list)
@@ -113,14 +122,35 @@ class Scene:
 
         self.target.pipelines.work = work
 
-    def pin(self, change: Callable[[dict[str, Any]], object]) -> None:
-        """Let the target have another policy than the honest one."""
+    def under(self, rules: Change) -> None:
+        """Let the target have a policy of these rules, from now on and when the channel goes on."""
+        self.rules = rules
+        self.pin(lambda _: None)
+
+    def pin(self, change: Change) -> None:
+        """Let the target have another policy than the one of its rules."""
         self.policies += 1
         document = {**policy_document(), "version": self.policies}
+        self.rules(document)
         change(document)
-        policy = TrustPolicy.from_bytes(json.dumps(document).encode())
-        settings = replace(self.target.side.settings, trust_policy=policy)
+        self.follow(json.dumps(document).encode())
+
+    def follow(self, policy: bytes) -> None:
+        """Let the target's settings have this very policy."""
+        settings = replace(self.target.side.settings, trust_policy=TrustPolicy.from_bytes(policy))
         self.target.side = replace(self.target.side, settings=settings)
+        self.target.host.side = self.target.side
+
+    def policy_version(self) -> int:
+        """Which policy is in force, as each step asks it."""
+        return policy_in_force(self.target.side).version
+
+    def restart(self) -> None:
+        """Another process: nothing is remembered but what the storage has."""
+        blobs = MemoryBlobs()
+        blobs.containers = self.target.blobs.containers
+        self.target.blobs = blobs
+        self.target.side = replace(self.target.side, blobs=blobs)
         self.target.host.side = self.target.side
 
     def push(
@@ -130,12 +160,12 @@ class Scene:
         raw = self.target.upload(bundle or self.bundle, envelope=envelope, **more)
         return self.run(raw, folder=more.get("folder") or (bundle or self.bundle).transfer_id)
 
-    def run(self, raw: bytes, *, folder: str | None = None) -> dict[str, Any]:
-        """The import that the event of an upload would start."""
-        self.instance = f"{instance_of(raw)}00000000"
+    def run(self, raw: bytes, *, folder: str | None = None, again: int = 0) -> dict[str, Any]:
+        """The import that the event of an upload would start; the next one of the same bytes is another."""
+        self.instance = f"{instance_of(raw)}{again:08d}"
         return self.target.run(raw, folder=folder or self.bundle.transfer_id, instance=self.instance)
 
-    def signed(self, change: Callable[[dict[str, Any]], object], *keys: SigningKey) -> bytes:
+    def signed(self, change: Change, *keys: SigningKey) -> bytes:
         """The honest statement, changed, and signed by the source's key unless others are named."""
         statement = json.loads(self.bundle.payload)
         change(statement)
@@ -147,14 +177,16 @@ class Scene:
 
     def next_bundle(self) -> Bundle:
         """What the honest source sends after this: the next number, or the first where none was taken."""
-        is_taken = bool(self.target.numbers())
+        taken = self.target.numbers()
+        ledger = self.target.blobs.containers["ledger"]
+        last = LedgerEntry.from_bytes(ledger[taken[-1]].content) if taken else None
         return make_bundle(
             blob_sizes=(400,),
             created_at=START,
             policy_json=HONEST_POLICY,
             transfer_id="honest0002",
-            sequence=2 if is_taken else 1,
-            previous_sha256=self.bundle.manifest_sha256 if is_taken else None,
+            sequence=last.sequence + 1 if last else 1,
+            previous_sha256=last.manifest_sha256 if last else None,
             seed=77,
         )
 
@@ -223,6 +255,7 @@ class Scene:
         self.run_ends = lambda _: succeeded()
         following = self.next_bundle()
         raw = self.target.upload(following)
+        self.attend(following, instance_of(raw))
         outcome = self.target.run(raw, folder=following.transfer_id, instance=instance_of(raw))
         assert outcome["outcome"] == "imported", outcome
         self._assert_imported(following)

@@ -6,10 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks import envelopes, histories, insiders, manifests, policies, registry, scans, uploads
+from tests.attacks import (
+    chains,
+    envelopes,
+    histories,
+    hooks,
+    insiders,
+    manifests,
+    policies,
+    registry,
+    releases,
+    repairs,
+    scans,
+    tickets,
+    uploads,
+)
 from tests.attacks.scene import Attack, Harmless, Partial, Refused, Scene
 
-FAMILIES = (envelopes, manifests, policies, histories, uploads, insiders, scans, registry)
+FAMILIES = (
+    *(envelopes, manifests, policies, chains, histories, uploads, repairs, tickets),
+    *(insiders, scans, hooks, releases, registry),
+)
 ATTACKS: dict[str, Attack] = {name: one for family in FAMILIES for name, one in family.ATTACKS.items()}
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 LEAST = 250

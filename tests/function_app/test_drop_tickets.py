@@ -1,6 +1,6 @@
 """Drop tickets: rights for one bundle that would be admitted now, on record, and for nobody else's names.
 
-What the storage lets their holder do is told by ``tests/e2e/test_tickets.py`` and
+What the storage lets their holder do is told by ``tests/e2e/test_crossing.py`` and
 ``tests/local_cloud/test_create_only.py``.
 """
 
