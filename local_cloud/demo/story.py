@@ -104,7 +104,6 @@ async def refuse_damage(demo: Demo) -> None:
         expect(
             not [name for name in arrived if name.endswith(ENVELOPE_NAME)], "a manifest arrived all the same"
         )
-        shutil.rmtree(damaged)
 
 
 async def refuse_stranger(demo: Demo) -> None:

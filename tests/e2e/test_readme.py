@@ -128,6 +128,24 @@ def test_lines_for_az_can_be_pasted_and_say_all_that_it_needs(running_demo: Runn
     assert (secret.stat().st_mode & 0o777, len(secret.read_text())) == (0o600, 40)
 
 
+def test_commands_that_the_demo_shows_can_be_pasted_beside_it(running_demo: Running) -> None:
+    """The shell makes of them names of what is there, once the line that is shown for it has been run."""
+    shown = [
+        line.partition("$ ")[2] or line.strip()
+        for line in running_demo.printed.splitlines()
+        if re.match(r" +(\$ |cd |offline-mover )", line)
+    ]
+    enter = next(line for line in shown if line.startswith("cd "))
+    commands = [line for line in shown if line.startswith("offline-mover ") and " FILE" not in line]
+    assert len(commands) >= 8
+    script = f"set -eu\n{enter}\noffline-mover() {{ printf '%s\\n' \"$@\"; }}\n" + "\n".join(commands)
+    bash = str(shutil.which("bash"))
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True)
+    named = [word for word in done.stdout.splitlines() if "/.demo/" in word or word.startswith(".demo/")]
+    assert len(named) >= 16
+    assert [word for word in named if not (running_demo.folder / word).exists()] == []
+
+
 def test_second_demo_leaves_the_running_ones_folder_alone(running_demo: Running) -> None:
     folder = running_demo.folder / ".demo"
     refused = subprocess.run(
