@@ -13,6 +13,10 @@ from airgap.manifest import MAX_ARTIFACTS
 MAX_REFERENCES = 50_000
 """Of one order. The service has no such bound; what is read and planned at once must have one."""
 
+MAX_PLANNED_ARTIFACTS = 200_000
+"""Of one order, with everything that refers to what it names, be it that it travels or is left behind: the
+memory of a plan grows with it."""
+
 PORTION_ARTIFACTS = MAX_ARTIFACTS - 500
 """Each transfer looks at the registry anew, and may find more referrers there by then."""
 

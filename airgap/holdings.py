@@ -7,7 +7,7 @@ latest counts, in whatever order they came; what they disagree about is not know
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
@@ -100,15 +100,27 @@ class Holdings:
     """By reference, what other channels' receipts said, and when last."""
     _doubts: list[datetime] = field(default_factory=list)
     """When an import last brought what nobody declared: it may have moved any tag."""
+    _about: Container[str] | None = None
 
     @classmethod
-    def told_by(cls, channel: str, receipts: Iterable[tuple[KeptReceipt, Receipt]]) -> Self:
+    def told_by(
+        cls,
+        channel: str,
+        receipts: Iterable[tuple[KeptReceipt, Receipt]],
+        about: Container[str] | None = None,
+    ) -> Self:
         """The holdings by receipts of one registry, each verified by the channel that it is kept under.
 
         The channel's own receipts add and take away. Those of other channels take away only: whoever may
         speak for another channel must not make this one leave something out.
+
+        Args:
+            channel: that asks.
+            receipts: all that were kept of the registry.
+            about: references, those by tag and ``repository@digest`` of each, that will be asked about: of
+                whatever else the receipts tell nothing is kept. ``None``: everything.
         """
-        found = cls(channel)
+        found = cls(channel, _about=about)
         for kept, receipt in receipts:
             if tells_of_holdings(receipt):
                 found._add(kept, receipt)
@@ -155,6 +167,8 @@ class Holdings:
             self._doubts[:] = [max([*self._doubts, receipt.decided_at])]
         for proof in receipt.artifacts:
             for reference, digest in _sightings(proof).items():
+                if self._about is not None and reference not in self._about:
+                    continue
                 if receipt.channel == self.channel:
                     self._see(reference, _Sighting(digest, word))
                 else:

@@ -59,9 +59,9 @@ def judge_terms(policy: TrustPolicy, terms: Terms) -> tuple[Finding, ...]:
 
 def _judge(channel: Channel, terms: Terms) -> Iterator[Finding]:
     where = f"channel {terms.channel} of the trust policy"
+    wanted = f"an artifact of a repository that {where} carries"
     for index, repository in enumerate(terms.repositories):
         if not channel.carries(repository):
-            wanted = f"an artifact of a repository that {where} carries"
             yield Finding(code=Code.REPOSITORY_REFUSED, path=("artifacts", index), wanted=wanted)
     for index, server in enumerate(terms.audience):
         if server not in channel.audience:

@@ -34,7 +34,8 @@ _ABOUT_OURSELVES = frozenset(
     }
 )
 _NAMED_CODE = re.compile(rf"\b({'|'.join(Code.__members__)})\b(?:: (.{{1,500}}))?")
-_MAX_LISTED = 100
+MAX_LISTED = 100
+"""References that an ending names."""
 
 
 class Pending(Result, frozen=True):
@@ -75,7 +76,7 @@ def ending(code: Code, detail: str = "", artifacts: Sequence[str] = ()) -> Endin
     is_about_input = any(code.exit_code in kind.exit_codes for kind in (UntrustedInputError, PolicyRefusal))
     is_refusal = (is_about_input or code in _ABOUT_THE_ORDER) and code not in _ABOUT_OURSELVES
     kind = Refused if is_refusal else Failed
-    named = tuple(redact(artifact) for artifact in artifacts[:_MAX_LISTED])
+    named = tuple(redact(artifact) for artifact in artifacts[:MAX_LISTED])
     return kind(code=code.name, detail=redact(detail)[:500], artifacts=named)
 
 

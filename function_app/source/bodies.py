@@ -391,6 +391,7 @@ class Plan(Body, frozen=True):
     size_bytes: Count
     parts: Count
     estimated_seconds: Count
+    refused_count: Count
     refused: tuple[PlanRefusal, ...]
     transfers: tuple[PlannedPortion, ...]
     blobs: tuple[PlannedBlob, ...]

@@ -6,7 +6,7 @@ aside, a planted one proves nothing, and one whose signer is revoked by now says
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import datetime
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
@@ -36,17 +36,27 @@ def keep_receipt(blobs: BlobStore, raw: bytes, receipt: Receipt) -> None:
         blobs.create(LEDGER, kept.name, raw)
 
 
-def read_holdings(side: SourceSide, channel: str, registry: str, *, now: datetime) -> Holdings:
+def read_holdings(
+    side: SourceSide, channel: str, registry: str, *, now: datetime, about: Container[str] | None = None
+) -> Holdings:
     """What a channel may take for held in a registry, by the trust policy in force and the keys good ``now``.
 
     Each receipt that was kept of the registry is read and verified: seconds for thousands. What somebody
     planted there, or no key vouches for any more, is passed over and logged.
 
+    Args:
+        side: the source.
+        channel: that asks.
+        registry: that it asks about, as its login server.
+        now: the time.
+        about: what will be asked about (:meth:`airgap.holdings.Holdings.told_by`), by default anything: a
+            registry may hold much more than is in memory for one order.
+
     Raises:
         ServiceError: the storage cannot be read now.
         PolicyRefusal, UntrustedInputError: there is no policy that could be in force.
     """
-    return Holdings.told_by(channel, _believed(side.blobs, policy_in_force(side), registry, now))
+    return Holdings.told_by(channel, _believed(side.blobs, policy_in_force(side), registry, now), about)
 
 
 def tell_word(word: Word) -> dict[str, str]:

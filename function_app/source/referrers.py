@@ -54,9 +54,12 @@ def summarize(travelling: Iterable[tuple[str, str]], left: Iterable[tuple[str, s
 
 
 def _by_kind(found: Iterable[tuple[str, str]], *, travels: bool) -> list[dict[str, Any]]:
-    pairs = list(found)
-    example = {kind: reference for reference, kind in reversed(pairs)}
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for reference, kind in found:
+        counts[kind] += 1
+        examples.setdefault(kind, reference)
     return [
-        {"artifactType": kind, "travels": travels, "count": count, "example": example[kind]}
-        for kind, count in Counter(kind for _, kind in pairs).items()
+        {"artifactType": kind, "travels": travels, "count": count, "example": examples[kind]}
+        for kind, count in counts.items()
     ]

@@ -86,17 +86,17 @@ def gather_references(side: SourceSide, order: Gathering) -> Gathered | Refused 
     """Put together what is named and what is selected, in the order's place."""
     work = WorkFolder(side.blobs, order.transfer_id)
     request = work.get(REQUEST, RequestDocument, sha256=order.request)
-    groups = work.tallied(list(work.names("chosen/")), Chosen, order.selected)
-    selected = [reference for group in groups for reference in group.references]
-    references = tuple(dict.fromkeys([*request.artifacts, *selected]))
+    references = dict.fromkeys(request.artifacts)
+    for group in work.pinned(list(work.names("chosen/")), Chosen, order.selected):
+        references |= dict.fromkeys(group.references)
+        if len(references) > MAX_REFERENCES:
+            return ending(
+                Code.REQUEST_INVALID,
+                f"the selection takes {len(references)} tags or more, at most {MAX_REFERENCES} allowed",
+            )
     if not references:
         return ending(Code.ARTIFACT_NOT_FOUND, "the selection takes nothing: no tag is as it says")
-    if len(references) > MAX_REFERENCES:
-        return ending(
-            Code.REQUEST_INVALID,
-            f"the selection takes {len(references)} tags, at most {MAX_REFERENCES} allowed",
-        )
-    settled = msgspec.structs.replace(request, artifacts=references, select=(), exclude=())
+    settled = msgspec.structs.replace(request, artifacts=tuple(references), select=(), exclude=())
     return Gathered(references=len(references), document_sha256=work.put(SELECTED, settled))
 
 

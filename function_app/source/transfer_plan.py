@@ -2,7 +2,7 @@
 
 from function_app.http.bodies import read_body
 from function_app.source import bodies
-from function_app.source.planning import PAGES, SUMMARY
+from function_app.source.plan_pages import PAGES, SUMMARY
 from function_app.source.transfer_status import plan_path_of
 from function_app.source.wire import PlanPage, PlanSummary
 from function_app.storage.work_folder import WorkFolder
@@ -15,7 +15,7 @@ def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
 
     Args:
         work: the transfer's working documents.
-        page: from 0; each holds ten blobs.
+        page: from 0; each holds ten blobs, 500 artifacts left out and 500 refusals.
     """
     summary = work.find(SUMMARY, PlanSummary)
     if summary is None:
@@ -24,15 +24,16 @@ def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
     if found is None and page > 0:
         return None
     has_next = next(iter(work.names(_name(page + 1))), None) is not None
-    blobs, held = ((), ()) if found is None else (found.blobs, found.held)
+    found = found or PlanPage(blobs=())
     return bodies.Plan(
         transfer_id=work.owner,
         size_bytes=summary.size_bytes,
         parts=summary.parts,
         estimated_seconds=summary.duration_s,
+        refused_count=summary.refused,
         refused=tuple(
             bodies.PlanRefusal(reference=one.reference, code=one.code, detail=one.detail)
-            for one in summary.refused
+            for one in found.refused
         ),
         transfers=tuple(
             bodies.PlannedPortion(
@@ -53,9 +54,9 @@ def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
                 parts=blob.parts,
                 artifacts=tuple(read_body(one, bodies.PlannedArtifact) for one in blob.artifacts),
             )
-            for blob in blobs
+            for blob in found.blobs
         ),
-        held=tuple(read_body(one, bodies.HeldArtifact) for one in held),
+        held=tuple(read_body(one, bodies.HeldArtifact) for one in found.held),
         next=f"{plan_path_of(work.owner)}?{CURSOR}={page + 1}" if has_next else None,
     )
 

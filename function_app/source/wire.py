@@ -295,8 +295,15 @@ class Batch(Message, frozen=True):
     """Which kinds of them were ordered."""
 
 
-class HeldArtifacts(Message, frozen=True):
+class Held(Message, frozen=True):
     """What every target of an order holds already; the document ``held/<its SHA-256>``."""
+
+    pages: tuple[str, ...]
+    """SHA-256 of each of its pages, which lie beside it."""
+
+
+class HeldArtifacts(Message, frozen=True):
+    """Some of what every target of an order holds already: one page of :class:`Held`."""
 
     artifacts: tuple[dict[str, Any], ...]
     """``reference``, ``digest``, and ``held``: by registry, on whose word."""
@@ -315,12 +322,24 @@ class PlannedBlob(Message, frozen=True):
     """Which of the transfers that it is divided into has the blob, from 1."""
 
 
+class PlanRefusal(Message, frozen=True):
+    """Something of a dry run that would be refused; ``reference`` is ``None`` where it is about all."""
+
+    reference: str | None
+    code: str
+    detail: str
+
+
 class PlanPage(Message, frozen=True):
-    """Some of the blobs, in order, and of what is left out; the document ``preview/blobs/<number>``."""
+    """Some of the blobs, in order, of what is left out, and of what would be refused.
+
+    The document ``preview/blobs/<number>``.
+    """
 
     blobs: tuple[PlannedBlob, ...]
     held: tuple[dict[str, Any], ...] = ()
     """As :class:`HeldArtifacts` has them."""
+    refused: tuple[PlanRefusal, ...] = ()
 
 
 class PlannedPortion(Message, frozen=True):
@@ -334,21 +353,14 @@ class PlannedPortion(Message, frozen=True):
     parts: int
 
 
-class PlanRefusal(Message, frozen=True):
-    """Something of a dry run that would be refused; ``reference`` is ``None`` where it is about all."""
-
-    reference: str | None
-    code: str
-    detail: str
-
-
 class PlanSummary(Message, frozen=True):
     """What the plan comes to; the document ``preview/summary``."""
 
     size_bytes: int
     parts: int
     duration_s: int
-    refused: tuple[PlanRefusal, ...] = ()
+    refused: int = 0
+    """Of what a dry run tells as refused, how much; the pages have it."""
     portions: tuple[PlannedPortion, ...] = ()
 
 

@@ -1,10 +1,10 @@
 """The working documents of one orchestration: what its history only refers to."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -117,10 +117,22 @@ class WorkFolder:
             UntrustedInputError: ``BLOB_CHANGED``: there is another number of them, or somebody changed one.
         """
         contents = [self._content(name) for name in names]
-        digests = [hashlib.sha256(content).hexdigest() for content in contents]
-        if tallies_of(digests, len(tallies)) != tuple(tallies):
-            raise self._changed(f"{names[0]} …" if names else "")
+        self._require(names, (hashlib.sha256(content).hexdigest() for content in contents), tallies)
         return [read(msgspec.json.decode(content), kind) for content in contents]
+
+    def pinned(self, names: Sequence[str], kind: type[M], tallies: Sequence[str]) -> "Documents[M]":
+        """What :meth:`tallied` gives, but none of it is kept: each is read again whenever it is looked at."""
+        digests = (hashlib.sha256(self._content(name)).hexdigest() for name in names)
+        return Documents(self, kind, self._require(names, digests, tallies))
+
+    def _require(
+        self, names: Sequence[str], digests: Iterable[str], tallies: Sequence[str]
+    ) -> Mapping[str, str]:
+        """The digests by name, if they come to these tallies."""
+        found = dict(zip(names, digests, strict=True))
+        if tallies_of(list(found.values()), len(tallies)) != tuple(tallies):
+            raise self._changed(f"{names[0]} …" if names else "")
+        return found
 
     def drop(self, name: str) -> None:
         """Delete a document, if it is there."""
@@ -137,3 +149,24 @@ class WorkFolder:
             self.blobs.delete(WORK, self._name(name))
             count += 1
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Documents(Generic[M]):
+    """Working documents, in order, that were found to be what earlier steps wrote.
+
+    One is in memory at a time. Iterating raises as :meth:`WorkFolder.get`.
+
+    Args:
+        folder: that they lie in.
+        kind: what each of them is.
+        digests: hex SHA-256 by name.
+    """
+
+    folder: WorkFolder
+    kind: type[M]
+    digests: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[M]:
+        for name, sha256 in self.digests.items():
+            yield self.folder.get(name, self.kind, sha256=sha256)

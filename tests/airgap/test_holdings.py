@@ -85,6 +85,14 @@ def test_what_a_receipt_proves_is_held_on_its_word() -> None:
     ]
 
 
+def test_of_what_nobody_will_ask_about_nothing_is_kept() -> None:
+    one = receipt(proof(), proof(B, "team/web:v1"))
+    asked = Holdings.told_by("prod", [kept(one)], {APP, f"team/app@{A}"})
+    assert asked.word_for(APP, A) == told(one).word_for(APP, A)
+    assert [(one.repository, one.tags) for one in asked.all()] == [("team/app", ("v1",))]
+    assert list(Holdings.told_by("prod", [kept(one)], set[str]()).all()) == []
+
+
 @pytest.mark.parametrize(
     ("reference", "digest"),
     [(APP, B), ("team/app:v2", A), ("team/other:v1", A), (f"team/other@{A}", A), (f"team/app@{B}", B)],

@@ -14,7 +14,7 @@ from airgap.states import Kind, State
 from function_app.durable.stopping import stop
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
-from function_app.source import planning, reconciling
+from function_app.source import planning, reconciling, surveying
 from function_app.source.cancelling import cancel_transfer
 from function_app.source.dividing import order_portion, portion_id
 from function_app.source.looking_up import tell_transfer
@@ -157,6 +157,31 @@ def test_single_artifact_with_more_referrers_than_a_bundle_takes_is_refused() ->
     outcome = source.run()
     assert (outcome["outcome"], outcome["code"]) == ("refused", "REQUEST_INVALID")
     assert "has 12 with its referrers" in outcome["detail"]
+
+
+@pytest.mark.parametrize(("most", "outcome"), [(20, "divided"), (19, "refused")])
+def test_order_that_comes_to_more_than_can_be_planned_is_refused(
+    source: Source, monkeypatch: pytest.MonkeyPatch, most: int, outcome: str
+) -> None:
+    for module in (planning, surveying):
+        monkeypatch.setattr(module, "MAX_PLANNED_ARTIFACTS", most)
+    for only_missing, transfer_id in ((False, WHOLE), (True, "f" * 32)):
+        source.host.called.clear()
+        told = run(source.host, *source.references, transfer_id=transfer_id, only_missing=only_missing)
+        assert told["outcome"] == outcome
+        assert ("plan_transfer" in source.host.called) is (outcome == "divided" or not only_missing)
+        if outcome == "refused":
+            assert told["code"] == "REQUEST_INVALID"
+            assert "over 19: divide the order" in told["detail"]
+
+
+def test_what_is_left_behind_counts_among_what_can_be_planned(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surveying, "MAX_PLANNED_ARTIFACTS", 19)
+    assert source.run(referrers="none")["outcome"] == "sealed"
+    told = run(source.host, *source.references, transfer_id="f" * 32, referrers=("application/other",))
+    assert told["code"] == "REQUEST_INVALID"
 
 
 def test_selection_is_divided_too(source: Source) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airgap.envelope import Envelope
+from airgap.holdings import Holdings
 from airgap.receipt import Receipt
 from airgap.states import State
 from function_app.messages import dump
@@ -170,4 +171,22 @@ def test_long_list_of_what_is_held_goes_over_pages(gap: Gap) -> None:
     keep_receipt(gap.source_blobs, Envelope.sign(many.to_bytes(), [RECEIPT_KEY.signer]).to_bytes(), many)
     assert again(gap, *(f"team/app:{tag}" for tag in tags)) == {"outcome": "nothing-missing"}
     assert [len(plan(gap, page)["held"]) for page in (0, 1)] == [500, 1]
+    kept = [blob for name, blob in gap.source_blobs.containers["work"].items() if f"{NEXT}/held/" in name]
+    assert sorted(blob.content.count(b'"reference"') for blob in kept) == [0, 1, 500]
     assert (plan(gap)["next"], plan(gap, 1)["next"]) == (f"/api/transfers/{NEXT}/plan?cursor=1", None)
+
+
+def test_only_what_the_order_comes_to_is_kept_of_what_a_registry_holds(
+    gap: Gap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = gap.registry.tags["team/app", "v1"]
+    asked: list[object] = []
+    told_by = Holdings.told_by
+
+    def note(channel: str, receipts: Any, about: Any) -> Holdings:
+        asked.append(about)
+        return told_by(channel, receipts, about)
+
+    monkeypatch.setattr(Holdings, "told_by", note)
+    assert again(gap, "team/app:v1") == {"outcome": "nothing-missing"}
+    assert asked[0] == {"team/app:v1", f"team/app@{digest}"}

@@ -7,7 +7,8 @@ import pytest
 
 from function_app.ports import SourceSide
 from function_app.source import selecting
-from function_app.source.planning import SUMMARY
+from function_app.source.plan_pages import SUMMARY
+from function_app.source.transfer_plan import describe_plan
 from function_app.source.wire import PlanSummary
 from function_app.storage.work_folder import WorkFolder
 from tests.function_app.memory import INDEX_TYPE, START, Host, MemoryBlobs, MemoryRegistry, make_source
@@ -184,14 +185,37 @@ def test_dry_run_tells_everything_that_would_be_refused(site: Site) -> None:
         site.host, *(f"team/app:{name}" for name in names), dry_run=True, audience=("other.azurecr.io",)
     )
     assert outcome == {"outcome": "previewed"}
-    refused = [(one.reference, one.code) for one in summary_of(site.side).refused]
-    assert refused == [
+    told = describe_plan(WorkFolder(site.side.blobs, TRANSFER_ID), 0)
+    assert told is not None
+    assert told.refused_count == 5
+    assert [(one.reference, one.code) for one in told.refused] == [
         (None, "AUDIENCE_MISMATCH"),
         ("team/app:gone", "ARTIFACT_NOT_FOUND"),
         ("team/app:missing", "ARTIFACT_NOT_FOUND"),
         ("team/app:huge", "ARTIFACT_REFUSED"),
         ("team/app:foreign", "ARTIFACT_REFUSED"),
     ]
+
+
+def test_long_list_of_what_would_be_refused_goes_over_pages_and_is_counted_on_each(site: Site) -> None:
+    names = [f"team/app:v{number:03d}" for number in range(501)]
+    assert run(site.host, *names, dry_run=True) == {"outcome": "previewed"}
+    pages = [describe_plan(WorkFolder(site.side.blobs, TRANSFER_ID), number) for number in (0, 1, 2)]
+    first, second, none = pages
+    assert first is not None
+    assert second is not None
+    assert none is None
+    assert [one.reference for one in (*first.refused, *second.refused)] == names
+    assert (len(second.refused), first.refused_count, second.refused_count) == (1, 501, 501)
+    assert (first.next, second.next) == (f"/api/transfers/{TRANSFER_ID}/plan?cursor=1", None)
+
+
+def test_order_that_is_refused_for_many_names_a_hundred_and_counts_all(site: Site) -> None:
+    outcome = run(site.host, *(f"team/app:v{number:03d}" for number in range(501)))
+    assert (outcome["outcome"], outcome["code"]) == ("refused", "ARTIFACT_NOT_FOUND")
+    assert len(outcome["artifacts"]) == 100
+    shown = outcome["detail"].count("team/app:")
+    assert outcome["detail"].endswith(f" and {501 - shown} more")
 
 
 def foreign() -> dict[str, Any]:
