@@ -153,17 +153,17 @@ class Void(Ask, frozen=True):
 
 
 class Ordered(Body, frozen=True):
-    """What was ordered; the references are `null` once it was removed."""
+    """What was ordered; with its references where they are asked for, `null` once these were removed."""
 
-    artifacts: tuple[str, ...] | None
-    select: tuple[dict[str, Any], ...] | None
-    exclude: tuple[str, ...] | None
     channel: str | None
     audience: str | tuple[str, ...] | None
     expires_in_seconds: int | None
     referrers: str | tuple[str, ...] | None
     dry_run: bool | None
     only_missing: bool | None
+    artifacts: tuple[str, ...] | UnsetType | None = UNSET
+    select: tuple[dict[str, Any], ...] | UnsetType | None = UNSET
+    exclude: tuple[str, ...] | UnsetType | None = UNSET
 
 
 class Counts(Body, frozen=True):

@@ -57,6 +57,9 @@ from function_app.storage.work_folder import WorkFolder
 bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
 _POLL_S = "5"
+EXPAND = "expand"
+REQUEST = "request"
+"""The member that is told whole if it is asked for."""
 
 
 @bp.route(route="transfers", methods=["POST"])
@@ -91,7 +94,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
             remedy="Send this request with a key of its own; `instance` is the transfer that has this one.",
             instance=path_of(transfer_id),
         )
-    body = describe(journal, request.to_document())
+    body = describe(journal)
     headers = {"Location": path_of(transfer_id), "ETag": etag_of(journal)}
     if not journal.is_active:
         return respond(HTTPStatus.OK, body, headers)
@@ -100,18 +103,23 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
 
 @bp.route(route="transfers/{transferId}", methods=["GET"])
 async def get_transfer(req: func.HttpRequest) -> func.HttpResponse:
-    """Where a transfer stands, and how it came there."""
+    """Where a transfer stands, and how it came there; ``?expand=request``: with every reference."""
     return await answered(_get(req.route_params.get("transferId", ""), req.params))
 
 
 async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse:
-    Faults().add_unknown_parameters(params).refuse_any()
+    faults = Faults().add_unknown_parameters(params, (EXPAND,))
+    expand = params.get(EXPAND)
+    if expand not in (None, REQUEST):
+        faults.add("query", (EXPAND,), expand, f"{REQUEST}, or nothing")
+    faults.refuse_any()
     journal = await find_transfer(source_side(), transfer_id)
     if journal is None:
         return unknown_transfer(transfer_id)
     work = WorkFolder(source_side().blobs, transfer_id)
     progress = await asyncio.to_thread(progress_of, journal, work) if journal.is_active else UNSET
-    body = msgspec.structs.replace(await tell_transfer(source_side(), journal), progress=progress)
+    told = await tell_transfer(source_side(), journal, with_request=expand is not None)
+    body = msgspec.structs.replace(told, progress=progress)
     poll = {"Retry-After": _POLL_S} if journal.is_active else {}
     return respond(HTTPStatus.OK, body, {"ETag": etag_of(journal), **poll})
 

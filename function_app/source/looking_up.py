@@ -34,20 +34,20 @@ async def find_transfer(side: SourceSide, transfer_id: str) -> Journal | None:
     return journal if journal.entries else None
 
 
-async def tell_transfer(side: SourceSide, journal: Journal) -> bodies.Transfer:
-    """What is told of a transfer, with the references that were ordered."""
-    return await asyncio.to_thread(_tell, side, journal)
+async def tell_transfer(side: SourceSide, journal: Journal, *, with_request: bool = False) -> bodies.Transfer:
+    """What is told of a transfer; ``with_request``: with all the references that were ordered."""
+    return await asyncio.to_thread(_tell, side, journal, with_request=with_request)
 
 
-def _tell(side: SourceSide, journal: Journal) -> bodies.Transfer:
-    request = WorkFolder(side.blobs, journal.about).find(REQUEST, RequestDocument)
-    body = describe(journal, request)
+def _tell(side: SourceSide, journal: Journal, *, with_request: bool) -> bodies.Transfer:
+    work = WorkFolder(side.blobs, journal.about)
+    body = describe(journal, work.find(REQUEST, RequestDocument) if with_request else UNSET)
     signatures = told_signatures(side, journal, datetime.now(UTC))
     portions: tuple[bodies.Portion, ...] | UnsetType = UNSET
     if journal.newest(State.DIVIDING) is not None:
         portions = tuple(_tell_portion(portion) for portion in portions_of(side, journal))
     removal = None
-    if request is None:
+    if not work.has(REQUEST):
         removal = JournalStore(side.blobs, side.projection).read(Kind.REMOVALS, journal.about).last
     return msgspec.structs.replace(
         body,

@@ -70,7 +70,15 @@ CALLS = (
         method="get",
         path="/transfers/{transferId}",
         summary="Where a transfer stands, and how it came there",
-        parameters=(_ID,),
+        parameters=(
+            _ID,
+            Parameter(
+                name="expand",
+                place="query",
+                schema={"type": "string", "enum": ["request"]},
+                description="`request`: with every reference, selector and exclusion that was ordered.",
+            ),
+        ),
         answers=(_transfer(Status.OK, "The transfer.", *_POLLED),),
         refusals=_NOT_FOUND,
     ),

@@ -89,7 +89,7 @@ async def _preview(
         client, side, transfer_id, order.request, facts=caller.facts, by=caller.name, at=now
     )
     headers = {"Location": path_of(transfer_id), "ETag": etag_of(journal), "Retry-After": _POLL_S}
-    return respond(HTTPStatus.ACCEPTED, describe(journal, order.request.to_document()), headers)
+    return respond(HTTPStatus.ACCEPTED, describe(journal), headers)
 
 
 @bp.route(route="orders/{name}", methods=["GET"])

@@ -29,12 +29,12 @@ _TOO_LATE: Mapping[State | None, str] = {
 _WITH_CODE = frozenset({State.REFUSED, State.FAILED})
 
 
-def describe(journal: Journal, request: RequestDocument | None) -> bodies.Transfer:
+def describe(journal: Journal, request: RequestDocument | UnsetType | None = UNSET) -> bodies.Transfer:
     """The answer of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
 
     Args:
         journal: of the transfer; not empty.
-        request: what was ordered; ``None`` if it is not known any more.
+        request: where the references are told, what was ordered; ``None`` if it is not known any more.
     """
     first, last = journal.entries[0], journal.entries[-1]
     planned, sealed = journal.newest(State.PLANNED), journal.newest(State.SEALED)
@@ -46,9 +46,9 @@ def describe(journal: Journal, request: RequestDocument | None) -> bodies.Transf
         created_at=format_time(first.at),
         updated_at=format_time(last.at),
         request=bodies.Ordered(
-            artifacts=None if request is None else request.artifacts,
-            select=None if request is None else request.select,
-            exclude=None if request is None else request.exclude,
+            artifacts=request.artifacts if isinstance(request, RequestDocument) else request,
+            select=request.select if isinstance(request, RequestDocument) else request,
+            exclude=request.exclude if isinstance(request, RequestDocument) else request,
             channel=first.facts.get("channel"),
             audience=first.facts.get("audience"),
             expires_in_seconds=first.facts.get("expiresInSeconds"),

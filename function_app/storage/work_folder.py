@@ -64,6 +64,10 @@ class WorkFolder:
         raw = self.blobs.read(WORK, self._name(name), max_bytes=_MAX_DOCUMENT_BYTES)
         return None if raw is None else read(msgspec.json.decode(raw), kind)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a document of that name, which is not read."""
+        return self.blobs.stat(WORK, self._name(name)) is not None
+
     def written_at(self, name: str) -> datetime:
         """The time at which a document was written last, by the storage's clock, in whole seconds.
 

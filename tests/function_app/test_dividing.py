@@ -59,7 +59,8 @@ class Source:
         return [journal_of(self.side, portion_id(of, number)) for number in range(count)]
 
     def tell(self, transfer_id: str = WHOLE) -> dict[str, Any]:
-        return dump(asyncio.run(tell_transfer(self.side, journal_of(self.side, transfer_id))))
+        journal = journal_of(self.side, transfer_id)
+        return dump(asyncio.run(tell_transfer(self.side, journal, with_request=True)))
 
     def cancel(self, transfer_id: str = WHOLE, client: DurableClient | None = None) -> None:
         journal = journal_of(self.side, transfer_id)

@@ -25,7 +25,7 @@ from function_app.source.transfer_request import MAX_BODY_BYTES
 from function_app.storage.work_folder import WorkFolder
 from tests.bundles import default_key, make_policy
 from tests.function_app.durable_client import DurableClient, RuntimeStatus
-from tests.function_app.memory import ENVIRONMENT, START, Host, MemoryRegistry, make_source
+from tests.function_app.memory import ENVIRONMENT, START, Host, MemoryBlobs, MemoryRegistry, make_source
 from tests.function_app.memory_projection import MemoryProjection
 from tests.function_app.test_caller import ADA, ADA_ID, principal
 from tests.function_app.test_export import run
@@ -80,6 +80,14 @@ def post(
     return call("create_transfer", client or DurableClient(), body=body, headers=headers, params=params)
 
 
+def expanded(transfer_id: str) -> dict[str, Any]:
+    """A transfer with every reference that was ordered."""
+    told: dict[str, Any] = call("get_transfer", None, transfer_id=transfer_id, params={"expand": "request"})[
+        1
+    ]
+    return told
+
+
 def test_transfer_is_accepted_with_where_to_look() -> None:
     client = DurableClient()
     response, body = post(GOOD, client)
@@ -99,11 +107,11 @@ def test_order_may_select_and_name_nothing() -> None:
     client = DurableClient()
     response, body = post({"channel": "prod", "audience": "target.azurecr.io", "select": SELECT}, client)
     assert response.status_code == 202
-    assert body["request"]["select"] == SELECT
-    assert body["request"]["artifacts"] == []
     order = client.instances[body["transferId"]].input_
     assert (order["artifacts"], order["selects"]) == (0, True)
-    assert call("get_transfer", None, transfer_id=body["transferId"])[1]["request"] == body["request"]
+    told = expanded(body["transferId"])["request"]
+    assert (told["select"], told["artifacts"], told["exclude"]) == (SELECT, [], [])
+    assert told | body["request"] == told
 
 
 @pytest.mark.parametrize(
@@ -452,9 +460,6 @@ def test_transfer_is_told_as_its_journal_has_it(side: SourceSide, states: tuple[
     assert [entry["state"] for entry in body["history"]] == list(states)
     assert body["history"][0] == {"state": "requested", "at": "2026-11-23T08:00:00Z", "by": "app"}
     assert body["request"] == {
-        "artifacts": None,
-        "select": None,
-        "exclude": None,
         "channel": "prod",
         "audience": ["a.azurecr.io"],
         "expiresInSeconds": 60,
@@ -575,15 +580,38 @@ def test_transfer_shows_which_artifacts_and_how_many(side: SourceSide) -> None:
     assert isinstance(side.registry, MemoryRegistry)
     side.registry.push_image("team/app", "v1")
     _, ordered = post(GOOD, key="nightly-1")
-    assert ordered["request"]["artifacts"] == ["team/app:v1"]
     assert ordered["counts"] == {"requested": 1, "artifacts": None, "blobs": None}
     note(side, "planned", transfer_id=ordered["transferId"], facts={"blobs": 2, "artifacts": 7})
     _, body = call("get_transfer", None, transfer_id=ordered["transferId"])
-    assert body["request"]["artifacts"] == ["team/app:v1"]
     assert body["counts"] == {"requested": 1, "artifacts": 7, "blobs": 2}
     _, page = call("list_transfers", None)
     assert page["transfers"][0]["counts"] == {"requested": 1, "artifacts": 7, "blobs": 2}
-    assert post(GOOD, key="nightly-1")[1]["request"]["artifacts"] == ["team/app:v1"]
+    assert expanded(ordered["transferId"])["request"]["artifacts"] == ["team/app:v1"]
+    assert expanded(ordered["transferId"])["counts"] == body["counts"]
+
+
+@pytest.mark.usefixtures("side")
+def test_poll_tells_and_reads_no_reference_that_was_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ordered = post(GOOD | {"artifacts": [f"team/app:v{number}" for number in range(1000)]})
+    read: list[str] = []
+    before = MemoryBlobs.read
+
+    def note_name(blobs: MemoryBlobs, container: str, name: str, *, max_bytes: int) -> bytes | None:
+        read.append(f"{container}/{name}")
+        return before(blobs, container, name, max_bytes=max_bytes)
+
+    monkeypatch.setattr(MemoryBlobs, "read", note_name)
+    response, body = call("get_transfer", None, transfer_id=ordered["transferId"])
+    assert len(response.get_body()) < 2000
+    assert {"artifacts", "select", "exclude"}.isdisjoint(body["request"])
+    assert not [name for name in read if name.startswith("work/")]
+
+
+@pytest.mark.parametrize("value", ["", "plan", "request,plan"])
+def test_what_cannot_be_expanded_is_told(side: SourceSide, value: str) -> None:
+    note(side, "requested")
+    response, body = call("get_transfer", None, transfer_id=ID, params={"expand": value})
+    assert (response.status_code, body["errors"][0]["field"]) == (400, "expand")
 
 
 def test_next_link_leads_through_all_pages_with_the_same_filters(side: SourceSide) -> None:

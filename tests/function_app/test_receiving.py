@@ -311,7 +311,7 @@ def test_receipt_of_one_registry_delivers_nothing_to_another_and_each_is_told(
 ) -> None:
     gap, first, second = two
     assert gap.receive(first) is State.PARTLY_DELIVERED
-    told = dump(describe(gap.journal, None))
+    told = dump(describe(gap.journal))
     assert [(one["registry"], one["verdict"]) for one in told["answers"]] == [
         (BOTH[0], "imported"),
         (BOTH[1], None),
@@ -319,7 +319,7 @@ def test_receipt_of_one_registry_delivers_nothing_to_another_and_each_is_told(
     assert can_be_voided(gap.journal)
     assert gap.receive(first) is State.PARTLY_DELIVERED  # the event comes again
     assert gap.receive(second) is State.DELIVERED
-    assert [one["verdict"] for one in dump(describe(gap.journal, None))["answers"]] == [
+    assert [one["verdict"] for one in dump(describe(gap.journal))["answers"]] == [
         "imported",
         "imported",
     ]
@@ -334,7 +334,7 @@ def test_registry_that_refused_is_told_whatever_the_other_says(two: tuple[Gap, s
     assert gap.receive(refused) is State.REFUSED
     assert gap.receive(first) is State.REFUSED
     assert can_be_voided(gap.journal)
-    assert [one["verdict"] for one in dump(describe(gap.journal, None))["answers"]] == ["imported", "refused"]
+    assert [one["verdict"] for one in dump(describe(gap.journal))["answers"]] == ["imported", "refused"]
     assert gap.receive(second) is State.DELIVERED
 
 
@@ -394,7 +394,7 @@ def test_import_of_one_registry_after_the_void_is_on_record_and_the_number_stays
         gap, second, BOTH[1], verdict=ReceiptVerdict.REFUSED, code=Code.SEQUENCE_VOID, ledger=None
     )
     assert gap.receive(refused) is None
-    assert dump(describe(gap.journal, None))["void"]["reason"] == "lost"
+    assert dump(describe(gap.journal))["void"]["reason"] == "lost"
     assert gap.receive(second) is State.DELIVERED
 
 

@@ -85,7 +85,7 @@ def test_all_of_a_delivered_transfer_is_removed_after_its_days_and_that_is_on_re
     journal = source.journals.read(Kind.TRANSFERS, TRANSFER_ID)
     assert journal.state is State.DELIVERED
     assert source.removal() == {"state": "delivered", "endedAt": "2026-11-24T08:00:00Z", "keptDays": 30}
-    told = dump(asyncio.run(tell_transfer(source.side, journal)))
+    told = dump(asyncio.run(tell_transfer(source.side, journal, with_request=True)))
     assert (told["state"], told["removedAt"]) == ("delivered", "2026-12-24T08:00:00Z")
     assert told["request"]["artifacts"] is None
 
