@@ -13,7 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -49,11 +49,14 @@ class SigningKey:
 
     @property
     def signer(self) -> CryptoSigner:
-        return signer_from_pem(self.private_pem)
+        return _signer(self.private_pem)
 
     @property
     def keyid(self) -> str:
         return str(self.signer.public_key.keyid)
+
+
+_signer = lru_cache(maxsize=256)(signer_from_pem)
 
 
 def new_key() -> SigningKey:
@@ -165,10 +168,9 @@ def make_bundle(
     """
     signing_keys = tuple(keys or (default_key(),))
     created_at = (created_at or datetime.now(UTC)).replace(microsecond=0)
-    bytes_of = random.Random(seed)  # noqa: S311 - content for tests
     blobs = {
         blob_name(number + 1): content
-        for number, content in enumerate(contents or [bytes_of.randbytes(size) for size in blob_sizes])
+        for number, content in enumerate(contents or random_contents(tuple(blob_sizes), seed))
     }
     manifest = BundleManifest(
         transfer_id=transfer_id,
@@ -252,26 +254,53 @@ def make_policy(
     ).encode()
 
 
+# A thousand tests have the same megabytes: to draw and hash them again took more time than what is tested.
+
+
+@lru_cache(maxsize=8)
+def random_contents(sizes: tuple[int, ...], seed: int) -> tuple[bytes, ...]:
+    """Pseudo-random blobs of these sizes in bytes: the same for the same seed."""
+    bytes_of = random.Random(seed)  # noqa: S311 - content for tests
+    return tuple(bytes_of.randbytes(size) for size in sizes)
+
+
+@lru_cache(maxsize=8)
+def _part_digests(content: bytes, part_size_bytes: int) -> tuple[str, ...]:
+    ranges = plan_parts("001", size_bytes=len(content), part_size_bytes=part_size_bytes)
+    return tuple(
+        hashlib.sha256(content[one.offset_bytes : one.offset_bytes + one.size_bytes]).hexdigest()
+        for one in ranges
+    )
+
+
+@lru_cache(maxsize=8)
+def sha256_of(content: bytes) -> str:
+    """The SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def md5_of(content: bytes) -> str:
+    """The MD5 in base64, as storage has it."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode("ascii")
+
+
 def _describe_blob(
     name: str, content: bytes, part_size_bytes: int, metadata: Mapping[str, str], repository: str
 ) -> TransferBlob:
-    ranges = plan_parts(name, size_bytes=len(content), part_size_bytes=part_size_bytes)
     return TransferBlob(
         name=name,
         size_bytes=len(content),
         part_size_bytes=part_size_bytes,
-        part_sha256=tuple(
-            hashlib.sha256(content[r.offset_bytes : r.offset_bytes + r.size_bytes]).hexdigest()
-            for r in ranges
-        ),
-        content_md5=base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode("ascii"),
+        part_sha256=_part_digests(content, part_size_bytes),
+        content_md5=md5_of(content),
         metadata=metadata,
         catalog_digest=None,
         pipeline_run=f"run{name}",
         artifacts=(
             Artifact(
                 reference=f"{repository}{name}:v1",
-                digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+                digest=f"sha256:{sha256_of(content)}",
                 media_type="application/vnd.oci.image.manifest.v1+json",
                 tags=("v1",),
             ),

@@ -3,7 +3,6 @@
 What the host does not do is in ``local_cloud/functions_host``: replay, persistence, several threads.
 """
 
-import base64
 import hashlib
 import itertools
 import json
@@ -13,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +33,7 @@ from function_app.source import activities as source_activities
 from function_app.source import orchestrators as source_orchestrators
 from function_app.target import activities as target_activities
 from function_app.target import orchestrators as target_orchestrators
-from tests.bundles import AUDIENCE, SigningKey, default_key, make_policy, new_key
+from tests.bundles import AUDIENCE, SigningKey, default_key, make_policy, md5_of, new_key, sha256_of
 from tests.function_app.memory_projection import MemoryProjection
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -110,8 +110,9 @@ class MemoryBlobs:
         self, container: str, name: str, content: bytes, metadata: Mapping[str, str] | None = None
     ) -> None:
         """As somebody else would: with metadata and Content-MD5."""
-        md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-        self._container(container)[name] = _Blob(content, self._etag(), self.now, metadata or {}, md5)
+        self._container(container)[name] = _Blob(
+            content, self._etag(), self.now, metadata or {}, md5_of(content)
+        )
         self.tagged.pop((container, name), None)
 
     def stat(self, container: str, name: str) -> BlobStat | None:
@@ -489,14 +490,20 @@ class LocalKeys:
         return [key.signer for key in self.keys]
 
 
+@lru_cache(maxsize=8)
+def _exported(artifacts: str) -> bytes:
+    """What a run writes: 5 MiB, other ones for other artifacts."""
+    return artifacts.encode().ljust(5 * 1024**2, b".")
+
+
 def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlobs, MemoryRegistry]:
-    """A source whose export writes a blob of 5 MiB and a bit."""
+    """A source whose export writes a blob of 5 MiB."""
     blobs, registry = MemoryBlobs(), MemoryRegistry()
 
     def export(request: Mapping[str, Any]) -> dict[str, Any]:
-        content = json.dumps(request["artifacts"]).encode().ljust(5 * 1024**2, b".")
+        content = _exported(json.dumps(request["artifacts"]))
         blobs.upload("transfer", request["target"]["name"], content, {"category": "acr-transfer-blob"})
-        return succeeded(catalogDigest=f"sha256:{hashlib.sha256(content).hexdigest()}")
+        return succeeded(catalogDigest=f"sha256:{sha256_of(content)}")
 
     side = SourceSide(
         settings=SourceSettings.from_environment(ENVIRONMENT),
