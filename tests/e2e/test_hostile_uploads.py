@@ -25,9 +25,9 @@ from local_cloud.demo.story import push
 from tests.bundles import new_key
 from tests.e2e.conftest import Crossing, by_ticket
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-
 HOSTILE = int(os.environ.get("HOSTILE_UPLOADS", "24"))
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 + 4 * HOSTILE)]
+
 ALL_RIGHTS = "racwdxltmei"
 """Of a SAS that was made out far too generously; the documented one has three of them."""
 
@@ -153,7 +153,7 @@ def test_hostile_manifests_are_refused_and_come_to_nothing(crossed: tuple[Demo, 
             requests.post(f"{demo.target.api_url}/admin/functions/reconcile_imports", json={}, timeout=30)
         return seen > HOSTILE
 
-    asyncio.run(until("refusal of all hostile manifests", refused, timeout_s=60 + 3 * HOSTILE))
+    asyncio.run(until("refusal of all hostile manifests", refused, timeout_s=300 + 3 * HOSTILE))
     hostile = [one for one in demo.receipts().values() if one.transfer_id != transfer_id]
     assert {(one.code, one.transfer_id, one.ledger) for one in hostile} == {(Code.SIGNER_UNKNOWN, None, None)}
     assert len({one.incoming for one in hostile}) == len(hostile)
