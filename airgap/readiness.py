@@ -34,6 +34,13 @@ _UNFIT_OPTIONS: Mapping[Side, tuple[str, str]] = {
     "target": ("DeleteSourceBlobOnSuccess", "the blob is gone before it is proven what was imported"),
 }
 """What a pipeline must not have, and why: an export's answer does not list what went into the blob."""
+POISON_QUEUE = "webjobs-blobtrigger-poison"
+"""What the host calls the queue of the blobs' account in which it puts aside what a blob trigger has
+failed on five times, whether the trigger polls or is told by Event Grid.
+
+HostQueueNames and SharedBlobQueueListenerFactory in https://github.com/Azure/azure-sdk-for-net,
+Microsoft.Azure.WebJobs.Extensions.Storage.Blobs.
+"""
 _FINAL_FAILURES = ("Failed", "Canceled")
 SAS_LEFT = timedelta(days=14)
 """How long before its end a SAS is told of: a new one may have to be asked for."""
@@ -245,6 +252,31 @@ def judge_tickets(error: AirgapError | None) -> Check:
         f"Storage Blob Delegator on the account; {_LATER}.",
     }
     return _failed("tickets", error, remedies)
+
+
+def judge_poison(count: int | None, error: AirgapError | None) -> Check:
+    """The poison queue: nothing lies there, so that no event was given up by the host.
+
+    Args:
+        count: about how many messages are in it; ``None`` if that could not be had.
+        error: what came instead.
+    """
+    name = "poison"
+    if count is None or error is not None:
+        remedies = {
+            Code.NOT_FOUND: f"{_DEPLOY}: it makes the queue.",
+            Code.SERVICE_DENIED: f"Give the app's identity Storage Queue Data Reader on the queue; {_LATER}.",
+        }
+        return _failed(name, error or ServiceError(Code.SERVICE_UNEXPECTED), remedies)
+    if not count:
+        return Check(id=name, is_ok=True, detail=f"{POISON_QUEUE} is empty")
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=f"{POISON_QUEUE} holds {count}: what a blob trigger has failed on five times",
+        remedy="See in the app's log why it failed; what it missed the reconciler starts. Empty the queue: "
+        f"az storage message clear --auth-mode login --queue-name {POISON_QUEUE} --account-name ACCOUNT",
+    )
 
 
 def judge_registry(registry: str, error: AirgapError | None) -> Check:

@@ -298,6 +298,17 @@ class TicketSigner(Protocol):
         """
 
 
+class PoisonQueue(Protocol):
+    """The queue of the blobs' account in which the host puts aside what a blob trigger has failed on."""
+
+    def count(self) -> int:
+        """About how many messages lie there; the storage counts no more exactly.
+
+        Raises:
+            ServiceError: ``NOT_FOUND`` if there is no such queue.
+        """
+
+
 class SigningKeys(Protocol):
     """The private keys that this side signs with."""
 
@@ -403,6 +414,7 @@ class Ports:
     pipelines: PipelineService
     signing: SigningKeys
     tickets: TicketSigner
+    poison: PoisonQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

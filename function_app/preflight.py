@@ -26,6 +26,7 @@ from airgap.readiness import (
     judge_image_import,
     judge_own_keys,
     judge_pipeline,
+    judge_poison,
     judge_policy,
     judge_registry,
     judge_settings,
@@ -122,6 +123,7 @@ def _questions(
         },
         "journal-table": partial(_ask_table, role, ports),
         "tickets": partial(_ask_tickets, ports, now),
+        "poison": partial(_ask_poison, ports),
         "registry": partial(_ask_registry, ports),
         "pipeline": partial(_ask_pipeline, role, ports, now),
         **_staged_questions(ports),
@@ -182,6 +184,13 @@ def _ask_tickets(ports: Ports, now: datetime) -> list[Check]:
     until = now + timedelta(hours=1)
     error = _error_of(lambda: ports.tickets.sign(paths.INCOMING, {}, valid_from=now, expires_at=until))
     return [judge_tickets(error)]
+
+
+def _ask_poison(ports: Ports) -> list[Check]:
+    try:
+        return [judge_poison(ports.poison.count(), None)]
+    except AirgapError as error:
+        return [judge_poison(None, error)]
 
 
 def _ask_registry(ports: Ports) -> list[Check]:

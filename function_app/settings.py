@@ -93,6 +93,7 @@ class Settings:
 
     blob_service_url: str
     table_service_url: str
+    queue_service_url: str
     registry_login_server: str
     registry_resource_id: str
     signing_keys: tuple[str, ...]
@@ -161,6 +162,7 @@ class Settings:
         return {
             "blob_service_url": read.url("TransferStorage__blobServiceUri"),
             "table_service_url": read.url("TransferStorage__tableServiceUri"),
+            "queue_service_url": read.url("TransferStorage__queueServiceUri"),
             "registry_login_server": read.text("REGISTRY_LOGIN_SERVER", LOGIN_SERVER),
             "registry_resource_id": read.text("REGISTRY_RESOURCE_ID", _ACR_RESOURCE_ID),
             "signing_keys": read.key_ids("SIGNING_KEYS"),

@@ -12,6 +12,7 @@ from function_app.azure.arm import AzureImageImports, AzurePipelines
 from function_app.azure.blob import AzureBlobs
 from function_app.azure.checks import HttpChecks
 from function_app.azure.keyvault import VaultKeys
+from function_app.azure.queues import AzurePoisonQueue
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
 from function_app.azure.tickets import AzureTickets
@@ -77,6 +78,7 @@ def _ports(settings: Settings) -> dict[str, Any]:
         "pipelines": AzurePipelines(**_arm(settings, settings.pipeline_registry.resource_id, credential)),
         "signing": VaultKeys(settings.signing_keys, credential),
         "tickets": AzureTickets(settings.blob_service_url, _ticket_credential(settings)),
+        "poison": AzurePoisonQueue(settings.queue_service_url, credential),
     }
 
 

@@ -39,6 +39,7 @@ var builtInRoles = {
   metricsPublisher: '3913510d-42f4-4e42-8a64-420c390055eb'
   pipelineRunner: 'bf94e731-3a51-4a7c-8c54-a1ab9971dfc1'
   queueContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+  queueReader: '19e7f393-937e-4f77-808e-94535e297925'
   queueSender: 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
   tableContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 }
@@ -248,16 +249,16 @@ module appOnJournalTable 'role-on-table.bicep' = {
   dependsOn: [transferStorage]
 }
 
-module appOnPoisonQueue 'role-on-queue.bicep' = {
-  name: 'app-on-poison-queue'
+module appOnPoisonQueue 'role-on-queue.bicep' = [for role in ['queueSender', 'queueReader']: {
+  name: 'app-on-poison-${role}'
   params: {
     accountName: transferAccount
     queue: poisonQueue
     principalId: identity.properties.principalId
-    role: roles.queueSender
+    role: roles[role]
   }
   dependsOn: [transferStorage]
-}
+}]
 
 module appOnHostAccount 'role-on-account.bicep' = [for role in ['blobOwner', 'queueContributor', 'tableContributor']: {
   name: 'app-on-host-${role}'

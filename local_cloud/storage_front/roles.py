@@ -83,6 +83,11 @@ BUILT_IN = (
         allows=(f"{MESSAGES}/read", f"{MESSAGES}/process/action"),
     ),
     RoleDefinition(
+        name="Storage Queue Data Reader",
+        guid="19e7f393-937e-4f77-808e-94535e297925",
+        allows=(f"{QUEUES}/read", f"{MESSAGES}/read"),
+    ),
+    RoleDefinition(
         name="Storage Table Data Contributor",
         guid="0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
         allows=(

@@ -15,6 +15,7 @@ from airgap.readiness import (
     judge_image_import,
     judge_own_keys,
     judge_pipeline,
+    judge_poison,
     judge_policy,
     judge_registry,
     judge_settings,
@@ -246,6 +247,7 @@ JUDGES: dict[str, Callable[[ServiceError | None], Check]] = {
     "container-work": lambda error: judge_container("work", "write", error),
     "journal-table": judge_table,
     "tickets": judge_tickets,
+    "poison": lambda error: judge_poison(None if error else 0, error),
     "staging-registry": lambda error: judge_staging("staging.azurecr.io", error),
     "image-import": lambda error: judge_image_import("target.azurecr.io", error),
     "registry": lambda error: judge_registry("target.azurecr.io", error),
@@ -264,9 +266,18 @@ def test_what_answered_is_right_and_what_refused_has_a_remedy_of_its_own(name: s
     assert judge(AWAY).remedy == Code.SERVICE_UNREACHABLE.remedy
 
 
-@pytest.mark.parametrize("name", ["signing-keys", "container-work", "journal-table"])
+@pytest.mark.parametrize("name", ["signing-keys", "container-work", "journal-table", "poison"])
 def test_what_the_template_makes_and_is_missing_is_deployed_again(name: str) -> None:
     assert JUDGES[name](MISSING).remedy.startswith("Deploy the side's template again")
+
+
+def test_one_message_is_poison_enough() -> None:
+    assert judge_poison(0, None) == Check(
+        id="poison", is_ok=True, detail="webjobs-blobtrigger-poison is empty"
+    )
+    found = judge_poison(1, None)
+    assert (found.is_ok, found.detail.partition(":")[0]) == (False, "webjobs-blobtrigger-poison holds 1")
+    assert "--queue-name webjobs-blobtrigger-poison" in found.remedy
 
 
 def test_container_is_told_by_what_may_be_done_there() -> None:

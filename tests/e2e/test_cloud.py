@@ -60,6 +60,9 @@ def wrong(side: Cloud) -> list[str]:
 DELEGATOR = "db58b8e5-c6ad-4a2a-8342-4190687cbf4a"
 """Storage Blob Delegator."""
 
+QUEUE_READER = "19e7f393-937e-4f77-808e-94535e297925"
+"""Storage Queue Data Reader."""
+
 
 def check_of(assignment: RoleAssignment) -> str | None:
     """The check that an assignment is asked for by; none for the host's own and the scanner's."""
@@ -68,6 +71,8 @@ def check_of(assignment: RoleAssignment) -> str | None:
         return f"container-{name}"
     if kind == "storageAccounts":
         return "tickets" if assignment.role.endswith(DELEGATOR) else None
+    if kind == "queues":
+        return "poison" if assignment.role.endswith(QUEUE_READER) else None
     return {"tables": "journal-table", "keys": "signing-keys"}.get(kind)
 
 
@@ -98,7 +103,8 @@ def test_preflight_finds_everything_right_and_each_role_that_is_taken_away(
         with side.azurite.service_client() as service:
             service.delete_container("work")
         assert wrong(side) == ["container-work"]
-    assert {"container-ledger", "container-receipts", "journal-table", "signing-keys", "tickets"} <= seen
+    assert {"container-ledger", "container-receipts", "journal-table", "signing-keys"} <= seen
+    assert {"tickets", "poison"} <= seen
 
 
 def is_as_the_templates_say(cloud: Cloud) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import requests
@@ -42,6 +43,7 @@ def crossed(make_crossing: Callable[[], Crossing]) -> Demo:
     crossing.demo.medium.mkdir()
     crossing.run(_cross(crossing.demo), timeout_s=300)
     for side, (container, name) in POISON.items():
+        assert check_of_poison(cloud_of(crossing.demo, side))["ok"]
         crossing.run(put_aside(crossing.demo, side, container, name), timeout_s=TIMEOUT_S + 30)
     crossing.run(remove_old_import(crossing.demo.target), timeout_s=TIMEOUT_S + 30)
     return crossing.demo
@@ -83,6 +85,14 @@ async def put_aside(demo: Demo, side: str, container: str, name: str) -> None:
         with cloud.azurite.service_client() as service:
             service.get_blob_client(container, name).upload_blob(b"{}")
         await until(f"a line of {POISON_QUEUE} in the telemetry of the {side}", lambda: poisoned(cloud))
+
+
+def check_of_poison(cloud: Cloud) -> dict[str, Any]:
+    """What the preflight says of the queue that poison is put into."""
+    checks = requests.get(f"{cloud.api_url}/api/preflight", timeout=60).json()["checks"]
+    (found,) = (check for check in checks if check["id"] == "poison")
+    assert isinstance(found, dict)
+    return found
 
 
 def poisoned(cloud: Cloud) -> list[str]:
@@ -169,6 +179,12 @@ def test_every_role_was_needed(crossed: Demo, side: str) -> None:
         *(f"gap{side}host", f"gap{side}-telemetry", POISON_QUEUE, *EVIDENCE[side])
     }
     assert given - assignments.needed() == set()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_was_put_aside_is_counted_by_the_preflight(crossed: Demo, side: str) -> None:
+    check = check_of_poison(cloud_of(crossed, side))
+    assert (check["ok"], check["detail"].partition(":")[0]) == (False, f"{POISON_QUEUE} holds 1")
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

@@ -55,6 +55,7 @@ RESOURCE_ID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRe
 ENVIRONMENT = {
     "TransferStorage__blobServiceUri": "https://account.blob.core.windows.net/",
     "TransferStorage__tableServiceUri": "https://account.table.core.windows.net/",
+    "TransferStorage__queueServiceUri": "https://account.queue.core.windows.net/",
     "REGISTRY_LOGIN_SERVER": AUDIENCE[0],
     "REGISTRY_RESOURCE_ID": RESOURCE_ID,
     "SIGNING_KEYS": "https://vault.vault.azure.net/keys/signing",
@@ -481,6 +482,18 @@ class MemoryTickets:
 
 
 @dataclass
+class MemoryPoison:
+    """The poison queue; ``None``: it is not there."""
+
+    messages: list[str] | None = field(default_factory=list)
+
+    def count(self) -> int:
+        if self.messages is None:
+            raise ServiceError(Code.NOT_FOUND, "no such queue")
+        return len(self.messages)
+
+
+@dataclass
 class LocalKeys:
     """The signing port with keys in memory."""
 
@@ -513,6 +526,7 @@ def make_source(*, key: SigningKey | None = None) -> tuple[SourceSide, MemoryBlo
         pipelines=MemoryPipelines(export),
         signing=LocalKeys([key or default_key()]),
         tickets=MemoryTickets(),
+        poison=MemoryPoison(),
     )
     return side, blobs, registry
 
@@ -541,6 +555,7 @@ def make_target(
         pipelines=pipelines,
         signing=LocalKeys([key or new_key()]),
         tickets=MemoryTickets(),
+        poison=MemoryPoison(),
         checks=MemoryChecks(),
     )
     return side, blobs

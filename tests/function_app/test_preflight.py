@@ -64,7 +64,7 @@ class Site:
         is_enough = not faults.keys() - {"TRUST_POLICY"}
         ports = {
             name: getattr(self.side, name)
-            for name in ("blobs", "projection", "registry", "pipelines", "signing", "tickets")
+            for name in ("blobs", "projection", "registry", "pipelines", "signing", "tickets", "poison")
         }
         return (Ports(settings=settings, **ports) if is_enough else None), faults
 
@@ -116,7 +116,8 @@ def test_side_that_is_ready_is_told_so_check_by_check(site: Site) -> None:
     assert ids == [
         *("settings", "trust-policy", "policy-chain", *signed, "signing-keys", "trust-policy-keys"),
         *containers,
-        *("journal-table", "tickets", "registry", "pipeline", "pipeline-container", "pipeline-options"),
+        *("journal-table", "tickets", "poison", "registry"),
+        *("pipeline", "pipeline-container", "pipeline-options"),
         *trigger,
         "pipeline-access",
     ]
@@ -206,6 +207,19 @@ def test_each_container_that_cannot_be_written_is_told_where_it_must_be(site: Si
 def test_table_that_is_away_is_told(site: Site) -> None:
     site.side.projection.is_away = True
     assert [*site.wrong()] == ["journal-table"]
+
+
+def test_what_a_blob_trigger_has_failed_on_for_good_is_counted(site: Site) -> None:
+    site.side.poison.messages += ["one", "another"]
+    (check,) = (check for check in site.ask()["checks"] if not check["ok"])
+    assert check["id"] == "poison"
+    assert check["detail"].startswith("webjobs-blobtrigger-poison holds 2: ")
+    assert "az storage message clear" in check["remedy"]
+
+
+def test_poison_queue_that_is_missing_is_told(site: Site) -> None:
+    site.side.poison.messages = None
+    assert site.wrong()["poison"].startswith("Deploy the side's template again")
 
 
 def test_registry_that_lets_nobody_in_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
