@@ -3,6 +3,7 @@
 ./dev simulate --seeds 1000             # seeds 1 to 1000
 ./dev simulate --seed 138               # that one, with every step
 ./dev simulate --seeds 200 --mutant turn-kept
+./dev simulate --seeds 100 --mutants    # each cause taken out in turn: how many seeds find it
 """
 
 import argparse
@@ -27,10 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./dev simulate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, metavar="N", help="how many; 1 with --seed, else 200")
     parser.add_argument("--seed", type=int, metavar="S", help="the first of them; alone, its steps are told")
-    parser.add_argument("--mutant", choices=MUTANTS, help="with a cause of an invariant taken out")
+    mutated = parser.add_mutually_exclusive_group()
+    mutated.add_argument("--mutant", choices=MUTANTS, help="with a cause of an invariant taken out")
+    mutated.add_argument(
+        "--mutants", action="store_true", help="each cause taken out in turn; exit 1 if no seed finds it"
+    )
     asked = parser.parse_args(arguments)
     first = 1 if asked.seed is None else asked.seed
     many = asked.seeds or (_MANY if asked.seed is None else 1)
+    if asked.mutants:
+        return tell_found(range(first, first + many))
     is_told = asked.seed is not None and many == 1
     tally = Tally()
     with pytest.MonkeyPatch.context() as patch:
@@ -45,6 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"… {tally}", flush=True)
     print(tally)
     return 1 if tally.violated else 0
+
+
+def tell_found(seeds: Sequence[int]) -> int:
+    """Print, for each cause taken out, how many of the seeds find it and by what; 1 if one is not found."""
+    unfound = 0
+    print(
+        f"| taken out | found in, of {len(seeds)} seeds | first by seed | what does not hold, and how often |"
+    )
+    print("|---|---|---|---|")
+    for name, mutate in MUTANTS.items():
+        tally = Tally()
+        with pytest.MonkeyPatch.context() as patch:
+            mutate(patch)
+            for seed in seeds:
+                tally.add(simulate(seed))
+        unfound += not tally.violated
+        broken = ", ".join(f"{which} ({many})" for which, many in tally.invariants.most_common())
+        first = tally.violated[0] if tally.violated else "none"
+        print(f"| `{name}` | {len(tally.violated)} | {first} | {broken} |", flush=True)
+    return 1 if unfound else 0
 
 
 @dataclass(slots=True)

@@ -90,3 +90,18 @@ def test_violation_is_told_with_its_seed_its_step_and_how_to_see_it_again(
     assert f"again: ./dev simulate --seed {seed}" in output
     monkeypatch.undo()
     assert main(["--seeds", "1", "--seed", str(seed)]) == 0
+
+
+def test_table_tells_of_each_cause_in_how_many_seeds_it_is_found_and_of_one_that_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    causes = {"turn-kept": MUTANTS["turn-kept"], "nothing": lambda _: None}
+    monkeypatch.setattr("tests.simulation.__main__.MUTANTS", causes)
+    assert main(["--mutants", "--seeds", "2"]) == 1
+    _, _, found, unfound = capsys.readouterr().out.splitlines()
+    name, many, first, what = (cell.strip() for cell in found.strip("|").split("|"))
+    assert (name, many, first) == ("`turn-kept`", "2", "1")
+    assert what.endswith("(2)")
+    assert unfound == "| `nothing` | 0 | none |  |"
+    del causes["nothing"]
+    assert main(["--mutants", "--seeds", "1"]) == 0
