@@ -13,8 +13,10 @@ from airgap.fields import format_time
 from airgap.ledger import LedgerEntry, VoidEntry
 from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy_chain import version_name
-from airgap.states import State
+from airgap.states import Kind, State
 from function_app.durable.outcomes import Pending
+from function_app.journal.recording import BY_APP
+from function_app.journal.store import JournalStore
 from function_app.storage.ledger import Ledger
 from function_app.storage.turns import Turns
 from function_app.target import http_api
@@ -225,12 +227,52 @@ def test_held_manifest_is_not_read_again_and_again(queue: Queue, monkeypatch: py
     assert queue.ask(third) == Pending()
 
 
-def test_channel_that_refuses_gaps_holds_nothing() -> None:
-    queue = Queue()
+def test_channel_that_refuses_gaps_holds_nothing(queue: Queue) -> None:
     refusing = policy_version(1, base=POLICY, change=lambda p: p["channels"][CHANNEL].update(onGap="refuse"))
     queue.target = Target(refusing)
-    outcome = queue.target.receive(queue.bundle(3))
-    assert outcome["code"] == "SEQUENCE_GAP"
+    assert queue.ask(queue.admit(3)) is Code.SEQUENCE_GAP
+
+
+def test_bundle_that_is_held_no_more_stands_in_the_queue_by_its_number(queue: Queue) -> None:
+    queue.take(1)
+    third = queue.admit(3, previous_sha256=hashlib.sha256(b"2").hexdigest())
+    assert queue.ask(third) == Pending()
+    queue.take(2)
+    assert queue.ask(third) == Turn()
+    assert f"channels/{CHANNEL}/waiting/{3:016d}-import0003" in queue.target.blobs.names("work")
+
+
+def test_bundle_that_was_decided_upon_while_it_was_held_takes_no_place_any_more() -> None:
+    queue = Queue()
+    side = queue.target.side
+    journals = JournalStore(side.blobs, side.projection)
+    facts = {"incoming": "transfer0003", "manifestEtag": "any", "envelopeSha256": "a" * 64}
+    journals.record(Kind.IMPORTS, "import0003", State.RECEIVED, facts, by=BY_APP, at=SOON)
+    queue.take(1)
+    third = queue.admit(3, previous_sha256=hashlib.sha256(b"2").hexdigest())
+    assert queue.ask(third) == Pending()
+    decision = {"code": "FAILED", "detail": ""}
+    journals.record(Kind.IMPORTS, "import0003", State.FAILED, decision, by=BY_APP, at=SOON)
+    queue.take(2)
+    assert queue.ask(third) is Code.TRANSITION_REFUSED
+    assert not Turns(queue.target.blobs, CHANNEL).waits("import0003")
+
+
+def test_bundle_that_asks_first_when_its_time_is_over_is_not_held(queue: Queue) -> None:
+    queue.take(1)
+    third = queue.admit(3)
+    assert queue.ask(third, START + timedelta(days=40)) is Code.SEQUENCE_GAP
+
+
+def test_number_that_is_awaited_is_none_that_anybody_called_void(queue: Queue) -> None:
+    queue.take(1)
+    queue.admit(9, voids=[2], previous_sha256="a" * 64)
+    fifth = queue.admit(5, voids=[3])
+    assert queue.ask(fifth) == Pending()
+    waiting: Any = SimpleNamespace(state=State.WAITING, about="import0005")
+    told = told_hold(queue.target.side, waiting)
+    assert told is not None
+    assert told.awaits == 4
 
 
 def test_held_bundle_is_told_by_its_state_and_imported_when_the_missing_one_is(
@@ -368,6 +410,8 @@ def test_bundle_that_has_its_turn_is_told_as_held_no_more(queue: Queue) -> None:
     third = queue.admit(3, previous_sha256=hashlib.sha256(b"2").hexdigest())
     assert queue.ask(third) == Pending()
     assert told_hold(queue.target.side, waiting) is not None
+    decided: Any = SimpleNamespace(state=State.REFUSED, about="import0003")
+    assert told_hold(queue.target.side, decided) is None
     queue.take(2)
     assert queue.ask(third) == Turn()
     assert told_hold(queue.target.side, waiting) is None
