@@ -29,10 +29,10 @@ def divide(sizes: Sequence[int], most: int = PORTION_ARTIFACTS) -> tuple[int, ..
         most: artifacts of one portion. A reference that has more by itself is a portion by itself.
     """
     starts: list[int] = []
-    taken = 0
+    room = 0
     for index, size in enumerate(sizes):
-        if not starts or taken + size > most:
+        if not starts or size > room:
             starts.append(index)
-            taken = 0
-        taken += size
+            room = most
+        room -= size
     return tuple(starts)

@@ -91,7 +91,7 @@ def due_time(journal: Journal, now: datetime) -> datetime | None:
         now: aware.
     """
     since = standing_since(journal)
-    if since is None or journal.last is None:
+    if since is None:
         return None
-    latest = Schedule.parse(journal.last.facts[SCHEDULE]).latest(now)
+    latest = Schedule.parse(journal.entries[-1].facts[SCHEDULE]).latest(now)
     return latest if latest is not None and latest >= since else None

@@ -1,12 +1,13 @@
 """An order that is more than one bundle takes is divided by a stated rule."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airgap.division import PORTION_ARTIFACTS, divide
+from airgap.division import MAX_PLANNED_ARTIFACTS, MAX_REFERENCES, PORTION_ARTIFACTS, divide
 from airgap.manifest import MAX_ARTIFACTS
 
 
@@ -42,3 +43,9 @@ def test_portions_are_in_order_whole_and_as_few_as_can_be_so(sizes: list[int], m
 def test_referrers_that_come_meanwhile_have_room() -> None:
     assert PORTION_ARTIFACTS < MAX_ARTIFACTS
     assert divide([1] * 20_000) == (0, 4500, 9000, 13500, 18000)
+
+
+def test_page_tells_how_much_one_order_may_name_and_come_to() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    assert f"1 to {MAX_REFERENCES:,} references" in page
+    assert f"an order that comes to over {MAX_PLANNED_ARTIFACTS:,}" in page

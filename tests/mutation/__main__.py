@@ -40,6 +40,7 @@ DEFAULT = (
     *("airgap/release.py", "airgap/checks.py", "airgap/signed_check.py", "airgap/malware_scan.py"),
     *("airgap/override.py", "airgap/journal.py", "airgap/holdings.py"),
     *("airgap/deliveries.py", "airgap/retention.py", "airgap/cosigning.py"),
+    *("airgap/schedule.py", "airgap/division.py"),
 )
 """What decides."""
 

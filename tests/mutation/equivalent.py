@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 
 EQUIVALENT: Mapping[str, Mapping[str, str]] = {
+    "airgap/division.py": {
+        "divide: room = 0 => room = 1": "the first reference begins a portion, whatever room there was",
+        "divide: room = 0 => room = -1": "the first reference begins a portion, whatever room there was",
+    },
     "airgap/policy_chain.py": {
         "require_newest: newest = max(used, default=0) => newest = max(used, default=1)": (
             "no policy has a version below 1"
