@@ -198,10 +198,12 @@ def _token(continuation: Mapping[str, str] | None) -> str | None:
 def _continuation(token: str) -> dict[str, str]:
     try:
         value = json.loads(base64.b64decode(token[:_MAX_TOKEN], altchars=b"-_", validate=True))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _bad_token() from None
     match value:
-        case {"PartitionKey": str(partition), "RowKey": str(row), **rest} if not rest:
+        case {"PartitionKey": str(partition), "RowKey": str(row), **rest} if (
+            not rest and partition.isascii() and row.isascii()  # others cannot be told to the service
+        ):
             return {"PartitionKey": partition, "RowKey": row}
     raise _bad_token()
 

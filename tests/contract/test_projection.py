@@ -1,5 +1,6 @@
 """One suite for the journal's projection: what the port promises, on the double and on Azurite's tables."""
 
+import base64
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -186,7 +187,12 @@ def test_row_that_comes_meanwhile_does_not_disturb_the_pages_after(projection: P
     assert last is None
 
 
-@pytest.mark.parametrize("token", ["", "x", "!!!", "e30=", "bnVsbA==", "A" * 5000, "ä"])
+NESTED = base64.urlsafe_b64encode(b"[" * 1536).decode()
+UNTELLABLE = base64.urlsafe_b64encode(b'{"PartitionKey": "\\ud800", "RowKey": "x"}').decode()
+"""A lone surrogate, which no URL can carry."""
+
+
+@pytest.mark.parametrize("token", ["", "x", "!!!", "e30=", "bnVsbA==", "A" * 5000, "ä", NESTED, UNTELLABLE])
 def test_token_that_is_none_of_ours_is_refused(projection: Projection, token: str) -> None:
     projection.put(row())
     with pytest.raises(OperatorError, match="REQUEST_INVALID"):
