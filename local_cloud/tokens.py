@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -12,6 +13,7 @@ from jwt.algorithms import ECAlgorithm
 from jwt.types import Options
 
 MAX_TOKEN_CHARS = 16 * 1024
+_KNOWN_TOKENS = 128
 ARM_AUDIENCES = ("https://management.azure.com/", "https://management.core.windows.net/")
 STORAGE_AUDIENCE = "https://storage.azure.com"
 APP_SERVICE_AUDIENCE = "https://appservice.azure.com"
@@ -55,11 +57,14 @@ class TokenKey:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self._public_key = self._key.public_key()
+        # A client brings the same token with each request; what its signature says stays true.
+        self._opened = lru_cache(maxsize=_KNOWN_TOKENS)(self._open)
 
     @property
     def public_jwk(self) -> dict[str, Any]:
         """The public half, as a JSON Web Key (RFC 7517)."""
-        return {**ECAlgorithm.to_jwk(self._key.public_key(), as_dict=True), "use": "sig", "alg": "ES256"}
+        return {**ECAlgorithm.to_jwk(self._public_key, as_dict=True), "use": "sig", "alg": "ES256"}
 
     def sign(self, claims: Mapping[str, Any], *, lifetime_s: int) -> str:
         """Returns a token with `claims`, in force from now for `lifetime_s`."""
@@ -75,9 +80,12 @@ class TokenKey:
         """
         if len(token) > MAX_TOKEN_CHARS:
             raise TokenRefused("malformed")
+        return dict(self._opened(token))
+
+    def _open(self, token: str) -> dict[str, Any]:
         try:
             # Only this key's tokens get past the signature, so their claims are as `sign` left them.
-            return jwt.decode(token, self._key.public_key(), algorithms=["ES256"], options=_SIGNATURE_ONLY)
+            return jwt.decode(token, self._public_key, algorithms=["ES256"], options=_SIGNATURE_ONLY)
         except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
             raise TokenRefused("signature") from None
         except (jwt.InvalidTokenError, RecursionError, ValueError):

@@ -63,6 +63,16 @@ def test_a_token_out_of_its_time_is_refused(moved_s: int) -> None:
     assert _refusal(authority, token, STORAGE_AUDIENCE) == "expired"
 
 
+def test_a_token_that_was_accepted_before_is_refused_once_it_is_out_of_its_time() -> None:
+    clock = _Clock()
+    authority = TokenAuthority(clock=clock)
+    token = authority.mint("alice", STORAGE_AUDIENCE)
+    authority.verify(token, STORAGE_AUDIENCE)
+    assert _refusal(authority, token, "https://vault.azure.net") == "audience"
+    clock.now += 3600
+    assert _refusal(authority, token, STORAGE_AUDIENCE) == "expired"
+
+
 def test_another_tenants_signature_is_refused() -> None:
     token = TokenAuthority(tenant_id="one").mint("alice", STORAGE_AUDIENCE)
     assert _refusal(TokenAuthority(tenant_id="one"), token, STORAGE_AUDIENCE) == "signature"
