@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import requests
 from azure.storage.blob import (
@@ -72,6 +72,8 @@ class Cloud:
     """Of the target."""
     deployer: "Callable[[Cloud], None] | None" = None
     """Who deploys `parameters_file` instead of a request of our own; raises `CloudError` if that fails."""
+    spawn: "ClassVar[Callable[..., subprocess.Popen[bytes]]]" = subprocess.Popen
+    """Starts the Functions host: `subprocess.Popen`, or what can stand in its place."""
     machine: Machine = field(init=False)
     api_url: str = field(init=False, default="")
     _api_port: int = field(init=False, default=0)
@@ -140,11 +142,6 @@ class Cloud:
     def container_url(self) -> str:
         """The container that the cloud's pipeline reads or writes."""
         return f"{self.blob_url}/transfer"
-
-    @property
-    def host_pid(self) -> int | None:
-        """Process id of the Functions host."""
-        return self._host.pid if self._host else None
 
     @property
     def host_log(self) -> Path:
@@ -246,7 +243,7 @@ class Cloud:
         command += ["--until-stdin-closes"]
         command += ["--deliver-twice"] if is_delivering_twice else []
         with self.host_log.open("ab") as log:
-            host = subprocess.Popen(
+            host = self.spawn(
                 command,
                 cwd=PROJECT,
                 env=self.app_environment(),

@@ -99,8 +99,12 @@ class Demo:
         """The operator's SAS for a cloud."""
         return self.folder / f"{cloud.role}.sas"
 
-    async def start(self) -> None:
-        """Bring both clouds up, with the app in each; the policy names the keys in their vaults."""
+    async def start(self, *, is_delivering_twice: bool = False) -> None:
+        """Bring both clouds up, with the app in each; the policy names the keys in their vaults.
+
+        Args:
+            is_delivering_twice: every activity and every blob event comes twice, as Azure may do.
+        """
         await self.source.connect()
         await self.target.connect()
         self.write_policy(
@@ -110,9 +114,10 @@ class Demo:
                 audience=self.target.registry.login_server,
             )
         )
-        await asyncio.gather(self.open(self.source), self.open(self.target))
+        both = (self.source, self.target)
+        await asyncio.gather(*(self.open(one, is_delivering_twice=is_delivering_twice) for one in both))
 
-    async def open(self, cloud: Cloud) -> None:
+    async def open(self, cloud: Cloud, *, is_delivering_twice: bool = False) -> None:
         """Give the operator of a cloud that is up a SAS; deploy its app with the trust policy, start it."""
         container, permissions = _OPERATORS_SAS[cloud.role]
         self.sas_file(cloud).touch(mode=0o600)
@@ -120,7 +125,7 @@ class Demo:
         policy = json.loads(self.policy_file.read_text())
         parts = {"partSizeMib": 4} if cloud.role == "source" else {}
         await cloud.deploy(trustPolicy=policy, **parts)
-        await cloud.start_app()
+        await cloud.start_app(is_delivering_twice=is_delivering_twice)
 
     def write_policy(self, policy: Mapping[str, Any]) -> None:
         """Pin the trust policy."""

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from local_cloud.cloud import Cloud
 from local_cloud.demo.clouds import Demo
 from local_cloud.demo.mover import Moved, offline_mover
+from tests.functions_host.host_process import ForkedHost
 
 T = TypeVar("T")
 
@@ -59,13 +61,18 @@ async def by_ticket(demo: Demo, verb: str, medium: Path, ticket: Path, *more: st
 
 @pytest.fixture(scope="module")
 def make_crossing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Crossing]]:
-    """Makes crossings that are closed when the module ends."""
+    """Makes crossings that are closed when the module ends; their hosts are forked, which saves half a start.
+
+    The demo starts its own, as its user does: tests/e2e/test_readme.py, tests/e2e/test_namespaces.py.
+    """
     made: list[Crossing] = []
 
     def make() -> Crossing:
         made.append(Crossing(tmp_path_factory.mktemp("crossing") / "demo"))
         return made[-1]
 
-    yield make
-    for crossing in made:
-        crossing.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cloud, "spawn", ForkedHost)
+        yield make
+        for crossing in made:
+            crossing.close()

@@ -40,16 +40,9 @@ def crossing(make_crossing: Callable[[], Crossing]) -> Crossing:
     demo.source.behaviour.running_state = "succeeded"
     demo.target.behaviour.running_state = "empty"
     demo.target.behaviour.run_put_status = 200
-    made.run(demo.start())
-    made.run(restart(demo, is_delivering_twice=True))
+    made.run(demo.start(is_delivering_twice=True))
     demo.medium.mkdir()
     return made
-
-
-async def restart(demo: Demo, *, is_delivering_twice: bool) -> None:
-    for cloud in (demo.source, demo.target):
-        await asyncio.to_thread(cloud.stop_app)
-        await cloud.start_app(is_delivering_twice=is_delivering_twice)
 
 
 def import_runs(demo: Demo) -> list[dict[str, Any]]:

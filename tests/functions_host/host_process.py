@@ -6,6 +6,7 @@ The process is forked from one that has imported the host and the SDK already: t
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 import urllib.error
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, Self, TextIO
 
 from local_cloud.functions_host.__main__ import main
 
@@ -24,7 +25,9 @@ ROOT = Path(__file__).parents[2]
 SAMPLE_APP = Path(__file__).parent / "sample_app"
 _FINAL = {"Completed", "Failed", "Terminated"}
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["local_cloud.functions_host.__main__"])
+_FORKS.set_forkserver_preload(
+    ["local_cloud.functions_host.__main__", "airgap.verify", "airgap.checks", "blob_wire"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,68 @@ class HostProcess:
         status = self.finish(self.start(name, body))
         assert status["runtimeStatus"] == "Completed", status
         return status["output"]
+
+
+class ForkedHost:
+    """The host of a `Cloud`, which takes it for a `subprocess.Popen`; ends with the process of the tests."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: int,
+        stdout: BinaryIO,
+        stderr: int,
+    ) -> None:
+        python, option, module, *arguments = command
+        assert (python, option, module) == (sys.executable, "-m", "local_cloud.functions_host")
+        assert (stdin, stderr) == (subprocess.PIPE, subprocess.STDOUT)
+        self._command = command
+        reader, self._stdin = _FORKS.Pipe(duplex=False)
+        self._process = _FORKS.Process(
+            target=_become, args=(arguments, str(cwd), dict(env), stdout.name, reader), daemon=True
+        )
+        self._process.start()
+        reader.close()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(list(self._command), timeout)
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stdin.close()
+        self._process.join()
+
+
+def _become(
+    arguments: Sequence[str], folder: str, environment: Mapping[str, str], log: str, stdin: Connection
+) -> None:
+    os.dup2(stdin.fileno(), 0)
+    stdin.close()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    sys.exit(main(list(arguments)))
 
 
 @contextmanager
