@@ -185,6 +185,30 @@ def test_what_is_left_behind_counts_among_what_can_be_planned(
     assert told["code"] == "REQUEST_INVALID"
 
 
+def test_what_two_transfers_share_travels_in_both() -> None:
+    """A signature that is ordered by itself, far from what it is of."""
+    source = Source(images=50)
+    signature = next(
+        digest
+        for (_, digest), (_, manifest) in source.registry.manifests.items()
+        if manifest.get("subject", {}).get("digest") == source.digests["team/app:v0"]
+    )
+    source.references.append(f"team/app@{signature}")
+    assert source.run(dry_run=True) == {"outcome": "previewed"}
+    assert source.tell()["counts"]["artifacts"] == 100
+    work = WorkFolder(source.blobs, WHOLE)
+    pages = [tell_plan(work, number) for number in (0, 1)]
+    assert sum(one["artifacts"] for one in pages[0]["transfers"]) == 101
+    shared = [
+        blob["transfer"]
+        for page in pages
+        for blob in page["blobs"]
+        for one in blob["artifacts"]
+        if one["reference"] == f"team/app@{signature}"
+    ]
+    assert shared == [1, 13]
+
+
 def test_selection_is_divided_too(source: Source) -> None:
     select = ({"repositories": ["team/*"], "tags": ["v*"]},)
     assert run(source.host, transfer_id=WHOLE, select=select) == {"outcome": "divided"}

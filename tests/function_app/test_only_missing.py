@@ -21,6 +21,7 @@ from tests.bundles import AUDIENCE, default_key, make_policy, new_key
 from tests.function_app.memory import Host, MemoryBlobs
 from tests.function_app.test_export import journal_of, pipelines, run, sealed_manifest
 from tests.function_app.test_receiving import RECEIPT_KEY, Gap
+from tests.function_app.test_referrers import attach
 
 NEXT = "fedcba9876543210fedcba9876543210"
 TARGET = AUDIENCE[0]
@@ -190,3 +191,21 @@ def test_only_what_the_order_comes_to_is_kept_of_what_a_registry_holds(
     monkeypatch.setattr(Holdings, "told_by", note)
     assert again(gap, "team/app:v1") == {"outcome": "nothing-missing"}
     assert asked[0] == {"team/app:v1", f"team/app@{digest}"}
+
+
+def test_what_the_target_holds_is_not_told_as_left_behind(gap: Gap) -> None:
+    """It was ordered, and is of a kind that was not."""
+    image = gap.registry.tags["team/app", "v1"]
+    sbom = attach(gap.registry, image, "application/spdx+json")
+    raw = Envelope.from_bytes(
+        gap.source_blobs.containers[LEDGER][receipts(gap)[0].removeprefix(f"{LEDGER}/")].content
+    )
+    receipt = Receipt.from_bytes(raw.payload)
+    proof = replace(receipt.artifacts[0], reference=f"team/app@{sbom}", digest=sbom, found=sbom)
+    both = replace(receipt, artifacts=(receipt.artifacts[0], proof))
+    keep_receipt(gap.source_blobs, Envelope.sign(both.to_bytes(), [RECEIPT_KEY.signer]).to_bytes(), both)
+    gap.registry.push_image("team/app", "v2", about="v2")
+    ordered = ("team/app:v1", f"team/app@{sbom}", "team/app:v2")
+    assert again(gap, *ordered, referrers=("application/other",))["outcome"] == "sealed"
+    assert exported(gap) == ["team/app:v2"]
+    assert "referrers" not in journal_of(gap.source, NEXT).entries[1].facts

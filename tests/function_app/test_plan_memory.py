@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from airgap.errors import UntrustedInputError
 from airgap.fields import format_time
 from airgap.pipeline_runs import batch
 from function_app.ports import SourceSide
 from function_app.source.planning import REQUEST, plan_transfer
-from function_app.source.wire import Planned, Planning, RequestDocument, Resolution
+from function_app.source.wire import Chosen, Planned, Planning, RequestDocument, Resolution
 from function_app.storage.work_folder import WorkFolder, digest_of
 from function_app.tally import tallies_of
 from tests.bundles import AUDIENCE
@@ -109,3 +110,14 @@ def test_plan_does_not_hold_what_it_is_made_of(are_missing: bool) -> None:
     assert isinstance(planned, Planned)
     assert len([name for name in blobs.forgotten if "/preview/blobs/" in name]) == 4
     assert peak < 1500 * REFERENCES
+
+
+def test_document_that_is_changed_between_two_looks_is_not_read() -> None:
+    side, _, _ = make_source()
+    work = WorkFolder(side.blobs, TRANSFER_ID)
+    sha256 = work.put("chosen/000000", Chosen(references=("team/app:v1",)))
+    documents = work.pinned(["chosen/000000"], Chosen, tallies_of([sha256], 1))
+    assert [one.references for one in documents] == [("team/app:v1",)]
+    work.put("chosen/000000", Chosen(references=("team/secret:v1",)))
+    with pytest.raises(UntrustedInputError, match="BLOB_CHANGED"):
+        list(documents)

@@ -178,3 +178,20 @@ def test_summary_is_small_whatever_somebody_attached() -> None:
     told = summarize([*many, ("team/app@last", "kind/7")], [("team/app@left", "kind/7")])
     assert len(told) == 20
     assert told[0] == {"artifactType": "kind/7", "travels": True, "count": 2, "example": "team/app@7"}
+
+
+def test_what_was_ordered_by_itself_travels_once_although_it_was_found_far_from_where_it_was_ordered() -> (
+    None
+):
+    """References are looked up fifty at a time, each fifty for themselves."""
+    side, blobs, registry = make_source()
+    digest = registry.push_image("team/app", "v00", about="v00")
+    signature = attach(registry, digest, SIGNATURE)
+    others = [f"v{number:02d}" for number in range(1, 50)]
+    for tag in others:
+        registry.push_image("team/app", tag, about=tag)
+    ordered = [f"team/app:{tag}" for tag in ("v00", *others)]
+    assert run(Host(side), *ordered, f"team/app@{signature}")["outcome"] == "sealed"
+    carried = [(one.reference, one.artifact_type, one.subject) for one in sealed_manifest(blobs).artifacts]
+    assert sorted(carried) == sorted([(name, None, None) for name in [*ordered, f"team/app@{signature}"]])
+    assert "referrers" not in journal_of(side).entries[1].facts

@@ -49,7 +49,8 @@ BY_HAND = tuple(
     for name in (
         *("target/judging", "target/admission", "target/acceptance", "target/custody", "target/verifying"),
         *("target/importing", "target/looking_up", "target/proving", "target/closing", "target/putting_away"),
-        *("source/planning", "source/exporting", "source/referrers", "source/scanning"),
+        *("source/planning", "source/travelling", "source/surveying", "source/exporting"),
+        *("source/referrers", "source/scanning"),
         *("source/selection", "source/selecting", "http/caller", "storage/door"),
         *("storage/policies", "target/overriding"),
         *("target/releasing", "target/checking", "target/holding", "target/staged", "source/sealing"),
@@ -85,6 +86,12 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         *("tests/function_app/test_late_sealing.py", "tests/function_app/test_cosigning.py"),
     ),
     "function_app/target/removing.py": ("tests/function_app/test_removing_imports.py",),
+    "function_app/source/travelling.py": (
+        *("tests/function_app/test_dividing.py", "tests/function_app/test_only_missing.py"),
+    ),
+    "function_app/source/surveying.py": (
+        *("tests/function_app/test_dividing.py", "tests/function_app/test_only_missing.py"),
+    ),
     "function_app/source/holdings.py": (
         *("tests/function_app/test_only_missing.py", "tests/function_app/test_receiving.py"),
     ),
