@@ -229,7 +229,9 @@ def test_block_whose_sender_breaks_off_is_not_taken_and_its_error_comes_through(
     body = Body(b"x" * 3 * _MIB, breaks_at=2 * _MIB)
     with pytest.raises(_BrokenError):
         storage.stage("t/001", "half", body)
-    assert storage.staged_blocks("t/001") == []
+    # Asked as a mover asks: Azurite now and then writes what it still had of the block into the connection
+    # that comes next, whose descriptor is that of the file which it has closed too early.
+    assert _patient(storage).staged_blocks("t/001") == []
 
 
 def test_commit_of_a_block_that_is_not_staged_is_refused_and_leaves_no_blob(
