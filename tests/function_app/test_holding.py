@@ -275,6 +275,21 @@ def test_number_that_is_awaited_is_none_that_anybody_called_void(queue: Queue) -
     assert told.awaits == 4
 
 
+def test_number_that_is_awaited_is_none_that_the_bundle_calls_void_itself_though_it_jumped_too_far_then(
+    queue: Queue,
+) -> None:
+    queue.take(1)
+    jump = queue.target.side.settings.trust_policy.channels[CHANNEL].max_sequence_jump
+    far = queue.admit(2 + jump, voids=[4])
+    assert queue.ledger.voids(CHANNEL) == frozenset()
+    queue.take(3)
+    assert queue.ask(far) == Pending()
+    waiting: Any = SimpleNamespace(state=State.WAITING, about=f"import{2 + jump:04d}")
+    told = told_hold(queue.target.side, waiting)
+    assert told is not None
+    assert told.awaits == 5
+
+
 def test_held_bundle_is_told_by_its_state_and_imported_when_the_missing_one_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

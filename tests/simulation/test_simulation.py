@@ -45,12 +45,12 @@ FOUND_BY = {
     "door-kept": 1,
     "receipt-again": 31,
     "stowaways-unseen": 346,
-    "damage-unseen": 68,
+    "damage-unseen": 173,
     "release-unasked": 3,
     "check-unheard": 3,
     "policy-rolled-back": 14,
     "override-of-anybody": 168,
-    "staging-brought-whole": 297,
+    "staging-brought-whole": 197,
 }
 """A seed that finds each, tried first. After a change of steps another one does, and belongs here: the search
 for it takes half a minute."""
