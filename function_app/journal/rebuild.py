@@ -1,11 +1,20 @@
 """The projection made anew from the journal, and every journal checked on the way."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airgap.errors import Code, UntrustedInputError
+from airgap.journal import parse_entry_name
 from airgap.states import Kind
 from function_app.journal.store import JournalStore, row_of
+from function_app.ports import Ports
+from function_app.storage.pages import next_names
+from function_app.storage.paths import JOURNAL
+
+_LOG = logging.getLogger(__name__)
+_POSITION = f"reconciling/{JOURNAL}"
+_ENTRIES_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,25 @@ def rebuild(journals: JournalStore) -> Iterator[Finding]:
                 yield Finding(kind=kind, about=about, error=error)
             else:
                 yield Finding(kind=kind, about=about, error=None)
+
+
+def rebuild_next(side: Ports) -> None:
+    """Write the rows of some journals, each round of others, so that none is left out of the lists for good.
+
+    A row is behind where whoever wrote the last entry died before the row, or the table was away just then. A
+    broken journal is logged and its row left as it is.
+
+    Raises:
+        ServiceError: journal or projection cannot be reached now; the next round begins anew.
+    """
+    journals = JournalStore(side.blobs, side.projection)
+    names = next_names(side.blobs, JOURNAL, "", position=_POSITION, at_once=_ENTRIES_AT_ONCE)
+    entries = (entry for name in names if (entry := parse_entry_name(name)) is not None)
+    for kind, about in dict.fromkeys((kind, about) for kind, about, _ in entries):
+        try:
+            _rebuild_row(journals, kind, about)
+        except UntrustedInputError as error:
+            _LOG.warning("%s/%s: %s", kind, about, error)
 
 
 def _rebuild_row(journals: JournalStore, kind: Kind, about: str) -> None:

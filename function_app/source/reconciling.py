@@ -20,6 +20,7 @@ from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.journal.neglected import every_row, neglected_journals
+from function_app.journal.rebuild import rebuild_next
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.ports import RowFilter, SourceSide
@@ -81,6 +82,10 @@ class Reconciler:
             await asyncio.to_thread(self._read_receipts)
         except AirgapError as error:
             _LOG.warning("receipts: %s", error)
+        try:
+            await asyncio.to_thread(rebuild_next, self.side)
+        except AirgapError as error:
+            _LOG.warning("lists: %s", error)
         tell_of_round(Kind.TRANSFERS, self.side.settings, self.now)
 
     def _read_receipts(self) -> None:

@@ -13,10 +13,11 @@ from airgap.envelope import MAX_ENVELOPE_BYTES
 from airgap.errors import UntrustedInputError
 from airgap.fields import format_time
 from airgap.manifest import ENVELOPE_NAME
-from airgap.states import Kind
+from airgap.states import Kind, State
 from function_app.azure.wiring import target_side
 from function_app.durable.blueprint import Blueprint, source_of
 from function_app.durable.instances import find_instance
+from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import BlobStat, TargetSide
@@ -25,7 +26,7 @@ from function_app.storage.door import Door
 from function_app.storage.paths import INCOMING, is_import_instance, is_safe_name, manifest_path
 from function_app.target.custody_logs import is_custody_folder
 from function_app.target.judging import judge_bundle
-from function_app.target.wire import ImportOrder, Judging
+from function_app.target.wire import ImportOrder, Judging, received_facts
 
 _ORCHESTRATION = "import_bundle"
 _MAX_FOLDER = 200
@@ -65,31 +66,31 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, now: datet
     and start one anew whose history was purged, so instance and journal are asked first. The blob decides
     about the event: gone means that it is late; with the ETag that the instance was started for, that it is
     repeated; with another, that the manifest was uploaded again. Such an upload gets an instance of its own,
-    named by the ETag too, and the ledger will refuse it if the first was accepted. Names that no bundle can
-    have are left where they are: nothing is done with them.
+    named by the ETag too, and the ledger will refuse it if the first was accepted. What was started for this
+    very upload and has ended, as by somebody's hand, before it was on record, is put on record: so the
+    reconciler decides about it. Names that no bundle can have are left where they are.
 
     What finds no place (:mod:`function_app.storage.door`) is left where it is, too, for the reconciler: a
     bundle that is accepted at ``now`` has one of its own, any other waits for its refusal.
     """
-    if not _may_be_bundle(folder):
+    if not may_be_bundle(folder):
         return None
     found = await asyncio.to_thread(side.blobs.stat, INCOMING, manifest_path(folder))
     raw = None if found is None else await asyncio.to_thread(_read, side, folder, found)
     if found is None or raw is None:
         return None
-    envelope_sha256 = hashlib.sha256(raw).hexdigest()
-    instance = await _new_instance(client, side, envelope_sha256, found.etag)
     settings = side.settings
     order = ImportOrder(
         incoming=folder,
         manifest_etag=found.etag,
-        envelope_sha256=envelope_sha256,
+        envelope_sha256=hashlib.sha256(raw).hexdigest(),
         runs_at_once=settings.pipeline_runs_at_once,
         is_staged=settings.staging_registry is not None,
         hashes_at_once=settings.hashes_at_once,
         release_timeout_s=settings.release_timeout_s,
         check_timeout_s=settings.check_timeout_s,
     )
+    instance = await _new_instance(client, side, order, now)
     if instance is None or not await asyncio.to_thread(_has_place, side, order, instance, raw, now):
         return None
     try:
@@ -101,7 +102,7 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, now: datet
     return instance
 
 
-def _may_be_bundle(folder: str) -> bool:
+def may_be_bundle(folder: str) -> bool:
     """Whether a bundle can have been uploaded to that folder of ``incoming``; logs why not."""
     is_odd = not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER
     # A folder called like an import would make what is put into quarantine look like that one's.
@@ -127,16 +128,36 @@ def _read(side: TargetSide, folder: str, found: BlobStat) -> bytes | None:
         return None
 
 
-async def _new_instance(client: Any, side: TargetSide, envelope_sha256: str, etag: str) -> str | None:
+async def _new_instance(client: Any, side: TargetSide, order: ImportOrder, now: datetime) -> str | None:
     """The id of the instance to be started for an upload; ``None`` if one was started for it before."""
-    instance = f"import{envelope_sha256[:32]}"
-    earlier = await _etag_started_for(client, side, instance)
-    if earlier is None:
-        return instance
-    if earlier == etag:
-        return None
-    instance += hashlib.sha256(etag.encode()).hexdigest()[:8]
-    return instance if await _etag_started_for(client, side, instance) is None else None
+    first = f"import{order.envelope_sha256[:32]}"
+    for instance in (first, first + hashlib.sha256(order.manifest_etag.encode()).hexdigest()[:8]):
+        found = await find_instance(client, instance, show_input=True)
+        earlier = (
+            await asyncio.to_thread(_etag_on_record, side, instance)
+            if found is None
+            else str(found.order.get("manifestEtag"))
+        )
+        if earlier is None:
+            return instance
+        if earlier == order.manifest_etag:
+            if found is not None and not found.is_active:
+                await asyncio.to_thread(_put_on_record, side, order, instance, now)
+            break
+    return None
+
+
+def _etag_on_record(side: TargetSide, instance: str) -> str | None:
+    """ETag of the manifest that an instance was started for, by its journal; ``None`` if it has none."""
+    received = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance).first
+    return None if received is None else str(received.facts["manifestEtag"])
+
+
+def _put_on_record(side: TargetSide, order: ImportOrder, instance: str, now: datetime) -> None:
+    """Record the arrival that an orchestration was started for, unless it has done so itself."""
+    JournalStore(side.blobs, side.projection).record(
+        *(Kind.IMPORTS, instance, State.RECEIVED, received_facts(order)), by=BY_APP, at=now
+    )
 
 
 def _has_place(side: TargetSide, order: ImportOrder, instance: str, envelope: bytes, now: datetime) -> bool:
@@ -154,13 +175,3 @@ def _has_place(side: TargetSide, order: ImportOrder, instance: str, envelope: by
         return True
     _LOG.warning("%s waits in %s: too many uploads are being refused", instance, INCOMING)
     return False
-
-
-async def _etag_started_for(client: Any, side: TargetSide, instance: str) -> str | None:
-    """ETag of the manifest that an instance was started for; ``None`` if there never was such an instance."""
-    found = await find_instance(client, instance, show_input=True)
-    if found is not None:
-        return str(found.order.get("manifestEtag"))
-    journals = JournalStore(side.blobs, side.projection)
-    received = (await asyncio.to_thread(journals.read, Kind.IMPORTS, instance)).first
-    return None if received is None else str(received.facts["manifestEtag"])

@@ -68,11 +68,7 @@ def import_bundle(context: Any) -> Flow[Outcome]:
     ending: Ending | None = None
     detail = ""
     try:
-        facts = {
-            "incoming": upload.incoming,
-            "manifestEtag": upload.manifest_etag,
-            "envelopeSha256": upload.envelope_sha256,
-        }
+        facts = wire.received_facts(upload)
         yield from recorded(context, Kind.IMPORTS, upload.instance, State.RECEIVED, facts)
         admitted = yield from step(context, wire.ADMIT_BUNDLE, _judging(context, upload))
         if not admitted.is_current:

@@ -22,6 +22,7 @@ from function_app.durable.blueprint import Blueprint
 from function_app.durable.instances import find_instance
 from function_app.durable.stopping import stop
 from function_app.journal.neglected import every_row, neglected_journals
+from function_app.journal.rebuild import rebuild_next
 from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import RowFilter, TargetSide
@@ -75,6 +76,7 @@ class Reconciler:
             self.resume_closings,
             self.start_missed,
             self.keep_custody_logs,
+            self.complete_lists,
         ):
             try:
                 await work()
@@ -187,7 +189,10 @@ class Reconciler:
                 raise
 
     async def start_missed(self) -> None:
-        """Start the imports of bundle manifests whose event never came, or that found no place then."""
+        """Start the imports of bundle manifests whose event never came, or that found no place then.
+
+        One whose orchestration has ended before it was on record is put there, and decided by a later round.
+        """
         suffix = f"/{ENVELOPE_NAME}"
         for name in await asyncio.to_thread(self._next_uploads, "", suffix, _MANIFESTS_AT_ONCE):
             try:
@@ -199,6 +204,10 @@ class Reconciler:
         """Take the custody logs that came with pushes out of their carriers' reach."""
         names = await asyncio.to_thread(self._next_uploads, CUSTODY_FOLDER, "", _AT_ONCE)
         await asyncio.to_thread(keep_custody_logs, self.side, names)
+
+    async def complete_lists(self) -> None:
+        """List what is on record and in no list, so that whoever goes by the lists comes upon it."""
+        await asyncio.to_thread(rebuild_next, self.side)
 
     def _next_uploads(self, prefix: str, suffix: str, at_once: int) -> list[str]:
         """About ``at_once`` uploads of such names, from where the round before has stopped."""

@@ -32,6 +32,15 @@ class Upload(Message, frozen=True):
     instance: str
 
 
+def received_facts(upload: ImportOrder | Upload) -> dict[str, str]:
+    """What the journal says of an upload that arrived: which one an orchestration was started for."""
+    return {
+        "incoming": upload.incoming,
+        "manifestEtag": upload.manifest_etag,
+        "envelopeSha256": upload.envelope_sha256,
+    }
+
+
 class RunOrder(Item, frozen=True, omit_defaults=True):
     """A blob to be imported by a run, and which attempt it is."""
 

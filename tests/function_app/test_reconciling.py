@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.manifest import ENVELOPE_NAME
 from airgap.states import Kind, State
-from function_app.journal.store import JournalStore, row_of
+from function_app.journal import rebuild
+from function_app.journal.store import JournalStore, forget_journals, row_of
 from function_app.messages import Item
 from function_app.ports import RowFilter, TargetSide
 from function_app.source import reconciling as source_reconciling
@@ -35,9 +37,10 @@ from function_app.target.orchestrators import closing_instance
 from function_app.target.proving import prove_artifacts
 from function_app.target.verifying import hash_staged_parts
 from function_app.target.wire import Closing, HeldUpload
-from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID, new_key
+from tests.bundles import AUDIENCE, CHANNEL, TRANSFER_ID, Bundle, new_key
 from tests.function_app.durable_client import DurableClient, RuntimeStatus, Status
 from tests.function_app.memory import START, Host, MemoryBlobs, make_source
+from tests.function_app.memory_projection import MemoryProjection
 from tests.function_app.test_closing import closing
 from tests.function_app.test_import import Target, bundle_of
 
@@ -145,6 +148,101 @@ def test_import_that_was_terminated_is_decided_as_failed_closed_and_told_by_a_re
     assert scene.journal_state("import0001") is State.QUARANTINED
     assert scene.blobs.names("incoming") == scene.blobs.names("transfer") == []
     assert [name for name in scene.blobs.names("work") if "importing" in name or "closing" in name] == []
+
+
+def terminated_at_once(scene: TargetRound) -> tuple[Bundle, str]:
+    """An upload whose orchestration was terminated before it was on record."""
+    bundle = bundle_of()
+    scene.target.upload(bundle)
+    started = start_import(scene.client, scene.target.side, folder=TRANSFER_ID, now=START)
+    instance = asyncio.run(started)
+    assert instance is not None
+    scene.client.instances[instance].runtime_status = RuntimeStatus.Terminated
+    return bundle, instance
+
+
+def test_upload_whose_orchestration_was_terminated_before_it_was_on_record_is_decided() -> None:
+    """Its ETag is what an orchestration was started for, so that no event starts another."""
+    scene = TargetRound()
+    bundle, instance = terminated_at_once(scene)
+    scene.run()
+    assert scene.journal_state(instance) is State.RECEIVED
+    scene.run(NOON + timedelta(minutes=11))
+    assert scene.journal_state(instance) is State.FAILED
+    order = scene.client.instances[closing_instance(instance)].input_
+    outcome = scene.target.host.run("close_import", order, closing_instance(instance))
+    assert scene.target.receipt(outcome).code is Code.SERVICE_UNEXPECTED
+    assert scene.blobs.names("incoming") == []
+    scene.target.upload(bundle)
+    scene.run(NOON + timedelta(minutes=20))
+    again = scene.client.started[-1]
+    assert scene.target.run(bundle.envelope, instance=again)["outcome"] == "imported"
+    assert len(scene.blobs.names("receipts")) == 2
+
+
+def test_orchestration_that_was_started_just_now_puts_its_upload_on_record_itself() -> None:
+    scene = TargetRound()
+    _, instance = terminated_at_once(scene)
+    scene.client.instances[instance].runtime_status = RuntimeStatus.Pending
+    scene.run()
+    assert scene.journal_state(instance) is None
+
+
+def unlisted(scene: TargetRound, about: str) -> None:
+    """An import that began while the table was away, or whose worker died just then."""
+    journals = JournalStore(scene.blobs, MemoryProjection())
+    facts = {"incoming": about, "manifestEtag": "any", "envelopeSha256": "0" * 64}
+    journals.record(Kind.IMPORTS, about, State.RECEIVED, facts, by="app", at=START)
+
+
+def test_import_that_is_in_no_list_and_has_no_place_is_decided() -> None:
+    """Its first step has written late: its place at the door was freed before, and its upload is gone."""
+    scene = TargetRound()
+    unlisted(scene, "import0001")
+    scene.client.add("import0001", state=RuntimeStatus.Terminated)
+    for number in range(2):
+        scene.run(NOON + timedelta(minutes=5 * number))
+    assert scene.journal_state("import0001") is State.FAILED
+    assert closing_instance("import0001") in scene.client.started
+
+
+def test_some_journals_are_listed_each_round_and_a_broken_one_keeps_none_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rebuild, "_ENTRIES_AT_ONCE", 2)
+    scene = TargetRound()
+    for number in range(5):
+        unlisted(scene, f"import000{number}")
+        scene.client.add(f"import000{number}", state=RuntimeStatus.Running)
+    scene.blobs.put("journal", "imports/import0001/00000001.json", b"{}")
+    scene.blobs.put("journal", "imports/readme.txt", b"")
+    forget_journals()
+
+    def listed() -> list[str]:
+        rows, _ = scene.target.side.projection.page(Kind.IMPORTS, where=RowFilter(), limit=10)
+        return [row.about for row in rows]
+
+    told = []
+    for _ in range(3):
+        scene.run()
+        told.append(listed())
+    assert told[0] == ["import0000"]
+    assert told[1] == ["import0000", "import0002", "import0003"]
+    assert told[2] == ["import0000", "import0002", "import0003", "import0004"]
+    assert "imports/import0001: JOURNAL_BROKEN" in caplog.text
+
+
+def test_lists_that_cannot_be_completed_now_are_completed_by_a_later_round() -> None:
+    scene = TargetRound()
+    unlisted(scene, "import0001")
+    scene.client.add("import0001", state=RuntimeStatus.Running)
+    table = scene.target.side.projection
+    assert isinstance(table, MemoryProjection)
+    table.is_away = True
+    scene.run()
+    table.is_away = False
+    scene.run(NOON + timedelta(minutes=5))
+    assert [about for _, about in table.rows] == ["import0001"]
 
 
 def test_import_that_cannot_be_decided_now_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +505,11 @@ def test_place_of_an_import_that_was_terminated_is_freed_after_a_while() -> None
     (place,) = Door(scene.blobs).held()
     scene.client.instances[place.instance].runtime_status = RuntimeStatus.Terminated
     scene.run(START + timedelta(minutes=9))
-    assert list(Door(scene.blobs).held()) == [place]
-    scene.run(START + timedelta(minutes=11))
+    scene.run(START + timedelta(minutes=18))
+    assert list(Door(scene.blobs).held()) == [place]  # on record for nine minutes
+    scene.run(START + timedelta(minutes=20))
     assert list(Door(scene.blobs).held()) == []
+    assert scene.journal_state(place.instance) is State.FAILED
 
 
 def test_manifest_is_reached_whatever_lies_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +613,18 @@ def test_order_that_was_recorded_and_never_started_is_started() -> None:
     assert scene.client.started == [TRANSFER_ID]
     order = scene.client.instances[TRANSFER_ID].input_
     assert Host(scene.side).run("export_transfer", order, TRANSFER_ID)["outcome"] == "sealed"
+
+
+def test_order_that_is_in_no_list_is_listed_and_started() -> None:
+    scene = SourceRound()
+    table = scene.side.projection
+    assert isinstance(table, MemoryProjection)
+    table.rows.clear()
+    for is_away in (True, False, False):
+        table.is_away = is_away
+        with suppress(ServiceError):  # of what is looked for in the lists
+            scene.run()
+    assert scene.client.started == [TRANSFER_ID]
 
 
 def test_order_of_a_moment_ago_is_left_to_whoever_is_starting_it() -> None:

@@ -5,7 +5,7 @@ sealed; never by what a step says of itself. So a step more, or another order of
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,11 +16,13 @@ from airgap.envelope import Envelope
 from airgap.errors import AirgapError
 from airgap.journal import Journal, JournalEntry, parse_entry_name
 from airgap.ledger import LedgerEntry, sequence_of
+from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import UsedPolicy
 from airgap.receipt import Receipt, verify_receipt
 from airgap.states import DECIDED, Kind, State
-from function_app.storage.paths import JOURNAL, LEDGER, RECEIPTS, STAGING, TRANSFER, WORK
+from function_app.storage.paths import INCOMING, JOURNAL, LEDGER, RECEIPTS, STAGING, TRANSFER, WORK
+from function_app.target.intake import may_be_bundle
 from tests.simulation.scheduler import Scheduler, Violation
 from tests.simulation.services import Blobs, Registry
 from tests.simulation.workload import Sealed
@@ -48,6 +50,7 @@ ONE_DECISION = "every upload that is dealt with ends in one decision"
 ONE_RECEIPT = "every decision has one receipt"
 TURN_LEFT = "nobody who has ended keeps a turn"
 DOOR_LEFT = "nobody who has ended keeps a place at the door"
+DECIDED_UPON = "no upload lies there that nobody decides upon"
 AT_REST = "all comes to rest"
 LIVENESS = "an honest bundle is imported in the end"
 
@@ -92,17 +95,24 @@ class Watch:
         *,
         bundles: Mapping[str, Sealed],
         policy: Callable[[], TrustPolicy],
+        policy_of: Callable[[int], TrustPolicy],
         said: Said,
     ) -> None:
-        """``bundles``: by manifest digest; ``policy``: by which whoever is at work now judges."""
+        """``bundles``: by manifest digest; ``policy``: by which whoever is at work now judges.
+
+        ``policy_of``: that of a version.
+        """
         self._blobs = blobs
         self._registry = registry
         self._bundles = bundles
         self._policy = policy
+        self._policy_of = policy_of
         self._said = said
         self._scheduler = scheduler
         self.late: set[str] = set()
         """The imports that took a number after they were decided upon; see :meth:`_require_undecided`."""
+        self._in_vain: set[str] = set()
+        """The imports that took a number when a policy was in force that revokes their key."""
         self._kept: dict[tuple[str, str], bytes] = {}
         self._read: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
         self._imports: dict[tuple[str, int], set[str]] = defaultdict(set)
@@ -112,8 +122,6 @@ class Watch:
         """Is told of each receipt of no import, by the digest of its bundle manifest."""
         self.asked: Callable[[Journal], None] = lambda _: None
         """Is told of each import that waits for people."""
-        self.is_listed: Callable[[str], bool] = lambda _: True
-        """Whether the projection knows of an import."""
         self.newest_policy = 1
         """The highest version that was ever in force."""
         self._judged_since: dict[str, int] = {}
@@ -145,7 +153,10 @@ class Watch:
         lies = self._blobs.containers[TRANSFER].get(path)
         is_hashed = source[0] == STAGING and lies is not None and lies.content == read
         require(is_hashed, HASHED, f"{path} from {source} in the state {etag}")
-        self._require_cleared(self._require_number(path))
+        sealed = self._require_number(path)
+        owner = self.entries[sealed.channel, sealed.sequence].owner
+        require(owner not in self._in_vain, TRUSTED, f"{path}: its key was revoked when it took its number")
+        self._require_cleared(sealed)
 
     def _require_cleared(self, sealed: Sealed) -> None:
         said, about = self._said, sealed.sha256
@@ -201,7 +212,10 @@ class Watch:
         policy = self._policy()
         is_stated = (sealed.channel, sealed.sequence) == (entry.channel, entry.sequence)
         require(sealed.is_signed and is_stated, TRUSTED, f"{name}: {sealed.folder}")
-        # Before it is promoted it is judged once more: whoever leaps like that takes a number for nothing.
+        newest = self._policy_of(self.newest_policy)
+        if newest.version == self.newest_policy and sealed.keyid in newest.revoked:
+            self._in_vain.add(entry.owner)
+        # It is judged once more afterwards: whoever leaps like that takes a number for nothing.
         is_good = sealed.keyid not in policy.revoked or self._is_leap()
         require(is_good, TRUSTED, f"{name}: the key of {sealed.folder} is revoked")
         is_permitted = entry.taken_at <= self._permitted_until(entry.manifest_sha256)
@@ -287,6 +301,8 @@ class Watch:
                 owner,
             )
         require(owner in self.journals, ONE_RECEIPT, f"{name} is nobody's")
+        told = next(entry.facts for entry in self.journals[owner].entries if entry.state in DECIDED)
+        require(receipt.policy_version == told.get("policyVersion"), ONE_DECISION, f"{name}: {told}")
         self._receipts[owner].append(receipt)
         require(len(self._receipts[owner]) == 1, ONE_RECEIPT, f"{owner} has another one: {name}")
         is_proven = self.journals[owner].newest(State.PROVEN) is not None
@@ -330,30 +346,35 @@ class Watch:
     # --- once all has come to rest ---
 
     def why_restless(self) -> str | None:
-        """What is still going on, by journal and working documents; ``None`` if nothing is."""
+        """What is still going on, by journal, working documents and uploads; ``None`` if nothing is."""
         for about, journal in self.journals.items():
-            if journal.is_active and not self._is_unknown(journal):
+            if journal.is_active:
                 return f"{about} is {journal.state}"
+        for name in self._undecided():
+            return f"{INCOMING}/{name} is there"
         for name in self._blobs.containers[WORK]:
             if name.startswith(("door/", "channels/", "closing/")):
                 return f"{WORK}/{name} is there"
         return None
 
-    def _is_unknown(self, journal: Journal) -> bool:
-        """Whether it only arrived, and is in no list: known and left, until the projection is rebuilt."""
-        return journal.state is State.RECEIVED and not self.is_listed(journal.about)
+    def _undecided(self) -> Iterator[str]:
+        """The bundle manifests that lie there, but for those under names that no bundle can have."""
+        suffix = f"/{ENVELOPE_NAME}"
+        names = self._blobs.containers[INCOMING]
+        return (name for name in names if name.endswith(suffix) and may_be_bundle(name.removesuffix(suffix)))
 
     def require_rest(self, why: str) -> None:
         """Say which invariant does not hold, of what never comes to rest."""
         names = list(self._blobs.containers[WORK])
         require(not any(name.startswith("channels/") for name in names), TURN_LEFT, why)
         require(not any(name.startswith("door/") for name in names), DOOR_LEFT, why)
+        require(not any(self._undecided()), DECIDED_UPON, why)
         raise Violation(AT_REST, why)
 
     def at_rest(self) -> None:
         """Everything that must hold now that nothing is under way."""
         for about, journal in self.journals.items():
-            if journal.state is State.SUPERSEDED or self._is_unknown(journal):
+            if journal.state is State.SUPERSEDED:
                 continue
             states = [entry.state for entry in journal.entries]
             decided = any(state in _DECISIONS or state is State.DAMAGED for state in states)

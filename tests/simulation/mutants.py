@@ -21,7 +21,16 @@ from function_app.ports import TargetSide
 from function_app.storage import policies
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import LEDGER, STAGING
-from function_app.target import acceptance, checking, closing, overriding, proving, releasing, staged
+from function_app.target import (
+    acceptance,
+    checking,
+    closing,
+    intake,
+    overriding,
+    proving,
+    releasing,
+    staged,
+)
 from function_app.target.wire import Brought, CheckNote
 from tests.function_app.memory import MemoryBlobs
 from tests.simulation.services import Blobs
@@ -154,6 +163,11 @@ def staging_brought_whole(patch: pytest.MonkeyPatch) -> None:
     stowaways_unseen(patch)
 
 
+def arrival_unrecorded(patch: pytest.MonkeyPatch) -> None:
+    """An upload whose orchestration was ended before it was on record counts as started, for ever."""
+    patch.setattr(intake, "_put_on_record", lambda *_: None)
+
+
 MUTANTS: Mapping[str, Mutate] = {
     mutate.__name__.replace("_", "-"): mutate
     for mutate in (
@@ -170,5 +184,6 @@ MUTANTS: Mapping[str, Mutate] = {
         policy_rolled_back,
         override_of_anybody,
         staging_brought_whole,
+        arrival_unrecorded,
     )
 }

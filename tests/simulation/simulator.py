@@ -14,7 +14,6 @@ from typing import Any, cast
 import pytest
 
 from airgap.policy import TrustPolicy
-from airgap.states import Kind
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
 from function_app.ports import Staged, TargetSide
@@ -137,6 +136,7 @@ class Simulation:
             self.registry,
             bundles=self.carriers.by_sha256,
             policy=self._policy_at_work,
+            policy_of=lambda version: self._policy_of(version, self.side),
             said=Said(
                 checks=_CHECKS[: self.options.checks],
                 passed=self.scanner.passed,
@@ -148,7 +148,6 @@ class Simulation:
         self.watch.refused = self.carriers.refused
         self.watch.asked = self.officers.asked
         self.projection = MemoryProjection()
-        self.watch.is_listed = lambda about: (Kind.IMPORTS, about) in self.projection.rows
         self.scheduler.given_up = self._end_instance
         self.pipelines = Pipelines(
             self.scheduler,
@@ -238,11 +237,15 @@ class Simulation:
 
     def _policy_at_work(self) -> TrustPolicy:
         task = self.scheduler.current
-        version = self.watch.newest_policy if task is None else task.policy_version
         side = cast("TargetSide | None", None if task is None else task.side)
-        pinned = (side or self.side).settings.trust_policy
+        return self._policy_of(
+            self.watch.newest_policy if task is None else task.policy_version, side or self.side
+        )
+
+    def _policy_of(self, version: int, side: TargetSide) -> TrustPolicy:
+        """The version that was brought, or else the one that ``side`` is pinned to."""
         following = (one for one in self.office.versions[1:] if one.version == version)
-        return next(following, pinned)
+        return next(following, side.settings.trust_policy)
 
     def _arrived(self, folder: str, tries: int = _TRIES) -> None:
         def again() -> None:

@@ -51,6 +51,7 @@ FOUND_BY = {
     "policy-rolled-back": 14,
     "override-of-anybody": 168,
     "staging-brought-whole": 197,
+    "arrival-unrecorded": 427,
 }
 """A seed that finds each, tried first. After a change of steps another one does, and belongs here: the search
 for it takes half a minute."""
