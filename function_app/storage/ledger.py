@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 
 from airgap.checks import MAX_ANSWER_BYTES
 from airgap.cosigning import MAX_SIGNATURE_BYTES, KeptSignature
@@ -58,6 +59,11 @@ class Ledger:
         if holder is None:
             raise ServiceError(Code.SERVICE_UNEXPECTED, f"ledger entry {entry.name} came and went")
         return holder
+
+    def taken_at(self, entry: LedgerEntry) -> datetime:
+        """When a number was taken: by its entry, or if that is later, by the storage that wrote it."""
+        found = self.blobs.stat(LEDGER, entry.name)
+        return entry.taken_at if found is None else max(entry.taken_at, found.last_modified)
 
     def enter_voids(self, manifest: BundleManifest, manifest_sha256: str) -> None:
         """Enter each number that a manifest calls void, unless an earlier one did."""

@@ -1,12 +1,14 @@
 """Target: the turn of the channel, and with every part hashed the number of the manifest."""
 
+import msgspec
+
 from airgap.errors import Code, PolicyRefusal, ServiceError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
 from airgap.ledger import LedgerEntry, awaited_number, judge_taken
 from airgap.manifest import BundleManifest
 from airgap.override import override_name
-from airgap.policy import OnGap
+from airgap.policy import OnGap, TrustPolicy
 from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.ports import TargetSide
@@ -16,7 +18,13 @@ from function_app.storage.policies import policy_in_force
 from function_app.storage.turns import Turns
 from function_app.storage.work_folder import WorkFolder
 from function_app.target import bodies
-from function_app.target.admission import VERDICT, admitted_envelope, admitted_manifest, note_policy_version
+from function_app.target.admission import (
+    VERDICT,
+    admitted_envelope,
+    admitted_manifest,
+    judging_policy,
+    note_policy_version,
+)
 from function_app.target.checking import checks_to_pass
 from function_app.target.damage_notes import damage_count, gravest_noted
 from function_app.target.judging import judge_bundle, missing_numbers, require_undecided
@@ -62,10 +70,11 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
         require_time(work, parse_time(order.now), FOR_THE_TURN)
         return Pending()
     manifest = admitted_manifest(side.blobs, order.envelope_sha256)
+    policy = judging_policy(side, work)
     try:
-        missing = missing_numbers(side, order, manifest, str(noted.manifest_sha256))
+        missing = missing_numbers(side, order, policy, manifest, str(noted.manifest_sha256))
     except PolicyRefusal as refusal:
-        held = _held(side, work, manifest)
+        held = _held(side, policy, work, manifest)
         if refusal.code is not Code.SEQUENCE_GAP or held is None:
             raise
         if parse_time(order.now) > parse_time(held.until):
@@ -77,9 +86,11 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     return Turn()
 
 
-def _held(side: TargetSide, work: WorkFolder, manifest: BundleManifest) -> HeldNote | None:
+def _held(
+    side: TargetSide, policy: TrustPolicy, work: WorkFolder, manifest: BundleManifest
+) -> HeldNote | None:
     """The note for which number the bundle waits, and how long; ``None`` where its channel holds nothing."""
-    policy, ledger = policy_in_force(side), Ledger(side.blobs)
+    ledger = Ledger(side.blobs)
     rules = policy.channels.get(manifest.channel)
     if rules is None or rules.on_gap is not OnGap.HOLD:
         return None
@@ -122,8 +133,10 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
     """Judge the bundle again, whole, refuse it for any damage, or take its number: once all was hashed.
 
     It takes the proof of every group, not the want of damage. From here on this number is used up, whatever
-    becomes of the import: only this orchestration may still act on it. What it has taken stays taken, also
-    when this is delivered again later, under another policy.
+    becomes of the import: only this orchestration may still act on it. Then it is judged once more, as of the
+    time at which the storage has written the number down: before that a worker may be held up while the key
+    is revoked, and such a number brings nothing in. Who is good then was good when the number was taken, and
+    stays so where this is delivered again after the bundle has expired.
 
     Raises:
         UntrustedInputError: what :func:`judge_bundle` found.
@@ -132,21 +145,34 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
         ServiceError: ``SERVICE_UNEXPECTED``: some groups have no proof.
     """
     work = WorkFolder(side.blobs, order.instance)
-    envelope = admitted_envelope(side.blobs, order.envelope_sha256)
     noted = work.get(VERDICT, VerdictNote)
-    channel = policy_in_force(side).channels.get(str(noted.channel))
-    accepted = Accepted(checks=checks_to_pass(side, channel), needs_release=needs_release(channel))
-    if number_taken(side, noted, order.instance) is not None:
-        return accepted
-    verdict = judge_bundle(side, order, envelope)
-    note_policy_version(work, verdict)
-    manifest, manifest_sha256 = verdict.require(), str(verdict.manifest_sha256)
-    gravest = gravest_noted(work)
-    if gravest is not None:
-        return ending(gravest, f"{damage_count(work)} of {manifest.part_count} parts are damaged or missing")
-    if missing := missing_proofs(work, manifest):
-        raise ServiceError(Code.SERVICE_UNEXPECTED, f"{missing} groups of parts have no proof")
-    missing_numbers(side, order, manifest, manifest_sha256)
+    entry = number_taken(side, noted, order.instance)
+    if entry is None:
+        manifest, manifest_sha256 = _judged(side, order, work)
+        gravest = gravest_noted(work)
+        if gravest is not None:
+            told = f"{damage_count(work)} of {manifest.part_count} parts are damaged or missing"
+            return ending(gravest, told)
+        if missing := missing_proofs(work, manifest):
+            raise ServiceError(Code.SERVICE_UNEXPECTED, f"{missing} groups of parts have no proof")
+        entry = _take_number(side, order, work, manifest, manifest_sha256)
+    taken_at = format_time(Ledger(side.blobs).taken_at(entry))
+    _judged(side, msgspec.structs.replace(order, now=taken_at), work)
+    channel = judging_policy(side, work).channels.get(str(noted.channel))  # no older one than has judged
+    return Accepted(checks=checks_to_pass(side, channel), needs_release=needs_release(channel))
+
+
+def _judged(side: TargetSide, order: Judging, work: WorkFolder) -> tuple[BundleManifest, str]:
+    """The manifest and its digest, if it is accepted now; which policy has judged is kept for the receipt."""
+    verdict = judge_bundle(side, order, admitted_envelope(side.blobs, order.envelope_sha256))
+    note_policy_version(work, verdict.policy_version, is_accepted=verdict.is_accepted)
+    return verdict.require(), str(verdict.manifest_sha256)
+
+
+def _take_number(
+    side: TargetSide, order: Judging, work: WorkFolder, manifest: BundleManifest, manifest_sha256: str
+) -> LedgerEntry:
+    missing_numbers(side, order, judging_policy(side, work), manifest, manifest_sha256)
     entry = LedgerEntry(
         channel=manifest.channel,
         sequence=manifest.sequence,
@@ -155,12 +181,11 @@ def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Fail
         owner=order.instance,
         taken_at=parse_time(order.now),
     )
-    # Asked last. Whoever is held up between this and the ledger may still take a number for nothing: it is
-    # used up, and nothing is imported.
+    # Asked last. Whoever is held up between this and the ledger may still take a number for nothing.
     require_undecided(side, order.instance)
     holder = Ledger(side.blobs).take(entry)
     judge_taken(holder, manifest_sha256=entry.manifest_sha256, owner=entry.owner)
-    return accepted
+    return holder
 
 
 def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:

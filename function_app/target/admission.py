@@ -7,6 +7,7 @@ from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import Code, UntrustedInputError
 from airgap.fields import parse_time
 from airgap.manifest import Artifact, BundleManifest, TransferBlob
+from airgap.policy import TrustPolicy
 from airgap.states import Kind, State
 from airgap.verify import Verdict
 from function_app.journal.recording import BY_APP
@@ -140,14 +141,25 @@ def noted_verdict(work: WorkFolder) -> VerdictNote | None:
     return work.find(VERDICT, VerdictNote) or work.find(_REFUSED_VERDICT, VerdictNote)
 
 
-def note_policy_version(work: WorkFolder, verdict: Verdict) -> None:
+def judging_policy(side: TargetSide, work: WorkFolder) -> TrustPolicy:
+    """The trust policy in force, by which a step judges now; should it refuse, the receipt names its version.
+
+    Raises:
+        PolicyRefusal, UntrustedInputError, ServiceError: as :func:`policy_in_force`.
+    """
+    policy = policy_in_force(side)
+    note_policy_version(work, policy.version, is_accepted=False)
+    return policy
+
+
+def note_policy_version(work: WorkFolder, version: int | None, *, is_accepted: bool) -> None:
     """Keep for the receipt which version judged again, where a later one is in force since it was admitted.
 
     Each has a name of its own: a step that is delivered once more, late, takes nothing back.
     """
-    version = verdict.policy_version or 0
+    version = version or 0
     if version > (work.get(VERDICT, VerdictNote).policy_version or 0):
-        found = "accepted" if verdict.is_accepted else "refused"
+        found = "accepted" if is_accepted else "asked"
         work.create(f"{JUDGED_BY}{found}/{version:010d}", PolicyNote(version=version))
 
 

@@ -15,9 +15,8 @@ from function_app.durable.stopping import require_going
 from function_app.ports import TargetSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.paths import STAGING
-from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import VERDICT
+from function_app.target.admission import VERDICT, judging_policy
 from function_app.target.custody import INSPECTION, staged_etag, staged_path
 from function_app.target.judging import require_undecided
 from function_app.target.wire import (
@@ -72,7 +71,7 @@ def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused 
     name = f"{CHECKS}{order.check}"
     noted = work.find(name, CheckNote)
     if noted is None:
-        found = _ask(side, work, order)
+        found = _ask(side, judging_policy(side, work), work, order)
         is_late = parse_time(order.now) >= parse_time(order.until)
         if not isinstance(found, CheckAnswer) and not is_late:
             return Pending()
@@ -83,17 +82,17 @@ def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused 
     return ending(Code[noted.code], f"{order.check}: {noted.detail}")
 
 
-def require_signed_checks(side: TargetSide, order: Judging) -> Failed | Refused | None:
+def require_signed_checks(side: TargetSide, order: Judging, policy: TrustPolicy) -> Failed | Refused | None:
     """What a bundle ends with whose signed checks do not count by the policy of this moment; else ``None``.
 
     A key that was revoked since counts for nothing, and a check that must sign only since then was not asked
     for a signature: both as for releases.
 
     Raises:
-        PolicyRefusal, UntrustedInputError: as :func:`policy_in_force`; ``CHANNEL_UNKNOWN``.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``.
     """
     work = WorkFolder(side.blobs, order.instance)
-    verdict, policy = work.get(VERDICT, VerdictNote), policy_in_force(side)
+    verdict = work.get(VERDICT, VerdictNote)
     for name, role in sorted(_channel(policy, str(verdict.channel)).check_roles.items()):
         noted = work.find(f"{CHECKS}{name}", CheckNote)
         if noted is None or noted.answer_sha256 is None:
@@ -116,8 +115,8 @@ def _channel(policy: TrustPolicy, name: str) -> Channel:
     return channel
 
 
-def _ask(side: TargetSide, work: WorkFolder, order: Checking) -> CheckAnswer | _Reason:
-    policy, verdict = policy_in_force(side), work.get(VERDICT, VerdictNote)
+def _ask(side: TargetSide, policy: TrustPolicy, work: WorkFolder, order: Checking) -> CheckAnswer | _Reason:
+    verdict = work.get(VERDICT, VerdictNote)
     role = _channel(policy, str(verdict.channel)).check_roles.get(order.check)
     match next((one for one in side.settings.checks if one.name == order.check), None):
         case None:

@@ -11,7 +11,7 @@ from airgap.carried_receipt import decision_name, receipt_folder
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal
 from airgap.fields import MAX_NOTE_CHARACTERS, parse_time
-from airgap.journal import Journal
+from airgap.journal import Journal, JournalEntry
 from airgap.ledger import LedgerEntry
 from airgap.receipt import CheckResult, LedgerPosition, Receipt, ReceiptVerdict, Release
 from airgap.states import DECIDED, Kind, State
@@ -62,6 +62,7 @@ from function_app.target.wire import (
 _BLOBS_AT_ONCE = 200
 _MAX_NOTE_BYTES = 64 * 1024
 _RECEIPT = "receiptName"
+_POLICY_VERSION = "policyVersion"
 _NOTHING_KNOWN = VerdictNote(
     manifest_etag="",
     transfer_id=None,
@@ -134,7 +135,7 @@ def _facts(side: TargetSide, work: WorkFolder, order: Closing) -> dict[str, Any]
         facts[_RECEIPT] = _receipt_name(number_taken(side, verdict, order.instance), verdict, order)
     version = judged_last(work, verdict, is_refused=order.code is not None)
     if version is not None:
-        facts["policyVersion"] = version
+        facts[_POLICY_VERSION] = version
     return facts
 
 
@@ -186,7 +187,7 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
         channel=verdict.channel,
         sequence=verdict.sequence,
         manifest_sha256=verdict.manifest_sha256,
-        policy_version=judged_last(work, verdict, is_refused=order.code is not None),
+        policy_version=_policy_version(work, verdict, order, decided),
         ledger=None if entry is None else LedgerPosition.of(entry),
         signers=tuple(
             CountedKey(keyid=one.keyid, role=one.role, scheme=one.scheme) for one in verdict.signers
@@ -205,6 +206,15 @@ def issue_receipt(side: TargetSide, order: Closing) -> Issued:
     envelope = Envelope.sign(receipt.to_bytes(), side.signing.signers())
     side.blobs.create(RECEIPTS, name, envelope.to_bytes())
     return Issued(receipt=f"{RECEIPTS}/{name}")
+
+
+def _policy_version(
+    work: WorkFolder, verdict: VerdictNote, order: Closing, decided: JournalEntry | None
+) -> int | None:
+    """The version that decided: that of the journal, whatever a late step has noted since."""
+    if decided is None:
+        return judged_last(work, verdict, is_refused=order.code is not None)
+    return decided.facts.get(_POLICY_VERSION)
 
 
 def _receipt_name(entry: LedgerEntry | None, verdict: VerdictNote, order: Closing) -> str:

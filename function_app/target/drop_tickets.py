@@ -18,6 +18,7 @@ from function_app.http.caller import Caller
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.storage.paths import INCOMING
+from function_app.storage.policies import policy_in_force
 from function_app.target.holding import held_upload
 from function_app.target.judging import judge_envelope, missing_numbers
 from function_app.target.wire import HeldUpload, Judging
@@ -47,7 +48,7 @@ def give_drop_ticket(side: TargetSide, envelope: bytes, *, caller: Caller, now: 
     verdict = judge_envelope(side, order, envelope)
     manifest, manifest_sha256 = verdict.require(), str(verdict.manifest_sha256)
     try:
-        missing_numbers(side, order, manifest, manifest_sha256)
+        missing_numbers(side, order, policy_in_force(side), manifest, manifest_sha256)
     except PolicyRefusal as refusal:
         if refusal.code is not Code.SEQUENCE_GAP:
             raise

@@ -14,6 +14,7 @@ from airgap.fields import parse_time
 from airgap.journal import parse_entry_name
 from airgap.ledger import judge_previous, judge_sequence, judge_taken
 from airgap.manifest import BundleManifest
+from airgap.policy import TrustPolicy
 from airgap.states import DECIDED, Kind, State
 from airgap.verify import Verdict, verify_bundle
 from function_app.journal.store import JournalStore
@@ -114,17 +115,16 @@ def require_new(side: TargetSide, order: Upload, manifest: BundleManifest, manif
 
 
 def missing_numbers(
-    side: TargetSide, order: Judging, manifest: BundleManifest, manifest_sha256: str
+    side: TargetSide, order: Judging, policy: TrustPolicy, manifest: BundleManifest, manifest_sha256: str
 ) -> tuple[int, ...]:
     """The numbers of the channel that are missing before this one; none once it is taken by this very owner.
 
     Raises:
-        PolicyRefusal: as :func:`require_new` and :func:`policy_in_force`; ``CHANNEL_UNKNOWN``: the channel
-            is not in the policy; or as :func:`judge_sequence`.
+        PolicyRefusal: as :func:`require_new`; ``CHANNEL_UNKNOWN``: the channel is not in the policy; or as
+            :func:`judge_sequence`.
     """
     if require_new(side, order, manifest, manifest_sha256):
         return ()  # the order was judged before it was taken
-    policy = policy_in_force(side)
     channel = policy.channels.get(manifest.channel)
     if channel is None:
         raise PolicyRefusal(Code.CHANNEL_UNKNOWN, manifest.channel)

@@ -10,7 +10,7 @@ from typing import Any
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time, parse_time
 from airgap.journal import Journal
-from airgap.policy import Channel, keyids_of
+from airgap.policy import Channel, TrustPolicy, keyids_of
 from airgap.release import ReleasedBundle, ReleaseTally, VerifiedRelease, count_releases
 from airgap.states import State
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
@@ -21,7 +21,7 @@ from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_in_force
 from function_app.storage.work_folder import WorkFolder
 from function_app.target import bodies
-from function_app.target.admission import admitted_envelope, note_policy_version
+from function_app.target.admission import admitted_envelope, judging_policy, note_policy_version
 from function_app.target.checking import require_signed_checks
 from function_app.target.judging import judge_bundle, require_undecided
 from function_app.target.wire import Cleared, Clearing, PostNote, ReleasesNote
@@ -64,12 +64,13 @@ def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refus
     require_undecided(side, order.instance)
     work = WorkFolder(side.blobs, order.instance)
     verdict = judge_bundle(side, order, admitted_envelope(side.blobs, order.envelope_sha256))
-    note_policy_version(work, verdict)
-    if (unproven := require_signed_checks(side, order)) is not None:
+    note_policy_version(work, verdict.policy_version, is_accepted=verdict.is_accepted)
+    policy = judging_policy(side, work)
+    if (unproven := require_signed_checks(side, order, policy)) is not None:
         return unproven
     target = side.settings.registry_login_server
     bundle = ReleasedBundle.of(verdict.require(), str(verdict.manifest_sha256), target=target)
-    tally = count_kept(side, bundle, parse_time(order.now))
+    tally = count_kept(side, bundle, policy, parse_time(order.now))
     is_late = parse_time(order.now) >= parse_time(order.until)
     if not tally.is_complete and not is_late:
         return Pending()
@@ -131,9 +132,9 @@ def keep_release(
         ledger.keep_release(sha256, keyid, envelope)
 
 
-def count_kept(side: TargetSide, bundle: ReleasedBundle, now: datetime) -> ReleaseTally:
-    """Count what was kept for a bundle; raises as :func:`policy_in_force` and :func:`count_releases`."""
-    policy, ledger = policy_in_force(side), Ledger(side.blobs)
+def count_kept(side: TargetSide, bundle: ReleasedBundle, policy: TrustPolicy, now: datetime) -> ReleaseTally:
+    """Count what was kept for a bundle, by a policy; raises as :func:`count_releases`."""
+    ledger = Ledger(side.blobs)
     channel = policy.channels.get(bundle.channel)
     keyids = frozenset[str]() if channel is None else keyids_of(channel.release_roles)
     found = (ledger.find_release(bundle.manifest_sha256, keyid) for keyid in sorted(keyids))
@@ -156,9 +157,10 @@ def told_releases(side: TargetSide, journal: Journal, now: datetime) -> bodies.R
     awaited = journal.newest(State.AWAITING_RELEASE)
     until = None if awaited is None else awaited.facts["until"]
     try:
-        if not needs_release(policy_in_force(side).channels.get(bundle.channel)):
+        policy = policy_in_force(side)
+        if not needs_release(policy.channels.get(bundle.channel)):
             return None
-        tally = count_kept(side, bundle, now)
+        tally = count_kept(side, bundle, policy, now)
     except (PolicyRefusal, UntrustedInputError) as refusal:  # nothing counts by this policy
         return _told([], [str(refusal)], until)
     return _told([release.to_json() for release in tally.releases], list(tally.missing), until)

@@ -3,24 +3,33 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import pytest
 
 from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError, UntrustedInputError
+from airgap.fields import format_time
+from airgap.ledger import LedgerEntry
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import MAX_VERSION_BYTES, UsedPolicy, version_name
+from airgap.receipt import ReceiptVerdict
 from airgap.states import Kind, State
 from airgap.verify import Verdict
 from function_app.journal.store import JournalStore
 from function_app.ports import TargetSide
 from function_app.preflight import check_side
+from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_chain, policy_in_force
 from function_app.storage.work_folder import WorkFolder
+from function_app.target import acceptance
+from function_app.target.acceptance import accept_bundle
 from function_app.target.admission import VERDICT, judged_last, note_policy_version
-from function_app.target.wire import VerdictNote
+from function_app.target.judging import judge_bundle
+from function_app.target.wire import ACCEPT_BUNDLE, Judging, VerdictNote
 from tests.bundles import default_key
-from tests.function_app.memory import START, MemoryBlobs, make_target
+from tests.function_app.memory import START, STEPS, MemoryBlobs, make_target
 from tests.function_app.test_import import POLICY, Target, bundle_of
 from tests.policies import ADA, BOB, CLEO, DAN, Change, chain_of, policy_version, signed
 
@@ -30,8 +39,8 @@ V3 = policy_version(3, base=POLICY)
 FORKED_V2 = policy_version(2, base=POLICY, change=lambda p: p.update(expiresAt="2099-01-01T00:00:00Z"))
 
 
-def revoke_the_source(policy: dict[str, Any]) -> None:
-    policy["revoked"] = [{"keyid": default_key().keyid, "from": "2026-11-01T00:00:00Z"}]
+def revoke_the_source(policy: dict[str, Any], since: str = "2026-11-01T00:00:00Z") -> None:
+    policy["revoked"] = [{"keyid": default_key().keyid, "from": since}]
 
 
 def put(blobs: MemoryBlobs, version: int, envelope: bytes) -> None:
@@ -226,12 +235,134 @@ def test_receipt_and_journal_tell_the_version_in_force() -> None:
 @pytest.mark.parametrize("activity", ["admit_bundle", "take_turn", "accept_bundle"])
 def test_key_that_a_later_version_revokes_brings_nothing_in(activity: str) -> None:
     target, bundle = Target(V1), bundle_of()
-    revoking = policy_version(2, base=POLICY, change=revoke_the_source)
-    target.host.before[activity] = lambda: put_chain(target.blobs, V1, revoking)
+    target.host.before[activity] = lambda: put_chain(target.blobs, V1, REVOKING)
     receipt = target.assert_refused(target.receive(bundle), Code.KEY_REVOKED)
     assert receipt.policy_version == 2
     assert target.pipelines.requests == {}
     assert target.numbers() == []
+
+
+REVOKING = policy_version(2, base=POLICY, change=revoke_the_source)
+
+
+def test_key_that_is_revoked_between_the_last_look_and_the_ledger_takes_its_number_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is held up says when it was judged; the storage, that it came later."""
+    target = Target(V1)
+    take = Ledger.take
+    just_now = format_time(target.host.now + timedelta(hours=1))
+    revoking = policy_version(2, base=POLICY, change=lambda policy: revoke_the_source(policy, just_now))
+
+    def held_up(ledger: Ledger, entry: LedgerEntry) -> LedgerEntry:
+        put_chain(target.blobs, V1, revoking)
+        target.blobs.now = target.host.now + timedelta(hours=2)
+        return take(ledger, entry)
+
+    monkeypatch.setattr(Ledger, "take", held_up)
+    outcome = target.receive(bundle_of())
+    receipt = target.receipt(outcome)
+    assert (receipt.verdict, receipt.code) == (ReceiptVerdict.REFUSED, Code.KEY_REVOKED)
+    assert (receipt.policy_version, len(target.numbers())) == (2, 1)
+    assert target.blobs.names("transfer") == []
+    assert target.pipelines.requests == {}
+
+
+def test_acceptance_that_nobody_heard_of_is_judged_again_when_it_is_delivered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Target(V1)
+
+    def twice(side: TargetSide, order: Judging) -> object:
+        accept_bundle(side, order)
+        put_chain(target.blobs, V1, REVOKING)
+        return accept_bundle(side, order)
+
+    monkeypatch.setitem(STEPS, ACCEPT_BUNDLE.name, (ACCEPT_BUNDLE, twice))
+    assert target.receive(bundle_of())["code"] == Code.KEY_REVOKED.name
+    assert target.pipelines.requests == {}
+
+
+LETS_NO_GAP_PASS = policy_version(
+    2, base=POLICY, change=lambda policy: policy["channels"]["prod"].update(onGap="refuse")
+)
+HOLDS_AT_A_GAP = policy_version(
+    2, base=POLICY, change=lambda policy: policy["channels"]["prod"].update(onGap="hold")
+)
+KNOWS_NO_CHANNEL = policy_version(
+    2, base=POLICY, change=lambda policy: policy["channels"].update(other=policy["channels"].pop("prod"))
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"),
+    [
+        (LETS_NO_GAP_PASS, Code.SEQUENCE_GAP),
+        (HOLDS_AT_A_GAP, Code.SEQUENCE_GAP),
+        (KNOWS_NO_CHANNEL, Code.CHANNEL_UNKNOWN),
+    ],
+    ids=["refuses", "holds until it is too late", "channel unknown"],
+)
+def test_version_that_came_before_the_turn_and_refused_there_is_named_by_the_decision(
+    policy: bytes, code: Code
+) -> None:
+    target = Target(V1)
+    target.host.before["take_turn"] = lambda: put_chain(target.blobs, V1, policy)
+    assert_decided_by_the_second(target, target.receive(bundle_of(sequence=2)), code)
+
+
+def assert_decided_by_the_second(target: Target, outcome: dict[str, Any], code: Code) -> None:
+    """Receipt and journal name version 2, which came after the admission."""
+    assert outcome["code"] == code.name, outcome
+    assert target.receipt(outcome).policy_version == 2
+    journal = JournalStore(target.side.blobs, target.side.projection).read(Kind.IMPORTS, "import0001")
+    admitted, refused = journal.newest(State.ADMITTED), journal.newest(State.REFUSED)
+    assert admitted is not None
+    assert refused is not None
+    assert (admitted.facts["policyVersion"], refused.facts["policyVersion"]) == (1, 2)
+
+
+def test_version_that_came_between_the_judgement_and_the_order_of_numbers_is_named_by_the_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = Target(V1)
+
+    def judged_just_before(*args: Any) -> Verdict:
+        verdict = replace(judge_bundle(*args), policy_version=1)  # also where it is delivered again
+        put_chain(target.blobs, V1, LETS_NO_GAP_PASS)
+        return verdict
+
+    monkeypatch.setattr(acceptance, "judge_bundle", judged_just_before)
+    assert_decided_by_the_second(target, target.receive(bundle_of(sequence=2)), Code.SEQUENCE_GAP)
+
+
+def test_bundle_is_released_that_was_accepted_by_the_version_that_first_wants_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It comes while the bundle is accepted, and the receipt names it."""
+    target = Target(V1)
+    officer = {"officer": {"threshold": 1, "keyids": [ADA.keyid]}}
+    wants = policy_version(
+        2, base=POLICY, change=lambda policy: policy["channels"]["prod"].update(releaseRoles=officer)
+    )
+
+    def judged_just_after(*args: Any) -> Verdict:
+        put_chain(target.blobs, V1, wants)
+        return judge_bundle(*args)
+
+    once = lru_cache(maxsize=None)(lambda order: accept_bundle(target.side, order))
+    monkeypatch.setattr(acceptance, "judge_bundle", judged_just_after)
+    monkeypatch.setitem(STEPS, ACCEPT_BUNDLE.name, (ACCEPT_BUNDLE, lambda _, order: once(order)))
+    assert_decided_by_the_second(target, target.receive(bundle_of()), Code.RELEASE_EXPIRED)
+
+
+def test_decision_and_receipt_name_the_same_version_whatever_is_noted_in_between() -> None:
+    """A late delivery of the turn, after the decision, finds a version that came since."""
+    target = Target(V1)
+    target.host.before["take_turn"] = lambda: put_chain(target.blobs, V1, LETS_NO_GAP_PASS)
+    work = WorkFolder(target.blobs, "import0001")
+    target.host.before["issue_receipt"] = lambda: note_policy_version(work, 3, is_accepted=False)
+    assert_decided_by_the_second(target, target.receive(bundle_of(sequence=2)), Code.SEQUENCE_GAP)
 
 
 def test_key_of_a_later_version_brings_a_bundle_in() -> None:
@@ -353,7 +484,7 @@ def test_late_repeat_by_another_policy_changes_nothing_about_which_version_judge
         verdict = Verdict(
             code=code, detail="", manifest=None, manifest_sha256=None, signers=(), policy_version=version
         )
-        note_policy_version(work, verdict)
+        note_policy_version(work, verdict.policy_version, is_accepted=verdict.is_accepted)
     assert work.get(VERDICT, VerdictNote) == noted
     assert judged_last(work, noted, is_refused=False) == 3
     assert judged_last(work, noted, is_refused=True) == 4

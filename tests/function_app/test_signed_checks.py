@@ -168,4 +168,12 @@ def test_check_that_must_sign_only_since_it_was_asked_has_not_passed(name: str) 
         guarded, policy_with(checks=(name,), version=2)
     )
     code = Code.CHECK_UNSIGNED if name == "scan" else Code.CHECK_UNAVAILABLE
-    guarded.assert_nothing_imported(guarded.target.receive(bundle_of()), code)
+    receipt = guarded.assert_nothing_imported(guarded.target.receive(bundle_of()), code)
+    assert receipt.policy_version == 2
+
+
+def test_policy_that_came_before_the_check_and_refused_its_answer_is_named_by_the_decision() -> None:
+    guarded = Guarded(SCAN)
+    guarded.target.host.before["run_check"] = lambda: change_policy(guarded, policy_with(version=2))
+    receipt = guarded.assert_nothing_imported(guarded.target.receive(bundle_of()), Code.CHECK_UNSIGNED)
+    assert receipt.policy_version == 2
