@@ -8,7 +8,7 @@ from airgap.errors import Code, UntrustedInputError
 from airgap.fields import parse_time
 from airgap.manifest import Artifact, BundleManifest, TransferBlob
 from airgap.policy import TrustPolicy
-from airgap.states import Kind, State
+from airgap.states import DECIDED, Kind, State
 from airgap.verify import Verdict
 from function_app.journal.recording import BY_APP
 from function_app.journal.store import JournalStore
@@ -51,8 +51,10 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
         UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found; ``TRANSITION_REFUSED``: it was
             decided upon before, and this delivery is late.
     """
-    require_undecided(side, order.instance)
-    found = _read_manifest(side, order)
+    found = None
+    if not _is_superseded(side, order.instance):
+        require_undecided(side, order.instance)
+        found = _read_manifest(side, order)
     if found is None or hashlib.sha256(found[1]).hexdigest() != order.envelope_sha256:
         _withdraw(side, order)
         return Admitted(is_current=False)
@@ -82,6 +84,15 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
     journals = JournalStore(side.blobs, side.projection)
     journals.record(Kind.IMPORTS, order.instance, State.ADMITTED, facts, by=BY_APP, at=parse_time(order.now))
     return Admitted()
+
+
+def _is_superseded(side: TargetSide, instance: str) -> bool:
+    """Whether it ended without a decision before, and was started anew by an event that had been held up."""
+    journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance)
+    is_decided = any(
+        entry.state in DECIDED for entry in journal.entries
+    )  # it was held for damage
+    return journal.state is State.SUPERSEDED and not is_decided
 
 
 def _is_within_reach(side: TargetSide, manifest: BundleManifest) -> bool:

@@ -57,6 +57,7 @@ from function_app.target.wire import (
     MissingNumbers,
     ReleasesNote,
     VerdictNote,
+    received_facts,
 )
 
 _BLOBS_AT_ONCE = 200
@@ -91,6 +92,10 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
     work = WorkFolder(side.blobs, order.instance)
     state = _decided_state(work, order)
     verdict = noted_verdict(work)
+    decided_at = parse_time(order.decided_at)
+    if not journal.entries:  # whoever was to record the arrival was ended before that could be done
+        facts = received_facts(order)
+        journals.record(Kind.IMPORTS, order.instance, State.RECEIVED, facts, by=BY_APP, at=decided_at)
     is_admitted = side.blobs.stat(WORK, upload_path(order.incoming, order.instance)) is not None
     if is_admitted and verdict is not None:
         take_over(side, order.incoming, order.instance, str(verdict.manifest_sha256), at=order.decided_at)
@@ -105,7 +110,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
             state,
             _facts(side, work, order),
             by=BY_APP,
-            at=parse_time(order.decided_at),
+            at=decided_at,
         )
     if verdict is not None and verdict.channel is not None:
         Turns(side.blobs, verdict.channel).leave(order.instance)

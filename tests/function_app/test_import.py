@@ -15,6 +15,8 @@ from airgap.manifest import ENVELOPE_NAME
 from airgap.parts import MIN_PART_SIZE_BYTES
 from airgap.policy import TrustPolicy
 from airgap.receipt import LedgerPosition, Receipt, ReceiptVerdict, verify_receipt
+from airgap.states import Kind, State
+from function_app.journal.store import JournalStore
 from function_app.messages import dump
 from function_app.ports import BlobStat
 from function_app.storage.door import Door
@@ -334,6 +336,35 @@ def test_manifest_exchanged_after_its_event_is_left_to_its_own_event() -> None:
     assert target.run(b"what the event was about")["outcome"] == "superseded"
     assert target.blobs.names("receipts") == target.blobs.names("quarantine") == []
     assert f"{TRANSFER_ID}/{ENVELOPE_NAME}" in target.blobs.names("incoming")
+
+
+def test_import_that_was_superseded_comes_to_no_decision_when_it_is_started_anew() -> None:
+    """By an event that had looked before it ended; what lies there has been put back meanwhile."""
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+    manifest = f"{TRANSFER_ID}/{ENVELOPE_NAME}"
+    target.blobs.upload("incoming", manifest, b"exchanged")
+    assert target.run(raw, instance="import0001")["outcome"] == "superseded"
+    target.blobs.upload("incoming", manifest, raw)
+    assert Door(target.blobs).enter("import0001", accepted=None)
+    assert target.run(raw, instance="import0001")["outcome"] == "superseded"
+    assert target.blobs.names("receipts") == target.blobs.names("quarantine") == []
+    assert list(Door(target.blobs).held()) == []
+
+
+def test_decision_about_an_arrival_that_could_not_be_recorded_has_a_journal_of_its_own() -> None:
+    target, bundle = Target(), bundle_of()
+    raw = target.upload(bundle)
+
+    def denied() -> None:
+        raise Exception("Activity function 'record_state' failed:  ServiceError: SERVICE_DENIED: journal")  # noqa: TRY002 - what the SDK raises
+
+    target.host.before["record_state"] = denied
+    outcome = target.run(raw, instance="import0001")
+    journal = JournalStore(target.blobs, target.side.projection).read(Kind.IMPORTS, "import0001")
+    assert [entry.state for entry in journal.entries] == [State.RECEIVED, State.FAILED, State.QUARANTINED]
+    assert journal.entries[0].facts["envelopeSha256"] == hashlib.sha256(raw).hexdigest()
+    assert target.receipt(outcome).code is Code.SERVICE_DENIED
 
 
 def test_manifest_exchanged_after_its_admission_changes_nothing() -> None:

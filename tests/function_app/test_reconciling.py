@@ -546,11 +546,11 @@ def test_closing_is_resumed_whatever_lies_before_it() -> None:
     scene = TargetRound()
     for number in range(250):
         scene.blobs.put("work", f"closing/a{number:03d}.json", b'{"schema": 99}')
-    note = closing(instance="zimport", outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
-    scene.blobs.put("work", closing_path("zimport"), msgspec.json.encode(note))
+    note = closing(instance="zimport1", outcome="failed", code=Code.SERVICE_UNEXPECTED.name)
+    scene.blobs.put("work", closing_path("zimport1"), msgspec.json.encode(note))
     for number in range(3):
         scene.run(NOON + timedelta(minutes=5 * number))
-    assert scene.client.started == [closing_instance("zimport")]
+    assert scene.client.started == [closing_instance("zimport1")]
 
 
 def test_hold_that_was_lost_is_told_whatever_is_held_before_it() -> None:
