@@ -89,9 +89,7 @@ def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
 def _is_superseded(side: TargetSide, instance: str) -> bool:
     """Whether it ended without a decision before, and was started anew by an event that had been held up."""
     journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance)
-    is_decided = any(
-        entry.state in DECIDED for entry in journal.entries
-    )  # it was held for damage
+    is_decided = any(entry.state in DECIDED for entry in journal.entries)  # it was held for damage
     return journal.state is State.SUPERSEDED and not is_decided
 
 

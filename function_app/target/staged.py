@@ -9,7 +9,7 @@ behind, and nothing that the manifest does not name ever comes into the real reg
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -92,13 +92,20 @@ def empty_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
     work = WorkFolder(side.blobs, order.instance)
     if work.find(_EMPTIED, EmptiedNote) is not None:  # by an earlier delivery: runs may be at work by now
         return Emptied()
-    emptied = _empty(side, order)
+    turns = Turns(side.blobs, STAGING_QUEUE)
+    is_over = lambda: not turns.has(order.instance) or work.find(_EMPTIED, EmptiedNote) is not None  # noqa: E731
+    emptied = _empty(side, order, is_over=is_over)
     if isinstance(emptied, Emptied):
         work.create(_EMPTIED, EmptiedNote())
     return emptied
 
 
-def _empty(side: TargetSide, order: Upload) -> Emptied | Pending:
+def _empty(side: TargetSide, order: Upload, *, is_over: Callable[[], bool]) -> Emptied | Pending:
+    """Remove what was found before it was last asked whether that ``is_over``.
+
+    What another delivery of the step makes room for is not taken for what lay there before, unless this one
+    is held up in the very call that removes something.
+    """
     registry = _staged(side).registry
     if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):
         raise PolicyRefusal(Code.TRANSITION_REFUSED, f"{order.instance} has not the turn to empty it")
@@ -107,6 +114,8 @@ def _empty(side: TargetSide, order: Upload) -> Emptied | Pending:
         return Pending()
     found = list(itertools.islice(registry.repositories(), _REPOSITORIES_AT_ONCE))
     for repository in found:
+        if is_over():
+            return Emptied()
         try:
             registry.delete_repository(repository)
         except ServiceError as error:
@@ -128,11 +137,12 @@ def _is_written_to(side: TargetSide) -> bool:
 
 def leave_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
     """Empty the staging registry, as :func:`empty_staging`, and give its turn back."""
-    if not Turns(side.blobs, STAGING_QUEUE).has(order.instance):  # given back by an earlier delivery
+    turns = Turns(side.blobs, STAGING_QUEUE)
+    if not turns.has(order.instance):  # given back by an earlier delivery
         return Emptied()
-    emptied = _empty(side, order)
+    emptied = _empty(side, order, is_over=lambda: not turns.has(order.instance))
     if isinstance(emptied, Emptied):
-        Turns(side.blobs, STAGING_QUEUE).leave(order.instance)
+        turns.leave(order.instance)
     return emptied
 
 

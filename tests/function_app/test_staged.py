@@ -1,6 +1,6 @@
 """A staged import under attack: what comes into the real registry, and what never does."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -316,6 +316,25 @@ def test_import_that_has_not_the_turn_empties_nothing() -> None:
     assert target.host.activity("leave_staging", 1, upload)["outcome"] == "emptied"
     assert target.staging.manifests
     assert Turns(target.blobs, STAGING_QUEUE).has("other0001")
+
+
+@pytest.mark.parametrize("step", ["empty_staging", "leave_staging"])
+def test_delivery_that_was_held_up_removes_nothing_that_has_come_in_since(step: str) -> None:
+    target = StagedTarget()
+    Turns(target.blobs, STAGING_QUEUE).enter(1, "late0001")
+    assert Turns(target.blobs, STAGING_QUEUE).take("late0001")
+    upload = dump(Upload(incoming="x", manifest_etag="x", envelope_sha256="0" * 64, instance="late0001"))
+    repositories = target.staging.repositories
+
+    def held_up() -> Iterator[str]:
+        target.staging.repositories = repositories  # type: ignore[method-assign]
+        assert target.host.activity(step, 1, upload)["outcome"] == "emptied"  # by another delivery
+        target.staging.push_image("team/app001", "v1")
+        return repositories()
+
+    target.staging.repositories = held_up  # type: ignore[method-assign]
+    assert target.host.activity(step, 1, upload)["outcome"] == "emptied"
+    assert target.staging.manifests
 
 
 def test_imports_of_two_channels_have_the_staging_registry_one_after_the_other() -> None:
