@@ -61,7 +61,7 @@ class Ledger:
         return holder
 
     def taken_at(self, entry: LedgerEntry) -> datetime:
-        """When a number was taken: by its entry, or if that is later, by the storage that wrote it."""
+        """The time at which a number was taken, by its entry or, if that is later, by the storage."""
         found = self.blobs.stat(LEDGER, entry.name)
         return entry.taken_at if found is None else max(entry.taken_at, found.last_modified)
 

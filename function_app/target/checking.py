@@ -89,7 +89,7 @@ def require_signed_checks(side: TargetSide, order: Judging, policy: TrustPolicy)
     for a signature: both as for releases.
 
     Raises:
-        PolicyRefusal: ``CHANNEL_UNKNOWN``.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy in force does not have the channel any more.
     """
     work = WorkFolder(side.blobs, order.instance)
     verdict = work.get(VERDICT, VerdictNote)
