@@ -38,19 +38,19 @@ def test_same_seed_is_the_same_run_in_another_process() -> None:
 
 
 FOUND_BY = {
-    "ledger-overwrites": 154,
+    "ledger-overwrites": 56,
     "judged-once": 189,
-    "staging-unpinned": 55,
+    "staging-unpinned": 3,
     "turn-kept": 1,
     "door-kept": 1,
     "receipt-again": 31,
-    "stowaways-unseen": 346,
+    "stowaways-unseen": 173,
     "damage-unseen": 173,
     "release-unasked": 3,
-    "check-unheard": 3,
+    "check-unheard": 78,
     "policy-rolled-back": 14,
     "override-of-anybody": 168,
-    "staging-brought-whole": 197,
+    "staging-brought-whole": 278,
     "arrival-unrecorded": 427,
 }
 """A seed that finds each, tried first. After a change of steps another one does, and belongs here: the search
