@@ -166,8 +166,7 @@ def note_policy_version(work: WorkFolder, version: int | None, *, is_accepted: b
 
     Each has a name of its own: a step that is delivered once more, late, takes nothing back.
     """
-    version = version or 0
-    if version > (work.get(VERDICT, VerdictNote).policy_version or 0):
+    if version is not None and version > (work.get(VERDICT, VerdictNote).policy_version or 0):
         found = "accepted" if is_accepted else "asked"
         work.create(f"{JUDGED_BY}{found}/{version:010d}", PolicyNote(version=version))
 

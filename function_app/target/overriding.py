@@ -19,7 +19,13 @@ _LOG = logging.getLogger(__name__)
 
 
 def lifted_by_override(
-    side: TargetSide, order: Judging, policy: TrustPolicy, *, channel: str, manifest_sha256: str, code: Code
+    side: TargetSide,
+    order: Judging,
+    policy: TrustPolicy,
+    *,
+    channel: str,
+    manifest_sha256: str,
+    code: Code | None,
 ) -> Collection[Code]:
     """What an override lifts for a manifest that was refused with ``code``; nothing unless it lifts that.
 

@@ -14,8 +14,15 @@ from function_app.part_groups import Digests
 from function_app.ports import BlobStat
 from function_app.storage.door import Door
 from function_app.storage.work_folder import WorkFolder
-from function_app.target.admission import admit_bundle, lookup_groups, note_expected
-from function_app.target.wire import Admitted, Judging
+from function_app.target.admission import (
+    JUDGED_BY,
+    VERDICT,
+    admit_bundle,
+    lookup_groups,
+    note_expected,
+    note_policy_version,
+)
+from function_app.target.wire import Admitted, Judging, VerdictNote
 from tests.bundles import TRANSFER_ID
 from tests.function_app.memory import START
 from tests.function_app.test_import import Target, bundle_of
@@ -101,3 +108,31 @@ def test_signed_digests_are_kept_in_documents_of_at_most_1024() -> None:
     kept = [work.get(name, Digests).sha256 for name in work.names("expected/")]
     assert [len(document) for document in kept] == [1024, 1024, 452]
     assert tuple(one for document in kept for one in document) == digests
+
+
+@pytest.mark.parametrize(
+    ("version", "admitted_by", "is_kept"),
+    [
+        *((3, 2, True), (2, 2, False), (1, 2, False), (None, 2, False)),
+        *((1, None, True), (None, None, False)),
+    ],
+)
+def test_version_that_judged_again_is_kept_where_it_is_later_than_the_one_that_admitted(
+    version: int | None, admitted_by: int | None, *, is_kept: bool
+) -> None:
+    target, bundle = Target(), bundle_of()
+    work = WorkFolder(target.side.blobs, judging(target.upload(bundle)).instance)
+    work.create(
+        VERDICT,
+        VerdictNote(
+            manifest_etag="any",
+            transfer_id=bundle.transfer_id,
+            channel="prod",
+            sequence=1,
+            manifest_sha256=bundle.manifest_sha256,
+            policy_version=admitted_by,
+            signers=(),
+        ),
+    )
+    note_policy_version(work, version, is_accepted=True)
+    assert len(list(work.names(JUDGED_BY))) == is_kept

@@ -30,9 +30,15 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
         ),
     },
     "function_app/target/admission.py": {
+        "note_policy_version: version > (work.get(VERDICT, VerdictNote).policy_version or 0): => "
+        "version > (work.get(VERDICT, VerdictNote).policy_version or -1):": "no policy has a version below 1",
         "_withdraw: if noted is not None and noted.channel is not None: => if noted is not None:": (
             "no channel has no turn and no queue"
         ),
+    },
+    "function_app/target/judging.py": {
+        "judge_envelope: verdict = judge(lifted=lifted) if lifted else verdict => "
+        "verdict = judge(lifted=lifted)": "where nothing is lifted, it is judged as before",
     },
     "function_app/target/closing.py": {
         "clean_up: if noted is not None and noted.channel is not None: => if noted is not None:": (
