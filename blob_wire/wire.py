@@ -69,20 +69,12 @@ class Wire:
     """
 
     def __init__(self, base_url: str, *, user_agent: str, credential: TokenCredential | None = None) -> None:
-        session = requests.Session()
-        session.auth = _leave_as_is
-        session.mount("https://", _Adapter(pool_maxsize=_MAX_CONNECTIONS))
         self._base_url = base_url.rstrip("/")
         self._user_agent = user_agent
         self._client: PipelineClient[HttpRequest, HttpResponse] = PipelineClient(
             self._base_url,
             policies=[] if credential is None else [_IdentityPolicy(credential, _SCOPE)],
-            transport=RequestsTransport(
-                session=session,
-                connection_timeout=_CONNECT_TIMEOUT_S,
-                read_timeout=_READ_TIMEOUT_S,
-                connection_data_block_size=PIECE_BYTES,
-            ),
+            transport=paced_transport(connect_s=_CONNECT_TIMEOUT_S, read_s=_READ_TIMEOUT_S),
         )
 
     def close(self) -> None:
@@ -125,6 +117,24 @@ class Wire:
             ),
             stream=True,
         )
+
+
+def paced_transport(*, connect_s: float, read_s: float) -> RequestsTransport:
+    """A transport of azure-core whose answers must keep a least pace (:mod:`blob_wire.paced_socket`).
+
+    Args:
+        connect_s: how long a connection may take.
+        read_s: how long the first byte of an answer, and then each, is waited for.
+    """
+    session = requests.Session()
+    session.auth = _leave_as_is
+    session.mount("https://", _Adapter(pool_maxsize=_MAX_CONNECTIONS))
+    return RequestsTransport(
+        session=session,
+        connection_timeout=connect_s,
+        read_timeout=read_s,
+        connection_data_block_size=PIECE_BYTES,
+    )
 
 
 def read_capped(answer: HttpResponse, what: str, *, max_bytes: int) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import urllib3
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
@@ -69,8 +70,11 @@ def code_of(error: Exception) -> Code:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     inner = getattr(error, "inner_exception", None)
-    if status is None and isinstance(error, HttpResponseError) and isinstance(inner, AzureError):
-        return code_of(inner)  # azure-storage-blob wraps what broke off a download, for good, in one
+    if status is None and isinstance(error, HttpResponseError):
+        if isinstance(inner, AzureError):
+            return code_of(inner)  # azure-storage-blob wraps what broke off a download, for good, in one
+        if isinstance(inner, (OSError, urllib3.exceptions.HTTPError)):
+            return Code.SERVICE_UNREACHABLE  # azure-core wraps in one what broke off a body that is read
     return next((code for kind, code in BY_TYPE if isinstance(error, kind)), Code.SERVICE_UNEXPECTED)
 
 

@@ -1,8 +1,11 @@
 """The port for checks: what it promises, in memory and over HTTPS; then against the local scanner."""
 
+import asyncio
+import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from airgap.checks import MAX_ANSWER_BYTES, Check, CheckAnswer
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.policy import TrustPolicy
 from airgap.signed_check import read_answer
+from blob_wire import paced_socket
 from function_app.azure.checks import HttpChecks
 from function_app.ports import Checks
 from local_cloud.pki import CertificateAuthority
@@ -115,6 +119,36 @@ def test_check_that_is_away_is_a_fault_of_the_service_that_passes(site: Site) ->
         port.ask(check, b"a question")
     service.is_away = False
     assert port.ask(check, b"a question") == b"later"
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["of a told length", "in chunks"])
+def test_answer_that_comes_byte_by_byte_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_chunked: bool
+) -> None:
+    """Each byte seems to come half a minute after the one before, which no time-out of a read notices."""
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        if not is_chunked:
+            answer.content_length = 20
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            for _ in range(20):
+                await answer.write(b"x")
+                await asyncio.sleep(0.01)
+        return answer
+
+    app = web.Application()
+    app.router.add_post("/check", drip)
+    ca = CertificateAuthority.create(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
+    monkeypatch.setattr(paced_socket, "_now", map(float, itertools.count(step=30)).__next__)
+    with running_loop() as loop, served(loop, app, ca.server_context("scanner")) as url:
+        check = Check(name="scan", url=f"{url}/check", scope=f"{SCANNER_AUDIENCE}/.default")
+        with pytest.raises(ServiceError) as refused:
+            HttpChecks(Identity(TokenAuthority()), read_s=5).ask(check, b"a question")
+    assert refused.value.code is Code.SERVICE_UNREACHABLE
+    assert "slow" in refused.value.detail
 
 
 @pytest.fixture(scope="module")
