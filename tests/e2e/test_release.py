@@ -62,6 +62,11 @@ class Guarded:
         found = [line["importId"] for line in self.imports() if line["state"] == "awaiting-release"]
         return found[0] if found else None
 
+    def tell(self, import_id: str) -> dict[str, Any]:
+        answer = requests.get(f"{self.demo.target.api_url}/api/imports/{import_id}", timeout=10)
+        told: dict[str, Any] = answer.json()
+        return told
+
     def post(self, import_id: str, release: bytes) -> requests.Response:
         url = f"{self.demo.target.api_url}/api/imports/{import_id}/release"
         return requests.post(url, data=release, timeout=10)
@@ -101,6 +106,12 @@ def test_bundle_is_imported_after_the_scanner_has_passed_and_the_officer_has_rel
     refused = crossing.run(cross_with_malware(guarded), timeout_s=300)
     assert (refused.verdict, refused.code) == (ReceiptVerdict.REFUSED, Code.CHECK_FAILED)
     assert refused.detail == "scan: EICAR-Test-File"
+    told, waiting = crossing.run(tell_before_histories_are_lost(guarded), timeout_s=300)
+    crossing.run(lose_histories(guarded), timeout_s=120)
+    assert [one["state"] for one in told] == ["awaiting-release", "quarantined", "closed"]
+    assert [guarded.tell(one["importId"]) for one in guarded.imports()] == told
+    assert guarded.waiting() == waiting
+    assert [one["receipt"] is None for one in told] == [True, False, False]
     crossing.run(guarded.server.close())
 
 
@@ -131,6 +142,29 @@ async def cross_with_malware(guarded: Guarded) -> Receipt:
     await push_one(demo, demo_medium, sealed["transferId"])
     _, receipt = await demo.next_receipt(known)
     return receipt
+
+
+async def tell_before_histories_are_lost(guarded: Guarded) -> tuple[list[dict[str, Any]], str]:
+    """What the API tells of all imports, of which one has come as far as its release; and that one."""
+    demo = guarded.demo
+    guarded.scanner.mood = "pass"
+    sealed = await export(demo, ["samples/app:1.0"])
+    await pull(demo, sealed["transferId"])
+    await push_one(demo, demo.medium, sealed["transferId"])
+    waiting: str = await until("the release that is missing", guarded.waiting)
+    lines = await asyncio.to_thread(guarded.imports)
+    return [await asyncio.to_thread(guarded.tell, line["importId"]) for line in lines], waiting
+
+
+async def lose_histories(guarded: Guarded) -> None:
+    """As if somebody had removed all that Durable keeps, in the middle of an import."""
+    target = guarded.demo.target
+    await asyncio.to_thread(target.stop_app)
+    databases = list(target.folder.glob("functions-host.db*"))
+    assert databases
+    for path in databases:
+        path.unlink()
+    await target.start_app()
 
 
 async def push_one(demo: Demo, medium: Path, transfer_id: str) -> None:
