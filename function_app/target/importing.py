@@ -102,7 +102,8 @@ def start_import_run(side: TargetSide, order: RunOrder) -> Started:
 
 RUN_ATTEMPTS = 3
 """Of the import of one blob. Why a run failed it says in words only, and another one is harmless: what was
-imported is imported again. Many causes pass within minutes, such as a role that was given just now."""
+imported is imported again (docs/adr/0030). Many causes pass within minutes, such as a role that was given
+just now."""
 
 
 def promoted_blob(document: str) -> str | None:
