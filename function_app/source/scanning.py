@@ -23,7 +23,11 @@ class _Content:
     platforms: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+_MOST_TOGETHER = 20_000
+"""Manifests that one scan looks at: what is found is one document, and in memory."""
+
+
+@dataclass(slots=True)
 class Scan:
     """Walks from artifacts to all that belongs to them: an index's manifests, and referrers of either.
 
@@ -43,14 +47,22 @@ class Scan:
     _seen: dict[tuple[str, str], _Content] = field(default_factory=dict)
     _refused: dict[tuple[str, str], PolicyRefusal] = field(default_factory=dict)
     """Why what was looked at cannot cross: whoever comes to it again is told the same."""
+    _before: int = 0
+    """How many manifests were counted before the reference that is being looked at."""
+
+    @property
+    def _counted(self) -> int:
+        return len(self._seen) + len(self.left)
 
     def add(self, reference: str) -> bool:
         """Include an artifact and all its referrers; ``False`` if the registry does not have it.
 
         Raises:
             PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, a manifest that a tag or an index
-                names is not there, or there is no end to it.
+                names is not there, or there is no end to it: over 5,000 manifests belong to one reference,
+                or over 20,000 to all that were added.
         """
+        self._before = self._counted
         repository, tag, digest = split_reference(reference)
         found = self._look_up(repository, tag) if tag else self.registry.resolve(repository, digest)
         if found is None:
@@ -68,6 +80,7 @@ class Scan:
 
     def renew(self, member: Artifact) -> bool:
         """Include anew what was included before and stands elsewhere now; raises as :meth:`add`."""
+        self._before = self._counted
         if member.subject is None:
             return self.add(member.reference)
         self._include_referrers(member.repository, member.subject, depth=0)
@@ -122,10 +135,15 @@ class Scan:
 
     def _require_end(self, about: str, depth: int = 0) -> None:
         """Refuse what has no end: somebody may attach any number of things to things."""
-        if depth > MAX_DEPTH or len(self._seen) + len(self.left) > MAX_ARTIFACTS:
+        if depth > MAX_DEPTH or self._counted - self._before > MAX_ARTIFACTS:
             raise PolicyRefusal(
                 Code.ARTIFACT_REFUSED,
                 f"{about}: nested over {MAX_DEPTH} deep or over {MAX_ARTIFACTS} manifests",
+            )
+        if self._counted > _MOST_TOGETHER:
+            raise PolicyRefusal(
+                Code.ARTIFACT_REFUSED,
+                f"{about}: over {_MOST_TOGETHER} manifests with those before it: order fewer of them at once",
             )
 
     def _include_referrers(self, repository: str, digest: str, *, depth: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airgap.errors import Code
@@ -220,10 +220,19 @@ def test_order_and_number_of_arrivals_change_nothing(receipts: list[Receipt], ra
 
 
 @given(RECEIPTS)
+@example(
+    [
+        receipt(proof(A, "team/app:v2"), proof(A, "team/web:v1")),
+        receipt(proof(A, "team/web:v1", found=False), channel="other"),
+    ]
+)
 def test_receipt_of_another_channel_never_adds(receipts: list[Receipt]) -> None:
     own = [one for one in receipts if one.channel == "prod"]
-    alone, among = (pointed(told_fast(some)) for some in (own, receipts))
-    assert all(set(tags) <= set(alone.get(digest, ())) for digest, tags in among.items())
+    alone, among = (
+        {(one.repository, one.digest): set(one.tags) for one in told_fast(some).all()}
+        for some in (own, receipts)
+    )
+    assert all(manifest in alone and tags <= alone[manifest] for manifest, tags in among.items())
 
 
 def told_fast(receipts: list[Receipt]) -> Holdings:

@@ -140,6 +140,21 @@ def test_endless_attachments_are_refused_and_can_be_left_out(
     assert len(sealed_manifest(blobs, "f" * 32).artifacts) == 1
 
 
+def test_references_that_are_looked_at_together_have_a_bound_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "MAX_ARTIFACTS", 20)
+    side, blobs, registry = make_source()
+    for name in ("v1", "v2"):
+        image = registry.push_image("team/app", name)
+        for number in range(15):
+            attach(registry, image, SBOM, annotations={"number": f"{name} {number}"})
+    assert run(Host(side), "team/app:v1", "team/app:v2")["outcome"] == "sealed"
+    assert len(sealed_manifest(blobs).artifacts) == 32
+    monkeypatch.setattr(scanning, "_MOST_TOGETHER", 31)
+    outcome = run(Host(side), "team/app:v1", "team/app:v2", transfer_id="f" * 32)
+    assert (outcome["code"], outcome["artifacts"]) == ("ARTIFACT_REFUSED", ["team/app:v2"])
+    assert "order fewer of them at once" in outcome["detail"]
+
+
 @pytest.mark.parametrize(
     ("manifest", "kind"),
     [

@@ -41,14 +41,15 @@ DEFAULT = (
     *("airgap/override.py", "airgap/journal.py", "airgap/holdings.py"),
     *("airgap/deliveries.py", "airgap/retention.py", "airgap/cosigning.py"),
     *("airgap/schedule.py", "airgap/division.py"),
-    "function_app/target/judging.py",
+    *("function_app/target/judging.py", "function_app/target/admission.py"),
+    "function_app/target/acceptance.py",
 )
-"""What decides: in ``airgap``, and at the target what judges a bundle manifest."""
+"""What decides: in ``airgap``, and at the target what judges a bundle manifest, admits and accepts it."""
 
 BY_HAND = tuple(
     f"function_app/{name}.py"
     for name in (
-        *("target/admission", "target/acceptance", "target/custody", "target/verifying"),
+        *("target/custody", "target/verifying"),
         *("target/importing", "target/looking_up", "target/proving", "target/closing", "target/putting_away"),
         *("source/planning", "source/travelling", "source/surveying", "source/exporting"),
         *("source/referrers", "source/scanning"),

@@ -29,6 +29,15 @@ EQUIVALENT: Mapping[str, Mapping[str, str]] = {
             "a bound on memory, far above what a pattern of 256 characters that is taken needs"
         ),
     },
+    "function_app/target/acceptance.py": {
+        **{
+            f"take_turn: turns.enter(int(noted.sequence or 0), order.instance) => "
+            f"turns.enter(int(noted.sequence{other}), order.instance)": "what was admitted has a number"
+            for other in ("", " or 1", " or -1")
+        },
+        "_take_number: judge_taken(holder, manifest_sha256=entry.manifest_sha256, owner=entry.owner) "
+        "=> pass": ("it is judged once more, as of then, which finds whose the number is"),
+    },
     "function_app/target/admission.py": {
         "note_policy_version: version > (work.get(VERDICT, VerdictNote).policy_version or 0): => "
         "version > (work.get(VERDICT, VerdictNote).policy_version or -1):": "no policy has a version below 1",
