@@ -73,10 +73,11 @@ class PlanPages:
             _some(refusals, _LINES_PER_PAGE),
             fillvalue=(),
         )
-        for number, (blobs, left_out, not_crossing) in enumerate(pages):
+        written = 0
+        for written, (blobs, left_out, not_crossing) in enumerate(pages, start=1):
             page = PlanPage(blobs=blobs, held=left_out, refused=not_crossing)
-            self.work.put(f"{PAGES}{number:06d}", page)
-        self.work.put(SUMMARY, self._sum_up(refused))
+            self.work.put(f"{PAGES}{written - 1:06d}", page)
+        self.work.put(SUMMARY, self._sum_up(refused, written))
         return sum(len(blobs) for blobs in self._blobs.values())
 
     def _tell(self, run: Run) -> PlannedBlob:
@@ -94,7 +95,7 @@ class PlanPages:
             portion=run.portion + 1 if len(self.requested) > 1 else None,
         )
 
-    def _sum_up(self, refused: int) -> PlanSummary:
+    def _sum_up(self, refused: int, pages: int) -> PlanSummary:
         portions = tuple(
             PlannedPortion(
                 requested=requested,
@@ -113,6 +114,7 @@ class PlanPages:
                 self._estimate_s([blob.size_bytes for blob in each]) for each in self._blobs.values()
             ),
             refused=refused,
+            pages=pages,
             portions=portions if len(portions) > 1 else (),
         )
 

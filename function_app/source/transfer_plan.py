@@ -20,10 +20,10 @@ def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
     summary = work.find(SUMMARY, PlanSummary)
     if summary is None:
         return None
-    found = work.find(_name(page), PlanPage)
-    if found is None and page > 0:
+    if page > 0 and page >= summary.pages:  # beyond may lie what an earlier try has written
         return None
-    has_next = next(iter(work.names(_name(page + 1))), None) is not None
+    found = work.find(_name(page), PlanPage) if page < summary.pages else None
+    has_next = page + 1 < summary.pages
     found = found or PlanPage(blobs=())
     return bodies.Plan(
         transfer_id=work.owner,

@@ -361,6 +361,7 @@ class PlanSummary(Message, frozen=True):
     duration_s: int
     refused: int = 0
     """Of what a dry run tells as refused, how much; the pages have it."""
+    pages: int = 0
     portions: tuple[PlannedPortion, ...] = ()
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from function_app.ports import SourceSide
 from function_app.source import selecting
-from function_app.source.plan_pages import SUMMARY
+from function_app.source.plan_pages import PAGES, SUMMARY
 from function_app.source.transfer_plan import describe_plan
-from function_app.source.wire import PlanSummary
+from function_app.source.wire import PlanPage, PlanRefusal, PlanSummary
 from function_app.storage.work_folder import WorkFolder
 from tests.function_app.memory import INDEX_TYPE, START, Host, MemoryBlobs, MemoryRegistry, make_source
 from tests.function_app.test_export import (
@@ -199,6 +199,8 @@ def test_dry_run_tells_everything_that_would_be_refused(site: Site) -> None:
 
 def test_long_list_of_what_would_be_refused_goes_over_pages_and_is_counted_on_each(site: Site) -> None:
     names = [f"team/app:v{number:03d}" for number in range(501)]
+    earlier = PlanRefusal(reference="team/app:old", code="ARTIFACT_NOT_FOUND", detail="of an earlier try")
+    WorkFolder(site.side.blobs, TRANSFER_ID).put(f"{PAGES}000002", PlanPage(blobs=(), refused=(earlier,)))
     assert run(site.host, *names, dry_run=True) == {"outcome": "previewed"}
     pages = [describe_plan(WorkFolder(site.side.blobs, TRANSFER_ID), number) for number in (0, 1, 2)]
     first, second, none = pages
