@@ -17,7 +17,9 @@ from azure.core.exceptions import (
     ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
+    ServiceResponseError,
 )
+from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableClient, TableEntity, UpdateMode
 
 from airgap.errors import Code, OperatorError, ServiceError
@@ -49,8 +51,7 @@ class AzureTables:
             credential=credential,
             retry_total=retries,
             retry_backoff_factor=0.5,
-            connection_timeout=_CONNECT_S,
-            read_timeout=_READ_S,
+            transport=_Transport(connection_timeout=_CONNECT_S, read_timeout=_READ_S),
         )
 
     def close(self) -> None:
@@ -117,6 +118,22 @@ class AzureTables:
                 raise
             return False
         return True
+
+
+class _Transport(RequestsTransport):  # type: ignore[misc]  # azure-core imports it late, so untyped
+    """Says of an answer that breaks off that none came: TableClient looks into the answer of an error."""
+
+    def send(self, request: Any, **options: Any) -> Any:
+        """The service's answer.
+
+        Raises:
+            ServiceResponseError: also where the answer broke off; azure-core says ``HttpResponseError`` then,
+                in which azure-data-tables expects an answer.
+        """
+        try:
+            return super().send(request, **options)
+        except HttpResponseError as error:
+            raise ServiceResponseError(error, error=error) from error
 
 
 def _entity(row: JournalRow) -> dict[str, Any]:

@@ -133,6 +133,8 @@ def _decided_state(work: WorkFolder, order: Closing) -> State:
 def _facts(side: TargetSide, work: WorkFolder, order: Closing) -> dict[str, Any]:
     verdict, override = noted_verdict(work) or _NOTHING_KNOWN, noted_override(work)
     facts: dict[str, Any] = {"detail": order.detail}
+    if verdict.channel is not None:  # also of what was refused, where a role of the channel has signed it
+        facts["channel"] = verdict.channel
     if override is not None:
         facts["override"] = override.to_json()
     if order.code is not None:

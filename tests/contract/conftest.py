@@ -17,13 +17,22 @@ from tests.function_app.memory import CONTAINERS
 
 
 @pytest.fixture(scope="session")
-def azurite() -> Iterator[tuple[Azurite, AzureBlobs]]:
-    """A storage account with the app's containers."""
+def ca() -> Iterator[CertificateAuthority]:
+    """Whose certificates the SDKs trust."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        ca = CertificateAuthority.create(Path(folder) / "pki")
-        patch.setenv("REQUESTS_CA_BUNDLE", str(ca.ca_file))
-        with Azurite.start(account="contract", folder=Path(folder) / "blobs", ca=ca) as server:
-            server.ensure_containers(*CONTAINERS)
-            blobs = AzureBlobs(server.blob_url, Credential(TokenAuthority()))
-            yield server, blobs
-            blobs.close()
+        authority = CertificateAuthority.create(Path(folder))
+        patch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca_file))
+        yield authority
+
+
+@pytest.fixture(scope="session")
+def azurite(ca: CertificateAuthority) -> Iterator[tuple[Azurite, AzureBlobs]]:
+    """A storage account with the app's containers."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Azurite.start(account="contract", folder=Path(folder) / "blobs", ca=ca) as server,
+    ):
+        server.ensure_containers(*CONTAINERS)
+        blobs = AzureBlobs(server.blob_url, Credential(TokenAuthority()))
+        yield server, blobs
+        blobs.close()

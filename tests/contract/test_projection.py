@@ -15,8 +15,10 @@ from function_app.azure.blob import AzureBlobs
 from function_app.azure.tables import AzureTables, _entity
 from function_app.ports import JournalRow, Projection, RowFilter
 from local_cloud.azurite import Azurite
+from local_cloud.pki import CertificateAuthority
 from local_cloud.tokens import TokenAuthority
 from tests.contract.credential import Credential
+from tests.faults.proxy import Answer, Asked, Forward, HungUpError, Proxy, Rule
 from tests.function_app.memory_projection import MemoryProjection
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -244,6 +246,31 @@ def test_row_of_somebody_else_is_an_error_of_the_service(azurite: tuple[Azurite,
             tables.page(Kind.TRANSFERS, where=ALL, limit=3)
         service.delete_table("journal")
     tables.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("operation", ["create", "update"])
+def test_answer_to_a_write_that_breaks_off_again_and_again_is_an_outage(
+    azurite: tuple[Azurite, AzureBlobs], ca: CertificateAuthority, operation: str
+) -> None:
+    server, _ = azurite
+    server.ensure_table("journal")
+    with Proxy.start(server.table_url, ca) as proxy:
+        tables = AzureTables(proxy.url, Credential(TokenAuthority()), retries=1)
+        if operation == "update":
+            tables.put(row(number=1))
+        broken = Rule(when=lambda asked: asked.method != "GET", act=_half_of_an_error, times=10)
+        with proxy.scripted(broken), pytest.raises(ServiceError, match="SERVICE_UNREACHABLE"):
+            tables.put(row(number=2))
+        assert broken.hits
+        tables.close()
+    with server.table_client() as service:
+        service.delete_table("journal")
+
+
+def _half_of_an_error(_asked: Asked, _forward: Forward) -> Answer:
+    body = b'{"odata.error": {"code": "InternalError"}}'
+    raise HungUpError(Answer(status=500, headers={"Content-Type": "application/json"}, body=body), 10)
 
 
 @pytest.mark.e2e

@@ -125,7 +125,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     answering.start()
     try:
         yield Machine(
-            folder=tmp_path, index_url=f"https://127.0.0.1:{server.server_port}/", ca_file=ca.ca_file
+            folder=tmp_path, index_url=f"https://localhost:{server.server_port}/", ca_file=ca.ca_file
         )
     finally:
         server.shutdown()

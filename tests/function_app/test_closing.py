@@ -50,7 +50,7 @@ def decision(target: Target, state: State) -> dict[str, Any]:
 def test_decision_is_on_record_with_its_code_and_its_words() -> None:
     target, bundle = Target(), bundle_of()
     assert target.receive(bundle)["outcome"] == "imported"
-    told = {"detail": "2 artifacts; 2 not reported as imported", "policyVersion": 1}
+    told = {"detail": "2 artifacts; 2 not reported as imported", "channel": CHANNEL, "policyVersion": 1}
     assert decision(target, State.PROVEN) == told
     other = Target()
     outcome = other.run(other.upload(bundle, envelope=b"junk"))

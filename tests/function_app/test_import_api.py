@@ -88,6 +88,9 @@ def test_refusal_is_told_in_the_list_too_with_its_remedy(target: Target) -> None
     _, page = call("list_imports", params={"state": "quarantined"})
     (line,) = page["imports"]
     assert (line["importId"], line["error"]["code"]) == ("import0002", "REPLAYED")
+    assert line["channel"] == CHANNEL
+    _, page = call("list_imports", params={"channel": CHANNEL})
+    assert [line["importId"] for line in page["imports"]] == ["import0001", "import0002"]
     assert line["links"] == {"self": "/api/imports/import0002"}
     _, page = call("list_imports", params={"state": "closed"})
     assert [line["importId"] for line in page["imports"]] == ["import0001"]
@@ -119,6 +122,7 @@ def test_nothing_is_told_of_a_bundle_that_nobody_vouched_for(target: Target) -> 
     assert target.receive(bundle_of(), envelope=b"{}")["code"] == "ENVELOPE_MALFORMED"
     _, body = call("get_import", "import0001")
     assert body["bundle"] is body["custody"] is None
+    assert call("list_imports")[1]["imports"][0]["channel"] is None
     assert body["decision"]["error"]["code"] == "ENVELOPE_MALFORMED"
 
 

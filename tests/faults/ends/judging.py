@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.ends.faults import Each
 from tests.faults.ends.site import Site
-from tests.faults.tally import TALLY
+from tests.faults.tally import TALLY, SilentAcceptanceError
 
 
 def judged(site: Site, what: str, runs: int = 1) -> None:
@@ -13,7 +13,11 @@ def judged(site: Site, what: str, runs: int = 1) -> None:
     What ends says that all is well, by a receipt or a seal: what is not so was accepted in silence.
     """
     case = site.carry_next()
-    TALLY.judge(what, site.wrongs(case, runs), says_ok=True)
+    try:
+        TALLY.judge(what, site.wrongs(case, runs), says_ok=True)
+    except SilentAcceptanceError as error:
+        error.add_note(f"The host's log ends with:\n{site.end_of_log()}")
+        raise
 
 
 def under(site: Site, each: Each, *, runs: int = 1) -> None:

@@ -218,6 +218,10 @@ class Site(ABC):
 
     # --- what is there ---
 
+    def end_of_log(self) -> str:
+        """What the host said last: the exception of a failed activity is nowhere else."""
+        return (self.folder / "log").read_text(errors="replace")[-20_000:]
+
     def names(self, container: str, prefix: str = "") -> list[str]:
         """Names of blobs, asked past the network of the app."""
         client = self.service.get_container_client(container)
