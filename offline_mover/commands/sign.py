@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal
 from airgap.fields import format_time
 from airgap.manifest import BundleManifest, Tool, manifest_digest
-from airgap.policy import Channel, TrustPolicy, keyids_of
+from airgap.policy import Channel, Role, TrustPolicy
 from airgap.release import ReleasedBundle, ReleaseStatement, verify_release
 from airgap.verify import CountedKey, valid_keys, verify_unfinished
 from offline_mover.amounts import counted, size
@@ -71,20 +71,20 @@ def sign(
     keyid = signer.public_key.keyid
     manifest = verify_unfinished(envelope, policy=policy, now=now)
     channel = policy.channels[manifest.channel]
-    role = next((name for name, role in channel.bundle_roles.items() if keyid in role.keyids), None)
-    if role is not None and keyid not in keyids_of(channel.release_roles):
+    role = _role_of(keyid, channel.release_roles)
+    if role is None:
+        role = _role_of(keyid, channel.bundle_roles)
+        if role is None:
+            raise OperatorError(
+                Code.USAGE,
+                f"--key: {keyid} is in no role of the channel {manifest.channel}: bundle roles "
+                f"({', '.join(sorted(channel.bundle_roles))}), release roles "
+                f"({', '.join(sorted(channel.release_roles)) or 'none'})",
+            )
         return _countersign(
             envelope, manifest, role, policy=policy, signer=signer, now=now, saved_as=saved_as
         )
     bundle = AcceptedBundle.judge(envelope, policy=policy, now=now)
-    role = next((name for name, role in channel.release_roles.items() if keyid in role.keyids), None)
-    if role is None:
-        known = ", ".join(sorted(channel.release_roles)) or "none"
-        raise OperatorError(
-            Code.USAGE,
-            f"--key: {keyid} is no key of a bundle role, or of a release role ({known}), of the channel "
-            f"{manifest.channel}",
-        )
     released = ReleasedBundle.of(
         manifest, bundle.manifest_sha256, target=_target(manifest, channel, wanted=target)
     )
@@ -117,6 +117,11 @@ def sign(
         },
         lines=tuple(_lines(manifest, _holders(policy, bundle.verdict.signers), bundle.manifest_sha256)),
     )
+
+
+def _role_of(keyid: str, roles: Mapping[str, Role]) -> str | None:
+    """The first of the roles that has the key."""
+    return next((name for name, role in roles.items() if keyid in role.keyids), None)
 
 
 def _countersign(

@@ -120,9 +120,15 @@ def test_manifest_that_the_target_would_refuse_is_not_signed(changes: dict[str, 
     assert refusal(make_bundle(**changes), APPROVER, policy=with_approver()).code is code
 
 
+def test_key_of_no_role_is_what_is_wrong_although_signatures_are_missing_too() -> None:
+    refused = refusal(make_bundle(), new_key(), policy=make_policy([default_key(), new_key()]))
+    assert refused.code is Code.USAGE
+    assert "bundle roles (source), release roles (none)" in refused.detail
+
+
 def test_channel_that_asks_nobody_is_told() -> None:
     refused = refusal(make_bundle(), policy=make_policy([default_key()]))
-    assert (refused.code, "(none)" in refused.detail) == (Code.USAGE, True)
+    assert (refused.code, "release roles (none)" in refused.detail) == (Code.USAGE, True)
 
 
 @pytest.mark.parametrize(
