@@ -1,8 +1,9 @@
 """Asks a deployed app whether it is ready, and prints what is not right yet; ``infra/check`` calls it.
 
 The app itself looks at what it needs (``GET /api/preflight``, docs/api.md): only its rights count. What it
-has no right to see is asked through ``az``: where imports are staged, whether the real registry still has the
-import pipeline; and what roles the pipeline's identity has.
+has no right to see is asked through ``az``: the registry's SKU and policy; the firewall of the account that
+pipelines come to; where imports are staged, whether the real registry still has the import pipeline; and what
+roles the pipeline's identity has.
 The host's master key is fetched by ``az`` and travels in a header: in no argument, and on no screen.
 """
 
@@ -25,6 +26,9 @@ _MAX_BYTES = 1024 * 1024
 _BLOB_READER = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 _ROLES_VERSION = "api-version=2022-04-01"
 _PIPELINES_VERSION = "api-version=2019-12-01-preview"  # which every cloud knows
+_REGISTRY_VERSION = "api-version=2023-07-01"
+_STORAGE_VERSION = "api-version=2023-01-01"
+_RIGHTS = "pipeline-rights"
 _HOST = "/admin/host/status"
 _STARTING = {404, 502, 503}
 """What is answered for an app whose functions are not loaded yet, or whose host starts."""
@@ -69,12 +73,14 @@ def check(group: str, prefix: str, *, wait_s: int) -> int:
             "the host has none yet: wait a minute, then infra/check."
         ) from error
     report = _ask_app(f"https://{host}", key, wait_s=wait_s)
+    told = az("functionapp", "config", "appsettings", "list", *app)
+    settings = {one["name"]: one["value"] for one in told}
+    group_id = str(shown.get("id")).partition("/providers/")[0]
+    account = f"{group_id}/providers/Microsoft.Storage/storageAccounts/{prefix}transfer"
+    report["checks"] += registry_terms(settings, report["role"])
+    report["checks"] += transfer_firewall(account)
     if report["role"] == "target":
-        told = az("functionapp", "config", "appsettings", "list", *app)
-        settings = {one["name"]: one["value"] for one in told}
         report["checks"] += left_pipeline(settings)
-        group_id = str(shown.get("id")).partition("/providers/")[0]
-        account = f"{group_id}/providers/Microsoft.Storage/storageAccounts/{prefix}transfer"
         report["checks"] += pipeline_rights(settings, account)
     return show(report)
 
@@ -126,6 +132,60 @@ def functions_host(status: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def registry_terms(settings: Mapping[str, str], role: str) -> list[dict[str, Any]]:
+    """The check that the pipeline's registry is one that has pipelines, and at the source may be exported.
+
+    ACR Transfer is for Premium registries, and a disabled ``exportPolicy`` ends exports.
+    https://learn.microsoft.com/azure/container-registry/container-registry-transfer-prerequisites
+    https://learn.microsoft.com/azure/container-registry/data-loss-prevention
+    """
+    registry = settings.get("STAGING_REGISTRY_RESOURCE_ID") or settings.get("REGISTRY_RESOURCE_ID")
+    if not registry:
+        return []  # a setting that is missing is told by the app
+    name = registry.rpartition("/")[2]
+    try:
+        found = az("rest", "--method", "get", "--url", f"{registry}?{_REGISTRY_VERSION}")
+        sku = str(found["sku"]["name"])
+        policies = found["properties"].get("policies") or {}
+        export = str((policies.get("exportPolicy") or {}).get("status", "enabled"))
+    except (AzError, KeyError, TypeError, AttributeError):
+        remedy = "Whoever checks needs Reader on the registry."
+        return [_told("registry-terms", False, f"{name} could not be asked for its SKU", remedy)]
+    if sku.lower() != "premium":
+        remedy = f"az acr update --name {name} --sku Premium"
+        return [_told("registry-terms", False, f"{name} is {sku}; only Premium has pipelines", remedy)]
+    if role == "source" and export.lower() == "disabled":
+        detail = f"the policy of {name} forbids exports"
+        remedy = f"Have its owner allow them: az acr update --name {name} --allow-exports true"
+        return [_told("registry-terms", False, detail, remedy)]
+    return [_told("registry-terms", True, f"{name} is {sku}", "")]
+
+
+def transfer_firewall(account: str) -> list[dict[str, Any]]:
+    """The check that no firewall keeps ACR Transfer out of the account ``PREFIXtransfer``.
+
+    The service is none of those that a storage firewall lets through: a run ends with status 403.
+    https://github.com/Azure/acr/issues/857
+    """
+    name = account.rpartition("/")[2]
+    try:
+        url = f"{account}?{_STORAGE_VERSION}"
+        properties = az("rest", "--method", "get", "--url", url)["properties"]
+        rule = str((properties.get("networkAcls") or {}).get("defaultAction", "Allow"))
+        access = str(properties.get("publicNetworkAccess") or "Enabled")
+    except (AzError, KeyError, TypeError, AttributeError):
+        remedy = "Whoever checks needs Reader on the storage account."
+        return [_told("transfer-firewall", False, f"{name} could not be asked for its firewall", remedy)]
+    if rule.lower() == "allow" and access.lower() == "enabled":
+        return [_told("transfer-firewall", True, f"{name} is open to every network", "")]
+    detail = f"the firewall of {name} keeps ACR Transfer out (public access {access}, default {rule})"
+    remedy = (
+        f"az storage account update --name {name} --public-network-access Enabled --default-action Allow: "
+        "ACR Transfer has no other way in. Whom the account lets in, its roles say"
+    )
+    return [_told("transfer-firewall", False, detail, remedy)]
+
+
 def left_pipeline(settings: Mapping[str, str]) -> list[dict[str, Any]]:
     """Where imports are staged: the check that no import pipeline of the app's is left in the real registry.
 
@@ -144,16 +204,11 @@ def left_pipeline(settings: Mapping[str, str]) -> list[dict[str, Any]]:
         names, is_whole = [], False
     is_left = name.lower() in names
     seen = "has" if is_left else "has no" if is_whole else "could not be asked for"
-    return [
-        {
-            "id": "left-pipeline",
-            "ok": is_whole and not is_left,
-            "detail": f"{registry.rpartition('/')[2]} {seen} import pipeline {name}; imports are staged",
-            "remedy": "Delete what direct imports have left (docs/operations.md, Two ways to import)."
-            if is_left
-            else "Whoever checks needs Reader on the registry.",
-        }
-    ]
+    detail = f"{registry.rpartition('/')[2]} {seen} import pipeline {name}; imports are staged"
+    remedy = "Whoever checks needs Reader on the registry."
+    if is_left:
+        remedy = "Delete what direct imports have left (docs/operations.md, Two ways to import)."
+    return [_told("left-pipeline", is_whole and not is_left, detail, remedy)]
 
 
 def pipeline_rights(settings: Mapping[str, str], account: str) -> list[dict[str, Any]]:
@@ -172,7 +227,8 @@ def pipeline_rights(settings: Mapping[str, str], account: str) -> list[dict[str,
         principals = list(_principals(az("rest", "--method", "get", "--url", url)["identity"]))
         roles = [role for principal in principals for role in _roles_of(principal, account)]
     except (AzError, KeyError, TypeError, AttributeError):
-        return [_rights(False, f"{name} could not be asked for its identity and its roles", remedy)]
+        detail = f"{name} could not be asked for its identity and its roles"
+        return [_told(_RIGHTS, False, detail, remedy)]
     wanted = (f"{account}/blobServices/default/containers/transfer".lower(), _BLOB_READER)
     is_by_identity = not settings.get("PIPELINE_SAS_EXPIRES_AT")
     surplus = [role for role in roles if role != wanted or not is_by_identity]
@@ -180,15 +236,16 @@ def pipeline_rights(settings: Mapping[str, str], account: str) -> list[dict[str,
         scope, role = surplus[0]
         told = f"the identity of {name} has {len(surplus)} roles too many, such as {role} on {scope}"
         remedy = "Remove them: az role assignment list --all --assignee-object-id … shows them."
-        return [_rights(False, told, remedy)]
+        return [_told(_RIGHTS, False, told, remedy)]
     if is_by_identity and not roles:
         told = f"the identity of {name} may not read the container transfer"
-        return [_rights(False, told, "Run infra/deploy again; a new role takes some minutes.")]
-    return [_rights(True, f"the identity of {name} has no role but it needs on the account", "")]
+        return [_told(_RIGHTS, False, told, "Run infra/deploy again; a new role takes some minutes.")]
+    return [_told(_RIGHTS, True, f"the identity of {name} has no role but it needs on the account", "")]
 
 
-def _rights(is_ok: bool, detail: str, remedy: str) -> dict[str, Any]:
-    return {"id": "pipeline-rights", "ok": is_ok, "detail": detail, "remedy": remedy}
+def _told(name: str, is_ok: bool, detail: str, remedy: str) -> dict[str, Any]:
+    """A check as the app tells its own."""
+    return {"id": name, "ok": is_ok, "detail": detail, "remedy": remedy}
 
 
 def _principals(identity: Mapping[str, Any]) -> Iterator[str]:

@@ -34,6 +34,14 @@ from tests.infra.fake_az import (
 POLICY = {"schema": 1, "version": 7}
 SAS = "sv=2022-11-02&sp=alrw&spr=https&sig=c2VjcmV0c2VjcmV0"
 KEY = "the-master-key-of-the-host"
+REGISTRY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/contoso"
+PIPELINE = "airgap01"
+ASK = "rest --method get --url "
+ASK_PIPELINE = f"{ASK}{REGISTRY}staging/importPipelines/{PIPELINE}?"
+ACCOUNT = (
+    "/subscriptions/s/resourceGroups/group/providers/Microsoft.Storage/storageAccounts/contosogaptransfer"
+)
+PREMIUM = {"sku": {"name": "Premium", "tier": "Premium"}, "properties": {"policies": {}}}
 SETTINGS = "functionapp config appsettings list"
 CREATE, PACKAGE = "deployment group create", "functionapp deployment source config-zip"
 READY = {
@@ -119,6 +127,9 @@ def az(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeAz:
             SETTINGS: [[]],
             PACKAGE: {"status": 4},
             "functionapp keys list": {"masterKey": KEY, "functionKeys": {"default": "x"}},
+            f"{ASK}{REGISTRY}?": PREMIUM,
+            f"{ASK}{REGISTRY}staging?": PREMIUM,
+            f"{ASK}{ACCOUNT}?": {"properties": {"networkAcls": {"defaultAction": "Allow"}}},
         }
     )
     monkeypatch.setenv("PATH", fake.path)
@@ -170,7 +181,8 @@ def test_side_is_shown_deployed_packed_and_checked_in_this_order(
         *("account show", "cloud show", "functionapp list"),
         *("deployment group what-if", CREATE, PACKAGE),
         *("functionapp show", "functionapp keys list"),
-        *((SETTINGS,) if side == "target" else ()),
+        SETTINGS,
+        "rest",
     ]
     shown, created = calls_of(az, "deployment group what-if")[0], calls_of(az, CREATE)[0]
     assert str(FOLDER / "arm" / f"{side}.json") in created["argv"]
@@ -501,13 +513,6 @@ def test_app_that_is_right_is_told_so(az: FakeAz) -> None:
     assert all(KEY not in str(call["argv"]) for call in az.calls)
 
 
-REGISTRY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/contoso"
-PIPELINE = "airgap01"
-ASK = "rest --method get --url "
-ASK_PIPELINE = f"{ASK}{REGISTRY}staging/importPipelines/{PIPELINE}?"
-ACCOUNT = (
-    "/subscriptions/s/resourceGroups/group/providers/Microsoft.Storage/storageAccounts/contosogaptransfer"
-)
 ASK_ROLES = f"{ASK}{ACCOUNT}/providers/Microsoft.Authorization/roleAssignments "
 
 
@@ -557,7 +562,8 @@ def test_import_pipeline_left_in_the_real_registry_is_told_where_imports_are_sta
     out = capfd.readouterr().out
     assert ("NOT  left-pipeline" in out) == (code == 1)
     assert remedy in out
-    assert any(f"{REGISTRY}/importPipelines?" in word for word in calls_of(az, "rest")[0]["argv"])
+    asked = [word for call in calls_of(az, "rest") for word in call["argv"]]
+    assert any(f"{REGISTRY}/importPipelines?" in word for word in asked)
 
 
 OWN = {"type": "SystemAssigned", "principalId": "p1"}
@@ -643,6 +649,67 @@ def test_import_pipeline_of_direct_imports_belongs_in_the_registry(az: FakeAz) -
     )
     assert checking.main(["-g", "group", "--prefix", "contosogap"]) == 0
     assert not any("importPipelines?" in word for call in calls_of(az, "rest") for word in call["argv"])
+
+
+def policy(status: str) -> dict[str, Any]:
+    return PREMIUM | {"properties": {"policies": {"exportPolicy": {"status": status}}}}
+
+
+TERMS: dict[str, tuple[str, Any, str]] = {
+    "premium": ("source", PREMIUM, ""),
+    "standard": (
+        "source",
+        PREMIUM | {"sku": {"name": "Standard"}},
+        "az acr update --name contoso --sku Premium",
+    ),
+    "exports forbidden": ("source", policy("disabled"), "--allow-exports true"),
+    "exports allowed": ("source", policy("enabled"), ""),
+    "exports of the target's forbidden": ("target", policy("disabled"), ""),
+    "forbidden": ("target", "ERROR: Forbidden({})", "Reader on the registry"),
+    "nothing told": ("target", {}, "Reader on the registry"),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_registry_without_pipelines_is_told(
+    az: FakeAz, app: App, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    role, answer, remedy = TERMS[name]
+    app.answers = [(200, READY | {"role": role})]
+    az.tell({SETTINGS: [[{"name": "REGISTRY_RESOURCE_ID", "value": REGISTRY}]], f"{ASK}{REGISTRY}?": answer})
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == bool(remedy)
+    out = capfd.readouterr().out
+    assert ("NOT  registry-terms" if remedy else "ok   registry-terms: contoso is Premium") in out
+    assert remedy in out
+
+
+FIREWALLS: dict[str, tuple[Any, str]] = {
+    "none": ({"properties": {}}, ""),
+    "open": (
+        {"properties": {"networkAcls": {"defaultAction": "Allow"}, "publicNetworkAccess": "Enabled"}},
+        "",
+    ),
+    "some networks": ({"properties": {"networkAcls": {"defaultAction": "Deny"}}}, "--default-action Allow"),
+    "private endpoints only": (
+        {"properties": {"publicNetworkAccess": "Disabled"}},
+        "--public-network-access Enabled",
+    ),
+    "forbidden": ("ERROR: Forbidden({})", "Reader on the storage account"),
+    "nothing told": ({}, "Reader on the storage account"),
+}
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("name", FIREWALLS)
+def test_firewall_that_keeps_the_service_out_is_told(
+    az: FakeAz, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    answer, remedy = FIREWALLS[name]
+    az.tell({f"{ASK}{ACCOUNT}?": answer})
+    assert checking.main(["-g", "group", "--prefix", "contosogap"]) == bool(remedy)
+    out = capfd.readouterr().out
+    assert ("NOT  transfer-firewall" in out) == bool(remedy)
+    assert remedy in out
 
 
 @pytest.mark.usefixtures("az", "waits")
