@@ -254,10 +254,11 @@ def judge_tickets(error: AirgapError | None) -> Check:
     return _failed("tickets", error, remedies)
 
 
-def judge_poison(count: int | None, error: AirgapError | None) -> Check:
+def judge_poison(account: str, count: int | None, error: AirgapError | None) -> Check:
     """The poison queue: nothing lies there, so that no event was given up by the host.
 
     Args:
+        account: the name of the storage account that has the queue.
         count: about how many messages are in it; ``None`` if that could not be had.
         error: what came instead.
     """
@@ -275,7 +276,7 @@ def judge_poison(count: int | None, error: AirgapError | None) -> Check:
         is_ok=False,
         detail=f"{POISON_QUEUE} holds {count}: what a blob trigger has failed on five times",
         remedy="See in the app's log why it failed; what it missed the reconciler starts. Empty the queue: "
-        f"az storage message clear --auth-mode login --queue-name {POISON_QUEUE} --account-name ACCOUNT",
+        f"az storage message clear --auth-mode login --queue-name {POISON_QUEUE} --account-name {account}",
     )
 
 

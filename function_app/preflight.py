@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidSignature
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -187,10 +188,13 @@ def _ask_tickets(ports: Ports, now: datetime) -> list[Check]:
 
 
 def _ask_poison(ports: Ports) -> list[Check]:
+    # https://ACCOUNT.queue.SUFFIX in every cloud; a gateway that serves accounts by path names it there.
+    url = urlsplit(ports.settings.queue_service_url)
+    account = url.path.strip("/") or (url.hostname or "").partition(".")[0]
     try:
-        return [judge_poison(ports.poison.count(), None)]
+        return [judge_poison(account, ports.poison.count(), None)]
     except AirgapError as error:
-        return [judge_poison(None, error)]
+        return [judge_poison(account, None, error)]
 
 
 def _ask_registry(ports: Ports) -> list[Check]:

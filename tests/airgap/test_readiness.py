@@ -247,7 +247,7 @@ JUDGES: dict[str, Callable[[ServiceError | None], Check]] = {
     "container-work": lambda error: judge_container("work", "write", error),
     "journal-table": judge_table,
     "tickets": judge_tickets,
-    "poison": lambda error: judge_poison(None if error else 0, error),
+    "poison": lambda error: judge_poison("contoso", None if error else 0, error),
     "staging-registry": lambda error: judge_staging("staging.azurecr.io", error),
     "image-import": lambda error: judge_image_import("target.azurecr.io", error),
     "registry": lambda error: judge_registry("target.azurecr.io", error),
@@ -272,12 +272,12 @@ def test_what_the_template_makes_and_is_missing_is_deployed_again(name: str) -> 
 
 
 def test_one_message_is_poison_enough() -> None:
-    assert judge_poison(0, None) == Check(
+    assert judge_poison("contoso", 0, None) == Check(
         id="poison", is_ok=True, detail="webjobs-blobtrigger-poison is empty"
     )
-    found = judge_poison(1, None)
+    found = judge_poison("contoso", 1, None)
     assert (found.is_ok, found.detail.partition(":")[0]) == (False, "webjobs-blobtrigger-poison holds 1")
-    assert "--queue-name webjobs-blobtrigger-poison" in found.remedy
+    assert found.remedy.endswith("--queue-name webjobs-blobtrigger-poison --account-name contoso")
 
 
 def test_container_is_told_by_what_may_be_done_there() -> None:

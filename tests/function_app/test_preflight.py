@@ -215,6 +215,7 @@ def test_what_a_blob_trigger_has_failed_on_for_good_is_counted(site: Site) -> No
     assert check["id"] == "poison"
     assert check["detail"].startswith("webjobs-blobtrigger-poison holds 2: ")
     assert "az storage message clear" in check["remedy"]
+    assert check["remedy"].endswith(" --account-name account")
 
 
 def test_poison_queue_that_is_missing_is_told(site: Site) -> None:
