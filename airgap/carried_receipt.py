@@ -26,12 +26,12 @@ _DIGEST_DIGITS = 32
 
 
 def receipt_folder(transfer_id: str | None, envelope_sha256: str) -> str:
-    """The folder that a receipt stands in: the transfer's or, without one, its envelope's."""
+    """The folder in which a receipt stands, by its transfer's id or, without one, its envelope's SHA-256."""
     return transfer_id or envelope_sha256[:_DIGEST_DIGITS]
 
 
 def decision_name(transfer_id: str, manifest_sha256: str) -> str:
-    """Name of the receipt for the decision that took a bundle's number: one for each manifest digest.
+    """The name of the receipt for the decision that took a bundle's number: one for each manifest digest.
 
     Whatever else is decided about the same bundle, be it damage before or replays after, has a name of its
     own and never takes the place of this.
@@ -43,30 +43,30 @@ def receipt_folders(transfer_id: str | None, envelope_sha256: str | None) -> lis
     """Every folder that receipts for a bundle may stand in, its transfer's first.
 
     Args:
-        transfer_id: of the bundle; ``None`` where no trusted signature vouches for one.
-        envelope_sha256: hex, of its envelope; ``None`` where that is not known.
+        transfer_id: the bundle's transfer; ``None`` where no trusted signature vouches for one.
+        envelope_sha256: the hex SHA-256 of its envelope; ``None`` where that is not known.
     """
     folders = [] if transfer_id is None else [transfer_id]
     return folders if envelope_sha256 is None else [*folders, receipt_folder(None, envelope_sha256)]
 
 
 def folder_in(name: str) -> str | None:
-    """The folder in a receipt's name; ``None`` when it is not the name of a receipt, and no path to open."""
+    """The folder part of a receipt's name; ``None`` for any other name, which is not to be opened."""
     match = RECEIPT_NAME.fullmatch(name)
     return None if match is None else match[1]
 
 
 def standing(verdict: ReceiptVerdict, *, took_number: bool, decided_at: datetime) -> tuple[int, float]:
-    """Rank a receipt among all that are for one manifest digest: of several, the smallest counts.
+    """The rank of a receipt among all that are about one manifest digest, as a sort key: the smallest counts.
 
     The first decision that took the bundle's number stands, whatever was decided later about the same bytes;
     then damage, for which parts may be brought again, the latest finding first; refusals last. So a replay or
     a refusal that came afterwards hides no import and takes back no request. Names mean nothing here.
 
     Args:
-        verdict: of the receipt.
-        took_number: whether it has a place in the target's ledger.
-        decided_at: as the receipt says.
+        verdict: what the receipt says became of the bundle.
+        took_number: whether its decision has a place in the target's ledger.
+        decided_at: when the target decided, as the receipt says; aware.
     """
     moment = decided_at.timestamp()
     if took_number:
@@ -77,7 +77,7 @@ def standing(verdict: ReceiptVerdict, *, took_number: bool, decided_at: datetime
 
 
 def is_decision_name(name: str) -> bool:
-    """Whether a name is that of the decision about some bundle, see :func:`decision_name`."""
+    """Whether a name is one that :func:`decision_name` gives, for whatever bundle."""
     return fields.SHA256_HEX.fullmatch(_stem(name)) is not None
 
 
@@ -105,7 +105,9 @@ def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:
     accepted from any channel's receipt roles: it speaks of no transfer, only of the bytes of an envelope.
 
     Raises:
-        UntrustedInputError: forged, unknown, uncheckable, malformed or of a newer version.
+        UntrustedInputError: ``SIGNATURE_INVALID`` (forged), ``SIGNATURE_UNCHECKABLE`` (could not be checked),
+            ``SIGNER_UNKNOWN`` (no receipt role signed it), ``ENVELOPE_MALFORMED``, ``RECEIPT_MALFORMED``,
+            ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool wrote it.
         PolicyRefusal: ``THRESHOLD_NOT_MET``, ``KEY_REVOKED``, or ``CHANNEL_UNKNOWN`` when its signers may not
             speak for the channel that it names.
     """

@@ -35,7 +35,7 @@ _READ = fields.FieldReader(Code.CHECK_MALFORMED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedBlob:
-    """A copy that is to be looked at: the blob's name in the bundle, where it lies, and in which state."""
+    """A copy that a check is to look at: the blob's name in the bundle, its URL, its ETag and its size."""
 
     name: str
     url: str
@@ -45,7 +45,7 @@ class CheckedBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckQuestion:
-    """What the check of this name is asked: about all these copies of a bundle, before its import."""
+    """The question that a check is asked before an import: is anything wrong with these copies?"""
 
     check: str
     import_id: str
@@ -56,7 +56,7 @@ class CheckQuestion:
     blobs: tuple[CheckedBlob, ...]
 
     def to_bytes(self) -> bytes:
-        """The body of the request: canonical JSON."""
+        """The question as the body of the HTTP request, in canonical JSON (``docs/format.md`` §16)."""
         return dump_canonical(
             {
                 "schema": SCHEMA,
@@ -76,13 +76,15 @@ class CheckQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check says of copies of a bundle, signed or not; of which ones, whoever asked compares.
+    """The verdict of a check on copies of a bundle, whether its answer is signed or not.
+
+    Not checked here: whether these are the copies that were asked about; :meth:`CheckAnswer.of` compares.
 
     Args:
-        manifest_sha256: hex, of the bundle manifest.
+        manifest_sha256: the hex SHA-256 of the bundle manifest.
         blobs: name and ETag of each copy that was looked at.
         verdict: ``pass`` or ``fail``.
-        detail: for a person, at most 500 characters.
+        detail: words for a person, at most 500 characters.
         scanner: what looked, by its own word, such as its name and version.
 
     Raises:
@@ -103,7 +105,7 @@ class Finding:
         _READ.text(self.scanner, "scanner", limit=_MAX_SCANNER_CHARACTERS)
 
     def members(self) -> dict[str, Any]:
-        """What both forms of an answer say of it; the digest each says in its own way."""
+        """The JSON members that signed and unsigned answers share; each tells the digest in its own way."""
         return {
             "blobs": [{"name": name, "etag": etag} for name, etag in self.blobs],
             "verdict": self.verdict,
@@ -113,7 +115,10 @@ class Finding:
 
     @classmethod
     def of_members(cls, value: Mapping[str, Any], manifest_sha256: str) -> Self:
-        """Read what :meth:`members` writes; that no member is there besides, the caller sees to."""
+        """Read what :meth:`members` writes; refuses with ``CHECK_MALFORMED``.
+
+        Not checked: whether there are further members; the caller sees to that.
+        """
         return cls(
             manifest_sha256=manifest_sha256,
             blobs=_READ.items(value["blobs"], "blobs", _read_blob, most=MAX_BLOBS),
@@ -130,14 +135,14 @@ def _read_blob(raw: Any, where: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAnswer:
-    """What a check says of exactly what it was asked about.
+    """The answer of a check about exactly the copies that it was asked about.
 
     Args:
-        code: what a bundle is refused for by it; ``None``: it has no objection.
-        detail: for a person, at most 500 characters.
+        code: the code by which the bundle is refused; ``None`` if the check has no objection.
+        detail: words for a person, at most 500 characters.
         scanner: what looked, by the answer's own word, such as its name and version.
-        sha256: hex, of the answer's bytes.
-        signers: whose signatures vouch for it; nobody's where nobody's are asked for.
+        sha256: the hex SHA-256 of the answer's bytes.
+        signers: the keys whose signatures vouch for it; empty where the policy asks for none.
     """
 
     code: Code | None
@@ -148,14 +153,14 @@ class CheckAnswer:
 
     @property
     def passed(self) -> bool:
-        """Whether it has no objection."""
+        """Whether the check has no objection to the bundle."""
         return self.code is None
 
     @classmethod
     def of(
         cls, finding: Finding, raw: bytes, question: CheckQuestion, signers: tuple[CountedKey, ...] = ()
     ) -> Self:
-        """The answer to ``question`` that ``raw`` is, if ``finding`` is about it.
+        """The answer that ``raw`` is, with what was read from it as ``finding``, if it is about ``question``.
 
         Raises:
             UntrustedInputError: ``CHECK_MALFORMED``: it speaks of another bundle, or not of exactly these
@@ -175,7 +180,7 @@ class CheckAnswer:
 
     @classmethod
     def from_bytes(cls, raw: bytes, question: CheckQuestion) -> Self:
-        """Read an answer to ``question`` that nobody has to sign.
+        """Read the answer to ``question`` of a check that need not sign.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``; ``CHECK_MALFORMED``: it is not what an
@@ -196,10 +201,12 @@ _FORMAT = Format(name="answer", read=_READ, readers={SCHEMA: _read_v1})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A check that the target's settings name: where it is asked, and for whom the app's token is made out.
+    """A check that the settings name: a service, its URL, and the scope (audience) of the app's token for it.
 
     Raises:
-        UntrustedInputError: ``CHECK_MALFORMED``, naming the member. That ``url`` is one, the settings check.
+        UntrustedInputError: ``CHECK_MALFORMED``, naming the member.
+
+    Not checked here: whether ``url`` is a URL; the settings do that.
     """
 
     name: str
@@ -213,7 +220,7 @@ class Check:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read one element of the setting ``CHECKS``."""
+        """Read one element of the setting ``CHECKS``; refuses with ``CHECK_MALFORMED``."""
         value = _READ.members(raw, where, "name", "url", "scope")
         with _READ.within(where):
             return cls(name=value["name"], url=value["url"], scope=value["scope"])
@@ -221,7 +228,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanCheck:
-    """A check that asks nobody: the storage's own scanner writes beside each copy what it has found.
+    """A check without a service of its own: the storage's scanner writes what it found beside each copy.
 
     Raises:
         UntrustedInputError: ``CHECK_MALFORMED``, naming the member.
@@ -248,7 +255,7 @@ def _read_check(raw: Any, where: str) -> Check | ScanCheck:
 
 
 def read_checks(raw: bytes) -> tuple[Check | ScanCheck, ...]:
-    """The setting ``CHECKS``: an array of at most ten checks, each of another name.
+    """Read the setting ``CHECKS``: an array of at most ten checks, no two of one name.
 
     Raises:
         UntrustedInputError: ``CHECK_MALFORMED``: it is something else; ``TOO_LARGE``: over 64 KiB.

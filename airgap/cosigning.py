@@ -32,7 +32,7 @@ _READ = fields.FieldReader(Code.ENVELOPE_MALFORMED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSignature:
-    """One signature on a bundle manifest, and who handed it in when.
+    """One person's signature on a bundle manifest, with who handed it in, and when (aware).
 
     Raises:
         UntrustedInputError: ``ENVELOPE_MALFORMED``, naming the field at fault.
@@ -92,9 +92,9 @@ _FORMAT = Format(name="kept signature", read=_READ, readers={1: _read_v1})
 
 
 def roles_of_people(channel: Channel, own_keyids: Collection[str]) -> Mapping[str, Role]:
-    """The bundle roles that none of the source's own keys is in: these are met by people.
+    """The bundle roles that people meet, because none of the source's own keys is in them.
 
-    A role with an own key in it is the source's to meet, with its own keys alone.
+    A role that has one of the source's keys is met by the source alone.
     """
     own = set(own_keyids)
     return {name: role for name, role in channel.bundle_roles.items() if not role.keyids & own}
@@ -102,7 +102,7 @@ def roles_of_people(channel: Channel, own_keyids: Collection[str]) -> Mapping[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureTally:
-    """What has been signed, put together, and what is missing, role by role in words.
+    """A count of signatures: the envelope that has all that count, and what each role still lacks, in words.
 
     ``signed`` are the kept signatures that count now; they are in ``envelope``.
     """
@@ -125,15 +125,15 @@ def count_signatures(
     policy: TrustPolicy,
     now: datetime,
 ) -> SignatureTally:
-    """Put together what the source and people have signed, as the policy in force judges it now.
+    """Put the source's and the people's signatures into one envelope, and tell which roles lack some.
 
     A kept signature that does not count (its key was revoked since, or somebody planted it) is passed over,
     so that nothing that lies there can stand in the way.
 
     Args:
-        envelope: with the source's own signatures.
-        kept: what was kept for this manifest.
-        channel: of the bundle.
+        envelope: the manifest with the source's own signatures.
+        kept: every signature that was kept for this manifest.
+        channel: the bundle's channel.
         policy: the trust policy in force.
         now: the current time, aware.
     """
@@ -152,7 +152,7 @@ def count_signatures(
 
 
 def put_together(envelope: Envelope, kept: Iterable[KeptSignature]) -> Envelope:
-    """The envelope with these signatures, in order of their key ids, after its own."""
+    """The envelope with the kept signatures after its own, in the order of their key ids."""
     added = {one.keyid: one.signature for one in sorted(kept, key=lambda one: one.keyid)}
     return replace(envelope, signatures={**envelope.signatures, **added})
 

@@ -70,7 +70,7 @@ __all__ = [
 
 @unique
 class Fault(Enum):
-    """What is wrong at one place of a log; each but ``TORN`` and ``UNREADABLE`` means that somebody wrote."""
+    """A kind of fault in a log; all but ``TORN`` and ``UNREADABLE`` mean that somebody wrote in it."""
 
     ALTERED = "altered"
     REMOVED = "removed"
@@ -94,13 +94,13 @@ class Fault(Enum):
 
     @property
     def is_tampering(self) -> bool:
-        """Whether neither a crash of ours nor a newer tool explains it."""
+        """Whether only tampering explains the fault; a crash or a newer tool does not cause it."""
         return self not in {Fault.TORN, Fault.UNREADABLE, Fault.NEWER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustodyFinding:
-    """One fault; ``line`` counts from 1, and is 0 where the fault is not in a line."""
+    """One fault that was found; ``line`` counts from 1, and is 0 where the fault is in no single line."""
 
     fault: Fault
     line: int
@@ -109,7 +109,7 @@ class CustodyFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedEvent:
-    """A well-formed line: where it stands, its digest, what it says."""
+    """A well-formed line of a log: its number from 1, its hex SHA-256, and the event that it records."""
 
     line: int
     sha256: str
@@ -117,30 +117,30 @@ class LoggedEvent:
 
     @property
     def head(self) -> Head:
-        """The log's head when this was its last line."""
+        """The head that the log had when this was its last line."""
         return Head(count=self.event.number, sha256=self.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogCheck:
-    """A log read and judged: its well-formed lines in the order they stand, and every fault."""
+    """The result of reading a log: its well-formed lines in their order, and every fault."""
 
     entries: tuple[LoggedEvent, ...]
     findings: tuple[CustodyFinding, ...]
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing was found that neither a crash nor a newer tool explains."""
+        """Whether no fault was found except those that a crash or a newer tool explains."""
         return not any(finding.fault.is_tampering for finding in self.findings)
 
 
 def verify_log(raw: bytes, *, head: Head | None = None, start: Head = GENESIS) -> LogCheck:
-    """Judge the bytes of a log.
+    """Judge the bytes of a custody log: which lines are well-formed, and where the chain is broken.
 
     Args:
         raw: the log as it is on the medium, at most 16 MiB; more is refused unread.
         head: what the head file says, if there is one.
-        start: what the first line continues; a side file does not begin at the beginning.
+        start: the head that the first line continues; a side file does not begin at the beginning.
 
     Not checked: whether the events are true, and whether the whole was computed anew (see the module).
     """
@@ -276,14 +276,16 @@ def _finding(fault: Fault, entry: LoggedEvent, detail: str) -> CustodyFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumption:
-    """How to go on with a log.
+    """The way to append to a log, whatever a crash may have left at its end.
 
     Args:
-        kept_bytes: cut the file to this length; what goes is a torn line, never a whole one.
-        prefix: write this first: the newline that a line otherwise whole had lost.
-        at: what the next event continues. Where the head file knows more than the log has, that is the head:
-            the hole stays visible in the chain for good, instead of being papered over by the next append.
-        torn_bytes: how many bytes of a torn line go.
+        kept_bytes: the length to which the file is cut first; what goes is a torn line, never a whole one.
+        prefix: bytes to write before the event: the newline that an otherwise whole last line had lost.
+        at: the head that the next event continues. Where the head file knows more than the log has, that is
+            the
+            head: the hole stays visible in the chain for good, instead of being papered over by the next
+                append.
+        torn_bytes: how many bytes of a torn line are cut off.
         is_cut: whether the log is not what its head file says.
     """
 
@@ -295,7 +297,7 @@ class Resumption:
 
 
 def resume(raw: bytes, head: Head | None, *, start: Head = GENESIS) -> Resumption:
-    """Where and after what the next event goes; looks at the last line only."""
+    """Find where in a log, and after which head, the next event goes; only the last line is looked at."""
     kept = raw.rfind(b"\n") + 1
     torn, prefix = raw[kept:], b""
     tail = _tail(raw[:kept], start)
@@ -335,16 +337,17 @@ def _is_event(line: bytes) -> bool:
 
 
 def chain(body: EventBody, at: Head, *, seen: tuple[SeenLog, ...] = ()) -> bytes:
-    """The line that records ``body`` after ``at``.
+    """The line, with its newline, that records ``body`` as the event after ``at``.
 
     Raises:
-        UntrustedInputError: ``CUSTODY_BROKEN``: the line would be too long, or the log has too many.
+        UntrustedInputError: ``CUSTODY_BROKEN``: the line would be too long, or the log has as many lines as
+            any may have.
     """
     return CustodyEvent(number=at.count + 1, previous_sha256=at.sha256, body=body, seen=seen).to_line()
 
 
 def rechain(entry: LoggedEvent, at: Head) -> bytes:
-    """The line of an event that was recorded elsewhere, after ``at``; unchanged where it fits as it is."""
+    """The line for an event from a side file, as it continues ``at``; unchanged where it fits already."""
     event = entry.event
     if (event.number, event.previous_sha256) == (at.count + 1, at.sha256):
         return event.to_line()

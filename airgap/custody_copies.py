@@ -16,7 +16,7 @@ from airgap.custody_event import SeenLog
 
 
 def compare_copies(copy: LogCheck, other: LogCheck) -> tuple[CustodyFinding, ...]:
-    """What another copy of the transfer's logs says against this one; lines are those of ``copy``.
+    """The faults that another copy of the transfer's logs reveals in this one; lines are those of ``copy``.
 
     ``ALTERED``: the two are of one log and each has entries that the other lacks, or an entry of one knew
     another state of the other. ``REPLACED``: they are of one volume, and begin differently.

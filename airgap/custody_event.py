@@ -49,7 +49,7 @@ _READ = fields.FieldReader(Code.CUSTODY_BROKEN)
 
 @unique
 class Action(Enum):
-    """What was done; each is a command that has ended, well or not."""
+    """The action that an event records; each is a command that has ended, well or not."""
 
     PULLED = "pulled"
     VERIFIED = "verified"
@@ -64,19 +64,19 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class UnknownAction:
-    """An action that a newer tool recorded, by the word that stands in the log."""
+    """An action of a newer tool, kept as the word that stands in the log."""
 
     value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeMark:
-    """What a volume was known by when the event happened.
+    """The marks by which a volume was known when the event happened.
 
     Args:
-        label: as given when the file system was made.
-        serial: of the file system, not of the device.
-        number: among the volumes of the transfer, from 1.
+        label: the label given when the file system was made.
+        serial: the serial number of the file system, not of the device.
+        number: the volume's place among those of the transfer, from 1.
         of: how many volumes the transfer has.
     """
 
@@ -98,7 +98,7 @@ class VolumeMark:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read the member ``volume`` of an event."""
+        """Read the member ``volume`` of an event; refuses with ``CUSTODY_BROKEN``."""
         value = _READ.members(raw, where, "label", "serial", "number", "of")
         with _READ.within(where):
             return cls(**value)
@@ -106,7 +106,7 @@ class VolumeMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Where a log ends: the number of its last entry and the SHA-256 (hex) of that line with its newline."""
+    """The end of a log: the number of its last entry, and the hex SHA-256 of that line with its newline."""
 
     count: int
     sha256: str
@@ -116,12 +116,12 @@ class Head:
         _READ.text(self.sha256, "sha256", pattern=fields.SHA256_HEX)
 
     def to_bytes(self) -> bytes:
-        """The content of ``custody-head.json``."""
+        """The head as the JSON content of the file ``custody-head.json``."""
         return dump_canonical({"schema": SCHEMA, "count": self.count, "sha256": self.sha256}) + b"\n"
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read the content of ``custody-head.json``.
+        """Read the content of the file ``custody-head.json``.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, or ``CUSTODY_BROKEN``: it is malformed.
@@ -178,7 +178,7 @@ class SeenLog:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read one element of ``seen``."""
+        """Read one element of the member ``seen``; refuses with ``CUSTODY_BROKEN``."""
         value = _READ.members(raw, where, "log", "count", "sha256", "volume")
         with _READ.within(where):
             return cls(
@@ -190,16 +190,16 @@ class SeenLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventBody:
-    """What happened, apart from its place in a log.
+    """The content of an event, apart from its place in a log.
 
     Args:
         action: what was done.
         at: when, aware; kept in whole seconds.
         who: the person's account name.
         host: the machine's name.
-        volume: by what the volume was known.
-        transfer_id: of which transfer, where it was about one.
-        manifest_sha256: of its bundle manifest (hex), where that was accepted.
+        volume: the marks by which the volume was known.
+        transfer_id: the transfer it was about, if it was about one.
+        manifest_sha256: the hex SHA-256 of its bundle manifest, where that was accepted.
         code: name of the error code; ``None`` exactly when all was well.
         counts: parts, bytes and the like; names in lowerCamelCase, at most 32 of them.
         tool: the program that wrote the event.
@@ -239,13 +239,13 @@ class CustodyEvent:
 
     Args:
         number: its place in the log, from 1.
-        previous_sha256: of the line before it (hex), with its newline; 64 zeros for the first.
+        previous_sha256: the hex SHA-256 of the line before it, with its newline; 64 zeros for the first.
         body: what happened.
         seen: the heads of other volumes' logs that took part in the same command.
         recorded_as: the digest of the line as it stood in a side file, when it had to be chained anew because
             the volume's log had grown meanwhile.
-        schema: of the line.
-        further: of a line of a later schema, the members that this version does not know, as they stand.
+        schema: the line's version number.
+        further: the members of a later schema's line that this version does not know, as they stand.
 
     Raises:
         UntrustedInputError: ``CUSTODY_BROKEN``: no log may have such an entry.
@@ -269,7 +269,7 @@ class CustodyEvent:
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer tool wrote it, so that this version can't tell all that it says."""
+        """Whether a newer tool wrote the event, so that this version cannot tell all that it says."""
         return (
             self.schema > SCHEMA
             or isinstance(self.body.action, UnknownAction)
@@ -277,7 +277,7 @@ class CustodyEvent:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The members of the line; ``seen`` and ``recordedAs`` only where there is something to say."""
+        """The entry's JSON members; ``seen`` and ``recordedAs`` only where there is something to say."""
         body = self.body
         value: dict[str, Any] = {
             "schema": self.schema,
@@ -305,7 +305,7 @@ class CustodyEvent:
         return value
 
     def to_line(self) -> bytes:
-        """The entry as a line, newline included.
+        """The entry as one line of the log, newline included.
 
         Raises:
             UntrustedInputError: ``CUSTODY_BROKEN``: longer than any line may be.
@@ -317,7 +317,7 @@ class CustodyEvent:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Read one line, newline included; of a later schema as much as every schema has.
+        """Read one line, newline included; of a later schema only the members that every schema has.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, or ``CUSTODY_BROKEN`` naming the first field at fault.
@@ -332,7 +332,7 @@ class CustodyEvent:
 
 
 def line_sha256(line: bytes) -> str:
-    """The digest (hex) by which the next line and the head name ``line``."""
+    """The hex SHA-256 of a line with its newline, by which the next line and the head name it."""
     return hashlib.sha256(line).hexdigest()
 
 

@@ -15,7 +15,7 @@ _READ = fields.FieldReader(Code.RECEIPT_MALFORMED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One finding: ``code`` says which kind, ``name`` which part or file, ``detail`` what exactly.
+    """One finding about a part or file: ``code`` says what kind, ``name`` which one, ``detail`` what exactly.
 
     ``offset_bytes`` and ``size_bytes`` locate the part within its transfer blob; ``None`` for other files. A
     code that this version does not have stands in a receipt that a newer tool wrote.
@@ -41,7 +41,7 @@ class Damage:
 
     @classmethod
     def of_part(cls, code: Code | UnknownCode, part: PartRange, detail: str = "") -> Self:
-        """A finding about a part of the bundle, located in its transfer blob."""
+        """A finding about a part of the bundle, with the place of the part in its transfer blob."""
         return cls(
             code=code,
             name=part.name,
@@ -62,7 +62,7 @@ class Damage:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read one finding of a receipt."""
+        """Read one finding of a receipt; refuses with ``RECEIPT_MALFORMED``."""
         value = _READ.members(raw, where, "code", "name", "detail", "offset", "size")
         with _READ.within(where):
             return cls(
@@ -75,7 +75,7 @@ class Damage:
 
 
 def gravest(damages: Iterable[Damage]) -> Code | None:
-    """The one code that stands for all, the lowest exit code of them; ``None`` when nothing is damaged."""
+    """The code that stands for all findings: the one with the lowest exit code; ``None`` without findings."""
     codes = (damage.code for damage in damages)
     known = (code if isinstance(code, Code) else Code.NEWER_FORMAT for code in codes)
     return min(known, key=lambda code: code.exit_code, default=None)

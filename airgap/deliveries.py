@@ -22,12 +22,12 @@ _STATES: Mapping[ReceiptVerdict, State] = {
 
 
 def answers_of(journal: Journal) -> Mapping[str, JournalEntry]:
-    """The entry with the newest answer of each registry of the audience that has answered, by its name."""
+    """The journal entry with the newest answer of each registry that has answered, by its name."""
     return {str(entry.facts["target"]): entry for entry in journal.entries if _is_answer(entry)}
 
 
 def is_new(journal: Journal, target: str, verdict: ReceiptVerdict) -> bool:
-    """Whether it is news that a registry of the audience answers this.
+    """Whether a registry's verdict is news, and is to be recorded as its answer.
 
     Damaged parts are carried again, and may be damaged again. What a registry has refused it may have
     imported after all: a key was added to its policy meanwhile. Of a bundle that was given up only an import
@@ -52,14 +52,14 @@ def is_new(journal: Journal, target: str, verdict: ReceiptVerdict) -> bool:
 
 
 def state_after(journal: Journal, target: str, verdict: ReceiptVerdict) -> State:
-    """What a transfer comes to once one registry of its audience answers this."""
+    """The state that a transfer comes to once the registry ``target`` has answered with ``verdict``."""
     return _whole(journal, {**_states(journal), target: _STATES[verdict]})
 
 
 def state_by_answers(journal: Journal) -> State | None:
-    """What a transfer is to be, where an answer was the last that was recorded; ``None`` elsewhere.
+    """The state to which all answers together bring a transfer; ``None`` if the last entry is not an answer.
 
-    It is another than its last entry says where answers were recorded at the same moment.
+    The last entry may say another state, where several answers were recorded at the same moment.
     """
     last = journal.last
     return _whole(journal, _states(journal)) if last is not None and _is_answer(last) else None

@@ -1,7 +1,7 @@
-"""How an order is divided that is more than one bundle takes.
+"""An order that is too large for one bundle is divided into portions, one transfer each.
 
 References stay in the order in which they were named or selected, each together with all that goes along with
-it, and each transfer takes as many of them as have :data:`PORTION_ARTIFACTS` artifacts together.
+it, and each portion takes as many of them as have :data:`PORTION_ARTIFACTS` artifacts together.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PORTION_ARTIFACTS = MAX_ARTIFACTS - 500
 
 
 def divide(sizes: Sequence[int], most: int = PORTION_ARTIFACTS) -> tuple[int, ...]:
-    """Where each portion begins: the index of its first reference.
+    """The index of the first reference of each portion into which an order is divided.
 
     Args:
-        sizes: of each reference, how many artifacts go along with it, itself included.
+        sizes: how many artifacts go along with each reference, itself included.
         most: artifacts of one portion. A reference that has more by itself is a portion by itself.
     """
     starts: list[int] = []

@@ -34,7 +34,7 @@ _READ = FieldReader(Code.ENVELOPE_MALFORMED)
 
 
 class SignatureCheck(Enum):
-    """What the check of one signature said; only ``VALID`` counts."""
+    """The outcome of checking one signature; only ``VALID`` counts."""
 
     VALID = "valid"
     FORGED = "forged"
@@ -52,11 +52,11 @@ class Envelope:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read an envelope from outside; the payload stays unparsed.
+        """Read an envelope from outside; its payload stays unparsed.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``: larger than any valid one; ``ENVELOPE_MALFORMED``: no strict
-                DSSE envelope with the in-toto payload type.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any valid envelope; ``ENVELOPE_MALFORMED``:
+                it is no strict DSSE envelope with the in-toto payload type.
         """
         if len(raw) <= MAX_ENVELOPE_BYTES:
             _refuse_costly(raw)
@@ -74,7 +74,11 @@ class Envelope:
 
     @classmethod
     def sign(cls, payload: bytes, signers: Sequence[Signer]) -> Self:
-        """Sign ``payload`` with every one of ``signers``, in order; the signers raise their own errors."""
+        """An envelope with ``payload``, signed by every one of ``signers``, in order.
+
+        Raises:
+            ValueError: there are no signers. Signers raise their own errors besides.
+        """
         if not signers:
             raise ValueError("an envelope needs at least one signer")
         dsse = DsseEnvelope(payload, PAYLOAD_TYPE, {})
@@ -86,7 +90,7 @@ class Envelope:
         )
 
     def to_bytes(self) -> bytes:
-        """The envelope as compact JSON, one trailing newline."""
+        """The envelope as compact JSON with one trailing newline."""
         return (
             dump_canonical(
                 {
@@ -102,7 +106,10 @@ class Envelope:
         )
 
     def check_signatures(self, keys: Iterable[Key]) -> dict[str, SignatureCheck]:
-        """Check each signature against the key it names; by key id, one answer each."""
+        """Check each signature against the key that it names; one outcome for each signature, by key id.
+
+        Not checked: whether the keys are to be trusted, and whether there are enough signatures.
+        """
         known = {key.keyid: key for key in keys}
         message = DsseEnvelope(self.payload, PAYLOAD_TYPE, {}).pae()
         return {

@@ -1,4 +1,4 @@
-"""Erasure coding: from any k of k + m shards, all of them.
+"""Erasure coding: of k + m shards any k suffice to compute all of them.
 
 A systematic Reed-Solomon code over GF(2^8) with the polynomial x^8 + x^4 + x^3 + x^2 + 1 (0x11d). Data shards
 are numbered 0 … k-1 and stay as they are, parity shards k … k+m-1. Parity shard k+i is the sum over j of
@@ -75,7 +75,7 @@ def _add_scaled(target: _Row, source: _Row, factor: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ErasureCode:
-    """``data_shards`` (k) shards made safe by ``parity_shards`` (m) more.
+    """An erasure code: ``data_shards`` (k) shards, and ``parity_shards`` (m) to make good as many losses.
 
     Raises:
         ValueError: not 1 <= k, 1 <= m, k + m <= 255.
@@ -96,15 +96,17 @@ class ErasureCode:
         return self.data_shards + self.parity_shards
 
     def coefficient(self, parity_row: int, data_shard: int) -> int:
-        """The coefficient c(i, j) of the module's formula."""
+        """The coefficient c(i, j) of the module's formula, for row i of the parity and data shard j."""
         return _multiply(255 ^ data_shard, _invert(255 ^ parity_row ^ data_shard))
 
     def encoding(self) -> Combination:
-        """All parity shards from all data shards."""
+        """The combination that computes all parity shards from all data shards."""
         return self.recovery(range(self.data_shards, self.shards))
 
     def recovery(self, lost: Collection[int]) -> Combination:
-        """The ``lost`` shards from k that are left: the data shards and as many parity rows as are needed.
+        """The combination that computes the ``lost`` shards from k of those that are left.
+
+        Its inputs are the data shards that are left, and as many parity shards as are needed besides.
 
         Raises:
             ValueError: more than m shards are lost, or a number is not a shard's.
@@ -162,7 +164,7 @@ class ErasureCode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Combination:
-    """Output shards as sums of multiples of input shards; the same for every offset.
+    """Output shards as weighted sums of input shards; the weights are the same at every offset.
 
     ``rows[o][i]`` is the coefficient of the shard ``inputs[i]`` in the shard ``outputs[o]``.
     """
@@ -172,9 +174,9 @@ class Combination:
     rows: tuple[bytes, ...]
 
     def portion(self, shards: Collection[int]) -> Combination:
-        """The combination of what ``shards`` alone contribute: for inputs that are at hand on different days.
+        """The combination that only sums up what ``shards`` contribute, for inputs at hand on different days.
 
-        The outputs are then sums that are not finished; hand them on as ``begun`` to the next portion.
+        Its outputs are sums that are not finished; hand them on as ``begun`` to the next portion.
         """
         places = [place for place, shard in enumerate(self.inputs) if shard in shards]
         return Combination(
@@ -184,7 +186,7 @@ class Combination:
         )
 
     def only(self, shards: Collection[int]) -> Combination:
-        """The combination with only those outputs that are in ``shards``."""
+        """The combination that computes only those outputs that are in ``shards``."""
         places = [place for place, shard in enumerate(self.outputs) if shard in shards]
         return Combination(
             inputs=self.inputs,
@@ -193,22 +195,25 @@ class Combination:
         )
 
     def start(self, size_bytes: int, begun: Mapping[int, bytes] | None = None) -> Accumulator:
-        """Begin with the pieces of one offset, a multiple of 256 KiB.
+        """An accumulator for the pieces of all shards at one offset, which is a multiple of 256 KiB.
 
         Args:
-            size_bytes: of the outputs: a multiple of 256 KiB, or all that is left of a shard. That callers
-                keep to it cannot be seen here; what they make else, nobody can read.
-            begun: outputs of other portions at the same offset.
+            size_bytes: the size of each output piece: a multiple of 256 KiB, or all that is left of a shard.
+                Not
+                checked: what callers make with another size, nobody can read.
+            begun: output pieces that other portions have begun at the same offset, by shard.
 
         Raises:
-            ValueError: not a multiple of eight bytes, or ``begun`` is of another size or shard.
+            ValueError: the size is no multiple of eight bytes, or ``begun`` is of another size or shard.
         """
         return Accumulator(self, size_bytes, begun or {})
 
     def apply(
         self, pieces: Iterable[tuple[int, bytes]], size_bytes: int, begun: Mapping[int, bytes] | None = None
     ) -> dict[int, bytes]:
-        """The piece of each output, from (shard, piece) of every input in any order; see :meth:`start`.
+        """The piece of each output, by shard, from one (shard, piece) pair for each input, in any order.
+
+        Arguments are those of :meth:`start`.
 
         Raises:
             ValueError: a piece is too long, comes twice, is missing or is no input.
@@ -220,7 +225,7 @@ class Combination:
 
 
 class Accumulator:
-    """The sums of one offset, while the inputs come in; for one thread and for one use."""
+    """Output pieces of one offset in the making, while the inputs come in; for one thread and for one use."""
 
     def __init__(self, combination: Combination, size_bytes: int, begun: Mapping[int, bytes]) -> None:
         if size_bytes < 1 or size_bytes % PACKETS:
@@ -236,7 +241,7 @@ class Accumulator:
         self._sums = [list(self._units(begun.get(shard, b""))) for shard in combination.outputs]
 
     def add(self, shard: int, piece: bytes) -> None:
-        """Take one input; a piece that is short, or empty, counts as filled up with zeros.
+        """Take one input's piece; a piece that is short, or empty, counts as filled up with zero bytes.
 
         Raises:
             ValueError: the piece is too long, came already, or is no input.
@@ -251,7 +256,7 @@ class Accumulator:
             _add_multiples(packets, coefficients, [sums[number] for sums in self._sums])
 
     def finish(self) -> dict[int, bytes]:
-        """The piece of each output, ``size_bytes`` long.
+        """The finished piece of each output, by shard, each ``size_bytes`` long.
 
         Raises:
             ValueError: an input has not come.

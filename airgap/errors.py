@@ -1,4 +1,4 @@
-"""What can go wrong, whose fault it is, and what to do about it.
+"""The errors of ACR Airgap Transfer: what can go wrong, whose fault it is, and what to do about it.
 
 The tree says whose fault it is; the code says what happened and never changes its meaning::
 
@@ -365,7 +365,7 @@ class Code(Enum):
 
     @property
     def remedy(self) -> str:
-        """One line: what the reader should do next."""
+        """The one line that tells the reader what to do next."""
         return self.value[2]
 
 
@@ -380,12 +380,12 @@ class UnknownCode:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of ``NEWER_FORMAT``: what the code means is not known here."""
+        """The exit code of ``NEWER_FORMAT``, since this version does not know what the code means."""
         return Code.NEWER_FORMAT.exit_code
 
     @property
     def is_retryable(self) -> bool:
-        """Never true: whether a retry helps is not known here."""
+        """Whether a retry may help: ``False``, since this version does not know what the code means."""
         return False
 
     @property
@@ -399,16 +399,17 @@ CODE_NAME = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 
 
 def code_named(name: str) -> Code | UnknownCode:
-    """The code of that name; an :class:`UnknownCode` where this version has none."""
+    """The code with that name; an :class:`UnknownCode` if this version has no such code."""
     return Code.__members__.get(name) or UnknownCode(name)
 
 
 class AirgapError(Exception):
-    """Base of everything we raise on purpose: a :class:`Code` and what it is about.
+    """The base of all errors that are raised on purpose: a :class:`Code` and what it is about.
 
     Args:
         code: what happened.
-        detail: which name, size or field. It may quote words that are not ours, so secrets are taken out, and
+        detail: the name, size or field in question. It may quote words that are not ours, so secrets are
+            taken out, and
             it is cut at 500 characters.
 
     ``remedy`` is the code's, until somebody who knows what it was about sets a better one.
@@ -463,5 +464,5 @@ _TREE = (OperatorError, UntrustedInputError, PolicyRefusal, MediaError, ServiceE
 
 
 def error_for(code: Code, detail: str = "") -> AirgapError:
-    """The exception of the class that ``code`` belongs to; for codes that come back as values."""
+    """An exception of the class that ``code`` belongs to, for a code that came back as a value."""
     return next(kind for kind in _TREE if code.exit_code in kind.exit_codes)(code, detail)

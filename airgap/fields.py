@@ -36,7 +36,7 @@ _TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-
 
 
 class FieldReader:
-    """Reads the members of JSON objects of one format, all refusals under one code.
+    """A reader for the members of one format's JSON objects, which refuses all that is wrong with one code.
 
     Every object of our own formats is closed: an unknown member is refused, because a restriction that an old
     reader skips would turn a refusal into an acceptance.
@@ -46,12 +46,16 @@ class FieldReader:
         self.code = code
 
     def refuse(self, where: str, why: str) -> NoReturn:
-        """Raise the error of this format for the field ``where``."""
+        """Raise the error of this format for the field ``where``.
+
+        Raises:
+            AirgapError: always; its code is this format's, its detail is the field and ``why``.
+        """
         raise error_for(self.code, f"{where}: {why}")
 
     @contextmanager
     def within(self, where: str) -> Iterator[None]:
-        """Whatever is refused inside the block names its field below ``where``: ``<where>.<field>``.
+        """A block whose refusals name their field below ``where``, as ``<where>.<field>``.
 
         Raises:
             AirgapError: as the block raised it, of the same code.
@@ -62,7 +66,11 @@ class FieldReader:
             raise error_for(error.code, f"{where}.{error.detail}") from None
 
     def members(self, raw: Any, where: str, *required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
-        """The object ``raw``, with exactly the ``required`` members and at most the ``optional`` ones."""
+        """The object ``raw``, which has exactly the ``required`` members and at most the ``optional`` ones.
+
+        Each method below returns what it has read, or refuses with the code of the format and the name of the
+        field.
+        """
         if type(raw) is not dict:
             self.refuse(where, "not an object")
         for name in required:
@@ -108,7 +116,7 @@ class FieldReader:
         return raw
 
     def flag(self, raw: Any, where: str) -> bool:
-        """A boolean: ``true`` or ``false``, no number."""
+        """Whether a JSON boolean says ``true``; refuses anything that is none, numbers included."""
         if type(raw) is not bool:
             self.refuse(where, "neither true nor false")
         return raw
@@ -122,7 +130,7 @@ class FieldReader:
         return tuple(read(element, f"{where}[{index}]") for index, element in enumerate(raw))
 
     def array(self, raw: Any, where: str) -> tuple[Any, ...]:
-        """An array, its elements not looked at."""
+        """The elements of an array, not looked at; refuses anything that is no array."""
         if type(raw) is not list:
             self.refuse(where, "not an array")
         return tuple(raw)
@@ -136,25 +144,25 @@ class FieldReader:
         least: int = 0,
         most: int,
     ) -> None:
-        """Checks a tuple of ``least`` to ``most`` values, each by ``check(value, where)``."""
+        """Refuse all but a tuple of ``least`` to ``most`` values that ``check(value, where)`` accepts."""
         if type(values) is not tuple or not least <= len(values) <= most:
             self.refuse(where, f"not {least} to {most} elements")
         for index, value in enumerate(values):
             check(value, f"{where}[{index}]")
 
     def instance(self, value: object, where: str, kind: type) -> None:
-        """A value of a class whose constructor has checked it."""
+        """Refuse a value of another class than ``kind``, whose constructor checks its own members."""
         if type(value) is not kind:
             self.refuse(where, f"not a {kind.__name__}")
 
     def moment(self, value: Any, where: str) -> datetime:
-        """An aware time in whole seconds, as it stands in a document."""
+        """An aware time in whole seconds, as documents have it; refuses any other value."""
         if not isinstance(value, datetime) or value.tzinfo is None or value.microsecond:
             self.refuse(where, "not a time with a zone, in whole seconds")
         return value
 
     def time(self, raw: Any, where: str) -> datetime:
-        """A moment from RFC 3339 in UTC with whole seconds: ``2026-01-31T08:00:00Z``."""
+        """The aware UTC time that RFC 3339 text in whole seconds tells, such as ``2026-01-31T08:00:00Z``."""
         try:
             return parse_time(self.text(raw, where, pattern=_TIME))
         except ValueError:
@@ -162,7 +170,11 @@ class FieldReader:
 
 
 def parse_time(text: str) -> datetime:
-    """``2026-01-31T08:00:00Z`` as an aware UTC time; ``ValueError`` for anything else."""
+    """The aware UTC time that a text such as ``2026-01-31T08:00:00Z`` tells (RFC 3339, whole seconds, ``Z``).
+
+    Raises:
+        ValueError: the text is of any other form.
+    """
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError("not of the form YYYY-MM-DDTHH:MM:SSZ")
@@ -171,6 +183,6 @@ def parse_time(text: str) -> datetime:
 
 
 def format_time(moment: datetime) -> str:
-    """An aware time as RFC 3339 UTC with whole seconds, rounded down."""
+    """The RFC 3339 text of an aware time, in UTC and whole seconds, rounded down."""
     # Not strftime: the C library writes the year 1 as it likes.
     return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

@@ -1,4 +1,4 @@
-"""What a target registry holds, on the word of the receipts that came back from it; ADR 24.
+"""The knowledge of what a target registry holds, from the receipts that came back from it; ADR 24.
 
 A receipt tells what the registry answered at one moment. Of several that speak of the same tag or digest the
 latest counts, in whatever order they came; what they disagree about is not known, and not held.
@@ -20,12 +20,12 @@ _NAME = re.compile(r"holdings/([a-z0-9.:-]{1,261})/([a-z0-9-]{1,63})/([0-9a-f]{6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptReceipt:
-    """Where a receipt is kept for what it proves.
+    """The place at which a receipt is kept for what it proves about a registry.
 
     Args:
-        registry: that it speaks for, as its login server.
-        channel: whose receipt roles signed it.
-        sha256: hex, of its payload: one receipt is one, in however many envelopes.
+        registry: the login server of the registry that it speaks for.
+        channel: the channel whose receipt roles signed it.
+        sha256: the hex SHA-256 of its payload: one receipt is one, in however many envelopes.
     """
 
     registry: str
@@ -39,24 +39,24 @@ class KeptReceipt:
 
     @classmethod
     def from_name(cls, name: str) -> Self | None:
-        """What a blob's name says; ``None`` for any other name."""
+        """The place that a blob's name tells; ``None`` for any other name."""
         match = _NAME.fullmatch(name)
         return None if match is None else cls(registry=match[1], channel=match[2], sha256=match[3])
 
 
 def holdings_folder(registry: str) -> str:
-    """Prefix of the names of all receipts that are kept of a registry."""
+    """The prefix of the names of all receipts that are kept of one registry."""
     return f"holdings/{registry}/"
 
 
 def tells_of_holdings(receipt: Receipt) -> bool:
-    """Whether a receipt says what the registry holds: one of an import, be it whole or not."""
+    """Whether a receipt says what the registry holds: it does if it is of an import, complete or not."""
     return receipt.verdict in _TELLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """Whose word something is: the receipt at ``receipt`` for a transfer, and when the target decided."""
+    """The receipt that vouches for a statement: its name, its transfer, when the target decided (aware)."""
 
     receipt: str
     transfer_id: str
@@ -65,7 +65,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A manifest that the registry holds whole, the tags known to point to it, and the last word about it."""
+    """A manifest that the registry holds whole, the tags that point to it, and the receipt that says so."""
 
     repository: str
     digest: str
@@ -87,7 +87,7 @@ class _Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a channel may take for held in one registry; begins empty.
+    """The artifacts that a channel may consider present in one registry; empty at first.
 
     ``repository:tag`` stands for the digest that it pointed to, ``repository@digest`` for itself where the
     registry had the manifest with all that it consists of.
@@ -109,16 +109,16 @@ class Holdings:
         receipts: Iterable[tuple[KeptReceipt, Receipt]],
         about: Container[str] | None = None,
     ) -> Self:
-        """The holdings by receipts of one registry, each verified by the channel that it is kept under.
+        """The holdings of a registry by its receipts, each verified by the channel that it is kept under.
 
         The channel's own receipts add and take away. Those of other channels take away only: whoever may
         speak for another channel must not make this one leave something out.
 
         Args:
-            channel: that asks.
+            channel: the channel for which the holdings are worked out.
             receipts: all that were kept of the registry.
-            about: references, those by tag and ``repository@digest`` of each, that will be asked about: of
-                whatever else the receipts tell nothing is kept. ``None``: everything.
+            about: the references that will be asked about, each by tag and as ``repository@digest``; nothing
+                else is kept in memory. ``None`` keeps everything.
         """
         found = cls(channel, _about=about)
         for kept, receipt in receipts:
@@ -127,17 +127,17 @@ class Holdings:
         return found
 
     def word_for(self, reference: str, digest: str) -> Word | None:
-        """The word by which the registry is known to hold exactly this; ``None`` if it is not.
+        """The receipt by which the registry is known to hold exactly this; ``None`` if no receipt says so.
 
         Args:
             reference: ``repository:tag``, which must point to ``digest``; or ``repository@digest``.
-            digest: of the manifest, which must be there whole.
+            digest: the digest of the manifest, which must be there with all its content.
         """
         is_whole = self._stands_for(f"{_split(reference)[0]}@{digest}", digest)
         return self._stands_for(reference, digest) if is_whole else None
 
     def all(self) -> Iterator[Held]:
-        """Every manifest that is held, by repository and digest."""
+        """Every manifest that is held, sorted by repository and digest."""
         tags: dict[str, list[str]] = {}
         for reference, sighting in self._own.items():
             repository, tag = _split(reference)

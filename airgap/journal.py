@@ -1,10 +1,10 @@
-"""The journal: what became of a transfer or an import, who took which ticket; who decided it, and when.
+"""The journal: the recorded history of each transfer, import, standing order, ticket and removal.
 
-Each transfer and standing order (at the source), each import (at the target) and each ticket has one chain of
-entries. An entry names the SHA-256 of the entry before it, so that none can be altered, taken out, moved or
-put between without notice. What cannot be seen in a chain is that its *last* entries were removed: an
-immutability policy on the container prevents that. Which state may follow which is written in
-:mod:`airgap.states`.
+Each transfer and standing order (at the source), each import (at the target), each removal and each ticket
+has one chain of entries, which say what was done or decided, by whom, and when. An entry names the SHA-256 of
+the entry before it, so that none can be altered, removed, moved or inserted without notice. What cannot be
+seen in a chain is that its *last* entries were removed: an immutability policy on the container prevents
+that. Which state may follow which is written in :mod:`airgap.states`.
 
 A step that writes an entry may run more than once and late, so :meth:`Journal.next` tells what is new from
 what was recorded before. The first entry that was written stays.
@@ -44,19 +44,19 @@ _READ = fields.FieldReader(Code.JOURNAL_BROKEN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One decision or one step done.
+    """One entry of a journal: a decision, or a step that was done.
 
     Args:
-        kind: whose journal it is.
-        about: id of the transfer, of the import's orchestration, of the ticket, or of what was removed; a
+        kind: whether it is the journal of a transfer, an import, a ticket, a removal or an order.
+        about: the id of the transfer, of the import's orchestration, of the ticket, or of what was removed; a
             standing order's name.
         number: its place in the chain, from 1.
-        state: what the transfer or import has come to.
+        state: the state that the transfer or import has reached.
         at: when, aware, in UTC and whole seconds.
-        by: who or what decided: ``app``, ``caller:<name>``; 1 to 128 printable characters.
+        by: who or what decided, such as ``app`` or ``caller:<name>``; 1 to 128 printable characters.
         facts: what belongs to the state, as JSON: texts, integers, booleans, null, and lists and objects of
             them. Kept as a copy.
-        previous_sha256: of the bytes of the entry before; ``None`` exactly for the first.
+        previous_sha256: the hex SHA-256 of the entry before; ``None`` exactly for the first.
 
     Raises:
         UntrustedInputError: ``JOURNAL_BROKEN`` for any other value; ``TOO_LARGE`` beyond 64 KiB.
@@ -94,12 +94,12 @@ class JournalEntry:
 
     @property
     def name(self) -> str:
-        """The blob's name, zero-padded, so that a listing comes in order."""
+        """The name of the entry's blob, with the number zero-padded, so that a listing comes in order."""
         return entry_name(self.kind, self.about, self.number)
 
     @property
     def sha256(self) -> str:
-        """What the next entry names as its predecessor: hex SHA-256 of :meth:`to_bytes`."""
+        """The hex SHA-256 of :meth:`to_bytes`, by which the next entry names this one as its predecessor."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
@@ -123,7 +123,7 @@ class JournalEntry:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read an entry.
+        """Read an entry from the bytes of its blob.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT`` for a schema that is not known yet;
@@ -161,7 +161,7 @@ _FORMAT = Format(name="journal entry", read=_READ, readers={SCHEMA: _read_v1})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """The chain of one transfer or import, whole and checked; empty if nothing is known of it.
+    """The chain of all entries about one transfer, import, ticket, removal or order; perhaps empty.
 
     Raises:
         UntrustedInputError: ``JOURNAL_BROKEN``: an entry is of another journal or another number, does not
@@ -187,7 +187,7 @@ class Journal:
 
     @classmethod
     def read(cls, kind: Kind, about: str, entries: Sequence[bytes]) -> Self:
-        """The journal of ``about`` from the bytes of all its entries, in order of their names.
+        """The journal of ``about``, checked, from the bytes of all its entries in the order of their names.
 
         Raises:
             UntrustedInputError: ``JOURNAL_BROKEN``: an entry is malformed or does not follow the one before;
@@ -196,7 +196,7 @@ class Journal:
         return cls(kind=kind, about=about).continued(entries)
 
     def continued(self, entries: Sequence[bytes]) -> Self:
-        """The journal with what was written after it; raises as :meth:`read`."""
+        """The journal with later entries added, given as their bytes, in order; raises as :meth:`read`."""
         return replace(self, entries=(*self.entries, *map(JournalEntry.from_bytes, entries)))
 
     @property
@@ -206,17 +206,17 @@ class Journal:
 
     @property
     def last(self) -> JournalEntry | None:
-        """The last entry, which says where it stands; ``None`` if nothing is known."""
+        """The last entry, which says how things stand; ``None`` if nothing is known."""
         return self.entries[-1] if self.entries else None
 
     @property
     def state(self) -> State | None:
-        """Where it stands, in one word; ``None`` if nothing is known of it."""
+        """The state that the last entry tells; ``None`` if nothing is known."""
         return self.entries[-1].state if self.entries else None
 
     @property
     def is_final(self) -> bool:
-        """Whether it has come to an end; see :data:`airgap.states.FINAL`."""
+        """Whether the last state is one after which nothing follows; see :data:`airgap.states.FINAL`."""
         return self.state in FINAL[self.kind]
 
     @property
@@ -225,20 +225,20 @@ class Journal:
         return self.state in ACTIVE[self.kind]
 
     def newest(self, state: State) -> JournalEntry | None:
-        """The last entry of that state, if it was ever reached."""
+        """The last entry of that state; ``None`` if the state was never reached."""
         return next((entry for entry in reversed(self.entries) if entry.state is state), None)
 
     def next(self, state: State, facts: Mapping[str, Any], *, by: str, at: datetime) -> JournalEntry | None:
-        """The entry to write now; ``None`` if that is recorded, as when a step runs again or late.
+        """The entry to write now; ``None`` if it is recorded already, as when a step runs again or late.
 
         Recorded is a state that was reached before, whatever its facts: the first stays. A state that may
         come again (a damaged bundle is damaged again) is recorded if it was reached with these very facts; so
         its facts must tell one time from the other.
 
         Args:
-            state: what has been reached.
-            facts: as an entry carries them.
-            by: as an entry carries it.
+            state: the state that has been reached.
+            facts: the facts of the entry; see :class:`JournalEntry`.
+            by: who or what decided; see :class:`JournalEntry`.
             at: the time now, aware; a fraction of a second is cut off.
 
         Raises:
@@ -267,17 +267,17 @@ class Journal:
         )
 
     def extended(self, entry: JournalEntry) -> Self:
-        """The journal with ``entry`` at its end."""
+        """The journal with ``entry`` added at its end; raises as the constructor."""
         return replace(self, entries=(*self.entries, entry))
 
 
 def entry_name(kind: Kind, about: str, number: int) -> str:
-    """The blob's name of an entry, such as ``transfers/0123456789abcdef/00000001.json``."""
+    """The name of an entry's blob, such as ``transfers/0123456789abcdef/00000001.json``."""
     return f"{kind}/{about}/{number:08d}.json"
 
 
 def parse_entry_name(name: str) -> tuple[Kind, str, int] | None:
-    """Whose entry a blob is, and which; ``None`` for any other name."""
+    """Kind, id and number that the name of an entry's blob tells; ``None`` for any other name."""
     match = _ENTRY_NAME.fullmatch(name)
     if match is None:
         return None
@@ -288,16 +288,16 @@ def parse_entry_name(name: str) -> tuple[Kind, str, int] | None:
 
 
 def is_journal_id(kind: Kind, about: str) -> bool:
-    """Whether ``about`` can be the id of a transfer or import at all."""
+    """Whether ``about`` has the form of an id that a journal of that kind can be about."""
     return _pattern_of(kind).fullmatch(about) is not None
 
 
 def plain_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of ``facts`` as it comes back from JSON.
+    """A copy of ``facts`` in the form in which they come back from JSON.
 
     Raises:
         UntrustedInputError: ``JOURNAL_BROKEN`` for what strict JSON cannot carry, such as a float;
-            ``TOO_LARGE``.
+            ``TOO_LARGE``: they take more bytes than an entry may have.
     """
     try:
         raw = dump_canonical(dict(facts))

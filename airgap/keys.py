@@ -1,7 +1,8 @@
 """Public keys of a trust policy, and signers that hold a private key in memory.
 
-Private keys in a vault are another implementation of ``securesystemslib.signer.Signer``; see
-``function_app/azure_keyvault.py``.
+Private keys in a vault are other implementations of ``securesystemslib.signer.Signer``: the app has one, and
+so
+has the mover.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def key_id(public_key: PublicKeyTypes) -> str:
 
 
 def public_key_from_pem(pem: str) -> SSlibKey:
-    """A public key of an accepted kind, its ``keyid`` computed, its scheme fixed by its kind.
+    """Read a PEM public key of an accepted kind; its ``keyid`` is computed, and its kind fixes its scheme.
 
     Raises:
         PolicyRefusal: ``POLICY_MALFORMED`` when it is no PEM public key of an accepted kind and size.
@@ -60,10 +61,10 @@ def public_key_from_pem(pem: str) -> SSlibKey:
 
 
 def verify_signature(key: Key, signature: bytes, message: bytes) -> None:
-    """Return where ``signature`` is the key's over ``message``, in the one form that the key's scheme has.
+    """Check that ``signature`` is the key's over ``message``, in the one form that the key's scheme has.
 
     Raises:
-        UnverifiedSignatureError: it is another's, or over something else.
+        UnverifiedSignatureError: another key made it, or it is over other bytes.
         VerificationError: it could not be checked.
     """
     key.verify_signature(Signature(key.keyid, signature.hex()), message)
@@ -78,7 +79,7 @@ def verify_signature(key: Key, signature: bytes, message: bytes) -> None:
 
 
 def signer_from_pem(pem: bytes) -> CryptoSigner:
-    """A signer for an unencrypted PKCS#8 private key; the key's text never shows in an error.
+    """A signer with an unencrypted PKCS#8 private key; the key's text never shows in an error.
 
     Raises:
         OperatorError: ``SETTING_INVALID`` when it is no private key of an accepted kind and size.

@@ -34,7 +34,7 @@ _READ = fields.FieldReader(Code.MANIFEST_MALFORMED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """Who took a sequence number: ``owner`` is the id of the orchestration that did.
+    """The record of who took a sequence number; ``owner`` is the id of the orchestration that did.
 
     Raises:
         UntrustedInputError: ``MANIFEST_MALFORMED``, naming the field at fault: what exists can be read.
@@ -57,11 +57,11 @@ class LedgerEntry:
 
     @property
     def name(self) -> str:
-        """The blob's name, zero-padded, so that a listing comes in order of sequence."""
+        """The name of the entry's blob, its number zero-padded, so that a listing comes in order."""
         return entry_name(self.channel, self.sequence)
 
     def to_bytes(self) -> bytes:
-        """The entry as canonical JSON."""
+        """The entry as canonical JSON (RFC 8785)."""
         return dump_canonical(
             {
                 "schema": 1,
@@ -76,7 +76,7 @@ class LedgerEntry:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read an entry.
+        """Read a ledger entry from the bytes of its blob.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED``: somebody wrote
@@ -107,17 +107,17 @@ _FORMAT = Format(name="ledger entry", read=_READ, readers={1: _read_v1})
 
 
 def entry_name(channel: str, sequence: int) -> str:
-    """The blob's name of an entry, such as ``<channel>/0000000000000007.json``."""
+    """The name of a ledger entry's blob, such as ``<channel>/0000000000000007.json``."""
     return f"{channel}/{sequence:016d}.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """Where the numbers of a channel begin, or go on.
+    """The number at which the numbers of a channel begin, or go on after an earlier ledger.
 
     Args:
         sequence: the lowest number that is given.
-        previous_sha256: manifest digest of the number before; ``None`` for the first of all.
+        previous_sha256: the manifest digest (hex) of the number before; ``None`` for the first of all.
 
     Raises:
         UntrustedInputError: ``MANIFEST_MALFORMED``, naming the field at fault.
@@ -143,7 +143,7 @@ class Floor:
 
 
 def free_number(taken: Iterable[int], floor: int) -> int:
-    """The lowest number from ``floor`` on that is not taken.
+    """The lowest number, not below ``floor``, that is not taken.
 
     A source gives its numbers without a gap. So an entry far above, whoever wrote it, closes no channel.
     """
@@ -155,14 +155,14 @@ def free_number(taken: Iterable[int], floor: int) -> int:
 
 
 def prove_entry(entry: LedgerEntry, envelope_bytes: bytes | None, keys: Iterable[Key]) -> BundleManifest:
-    """The bundle manifest for which the entry was written, signed by at least one of ``keys``.
+    """The bundle manifest for which an entry was written, if one of ``keys`` has signed it.
 
     Whoever can write into the ledger can write any entry, and any envelope, but not sign one.
 
     Args:
-        entry: as it lies in the ledger.
+        entry: the entry as it lies in the ledger.
         envelope_bytes: the envelope under the entry's manifest digest; ``None`` if there is none.
-        keys: whose signatures count.
+        keys: the keys whose signatures count.
 
     Raises:
         UntrustedInputError: ``LEDGER_UNPROVEN``: no such signature, or the manifest is another one, or it is
@@ -191,14 +191,14 @@ def _stated(manifest: BundleManifest, sha256: str) -> tuple[str, int, str, str]:
 
 
 def sequence_of(name: str) -> int | None:
-    """The sequence number in a ledger blob's name; ``None`` for any other name."""
+    """The sequence number that a ledger blob's name tells; ``None`` for any other name."""
     match = _ENTRY_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidEntry:
-    """The record that the source gave a number up for good.
+    """The record that the source gave up a sequence number for good.
 
     ``manifest_sha256``: at the target, of the bundle manifest that says so; at the source, of the one that
     had the number.
@@ -218,11 +218,11 @@ class VoidEntry:
 
     @property
     def name(self) -> str:
-        """The blob's name, such as ``voids/<channel>/0000000000000007.json``."""
+        """The name of the entry's blob, such as ``voids/<channel>/0000000000000007.json``."""
         return void_name(self.channel, self.void.sequence)
 
     def to_bytes(self) -> bytes:
-        """The entry as canonical JSON."""
+        """The entry as canonical JSON (RFC 8785)."""
         return dump_canonical(
             {
                 "schema": 1,
@@ -234,7 +234,7 @@ class VoidEntry:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read an entry.
+        """Read a void entry from the bytes of its blob.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED``: somebody wrote
@@ -260,17 +260,17 @@ _VOID_FORMAT = Format(name="void entry", read=_READ, readers={1: _read_void_v1})
 
 
 def void_folder(channel: str) -> str:
-    """Prefix of the names of a channel's void entries."""
+    """The prefix of the names of all of a channel's void entries."""
     return f"voids/{channel}/"
 
 
 def void_name(channel: str, sequence: int) -> str:
-    """The blob's name of a void entry."""
+    """The name of a void entry's blob, such as ``voids/<channel>/0000000000000007.json``."""
     return f"{void_folder(channel)}{sequence:016d}.json"
 
 
 def void_sequence_of(name: str) -> int | None:
-    """The sequence number in a void entry's name; ``None`` for any other name."""
+    """The sequence number that a void entry's name tells; ``None`` for any other name."""
     match = _VOID_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -290,21 +290,30 @@ def judge_sequence(
     voids: Collection[int] = frozenset(),
     lifted: Collection[Code] = frozenset(),
 ) -> tuple[int, ...]:
-    """Whether the channel may take the manifest's number, given the numbers ``taken`` by *other* bundles.
+    """Refuse a manifest's number that its channel may not take, and tell which numbers below it are missing.
 
-    Numbers that the manifest calls void are not missing, nor are those of ``voids``, which other manifests of
-    the channel called so: the source that signed them gave them up for good. ``OUT_OF_ORDER`` and
-    ``SEQUENCE_GAP`` are not raised where an override has ``lifted`` them.
+    Args:
+        manifest: the bundle manifest whose number is judged.
+        channel: the conditions of its channel.
+        taken: the numbers that *other* bundles have taken.
+        voids: numbers that other manifests of the channel called void: the source that signed them gave them
+            up
+            for good. They are not missing, nor are those that this manifest calls void.
+        lifted: codes that an override lifts: ``OUT_OF_ORDER`` and ``SEQUENCE_GAP`` are not raised then.
 
     Returns:
         The numbers below it that are missing, ascending, at most 100 of them; for the record.
 
     Raises:
         PolicyRefusal: ``SEQUENCE_JUMP``: the number is further above the highest than the channel allows;
-            without that, one bundle could close it for good. ``OUT_OF_ORDER``; or ``SEQUENCE_GAP`` where the
-            channel does not let gaps pass, be it for good (``refuse``) or until the missing ones came
-            (``hold``); ``SEQUENCE_VOID``: it is one of ``voids`` itself. A number that is taken itself is not
-            judged here: see :func:`judge_taken`.
+            without that, one bundle could close it for good. ``OUT_OF_ORDER``: a higher number was taken, and
+            the
+            channel asks for rising ones. ``SEQUENCE_GAP``: numbers below are missing, and the channel does
+            not
+            let gaps pass, be it for good (``refuse``) or until the missing ones came (``hold``).
+            ``SEQUENCE_VOID``: it is one of ``voids`` itself.
+
+    Not checked: whether the number itself is taken; :func:`judge_taken` does that.
     """
     known = set(taken)
     highest = max(known, default=0)
@@ -330,7 +339,14 @@ def judge_sequence(
 
 
 def judge_taken(entry: LedgerEntry, *, manifest_sha256: str, owner: str) -> None:
-    """Whether a number that is taken is taken by this very owner for this very manifest, as after a retry.
+    """Refuse a bundle whose number is taken, unless this very owner took it for this very manifest.
+
+    The owner itself asks again after a retry.
+
+    Args:
+        entry: the ledger entry of the number.
+        manifest_sha256: the hex digest of the manifest that asks for it.
+        owner: the id of the orchestration that asks for it.
 
     Raises:
         PolicyRefusal: ``REPLAYED`` (same manifest, decided upon by another orchestration) or
@@ -345,11 +361,11 @@ def judge_taken(entry: LedgerEntry, *, manifest_sha256: str, owner: str) -> None
 
 
 def judge_previous(manifest: BundleManifest, before: LedgerEntry | None) -> None:
-    """Whether the manifest follows the one that has the number before, whatever order the channel asks for.
+    """Refuse a manifest that names another predecessor than the manifest that has the number before.
 
     Args:
-        manifest: whose number is judged.
-        before: the entry of its predecessor's number; ``None`` if nobody has taken that.
+        manifest: the bundle manifest that is judged.
+        before: the ledger entry of the number before its own; ``None`` if nobody has taken that.
 
     Raises:
         PolicyRefusal: ``HISTORY_FORKED``: it names another manifest as its predecessor.
@@ -363,7 +379,7 @@ def judge_previous(manifest: BundleManifest, before: LedgerEntry | None) -> None
 
 
 def require_entry(entry: LedgerEntry, *, channel: str, sequence: int) -> LedgerEntry:
-    """``entry`` if it says what its name says; a moved entry is refused.
+    """The entry itself, if it says what its name says: a blob that was moved to another name is refused.
 
     Raises:
         UntrustedInputError: ``MANIFEST_MALFORMED``: it speaks of another channel or number.

@@ -1,4 +1,4 @@
-"""The bundle manifest: which parts a transfer consists of, for whom, from whom, until when.
+"""The bundle manifest: the parts of a transfer, who made it, for whom it is, and until when it is good.
 
 An in-toto Statement whose subjects are the parts, in order. Normative text: ``docs/format.md`` §3. The bytes
 that were signed are the identity of a manifest; they are never written anew to verify or to hash them.
@@ -56,12 +56,13 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9]{5,50}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """One artifact as it was exported.
+    """An artifact as it was exported.
 
     ``reference`` is what was given to the pipeline: ``repo:tag`` where the tag travels, else ``repo@digest``.
     ``tags`` are the tags that must point to ``digest`` after the import, that of the reference among them.
-    What nobody ordered, and what travels because it belongs to another artifact (a signature, an SBOM) has a
-    ``subject``, the digest that it refers to, and an ``artifact_type``, what it says of itself to be.
+    An artifact that nobody ordered, and that travels because it belongs to another one (a signature, an
+    SBOM), has a ``subject``, the digest of that other one, and an ``artifact_type``, its own word for what it
+    is.
     """
 
     reference: str
@@ -90,7 +91,7 @@ class Artifact:
 
     @property
     def repository(self) -> str:
-        """The repository in both registries."""
+        """The artifact's repository, which has the same name in the source's and the target's registry."""
         return re.split("[:@]", self.reference, maxsplit=1)[0]
 
     @classmethod
@@ -123,7 +124,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferBlob:
-    """One transfer blob and the SHA-256 of each of its parts, in order (hex)."""
+    """A transfer blob: its name, sizes in bytes, its parts' hex SHA-256 in order, and what it carries."""
 
     name: str
     size_bytes: int
@@ -153,7 +154,7 @@ class TransferBlob:
         _READ.each(self.artifacts, "artifacts", _check_artifact, least=1, most=MAX_ARTIFACTS)
 
     def parts(self) -> Iterator[parts.SignedPart]:
-        """The parts of the blob, in order."""
+        """The parts of the blob, in order, each with its signed digest."""
         ranges = parts.plan_parts(self.name, size_bytes=self.size_bytes, part_size_bytes=self.part_size_bytes)
         return map(parts.SignedPart, ranges, self.part_sha256)
 
@@ -173,7 +174,7 @@ class TransferBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a bundle comes from: cloud name, login server, name of the export pipeline."""
+    """The origin of a bundle: the cloud's name, the registry's login server, the export pipeline's name."""
 
     cloud: str
     registry: str
@@ -197,7 +198,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """Which program wrote a document: name and version, 1 to 64 printable characters each.
+    """The program that wrote a document: its name and version, 1 to 64 printable characters each.
 
     Raises:
         ValueError: a name or a version that no document may have.
@@ -217,7 +218,7 @@ class Tool:
 
     @classmethod
     def from_json(cls, raw: Any, where: str, read: fields.FieldReader) -> Self:
-        """Read ``{"name", "version"}``; refuses with the code of ``read``."""
+        """Read the object ``{"name", "version"}``; refuses with the code of the reader ``read``."""
         value = read.members(raw, where, "name", "version")
         try:
             return cls(name=value["name"], version=value["version"])
@@ -227,10 +228,10 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Void:
-    """A number of the channel that the source gave up for good: no bundle will ever carry it.
+    """A sequence number that the source gave up for good: no bundle will ever carry it.
 
     Args:
-        sequence: the number.
+        sequence: the number that was given up.
         reason: a few words for whoever asks why it never came, at most 200 printable characters.
         who: the person or the program that gave it up.
     """
@@ -258,7 +259,7 @@ class Void:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleManifest:
-    """The content of a bundle manifest; times are aware and in whole seconds.
+    """The content of a bundle manifest (``docs/format.md`` §3); times are aware and in whole seconds.
 
     ``previous_sha256`` is the manifest digest of the channel's preceding number, ``None`` for the first.
     ``voids`` are lower numbers of the channel that were given up, ascending. ``requested_by`` is who ordered
@@ -319,17 +320,17 @@ class BundleManifest:
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """All artifacts of all blobs."""
+        """The artifacts of all blobs, in order."""
         return tuple(itertools.chain.from_iterable(blob.artifacts for blob in self.blobs))
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all parts together."""
+        """The size of all parts together, in bytes."""
         return sum(blob.size_bytes for blob in self.blobs)
 
     @property
     def part_count(self) -> int:
-        """Parts of all blobs together."""
+        """The number of parts of all blobs together."""
         return sum(len(blob.part_sha256) for blob in self.blobs)
 
     def parts(self) -> Iterator[parts.SignedPart]:
@@ -337,7 +338,11 @@ class BundleManifest:
         return itertools.chain.from_iterable(blob.parts() for blob in self.blobs)
 
     def to_bytes(self) -> bytes:
-        """The canonical statement: what gets signed; ``TOO_LARGE`` when no reader would take it."""
+        """The manifest as a canonical statement: the bytes that are signed and hashed as its identity.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``: no reader would take so long a manifest.
+        """
         predicate = {
             "transferId": self.transfer_id,
             "channel": self.channel,

@@ -1,4 +1,4 @@
-"""Which part goes onto which volume, decided before a byte is written.
+"""The media plan: it is decided before a byte is written which part goes onto which volume.
 
 Parts are laid onto the volumes in their order, each volume filled before the next is begun: parts of one blob
 stay together, and every volume but the last is full. Limits of a file system (largest file, entries of a
@@ -34,13 +34,13 @@ _PAYLOAD_NAME = re.compile(f"{PART_NAME.pattern}|{SHARD_NAME.pattern}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What a volume can take.
+    """The room on a volume, and the limits of its file system.
 
     Args:
-        free_bytes: that may still be written.
-        cluster_bytes: what the file system hands out at least; every file is rounded up to it.
-        max_file_bytes: of one file; ``None`` without a limit that matters.
-        max_files: of ours in one folder; ``None`` without a limit that matters.
+        free_bytes: how much may still be written.
+        cluster_bytes: the unit in which the file system hands out room; every file is rounded up to it.
+        max_file_bytes: the largest size of one file; ``None`` without a limit that matters.
+        max_files: how many of the tool's files fit in one folder; ``None`` without a limit that matters.
     """
 
     free_bytes: int
@@ -49,26 +49,26 @@ class Capacity:
     max_files: int | None = None
 
     def stored_bytes(self, size_bytes: int) -> int:
-        """The bytes that a file of ``size_bytes`` takes away."""
+        """The room in bytes that a file of ``size_bytes`` takes up, rounded up to whole clusters."""
         return -(-max(size_bytes, 1) // self.cluster_bytes) * self.cluster_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayloadFile:
-    """A part or a parity shard by its name below ``data/``: ``001/00000001.part``."""
+    """A part or a parity shard: its name below ``data/``, such as ``001/00000001.part``, and its size."""
 
     name: str
     size_bytes: int
 
     @property
     def folder(self) -> str:
-        """The folder it is in, below ``data/``."""
+        """The folder below ``data/`` in which the file is."""
         return self.name.split("/", 1)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What is to be written onto one volume, besides what is there: files in bundle order."""
+    """The files that are still to be written onto one volume, in bundle order, and the room they take up."""
 
     files: tuple[PayloadFile, ...]
     stored_bytes: int
@@ -76,25 +76,25 @@ class Load:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the files themselves."""
+        """The size of the files themselves in bytes, not rounded up to clusters."""
         return sum(file.size_bytes for file in self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPlan:
-    """One :class:`Load` a volume, in the volumes' order, and what no volume can take."""
+    """A plan: one :class:`Load` for each volume, in their order, and the files that no volume can take."""
 
     loads: tuple[Load, ...]
     unplaced: tuple[PayloadFile, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether everything has its place."""
+        """Whether every file has a place on some volume."""
         return not self.unplaced
 
     @property
     def lacking_bytes(self) -> int:
-        """The bytes that another volume would have to take."""
+        """The size in bytes of all files that no volume can take."""
         return sum(file.size_bytes for file in self.unplaced)
 
 
@@ -105,13 +105,15 @@ def plan_volumes(
     bag_bytes: int,
     held_files: Sequence[Mapping[str, int]] = (),
 ) -> MediaPlan:
-    """Lay ``files`` onto volumes; linear in the number of files plus volumes.
+    """Decide which of ``files`` goes onto which volume, each volume filled before the next is begun.
 
     Args:
-        files: what is still to be written, in bundle order.
-        capacities: of each volume.
-        bag_bytes: what a bag takes besides its payload: texts and envelope.
+        files: the files still to be written, in bundle order.
+        capacities: the room on each volume.
+        bag_bytes: the room that a bag takes up besides its payload, for its texts and the envelope.
         held_files: for each volume, how many files it holds already in each folder.
+
+    Takes time in proportion to the number of files and volumes together.
     """
     held = held_files or [{} for _ in capacities]
     shelves = [
@@ -166,7 +168,7 @@ class _Shelf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPlan:
-    """A plan in a file, so that volumes can be filled one at a time; volume numbers count from 1.
+    """A media plan in a file, so that volumes can be filled one at a time; volume numbers count from 1.
 
     It is the operator's own file: it decides where a signed part goes, never what is accepted. ``volumes``
     has the payload names of each volume; ``layout`` is that of the parity shards, as it stands in their tag
@@ -209,7 +211,7 @@ class SavedPlan:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a saved plan.
+        """Read a plan that ``plan --save`` wrote.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool wrote it.
@@ -261,5 +263,5 @@ def _read_layout(raw: Any) -> ParityLayout:
 
 
 def estimated_seconds(size_bytes: int, rate_bytes_per_s: float) -> int:
-    """How long ``size_bytes`` take at a measured rate, rounded up."""
+    """The seconds that ``size_bytes`` take at a measured rate, rounded up."""
     return math.ceil(size_bytes / rate_bytes_per_s) if rate_bytes_per_s > 0 else 0

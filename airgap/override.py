@@ -37,13 +37,13 @@ _READ = fields.FieldReader(Code.OVERRIDE_MALFORMED)
 
 
 def override_name(manifest_sha256: str) -> str:
-    """Where the override for a manifest lies in the container ``policy``."""
+    """The name of the blob in the container ``policy`` in which the override for a manifest lies."""
     return f"overrides/{manifest_sha256}.dsse.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """What is signed: which rules do not hold for one bundle manifest, at one target, until when, and why.
+    """The content of an override: the rules that it lifts for one bundle manifest at one target, and why.
 
     Raises:
         UntrustedInputError: ``OVERRIDE_MALFORMED``, naming the field at fault.
@@ -66,7 +66,7 @@ class Override:
         _READ.moment(self.expires_at, "expiresAt")
 
     def to_bytes(self) -> bytes:
-        """The canonical statement: what gets signed."""
+        """The override as a canonical statement: the bytes that are signed."""
         predicate = {
             "channel": self.channel,
             "target": self.target,
@@ -79,7 +79,7 @@ class Override:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read the payload of an envelope whose signatures have been verified.
+        """Read an override from the payload of an envelope whose signatures have been verified.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``; ``OVERRIDE_MALFORMED``; ``NEWER_FORMAT``: a newer tool wrote
@@ -89,7 +89,10 @@ class Override:
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
 
     def sign(self, signers: Sequence[Signer]) -> Envelope:
-        """The override with the signatures of ``signers``; whether they are enough is not asked here."""
+        """The override in an envelope that ``signers`` have signed.
+
+        Not checked: whether these signatures are enough.
+        """
         return Envelope.sign(self.to_bytes(), signers)
 
 
@@ -125,12 +128,12 @@ def verify_override(
     policy: TrustPolicy,
     now: datetime,
 ) -> tuple[Override, OverrideUse]:
-    """Read an override that the channel's override roles signed, for this very manifest, here and now.
+    """Read an override that the channel's override roles signed for this very manifest, at this target, now.
 
     Args:
         envelope_bytes: the override's envelope, whole.
-        manifest_sha256: of the manifest that a bundle role of the channel has signed.
-        channel: of that manifest.
+        manifest_sha256: the hex digest of the manifest, which a bundle role of the channel has signed.
+        channel: that manifest's channel.
         target: login server of the registry that would import.
         policy: the trust policy in force.
         now: the current time, aware.

@@ -1,4 +1,4 @@
-"""Parity: which parts stand in for each other, and in which files.
+"""Parity: which parts and parity shards can stand in for each other, and in which files they are.
 
 The parts of a bundle are counted in the order of its manifest: ordinals 0 … N-1. A parity layout is two
 numbers, S stripes with m parity shards each. Stripe s holds the parts with ordinals s, s + S, s + 2S, …; any
@@ -54,20 +54,20 @@ _LONGEST_FOR_SHARE = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A file below ``data/``: a part, or a parity shard; ``ordinal`` is the part's, ``None`` for parity."""
+    """A file below ``data/``: a part with its ``ordinal`` in the bundle, or a parity shard (``None``)."""
 
     name: str
     size_bytes: int
     ordinal: int | None
 
     def bytes_at(self, offset_bytes: int, most: int) -> int:
-        """How many bytes, at most ``most``, the file has from an offset on."""
+        """The number of bytes, at most ``most``, that the file has from an offset on."""
         return max(0, min(most, self.size_bytes - offset_bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripe:
-    """Parts that stand in for each other, and their parity shards, which come last in ``shards``.
+    """A group of parts that can be rebuilt from each other and from the parity shards, which come last.
 
     A shard's place in ``shards`` is its number in the erasure code.
     """
@@ -83,7 +83,7 @@ class Stripe:
 
     @property
     def parity(self) -> tuple[Shard, ...]:
-        """The parity shards, by row."""
+        """The parity shards of the stripe, by row."""
         return self.shards[-self.parity_shards :]
 
     @property
@@ -92,11 +92,11 @@ class Stripe:
         return ErasureCode(len(self.shards) - self.parity_shards, self.parity_shards)
 
     def encoding(self) -> Combination:
-        """All parity shards from all parts."""
+        """The combination that computes all parity shards from all parts."""
         return self.code.encoding()
 
     def recovery(self, lost: Collection[str]) -> Combination:
-        """The shards of the names ``lost`` from the others.
+        """The combination that computes the shards named ``lost`` from the others.
 
         Raises:
             ValueError: too many are lost, or a name is not of this stripe.
@@ -107,7 +107,7 @@ class Stripe:
         return self.code.recovery({places[name] for name in lost})
 
     def pieces(self, units: int = 1) -> Iterator[tuple[int, int]]:
-        """Offset and size in bytes of each piece, in order, of ``units`` units of 256 KiB.
+        """Offset and size in bytes of each piece to work on, of ``units`` units of 256 KiB, in order.
 
         A part may have less than that at an offset, or nothing any more (:meth:`Shard.bytes_at`).
         """
@@ -118,13 +118,13 @@ class Stripe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityLayout:
-    """How a bundle's parity is laid out: in how many stripes, and how many parity shards each of them has.
+    """A bundle's parity layout: the number of stripes, and of parity shards in each of them.
 
     Part ``i`` of the bundle, counted from 0 over all its blobs, belongs to stripe ``i`` modulo ``stripes``
     (``docs/format.md`` §11).
 
     Raises:
-        ValueError: a number out of range. Whether the layout suits a bundle, :meth:`misfit` says.
+        ValueError: a number is out of range. Whether the layout suits a bundle, :meth:`misfit` says.
     """
 
     stripes: int
@@ -136,7 +136,7 @@ class ParityLayout:
 
     @property
     def total_shards(self) -> int:
-        """Parity shards of all stripes."""
+        """The number of parity shards of all stripes together."""
         return self.stripes * self.parity_shards
 
     def misfit(self, part_count: int) -> str:
@@ -149,15 +149,15 @@ class ParityLayout:
         return ""
 
     def stripe_of(self, ordinal: int) -> int:
-        """The stripe that a part belongs to."""
+        """The number of the stripe to which the part with that ordinal belongs."""
         return ordinal % self.stripes
 
     def ordinals(self, stripe: int, part_count: int) -> range:
-        """The parts of a stripe."""
+        """The ordinals of the parts of a stripe."""
         return range(stripe, part_count, self.stripes)
 
     def stripe(self, number: int, parts: Sequence[PartRange]) -> Stripe:
-        """One stripe of a bundle whose parts these are, all of them, in order.
+        """One stripe of a bundle; ``parts`` are all parts of the bundle, in order.
 
         Raises:
             ValueError: there is no such stripe, or the layout does not suit the bundle.
@@ -178,7 +178,7 @@ class ParityLayout:
         return Stripe(number=number, shards=(*members, *parity), parity_shards=self.parity_shards)
 
     def shard_size_bytes(self, stripe: int, parts: Sequence[PartRange]) -> int:
-        """The bytes of a stripe's parity shards: its largest part, rounded up for the erasure code."""
+        """The size of a stripe's parity shards in bytes: its largest part, rounded up for the code."""
         largest = max(parts[ordinal].size_bytes for ordinal in self.ordinals(stripe, len(parts)))
         return -(-largest // PACKETS) * PACKETS
 
@@ -199,11 +199,11 @@ class ParityLayout:
         )
 
     def most_of_one_stripe(self, ordinals: Iterable[int]) -> int:
-        """How many shards of one stripe are lost when these parts are: what m has to be for them."""
+        """The most shards that a stripe loses with these parts: so many parity shards make up for it."""
         return max(Counter(map(self.stripe_of, ordinals)).values(), default=0)
 
     def to_bytes(self, manifest_sha256: str) -> bytes:
-        """The content of :data:`LAYOUT_NAME`, bound to one bundle manifest."""
+        """The layout as the content of the tag file :data:`LAYOUT_NAME`, bound to one bundle manifest."""
         return dump_canonical(
             {
                 "schema": 1,
@@ -215,7 +215,7 @@ class ParityLayout:
 
     @classmethod
     def from_bytes(cls, raw: bytes, *, manifest_sha256: str, part_count: int) -> Self:
-        """Read the content of :data:`LAYOUT_NAME`; unsigned, see the module.
+        """Read the content of the tag file :data:`LAYOUT_NAME`; it is unsigned, and the module says why.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``BAG_MALFORMED``: it is malformed, of
@@ -246,7 +246,7 @@ _FORMAT = Format(name="parity layout", read=_READ, readers={1: _read_v1})
 
 
 def shard_name(stripe: int, row: int) -> str:
-    """Where a parity shard stands below ``data/``: ``parity/00000000-00.parity``."""
+    """The name of a parity shard below ``data/``: ``parity/00000000-00.parity``."""
     return f"{PARITY_FOLDER}/{stripe:08d}-{row:02d}.parity"
 
 
@@ -264,7 +264,7 @@ def shard_place(name: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityWish:
-    """What ``--parity`` says: a share of the parts, or so many whole volumes; the other one is 0.
+    """The value of ``--parity``: a share of the parts, or a number of whole volumes; the other one is 0.
 
     ``share`` counts in millionths of the number of parts.
     """
@@ -288,10 +288,10 @@ class ParityWish:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Read ``2%``, ``0.5%``, ``1-volume`` or ``2-volumes``.
+        """Read a wish such as ``2%``, ``0.5%``, ``1-volume`` or ``2-volumes``.
 
         Raises:
-            OperatorError: ``USAGE``: it is of no such form.
+            OperatorError: ``USAGE``: the text has none of these forms.
         """
         if match := _SHARE.fullmatch(text):
             return cls(share=int(match[1]) * (_MILLION // 100) + int((match[2] or "").ljust(4, "0")))
@@ -300,7 +300,7 @@ class ParityWish:
         raise OperatorError(Code.USAGE, f"--parity {text[:20]!r}: neither like 2% nor like 1-volume")
 
     def layout(self, *, part_count: int, largest_volume_parts: int) -> ParityLayout:
-        """The layout for a bundle of ``part_count`` parts, spread over volumes.
+        """The layout that grants the wish for a bundle of ``part_count`` parts, spread over volumes.
 
         Raises:
             OperatorError: ``USAGE``: more volumes than a stripe can have shards.
@@ -311,7 +311,7 @@ class ParityWish:
 
 
 def layout_for_share(part_count: int, share: int) -> ParityLayout:
-    """A layout with about ``share`` millionths as many parity shards as parts, at least one.
+    """The layout with about ``share`` millionths as many parity shards as parts, at least one.
 
     The more parity shards a stripe has, the more ways of losing parts it survives at the same cost of space;
     the longer it is, the more has to be read to rebuild one part. So: the largest m up to 8 with which
@@ -328,7 +328,7 @@ def layout_for_share(part_count: int, share: int) -> ParityLayout:
 
 
 def layout_for_volumes(part_count: int, largest_volume_parts: int, lost_volumes: int) -> ParityLayout:
-    """A layout that survives the loss of any ``lost_volumes`` volumes, parity volumes among them.
+    """The layout that survives the loss of any ``lost_volumes`` volumes, parity volumes among them.
 
     That holds where each volume has at most one part of each stripe, as with runs of at most
     ``largest_volume_parts`` parts (:meth:`ParityLayout.most_of_one_stripe` tells), and each row of parity

@@ -1,4 +1,4 @@
-"""A transfer blob cut into parts: where each begins, how long it is, what it is called.
+"""The parts of a transfer blob: where each begins, how long it is, and what it is called.
 
 One part is the unit of hashing, one file on the medium, one block of the block blob, the unit of damage and
 of re-carrying. Parts are of one size but for the last of a blob, which may be shorter.
@@ -29,7 +29,7 @@ PART_NAME = re.compile(r"(?!000)[0-9]{3}/(?!00000000)[0-9]{8}\.part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRange:
-    """A part by position: the bytes ``offset_bytes`` to ``offset_bytes + size_bytes`` of blob ``blob``."""
+    """A part by its place: the bytes ``offset_bytes`` to ``offset_bytes + size_bytes`` of blob ``blob``."""
 
     blob: str
     number: int
@@ -43,7 +43,7 @@ class PartRange:
 
 
 class SignedPart(NamedTuple):
-    """A part, and the hex SHA-256 that the bundle manifest says it has."""
+    """A part, and the hex SHA-256 that the signed bundle manifest gives for it."""
 
     part: PartRange
     sha256: str
@@ -55,12 +55,16 @@ class SignedPart(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """The part's length."""
+        """The part's size in bytes."""
         return self.part.size_bytes
 
 
 def blob_name(number: int) -> str:
-    """The name of the ``number``-th blob of a transfer, counted from 1: ``001``."""
+    """The name of the ``number``-th blob of a transfer, counted from 1: ``001``.
+
+    Raises:
+        ValueError: no transfer has a blob of that number.
+    """
     if not 1 <= number <= MAX_BLOBS:
         raise ValueError(f"a transfer has 1 to {MAX_BLOBS} blobs, not {number}")
     return f"{number:03d}"
@@ -72,7 +76,7 @@ def part_name(blob: str, number: int) -> str:
 
 
 def part_count(size_bytes: int, part_size_bytes: int) -> int:
-    """How many parts a blob of ``size_bytes`` has."""
+    """The number of parts that a blob of ``size_bytes`` has."""
     return -(-size_bytes // part_size_bytes)
 
 
@@ -89,7 +93,7 @@ def plan_parts(blob: str, *, size_bytes: int, part_size_bytes: int) -> Iterator[
 
 
 def fitting_part_size(size_bytes: int, wished_bytes: int = DEFAULT_PART_SIZE_BYTES) -> int:
-    """The smallest doubling of ``wished_bytes`` with which a blob keeps to 50,000 parts.
+    """The smallest part size, doubled from ``wished_bytes``, with which a blob keeps to 50,000 parts.
 
     Raises:
         ValueError: the blob is larger than a block blob can be (50,000 parts of 4000 MiB).

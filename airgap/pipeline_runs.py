@@ -1,4 +1,4 @@
-"""What an ACR Transfer pipeline run is asked for, and what its answers mean.
+"""Pipeline runs of ACR Transfer: how they are named and divided, and what the service's answers mean.
 
 https://learn.microsoft.com/azure/container-registry/container-registry-transfer-cli
 """
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 class RunState(Enum):
-    """What is known of a pipeline run."""
+    """The state of a pipeline run, as far as its properties tell."""
 
     ACTIVE = "active"
     SUCCEEDED = "succeeded"
@@ -37,7 +37,7 @@ class RunState(Enum):
 
 
 def batch(items: Sequence[_T], size: int = MAX_ARTIFACTS_PER_RUN) -> list[list[_T]]:
-    """``items`` in order, in lists of at most ``size``."""
+    """The items in their order, cut into lists of at most ``size``."""
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
@@ -51,7 +51,7 @@ def run_name(kind: str, *identity: str) -> str:
 
 
 def judge_run(properties: Mapping[str, Any]) -> tuple[RunState, str]:
-    """State of a run, and why, from its ARM ``properties``.
+    """The state of a run, and the reason for it in words, from the run's ARM ``properties``.
 
     Succeeded only if ``provisioningState`` *and* ``response.status`` say so and there is no error message:
     the service's own examples show a provisioningState "Succeeded" beside a status "Running".
@@ -71,14 +71,14 @@ _NOT_ALLOWED = re.compile(r"\b403\b|forbidden|not authorized", re.IGNORECASE)
 
 
 def failure_cause(message: str, properties: Mapping[str, Any], sas_expires_at: datetime | None) -> str:
-    """The likely cause of a failure that :func:`judge_run` tells, in words; empty where none is known.
+    """The likely cause of a failed run, in words; empty where none is known.
 
     Args:
-        message: what the service said.
-        properties: of the run, as ARM tells them.
+        message: the reason that :func:`judge_run` gives.
+        properties: the run's properties, as ARM tells them.
         sas_expires_at: when the pipeline's SAS ends; ``None`` where it has none, or nobody knows.
 
-    The service's troubleshooting list, as far as its words can be told apart:
+    Known are the causes of the service's troubleshooting list, as far as its words can be told apart:
     https://learn.microsoft.com/azure/container-registry/container-registry-transfer-troubleshooting
     """
     if not _NOT_ALLOWED.search(message):
@@ -103,7 +103,7 @@ def finish_time(properties: Mapping[str, Any]) -> datetime | None:
 
 
 def is_written_by_run(last_modified: datetime, properties: Mapping[str, Any]) -> bool:
-    """Whether what was written then may be what the run has written: not after the run had ended.
+    """Whether a blob last modified at that time may be what the run wrote: not after the run had ended.
 
     Two services' clocks are compared, so ten seconds are allowed for. Where the service does not tell when
     the run ended there is nothing to compare.
@@ -114,7 +114,7 @@ def is_written_by_run(last_modified: datetime, properties: Mapping[str, Any]) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What a run reports as imported, beside what its blob was signed to hold."""
+    """The difference between the artifacts that a run reports as imported and those signed for its blob."""
 
     unreported: tuple[str, ...]
     """References of declared artifacts that the run does not report."""
@@ -125,14 +125,14 @@ class Comparison:
 def compare_imports(
     artifacts: Iterable[Artifact], imported: Iterable[str], *, login_server: str
 ) -> Comparison:
-    """Compare what a run reports as imported with the artifacts that are declared for its blob.
+    """Compare the artifacts that a run reports as imported with those that are signed for its blob.
 
     Args:
-        artifacts: as signed. Each may be reported by its reference, its digest or any of its tags.
+        artifacts: the signed artifacts. Each may be reported by its reference, its digest or any of its tags.
         imported: references as the service tells them, perhaps with the registry's own name in front;
             ``repo`` means ``repo:latest``.
-        login_server: the registry's name. No other is passed over: what stands below another is another
-            repository.
+        login_server: the registry's name. A reference that begins with another registry's name is taken for
+            another repository.
     """
     declared = list(artifacts)
     reported = {_full(reference.removeprefix(f"{login_server}/")) for reference in imported}

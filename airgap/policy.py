@@ -41,7 +41,7 @@ _READ = fields.FieldReader(Code.POLICY_MALFORMED)
 
 @unique
 class Order(Enum):
-    """Whether a channel takes a number after a higher one was taken; each number only once in any case."""
+    """The order in which a channel takes numbers: rising only, or any; each number only once in any case."""
 
     ANY = "any"
     """The numbers of a channel may come in any order."""
@@ -51,7 +51,7 @@ class Order(Enum):
 
 @unique
 class OnGap(Enum):
-    """What becomes of a bundle before whose number another one is missing."""
+    """The treatment of a bundle while a number before its own is missing."""
 
     RECORD = "record"
     """It is taken, and its receipt names the missing numbers."""
@@ -63,7 +63,7 @@ class OnGap(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
-    """A public key, and the person, team or service that holds the private one.
+    """A public key, and the person, team or service that holds its private key.
 
     Who holds two keys is still one: thresholds count holders, and roles are kept apart by them.
     """
@@ -86,9 +86,10 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """How many holders of which keys must have signed, each of them with each of the required algorithms.
+    """A role: the keys that are in it, how many of their holders must sign, and with which algorithms.
 
-    That the policy has these keys, and enough holders of keys of those kinds, the policy checks.
+    Not checked here: whether the policy has these keys, and enough holders of keys of those kinds;
+    :class:`TrustPolicy` does.
     """
 
     threshold: int
@@ -105,7 +106,8 @@ class Role:
     def from_json(cls, raw: Any, where: str) -> Self:
         """Read the object ``{"threshold", "keyids"}``, perhaps with ``requiredAlgorithms``.
 
-        Refuses with ``POLICY_MALFORMED``.
+        Raises:
+            PolicyRefusal: ``POLICY_MALFORMED``, naming the field at fault.
         """
         value = _READ.members(raw, where, "threshold", "keyids", optional=("requiredAlgorithms",))
         with _READ.within(where):
@@ -120,7 +122,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """The conditions of one channel.
+    """A channel of the trust policy: who must sign its bundles, for whom they are, what they may carry.
 
     ``bundle_roles`` sign bundle manifests, ``receipt_roles`` receipts; ``release_roles`` must release a
     verified bundle at the target before it is imported; ``override_roles`` may lift rules of time and order
@@ -167,12 +169,12 @@ class Channel:
         _READ.integer(self.max_sequence_jump, "maxSequenceJump", least=1, most=MAX_SEQUENCE_JUMP)
 
     def carries(self, repository: str) -> bool:
-        """Whether artifacts of that repository may be in a bundle of the channel."""
+        """Whether a bundle of the channel may have artifacts of that repository."""
         return any(covers(pattern, repository) for pattern in self.repositories)
 
     @property
     def roles(self) -> dict[str, Role]:
-        """All roles of the channel, by where they stand in it: ``bundleRoles.source``."""
+        """All roles of the channel, by their place in it, such as ``bundleRoles.source``."""
         return {
             **_placed(self.bundle_roles, "bundleRoles"),
             **_placed(self.receipt_roles, "receiptRoles"),
@@ -210,17 +212,18 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPolicy:
-    """Keys by key id and channels by name.
+    """A trust policy: keys by their ids, and channels by their names.
 
     Args:
-        version: of this policy's content, from 1; the next policy has a higher one. Only its form is checked
-            here: that each follows the one before :mod:`airgap.policy_chain` sees to.
-        expires_at: from when nothing is accepted by it any more; whoever keeps it has looked at it by then.
+        version: the number of this policy's content, from 1; the next policy has a higher one. Only its form
+            is checked here; :mod:`airgap.policy_chain` sees to it that each follows the one before.
+        expires_at: the time (aware) from which nothing is accepted by it any more, so that somebody looks at
+            it by then.
         keys: every key that any role names.
-        revoked: from when a key counts no more, by key id.
+        revoked: the time (aware) from which a key counts no more, by key id.
         policy_roles: who may sign the next version; empty where the policy is pinned by hand.
         channels: at least one.
-        document: what it was read from, in its one canonical form (RFC 8785).
+        document: the JSON that it was read from, in its one canonical form (RFC 8785).
 
     Raises:
         PolicyRefusal: ``POLICY_MALFORMED``, naming the field: also for a policy that could accept nothing.
@@ -280,11 +283,11 @@ class TrustPolicy:
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the document in its canonical form: spaces and the order of members do not count."""
+        """The hex SHA-256 of the canonical document: spaces and the order of members do not count."""
         return hashlib.sha256(self.document).hexdigest()
 
     def require_in_force(self, now: datetime) -> None:
-        """Return before the policy expires, without tolerance: a clock skew is for what others wrote.
+        """Refuse a policy that has expired, without tolerance: a clock skew is for what others wrote.
 
         Raises:
             PolicyRefusal: ``POLICY_EXPIRED``: that time has come.
@@ -295,7 +298,7 @@ class TrustPolicy:
             )
 
     def keys_in_force(self, now: datetime) -> Mapping[str, TrustedKey]:
-        """The keys that count at ``now``.
+        """The keys that are not revoked at ``now``, by key id.
 
         The time in a signed document is what its signer wrote there, so whoever has a stolen key dates back
         as he likes. Hence not the document's time is compared but the present one: from its time on a revoked
@@ -309,7 +312,7 @@ class TrustPolicy:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a trust policy.
+        """Read a trust policy from its JSON document.
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``, naming the field; also for an empty policy.
@@ -323,7 +326,7 @@ class TrustPolicy:
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
-        """Read a trust policy that strict JSON was read into; raises as :meth:`from_bytes`."""
+        """Read a trust policy from a value that strict JSON was read into; raises as :meth:`from_bytes`."""
         return cls(**_FORMAT.of_document(raw)(raw), document=dump_canonical(raw))
 
 
@@ -378,7 +381,7 @@ def _check_roles(roles: Mapping[str, Role], where: str) -> None:
 
 
 def schemes_by_holder(keys: Iterable[TrustedKey]) -> dict[str, set[str]]:
-    """The algorithms of each holder's keys, by holder."""
+    """The algorithms of the keys that each holder has, by holder."""
     schemes: dict[str, set[str]] = {}
     for key in keys:
         schemes.setdefault(key.holder, set()).add(key.public_key.scheme)
@@ -390,7 +393,7 @@ def _placed(roles: Mapping[str, Role], where: str) -> dict[str, Role]:
 
 
 def keyids_of(*groups: Mapping[str, Role]) -> frozenset[str]:
-    """The ids of all keys of these roles."""
+    """The ids of all keys that are in these roles."""
     return frozenset(keyid for roles in groups for role in roles.values() for keyid in role.keyids)
 
 

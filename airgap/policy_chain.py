@@ -1,4 +1,4 @@
-"""The chain of trust policies: which one is in force, going by the one that was pinned.
+"""The chain of trust policies: how signed versions lead from the pinned one to the one in force.
 
 The versions after the pinned one are signed: an in-toto Statement in a DSSE envelope each, its subject the
 policy's document, its predicate that document and the digest of the one before; ``docs/format.md`` §5.1. A
@@ -57,7 +57,7 @@ def version_name(version: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyVersion:
-    """What is signed: a policy, and the digest of the one before.
+    """The content of a signed version: a policy, and the hex SHA-256 of the policy before it.
 
     Raises:
         PolicyRefusal: ``POLICY_MALFORMED``, naming the field at fault.
@@ -71,7 +71,7 @@ class PolicyVersion:
         _READ.text(self.previous_sha256, "previous", pattern=fields.SHA256_HEX)
 
     def to_bytes(self) -> bytes:
-        """The canonical statement: what gets signed."""
+        """The version as a canonical statement: the bytes that are signed."""
         document = load_strict(self.policy.document, max_bytes=MAX_POLICY_BYTES, code=Code.POLICY_MALFORMED)
         return Statement(
             subjects=(Subject(name=SUBJECT, sha256=self.policy.sha256),),
@@ -81,7 +81,7 @@ class PolicyVersion:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read the payload of a version for which the one before has vouched.
+        """Read a version from an envelope's payload, once the version before has vouched for it.
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``, naming the first field at fault.
@@ -104,7 +104,7 @@ _FORMAT = Format(name="trust-policy", read=_READ, readers={1: _read_v1})
 
 
 def sign_version(before: TrustPolicy, policy: TrustPolicy, signers: Sequence[Signer]) -> Envelope:
-    """The version after ``before``, signed by ``signers``; the thresholds need not be reached yet.
+    """An envelope with the version after ``before``, signed by ``signers``; they may be too few yet.
 
     Raises:
         PolicyRefusal: ``POLICY_NOT_NEXT``: its number is not the one after.
@@ -115,7 +115,7 @@ def sign_version(before: TrustPolicy, policy: TrustPolicy, signers: Sequence[Sig
 
 
 def next_policy(before: TrustPolicy, envelope_bytes: bytes) -> TrustPolicy:
-    """The policy in an envelope, if it follows ``before`` by every point of the list above.
+    """The policy in an envelope, if it follows ``before`` by every point of the module's list.
 
     Raises:
         UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``; ``SIGNER_UNKNOWN``, ``SIGNATURE_INVALID``,
@@ -162,7 +162,7 @@ def _never_revoked(policy: TrustPolicy) -> dict[str, TrustedKey]:
 
 
 def officer_keys(before: TrustPolicy, policy: TrustPolicy) -> dict[str, TrustedKey]:
-    """The keys that may sign the version ``policy`` after ``before``, by key id; none of them is revoked.
+    """The keys that may sign ``policy`` as the version after ``before``, by key id; none of them is revoked.
 
     A key of either version's policy roles counts for that one; what each asks for is judged apart.
     """
@@ -176,7 +176,7 @@ def officer_keys(before: TrustPolicy, policy: TrustPolicy) -> dict[str, TrustedK
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Why a version that lies there is not used: it does not follow the one before."""
+    """The reason why a version that is there is not used: it does not follow the one before."""
 
     version: int
     code: Code
@@ -185,9 +185,9 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A pinned policy with those that follow it, one by one; ``links`` has at least the pinned one.
+    """A pinned policy and the versions that follow it, one by one; ``links`` begins with the pinned one.
 
-    ``stop`` tells of the version after the last that is there and does not follow, ``None`` if none is there.
+    ``stop`` tells of a version that is there and does not follow the last one; ``None`` if there is none.
     """
 
     links: tuple[TrustPolicy, ...]
@@ -200,16 +200,17 @@ class Chain:
 
     @property
     def last(self) -> TrustPolicy:
-        """The policy in force, as far as the chain was at hand."""
+        """The last policy of the chain: the one in force, as far as the versions were at hand."""
         return self.links[-1]
 
 
 def follow(chain: Chain, find: Callable[[int], bytes | None]) -> Chain:
-    """The chain, made longer by every version that follows its last one, up to :data:`MAX_FOLLOWING`.
+    """Lengthen a chain by every version that follows its last one, up to :data:`MAX_FOLLOWING` of them.
 
     Args:
-        chain: as far as it is known; of the pinned policy alone at first.
-        find: the envelope of a version by its number, ``None`` if there is none. What it raises as untrusted
+        chain: the chain as far as it is known; at first it has the pinned policy alone.
+        find: gives the envelope of a version by its number, ``None`` if there is none. What it raises as
+            untrusted
             (such as ``TOO_LARGE``) is a version that does not follow; any other error passes through.
 
     Raises:
@@ -236,7 +237,7 @@ def follow(chain: Chain, find: Callable[[int], bytes | None]) -> Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedPolicy:
-    """The record that a policy was in force: its version and the hex SHA-256 of its document."""
+    """The ledger's record that a policy was in force: its version and the hex SHA-256 of its document."""
 
     version: int
     sha256: str
@@ -246,12 +247,12 @@ class UsedPolicy:
         _READ.text(self.sha256, "policyDigest", pattern=fields.SHA256_HEX)
 
     def to_bytes(self) -> bytes:
-        """The record as canonical JSON; the same for whoever writes it."""
+        """The record as canonical JSON (RFC 8785); the same for whoever writes it."""
         return dump_canonical({"schema": 1, "version": self.version, "policyDigest": f"sha256:{self.sha256}"})
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a record.
+        """Read the record of a policy that was in force.
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``: somebody wrote into the ledger.
@@ -271,10 +272,10 @@ _RECORD = Format(name="used policy", read=_READ, readers={1: _read_record_v1})
 
 
 def require_newest(chain: Chain, used: Mapping[int, str]) -> None:
-    """Return if the chain ends with no older version than was used before, and is none but that one's.
+    """Refuse a chain that ends with an older version than was used before, or that forks from those used.
 
     Args:
-        chain: what is to be used.
+        chain: the chain that is to be used.
         used: hex SHA-256 of each policy that ever was in force here, by version.
 
     Raises:

@@ -17,7 +17,7 @@ def describe(policy: TrustPolicy) -> tuple[str, ...]:
 
 
 def changes(before: TrustPolicy, after: TrustPolicy) -> tuple[str, ...]:
-    """What one policy says and the other does not: lines with ``-`` and ``+``, in the order of each."""
+    """The rules that only one of two policies has, one a line: ``-`` of ``before``, ``+`` of ``after``."""
     old, new = describe(before), describe(after)
     gone = tuple(f"- {line}" for line in old if line not in new)
     return gone + tuple(f"+ {line}" for line in new if line not in old)

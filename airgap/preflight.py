@@ -1,4 +1,4 @@
-"""What the target would refuse, found at the source before anything is exported.
+"""The source's check of an order, before anything is exported, against what the target would refuse.
 
 The source has a trust policy of its own, as the target and the operators do. An order that a bundle of its
 channel cannot fulfil is told all its faults at once, instead of a refusal weeks later, beyond the gap.
@@ -18,7 +18,7 @@ from airgap.verify import count_roles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What an order asks for, as far as the trust policy has a say in it.
+    """The terms of an order, as far as the trust policy has a say in them.
 
     ``repositories`` has one element for each reference that was ordered, in order.
     """
@@ -31,11 +31,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Why the target would refuse.
+    """A reason why the target would refuse a bundle of an order.
 
     Args:
-        code: of its refusal.
-        path: which of the terms is at fault, and its index where there are several; empty where none is.
+        code: the code of its refusal.
+        path: the name of the term at fault, and its index where there are several; empty where no term is.
         wanted: what would be accepted, in words.
     """
 
@@ -45,7 +45,7 @@ class Finding:
 
 
 def judge_terms(policy: TrustPolicy, terms: Terms) -> tuple[Finding, ...]:
-    """All that the trust policy has against the terms; nothing if the target would take such a bundle.
+    """Everything for which the trust policy would refuse a bundle on these terms; empty if nothing.
 
     Every registry of the audience must be one that the channel serves: the target looks for its own name
     only, but one that is not served will refuse.
@@ -76,11 +76,11 @@ def _judge(channel: Channel, terms: Terms) -> Iterator[Finding]:
 def judge_keys(
     policy: TrustPolicy, channel: str, keyids: Collection[str], *, now: datetime
 ) -> tuple[Finding, ...]:
-    """What the trust policy has against a bundle of the channel that the source signs with these keys.
+    """Everything for which the trust policy would refuse a bundle that the source signs with these keys.
 
     The roles that one of these keys is in must be met by them at ``now``, and there must be one. Any other
     role is met by people later: it must be one that the keys in force can meet. A channel that the policy
-    does not have is :func:`judge_terms`'s to find.
+    does not have is no finding here; :func:`judge_terms` tells it.
     """
     try:
         policy.require_in_force(now)

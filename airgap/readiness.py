@@ -50,7 +50,7 @@ _LATER = "a role that was given just now takes effect within ten minutes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that must be right, and what to do if it is not.
+    """The result of checking one thing that must be right, and what to do if it is not.
 
     Args:
         id: stable, lower-case words with hyphens.
@@ -67,12 +67,12 @@ class Check:
     is_passing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The member of ``checks`` in an answer."""
+        """The check as an element of ``checks`` in an answer of the API."""
         return {"id": self.id, "ok": self.is_ok, "detail": self.detail, "remedy": self.remedy}
 
 
 def unanswered(name: str, seconds: int) -> Check:
-    """The check whose fact did not come in time."""
+    """A failed check of that name, because its fact did not come within ``seconds``."""
     return Check(
         id=name,
         is_ok=False,
@@ -82,7 +82,7 @@ def unanswered(name: str, seconds: int) -> Check:
 
 
 def judge_settings(faults: Mapping[str, str]) -> Check:
-    """The settings, by what is wrong with each that is; that of the trust policy has a check of its own."""
+    """Judge the settings by what is wrong with each faulty one; the trust policy's has its own check."""
     if not faults:
         return Check(id="settings", is_ok=True, detail="all settings can be read")
     told = "; ".join(f"{name}: {why}" for name, why in sorted(faults.items()))
@@ -90,7 +90,7 @@ def judge_settings(faults: Mapping[str, str]) -> Check:
 
 
 def judge_policy(policy: TrustPolicy | None, why: str, *, now: datetime) -> Check:
-    """The trust policy: there, valid, in force at ``now``; ``why`` says it if it could not be read."""
+    """Judge the trust policy: is it there, valid and in force? ``why`` says it if it was not readable."""
     name = "trust-policy"
     if policy is None:
         return Check(
@@ -117,10 +117,10 @@ def judge_policy(policy: TrustPolicy | None, why: str, *, now: datetime) -> Chec
 
 
 def judge_chain(chain: Chain | None, error: AirgapError | None) -> Check:
-    """The versions after the pinned policy: all that are there are used, and none newer was used before.
+    """Judge the versions after the pinned policy: all that are there must be used, and none newer was before.
 
     Args:
-        chain: as far as it was found; ``None`` if it could not be had.
+        chain: the chain as far as it was found; ``None`` if it could not be had.
         error: what the storage, the ledger's records or the next version had against it.
     """
     name = "policy-chain"
@@ -145,7 +145,7 @@ def judge_chain(chain: Chain | None, error: AirgapError | None) -> Check:
 
 
 def judge_signing(keyids: Collection[str], error: AirgapError | None) -> Check:
-    """The signing keys: each has just signed something, and the signature was verified."""
+    """Judge the signing keys: has each just signed something, and was that signature verified?"""
     if error is None:
         return Check(id="signing-keys", is_ok=True, detail=f"sign: {', '.join(sorted(keyids))}")
     remedies = {
@@ -159,7 +159,7 @@ def judge_signing(keyids: Collection[str], error: AirgapError | None) -> Check:
 def judge_own_keys(
     policy: TrustPolicy, side: Side, keyids: Collection[str], registry: str, *, now: datetime
 ) -> Check:
-    """Whether what this side signs counts: its keys in the roles of the channels that concern it.
+    """Judge whether what this side signs counts: its keys must be in roles of the channels it serves.
 
     At the source one channel is enough, since others may be other sources'; at the target each channel that
     serves ``registry`` must take its receipts.
@@ -192,7 +192,7 @@ def judge_own_keys(
 
 
 def judge_signed_checks(policy: TrustPolicy, registry: str, asked: Collection[str]) -> Check:
-    """Whether every check that must sign its answers is asked at all, and can sign.
+    """Judge whether every check that the policy wants signed is asked, and is a service that can sign.
 
     Args:
         policy: the one in force.
@@ -220,7 +220,7 @@ def judge_signed_checks(policy: TrustPolicy, registry: str, asked: Collection[st
 
 
 def judge_container(container: str, need: Need, error: AirgapError | None) -> Check:
-    """A container: there, and open to the app as far as it needs it."""
+    """Judge a container: is it there, and open to the app as far as the app needs it?"""
     name = f"container-{container}"
     if error is None:
         return Check(id=name, is_ok=True, detail=f"there, and can be {_MAY[need]}")
@@ -232,7 +232,7 @@ def judge_container(container: str, need: Need, error: AirgapError | None) -> Ch
 
 
 def judge_table(error: AirgapError | None) -> Check:
-    """The table of the lists."""
+    """Judge the table from which the lists of transfers and imports are read: could it be read?"""
     if error is None:
         return Check(id="journal-table", is_ok=True, detail="there, and can be read")
     remedies = {
@@ -243,7 +243,10 @@ def judge_table(error: AirgapError | None) -> Check:
 
 
 def judge_tickets(error: AirgapError | None) -> Check:
-    """Tickets can be signed: the identity is there and gets a key for that; used, the key was not."""
+    """Judge whether tickets can be signed: the app's identity got a key for that from the storage.
+
+    Not checked: whether a ticket signed by that key is accepted.
+    """
     if error is None:
         return Check(id="tickets", is_ok=True, detail="the identity that signs them gets a key")
     remedies = {
@@ -255,12 +258,12 @@ def judge_tickets(error: AirgapError | None) -> Check:
 
 
 def judge_poison(account: str, count: int | None, error: AirgapError | None) -> Check:
-    """The poison queue: nothing lies there, so that no event was given up by the host.
+    """Judge the poison queue: it must be empty, or else the host has given up an event.
 
     Args:
         account: the name of the storage account that has the queue.
         count: about how many messages are in it; ``None`` if that could not be had.
-        error: what came instead.
+        error: the error that came instead.
     """
     name = "poison"
     if count is None or error is not None:
@@ -281,7 +284,7 @@ def judge_poison(account: str, count: int | None, error: AirgapError | None) -> 
 
 
 def judge_registry(registry: str, error: AirgapError | None) -> Check:
-    """The registry's data plane: it answers, and lets the app read."""
+    """Judge the registry's data plane: does it answer, and let the app read?"""
     if error is None:
         return Check(id="registry", is_ok=True, detail=f"{registry} answers")
     remedies = {
@@ -292,7 +295,7 @@ def judge_registry(registry: str, error: AirgapError | None) -> Check:
 
 
 def judge_staging(registry: str, error: AirgapError | None) -> Check:
-    """The staging registry: it answers, and lets the app list and delete."""
+    """Judge the staging registry: does it answer, and let the app list and delete?"""
     name = "staging-registry"
     if error is None:
         return Check(id=name, is_ok=True, detail=f"{registry} can be listed and emptied")
@@ -303,7 +306,7 @@ def judge_staging(registry: str, error: AirgapError | None) -> Check:
 
 
 def judge_image_import(registry: str, error: AirgapError | None) -> Check:
-    """The way from the staging registry into the real one: the service lets the app go it."""
+    """Judge the import from the staging registry into the real one: does the service allow it to the app?"""
     name = "image-import"
     if error is None:
         return Check(id=name, is_ok=True, detail=f"{registry} takes what is brought over")
@@ -323,9 +326,9 @@ def judge_pipeline(
     *,
     container_url: str,
 ) -> tuple[Check, ...]:
-    """The pipeline: there, made, at the right container, with fitting options, and not importing by itself.
+    """Judge the pipeline: is it made, for the right container, with options that never let it run by itself?
 
-    How it comes to its container is :func:`judge_access`'s to say.
+    Not checked: how it gets access to its container; see :func:`judge_access`.
     """
     if error is not None:
         remedies = {
@@ -366,16 +369,16 @@ def _judge_state(name: str, state: object) -> Check:
 def judge_access(
     side: Side, properties: Mapping[str, Any], sas_expires_at: datetime | None, *, now: datetime
 ) -> Check:
-    """How the pipeline comes to its container: by its identity, or by a SAS that is good for a while yet.
+    """Judge how the pipeline gets at its container: by its identity, or a SAS that is good for a while.
 
     Without ``storageAccessMode`` it is a SAS, as in api-versions before 2025-06-01-preview. What the SAS
     allows is not seen: the pipeline alone may read it. What roles its identity has, ``infra/check`` asks.
 
     Args:
-        side: whose pipeline.
-        properties: of the pipeline, as ARM tells them.
+        side: the side that has the pipeline.
+        properties: the pipeline's properties, as ARM tells them.
         sas_expires_at: when the SAS ends, by the setting; ``None`` where it says nothing.
-        now: the time.
+        now: the current time, aware.
     """
     name = "pipeline-access"
     mode = str(_end(side, properties).get("storageAccessMode") or "SasToken")

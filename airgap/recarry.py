@@ -1,6 +1,7 @@
-"""The re-carry request: which parts of one bundle to bring again, and nothing else.
+"""The re-carry request: a list of the parts of one bundle that are to be brought again, and nothing else.
 
-Written where damage was found, carried back to where the parts are. It is unsigned on purpose: who carries
+It is written where damage was found, and carried back to where the parts are. It is unsigned on purpose: who
+carries
 the media has no key, and needs none. All that a request can do is ask for parts that the bundle manifest
 signs; whoever fetches them checks the envelope and every part's digest again, as if there were no request. A
 forged one costs a trip or some time, never trust. Normative text: ``docs/format.md`` §10.
@@ -39,7 +40,7 @@ _READ = fields.FieldReader(Code.RECARRY_MALFORMED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedPart:
-    """One part to bring again, by name, hex SHA-256 and size as they are signed."""
+    """A part to bring again: its name, hex SHA-256 and size in bytes, as the bundle manifest has them."""
 
     name: str
     sha256: str
@@ -64,7 +65,7 @@ class WantedPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecarryRequest:
-    """The parts wanted of the bundle ``manifest_sha256`` (hex), at least one, in the manifest's order.
+    """A request for parts, at least one, of the bundle ``manifest_sha256`` (hex), in the manifest's order.
 
     Raises:
         UntrustedInputError: ``RECARRY_MALFORMED``, naming the first field at fault: what exists can be read.
@@ -91,7 +92,7 @@ class RecarryRequest:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all wanted parts together."""
+        """The size of all wanted parts together, in bytes."""
         return sum(part.size_bytes for part in self.parts)
 
     @classmethod
@@ -104,12 +105,12 @@ class RecarryRequest:
         *,
         reason: str | None = None,
     ) -> Self:
-        """Ask for the parts ``names``, given in any order, some perhaps twice.
+        """A request for the parts ``names`` of a manifest, given in any order, some perhaps twice.
 
         Args:
             manifest: the trusted bundle manifest.
             manifest_sha256: its hex digest.
-            names: of parts of the manifest, at least one: ``001/00000001.part``.
+            names: the names of at least one part of the manifest, such as ``001/00000001.part``.
             requested_at: now, aware.
             reason: a few words for whoever reads the file, at most 200 printable characters.
 
@@ -152,7 +153,7 @@ class RecarryRequest:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a request from anybody.
+        """Read a request, which anybody may have written.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``RECARRY_MALFORMED`` naming the first
@@ -168,7 +169,7 @@ class RecarryRequest:
         return cls(**_FORMAT.of_document(value)(value))
 
     def require_matches(self, manifest: BundleManifest, manifest_sha256: str) -> tuple[SignedPart, ...]:
-        """The wanted parts as the bundle manifest has them, each with its hex SHA-256, in order.
+        """The wanted parts as the bundle manifest has them, in order, each with its signed hex SHA-256.
 
         Args:
             manifest: a bundle manifest whose envelope the trust policy accepts.
@@ -230,7 +231,7 @@ def _check_part(value: Any, where: str) -> None:
 def recarry_from_receipt(
     receipt: Receipt, manifest: BundleManifest, manifest_sha256: str
 ) -> RecarryRequest | None:
-    """Ask again for the parts that a verified receipt names as damaged; ``None`` when it names none.
+    """A request for the parts that a verified receipt names as damaged; ``None`` when it names none.
 
     Made of nothing but the receipt, so the same receipt always gives the same request. A receipt lists at
     most 1,000 findings: where ``damage_count`` is higher, more parts may be damaged than are asked for.
@@ -256,11 +257,11 @@ def recarry_from_receipt(
 
 
 def describe_parts(names: Iterable[str], *, most: int = 8) -> str:
-    """Part names for a person, neighbours drawn together: ``001/00000002-00000005, 002/00000001 and 3 more``.
+    """The names of parts in words for a person: ``001/00000002-00000005, 002/00000001 and 3 more``.
 
     Args:
-        names: valid part names in bundle order.
-        most: so many runs are written out; the parts of all others are counted.
+        names: valid part names in bundle order; neighbours are drawn together into runs.
+        most: how many runs are written out; the parts of all others are only counted.
     """
     runs: list[list[str]] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""The receipt: what the target decided about a bundle manifest, and what its registry holds now.
+"""The receipt: the target's signed word on what it decided about a bundle, and what its registry holds now.
 
 An in-toto Statement whose one subject is the envelope as it was received; ``docs/format.md`` §6. Signed by
 the target; verified wherever the trust policy names receipt roles for the channel.
@@ -48,7 +48,7 @@ _CONTENT_KIND = re.compile(r"[a-z][A-Za-z]{0,31}")
 
 @unique
 class ReceiptVerdict(Enum):
-    """What became of a bundle; another one would be another version of the format."""
+    """The verdict of a receipt: what became of the bundle. One more would be a new version of the format."""
 
     IMPORTED = "imported"
     """Imported, and every artifact found whole in the target registry."""
@@ -62,7 +62,7 @@ class ReceiptVerdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingContent:
-    """Something that an artifact consists of, and that the registry does not have.
+    """A piece of content that belongs to an artifact, and that the registry does not have.
 
     ``kind`` is ``config``, ``layer`` or ``manifest`` (of an index), whose ``digest`` it is; or ``referrer``:
     the registry does not list the artifact among what refers to ``digest``. Another kind is a newer tool's.
@@ -89,9 +89,10 @@ class MissingContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactProof:
-    """What the target registry answered for one artifact of the bundle manifest.
+    """The target registry's answer about one artifact of the bundle manifest.
 
-    ``found`` is the digest it has under that digest, ``None`` if it has none. ``missing_tags`` are the tags
+    ``found`` is the digest of what the registry gave out for the artifact's digest, ``None`` if it has
+    nothing. ``missing_tags`` are the tags
     that do not point to the artifact. ``missing`` is what it consists of and is not there, as far as there is
     room; ``missing_count`` says how much.
     """
@@ -119,7 +120,7 @@ class ArtifactProof:
 
     @property
     def is_proven(self) -> bool:
-        """Whether the registry holds exactly what was signed, whole."""
+        """Whether the registry holds exactly the artifact that was signed, with all its content and tags."""
         return self.found == self.digest and not self.missing_tags and not self.missing_count
 
     def to_json(self) -> dict[str, Any]:
@@ -154,7 +155,7 @@ class ArtifactProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerPosition:
-    """The entry by which the target took the bundle's number: its name, and the hex SHA-256 of its bytes."""
+    """The entry by which the target took the bundle's number: its name, and its bytes' hex SHA-256."""
 
     name: str
     sha256: str
@@ -166,7 +167,7 @@ class LedgerPosition:
 
     @classmethod
     def of(cls, entry: LedgerEntry) -> Self:
-        """The position that an entry marks."""
+        """The position of a ledger entry, as receipts tell it."""
         return cls(name=entry.name, sha256=hashlib.sha256(entry.to_bytes()).hexdigest())
 
     def to_json(self) -> dict[str, Any]:
@@ -182,16 +183,16 @@ class LedgerPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What one check said that the target ran on the verified bundle before it was imported.
+    """The result of one check that the target had made on the verified bundle before importing it.
 
     Args:
-        name: of the check, as the target's settings call it.
+        name: the check's name in the target's settings.
         passed: whether it had no objection.
-        detail: for a person, at most 500 characters: of what it has found, or why it gave no answer.
+        detail: words for a person, at most 500 characters: what it has found, or why it gave no answer.
         scanner: what looked, by its own word; ``None`` where it gave no answer.
-        answer_sha256: hex, of the answer as it came; likewise.
-        checked_at: when it ended.
-        signers: whose signatures vouch for the answer; nobody's where nobody's were asked for.
+        answer_sha256: the hex SHA-256 of the answer as it came; ``None`` where it gave none.
+        checked_at: when it ended; aware.
+        signers: the keys whose signatures vouch for the answer; empty where the policy asks for none.
     """
 
     name: str
@@ -229,7 +230,7 @@ class CheckResult:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read one element of ``checks``."""
+        """Read one element of ``checks``; refuses with ``RECEIPT_MALFORMED``."""
         value = _READ.members(
             raw, where, "name", "passed", "detail", "scanner", "answerDigest", "checkedAt", "signers"
         )
@@ -247,9 +248,10 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Who released the bundle at the target: a key of a release role of the channel, whose it is, and when.
+    """The record that a key of a release role released the bundle at the target: which key, whose, and when.
 
-    ``holder`` is whom the trust policy calls so, at most 64 characters; ``released_at`` is what was signed.
+    ``holder`` is the key's holder by the trust policy, at most 64 characters; ``released_at`` is the time in
+    what was signed.
     """
 
     keyid: str
@@ -275,7 +277,7 @@ class Release:
 
     @classmethod
     def from_json(cls, raw: Any, where: str) -> Self:
-        """Read one element of ``releases``."""
+        """Read one element of ``releases``; refuses with ``RECEIPT_MALFORMED``."""
         value = _READ.members(raw, where, "keyid", "holder", "role", "scheme", "releasedAt")
         with _READ.within(where):
             return cls(
@@ -289,7 +291,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverrideUse:
-    """An override by which rules of time or order were lifted: names of codes, why, and who signed it."""
+    """The override by which rules of time or order were lifted: their codes, the reason, who signed it."""
 
     lifts: tuple[str, ...]
     reason: str
@@ -324,7 +326,7 @@ class OverrideUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """A decision of the target. ``code`` is ``None`` exactly when the bundle was imported and proven.
+    """The content of a receipt; ``code`` is ``None`` exactly when the bundle was imported and proven.
 
     ``transfer_id``, ``channel``, ``sequence`` and ``manifest_sha256`` are ``None``, all of them, when the
     envelope was refused before a trusted signature vouched for them. ``incoming`` is the path it was received
@@ -420,7 +422,11 @@ class Receipt:
         return self.verdict is ReceiptVerdict.IMPORTED
 
     def to_bytes(self) -> bytes:
-        """The canonical statement: what gets signed; ``TOO_LARGE`` when no reader would take it."""
+        """The receipt as a canonical statement: the bytes that are signed.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``: no reader would take so long a receipt.
+        """
         predicate = {
             "verdict": self.verdict.value,
             "code": None if self.code is None else self.code.name,
@@ -451,7 +457,7 @@ class Receipt:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read the payload of a verified receipt.
+        """Read a receipt from the payload of an envelope whose signatures have been verified.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``: a newer tool wrote it; ``RECEIPT_MALFORMED``
@@ -510,17 +516,19 @@ _FORMAT = Format(name="receipt", read=_READ, readers={1: _read_v1})
 
 
 def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str, now: datetime) -> Receipt:
-    """Read a receipt that the channel's receipt roles signed, and that speaks of what they may speak of.
+    """Read a receipt that the channel's receipt roles signed, and that speaks only of what they may speak of.
 
     Args:
         envelope_bytes: the receipt's envelope, whole.
         policy: the pinned trust policy.
-        channel: whose receipt roles must have signed.
+        channel: the channel whose receipt roles must have signed.
         now: the current time, aware: a key that is revoked by then does not count, whenever it signed.
 
     Raises:
-        UntrustedInputError: forged, unknown (also where there is no receipt role), uncheckable, malformed, or
-            ``NEWER_FORMAT``.
+        UntrustedInputError: ``SIGNATURE_INVALID`` (forged), ``SIGNATURE_UNCHECKABLE`` (could not be checked),
+            ``SIGNER_UNKNOWN`` (no key of a receipt role signed it, or there is no such role),
+            ``ENVELOPE_MALFORMED``, ``RECEIPT_MALFORMED``, ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool
+            wrote it.
         PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not name the channel, or the receipt is about a
             bundle of another; ``KEY_REVOKED``: a signer counts no more; ``THRESHOLD_NOT_MET``: too few keys
             of a role signed; ``AUDIENCE_MISMATCH``: it speaks for a registry that the channel does not serve.

@@ -1,4 +1,4 @@
-"""Secrets taken out of words that are not ours, before they are shown, logged, kept or signed."""
+"""Redaction: secrets are taken out of others' words before these are shown, logged, kept or signed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+")
 
 
 def redact(text: str) -> str:
-    """``text`` without signatures and tokens: the last line of defence.
+    """The text with signatures and tokens taken out: the last line of defence, not the first.
 
     Found are a SAS's ``sig`` (also where its URL is percent-encoded, once or more), account keys, client
     secrets and bearer tokens; the words around them stay.

@@ -1,4 +1,4 @@
-"""The release: the word of a person at the target that a bundle may be imported, and how many have given it.
+"""Releases: the signed word of people at the target that a bundle may be imported, and the count of them.
 
 An in-toto Statement of its own (``docs/format.md`` §15), signed by a key of a release role of the channel. It
 names one bundle manifest, by digest, and one registry, so that it counts for nothing else. Each person signs
@@ -35,7 +35,7 @@ _READ = fields.FieldReader(Code.RELEASE_MALFORMED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedBundle:
-    """What a release is for: one bundle manifest, by the hex SHA-256 of its bytes, into one registry.
+    """The bundle that a release is for: one bundle manifest, by its hex SHA-256, into one registry.
 
     The digest alone says which bundle it is. Transfer, channel and number are there for people, and so that
     nobody can be shown one bundle and made to sign another.
@@ -60,7 +60,7 @@ class ReleasedBundle:
 
     @classmethod
     def of(cls, manifest: BundleManifest, manifest_sha256: str, *, target: str) -> Self:
-        """The bundle of a manifest, on its way into the registry ``target``."""
+        """The bundle of a manifest, as it is to be released into the registry ``target``."""
         return cls(
             manifest_sha256=manifest_sha256,
             transfer_id=manifest.transfer_id,
@@ -70,7 +70,7 @@ class ReleasedBundle:
         )
 
     def members(self) -> dict[str, Any]:
-        """What the predicate says of it; the digest is the subject's."""
+        """The predicate's members that tell of the bundle; its digest is the statement's subject."""
         return {
             "transferId": self.transfer_id,
             "channel": self.channel,
@@ -81,7 +81,7 @@ class ReleasedBundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseStatement:
-    """What is signed: which bundle may be imported where, and when that was said, by the signer's clock.
+    """The content of a release: which bundle may be imported where, and when the signer said so.
 
     Raises:
         UntrustedInputError: ``RELEASE_MALFORMED``, naming the field.
@@ -97,7 +97,7 @@ class ReleaseStatement:
         _READ.instance(self.tool, "tool", Tool)
 
     def to_bytes(self) -> bytes:
-        """The canonical statement."""
+        """The release as a canonical statement: the bytes that are signed."""
         predicate = {
             **self.bundle.members(),
             "releasedAt": format_time(self.released_at),
@@ -108,7 +108,7 @@ class ReleaseStatement:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read the payload of an envelope whose signature has been verified.
+        """Read a release from the payload of an envelope whose signature has been verified.
 
         Raises:
             UntrustedInputError: ``RELEASE_MALFORMED``; ``NEWER_FORMAT``: a newer tool wrote it.
@@ -144,7 +144,7 @@ _FORMAT = Format(name="release", read=_READ, readers={1: _read_v1})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedRelease:
-    """A release that counts, with the keys that it counts for."""
+    """A verified release, and the keys whose signatures on it count."""
 
     envelope: Envelope
     statement: ReleaseStatement
@@ -152,7 +152,7 @@ class VerifiedRelease:
     """By key id; at least one."""
 
     def apart(self) -> dict[str, bytes]:
-        """The bytes of one envelope for each key that counts, with its signature alone, by key id.
+        """The release as one envelope for each key that counts, with that key's signature alone, by key id.
 
         So what is kept of a release has one name for each key, whatever else somebody put beside it.
         """
@@ -213,7 +213,7 @@ def _require_same(released: ReleasedBundle, bundle: ReleasedBundle) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseTally:
-    """Who has released a bundle, and what is missing, role by role in words; nothing once it is released."""
+    """A count of releases: who has released the bundle, and what each role still lacks, in words."""
 
     releases: tuple[Release, ...]
     missing: tuple[str, ...]

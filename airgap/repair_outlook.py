@@ -1,4 +1,4 @@
-"""What parity makes good: of missing parts, those that can be rebuilt and those to be brought again."""
+"""The outlook on a repair: which missing parts parity can rebuild, and which must be brought again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airgap.parity import ParityLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeDamage:
-    """What one stripe lacks: parts by ordinal, parity shards by row."""
+    """The losses of one stripe: its missing parts by ordinal, and its missing parity shards by row."""
 
     stripe: int
     parts: tuple[int, ...]
@@ -20,29 +20,29 @@ class StripeDamage:
 
     @property
     def lacking(self) -> int:
-        """How many of these files have to come from elsewhere before the others can be rebuilt."""
+        """The number of its missing files that must come from elsewhere before the others can be rebuilt."""
         return max(0, len(self.parts) + len(self.rows) - self.parity_shards)
 
     @property
     def is_repairable(self) -> bool:
-        """Whether enough is left to rebuild all of it."""
+        """Whether enough shards are left to rebuild all that the stripe has lost."""
         return self.lacking == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairOutlook:
-    """What can be rebuilt and what not; stripes that lack nothing are not listed."""
+    """The outlook for a whole bundle; stripes that lack nothing are not listed."""
 
     stripes: tuple[StripeDamage, ...]
 
     @property
     def repairable_parts(self) -> tuple[int, ...]:
-        """Ordinals of the missing parts that can be rebuilt."""
+        """The ordinals of the missing parts that can be rebuilt from what is left."""
         return self._parts(is_repairable=True)
 
     @property
     def lost_parts(self) -> tuple[int, ...]:
-        """Ordinals of the missing parts that cannot be rebuilt."""
+        """The ordinals of the missing parts that cannot be rebuilt from what is left."""
         return self._parts(is_repairable=False)
 
     @property
@@ -63,11 +63,11 @@ def judge_repair(
     missing_parts: Collection[int],
     missing_shards: Collection[tuple[int, int]],
 ) -> RepairOutlook:
-    """Tell what can be rebuilt.
+    """Judge which missing parts can be rebuilt from the parts and parity shards that are left.
 
     Args:
-        layout: that suits the bundle.
-        part_count: of the bundle.
+        layout: the parity layout, which suits the bundle.
+        part_count: how many parts the bundle has.
         missing_parts: ordinals of the parts that are missing or damaged.
         missing_shards: stripe and row of the parity shards that are missing or damaged.
 

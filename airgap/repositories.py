@@ -18,7 +18,7 @@ PATTERN = re.compile(rf"(?:(?:{_SEGMENT}|\*)/)*(?:{_SEGMENT}|\*|\*\*)")
 
 
 def covers(pattern: str, repository: str) -> bool:
-    """Whether ``repository`` is among those that ``pattern`` stands for; either must be of its form."""
+    """Whether ``pattern`` stands for ``repository``, among others; both must be well-formed."""
     wanted, segments = pattern.split("/"), repository.split("/")
     if wanted[-1] == "**" and len(segments) >= len(wanted):
         wanted[-1:] = ["*"] * (len(segments) - len(wanted) + 1)

@@ -1,4 +1,4 @@
-"""How long what lies there of a transfer, or of an import, is kept once that has ended.
+"""Retention: how long the blobs of a transfer or an import are kept once it has ended.
 
 At the source nothing is removed of a bundle that somebody may still have to fetch: to carry it again, to a
 second registry, or after a refusal that its target may think better of. At the target nothing is removed that
@@ -15,14 +15,11 @@ from airgap.states import FINAL, State
 
 
 def removable_from(journal: Journal, keep: timedelta) -> datetime | None:
-    """The time from which what lies there of a transfer may be removed; ``None``: not as it stands.
+    """The aware time from which a transfer's blobs may be removed; ``None`` while they are needed.
 
     Args:
-        journal: of the transfer.
-        keep: how long it is kept after it has ended, and its bundle can be imported no more.
-
-    Returns:
-        An aware time.
+        journal: the transfer's journal.
+        keep: how long they are kept after it has ended, and its bundle can be imported no more.
     """
     last = journal.last
     if last is None:
@@ -37,15 +34,15 @@ def removable_from(journal: Journal, keep: timedelta) -> datetime | None:
 
 
 def import_removable_from(journal: Journal, keep: timedelta) -> datetime | None:
-    """The time from which what lies there of an import may be removed; ``None``: it has not ended.
+    """The aware time from which an import's blobs may be removed; ``None`` while it has not ended.
 
-    One that is held for its damaged parts, or waits for a number, for checks or for people, has not.
+    An import that is held for its damaged parts, or waits for a number, for checks or for people, has not
+    ended.
 
     Args:
-        journal: of the import.
-        keep: how long it is kept after it has ended.
+        journal: the import's journal.
+        keep: how long they are kept after it has ended.
 
-    Returns:
-        An aware time.
+
     """
     return journal.entries[-1].at + keep if journal.is_final else None

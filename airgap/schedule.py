@@ -1,4 +1,4 @@
-"""The times of a standing order: a repeating interval of ISO 8601, in UTC, and the journal that it stands in.
+"""The schedule of a standing order: a repeating interval of ISO 8601, in UTC, and when a run is due.
 
 A schedule is an unbounded interval that begins at a time and comes again after a duration, such as
 ``R/2026-12-01T02:00:00Z/P1D``: at that time, and every day after it. Durations are of a fixed length, so that
@@ -33,7 +33,7 @@ _FORM = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Times in UTC: ``start``, and every ``every`` after it."""
+    """A schedule: the time ``start`` in UTC, and again after each ``every`` from then on."""
 
     text: str
     """As it was written."""
@@ -42,10 +42,11 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a repeating interval (ISO 8601-1, §5.6): its start in UTC; weeks, or days, hours, minutes.
+        """Read a repeating interval (ISO 8601-1, §5.6) with a start in UTC and a duration up to weeks.
 
         Raises:
-            ValueError: it is none, or comes again in less than five minutes or more than 366 days.
+            ValueError: it is no such interval, or comes again in less than five minutes or more than 366
+                days.
         """
         match = _FORM.fullmatch(text)
         if match is None:
@@ -57,17 +58,17 @@ class Schedule:
         return cls(text=text, start=parse_time(match["start"]), every=every)
 
     def latest(self, now: datetime) -> datetime | None:
-        """The last of its times that is not after ``now``; ``None`` before the first."""
+        """The last of the schedule's times that is not after ``now``; ``None`` before the first."""
         return None if now < self.start else self.start + (now - self.start) // self.every * self.every
 
     def following(self, now: datetime) -> datetime:
-        """The first of its times that is after ``now``."""
+        """The first of the schedule's times that is after ``now``."""
         latest = self.latest(now)
         return self.start if latest is None else latest + self.every
 
 
 def standing_since(journal: Journal) -> datetime | None:
-    """Since when a standing order has had its schedule without a pause; ``None`` while nothing is to be run.
+    """The time since which a standing order has had its schedule; ``None`` while nothing is to be run.
 
     A change of anything else leaves its times as they are.
     """
@@ -81,14 +82,14 @@ def standing_since(journal: Journal) -> datetime | None:
 
 
 def due_time(journal: Journal, now: datetime) -> datetime | None:
-    """The time of a standing order that is to be run now, unless it was: the last one that has come.
+    """The time at which a standing order was last due and not run yet; ``None`` if nothing is to be run now.
 
     What was missed before it is not made up for: one run sends what several would have sent. Times from
     before the schedule was set, or from a pause, do not count.
 
     Args:
-        journal: of the order.
-        now: aware.
+        journal: the standing order's journal.
+        now: the current time, aware.
     """
     since = standing_since(journal)
     if since is None:

@@ -1,4 +1,4 @@
-"""The signed answer of a check: what it says of a bundle, in an envelope of the role that must vouch for it.
+"""Signed answers of checks: what a check says of a bundle, in an envelope of the role that must vouch for it.
 
 A channel whose policy has ``checkRoles`` believes the checks of these names only what such a role has signed:
 an in-toto Statement of its own (``docs/format.md`` §16), about this manifest, this import, this check and
@@ -42,7 +42,7 @@ _UNPROVEN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckStatement:
-    """What is signed: the finding of one check, asked for one import.
+    """The content of a signed answer: the finding of one check, which it was asked for in one import.
 
     Raises:
         UntrustedInputError: ``CHECK_MALFORMED``, naming the member.
@@ -58,14 +58,14 @@ class CheckStatement:
         _READ.instance(self.finding, "finding", Finding)
 
     def to_bytes(self) -> bytes:
-        """The canonical statement."""
+        """The answer as a canonical statement: the bytes that are signed."""
         predicate = {"check": self.check, "importId": self.import_id, **self.finding.members()}
         subject = Subject(name=_SUBJECT, sha256=self.finding.manifest_sha256)
         return Statement(subjects=(subject,), predicate_type=PREDICATE_TYPE, predicate=predicate).to_bytes()
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read the payload of an envelope whose signatures have been verified.
+        """Read a check's answer from the payload of an envelope whose signatures have been verified.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``; ``CHECK_MALFORMED``; ``NEWER_FORMAT``: a newer tool wrote it.
@@ -94,7 +94,7 @@ _FORMAT = Format(name="check", read=_READ, readers={1: _read_v1})
 def read_answer(
     raw: bytes, question: CheckQuestion, *, role: Role | None, policy: TrustPolicy, now: datetime
 ) -> CheckAnswer:
-    """Read the answer to ``question``; one that must be signed is verified before it is parsed.
+    """Read a check's answer to ``question``; one that must be signed is verified before it is parsed.
 
     Args:
         raw: the answer as it came.

@@ -1,4 +1,4 @@
-"""Statements of in-toto, version 1, as far as our formats use it.
+"""In-toto Statements, version 1, as far as the project's formats use them.
 
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 """
@@ -22,9 +22,10 @@ _LATER_STATEMENT = re.compile(r"https://in-toto\.io/Statement/v([2-9]|[1-9][0-9]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One named thing a statement speaks about, by the hex SHA-256 of its bytes.
+    """A named thing that a statement speaks about, by the hex SHA-256 of its bytes.
 
-    A pair of strings as they were written: each kind of statement checks which names and digests it allows.
+    Not checked here: the two strings are kept as they were written, and each kind of statement checks which
+    names and digests it allows.
     """
 
     name: str
@@ -33,14 +34,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """Subjects and what is said of them; the predicate is not looked into here."""
+    """Subjects, and a predicate that says something about them and is not looked into here."""
 
     subjects: tuple[Subject, ...]
     predicate_type: str
     predicate: Any
 
     def to_bytes(self) -> bytes:
-        """The canonical bytes (RFC 8785); these are what is signed and hashed.
+        """The canonical bytes (RFC 8785) of the statement, which are signed and hashed.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``: no reader would take so long a statement.

@@ -1,4 +1,4 @@
-"""Where a transfer, an import, a ticket or a standing order can stand, and what may follow what.
+"""The states of transfers, imports, tickets, removals and standing orders, and which may follow which.
 
 :data:`TRANSFERS`, :data:`IMPORTS`, :data:`TICKETS`, :data:`REMOVALS` and :data:`ORDERS` are the rules, and
 the only ones; :mod:`airgap.journal` holds every chain to them.
@@ -12,7 +12,7 @@ from enum import StrEnum, unique
 
 @unique
 class Kind(StrEnum):
-    """Whose journal it is; also the first part of an entry's name."""
+    """The kind of thing that a journal is about; also the first part of its entries' names."""
 
     TRANSFERS = "transfers"
     """At the source: an order, from the request to the receipts that come back."""
@@ -33,7 +33,7 @@ class Kind(StrEnum):
 
 @unique
 class State(StrEnum):
-    """Where a transfer or an import stands; some states belong to one of them only."""
+    """The states of transfers, imports, tickets, removals and orders; some belong to one kind only."""
 
     # of transfers
     REQUESTED = "requested"

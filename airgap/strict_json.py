@@ -1,4 +1,4 @@
-"""JSON from outside, read strictly; JSON of ours, written one way only.
+"""Strict JSON: what comes from outside is read strictly, and our own is written in one form only.
 
 Reading refuses what :mod:`json` lets pass: duplicate keys, floats, NaN, huge integers, deep nesting, lone
 surrogates, a byte-order mark, more bytes than allowed. Writing follows RFC 8785 (JSON Canonicalization
@@ -47,7 +47,12 @@ def load_strict(raw: bytes, *, max_bytes: int, code: Code) -> Any:
 
 
 def dump_canonical(value: Any) -> bytes:
-    """The one byte string that stands for ``value`` (RFC 8785); ``TypeError`` or ``ValueError`` is a bug."""
+    """The one canonical byte string of ``value`` (RFC 8785).
+
+    Raises:
+        TypeError: a value is of a type that the formats do not use: a bug.
+        ValueError: a value is out of range: a bug.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode("utf-8")

@@ -1,4 +1,4 @@
-"""The ticket: rights to the blobs of one bundle, for a short time, as one file.
+"""The ticket: one file that gives its holder rights to the blobs of one bundle for a short time.
 
 A *drop* ticket is for the target: its holder may bring the bundle that it names, and nothing else. A *pickup*
 ticket is for the source: its holder may fetch it. Each blob has a SAS of its own, so that a ticket reaches no
@@ -43,7 +43,7 @@ _READ = fields.FieldReader(Code.TICKET_MALFORMED)
 
 @unique
 class TicketKind(StrEnum):
-    """What a ticket is good for."""
+    """The use of a ticket: to fetch a bundle at the source, or to bring one to the target."""
 
     DROP = "drop"
     """To bring a bundle into the target's storage."""
@@ -54,18 +54,19 @@ class TicketKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Rights to blobs of the bundle ``manifest_sha256`` (hex), from ``valid_from`` until ``expires_at``.
+    """A ticket for the bundle ``manifest_sha256`` (hex), good from ``valid_from`` to ``expires_at``.
 
     Args:
-        kind: what it is good for.
+        kind: whether it is for fetching or for bringing.
         ticket_id: 32 hex digits, by which it stands in the journal of who gave it.
         transfer_id: the folder in the container that all its blobs are in.
-        channel: of the bundle.
-        manifest_sha256: of the bundle manifest.
-        container_url: of the storage container, without a SAS.
-        valid_from: the storage takes it from then on.
-        expires_at: and until then.
-        sas: by blob name (``001``, ``bundle-manifest.dsse.json``), ascending, what the storage is shown. A
+        channel: the bundle's channel.
+        manifest_sha256: the hex SHA-256 of the bundle manifest.
+        container_url: the storage container's URL, without a SAS.
+        valid_from: the storage takes it from then on; aware.
+        expires_at: the storage takes it until then; aware.
+        sas: the SAS to show the storage for each blob, by ascending name (``001``,
+            ``bundle-manifest.dsse.json``). A
             pickup ticket of a re-carry request has not every blob; the bundle manifest is always among them.
 
     Raises:
@@ -105,11 +106,11 @@ class Ticket:
             _check_sas(sas, f"blobs[{index}].sas")
 
     def to_bytes(self) -> bytes:
-        """The canonical JSON: the file."""
+        """The ticket as the canonical JSON of its file."""
         return dump_canonical(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The file's members."""
+        """The ticket as the JSON members of its file."""
         return {
             "schema": 1,
             "kind": self.kind.value,
@@ -125,7 +126,7 @@ class Ticket:
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
-        """Read a ticket from anybody.
+        """Read a ticket, which anybody may have written.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``TICKET_MALFORMED`` naming the first
@@ -135,14 +136,17 @@ class Ticket:
         return cls(**_FORMAT.of_document(value)(value))
 
     def allows(self, name: str, permission: str) -> bool:
-        """Whether the SAS for a blob says that it has a permission, one letter; the storage is the judge."""
+        """Whether the SAS for a blob says that it has a permission, one letter (``r``, ``c``).
+
+        Not checked: whether the SAS is genuine; the storage judges that.
+        """
         return permission in "".join(parse_qs(self.sas.get(name, "")).get("sp", []))
 
     def require_kind(self, kind: TicketKind) -> None:
-        """Go on only with a ticket of this kind.
+        """Refuse a ticket of the other kind.
 
         Raises:
-            PolicyRefusal: ``TICKET_MISMATCH``: it is for the other side.
+            PolicyRefusal: ``TICKET_MISMATCH``: the ticket is for the other side.
         """
         if self.kind is not kind:
             raise PolicyRefusal(Code.TICKET_MISMATCH, f"it is a {self.kind} ticket, not a {kind} ticket")
@@ -151,7 +155,7 @@ class Ticket:
         """Refuse a ticket for another bundle than the one whose trusted manifest is at hand.
 
         Raises:
-            PolicyRefusal: ``TICKET_MISMATCH``: it is for another one.
+            PolicyRefusal: ``TICKET_MISMATCH``: the ticket is for another bundle.
         """
         if (self.transfer_id, self.manifest_sha256) != (transfer_id, manifest_sha256):
             raise PolicyRefusal(

@@ -39,7 +39,7 @@ from airgap.policy import Channel, Role, TrustedKey, TrustPolicy, schemes_by_hol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedKey:
-    """A key whose signature was valid and counted."""
+    """A key whose signature was valid and counted for a role."""
 
     keyid: str
     role: str
@@ -52,7 +52,7 @@ class CountedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What was found. ``code`` is ``None`` exactly when the bundle manifest is accepted.
+    """The verdict on a bundle manifest; ``code`` is ``None`` exactly when it is accepted.
 
     ``manifest`` and ``manifest_sha256`` are set as soon as a bundle role of the manifest's own channel
     vouches for them, thus also for most refusals, so that a refusal can name the transfer. Nobody else has a
@@ -69,11 +69,11 @@ class Verdict:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether every point of the list holds."""
+        """Whether every point of the module's list holds."""
         return self.code is None
 
     def require(self) -> BundleManifest:
-        """The accepted manifest.
+        """The accepted manifest, or else the refusal is raised.
 
         Raises:
             AirgapError: the refusal, of the class that its code belongs to; ``MANIFEST_MALFORMED`` for a
@@ -140,10 +140,10 @@ def verify_bundle(
 
 
 def verify_unfinished(envelope_bytes: bytes, *, policy: TrustPolicy, now: datetime) -> BundleManifest:
-    """The bundle manifest of an envelope that further roles are still to sign.
+    """Verify a bundle manifest that further roles are still to sign, and read it.
 
-    All of the list holds but points 7 and 8, of which only this is asked: a key of one of the channel's
-    bundle roles has signed it. For whoever is about to sign; it lets nothing in.
+    Every point of the module's list must hold but 7 and 8; instead of these it is enough that a key of one of
+    the channel's bundle roles has signed it. It is for whoever is about to sign, and lets nothing in.
 
     Raises:
         AirgapError: the first point that does not hold: ``CHANNEL_UNKNOWN`` and whatever else
@@ -166,10 +166,10 @@ def verify_unfinished(envelope_bytes: bytes, *, policy: TrustPolicy, now: dateti
 def valid_keys(
     envelope: Envelope, policy: TrustPolicy, now: datetime, keyids: Collection[str]
 ) -> dict[str, TrustedKey]:
-    """The keys among ``keyids`` with a valid signature, at least one, none of them revoked.
+    """The keys among ``keyids`` that made a valid signature and are not revoked; refused if there is none.
 
     Raises:
-        PolicyRefusal: ``POLICY_EXPIRED``: the policy itself has.
+        PolicyRefusal: ``POLICY_EXPIRED``: the policy itself has expired.
         AirgapError: as :func:`signing_keys`, with the keys that are in force.
     """
     policy.require_in_force(now)
@@ -179,11 +179,11 @@ def valid_keys(
 def signing_keys(
     envelope: Envelope, policy: TrustPolicy, counting: Mapping[str, TrustedKey], keyids: Collection[str]
 ) -> dict[str, TrustedKey]:
-    """Those of ``keyids`` with a valid signature that are among the ``counting`` keys of the policy.
+    """The keys among ``keyids`` that made a valid signature and are among those ``counting``.
 
     Raises:
         UntrustedInputError: ``SIGNATURE_INVALID`` or ``SIGNATURE_UNCHECKABLE``: one bad signature in the name
-            of a key that counts refuses the whole; ``SIGNER_UNKNOWN``.
+            of a key that counts refuses the whole; ``SIGNER_UNKNOWN``: none of ``keyids`` signed it.
         PolicyRefusal: ``KEY_REVOKED``: no key that counts signed it, but a revoked one did.
     """
     checks = envelope.check_signatures(counting[keyid].public_key for keyid in keyids if keyid in counting)
@@ -207,7 +207,7 @@ def signing_keys(
 
 
 def count_roles(valid: Mapping[str, TrustedKey], roles: Mapping[str, Role]) -> tuple[CountedKey, ...]:
-    """The signers that count, by role; each role must reach its threshold of distinct holders.
+    """The keys that count, each for its role; every role must reach its threshold of distinct holders.
 
     A holder counts only with every algorithm that the role requires: one of them alone may be broken some
     day, and then nobody could tell a holder who used it from somebody who broke it.

@@ -1,4 +1,4 @@
-"""Which reader reads which version of a format: one table a format, asked before anything else is read.
+"""Versions of the formats: one table for each format tells which reader reads which version.
 
 A JSON document of ours says its version as ``schema``, a statement in its predicate type
 (``urn:acr-airgap-transfer:receipt:v1``). A version above those of the table was written by a newer tool: that
@@ -25,10 +25,10 @@ class Format(Generic[R]):
     """A format and its readers by version.
 
     Args:
-        name: for a person, and in a predicate type: ``bundle``.
-        read: refuses with the code of the format what carries no version at all.
-        readers: by version number, at least one.
-        newer: reads what every later version has too; without it a later version is refused.
+        name: the format's name for people and in predicate types, such as ``bundle``.
+        read: the reader that refuses, with the format's code, what carries no version at all.
+        readers: the reader of each version, by its number; at least one.
+        newer: the reader of what every later version has, too; without it a later version is refused.
     """
 
     name: str
