@@ -1,7 +1,7 @@
 """The command line: arguments in, exit code out.
 
-Only the standard library, :mod:`airgap.errors` and the verbs' own arguments are imported at the top, so that
-``--help`` is quick and ``verify`` works where no Azure package is.
+Only the standard library and :mod:`airgap.errors` are imported at the top, and then the arguments of the one
+verb, so that ``--help`` is quick and ``verify`` works where no Azure package is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from airgap.errors import AirgapError, Code, OperatorError
@@ -59,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, not a stack trace
         if asked.output.shows_traces:
+            import traceback  # noqa: PLC0415 - takes as long as a verb's own modules, and is for bugs
+
             print(redact(traceback.format_exc()), file=sys.stderr)
         report.event(event="result", command=asked.command, code="BUG", exitCode=1)
         report.note(f"BUG: {type(error).__name__}; run again with --debug and report what it prints.")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "show or check who had the volumes, and what they found"
 HELP = """\
 Every command adds one event to the custody log of each volume: who, where, when, what
 was found. Each event has the digest of the one before, so one that was removed or

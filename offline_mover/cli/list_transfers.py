@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "list the transfers at a storage or on volumes"
 HELP = """\
 Show which transfers there are: channel and number, size, for which registry, until
 when, and whether your trust policy accepts them. Nothing is read of their parts.

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from airgap.fields import TRANSFER_ID
 from airgap.redaction import redact
 
 DEFAULT_CONCURRENCY = 4
@@ -328,6 +327,8 @@ def from_to(least: int, most: int) -> Callable[[str], int]:
 
 def transfer_id(text: str) -> str:
     """A transfer id; anything else is a usage error."""
+    from airgap.fields import TRANSFER_ID  # noqa: PLC0415 - brings in json; --help does without
+
     if not TRANSFER_ID.fullmatch(text):
         raise argparse.ArgumentTypeError("not a transfer id: 8 to 40 lower-case letters and digits")
     return text

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "what would go on which volume, how long it takes, what does not fit"
 HELP = """\
 Decide before work: which parts go on which volume, how many bytes, how long at the
 rate measured now, what does not fit and what is there already. Nothing is written

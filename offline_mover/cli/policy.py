@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from offline_mover.commands.policy import VersionPlace
     from offline_mover.outcome import Outcome
 
-SUMMARY = "show the trust policy, carry its signed versions, sign the next one"
 HELP = """\
 A pinned policy leads to later versions, each signed by whom the one before
 names. They lie beside it (policy.versions beside policy.json), and every

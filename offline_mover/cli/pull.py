@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from offline_mover.outcome import Outcome
     from offline_mover.pulling.destinations import PullOrder
 
-SUMMARY = "from the source storage onto one volume or several"
 HELP = """\
 Bring one transfer from the source storage onto volumes. Parts that are there already
 are checked and kept, so after any interruption run the same command again. When all

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "from volumes into the target storage"
 HELP = """\
 Send what is on these volumes into the target storage. The very bytes that are sent
 are checked. Volumes may come in any order, one by one, days apart: each run sends

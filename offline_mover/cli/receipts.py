@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "carry the target's signed receipts back to the source, or read them"
 HELP = """\
 Bring the target's receipts onto a volume, carry it back, hand them to the source.
 Each receipt is verified at both ends: signed by the target's key of your trust

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "rebuild lost parts from parity shards, on the spot"
 HELP = """\
 Rebuild parts that are damaged or missing, from the parity shards that pull --parity
 wrote. A rebuilt part counts only when its digest is the signed one. The volumes given

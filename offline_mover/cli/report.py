@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "write one HTML page, and its JSON twin, for the file"
 HELP = """\
 Verify the volumes and write what was found as one page that needs nothing else:
 what is on which volume, who signed, verdicts, the timeline of the custody logs, a

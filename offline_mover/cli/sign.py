@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "release a bundle, or sign it at the source, with the key of a person"
 HELP = """\
 Say at the target that a bundle may be imported, where its channel asks people for
 that (releaseRoles of the trust policy). The bundle manifest is judged first, and

@@ -38,8 +38,6 @@ class Verb(Protocol):
     :mod:`offline_mover.cli.options`. What the verb does is imported by :meth:`Request.run`.
     """
 
-    SUMMARY: str
-    """One line, for the list of verbs."""
     HELP: str
     """What it does, with examples."""
     NOTES: str

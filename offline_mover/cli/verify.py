@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from offline_mover.cli.session import Session
     from offline_mover.outcome import Outcome
 
-SUMMARY = "check any volumes, without network"
 HELP = """\
 Check volumes, any of them and in any order, without network: are they the signed
 bundle, all of it and nothing else? All damage is listed in one pass. Where parts

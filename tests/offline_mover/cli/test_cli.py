@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import quote
@@ -18,10 +19,24 @@ from airgap.errors import Code
 from airgap.media_plan import SavedPlan
 from offline_mover import cli
 from offline_mover.amounts import size
+from offline_mover.cli import (
+    custody,
+    list_transfers,
+    plan,
+    pull,
+    push,
+    receipts,
+    repair,
+    report,
+    sign,
+    verify,
+)
+from offline_mover.cli import policy as policy_verb
 from offline_mover.cli.options import Access, Output
-from offline_mover.cli.parser import VERBS, parse, parse_options
+from offline_mover.cli.parser import VERBS, parse, parse_options, verb_of
 from offline_mover.cli.push import PushRequest
 from offline_mover.cli.session import Session
+from offline_mover.cli.verb import Verb
 from offline_mover.commands import verify as verify_command
 from offline_mover.outcome import work_line
 from offline_mover.progress import Work
@@ -111,6 +126,36 @@ def test_what_officers_must_give_is_shown_as_needed(
     assert exit_of("policy", view, "--help") == 0
     usage = capsys.readouterr().out.partition("\n\n")[0]
     assert set(re.findall(r"(?<!\[)--([a-z-]+)", usage)) == needed
+
+
+def test_verb_brings_in_the_arguments_of_no_other() -> None:
+    code = (
+        "import sys\nfrom offline_mover.cli.parser import parse\nparse(['custody', 'show', '/x'])\n"
+        "print(sorted(name for name in sys.modules if name.startswith('offline_mover.cli.')))"
+    )
+    done = run_python(code)
+    verbs = {"list_transfers", *VERBS} - {"list"}
+    assert verbs & {name.rpartition(".")[2] for name in re.findall(r"[\w.]+", done.stdout)} == {"custody"}
+
+
+ALL_VERBS: Mapping[str, Verb] = {
+    "custody": custody,
+    "list": list_transfers,
+    "plan": plan,
+    "policy": policy_verb,
+    "pull": pull,
+    "push": push,
+    "receipts": receipts,
+    "repair": repair,
+    "report": report,
+    "sign": sign,
+    "verify": verify,
+}
+"""That each is a verb is what mypy reads here: the parser imports them by name."""
+
+
+def test_every_verb_has_the_module_of_its_name() -> None:
+    assert {name: verb_of(name) for name in VERBS} == ALL_VERBS
 
 
 def test_help_imports_neither_azure_nor_cryptography() -> None:
