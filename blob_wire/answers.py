@@ -1,4 +1,4 @@
-"""What an answer that is not success says, and what it says when there is none.
+"""Failed requests to Blob storage: what an answer that is not success says, or a connection that broke.
 
 The texts of SDK and service are never passed on, since they quote URLs and with them the SAS; what goes on is
 the status, the service's error code, and words of ours or of the operating system.
@@ -25,12 +25,12 @@ _MOST_CAUSES = 20
 
 
 class PassingError(ServiceError):
-    """A failure that may be over the next time, by itself or because the operator acts on ``reason``.
+    """A failure that may be over the next time, by itself or because the operator acts on it.
 
     Args:
-        code: as of any error.
-        detail: as of any error; what is said when it was given up.
-        reason: what is said while it is waited for, in a few words for a tired reader; else ``detail``.
+        code: the error's code.
+        detail: the words for a caller that has given up.
+        reason: a few words to show while it is waited for; if empty, ``detail`` is shown.
         wait_s: how long the service asks to wait, in seconds; ``None`` if it did not say.
     """
 
@@ -44,11 +44,12 @@ class PassingError(ServiceError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """An answer that is not success.
+    """An answer of the service that is not success.
 
-    ``said`` is the service's word for it, letters only, so that nothing else can hide in it; ``date`` is the
-    service's clock, by which a SAS expires. ``blames_signature``: what signed the request was not accepted at
-    all, as opposed to what it is good for.
+    ``said`` is the service's error code, letters and digits only, so that nothing else can hide in it;
+    ``date`` is the service's clock, by which a SAS expires; ``wait_s`` is how long it asks to wait, in
+    seconds. With ``blames_signature`` the SAS or token itself was not accepted, as opposed to what it is good
+    for.
     """
 
     status: int
@@ -59,7 +60,7 @@ class Refusal:
 
     @classmethod
     def of(cls, answer: HttpResponse) -> Self:
-        """What the status line and the headers say; the body is not read."""
+        """The refusal that an answer's status line and headers tell; its body is not read."""
         said = str(answer.headers.get("x-ms-error-code") or "")
         wait = str(answer.headers.get("Retry-After") or "")
         return cls(
@@ -72,12 +73,12 @@ class Refusal:
 
     @property
     def is_no_blob(self) -> bool:
-        """Whether the blob is missing, as opposed to its container or account."""
+        """Whether the blob is missing, as opposed to its container or its account."""
         return self.status == 404 and self.said in _MISSING  # noqa: PLR2004 - HTTP
 
     @property
     def is_of_credential(self) -> bool:
-        """Whether another credential might help."""
+        """Whether the service refused the SAS or token, so that another one might help (401, 403)."""
         return self.status in {401, 403}
 
     @property
@@ -87,7 +88,7 @@ class Refusal:
 
 
 def network_reason(error: BaseException) -> str:
-    """Why the network failed, in words of ours or of the operating system."""
+    """The reason why the network failed, in words of the project or of the operating system."""
     seen: list[BaseException] = []
     queue: list[Any] = [error]
     while queue and len(seen) < _MOST_CAUSES:

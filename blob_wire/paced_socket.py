@@ -21,7 +21,7 @@ _now = time.monotonic
 
 
 class Pace:
-    """Judges one answer after another by what came while it was waited for.
+    """A judge of answers, one after the other, by how many bytes came while they were waited for.
 
     Only waits count, and only from the first byte on: neither how long the service works on an answer nor how
     slowly the medium takes what has come. Windows are judged each for itself, so that what came fast is no
@@ -34,13 +34,13 @@ class Pace:
         self.begin()
 
     def begin(self) -> None:
-        """Another answer is waited for."""
+        """Begin to judge another answer, whose first byte has not come yet."""
         self._has_begun = False
         self._waited_s = 0.0
         self._came_bytes = 0
 
     def keeps(self, waited_s: float, came_bytes: int) -> bool:
-        """Whether the pace is kept, after one more wait and what it brought."""
+        """Whether the answer keeps the pace, after one more wait and the bytes that it brought."""
         self._waited_s += waited_s if self._has_begun else 0.0
         self._came_bytes += came_bytes
         self._has_begun = True
@@ -57,7 +57,7 @@ class PacedSocket(ssl.SSLSocket):
     _pace: Pace | None = None
 
     def send(self, *args: Any, **options: Any) -> int:
-        """Send, and judge the answer to it anew."""
+        """Send the bytes of a request, and judge the answer to it from the beginning."""
         self._pace = None
         return super().send(*args, **options)
 
@@ -77,7 +77,7 @@ class PacedSocket(ssl.SSLSocket):
 
 
 def paced_context() -> ssl.SSLContext:
-    """A client's TLS context as urllib3 makes it, for connections that keep a pace."""
+    """A client's TLS context with the settings of urllib3, for connections whose answers must keep a pace."""
     context = create_urllib3_context()
     context.sslsocket_class = PacedSocket
     return context

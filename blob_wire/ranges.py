@@ -38,7 +38,7 @@ _PARTIAL = 206
 
 
 def range_headers(*, offset_bytes: int, size_bytes: int, etag: str) -> Mapping[str, str]:
-    """What asks for a range of a blob in the version ``etag``, which has its quotes.
+    """The headers that ask for a range of a blob in the version ``etag``, which has its quotes.
 
     https://learn.microsoft.com/rest/api/storageservices/get-blob#request-headers
     """
@@ -46,21 +46,21 @@ def range_headers(*, offset_bytes: int, size_bytes: int, etag: str) -> Mapping[s
 
 
 def range_statuses(*, offset_bytes: int) -> frozenset[int]:
-    """The statuses that are success: a whole blob is no answer to a range in its middle."""
+    """The HTTP statuses that are success; 200, a whole blob, is none for a range that begins later."""
     return frozenset({200, 206} if offset_bytes == 0 else {206})
 
 
 def range_pieces(
     answer: HttpResponse, what: str, *, offset_bytes: int, size_bytes: int, etag: str
 ) -> Iterator[bytes]:
-    """The bytes that such a request is answered with, as they come; the answer is closed afterwards.
+    """The bytes of a range as the service sends them, checked; the answer is closed afterwards.
 
     Args:
-        answer: of one of :func:`range_statuses`, its body unread.
-        what: names the blob in messages.
-        offset_bytes: as asked for.
-        size_bytes: likewise.
-        etag: likewise.
+        answer: an answer with one of :func:`range_statuses`, its body unread.
+        what: the blob's name for messages.
+        offset_bytes: where the range begins in the blob.
+        size_bytes: how long it is.
+        etag: the version of the blob that was asked for.
 
     Raises:
         UntrustedInputError: ``BLOB_CHANGED``: it is of another version, or the blob ends before the range
@@ -108,13 +108,13 @@ def resumed(
     size_bytes: int,
     wait_for: Callable[[ServiceError, int], None],
 ) -> Iterator[bytes]:
-    """The bytes of a range that may break off, none twice and none left out.
+    """The bytes of a range whose stream may break off, none of them twice and none left out.
 
     Args:
-        read: gives what follows the first so many bytes of the range.
-        size_bytes: of the range.
-        wait_for: waits before the n-th repetition, or raises the error if there is none. A stream that came
-            forward is counted from 1 again, so a long one may break often.
+        read: gives the rest of the range after its first so many bytes.
+        size_bytes: the size of the range.
+        wait_for: waits before the n-th repetition, or raises the error if there is none. The count begins at
+            1 again whenever some bytes came, so a long stream may break often.
     """
     done = done_when_broken = tries = 0
     while True:
@@ -135,13 +135,13 @@ def resumed(
 
 
 def back_off_s(error: ServiceError, tries: int, jitter: float) -> float:
-    """The wait before the ``tries``-th repetition, in seconds.
+    """The seconds to wait before the ``tries``-th repetition.
 
-    What the service asked for, within bounds; else 1, 2, 4, … seconds, of each at least a half.
+    It is what the service asked for, within bounds; else 1, 2, 4, … seconds, shortened by up to a half.
 
     Args:
-        error: why it is repeated.
-        tries: from 1.
+        error: the error for which the request is repeated.
+        tries: which repetition it is, from 1.
         jitter: from 0 to 1, so that many threads do not come back at the same moment.
     """
     if isinstance(error, PassingError) and error.wait_s is not None:
@@ -150,7 +150,7 @@ def back_off_s(error: ServiceError, tries: int, jitter: float) -> float:
 
 
 def length_of(answer: HttpResponse) -> int | None:
-    """The size of the body as its headers tell it; ``None`` where they do not."""
+    """The size of an answer's body in bytes, as its headers tell it; ``None`` where they do not."""
     text = str(answer.headers.get("Content-Length") or "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004 - of 64 bits
 

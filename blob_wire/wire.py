@@ -1,8 +1,8 @@
-"""The blob service over HTTPS: requests out, answers in as a stream, with azure-core's public pipeline.
+"""The wire to the blob service: requests over HTTPS, answers as a stream, with azure-core's public pipeline.
 
-Why not azure-storage-blob, see docs/adr/0009 and 0023. No request is sent twice in here but after a 401,
-redirects are not followed, and what fails leaves as an exception of azure-core, requests, urllib3 or the
-system (:data:`NETWORK_ERRORS`).
+The reasons why it is not azure-storage-blob are in docs/adr/0009 and 0023. No request is sent twice in here
+but after a 401, redirects are not followed, and a failure leaves as an exception of azure-core, requests,
+urllib3 or the system (:data:`NETWORK_ERRORS`).
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ _TENANT = re.compile(r'\bauthorization_uri="?https://[^/\s"]+/([0-9A-Za-z.-]{1,1
 
 
 class SeekableStream(Protocol):
-    """Bytes to send; sought back to 0 before they are sent again."""
+    """A stream of bytes to send, which can be sent again after it was sought back to 0."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most ``size``; empty at the end."""
+        """The next bytes, at most ``size`` of them; empty at the end."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a position."""
+        """Move to a position, as ``io.IOBase.seek`` does; returns the new position."""
 
     def tell(self) -> int:
-        """The position."""
+        """The position in the stream, in bytes from its beginning."""
 
     def __len__(self) -> int:
         """Bytes in all."""
 
 
 class Wire:
-    """An endpoint, of an account or of one container; may be used by many threads.
+    """A connection to an account or container of the blob service; may be used by many threads.
 
     Args:
-        base_url: what names are appended to, without a SAS.
-        user_agent: who asks, as the storage's logs show it.
-        credential: whose token each request shows; ``None`` where each brings a SAS.
+        base_url: the URL to which names are appended, without a SAS.
+        user_agent: the name of the asking program, as the storage's logs show it.
+        credential: gives the token that each request shows; ``None`` where each brings a SAS.
     """
 
     def __init__(self, base_url: str, *, user_agent: str, credential: TokenCredential | None = None) -> None:
@@ -78,7 +78,7 @@ class Wire:
         )
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection that is open."""
         self._client.close()
 
     def send(
@@ -92,7 +92,9 @@ class Wire:
         sas: str = "",
         version: str = API_VERSION,
     ) -> HttpResponse:
-        """Send one request about ``name`` below the endpoint, or about that, by the rules of ``version``.
+        """Send one request about the blob or container ``name`` below the base URL, or about that URL itself.
+
+        Arguments are those of HTTP; ``version`` is the ``x-ms-version`` by whose rules the service answers.
 
         Returns:
             The answer, whatever its status, its body unread: the caller reads it to its end or closes it.
@@ -123,8 +125,8 @@ def paced_transport(*, connect_s: float, read_s: float) -> RequestsTransport:
     """A transport of azure-core whose answers must keep a least pace (:mod:`blob_wire.paced_socket`).
 
     Args:
-        connect_s: how long a connection may take.
-        read_s: how long the first byte of an answer, and then each, is waited for.
+        connect_s: how many seconds a connection may take to be made.
+        read_s: how many seconds the first byte of an answer, and then each further piece, is waited for.
     """
     session = requests.Session()
     session.auth = _leave_as_is
@@ -138,10 +140,11 @@ def paced_transport(*, connect_s: float, read_s: float) -> RequestsTransport:
 
 
 def read_capped(answer: HttpResponse, what: str, *, max_bytes: int) -> bytes:
-    """The body of a small answer, to its end, so that its connection can be used again.
+    """Read the body of a small answer to its end, so that its connection can be used again.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE``; at most a piece more than ``max_bytes`` was read.
+        UntrustedInputError: ``TOO_LARGE``: it has more than ``max_bytes``, of which at most a piece more was
+            read.
     """
     content = bytearray()
     for piece in pieces(answer):
@@ -153,7 +156,7 @@ def read_capped(answer: HttpResponse, what: str, *, max_bytes: int) -> bytes:
 
 
 def pieces(answer: HttpResponse) -> Iterator[bytes]:
-    """The body as it comes in, piece by piece; closed when the caller stops before its end."""
+    """The body of an answer, piece by piece as it comes in; closed when the caller stops before its end."""
     try:
         yield from answer.iter_raw()
     finally:

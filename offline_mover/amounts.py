@@ -12,7 +12,7 @@ _UNITS = ("kB", "MB", "GB", "TB")
 
 
 def size(size_bytes: float) -> str:
-    """The size in words: ``512 bytes``, ``1.5 GB``."""
+    """A size in words, such as ``512 bytes`` or ``1.5 GB``."""
     if abs(size_bytes) < _STEP:
         return counted(int(size_bytes), "byte")
     amount, rank = size_bytes / _STEP, 0
@@ -22,12 +22,12 @@ def size(size_bytes: float) -> str:
 
 
 def rate(bytes_per_s: float) -> str:
-    """The rate in words: ``41.5 MB/s``."""
+    """A rate in words, such as ``41.5 MB/s``."""
     return f"{size(bytes_per_s)}/s"
 
 
 def duration(seconds: float) -> str:
-    """The time in words: ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 40 min``."""
+    """A time in words: ``0.4 s``, ``12 s``, ``2 min 5 s``, ``1 h 40 min``."""
     if seconds < _EXACT_S and not float(seconds).is_integer():
         return f"{max(seconds, 0.1):.1f} s"
     minutes, rest = divmod(int(seconds), _MINUTE_S)
@@ -38,10 +38,10 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """``1 part``, ``7 parts``, ``80,000 parts``; ``plural`` where it is not the noun and an s."""
+    """A count with its noun: ``1 part``, ``80,000 parts``; ``plural`` where the plural is irregular."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def are(count: int) -> str:
-    """``is`` for a single thing, else ``are``."""
+    """The verb that goes with a count: ``is`` for a single thing, else ``are``."""
     return "is" if count == 1 else "are"

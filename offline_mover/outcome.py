@@ -1,4 +1,4 @@
-"""What a command tells: its outcome on stdout, in words or as JSON lines; everything else on stderr."""
+"""The outcome of a command, told on stdout in words or as JSON lines; everything else goes to stderr."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _LISTED = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Damage, and on which volume, ``None`` for a storage.
+    """Damage, and the volume on which it was found; ``None`` for a storage.
 
-    ``is_replaced``: another volume has the part whole; in a storage, this run has put it in its place.
+    ``is_replaced`` tells that another volume has the part whole or, in a storage, that this run has put it
+    right.
     """
 
     damage: Damage
@@ -38,7 +39,7 @@ class Finding:
     is_replaced: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The members of :meth:`airgap.damage.Damage.to_json`, ``volume`` and ``isReplaced``."""
+        """The members of :meth:`airgap.damage.Damage.to_json`, and ``volume`` and ``isReplaced``."""
         return {
             **self.damage.to_json(),
             "volume": None if self.volume is None else str(self.volume),
@@ -47,7 +48,7 @@ class Finding:
 
 
 def by_name(findings: Iterable[Finding | None]) -> list[Finding]:
-    """Those of ``findings`` that are any, in the order of the names they are about."""
+    """The findings without the ``None`` among them, in the order of the names that they are about."""
     return sorted((finding for finding in findings if finding), key=lambda finding: finding.damage.name)
 
 
@@ -59,10 +60,10 @@ class Placeholder(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextCommand:
-    """The command to run next, as far as the command that ended can tell; the command line knows the rest.
+    """The command to run next, as far as the command that ended can tell it; the command line adds the rest.
 
     Args:
-        verb: such as ``verify`` or ``receipts push``.
+        verb: the verb, such as ``verify`` or ``receipts push``.
         words: its positional arguments by their names on the command line, where they are known; for
             another, the words of this run stay if it is the same verb, else a placeholder in capitals stands.
         options: its options without their dashes, several values of one together; ``None`` leaves out one
@@ -75,14 +76,14 @@ class NextCommand:
 
     @classmethod
     def on(cls, verb: str, volumes: Iterable[Path | str], **options: str | None) -> Self:
-        """A command on volumes."""
+        """The next command ``verb``, with volumes as its positional arguments."""
         named = {name.replace("_", "-"): value for name, value in options.items()}
         return cls(verb=verb, words={"volumes": tuple(map(str, volumes))}, options=named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a command. ``code`` is ``None`` exactly when everything asked for holds."""
+    """The outcome of a command; ``code`` is ``None`` exactly when everything asked for holds."""
 
     command: str
     code: Code | None
@@ -106,7 +107,10 @@ class Outcome:
     """What else a person is told, before the verdict."""
 
     def beside(self, verb: str, **words: str) -> Outcome:
-        """The same; if ``verb`` is its next command, with words of that which only the command line knows."""
+        """The outcome with ``words`` added to its next command, if that is ``verb``.
+
+        The words are those that only the command line knows.
+        """
         step = self.next_command
         if step is None or step.verb != verb:
             return self
@@ -115,7 +119,7 @@ class Outcome:
 
     @property
     def damages(self) -> tuple[Damage, ...]:
-        """The findings without their volumes."""
+        """The damage of all findings, without the volumes it is on."""
         return tuple(finding.damage for finding in self.findings)
 
     @property
@@ -124,7 +128,7 @@ class Outcome:
         return 0 if self.code is None else self.code.exit_code
 
     def to_json(self) -> dict[str, Any]:
-        """The event ``result``, without what only the command line knows."""
+        """The outcome as the event ``result``, without what only the command line knows."""
         return {
             "event": "result",
             "command": self.command,
@@ -143,14 +147,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What the command line adds to an outcome.
+    """The words and figures that the command line adds to an outcome.
 
     Args:
         command: the next command, word by word; empty where there is none.
-        line: the same, as a line to paste.
+        line: the next command as a line to paste.
         placeholders: the words in capitals in it, for which the operator has to put something.
         work: what was done, and in what time.
-        seconds: that the whole run took.
+        seconds: how many seconds the whole run took.
     """
 
     command: tuple[str, ...] = ()
@@ -161,17 +165,17 @@ class Ending:
 
 
 class Report:
-    """Where a command's words go.
+    """The place where a command's words go: stdout and stderr.
 
     Args:
-        as_json: JSON lines on stdout, one event each: ``progress`` now and then, ``result`` last.
+        as_json: whether JSON lines go to stdout, one event each: ``progress`` now and then, ``result`` last.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
 
     def event(self, **members: Any) -> None:
-        """Write one JSON line; nothing without ``--json``."""
+        """Write an event as one JSON line; nothing without ``--json``."""
         if self._as_json:
             print(redact(json.dumps(members, ensure_ascii=True)), flush=True)
 
@@ -180,7 +184,7 @@ class Report:
         print(redact(printable(text)), file=sys.stderr, flush=True)
 
     def outcome(self, outcome: Outcome, ending: Ending) -> int:
-        """Tell how it ended; returns the exit code."""
+        """Tell how the command ended, and return its exit code."""
         if self._as_json:
             self.event(
                 **outcome.to_json(),
@@ -210,7 +214,7 @@ class Report:
         return outcome.exit_code
 
     def error(self, command: str, error: AirgapError, ending: Ending) -> int:
-        """Tell why it could not be done; returns the exit code."""
+        """Tell why the command could not be carried out, and return its exit code."""
         code = error.code
         self.event(
             event="result",
@@ -240,7 +244,7 @@ def _next(step: str, ending: Ending) -> list[str]:
 
 
 def work_line(work: Work) -> str:
-    """What a stretch of work took: ``fetching 114.3 MB in 2.0 s, 57.2 MB/s``."""
+    """The line for a stretch of work: ``fetching 114.3 MB in 2.0 s, 57.2 MB/s``."""
     took = f"{work.title} {amounts.size(work.done_bytes)} in {amounts.duration(work.seconds)}"
     return f"{took}, {amounts.rate(work.done_bytes / work.seconds)}" if work.seconds >= _RATED_S else took
 

@@ -1,4 +1,4 @@
-"""Threads, a bounded number of them, that all end when one of them fails."""
+"""Threads for parallel work: their number is bounded, and all end when one of them fails."""
 
 from __future__ import annotations
 

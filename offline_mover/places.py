@@ -1,4 +1,4 @@
-"""The connections of one lane: as many at a time as its tuner finds worth it."""
+"""The connections of one lane: as many at a time as its tuner finds useful."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _WAKE_S = 0.5  # on Windows a wait without end cannot be interrupted by Ctrl-C
 
 
 class Places:
-    """Whoever has a place may use a connection; used by many threads.
+    """The places of a lane: each gives the right to use one connection; used by many threads.
 
     Args:
-        ceiling: connections at most.
-        lanes: among how many lanes those to begin with, and the ceiling, are shared.
-        meter: of the run; says when it is cancelled and how often the service was busy.
-        clock: seconds that only go forward.
+        ceiling: the most connections.
+        lanes: the number of lanes that share the ceiling, and the connections to begin with.
+        meter: the run's meter, which says when the run is cancelled and how often the service was busy.
+        clock: gives seconds that only go forward.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Places:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """One for a part, waited for.
+        """Wait for a place for one part, and hold it for as long as the block lasts.
 
         Raises:
             Cancelled: the run was stopped meanwhile.
@@ -60,7 +60,7 @@ class Places:
 
     @contextmanager
     def spare(self, most: int) -> Iterator[int]:
-        """Some more for a part that has a place, its share of those that no part waits for; perhaps none."""
+        """Up to ``most`` further places for a part that has one, of those that no part waits for."""
         with self._changed:
             free = 0 if self._waiting else self._tuner.width - self._taken
             extra = max(0, min(most, -(-free // max(1, self._parts))))
@@ -77,11 +77,11 @@ class Places:
             self._changed.notify_all()
 
     def gauge(self, gauge: Gauge) -> Gauge:
-        """One that tells the tuner, too, what came."""
+        """A gauge that passes on the bytes to ``gauge``, and tells them to the tuner, too."""
         return _TunedGauge(self, gauge)
 
     def noting(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The pieces of an answer, each noted when it comes.
+        """The pieces of an answer, each noted for the tuner when it comes.
 
         Raises:
             Cancelled: the run was stopped meanwhile.
@@ -92,7 +92,7 @@ class Places:
             yield piece
 
     def came(self, size_bytes: int) -> None:
-        """Note bytes that came over any of the connections."""
+        """Note for the tuner that bytes came over any of the connections."""
         with self._changed:
             before, now_s = self._tuner.width, self._clock()
             if self._throttles != (throttles := self._meter.throttles):

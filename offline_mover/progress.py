@@ -1,4 +1,4 @@
-"""How far a run is: one meter that every loop over bytes reports to, and the ways to show it."""
+"""The progress of a run: one meter that every loop over bytes reports to, and the ways to show it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WIDE_COLUMNS = 110
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error: the run was stopped on purpose
-    """The run was stopped; raised in worker threads, never seen by the caller of a command."""
+    """The sign that the run was stopped; raised in worker threads, never seen by the caller of a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A stretch of work that is done: what was done, to how many bytes, in what time."""
+    """A stretch of work that is done: what it was, how many bytes, and how many seconds it took."""
 
     title: str
     done_bytes: int
@@ -33,7 +33,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneState:
-    """How far one volume is; ``part`` is the one begun last."""
+    """The progress of one volume; ``part`` is the name of the part begun last."""
 
     name: str
     part: str
@@ -43,18 +43,18 @@ class LaneState:
 
     @property
     def rate_bytes_per_s(self) -> float:
-        """Bytes a second on average since the stretch began; 0 when that is not known yet."""
+        """The bytes a second, on average since the stretch began; 0 when that is not known yet."""
         return _rate(self.done_bytes, self.elapsed_s)
 
     @property
     def left_s(self) -> int | None:
-        """Seconds to go at that rate; ``None`` when that is not known yet."""
+        """The seconds that are left at that rate; ``None`` when that is not known yet."""
         return _left(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a stretch of work is: in all, and on each volume where there are several.
+    """The progress of a stretch of work: in all, and on each volume where there are several.
 
     ``begun_parts`` of ``total_parts`` are done or being worked on; 0 where nobody counts.
     """
@@ -69,12 +69,12 @@ class Progress:
 
     @property
     def rate_bytes_per_s(self) -> float:
-        """Bytes a second on average since the stretch began; 0 when that is not known yet."""
+        """The bytes a second, on average since the stretch began; 0 when that is not known yet."""
         return _rate(self.done_bytes, self.elapsed_s)
 
     @property
     def left_s(self) -> int | None:
-        """Seconds to go at that rate; ``None`` when that is not known yet."""
+        """The seconds that are left at that rate; ``None`` when that is not known yet."""
         return _left(self)
 
 
@@ -88,24 +88,28 @@ def _left(state: Progress | LaneState) -> int | None:
 
 
 class Display(Protocol):
-    """Shows progress; called from any thread, under the meter's lock, at most once a piece of a part."""
+    """The port to what shows progress; called from any thread, under the meter's lock."""
 
     def show(self, progress: Progress) -> None:
-        """Show how far it is; ``progress.total_bytes`` may be 0."""
+        """Show the progress; called at most once for each piece of a part. ``total_bytes`` may be 0."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """End the display, and leave the terminal as it was."""
 
 
 class Gauge(Protocol):
-    """Told bytes done: the meter itself, or one lane of it."""
+    """The port that is told how many bytes are done: the meter itself, or one lane of it."""
 
     def advance(self, size_bytes: int) -> None:
-        """See the port."""
+        """Report ``size_bytes`` more as done; negative when a piece has to be done again.
+
+        Raises:
+            Cancelled: the run was stopped.
+        """
 
 
 class Meter:
-    """Counts bytes; since every loop over bytes reports here, it is also where a run is stopped."""
+    """The meter of a run counts its bytes; since every loop over bytes reports here, it also stops them."""
 
     def __init__(
         self, display: Display | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -132,10 +136,12 @@ class Meter:
         """Begin a new stretch of work.
 
         Args:
-            title: what is done; what follows `` blob `` in it is left out of the account of the work.
-            total_bytes: of all of it; 0 where that is not known, and then only what is done is told.
+            title: the words for what is done; what follows `` blob `` in it is left out of the account of the
+                work.
+            total_bytes: how much there is to do; 0 where that is not known, and then only what is done is
+                told.
             lanes: the bytes of each volume by its name.
-            parts: how many parts, over all volumes.
+            parts: how many parts there are on all volumes together.
         """
         with self._lock:
             self._account()
@@ -146,7 +152,7 @@ class Meter:
             self._show()
 
     def work(self) -> tuple[Work, ...]:
-        """What was done so far, in the order in which it was begun; what took no bytes is left out."""
+        """The stretches of work so far, in the order in which they began, except those without bytes."""
         with self._lock:
             self._account()
             self._title = ""
@@ -165,7 +171,7 @@ class Meter:
         )
 
     def lane(self, name: str, part: str) -> Gauge:
-        """Where the bytes of ``part`` on the volume ``name`` are reported."""
+        """The gauge to which the bytes of ``part`` on the volume ``name`` are reported."""
         with self._lock:
             self._begun_parts += 1
             lane = self._lanes.get(name)
@@ -175,7 +181,7 @@ class Meter:
             return lane
 
     def advance(self, size_bytes: int, lane: Lane | None = None) -> None:
-        """Report bytes done; negative when a piece has to be done again.
+        """Report ``size_bytes`` more as done; negative when a piece has to be done again.
 
         Raises:
             Cancelled: the run was stopped.
@@ -189,7 +195,7 @@ class Meter:
             self._show()
 
     def throttle(self) -> None:
-        """Note that the service said that it is busy; whoever decides how much is asked of it looks here."""
+        """Note that the service said that it is busy, for whoever decides how much is asked of it."""
         with self._lock:
             self.throttles += 1
 
@@ -199,7 +205,7 @@ class Meter:
             self._is_cancelled = True
 
     def close(self) -> None:
-        """End the display."""
+        """End the display of the run."""
         with self._lock:
             if self._display is not None:
                 self._display.close()
@@ -230,7 +236,7 @@ class Meter:
 
 
 class Lane:
-    """One volume's share of a stretch of work; counted under the meter's lock."""
+    """The share of one volume in a stretch of work; counted under the meter's lock."""
 
     def __init__(self, meter: Meter, name: str, total_bytes: int) -> None:
         self._meter = meter
@@ -244,7 +250,7 @@ class Lane:
         self._meter.advance(size_bytes, self)
 
     def state(self, elapsed_s: float) -> LaneState:
-        """How far the volume is now, ``elapsed_s`` after the stretch began."""
+        """The progress of the volume, ``elapsed_s`` seconds after the stretch began."""
         return LaneState(
             name=self._name,
             part=self.part,
@@ -255,7 +261,7 @@ class Lane:
 
 
 class PlainDisplay:
-    """A line now and then: for logs, screen readers and programs."""
+    """A display that writes a line now and then, for logs, screen readers and programs."""
 
     def __init__(
         self,
@@ -270,22 +276,25 @@ class PlainDisplay:
         self._next_at = clock() + interval_s
 
     def show(self, progress: Progress) -> None:
-        """Write a line when the interval has passed."""
+        """Write a line if enough time has passed since the last one."""
         if (now := self._clock()) >= self._next_at:
             self._next_at = now + self._interval_s
             self._write(progress)
 
     def close(self) -> None:
-        """Nothing to restore."""
+        """Do nothing: lines leave nothing behind that has to be restored."""
 
 
 def write_progress_lines(progress: Progress) -> None:
-    """What :func:`progress_lines` says, on stderr."""
+    """Write the lines of :func:`progress_lines` to stderr."""
     print("\n".join(progress_lines(progress)), file=sys.stderr, flush=True)
 
 
 def progress_lines(progress: Progress) -> list[str]:
-    """``fetching: 12.3 MB of 114.3 MB (10 %), part 3 of 7, 41.5 MB/s, 12 s left``; a line for each volume."""
+    """The progress in lines for a person, one for each volume where there are several.
+
+    For example ``fetching: 12.3 MB of 114.3 MB (10 %), part 3 of 7, 41.5 MB/s, 12 s left``.
+    """
     return [
         f"{progress.title}: {', '.join(_figures(progress, _part_count(progress)))}",
         *(f"  {lane.name}: {', '.join(_figures(lane))}" for lane in progress.lanes),
@@ -314,7 +323,7 @@ def _pace(state: Progress | LaneState) -> list[str]:
 
 
 class RichDisplay:
-    """Bars on the terminal, one in all and one a volume; rich is imported only here.
+    """A display of bars on the terminal, one in all and one for each volume; rich is imported only here.
 
     On a narrow terminal the bars give way to the figures; only a wide one has the name of the part.
     """
@@ -380,5 +389,5 @@ class RichDisplay:
         )
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Take the bars off the terminal."""
         self._bars.stop()

@@ -1,4 +1,4 @@
-"""Lays a copy of the running tool onto a volume, so that the next person has it at hand.
+"""The tool itself on a volume: a copy of the running mover is laid there for the next person.
 
 Only a packed mover can be copied (see ``portable/``). Its folder holds ``SHA256SUMS``: what that lists is
 copied and checked, nothing else that may lie there. The single file has nothing to be checked against; the
@@ -57,10 +57,10 @@ def lay_tool(volume: Path) -> int:
 
 
 def needed_bytes(volume: Path | None = None) -> int:
-    """What :func:`lay_tool` takes at most, besides the files of it that ``volume`` has already.
+    """The bytes that :func:`lay_tool` takes at most, besides those that ``volume`` has already.
 
     Raises:
-        OperatorError: ``USAGE`` when not run from a packed build.
+        OperatorError: ``USAGE``: this is no packed mover.
     """
     tool = _require_packed()
     if tool.is_file():

@@ -1,4 +1,4 @@
-"""How many connections are worth it: a controller that learns from the bytes that came and nothing else.
+"""The number of connections: a controller finds it from the throughput, and from nothing else.
 
 Nobody knows before what limits a run: the line of each connection, the line as a whole, the processor, the
 volume, or the service. What shows is the throughput. So the number of connections is doubled as long as that
@@ -33,11 +33,11 @@ CALM_S = 5.0
 
 
 class Tuner:
-    """The number of connections of one lane; see the module.
+    """The controller of the number of connections of one lane; see the module for its rule.
 
     Args:
-        ceiling: it is never more.
-        first: what it begins with, where the ceiling allows it.
+        ceiling: the most connections that there may ever be.
+        first: how many it begins with, where the ceiling allows it.
     """
 
     def __init__(self, ceiling: int, *, first: int = FIRST) -> None:
@@ -54,7 +54,7 @@ class Tuner:
         self._calm_until_s = 0.0
 
     def advance(self, now_s: float, size_bytes: int) -> None:
-        """Note bytes that came; now and then that changes :attr:`width`. ``now_s`` only goes forward."""
+        """Note bytes that came, which may change :attr:`width`; ``now_s`` only goes forward."""
         if self._began_s is None:
             self._began_s = now_s
         self._came_bytes += size_bytes
@@ -64,7 +64,7 @@ class Tuner:
             self._began_s, self._came_bytes = now_s, 0
 
     def throttle(self, now_s: float) -> None:
-        """Note that the service is busy: half as many, and no more are tried for a while."""
+        """Note that the service is busy: the width is halved, and no more is tried for a while."""
         if now_s < self._calm_until_s:
             return
         self._calm_until_s = now_s + CALM_S

@@ -1,4 +1,4 @@
-"""A bundle that the trust policy accepts; nothing is written, read or sent by the word of any other."""
+"""A bundle that the trust policy accepts: the only kind on whose word anything is written, read or sent."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airgap.verify import Verdict, verify_bundle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedBundle:
-    """An envelope, byte by byte, and what the trust policy says of it, which is yes.
+    """A bundle's envelope, byte by byte, and the verdict by which the trust policy accepts it.
 
     Args:
-        envelope: the file ``bundle-manifest.dsse.json``.
-        verdict: on that envelope; :meth:`judge` makes sure that it is an acceptance.
+        envelope: the bytes of the file ``bundle-manifest.dsse.json``.
+        verdict: the verdict on that envelope; :meth:`judge` makes sure that it is an acceptance.
     """
 
     envelope: bytes
@@ -25,10 +25,11 @@ class AcceptedBundle:
 
     @classmethod
     def judge(cls, envelope: bytes, *, policy: TrustPolicy, now: datetime) -> Self:
-        """Verify an envelope.
+        """Verify an envelope by the trust policy, and keep it with its verdict if it is accepted.
 
         Raises:
-            UntrustedInputError: it is malformed, forged, or signed by nobody known.
+            UntrustedInputError: the envelope is malformed, forged, or signed by nobody known; codes are those
+                of :func:`airgap.verify.verify_bundle`.
             PolicyRefusal: the trust policy does not accept it.
         """
         verdict = verify_bundle(envelope, policy=policy, now=now)

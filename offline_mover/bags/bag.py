@@ -1,4 +1,4 @@
-"""A bag on a volume: found, its envelope judged, taken stock of, its parts and tag files checked.
+"""A bag on a volume: how it is found, its envelope judged, and its files looked over.
 
 Nothing on a volume is trusted, not even its names: every file is looked at without following links, every
 read has a limit, and what the signed bundle manifest does not declare is reported, never used.
@@ -41,7 +41,7 @@ MAX_UNDECLARED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
-    """What is in a bag's folder: declared files with their sizes, by bag-relative name, and the rest.
+    """The files in a bag's folder: declared ones with their sizes in bytes by bag-relative name, and others.
 
     ``spellings`` has the names that the file system shows in another case; they are opened as it shows them.
     ``partials`` are the sizes of what a killed run left half written, where that is no damage.
@@ -55,7 +55,7 @@ class Stock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bag:
-    """A bag whose envelope the trust policy accepts, and what is there of it; parts are yet to be checked."""
+    """A bag whose envelope the trust policy accepts, and its files, whose digests are not checked yet."""
 
     volume: Path
     bundle: AcceptedBundle
@@ -64,7 +64,7 @@ class Bag:
 
     @property
     def folder(self) -> Path:
-        """Where the bag stands on the volume."""
+        """The path of the bag's folder on the volume."""
         return self.volume / self.manifest.transfer_id
 
     @property
@@ -79,21 +79,21 @@ class Bag:
 
     @property
     def manifest(self) -> BundleManifest:
-        """The signed bundle manifest."""
+        """The bundle manifest that was signed."""
         return self.bundle.manifest
 
     @property
     def place(self) -> Place | None:
-        """Which bag of its group it says it is."""
+        """The place in its group that the bag's texts claim, such as 2 of 3; ``None`` if they claim none."""
         return self.texts.place
 
     @property
     def payload_sizes(self) -> Mapping[str, int]:
-        """Sizes of the parts and parity shards that are there, by name below ``data/``."""
+        """The sizes in bytes of the parts and parity shards that are there, by name below ``data/``."""
         return payload_sizes(self.stock)
 
     def reclaimable_bytes(self, keep: Collection[str]) -> int:
-        """What is free again before anything is written: half-written files, and payload not in ``keep``."""
+        """The bytes that can be freed: those of half-written files, and of payload not in ``keep``."""
         spoilt = (size for name, size in self.payload_sizes.items() if name not in keep)
         return sum(spoilt) + sum(self.stock.partials.values())
 
@@ -103,27 +103,28 @@ class Bag:
         return payload_name(part.name) in self.stock.sizes or (listed is not None and part.name in listed)
 
     def path_of(self, name: str) -> Path:
-        """Where the file of a payload name (``001/00000001.part``) stands."""
+        """The path of the file with a payload name such as ``001/00000001.part``."""
         full = payload_name(name)
         return self.folder / self.stock.spellings.get(full, full)
 
     def part_damage(self, part: PartRange) -> Damage | None:
-        """What the part's size alone says: missing, too short, too long, or nothing wrong yet."""
+        """The damage that a part's size alone shows: missing, too short or too long; ``None`` for none."""
         return size_damage(part, self.stock)
 
 
 def payload_sizes(stock: Stock) -> dict[str, int]:
-    """Sizes of the parts and parity shards in ``stock``, by name below ``data/``."""
+    """The sizes in bytes of the parts and parity shards in ``stock``, by name below ``data/``."""
     return {
         name.removeprefix(_PAYLOAD): size for name, size in stock.sizes.items() if name.startswith(_PAYLOAD)
     }
 
 
 def read_envelope(folder: Path) -> bytes:
-    """The envelope of the bag ``folder``, unjudged.
+    """Read the envelope of the bag in ``folder``; it is not judged here.
 
     Raises:
-        UntrustedInputError: ``BAG_MALFORMED`` when it is missing, ``TOO_LARGE``, ``UNSAFE_NAME``.
+        UntrustedInputError: ``BAG_MALFORMED``: it is missing; ``TOO_LARGE``: it is larger than any envelope;
+            ``UNSAFE_NAME``: a link or a device stands in its place.
         MediaError: it could not be read.
     """
     path = folder / ENVELOPE_NAME
@@ -141,7 +142,7 @@ def open_bag(volume: Path, transfer_id: str, *, policy: TrustPolicy, now: dateti
         UntrustedInputError: the envelope is missing (``BAG_MALFORMED``), malformed, forged or of another
             transfer.
         PolicyRefusal: the trust policy does not accept it.
-        MediaError: it could not be read.
+        MediaError: ``MEDIA_UNREADABLE``, ``VOLUME_GONE``: it could not be read.
     """
     folder = volume / transfer_id
     bundle = AcceptedBundle.judge(read_envelope(folder), policy=policy, now=now)
@@ -153,7 +154,7 @@ def open_bag(volume: Path, transfer_id: str, *, policy: TrustPolicy, now: dateti
 
 
 def inspect_own_bag(volume: Path, bundle: AcceptedBundle) -> Bag:
-    """What a volume that is going to be written to holds of the bundle already.
+    """Take stock of what a volume that is going to be written to holds of the bundle already.
 
     Raises:
         UntrustedInputError: ``VOLUME_CONFLICT`` where it holds another bundle of this transfer.
@@ -214,14 +215,14 @@ _NOTHING = Stock(sizes={}, spellings={}, damages=(), partials={})
 
 
 def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool = False) -> Stock:
-    """Names and sizes of everything in a bag's folder.
+    """List names and sizes of everything in a bag's folder, and what is wrong with them.
 
     Operating systems' litter is passed over. Everything else that neither the bundle manifest declares nor
     the bag's layout knows is damage: ``UNDECLARED_FILE``, or ``UNSAFE_NAME`` for links, devices and a name
     that stands there twice, in two spellings.
 
     Raises:
-        UntrustedInputError: ``UNSAFE_NAME`` when the folder itself is none.
+        UntrustedInputError: ``UNSAFE_NAME``: the folder itself is not a folder.
         MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     if not media_fs.is_real_folder(folder):
@@ -258,7 +259,7 @@ def take_stock(folder: Path, manifest: BundleManifest, *, passes_partials: bool 
 
 
 def declared_names(manifest: BundleManifest) -> set[str]:
-    """Bag-relative names of every part and tag file; parity shards are known by their form."""
+    """The bag-relative names of every part and tag file; parity shards are known by their form instead."""
     parts = {payload_name(part.name) for part, _ in manifest.parts()}
     return parts | {*TAG_FILES, *OPTIONAL_TAG_FILES}
 
@@ -282,7 +283,7 @@ def _undeclared(entry: media_fs.Entry, *, is_twin: bool) -> Damage:
 
 
 def size_damage(part: PartRange, stock: Stock) -> Damage | None:
-    """What the part's size alone says: missing, too short, too long, or nothing wrong yet."""
+    """The damage that a part's size alone shows: missing, too short or too long; ``None`` if it is right."""
     found = stock.sizes.get(payload_name(part.name))
     if found is None:
         return Damage.of_part(Code.PART_MISSING, part)

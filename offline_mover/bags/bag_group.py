@@ -28,13 +28,13 @@ from offline_mover.progress import Meter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BagGroup:
-    """Bags of one bundle, each accepted by the trust policy; in the order in which the volumes were given."""
+    """The bags of one bundle, each accepted by the trust policy, in the order in which volumes were given."""
 
     bags: tuple[Bag, ...]
 
     @property
     def manifest(self) -> BundleManifest:
-        """The bundle manifest of them all."""
+        """The bundle manifest that all the bags share."""
         return self.bags[0].manifest
 
     @property
@@ -44,7 +44,7 @@ class BagGroup:
 
     @property
     def absent(self) -> tuple[int, ...]:
-        """Numbers of the group's volumes that are not here, ascending, as far as those that are here tell."""
+        """The numbers of the group's volumes that are not here, ascending, as far as those here tell."""
         places = [bag.place for bag in self.bags if bag.place is not None and bag.place.of is not None]
         count = max((place.of or 0 for place in places), default=0)
         return tuple(sorted(set(range(1, count + 1)) - {place.number for place in places}))
@@ -53,7 +53,7 @@ class BagGroup:
 def open_group(
     paths: Sequence[Path], transfer_id: str | None, *, policy: TrustPolicy, now: datetime
 ) -> BagGroup:
-    """Open the same transfer's bag on each volume.
+    """Open the bag of the same transfer on each volume.
 
     Raises:
         UntrustedInputError: ``VOLUME_CONFLICT`` when two of them hold different bundles; else as
@@ -73,7 +73,7 @@ def open_group(
 
 
 def volumes_with(group: BagGroup, missing: Collection[str]) -> tuple[int, ...]:
-    """Numbers of the absent volumes that may hold the ``missing`` parts, all others being in the target.
+    """The numbers of absent volumes that may hold the ``missing`` parts, all others being in the target.
 
     A pull lays the parts onto the volumes in their order: each run of missing parts, and each run of others,
     lies on volumes of its own. Where the volumes that are here were filled otherwise, all are named.
@@ -102,7 +102,7 @@ def volumes_with(group: BagGroup, missing: Collection[str]) -> tuple[int, ...]:
 
 
 class PartState(Enum):
-    """What became of a part when every copy of it had been looked at."""
+    """The state of a part once every copy of it had been looked at."""
 
     WHOLE = "whole"
     DAMAGED = "damaged"
@@ -113,7 +113,7 @@ class PartState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """Everything that one pass over the volumes found.
+    """The result of looking at every file on the volumes once.
 
     ``states`` and ``whole_on`` are by part name; ``whole_shards`` has the volume of each parity shard whose
     digest is the one its bag lists (which proves nothing, but saves rebuilding from a shard that is bad).
@@ -129,23 +129,23 @@ class Inspection:
 
     @property
     def code(self) -> Code | None:
-        """The gravest of what is not replaced; ``VOLUME_MISSING`` when all that is here is right."""
+        """The gravest finding that nothing makes good; ``VOLUME_MISSING`` when all that is here is right."""
         if code := gravest(finding.damage for finding in self.findings if not finding.is_replaced):
             return code
         return Code.VOLUME_MISSING if self.count(PartState.NOT_SEEN) else None
 
     def count(self, state: PartState) -> int:
-        """How many parts are in ``state``."""
+        """The number of parts in that state."""
         return sum(found is state for found in self.states.values())
 
     @property
     def is_all_whole(self) -> bool:
-        """Whether every part is here, whole and right; what is wrong then is about other files."""
+        """Whether every part is here, whole and right; any finding then is about other files."""
         return self.count(PartState.WHOLE) == len(self.states)
 
     @property
     def lost(self) -> list[str]:
-        """Names of the parts that would have to be brought again, in bundle order."""
+        """The names of the parts that would have to be brought again, in bundle order."""
         lost = {PartState.DAMAGED, PartState.MISSING}
         return [name for name, state in self.states.items() if state in lost]
 

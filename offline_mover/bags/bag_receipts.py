@@ -1,4 +1,4 @@
-"""The target's receipts that lie on a volume beside a bag: each verified, and for that bag's very bundle."""
+"""The target's receipts that lie on a volume beside a bag; each must be for that bag's very bundle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_ENTRIES = 1000  # of one folder of receipts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldReceipt:
-    """A receipt on a volume: what it says, or why it is not acceptable."""
+    """A receipt on a volume: its content, or the code and the words for why it is not acceptable."""
 
     name: str
     receipt: Receipt | None = None
@@ -46,9 +46,9 @@ def receipts_on(
 
     Args:
         volume: the medium's folder.
-        verdict: about the bundle.
-        envelope: of its bundle manifest.
-        policy: names the keys that may sign receipts.
+        verdict: the verdict on the bundle.
+        envelope: the envelope of its bundle manifest.
+        policy: the trust policy, which names the keys that may sign receipts.
         now: the current time, aware.
     """
     envelope_sha256 = hashlib.sha256(envelope).hexdigest()
@@ -74,10 +74,11 @@ def receipts_on(
 
 
 def decision_of(bags: Iterable[Bag], *, policy: TrustPolicy, now: datetime) -> tuple[Path, Receipt] | None:
-    """The receipt of the decision that took the bundle's number, whatever it was, and the volume it lies on.
+    """The receipt of the decision that took the bundle's number, and the volume on which it lies.
 
-    It lies beside a bag. From then on its target refuses the bundle as a replay. ``None`` if the bundle is
-    for several registries, of which another may still want it.
+    It lies beside a bag, and from that decision on its target refuses the bundle as a replay, whatever was
+    decided. ``None`` if there is no such receipt, or if the bundle is for several registries, of which
+    another may still want it.
     """
     for bag in bags:
         for held in receipts_on(bag.volume, bag.verdict, bag.envelope, policy=policy, now=now):

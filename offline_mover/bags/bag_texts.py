@@ -45,7 +45,7 @@ _BAG_COUNT = re.compile(r"([1-9][0-9]{0,3}) of ([1-9][0-9]{0,3}|\?)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Which bag of its group this is: ``2 of 3``; ``of`` is ``None`` for one of re-carried parts."""
+    """A bag's place in its group, such as 2 of 3; ``of`` is ``None`` for a bag of re-carried parts."""
 
     number: int
     of: int | None
@@ -55,7 +55,7 @@ class Place:
 
 
 class ListedFile(NamedTuple):
-    """What a bag's texts say of a payload file: a part as it was signed, or a parity shard as it was made."""
+    """A payload file as a bag's texts list it: a part as it was signed, or a parity shard as it was made."""
 
     sha256: str
     """In hex."""
@@ -64,7 +64,7 @@ class ListedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What one bag holds: its payload files by their names below ``data/``."""
+    """The content of one bag: its place, and its payload files by their names below ``data/``."""
 
     place: Place
     files: Mapping[str, ListedFile]
@@ -83,14 +83,14 @@ def is_parity(name: str) -> bool:
 
 
 def payload_name(part_name: str) -> str:
-    """Where a part stands in the bag: ``data/001/00000001.part``."""
+    """The path of a part in the bag, such as ``data/001/00000001.part``."""
     return f"{PAYLOAD_FOLDER}/{part_name}"
 
 
 def bag_texts(
     manifest: BundleManifest, envelope: bytes, contents: Contents, *, now: datetime
 ) -> dict[str, bytes]:
-    """The content of each tag file but the envelope, by name, in the order of writing."""
+    """The content of each tag file but the envelope, by name, in the order in which they are written."""
     texts = {
         DECLARATION: _DECLARATION_TEXT,
         BAG_INFO: _info_text(manifest, contents, now),
@@ -121,7 +121,7 @@ def _info_text(manifest: BundleManifest, contents: Contents, now: datetime) -> s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BagTexts:
-    """What a bag's texts say. ``listed`` and ``place`` are ``None`` where they could not be read."""
+    """The content of a bag's texts; ``listed`` and ``place`` are ``None`` where they could not be read."""
 
     listed: Mapping[str, str] | None
     """Hex SHA-256 by payload name below ``data/``, in the order of the lines: what the volume should hold."""
@@ -132,7 +132,7 @@ class BagTexts:
 
 
 def read_texts(manifest: BundleManifest, contents: Mapping[str, bytes], held: Mapping[str, int]) -> BagTexts:
-    """Read the tag files and find what is wrong with them, one finding a file.
+    """Read the tag files of a bag, and find what is wrong with them, one finding for each file.
 
     Args:
         manifest: the trusted bundle manifest.

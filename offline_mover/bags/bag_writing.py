@@ -1,4 +1,4 @@
-"""Writing a bag: made ready, completed with its texts and envelope, looked at again."""
+"""Writing a bag: its folders are made, then its texts and envelope, and all is looked at again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def prepare(wanted: Bag, *, keep: Collection[str]) -> None:
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME`` when something else has a folder's name.
-        MediaError: the medium refused.
+        MediaError: the medium refused: full, write-protected, failing or gone.
     """
     folder = wanted.folder
     media_fs.make_folder(folder, folder.name)
@@ -30,7 +30,7 @@ def prepare(wanted: Bag, *, keep: Collection[str]) -> None:
 
 
 def make_payload_folders(wanted: Bag, names: Collection[str]) -> None:
-    """Make the folders of the payload files ``names``; raises as :func:`prepare`."""
+    """Make the folders for the payload files ``names``; raises as :func:`prepare`."""
     for name in sorted({payload_name(name).rsplit("/", 1)[0] for name in names}):
         media_fs.make_folder(wanted.folder / name, name)
 
@@ -61,7 +61,7 @@ def _is_complete(wanted: Bag, contents: Contents) -> bool:
 
 
 def recheck(wanted: Bag, names: Collection[str]) -> list[Damage]:
-    """Everything but the parts' digests, from the volume: names, sizes, tag files, envelope."""
+    """Look again at everything on the volume but the parts' digests: names, sizes, tag files, envelope."""
     found = inspect_bag(wanted.volume, wanted.bundle)
     damages = [*found.stock.damages, *found.texts.damages, *_envelope_damage(found)]
     parts = (part for part, _ in wanted.manifest.parts() if part.name in names)

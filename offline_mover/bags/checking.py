@@ -1,4 +1,4 @@
-"""Files on a volume hashed against what they should be; what is wrong comes back as damage."""
+"""Checking files on a volume: each is hashed, and compared with what it should be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from offline_mover.progress import Gauge, Meter
 def check_part(
     path: Path, part: PartRange, sha256: str, gauge: Gauge, *, from_medium: bool = False
 ) -> Damage | None:
-    """Hash a part whose size is right; a wrong digest is read once more before it is reported."""
+    """Hash a part whose size is right; ``None`` if its digest is, else the damage, after a second reading."""
     found = check_file(path, part.name, sha256, part.size_bytes, gauge, from_medium=from_medium)
     return found and Damage.of_part(found.code, part, found.detail)
 
@@ -29,7 +29,7 @@ def check_part(
 def check_file(
     path: Path, name: str, sha256: str, size_bytes: int, gauge: Gauge, *, from_medium: bool = False
 ) -> Damage | None:
-    """Hash a file that is not a part of the bundle, as :func:`check_part` does a part."""
+    """Hash a file that is not a part of the bundle, in the way in which :func:`check_part` does it."""
     try:
         for is_again in (False, True):
             found = medium_read.hash_file(path, name, gauge.advance, from_medium=from_medium or is_again)
@@ -46,12 +46,12 @@ class ExpectedFile:
     """A payload file that is on a volume, or should be, and what it has to be.
 
     Args:
-        volume: on which it is.
-        path: of the file.
-        name: below ``data/``.
-        sha256: in hex; the signed one of a part, the listed one of a parity shard.
-        size_bytes: likewise.
-        part: ``None`` for a parity shard.
+        volume: the volume it is on.
+        path: the path of the file.
+        name: its name below ``data/``.
+        sha256: the hex SHA-256 that it must have: of a part the signed one, of a parity shard the listed one.
+        size_bytes: the size that it must have.
+        part: the part that it is; ``None`` for a parity shard.
     """
 
     volume: Path
@@ -62,7 +62,7 @@ class ExpectedFile:
     part: PartRange | None = None
 
     def check(self, meter: Meter, *, from_medium: bool = False) -> Damage | None:
-        """Hash it, on its volume's lane of the meter; ``None`` when it is right."""
+        """Hash the file, on its volume's lane of the meter; ``None`` when it is right."""
         gauge = meter.lane(str(self.volume), self.name)
         if self.part is not None:
             return check_part(self.path, self.part, self.sha256, gauge, from_medium=from_medium)
@@ -78,10 +78,10 @@ def _start(meter: Meter, title: str, lanes: Sequence[Sequence[ExpectedFile]]) ->
 
 
 def read_back(lanes: Sequence[Sequence[ExpectedFile]], *, concurrency: int, meter: Meter) -> list[Finding]:
-    """Hash files as the media themselves give them back; one lane of files a volume.
+    """Hash files as the media themselves give them back; there is one lane of files for each volume.
 
     Returns:
-        What is not as it was written, by name.
+        The files that are not as they were written, by name.
     """
     _start(meter, "reading back", lanes)
 
@@ -93,7 +93,7 @@ def read_back(lanes: Sequence[Sequence[ExpectedFile]], *, concurrency: int, mete
 
 
 def whole_files(bags: Sequence[Bag], *, concurrency: int, meter: Meter) -> list[frozenset[str]]:
-    """The payload names that are whole and right on each volume, in the order of the volumes."""
+    """The names of the payload files that are whole and right on each volume, in the order of the volumes."""
     lanes = [_worth_hashing(bag) for bag in bags]
     _start(meter, "checking what is there", lanes)
 

@@ -1,4 +1,4 @@
-"""What goes onto which volume: the volumes as they are, and the plan for what is still to be written."""
+"""The placement: which file goes onto which volume, decided from what the volumes can take and hold."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FORMATTED_SHARE = 0.995
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeOutlook:
-    """A volume to write to: how the operator calls it, what it can take, what it holds already."""
+    """A volume to write to: its name for the operator, the room on it, and what it holds already."""
 
     name: str
     path: Path | None
@@ -50,11 +50,11 @@ class VolumeOutlook:
 
     @property
     def free_bytes(self) -> int:
-        """What is free, the reserved bytes among it."""
+        """The free bytes, those that are reserved among them."""
         return self.capacity.free_bytes + self.reserved_bytes - self.lacking_bytes
 
     def reserving(self, size_bytes: int) -> VolumeOutlook:
-        """The same volume with so much left free for something else; never less than nothing is left."""
+        """The volume with ``size_bytes`` less room, which are left free for something else."""
         left = self.capacity.free_bytes - size_bytes
         return replace(
             self,
@@ -65,12 +65,12 @@ class VolumeOutlook:
 
 
 def mounted(path: Path, held: Collection[str] = (), *, reclaimed_bytes: int = 0) -> VolumeOutlook:
-    """A volume that is here: free space and limits are asked of the system.
+    """The outlook of a volume that is here; the system is asked for its free space and limits.
 
     ``reclaimed_bytes`` are free as soon as what is in their place has been removed.
 
     Raises:
-        MediaError: it could not be asked.
+        MediaError: ``MEDIA_UNREADABLE``, ``VOLUME_GONE``: the system could not tell.
     """
     identity = media_identity.describe(path)
     return VolumeOutlook(
@@ -88,7 +88,7 @@ def mounted(path: Path, held: Collection[str] = (), *, reclaimed_bytes: int = 0)
 
 
 def nominal(text: str) -> VolumeOutlook | None:
-    """A volume that is only described: ``32G:fat32``; ``None`` if ``text`` is not of that form.
+    """The outlook of a volume that is only described, as by ``32G:fat32``; ``None`` for any other text.
 
     ``G`` counts in thousands, as makers print it on the medium; ``Gi`` in 1024.
     """
@@ -112,10 +112,10 @@ def nominal(text: str) -> VolumeOutlook | None:
 
 
 def read_rate(text: str) -> float:
-    """Bytes a second of ``--rate``: ``20M``.
+    """The bytes a second that ``--rate`` means, as in ``20M``.
 
     Raises:
-        OperatorError: ``USAGE``: it is of no such form.
+        OperatorError: ``USAGE``: the text is not of that form.
     """
     match = _RATE.fullmatch(text)
     if match is None or int(match[1]) == 0:
@@ -124,10 +124,10 @@ def read_rate(text: str) -> float:
 
 
 def require_known(text: str) -> VolumeOutlook:
-    """A volume of ``--volume``: a folder that is there, or a described one.
+    """The outlook of a volume given by ``--volume``: a folder that is there, or a description.
 
     Raises:
-        OperatorError: ``USAGE``: it is of no such form.
+        OperatorError: ``USAGE``: the text is neither.
     """
     described = nominal(text)
     if described is not None:
@@ -140,7 +140,7 @@ def require_known(text: str) -> VolumeOutlook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """The decision: for each volume the payload names it will hold in the end, and how it comes to that."""
+    """The decision on a placement: for each volume, the payload names that it will hold in the end."""
 
     plan: MediaPlan
     names: tuple[frozenset[str], ...]
@@ -148,7 +148,7 @@ class Placement:
 
     @property
     def holds(self) -> bool:
-        """Whether everything has its place."""
+        """Whether every file has a place on some volume."""
         return self.plan.holds
 
 
@@ -160,7 +160,7 @@ def place(
     envelope_bytes: int,
     parity: ParityWish | None = None,
 ) -> Placement:
-    """Plan where ``wanted`` goes; what is on a volume already stays there.
+    """Plan onto which volume each of the ``wanted`` files goes; what is on a volume already stays there.
 
     With ``parity`` as a share of the parts, parity shards follow the parts; with whole volumes, they have the
     last volumes for themselves.

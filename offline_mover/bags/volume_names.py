@@ -1,4 +1,4 @@
-"""How volumes are called, on screen, in the report and on labels: one name for one volume."""
+"""Names of volumes on screen, in the report and on labels: one name for one volume."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _MOST_NUMBERS = 20
 
 
 def volume_name(place: Place | None) -> str:
-    """``volume 2 of 3``; ``re-carried parts`` for a volume that brings some parts again."""
+    """The name of a volume: ``volume 2 of 3``, or ``re-carried parts`` for one that brings parts again."""
     return "volume without a number" if place is None else numbered_name(place.number, place.of)
 
 
 def numbered_name(number: int, of: int | None) -> str:
-    """The name of the volume with that number of so many; of no number known, one of re-carried parts."""
+    """The name of the volume with that number; with ``of`` unknown it is one of re-carried parts."""
     if of is not None:
         return f"volume {number} of {of}"
     return "re-carried parts" if number == 1 else f"re-carried parts, no. {number}"
@@ -28,13 +28,13 @@ def capitalised(name: str) -> str:
 
 
 def medium_name(identity: MediaIdentity) -> str:
-    """``label USB_RED, serial 1234-ABCD``, as far as the medium has them; else empty."""
+    """The name of a medium: ``label USB_RED, serial 1234-ABCD``, as far as it has them; else empty."""
     known = (("label", identity.label), ("serial", identity.serial))
     return ", ".join(f"{what} {name}" for what, name in known if name)
 
 
 def volumes_named(numbers: Sequence[int]) -> str:
-    """``volumes 1, 3`` for a sentence; empty for none."""
+    """The names of volumes for a sentence: ``volumes 1, 3``; empty for none."""
     if not numbers:
         return ""
     more = ", …" if len(numbers) > _MOST_NUMBERS else ""

@@ -1,4 +1,4 @@
-"""Volumes, and which transfers they hold; their bags are not opened yet."""
+"""Volumes, and the transfers that they hold; their bags are not opened yet."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def choose_transfer(volumes: Sequence[Path], transfer_id: str | None) -> str:
 
     Raises:
         MediaError: ``VOLUME_EMPTY``: a volume does not have it, or has none; ``VOLUME_AMBIGUOUS``: there are
-            several, and none was named; ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE`` as elsewhere.
+            several, and none was named; ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``: a volume is not there or
+            does not answer.
     """
     found = {volume: transfers_on(volume) for volume in volumes}
     for volume, ids in found.items():

@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run the command that the arguments ask for, and tell how it ended.
 
     Returns:
         The exit code: 0, or that of the :class:`~airgap.errors.Code`; 1 for a bug, 130 when interrupted.

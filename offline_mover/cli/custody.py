@@ -1,4 +1,4 @@
-"""``custody``: its arguments."""
+"""The command line of ``custody``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``custody``."""
     views = parser.add_subparsers(dest="view", required=True, metavar="show|verify")
     for name, text in (("show", "list the events"), ("verify", "check the chain of events")):
         view = views.add_parser(name, help=text, description=HELP, epilog=NOTES)
@@ -52,7 +52,7 @@ def read(options: argparse.Namespace) -> CustodyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustodyRequest:
-    """Which logs are asked about, and whether their events are listed too."""
+    """A request to show or verify the custody logs of some volumes."""
 
     lists_events: bool
     volumes: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""What a run has to say to the custody logs of its volumes."""
+"""The note that a run leaves in the custody logs of its volumes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustodyNote:
-    """What the custody logs are to say of a run, besides how it ended.
+    """The content of the event for a run in the custody logs, apart from how the run ended.
 
     Args:
         action: the word of :class:`airgap.custody_event.Action` for it.
-        volumes: into whose logs it goes; a folder that is no volume of ours gets none.
-        transfer_id: which transfer, as far as it is known before the run; the outcome knows better.
-        who: does it, where the operator says so.
-        side_dir: where events of media that cannot be written are kept; ``None`` for the user's own folder.
+        volumes: the volumes into whose logs it goes; a folder without a bag gets none.
+        transfer_id: the transfer, as far as it is known before the run; the outcome knows better.
+        who: the person, where the operator names one.
+        side_dir: the folder for events of media that cannot be written; ``None`` for the user's own.
         is_read_only: leave the media alone, and keep the event beside.
     """
 

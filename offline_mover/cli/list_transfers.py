@@ -1,4 +1,4 @@
-"""``list``: its arguments."""
+"""The command line of ``list``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``list``."""
     parser.add_argument(
         "places", metavar="PLACE", nargs="+", help="https://<account>…/<container>, or volumes' folders"
     )
@@ -53,7 +53,7 @@ def read(options: argparse.Namespace) -> ListRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """A container or volumes to be looked at."""
+    """A request to list the transfers in a container or on volumes."""
 
     places: tuple[str, ...]
     trust: Path

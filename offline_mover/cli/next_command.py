@@ -1,4 +1,4 @@
-"""The next command as the operator would type it, made of an outcome and this run's own arguments."""
+"""The next command as the operator would type it, made from an outcome and this run's own arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TICKET = "ticket"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypedWords:
-    """What was typed, as far as it is worth typing again: what the environment says need not be.
+    """The words that the operator typed, without those that the environment would give again.
 
     ``words`` are the positional arguments and ``options`` the values by name, each by name.
     """
@@ -36,7 +36,7 @@ class TypedWords:
 
     @classmethod
     def of(cls, options: argparse.Namespace, parser: Parser) -> TypedWords:
-        """The words that make ``options``."""
+        """The typed words that the parsed ``options`` stand for."""
         words: dict[str, tuple[str, ...]] = {}
         named: dict[str, tuple[str, ...]] = {}
         for action in parser.declared:
@@ -52,19 +52,19 @@ class TypedWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposedCommand:
-    """A command word by word; ``placeholders`` are those of its words that only the operator can know."""
+    """A command word by word; ``placeholders`` are the words that only the operator can know."""
 
     words: tuple[str, ...]
     placeholders: tuple[str, ...]
 
 
 def compose(step: NextCommand, typed: TypedWords, parser: Parser, program: Sequence[str]) -> ComposedCommand:
-    """The command that ``step`` means, with everything of this run that belongs to it as well.
+    """The command line for ``step``, with every argument of this run that belongs to it, too.
 
     Args:
-        step: what is to be run.
-        typed: what this run was.
-        parser: that of the step's verb.
+        step: the command that is to be run.
+        typed: the words of this run.
+        parser: the parser of the step's verb.
         program: the words that start this tool.
     """
     from offline_mover.outcome import Placeholder  # noqa: PLC0415 - --help does without

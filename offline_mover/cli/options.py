@@ -1,4 +1,4 @@
-"""Arguments that several verbs share, each with its mirror in the environment."""
+"""Options that several verbs share, each with a variable of the environment that means the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """How a run is told: JSON lines, no moving bar, stack traces of bugs."""
+    """The way in which a run is told: as JSON lines, without a moving bar, with stack traces of bugs."""
 
     as_json: bool
     is_plain: bool
@@ -47,7 +47,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How a storage is got at: by a SAS from a file, else signed in; how often a request is repeated."""
+    """The way to a storage: a SAS from a file, or a sign-in; and how often a request is repeated."""
 
     sas_file: Path | None
     token_host: str | None
@@ -56,7 +56,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPlace:
-    """Where a person's private key is: a file, or in a vault; and which one may see her sign-in."""
+    """The place of a person's private key, a file or a vault, and a host that may see her sign-in."""
 
     place: str
     token_host: str | None
@@ -70,7 +70,7 @@ class _Wide(argparse.RawDescriptionHelpFormatter):
 
 
 class UsageError(Exception):
-    """Wrong arguments: what argparse says of them, secrets left out, and the verb they were for."""
+    """Wrong arguments: the message of argparse, without secrets, and the verb that they were for."""
 
     def __init__(self, verb: str, message: str) -> None:
         super().__init__(message)
@@ -94,15 +94,19 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def verb(self) -> str:
-        """The words that choose this parser: ``receipts push``."""
+        """The words that choose this parser, such as ``receipts push``."""
         return self.prog.partition(" ")[2]
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments with argparse's message, redacted."""
+        """Refuse the arguments with argparse's message, redacted.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError(self.verb, redact(message))
 
     def add_argument(self, *names: Any, **members: Any) -> argparse.Action:
-        """Declare an argument as argparse does; what only prints is not among :attr:`declared`."""
+        """Declare an argument as argparse does; actions that only print are not among :attr:`declared`."""
         action = super().add_argument(*names, **members)
         if action.dest not in {"help", "version"}:
             self.declared.append(action)
@@ -123,7 +127,7 @@ class Parser(argparse.ArgumentParser):
         default: T | None = None,
         is_needed: bool = False,
     ) -> None:
-        """An option with a value; its default may come from the environment, and so may what is needed."""
+        """Declare an option with a value; the environment may give the default, or the value itself."""
         given = from_environment(name)
         self.add_argument(
             f"--{name}",
@@ -135,12 +139,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_switch(self, name: str, text: str) -> None:
-        """An option without a value; the environment may set it."""
+        """Declare an option without a value; the environment may set it, too."""
         self.add_argument(f"--{name}", action="store_true", default=is_set(name), help=text)
 
 
 def from_environment(name: str) -> str | None:
-    """What the environment says of the option ``--name``, if anything."""
+    """The value that the environment has for the option ``--name``; ``None`` if it has none."""
     return os.environ.get(_variable(name)) or None
 
 
@@ -154,7 +158,7 @@ def _variable(name: str) -> str:
 
 
 def add_volumes(parser: Parser, name: str = "VOLUME", *, read: Callable[[str], Path | str] = Path) -> None:
-    """Declare the volumes: one or several."""
+    """Declare the positional argument for one or several volumes."""
     parser.add_argument(
         "volumes",
         metavar=name,
@@ -165,7 +169,7 @@ def add_volumes(parser: Parser, name: str = "VOLUME", *, read: Callable[[str], P
 
 
 def add_system_disk(parser: Parser) -> None:
-    """Declare ``--allow-system-disk``: for folders of this computer, as in tests and rehearsals."""
+    """Declare ``--allow-system-disk``, which allows folders of this computer, as in tests and rehearsals."""
     parser.add_switch(
         "allow-system-disk",
         "fill folders of this computer too; else one that is no medium is refused: that is all there is of a "
@@ -174,7 +178,7 @@ def add_system_disk(parser: Parser) -> None:
 
 
 def add_transfer(parser: Parser) -> None:
-    """Declare ``--transfer``: which one, where volumes hold several."""
+    """Declare ``--transfer``, which names the transfer where volumes hold several."""
     parser.add_option(
         "transfer",
         metavar="ID",
@@ -184,7 +188,7 @@ def add_transfer(parser: Parser) -> None:
 
 
 def add_trust(parser: Parser) -> None:
-    """Declare ``--trust``: the trust policy."""
+    """Declare ``--trust``, which names the file of the trust policy."""
     parser.add_option(
         "trust",
         metavar="POLICY",
@@ -195,7 +199,7 @@ def add_trust(parser: Parser) -> None:
 
 
 def add_key(parser: Parser) -> None:
-    """Declare ``--key`` and ``--token-host``: with what a person signs."""
+    """Declare ``--key`` and ``--token-host``, which say with which key a person signs."""
     parser.add_option(
         "key",
         metavar="KEY",
@@ -216,7 +220,7 @@ def _add_token_host(parser: Parser, what: str) -> None:
 
 
 def add_cloud(parser: Parser) -> None:
-    """Declare how to get at a storage: ``--sas-file``, ``--token-host``, ``--retries``."""
+    """Declare ``--sas-file``, ``--token-host`` and ``--retries``, which say how to get at a storage."""
     parser.add_option(
         "sas-file", metavar="FILE", read=Path, text="file with a SAS token: what follows the ? of a SAS URL"
     )
@@ -231,7 +235,7 @@ def add_cloud(parser: Parser) -> None:
 
 
 def add_ticket(parser: Parser, address: str, *, is_first: bool) -> None:
-    """Declare ``--ticket``: instead of the positional argument ``address``, before or after the volumes.
+    """Declare ``--ticket``, and the address that it replaces, before or after the volumes.
 
     Both are declared as texts, the address as one that may be missing: which word is what, the ticket says.
     """
@@ -258,17 +262,17 @@ def add_ticket(parser: Parser, address: str, *, is_first: bool) -> None:
 
 
 def read_key(options: argparse.Namespace) -> KeyPlace:
-    """The options that :func:`add_key` declares."""
+    """The place of the key that the options declared by :func:`add_key` tell."""
     return KeyPlace(place=options.key, token_host=options.token_host)
 
 
 def read_access(options: argparse.Namespace) -> Access:
-    """The options that :func:`add_cloud` declares."""
+    """The way to the storage that the options declared by :func:`add_cloud` tell."""
     return Access(sas_file=options.sas_file, token_host=options.token_host, retries=options.retries)
 
 
 def add_connections(parser: Parser) -> None:
-    """Declare ``--concurrency`` of a verb that moves parts: how many connections it may find worth it."""
+    """Declare ``--concurrency`` for a verb that moves parts: the most connections that it may use."""
     parser.add_option(
         "concurrency",
         metavar="N",
@@ -279,7 +283,7 @@ def add_connections(parser: Parser) -> None:
 
 
 def add_concurrency(parser: Parser) -> None:
-    """Declare ``--concurrency``: how much is done at a time."""
+    """Declare ``--concurrency``: how many parts are worked on at a time."""
     parser.add_option(
         "concurrency",
         metavar="N",
@@ -290,7 +294,7 @@ def add_concurrency(parser: Parser) -> None:
 
 
 def add_custody(parser: Parser) -> None:
-    """Declare ``--who`` and ``--custody-dir``: who does it, and where that is written down."""
+    """Declare ``--who`` and ``--custody-dir``: who runs the command, and where that is kept besides."""
     parser.add_option(
         "who", metavar="NAME", read=str, text="who you are, for the custody log (default: the user)"
     )
@@ -303,19 +307,19 @@ def add_custody(parser: Parser) -> None:
 
 
 def add_output(parser: Parser) -> None:
-    """Declare how a run is told: ``--json``, ``--plain``, ``--debug``."""
+    """Declare ``--json``, ``--plain`` and ``--debug``, which say how a run is told."""
     parser.add_switch("json", "JSON lines on stdout: progress now and then, the result last")
     parser.add_switch("plain", "no progress bar: one line every 10 s")
     parser.add_switch("debug", "a stack trace where there is a bug")
 
 
 def read_output(options: argparse.Namespace) -> Output:
-    """The options that :func:`add_output` declares."""
+    """The way of telling a run that the options declared by :func:`add_output` choose."""
     return Output(as_json=options.json, is_plain=options.plain, shows_traces=options.debug)
 
 
 def from_to(least: int, most: int) -> Callable[[str], int]:
-    """A reader of whole numbers in a closed range; anything else is a usage error."""
+    """A reader of whole numbers from ``least`` to ``most``; it raises a usage error for anything else."""
 
     def number(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
@@ -326,7 +330,7 @@ def from_to(least: int, most: int) -> Callable[[str], int]:
 
 
 def transfer_id(text: str) -> str:
-    """A transfer id; anything else is a usage error."""
+    """Read a transfer id, 8 to 40 lower-case letters and digits; anything else is a usage error."""
     from airgap.fields import TRANSFER_ID  # noqa: PLC0415 - brings in json; --help does without
 
     if not TRANSFER_ID.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The command line as a whole: which verbs there are, and what was asked for."""
+"""The command line as a whole: all verbs, and the reading of what the operator typed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VERBS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the operator typed: which command, its request, and how it is to be told."""
+    """The command that the operator typed: its verb, its request, and how it is to be told."""
 
     command: str
     request: Request
@@ -52,10 +52,10 @@ class Asked:
 
 
 def parse(arguments: Sequence[str] | None) -> Asked:
-    """Read the arguments; exits with 0 after ``--help``, as argparse does.
+    """Read the arguments of a run; exits with 0 after ``--help``, as argparse does.
 
     Raises:
-        UsageError: they are wrong.
+        UsageError: the arguments are wrong.
     """
     options = parse_options(arguments)
     verb = verb_of(options.command)
@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str] | None) -> Asked:
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments as argparse has them, with ``command``, the verb's name; only verbs look into it."""
+    """The arguments as argparse gives them, with the verb's name as ``command``; only verbs look into it."""
     words = sys.argv[1:] if arguments is None else arguments
     options, rest = _parser(words).parse_known_args(words)
     if rest:

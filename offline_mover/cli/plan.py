@@ -1,4 +1,4 @@
-"""``plan``: its arguments."""
+"""The command line of ``plan``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ AFTER_INTERRUPTION = "Nothing was written; run the same command again."
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``plan``."""
     parser.add_argument(
         "source", metavar="SOURCE", help="https://<account>…/transfer/<transferId>, without a SAS"
     )
@@ -86,7 +86,7 @@ def read(options: argparse.Namespace) -> PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """A pull that is to be planned."""
+    """A request to plan a pull, without writing to any volume."""
 
     source: str
     volume_texts: tuple[str, ...]
@@ -141,7 +141,11 @@ class PlanRequest:
 
 
 def read_parity(text: str | None) -> ParityWish | None:
-    """The wish of ``--parity``, if it was given."""
+    """The wish that ``--parity`` tells; ``None`` if it was not given.
+
+    Raises:
+        OperatorError: ``USAGE``: the text is not of the form of a wish.
+    """
     from airgap.parity import ParityWish  # noqa: PLC0415 - --help does without
 
     return None if text is None else ParityWish.from_text(text)

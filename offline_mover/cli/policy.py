@@ -1,4 +1,4 @@
-"""``policy``: its arguments."""
+"""The command line of ``policy``: its arguments, and the requests that they make."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ AFTER_INTERRUPTION = "Versions that were brought are kept; run the same command 
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the verbs below ``policy``, and their arguments."""
     views = parser.add_subparsers(dest="view", required=True, metavar="show|pull|push|sign|permit")
     show = views.add_parser(
         "show", help="say what it says, and what changed", description=_SHOW, epilog=LOCAL_NOTES
@@ -132,7 +132,7 @@ def read(options: argparse.Namespace) -> PolicyRequest | PermitRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRequest:
-    """What is to be done with the trust policy."""
+    """A request to show, bring, send or sign the trust policy."""
 
     view: str
     place: str | None
@@ -188,7 +188,7 @@ class PolicyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermitRequest:
-    """A bundle for which rules are to be lifted."""
+    """A request to sign an override, by which rules are lifted for one bundle."""
 
     bundle: Path
     folder: Path

@@ -1,4 +1,4 @@
-"""``pull``: its arguments."""
+"""The command line of ``pull``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ AFTER_INTERRUPTION = (
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``pull``."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -99,7 +99,7 @@ def read(options: argparse.Namespace) -> PullRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest(VolumeRequest):
-    """A transfer that is to be brought onto volumes; ``source`` names it, or the ticket in a file does."""
+    """A request to bring a transfer onto volumes; ``source`` names it, or else the ticket in a file does."""
 
     source: str | None
     ticket: Path | None

@@ -1,4 +1,4 @@
-"""``push``: its arguments."""
+"""The command line of ``push``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ AFTER_INTERRUPTION = (
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``push``."""
     add_volumes(parser, read=str)
     parser.add_argument(
         "target", metavar="TARGET", nargs="?", help="https://<account>…/incoming, without a SAS"
@@ -74,7 +74,7 @@ def read(options: argparse.Namespace) -> PushRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushRequest(VolumeRequest):
-    """Volumes that are to be sent to ``target``, or to where the ticket in the file ``ticket`` is for."""
+    """A request to send volumes to ``target``, or else to the storage that the ticket in a file is for."""
 
     target: str | None
     ticket: Path | None

@@ -1,4 +1,4 @@
-"""``receipts``: its arguments."""
+"""The command line of ``receipts``: its arguments, and the requests that they make."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ AFTER_INTERRUPTION = "Receipts that were brought are kept; run the same command 
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the verbs below ``receipts``, and their arguments."""
     directions = parser.add_subparsers(dest="direction", required=True, metavar="pull|push|show")
     pull = directions.add_parser(
         "pull", help="from the target's storage onto a volume", description=HELP, epilog=NOTES
@@ -104,7 +104,7 @@ def read(options: argparse.Namespace) -> ReceiptsRequest | ShowRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptsRequest:
-    """Receipts that are to be carried one way or the other."""
+    """A request to carry receipts, from the target onto a volume or from there to the source."""
 
     brings: bool
     address: str
@@ -170,7 +170,7 @@ class ReceiptsRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowRequest:
-    """Receipts that are to be told in words."""
+    """A request to tell in words what receipts say."""
 
     paths: tuple[Path, ...]
     trust: Path

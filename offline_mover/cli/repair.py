@@ -1,4 +1,4 @@
-"""``repair``: its arguments."""
+"""The command line of ``repair``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AFTER_INTERRUPTION = (
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``repair``."""
     add_volumes(parser)
     parser.add_option("to", metavar="VOLUME", read=Path, text="the volume that takes what is rebuilt")
     parser.add_switch("in-place", "replace damaged parts on the volumes themselves")
@@ -53,7 +53,7 @@ def read(options: argparse.Namespace) -> RepairRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairRequest(VolumeRequest):
-    """Volumes whose lost parts are to be rebuilt, and where."""
+    """A request to rebuild the lost parts of volumes, in place or onto another volume."""
 
     to: Path | None
     is_in_place: bool

@@ -1,4 +1,4 @@
-"""``report``: its arguments."""
+"""The command line of ``report``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ AFTER_INTERRUPTION = "No report was written; run the same command again."
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``report``."""
     add_volume_arguments(parser)
     parser.add_option(
         "to",
@@ -54,7 +54,7 @@ def read(options: argparse.Namespace) -> ReportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest(VolumeRequest):
-    """Volumes that are to be reported on; ``to`` is the page."""
+    """A request to report on volumes; ``to`` is where the HTML page is written."""
 
     to: Path
     is_read_only: bool

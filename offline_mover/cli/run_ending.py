@@ -1,4 +1,4 @@
-"""What the command line adds to the end of a run: the next command in full, and what the run took."""
+"""The end of a run on the command line: the next command in full, and the time that the work took."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAME_AGAIN = frozenset(
 
 
 class RunEnding:
-    """Knows what was typed and when the run began; says how any outcome of it is told to its end."""
+    """A maker of endings for one run: it knows what was typed, and when the run began."""
 
     def __init__(self, typed: TypedWords, meter: Meter) -> None:
         self._typed = typed
@@ -34,7 +34,7 @@ class RunEnding:
         self._began_at = time.monotonic()
 
     def after(self, step: NextCommand | None) -> Ending:
-        """The ending of a run after which ``step`` comes."""
+        """The ending of a run that leads to the command ``step``; to none if that is ``None``."""
         seconds, work = time.monotonic() - self._began_at, self._meter.work()
         if step is None:
             return Ending(work=work, seconds=seconds)
@@ -48,11 +48,11 @@ class RunEnding:
         )
 
     def again(self) -> Ending:
-        """The ending of a run after which the same command comes once more."""
+        """The ending of a run after which the same command is to be run once more."""
         return self.after(NextCommand(verb=self._typed.verb))
 
     def after_error(self, error: AirgapError) -> Ending:
-        """The ending of a run that failed: the same command, where the remedy leads back to it."""
+        """The ending of a run that failed; it tells the same command where the remedy leads back to it."""
         if error.code is Code.VOLUME_AMBIGUOUS:
             return self.after(NextCommand(verb=self._typed.verb, options={"transfer": Placeholder("ID")}))
         if isinstance(error, OutputTakenError):

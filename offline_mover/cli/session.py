@@ -1,4 +1,4 @@
-"""What the verbs need besides their arguments: policy, storage, progress, the operator's files, custody."""
+"""The session of one run: what the verbs need besides their arguments, from the policy to custody."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of the command: reads the clock once, owns the display."""
+    """One run of the command, which reads the clock once, and owns the display."""
 
     def __init__(self, output: Output) -> None:
         self.now = datetime.now(UTC)
@@ -57,15 +57,16 @@ class Session:
     def hold(
         self, volumes: Sequence[Path], *, fills: Sequence[Path] = (), allows_system_disk: bool = False
     ) -> None:
-        """Hold the volumes of this run: what is under their paths must stay the same medium to its end.
+        """Hold the volumes of this run, whose paths must lead to the same medium until its end.
 
         Args:
-            volumes: all that are read or written.
-            fills: those of them that take parts.
+            volumes: all volumes that are read or written.
+            fills: the volumes among them that take parts.
             allows_system_disk: whether a folder of this computer may take them too.
 
         Raises:
-            MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted; ``VOLUME_ON_SYSTEM_DISK``.
+            MediaError: ``VOLUME_NOT_FOUND``: a volume is no folder, or not mounted;
+                ``VOLUME_ON_SYSTEM_DISK``: one to fill is only a folder of this computer.
         """
         for volume in volumes:
             held_volumes.hold(volume)
@@ -73,13 +74,13 @@ class Session:
             system_disk.require_medium(volume)
 
     def let_go(self) -> None:
-        """Hold nothing any more."""
+        """Let go of all volumes, so that they can be ejected."""
         held_volumes.release_all()
 
     def policy(self, path: Path) -> TrustPolicy:
-        """The trust policy in force: that of ``--trust``, or the last of the versions beside it.
+        """The trust policy in force: the one of ``--trust``, or the last of the versions beside it.
 
-        Raises as :meth:`policy_chain`; of a version that does not follow the operator is told.
+        The operator is told of a version that does not follow. Raises as :meth:`policy_chain`.
         """
         chain = self.policy_chain(path)
         if chain.stop is not None:
@@ -90,7 +91,7 @@ class Session:
         return chain.last
 
     def policy_chain(self, path: Path) -> Chain:
-        """The trust policy of ``--trust``, and the versions beside it.
+        """The chain of the trust policy of ``--trust`` and the versions beside it that follow it.
 
         Raises:
             OperatorError: ``USAGE``: the file cannot be read.
@@ -102,11 +103,11 @@ class Session:
         return follow(pinned, PolicyFolder.beside(path).find)
 
     def signer(self, key: KeyPlace) -> Signer:
-        """Whoever signs by ``--key``: a file, of which nothing shows in an error, or a key in a vault.
+        """The signer that ``--key`` names: a key file, no word of which is in an error, or a vault's key.
 
         Raises:
             OperatorError: ``USAGE``: the file cannot be read, or is no unencrypted PKCS#8 PEM of an accepted
-                kind; or it is an address of something else.
+                kind; or the address is of something else.
             ServiceError: as :func:`~offline_mover.storage.vault_key.open_vault_key`.
         """
         from airgap.keys import MAX_PEM_BYTES, signer_from_pem  # noqa: PLC0415 - few verbs sign
@@ -123,18 +124,18 @@ class Session:
             raise OperatorError(Code.USAGE, f"--key {path}: {error.detail}") from None
 
     def ticket(self, path: Path, kind: str, *, instead_of: str | None) -> Ticket:
-        """The ticket of ``--ticket``; the operator is told which storage it is for.
+        """Read the ticket of ``--ticket``, and tell the operator which storage it is for.
 
         Args:
-            path: its file.
+            path: the ticket's file.
             kind: ``drop`` or ``pickup``.
-            instead_of: the address that was typed all the same.
+            instead_of: the address, if one was typed all the same.
 
         Raises:
             OperatorError: ``USAGE``: the file cannot be read, or an address is given, too.
             UntrustedInputError: ``TICKET_MALFORMED`` or ``TOO_LARGE``: it is no ticket; ``NEWER_FORMAT``: a
                 newer app gave it.
-            PolicyRefusal: ``TICKET_MISMATCH``: it is for the other side.
+            PolicyRefusal: ``TICKET_MISMATCH``: it is of the other kind.
         """
         if instead_of is not None:
             raise OperatorError(Code.USAGE, "an address and a ticket: the ticket names the storage, give one")
@@ -152,7 +153,7 @@ class Session:
     def container(
         self, address: TransferAddress, access: Access, *, ticket: Path | None = None
     ) -> AbstractContextManager[WritableContainer]:
-        """The storage container at ``address``, by a ticket's file, else signed in to as ``access`` says."""
+        """The storage container at ``address``, opened with a ticket or as ``access`` says."""
         from offline_mover.storage.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
 
         rights: Callable[[], Rights | None] = partial(self._read_sas, access.sas_file)
@@ -169,14 +170,14 @@ class Session:
         )
 
     def record(self, note: CustodyNote | None, code: Code | None, outcome: Outcome | None) -> None:
-        """Append to the custody log of every volume what was done, once a run.
+        """Append what the run did to the custody log of every volume, once in a run.
 
-        That it fails changes no verdict: the operator is told, and the command ends as it would have.
+        A failure to do so changes no verdict: the operator is told, and the command ends as it would have.
 
         Args:
-            note: what is to be put on record; ``None`` for nothing.
-            code: how it ended.
-            outcome: ``None`` where the command did not come that far.
+            note: the note to put on record; ``None`` for none.
+            code: the code with which the run ended; ``None`` if all was well.
+            outcome: the run's outcome; ``None`` where the command did not come that far.
         """
         if note is None or self.is_recorded:
             return
@@ -217,7 +218,7 @@ class Session:
         return Sas.from_text(os.environ[name], name) if os.environ.get(name) else None
 
     def read_file(self, path: Path, option: str, max_bytes: int) -> bytes:
-        """A file of the operator's own; see :func:`~offline_mover.medium.operator_files.read`.
+        """Read a file of the operator's own; see :func:`~offline_mover.medium.operator_files.read`.
 
         Raises:
             OperatorError: ``USAGE``: it cannot be read, or is larger than ``max_bytes``.
@@ -226,7 +227,9 @@ class Session:
         return operator_files.read(path, option, max_bytes=max_bytes)
 
     def require_free(self, path: Path, option: str, is_ours: Callable[[bytes], bool]) -> None:
-        """Ask before long work; see :func:`~offline_mover.medium.operator_files.require_free`.
+        """Refuse, before long work, a name to write to that something else has.
+
+        See :func:`~offline_mover.medium.operator_files.require_free`.
 
         Raises:
             OperatorError: ``USAGE``: something else has that name.
@@ -237,7 +240,7 @@ class Session:
     def write_file(
         self, path: Path, option: str, content: bytes, *, is_ours: Callable[[bytes], bool]
     ) -> None:
-        """A file of the operator's own, replaced as a whole where ``is_ours`` says so of what is there.
+        """Write a file of the operator's own as a whole, in place of one that ``is_ours`` accepts.
 
         Raises:
             OperatorError: ``USAGE``: it cannot be written, or something else has its name.

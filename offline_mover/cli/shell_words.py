@@ -1,4 +1,4 @@
-"""A command as a line that can be pasted into the operator's shell."""
+"""Commands as lines that can be pasted into the operator's shell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXPANDED_BY_POWERSHELL = re.compile(r"[$`\"\u201c\u201d\u201e]")
 
 
 def pasteable(words: Sequence[str], *, environment: Mapping[str, str] | None = None) -> str:
-    """The command as a line for bash and zsh or, on Windows, for PowerShell and cmd."""
+    """The command as one line for bash and zsh or, on Windows, for PowerShell or cmd."""
     if os.name != "nt":
         return posix_line(words)
     return windows_line(
@@ -21,7 +21,7 @@ def pasteable(words: Sequence[str], *, environment: Mapping[str, str] | None = N
 
 
 def posix_line(words: Sequence[str]) -> str:
-    """The words quoted for bash and zsh."""
+    """The command as one line, its words quoted for bash and zsh."""
     return " ".join(_posix_word(word) for word in words)
 
 
@@ -31,7 +31,7 @@ def _posix_word(word: str) -> str:
 
 
 def windows_line(words: Sequence[str], *, is_powershell: bool) -> str:
-    """The words quoted for PowerShell or for cmd.
+    """The command as one line, its words quoted for PowerShell or for cmd.
 
     Double quotes suit both, and no name on Windows has one. PowerShell expands ``$`` in them, so there such a
     word gets single quotes; cmd expands ``%`` within any quotes, against which nothing helps at a prompt.

@@ -1,4 +1,4 @@
-"""``sign``: its arguments."""
+"""The command line of ``sign``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ AFTER_INTERRUPTION = "Nothing was signed; run the same command again."
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``sign``."""
     parser.add_argument(
         "bundle",
         metavar="BUNDLE",
@@ -84,7 +84,7 @@ def read(options: argparse.Namespace) -> SignRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignRequest:
-    """A bundle that is to be released: on a volume, or by its bundle manifest's envelope."""
+    """A request to sign a bundle, or its release; ``bundle`` is a volume, or the file of its envelope."""
 
     bundle: Path
     transfer_id: str | None

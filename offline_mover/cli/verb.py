@@ -1,4 +1,4 @@
-"""What a verb is to the command line; each verb has a module of :mod:`offline_mover.cli` that keeps this.
+"""The protocol of a verb of the command line, which each of the verbs' modules keeps.
 
 The two steps are apart so that nothing downstream sees argparse's namespace: a verb reads it once, into a
 request of its own with typed members.
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
 
 
 class Request(Protocol):
-    """One run that was asked for, its arguments read; nothing is done yet."""
+    """A request to run one command, its arguments read; nothing is done yet."""
 
     @property
     def custody(self) -> CustodyNote | None:
-        """What goes into the custody logs, whichever way the run ends; ``None`` for nothing."""
+        """The note for the custody logs, whichever way the run ends; ``None`` for none."""
 
     def run(self, session: Session, /) -> Outcome:
-        """Do what was asked for.
+        """Run the command, and tell its outcome.
 
         Raises:
-            AirgapError: it could not be done, or the operator's words do not go together (``USAGE``).
+            AirgapError: the command could not be carried out, or its arguments do not go together
+                (``USAGE``).
         """
 
 
 class Verb(Protocol):
-    """One verb: its words for the operator, its arguments, and how they become a request.
+    """A verb of the command line: its help texts, its arguments, and how they become a request.
 
     A module imports at its top only what ``--help`` needs: the standard library and
     :mod:`offline_mover.cli.options`. What the verb does is imported by :meth:`Request.run`.
@@ -46,7 +47,7 @@ class Verb(Protocol):
     """What somebody who pressed Ctrl-C has to know."""
 
     def declare(self, parser: Parser) -> None:
-        """Add the arguments."""
+        """Declare the verb's arguments."""
 
     def read(self, options: argparse.Namespace) -> Request:
-        """The request that the arguments declared above make; raises nothing."""
+        """The request that the arguments of :meth:`declare` make; raises nothing."""

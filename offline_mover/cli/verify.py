@@ -1,4 +1,4 @@
-"""``verify``: its arguments."""
+"""The command line of ``verify``: its arguments, and the request that they make."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AFTER_INTERRUPTION = "Nothing was changed; run the same command again."
 
 
 def declare(parser: Parser) -> None:
-    """Add the arguments."""
+    """Declare the arguments of ``verify``."""
     add_volume_arguments(parser)
     parser.add_option(
         "recarry",
@@ -58,7 +58,7 @@ def read(options: argparse.Namespace) -> VerifyRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest(VolumeRequest):
-    """Volumes that are to be verified; ``recarry`` is where the request for lost parts is written."""
+    """A request to verify volumes; ``recarry`` is where the request for lost parts is written."""
 
     recarry: Path
     is_read_only: bool

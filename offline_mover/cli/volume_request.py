@@ -1,4 +1,4 @@
-"""What every verb asks that judges volumes by the trust policy: its arguments, read once, in one place."""
+"""The arguments that all verbs share which judge volumes by the trust policy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from offline_mover.cli.options import (
 
 
 class VolumeArguments(TypedDict):
-    """The members of :class:`VolumeRequest`."""
+    """The members of a :class:`VolumeRequest` as keyword arguments."""
 
     volumes: tuple[Path, ...]
     transfer_id: str | None
@@ -33,15 +33,15 @@ class VolumeArguments(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRequest:
-    """Volumes that are looked at.
+    """A request about volumes that are judged by the trust policy.
 
     Args:
-        volumes: their folders, in any order.
-        transfer_id: which transfer, where they hold several and the verb asks for it.
+        volumes: the volumes' folders, in any order.
+        transfer_id: the transfer, where the volumes hold several.
         trust: the file of the trust policy.
-        concurrency: parts at a time; of a verb that moves them, connections at most.
-        who: does it, where the operator says so.
-        custody_dir: where events of media that cannot be written are kept.
+        concurrency: how many parts are worked on at a time; for a verb that moves them, the most connections.
+        who: the person, where the operator names one.
+        custody_dir: the folder for events of media that cannot be written.
     """
 
     volumes: tuple[Path, ...]
@@ -52,7 +52,7 @@ class VolumeRequest:
     custody_dir: Path | None
 
     def note(self, action: str, *, is_read_only: bool = False) -> CustodyNote:
-        """What goes on record on the volumes."""
+        """The note for the custody logs of the volumes."""
         return CustodyNote(
             action=action,
             volumes=self.volumes,
@@ -64,13 +64,13 @@ class VolumeRequest:
 
 
 def add_volume_arguments(parser: Parser) -> None:
-    """Declare the volumes and which transfer on them; what is the verb's own comes next."""
+    """Declare the volumes and ``--transfer``; the verb's own arguments come next."""
     add_volumes(parser)
     add_transfer(parser)
 
 
 def add_judging_arguments(parser: Parser, *, has_connections: bool = False) -> None:
-    """Declare by what the volumes are judged, how, and how that is told; after what is the verb's own."""
+    """Declare the shared options that come last: trust policy, concurrency, custody, output."""
     add_trust(parser)
     (add_connections if has_connections else add_concurrency)(parser)
     add_custody(parser)
@@ -78,12 +78,12 @@ def add_judging_arguments(parser: Parser, *, has_connections: bool = False) -> N
 
 
 def add_read_only(parser: Parser) -> None:
-    """Declare the switch ``--read-only``."""
+    """Declare the switch ``--read-only``, with which nothing is written to the volumes."""
     parser.add_switch("read-only", "leave the media as they are; the custody event is kept on this machine")
 
 
 def read_volume_arguments(options: argparse.Namespace) -> VolumeArguments:
-    """The arguments that the two functions above declare."""
+    """The values of the arguments that the functions above declare."""
     return VolumeArguments(
         volumes=tuple(options.volumes),
         transfer_id=getattr(options, "transfer", None),

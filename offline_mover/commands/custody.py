@@ -1,4 +1,4 @@
-"""``custody``: what the logs of the volumes say, and whether they were tampered with."""
+"""The command ``custody``: what the logs of the volumes say, and whether they were tampered with."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from offline_mover.outcome import Outcome
 
 
 def show(volumes: Sequence[Path], *, side_dir: Path | None = None) -> Outcome:
-    """Everything the logs say, judged as :func:`verify` does.
+    """Tell everything that the custody logs of volumes say, judged as :func:`verify` does.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
+        MediaError: ``VOLUME_NOT_FOUND``: a volume is no folder, or not mounted.
     """
     return _outcome("custody show", view.judge(volumes, side_dir=side_dir), with_entries=True)
 
 
 def verify(volumes: Sequence[Path], *, side_dir: Path | None = None) -> Outcome:
-    """Whether the logs are unbroken, each by itself and by what the others know of it.
+    """Tell whether the custody logs are unbroken, each by itself and by what the others know of it.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
+        MediaError: ``VOLUME_NOT_FOUND``: a volume is no folder, or not mounted.
     """
     return _outcome("custody verify", view.judge(volumes, side_dir=side_dir), with_entries=False)
 

@@ -1,4 +1,4 @@
-"""What ``verify`` and ``report`` tell of an inspection: in words, in figures, and what to do now."""
+"""The outcome of an inspection, as ``verify`` and ``report`` tell it: words, figures, and what to do now."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from offline_mover.outcome import NextCommand, Outcome, Placeholder
 
 
 def outcome_of(inspection: Inspection, *, command: str, recarry: Path = Path(REQUEST_NAME)) -> Outcome:
-    """What an inspection comes to, in words and figures.
+    """The outcome that an inspection comes to, in words and figures.
 
     Args:
-        inspection: what was found.
-        command: that tells it.
-        recarry: where the request for lost parts is, or is going to be.
+        inspection: the inspection of the volumes.
+        command: the name of the command that tells it.
+        recarry: the file where the request for lost parts is, or is going to be.
     """
     group = inspection.group
     manifest = group.manifest

@@ -1,4 +1,4 @@
-"""``list``: which transfers are at a storage or on volumes, how large, for whom, until when.
+"""The command ``list``: which transfers are in a storage or on volumes, how large, for whom, until when.
 
 Nothing is read of their parts.
 """
@@ -99,12 +99,12 @@ class _Listed:
 
 
 def list_stored(source: ReadableContainer, where: str, *, policy: TrustPolicy, now: datetime) -> Outcome:
-    """The transfers in a container, ``transfer`` of the source or ``incoming`` of the target.
+    """List the transfers in a container: ``transfer`` of the source, or ``incoming`` of the target.
 
     Args:
         source: the container; its SAS needs r and l.
-        where: the container's URL, to be told.
-        policy: the trust policy: whose bundle manifests count.
+        where: the container's URL, for the words.
+        policy: the trust policy by which bundle manifests are judged.
         now: the current time, aware.
 
     Not checked: the blobs. Their names are counted up to 50,000, of at most 500 transfers.
@@ -138,12 +138,13 @@ def _stored(
 
 
 def list_carried(volumes: Sequence[Path], *, policy: TrustPolicy, now: datetime) -> Outcome:
-    """The transfers on volumes: what is signed, and how much of it lies there.
+    """List the transfers on volumes: what is signed, and how much of it lies there.
 
     Not checked: the parts; ``verify`` does.
 
     Raises:
-        MediaError: ``VOLUME_EMPTY``: there are none; ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``.
+        MediaError: ``VOLUME_EMPTY``: there are no transfers; ``VOLUME_NOT_FOUND``, ``MEDIA_UNREADABLE``: a
+            volume is not there, or does not answer.
     """
     pairs = ((volume, one) for volume in volumes for one in transfers_on(volume))
     listed = [_carried(volume, one, policy, now) for volume, one in itertools.islice(pairs, MAX_TRANSFERS)]

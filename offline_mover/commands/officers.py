@@ -1,4 +1,4 @@
-"""What the commands by which officers sign have in common: who may sign, beside whom, and who is missing."""
+"""Signing by officers: what the commands share, such as who may sign and whose signatures are missing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ABOUT_OVERRIDES: Mapping[Code, str] = {
 
 @contextmanager
 def telling(steps: Mapping[Code, str]) -> Iterator[None]:
-    """Errors of the block come with these next steps."""
+    """A block whose errors get the next steps that ``steps`` has for their codes as their remedies."""
     try:
         yield
     except AirgapError as error:
@@ -43,10 +43,10 @@ def telling(steps: Mapping[Code, str]) -> Iterator[None]:
 
 
 def require_officers(signers: Sequence[Signer], known: Mapping[str, TrustedKey], not_in: str) -> None:
-    """Return if every key is one that may sign this; ``known`` are those, by key id.
+    """Refuse to sign with a key that may not sign this; ``known`` has those that may, by key id.
 
     Raises:
-        OperatorError: ``USAGE``: one is not; who may sign is named.
+        OperatorError: ``USAGE``: a key may not; the message names who may sign.
     """
     for signer in signers:
         keyid = signer.public_key.keyid
@@ -58,9 +58,10 @@ def require_officers(signers: Sequence[Signer], known: Mapping[str, TrustedKey],
 
 
 def missing_signatures(path: Path, judge: Callable[[], object]) -> str | None:
-    """What is still missing of signatures, in words; ``None`` if ``judge`` raises nothing.
+    """The signatures that are still missing, in words; ``None`` if ``judge`` raises nothing.
 
-    Whoever signs now is known to count. So it can only be for the other version that no key counts yet.
+    The key that signs now is known to count for one of the two policy versions, so if no key counts at all,
+    it is the other version's keys that have not signed yet.
     """
     try:
         judge()
@@ -74,16 +75,17 @@ def missing_signatures(path: Path, judge: Callable[[], object]) -> str | None:
 
 
 def count_people(signed: Envelope, known: Mapping[str, TrustedKey]) -> int:
-    """How many of those who may sign have: people, not keys."""
+    """The number of people who have signed, of those who may; a person with two keys is one."""
     checks = signed.check_signatures(key.public_key for key in known.values())
     return len({known[keyid].holder for keyid, check in checks.items() if check is SignatureCheck.VALID})
 
 
 def beside(there: bytes | None, signed: Envelope, path: Path) -> Envelope:
-    """What was signed, with the signatures of others that lie there under the same words.
+    """The envelope with the new signatures, and those of others that lie there over the same payload.
 
     Raises:
-        UntrustedInputError: ``VOLUME_CONFLICT``: they signed something else; or it is no envelope.
+        UntrustedInputError: ``VOLUME_CONFLICT``: the others signed something else; ``ENVELOPE_MALFORMED``,
+            ``TOO_LARGE``: what lies there is no envelope.
     """
     if there is None:
         return signed

@@ -1,4 +1,4 @@
-"""``plan``: what would go on which volume, decided with the signed bundle manifest and nothing written."""
+"""The command ``plan``: it decides what would go on which volume, and writes nothing to any."""
 
 from __future__ import annotations
 

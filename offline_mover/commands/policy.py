@@ -1,4 +1,4 @@
-"""``policy show|pull|push``: the trust policy in words, its signed versions carried from place to place.
+"""The commands ``policy show|pull|push``: the trust policy in words, its versions carried about.
 
 Versions lie in a folder beside the pinned policy, on a medium in the folder ``policy``, and in the container
 ``policy`` of either side. Wherever they come from, only what follows the pinned policy is taken
@@ -25,21 +25,21 @@ from offline_mover.storage.ports import WritableContainer
 
 
 class VersionPlace(Protocol):
-    """Where versions lie: a folder, or a container."""
+    """The port to a place where versions of a policy lie: a folder or a container."""
 
     @property
     def path(self) -> Path | None:
-        """The folder; ``None`` for a container."""
+        """The path of the folder; ``None`` for a container."""
 
     def find(self, version: int) -> bytes | None:
         """The envelope of a version, of at most 512 KiB; ``None`` if there is none."""
 
     def keep(self, version: int, envelope: bytes) -> None:
-        """Write the envelope of a version that is not there yet."""
+        """Write the envelope of a version; the caller has seen that it is not there yet."""
 
 
 class PolicyContainer:
-    """The container ``policy`` of a side."""
+    """The container ``policy`` of a side, as a place of versions."""
 
     def __init__(self, container: WritableContainer) -> None:
         self._container = container
@@ -79,7 +79,7 @@ def policy_show(chain: Chain, *, now: datetime, own: Path | None = None) -> Outc
 
 
 def policy_pull(place: VersionPlace, chain: Chain, own: PolicyFolder) -> Outcome:
-    """Take the versions that follow from a place, and keep them beside the pinned policy.
+    """Take the versions that follow the chain from a place, and keep them beside the pinned policy.
 
     Raises:
         UntrustedInputError: ``NEWER_FORMAT``: the next version is signed as it must be, by a newer tool.

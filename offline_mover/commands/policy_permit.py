@@ -1,4 +1,4 @@
-"""``policy permit``: an override for one bundle manifest, signed beside what other officers have signed."""
+"""The command ``policy permit``: it signs an override for one bundle, beside other officers' signatures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from offline_mover.outcome import Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
-    """What an officer wants to permit: which rules are lifted, why, until when, and at which registry."""
+    """The wish of an officer: which rules are lifted, why, until when (aware), and at which registry."""
 
     lifts: frozenset[Code]
     reason: str

@@ -1,4 +1,4 @@
-"""``policy sign``: the next version of the trust policy, signed beside what other officers have signed."""
+"""The command ``policy sign``: it signs the next trust policy, beside other officers' signatures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from offline_mover.outcome import NextCommand, Outcome
 def policy_sign(
     before: TrustPolicy, policy: TrustPolicy, signers: Sequence[Signer], folder: PolicyFolder
 ) -> Outcome:
-    """Sign the next version, beside the signatures of others that are there already.
+    """Sign the next version of the trust policy, beside the signatures of others that are there already.
 
     Raises:
         OperatorError: ``USAGE``: a key is in no policy role of either version, or is revoked.

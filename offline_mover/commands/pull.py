@@ -1,4 +1,4 @@
-"""``pull``: from the source storage onto volumes, resumable, checked on the way and on the medium.
+"""The command ``pull``: from the source storage onto volumes, resumable, checked on the way and afterwards.
 
 Nothing is written before the plan holds. A part appears under its name only when it is whole and right; the
 envelope is written last. So a pull that was killed at any moment leaves parts that the next one keeps, and
@@ -54,7 +54,7 @@ def pull(
 ) -> Outcome:
     """Bring one transfer onto the volumes; a second run fetches only what is missing or damaged.
 
-    ``concurrency`` is of connections, at most; there are as many as help (:mod:`offline_mover.tuning`).
+    ``concurrency`` is the most connections; no more are used than help (:mod:`offline_mover.tuning`).
 
     Raises:
         AirgapError: the bundle is not accepted, the storage or the medium refused; what is on the volumes by

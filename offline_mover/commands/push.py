@@ -1,4 +1,4 @@
-"""``push``: from any volumes into the target storage; the very bytes that are sent are checked.
+"""The command ``push``: from any volumes into the target storage; the very bytes that are sent are checked.
 
 A part becomes a block whose id holds the part's digest. The storage never takes a block that is not right
 (:mod:`offline_mover.storage.part_stream`), a blob is committed only from all its parts, and the envelope is
@@ -97,7 +97,7 @@ def push(
     meter: Meter,
     ticket: Ticket | None = None,
 ) -> Outcome:
-    """Send what is on these volumes; a second run sends only what the storage does not have.
+    """Send the parts on these volumes; a second run sends only what the storage does not have.
 
     Exit codes: 0 when the bundle is complete in the storage, and what this run did not send was read back and
     is right, or could not be read back, as the outcome says then; ``BLOB_MISMATCH`` when it is not right, and
@@ -177,13 +177,13 @@ def _open(
 def push_custody(
     target: WritableContainer, paths: Sequence[Path], transfer_id: str, side_dir: Path | None
 ) -> list[str]:
-    """Give the target a copy of each volume's custody log, side files of read-only media merged in.
+    """Send the target a copy of each volume's custody log, with side files of read-only media merged in.
 
     It lands as ``custody/<transferId>/<digest>.jsonl`` beside the transfers, and is what a log on a medium
     that was rewritten later can be held against.
 
     Returns:
-        What the operator should know: the transfer itself does not depend on the copy.
+        Warnings for the operator, one line each; the transfer itself does not depend on the copy.
     """
     notes: list[str] = []
     for path in paths:
@@ -200,7 +200,11 @@ def push_custody(
 
 
 def block_id(part: PartRange, sha256: str) -> str:
-    """The block's name, 52 characters for every part (Azure: at most 64, and all of one length)."""
+    """The id of the block for a part, 52 characters, with the digest in it.
+
+    Azure takes ids of up to 64 bytes, all of one blob equally long:
+    https://learn.microsoft.com/rest/api/storageservices/put-block#uri-parameters
+    """
     digest = base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode("ascii").rstrip("=")
     return f"{part.number:08d}-{digest}"
 

@@ -1,4 +1,4 @@
-"""What ``push`` can prove of a blob that it did not send all of: it reads those parts back and compares them.
+"""The proof of a ``push``: parts that this run did not send itself are read back and compared.
 
 The names of blocks hold the digests that they should have; the storage does not check it. Whoever may write
 to the container can stage other bytes under these names, and a push that goes on would put the blob together
@@ -25,7 +25,7 @@ from offline_mover.storage.ports import ReadableContainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What came of it: how many parts are proven, what is wrong, and why the rest could not be read back."""
+    """The result of reading parts back: how many are proven, what is wrong, why the rest is unproven."""
 
     proven: int = 0
     findings: tuple[Finding, ...] = ()
@@ -52,11 +52,11 @@ def prove(
         target: the container.
         foreign: the parts that this run did not send, by blob of the bundle manifest.
         name_of: a blob's name in the container.
-        etags: by blob that was there before this run: the state that was compared with the signed one. The
-            others are asked for theirs.
-        is_published: whether the target may have taken the blobs away by now: that proves nothing either way.
-        connections: at most; a part is read over one, in pieces of a few MiB.
-        meter: told the bytes.
+        etags: the ETag of each blob that was there before this run, in the state that was compared with the
+            signed one. The others are asked for theirs.
+        is_published: whether the target may have taken blobs away by now; a missing one then proves nothing.
+        connections: the most connections; a part is read over one, in pieces of a few MiB.
+        meter: is told the bytes that were read.
 
     Raises:
         ServiceError: an outage, a blob that is gone (unless ``is_published``), or another refusal than that

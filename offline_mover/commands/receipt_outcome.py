@@ -1,4 +1,4 @@
-"""What ``receipts pull`` and ``receipts push`` tell: each receipt in one line, and how it ended."""
+"""The outcomes of ``receipts pull`` and ``receipts push``: each receipt in one line, and how it ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DETAIL_CHARACTERS = 200
 
 
 class Fate(Enum):
-    """What became of one receipt."""
+    """The fate of one receipt: whether it was carried, was there already, or was not acceptable."""
 
     WRITTEN = "written"
     SENT = "sent"
@@ -40,10 +40,11 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptSummary:
-    """What the outcome tells of an acceptable receipt; the receipt itself may be large and is let go.
+    """The summary of an acceptable receipt; the receipt itself may be large and is not kept.
 
-    Members are as those of :class:`airgap.receipt.Receipt`, lists by their lengths; ``proven`` counts the
-    artifacts that the target registry held as signed, ``line`` is what a person is told.
+    Its members are those of :class:`airgap.receipt.Receipt`, with the lengths of lists in their place;
+    ``proven`` counts the artifacts that the target registry held as signed, ``line`` is what a person is
+    told.
     """
 
     transfer_id: str | None
@@ -77,11 +78,11 @@ class ReceiptSummary:
 
     @property
     def standing(self) -> tuple[int, float]:
-        """Rank among the receipts for the same bundle, see :func:`airgap.carried_receipt.standing`."""
+        """The rank among the receipts for the same bundle; see :func:`airgap.carried_receipt.standing`."""
         return standing(self.verdict, took_number=self.took_number, decided_at=self.decided_at)
 
     def to_json(self, name: str, fate: Fate, *, counts: bool) -> dict[str, Any]:
-        """One element of ``receiptList``."""
+        """The receipt as an element of ``receiptList`` in the JSON result."""
         return {
             "name": name,
             "fate": fate.value,
@@ -100,7 +101,7 @@ class ReceiptSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedReceipt:
-    """One receipt and what became of it: a summary of one that is acceptable, else what is wrong with it."""
+    """A receipt and its fate, with a summary if it is acceptable, and else what is wrong with it."""
 
     name: str
     fate: Fate
@@ -154,7 +155,7 @@ _OTHER_CONTAINER = "Give the container of the receipts, not that of the uploads;
 def pull_outcome(
     volume: Path, results: list[CarriedReceipt], requests: list[str], awaited: list[str]
 ) -> Outcome:
-    """How a pull ended; ``requests`` were written, ``awaited`` transfers have no receipt yet."""
+    """The outcome of a pull of receipts; ``requests`` were written, ``awaited`` transfers have none yet."""
     step = NextCommand(verb="receipts push", words={"volume": (str(volume),)})
     if requests:
         then = (
@@ -187,7 +188,7 @@ def pull_outcome(
 
 
 def push_outcome(volume: Path, results: list[CarriedReceipt]) -> Outcome:
-    """How a push ended."""
+    """The outcome of sending a volume's receipts to the source storage."""
     return _outcome(
         volume,
         "receipts push",
@@ -200,7 +201,7 @@ def push_outcome(volume: Path, results: list[CarriedReceipt]) -> Outcome:
 
 
 def show_outcome(place: Path, results: list[CarriedReceipt]) -> Outcome:
-    """What receipts say that were looked at; ``place`` is where the first of them was looked for."""
+    """The outcome of showing receipts; ``place`` is where the first of them was looked for."""
     return _outcome(
         place,
         "receipts show",
@@ -241,7 +242,7 @@ def which_count(results: Iterable[CarriedReceipt]) -> dict[tuple[str, str], Carr
 
 
 def told_of(results: Sequence[CarriedReceipt]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """The members of ``receiptList``, and lines for a person: of several for a bundle, which one counts."""
+    """The receipts as elements of ``receiptList``, and as lines that say which of several counts."""
     told = [(one, one.summary) for one in results if one.summary and one.fate is not Fate.DOUBLE]
     counting = {id(result) for result in which_count(one for one, _ in told).values()}
     many = Counter((summary.transfer_id, summary.manifest_sha256) for _, summary in told)

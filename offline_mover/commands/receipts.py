@@ -1,4 +1,4 @@
-"""``receipts``: the target's signed decisions carried back, verified on both ends.
+"""The command ``receipts``: the target's signed decisions are carried back, and verified on both ends.
 
 ``receipts pull`` brings them from the target storage onto a volume, ``receipts push`` from there into the
 source storage. They lie in ``receipts/<folder>/<name>.dsse.json`` on the volume as they do in the containers;
@@ -105,17 +105,17 @@ def receipts_pull(
 
     Args:
         source: the container.
-        volume: any medium; a bag on it makes sure that the receipt is for that very bundle.
-        policy: names the keys that may sign receipts.
+        volume: the folder of any medium; where it has a bag, a receipt must be for that very bundle.
+        policy: the trust policy, which names the keys that may sign receipts.
         now: the current time, aware.
-        meter: told the bytes.
-        transfer_id: only this transfer's receipts, whether its bag is on the volume or not.
-        every: all receipts; else those of the transfers on the volume.
+        meter: is told the bytes that came.
+        transfer_id: the transfer whose receipts alone are wanted, whether its bag is on the volume or not.
+        every: whether all receipts are wanted, and not only those of the transfers on the volume.
 
     Where the receipt that counts for a bag's bundle asks for parts again, ``recarry.json`` is written there.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts.
+        UntrustedInputError: ``TOO_LARGE``: there are more than 1,000 receipts.
         ServiceError: the storage refused; what is written by then stays, a second run goes on.
         MediaError: ``VOLUME_EMPTY``: there is no transfer on the volume; or it is not there, full,
             write-protected or failing.
@@ -147,12 +147,12 @@ def receipts_push(
 ) -> Outcome:
     """Send the receipts on ``volume`` into the source storage's container ``receipts``, each verified again.
 
-    One that is there already is compared, never replaced: a SAS that may read and create is enough. One that
-    the storage does not take keeps no other from going.
+    A receipt that is there already is compared, never replaced: a SAS that may read and create is enough. If
+    the storage refuses one, the others are sent all the same.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts, ``UNSAFE_NAME`` for a link in place
-            of their folder.
+        UntrustedInputError: ``TOO_LARGE``: there are more than 1,000 receipts; ``UNSAFE_NAME``: a link is in
+            place of their folder.
         ServiceError: the storage refused; a second run goes on.
         MediaError: ``VOLUME_EMPTY`` when there are none; the volume is not there or cannot be read.
     """

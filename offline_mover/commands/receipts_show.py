@@ -1,4 +1,4 @@
-"""``receipts show``: what signed receipts say, in words, and which of several counts; nothing is carried."""
+"""The command ``receipts show``: it tells in words what signed receipts say, and carries nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def receipts_show(paths: Sequence[Path], *, policy: TrustPolicy, now: datetime) 
     Args:
         paths: files, each a receipt under any name; or folders: a volume, of which its ``receipts`` are
             meant, or any other, of which all files that end in ``.dsse.json``. Links are not followed.
-        policy: names the keys that may sign receipts.
+        policy: the trust policy, which names the keys that may sign receipts.
         now: the current time, aware.
 
     Not checked: that a receipt is for the bundle on a volume, as ``receipts pull`` does.
@@ -40,8 +40,10 @@ def receipts_show(paths: Sequence[Path], *, policy: TrustPolicy, now: datetime) 
         be believed.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE`` for more than 1,000 receipts, ``UNSAFE_NAME`` for a link.
-        MediaError: ``VOLUME_EMPTY`` when there are none; ``MEDIA_UNREADABLE``.
+        UntrustedInputError: ``TOO_LARGE``: there are more than 1,000 receipts; ``UNSAFE_NAME``: one of the
+            paths is a link.
+        MediaError: ``VOLUME_EMPTY``: there are no receipts; ``MEDIA_UNREADABLE``: the medium does not give
+            them.
     """
     found = [receipt for path in paths for receipt in _receipts_at(path)]
     if not found:

@@ -1,4 +1,4 @@
-"""Waiting for the target's decision: receipts are asked for again, ever more rarely, until they are there."""
+"""Waiting for the target's decision: receipts are asked for, ever more rarely, until they are there."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def await_receipts(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Outcome:
-    """Bring receipts as soon as each that was asked for is there, or tell after ``wait_s`` that it is not.
+    """Ask for receipts until each that is wanted is there, or until ``wait_s`` has passed.
 
     Args:
-        pull: brings those that are there; its code is ``NOT_FOUND`` as long as one is missing.
-        wait_s: for how long it is asked again, in seconds; once at least.
-        notice: told that the command waits, once.
-        clock: seconds that only rise.
+        pull: brings the receipts that are there; its code is ``NOT_FOUND`` as long as one is missing.
+        wait_s: the seconds for which it is asked again; it is asked once at least.
+        notice: is told once that the command waits.
+        clock: gives seconds that only rise.
         pause: sleeps that many seconds.
 
     Returns:

@@ -1,4 +1,4 @@
-"""``repair``: lost parts rebuilt from parity shards, on the spot.
+"""The command ``repair``: lost parts are rebuilt from parity shards, on the spot.
 
 The volumes given are only read, unless the operator says in place. A rebuilt part appears under its name only
 when it is whole and has its signed digest, so that a repair killed at any moment leaves parts that the next

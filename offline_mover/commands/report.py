@@ -1,4 +1,4 @@
-"""``report``: what the volumes hold, who vouches for it and who had them, as one page and its JSON twin.
+"""The command ``report``: what volumes hold, who vouches for it and who had them, as a page and as JSON.
 
 A bundle that the trust policy refuses gives a report too: that is when somebody asks for one. Only volumes
 about which nothing can be told (not there, empty, which transfer?) give none.
@@ -51,14 +51,14 @@ def report(
     """Verify a transfer on any of its volumes and tell everything; nothing is written.
 
     Args:
-        paths: of the volumes, in any order; one that is named twice counts once.
-        transfer_id: which transfer; ``None`` where the volumes hold only one.
+        paths: the volumes' folders, in any order; one that is named twice counts once.
+        transfer_id: the transfer; ``None`` where the volumes hold only one.
         policy: the trust policy.
         now: the current time, aware.
-        concurrency: parts at a time.
-        meter: told the bytes.
-        side_dir: where side files of custody logs are.
-        who: makes the report; the default is the account's name.
+        concurrency: how many parts are hashed at a time.
+        meter: is told the bytes that were hashed.
+        side_dir: the folder with side files of custody logs.
+        who: the person who makes the report; the default is the account's name.
 
     Returns:
         How it ended, the HTML page, and its JSON twin. The code is that of ``verify``, or that of the

@@ -1,4 +1,4 @@
-"""``sign``: release a bundle at the target, or sign it at the source, after it was judged and told."""
+"""The command ``sign``: it releases a bundle at the target, or signs it at the source, once it was judged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TOLD = 50
 
 
 def envelope_on(volume: Path, transfer_id: str | None) -> bytes:
-    """The envelope of a transfer on a volume, unjudged; its parts are not looked at.
+    """Read the envelope of a transfer on a volume, without judging it; its parts are not looked at.
 
     Raises:
         MediaError: as :func:`~offline_mover.bags.volumes.choose_transfer`; or it could not be read.
@@ -45,19 +45,19 @@ def sign(
     now: datetime,
     saved_as: Path,
 ) -> tuple[bytes, Outcome]:
-    """Judge a bundle manifest by the trust policy, and sign a release of it, or the manifest itself.
+    """Judge a bundle manifest by the trust policy, and sign its release, or the manifest itself.
 
-    With a key of a release role a release; with one of a bundle role, by which people sign at the source, the
-    manifest, which need not have all its signatures then.
+    A key of a release role signs a release. A key of a bundle role, by which people sign at the source, signs
+    the manifest, which need not have all its signatures then.
 
     Args:
-        envelope: the bundle manifest's.
+        envelope: the envelope of the bundle manifest.
         policy: the trust policy; the one in force at the target decides what the release is worth.
         signer: holds the key of a release role or bundle role of the channel.
         target: login server of the registry that it may be imported into; ``None`` for the only one that
             channel and bundle have in common.
         now: the current time, aware.
-        saved_as: where what is signed will be written.
+        saved_as: the file to which the result will be written, for the words.
 
     Returns:
         The envelope of the release, or of the manifest with this signature alone; and what it is, in words.
@@ -162,7 +162,7 @@ def _countersign(
 
 
 def is_same_release(release: bytes, there: bytes) -> bool:
-    """Whether what is there releases the same bundle for the same registry, in the name of the same key.
+    """Whether the release that is there is of the same bundle, registry and key as ``release``.
 
     Its signature is not checked: ``release`` takes its place, and only the time in it is another.
     """

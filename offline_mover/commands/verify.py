@@ -1,4 +1,4 @@
-"""``verify``: is what the volumes hold the signed bundle, all of it and nothing else?"""
+"""The command ``verify``: is what the volumes hold the signed bundle, all of it and nothing else?"""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def verify(
 
 
 def recarry_request(inspection: Inspection, *, now: datetime) -> RecarryRequest | None:
-    """Asks for exactly the parts that no volume here has whole and none elsewhere can have; else ``None``."""
+    """A request for the parts that no volume here has whole and none elsewhere can have; else ``None``."""
     if not inspection.lost:
         return None
     group = inspection.group

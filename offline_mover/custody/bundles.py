@@ -1,4 +1,4 @@
-"""Which bundles lie on a volume, and as which of how many volumes: what tells it from another volume.
+"""The bundles on a volume, and which of how many volumes it is: by that it is told from others.
 
 A label and a serial are chosen by whoever formats a medium. A bundle's digest is not, and beside it stands
 which of its volumes a medium is. Nothing of this is trusted: a volume that lies about it is told from the one
@@ -31,7 +31,7 @@ _BAG_COUNT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedBundle:
-    """A bundle on a volume: the SHA-256 (hex) of its manifest, and which of how many volumes this is.
+    """A bundle on a volume: the hex SHA-256 of its manifest, and which of how many volumes this is.
 
     ``number`` and ``of`` are ``None`` where the volume does not say; ``of`` alone is for re-carried parts.
     """
@@ -43,7 +43,7 @@ class CarriedBundle:
 
     @property
     def fingerprint(self) -> str:
-        """Transfer, manifest digest and place together, as 16 hex digits: they are all that tells it."""
+        """Sixteen hex digits that stand for transfer, manifest digest and place together."""
         told = f"{self.transfer_id} {self.manifest_sha256} {self.number} {self.of}"
         return hashlib.sha256(told.encode("ascii")).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The files of a custody log: read with a limit, appended to durably, one writer at a time.
+"""The files of a custody log: read up to a limit, appended to durably, by one writer at a time.
 
 A log is only ever appended to. The one thing that is taken away is a line without an end, which a power cut
 left: it is no event, and the next event counts its bytes as ``tornBytes``.
@@ -28,7 +28,7 @@ _PIECE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenLog:
-    """A log opened for appending, its lock held; ``raw`` is its content."""
+    """A log that is open for appending, and locked; ``raw`` is its content when it was opened."""
 
     descriptor: int
     raw: bytes
@@ -37,7 +37,7 @@ class OpenLog:
         """Write whole lines and flush them to the medium; when that fails, the log is as it was.
 
         Raises:
-            MediaError: ``MEDIA_FULL`` when the log would grow beyond what is read again.
+            MediaError: ``MEDIA_FULL``: the log would grow larger than any that is read again.
             OSError: the medium refused.
         """
         content = resumption.prefix + lines
@@ -57,20 +57,20 @@ class OpenLog:
             raise
 
     def clear(self) -> None:
-        """Forget all lines: they are in another log by now. The file stays, since others may wait for it."""
+        """Remove all lines, which are in another log by now; the file stays, since others may wait for it."""
         os.ftruncate(self.descriptor, 0)
         os.fsync(self.descriptor)
 
 
 @contextmanager
 def open_log(path: Path) -> Iterator[OpenLog]:
-    """A log opened for appending, made if there is none.
+    """A log, open for appending and locked for as long as the block lasts; made if there is none.
 
     Raises:
         OSError: it cannot be written, or somebody else writes to it for too long.
         AirgapError: ``UNSAFE_NAME``: a link or a device stands there, or the log is a hard link, so that an
             event would be written into another file as well; ``TOO_LARGE``: larger than any log;
-            ``VOLUME_GONE``.
+            ``VOLUME_GONE``: another medium is at its path now, or none.
     """
     with (
         media_fs.open_to_append(path) as descriptor,
@@ -90,7 +90,7 @@ def _read_all(descriptor: int, name: str) -> bytes:
 
 
 def read_log(path: Path) -> bytes:
-    """The content of a log; empty if there is none.
+    """Read the content of a log; empty if there is none.
 
     Raises:
         AirgapError: ``TOO_LARGE``: larger than any log; ``UNSAFE_NAME``: a link or a device stands there;
@@ -102,7 +102,7 @@ def read_log(path: Path) -> bytes:
 
 
 def read_head(volume: Path) -> tuple[Head | None, Fault | None]:
-    """What the head file says, or why it says nothing: it is missing, malformed or unreadable."""
+    """The head that the head file tells, or the fault why it tells none: missing, malformed, unreadable."""
     path = volume / HEAD_NAME
     try:
         if not media_fs.exists(path):
@@ -117,6 +117,7 @@ def write_head(volume: Path, head: Head) -> None:
     """Replace the head file as a whole.
 
     Raises:
-        AirgapError: the medium refused.
+        MediaError: the medium refused: full, write-protected, failing or gone.
+        UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way.
     """
     media_fs.write_durably(volume / HEAD_NAME, HEAD_NAME, head.to_bytes())

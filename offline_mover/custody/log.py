@@ -1,4 +1,4 @@
-"""The custody log of a volume: each command appends what it did, here or, if it may not write, beside.
+"""The custody log of a volume: each command appends what it did, or keeps it beside if it may not write.
 
 ``custody-log.jsonl`` and ``custody-head.json`` lie at the volume's root, outside the bags. Where the medium
 cannot be written, the event goes to a side file on this machine (:mod:`offline_mover.custody.side`) that
@@ -65,7 +65,7 @@ def event_body(
     volume_count: int | None = None,
     who: str | None = None,
 ) -> EventBody:
-    """What happened, with who, where and by which program filled in; ``who`` overrides the account's name."""
+    """The content of an event, with person, machine and program filled in; ``who`` overrides the account."""
     is_numbered = volume_number is not None or volume_count is not None
     return EventBody(
         action=action,
@@ -86,18 +86,18 @@ def event_body(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustodyLog:
-    """What is known of a volume's custody.
+    """Everything that is known of a volume's custody.
 
     Args:
-        volume: its folder.
+        volume: the volume's folder.
         mark: label and serial of the volume that is there now.
         log_sha256: the digest of the log's first line; ``None`` without a log.
-        head: of the log on the volume.
-        entries: on the volume.
-        side: of side files on this machine, not on the volume yet.
+        head: the head of the log on the volume.
+        entries: the entries of the log on the volume.
+        side: the events of side files on this machine that are not on the volume yet.
         chained: the log as it is, faults and all, but for a torn line; side events chained to its end.
         findings: every fault of the log, its head file and its side files.
-        bundles: on the volume.
+        bundles: the bundles on the volume.
     """
 
     volume: Path
@@ -116,7 +116,7 @@ def load(volume: Path, side_dir: Path | None = None) -> CustodyLog:
 
     Args:
         volume: a folder; without a log in it there are no entries, and that is no fault.
-        side_dir: where side files are; the default is that of the user.
+        side_dir: the folder with side files; the default is that of the user.
     """
     mark, bundles = _mark(volume), carried_bundles(volume)
     try:
@@ -218,15 +218,16 @@ def _why_not_attached(side_file: SideFile) -> str:
 def record(
     bodies: Mapping[Path, EventBody], *, side_dir: Path | None = None, read_only: bool = False
 ) -> list[str]:
-    """Append one event to the log of each volume; they took part in one command.
+    """Append one event to the log of each volume that took part in one command.
 
     Args:
-        bodies: what happened, by volume: ``dict.fromkeys(volumes, event_body(…))`` where it is one thing.
-        side_dir: where side files go; the default is :func:`offline_mover.custody.side.default_side_dir`.
-        read_only: leave the media alone, write side files.
+        bodies: the event for each volume: ``dict.fromkeys(volumes, event_body(…))`` where it is one thing.
+        side_dir: the folder where side files go; the default is
+            :func:`offline_mover.custody.side.default_side_dir`.
+        read_only: whether to leave the media alone, and write side files only.
 
     Returns:
-        What the operator should know, one line each; empty when all went well.
+        Warnings for the operator, one line each; empty when all went well.
     """
     warnings: list[str] = []
     volumes = list(bodies)
@@ -244,12 +245,12 @@ def record(
 
 
 def merge(volume: Path, body: EventBody, *, side_dir: Path | None = None) -> list[str]:
-    """Bring what side files hold of a volume onto it, and then ``body``; nothing where there is nothing.
+    """Bring the events that side files hold of a volume onto it, and then ``body``; nothing without any.
 
     :func:`record` brings them too, before it appends.
 
     Returns:
-        What the operator should know, one line each.
+        Warnings for the operator, one line each.
     """
     if not load(volume, side_dir).side:
         return []

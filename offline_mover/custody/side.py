@@ -29,7 +29,7 @@ _MOST_FILES = 10_000
 
 
 def default_side_dir(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """This user's folder for side files; ``None`` where the user has no home."""
+    """The user's own folder for side files; ``None`` where the user has no home folder."""
     try:
         if os.name == "nt":
             base = Path(environment.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
@@ -46,9 +46,9 @@ def default_side_dir(environment: Mapping[str, str] = os.environ) -> Path | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideFile:
-    """A side file read and judged by itself; ``start`` is what its first line continues.
+    """A side file, read and judged by itself; ``start`` is the head that its first line continues.
 
-    ``is_bound``: it was begun beside one of the volume's own bundles.
+    ``is_bound`` tells that it was begun beside one of the volume's own bundles.
     """
 
     path: Path
@@ -58,7 +58,10 @@ class SideFile:
 
     @classmethod
     def parse(cls, path: Path, raw: bytes, bindings: frozenset[str]) -> Self:
-        """Read the content of a side file; ``bindings`` are the volume's, see :func:`bindings_of`."""
+        """Read a side file; ``bindings`` are those of the volume (:func:`bindings_of`).
+
+        Nothing is raised: what is wrong with its lines is among the findings of ``check``.
+        """
         try:
             event = CustodyEvent.from_line(raw[: raw.find(b"\n") + 1])
             start = Head(count=event.number - 1, sha256=event.previous_sha256)
@@ -68,36 +71,38 @@ class SideFile:
         return cls(path=path, start=start, check=check, is_bound=_binding_in(path.name) in bindings)
 
     def is_attached(self, known: frozenset[str]) -> bool:
-        """Whether it is whole and this volume's: see the module, and :func:`known_digests`."""
+        """Whether the file is whole and tells this volume's history; ``known`` is :func:`known_digests`."""
         is_own = self.is_bound if self.start == GENESIS else self.start.sha256 in known
         return self.check.is_intact and is_own
 
     def pending(self, known: frozenset[str]) -> list[LoggedEvent]:
-        """The events that the log does not have yet; none unless it is attached."""
+        """The events that the volume's log does not have yet; none unless the file is attached."""
         if not self.is_attached(known):
             return []
         return [entry for entry in self.check.entries if entry.sha256 not in known]
 
 
 def known_digests(entries: tuple[LoggedEvent, ...]) -> frozenset[str]:
-    """Every digest under which an entry of a log was recorded, on the volume or beside it."""
+    """Every hex digest under which an entry of a log was recorded, on the volume or beside it."""
     recorded = (entry.event.recorded_as for entry in entries)
     return frozenset(entry.sha256 for entry in entries) | frozenset(name for name in recorded if name)
 
 
 def log_sha256(raw: bytes) -> str | None:
-    """What tells one log from another: the digest of its first line; ``None`` where there is no line."""
+    """The hex SHA-256 of a log's first line, by which logs are told apart; ``None`` without a line."""
     return line_sha256(raw[: raw.index(b"\n") + 1]) if b"\n" in raw else None
 
 
 def side_name(volume: Path, mark: VolumeMark, raw: bytes, transfer_id: str | None) -> str:
-    """``<serial>.<log>.<binding>.custody.jsonl``; ``unknown`` and ``new`` where there is no serial, no log.
+    """The name of a new side file: ``<serial>.<log>.<binding>.custody.jsonl``.
+
+    ``unknown`` stands for a missing serial, ``new`` for a missing log.
 
     Args:
         volume: the volume's folder.
-        mark: its serial, if known.
-        raw: its log, empty if there is none.
-        transfer_id: what the event is about, if it is about one.
+        mark: the volume's marks, of which the serial is used.
+        raw: the content of its log, empty if there is none.
+        transfer_id: the transfer that the event is about, if it is about one.
     """
     log = log_sha256(raw)
     bundles = carried_bundles(volume)
@@ -107,7 +112,7 @@ def side_name(volume: Path, mark: VolumeMark, raw: bytes, transfer_id: str | Non
 
 
 def bindings_of(volume: Path, bundles: Sequence[CarriedBundle]) -> frozenset[str]:
-    """Every binding that the side files of a volume with these bundles may have been begun under."""
+    """The bindings in the names of all side files that may have been begun beside these bundles."""
     return frozenset({*(bundle.fingerprint for bundle in bundles), _binding_of_all(volume, bundles)})
 
 

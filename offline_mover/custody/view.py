@@ -1,4 +1,4 @@
-"""The custody logs of volumes as somebody looks at them: who had each, and whether a log was tampered with.
+"""The view of custody logs: who had each volume, and whether a log was tampered with.
 
 A log is judged by itself (chain and head file), by the side files of this machine, and by the logs of the
 other volumes that are given: what their entries knew of it must still be there.
@@ -26,7 +26,7 @@ _SHOWN_COUNTS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeHistory:
-    """What one volume's log says, and what is wrong with it.
+    """The log of one volume, and what is wrong with it.
 
     ``vouched_count`` is the number of the latest entry that another volume of the call confirms, 0 for none.
     """
@@ -37,11 +37,11 @@ class VolumeHistory:
 
     @property
     def is_believed(self) -> bool:
-        """Whether nothing speaks against what the log says; else it is told, but not as what happened."""
+        """Whether nothing speaks against the log; else it is shown, but not as what happened."""
         return not any(finding.fault.is_tampering for finding in self.findings)
 
     def to_json(self, *, with_entries: bool) -> dict[str, Any]:
-        """One element of ``volumes``."""
+        """The volume as an element of ``volumes`` in the JSON result."""
         log = self.log
         told: dict[str, Any] = {
             "volume": str(log.volume),
@@ -63,7 +63,7 @@ class VolumeHistory:
         return told
 
     def lines(self, *, with_entries: bool) -> list[str]:
-        """The lines for a person: the volume, its entries if asked for, and every finding."""
+        """The log in lines for a person: the volume, its entries if asked for, and every finding."""
         log = self.log
         known_by = [name for name in (log.mark.label, log.mark.serial) if name]
         name = printable(str(log.volume)) + (f" ({', '.join(known_by)})" if known_by else "")
@@ -83,7 +83,7 @@ class VolumeHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustodyView:
-    """What the logs of some volumes come to together; ``code`` is ``None`` exactly when all is well.
+    """The verdict on the logs of some volumes together; ``code`` is ``None`` exactly when all is well.
 
     ``absent_logs`` counts the logs that entries name and that are on none of the volumes given.
     """
@@ -99,7 +99,7 @@ def judge(volumes: Sequence[Path], *, side_dir: Path | None = None) -> CustodyVi
     """Judge the logs of the volumes, each by itself and by the others.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
+        MediaError: ``VOLUME_NOT_FOUND``: a volume is no folder, or not mounted.
     """
     logs = [custody_log.load(volume, side_dir) for volume in _distinct(volumes)]
     check = _cross_check(logs)

@@ -1,4 +1,4 @@
-"""The medium: the file system under a volume, read past its cache, identified, locked; durable writes.
+"""The medium: the file system under a volume is written durably, read past its cache, identified and locked.
 
 * :mod:`~offline_mover.medium.held_volumes` — the volumes of a run, held from its beginning to its end
 * :mod:`~offline_mover.medium.system_disk` — whether a folder is a medium at all

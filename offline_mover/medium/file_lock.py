@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on an open file, waited for within bounds.
+"""A lock on an open file, so that one program at a time writes to it; waiting for it is bounded.
 
 The lock ends with the process, however that ends; no lock file is left behind. Some file systems (network
 mounts, some in user space) have no locks: there the file is written without one.
@@ -22,7 +22,7 @@ _BUSY = frozenset({errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 
 @contextmanager
 def exclusive_lock(descriptor: int, *, wait_s: float) -> Iterator[None]:
-    """Hold the file's lock.
+    """Hold the lock of an open file for as long as the block lasts.
 
     Raises:
         TimeoutError: somebody else held it for ``wait_s`` seconds.

@@ -1,4 +1,4 @@
-"""The volumes of a run, held from its beginning to its end: what is under their paths stays the same medium.
+"""The volumes of a run, held from its beginning to its end: their paths must lead to the same media.
 
 A mount point is a folder like any other. Once a stick is unplugged, what is written to its path lands on the
 computer's own disk, and what is read there is another medium's. So each volume is opened once, at the start;
@@ -40,13 +40,13 @@ class _Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldVolume:
-    """A volume of this run.
+    """A volume that this run holds.
 
     Args:
-        path: as the operator gave it.
+        path: the path as the operator gave it.
         roots: the absolute paths under which its files may be named, as given and with links resolved.
-        descriptor: of its folder, which is open; ``None`` where there are no open folders.
-        mount: what was under its path at the start.
+        descriptor: the descriptor of its open folder; ``None`` on Windows, which has no open folders.
+        mount: what was mounted under its path at the start.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class HeldVolume:
 
     @property
     def is_gone(self) -> bool:
-        """Whether its path leads elsewhere by now, or nowhere."""
+        """Whether the volume's path leads elsewhere by now, or nowhere."""
         try:
             return _mount_at(self.path) != self.mount
         except OSError:
@@ -70,7 +70,7 @@ def hold(volume: Path) -> None:
     """Hold a volume until :func:`release_all`; one that is held already stays as it is.
 
     Raises:
-        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted.
+        MediaError: ``VOLUME_NOT_FOUND``: the volume is no folder, or not mounted.
     """
     if volume in _HELD:
         return
@@ -136,7 +136,7 @@ def first_gone() -> HeldVolume | None:
 
 
 def gone_error(held: HeldVolume) -> MediaError:
-    """What is said of a volume that is gone."""
+    """The error that tells of a volume that is gone; its code is ``VOLUME_GONE``."""
     return MediaError(Code.VOLUME_GONE, f"volume {held.path} is gone: another medium is there now, or none")
 
 

@@ -1,4 +1,4 @@
-"""The file system of a volume: writes that last, reads that trust nothing.
+"""The file system of a volume: its writes last, and its reads trust nothing.
 
 Every ``OSError`` leaves here as a :class:`~airgap.errors.MediaError`, whose code tells a full, a
 write-protected and a failing medium apart. Names come back as bag-relative paths with ``/``, on every
@@ -39,9 +39,12 @@ _CODES = {
 
 @contextmanager
 def media_errors(name: str, *, is_reading: bool = False) -> Iterator[None]:
-    """Turn an ``OSError`` into the :class:`MediaError` it means; ``name`` says what was touched.
+    """A block whose ``OSError`` becomes a :class:`MediaError`; ``name`` says what was touched.
 
-    Where a volume of the run is gone, that is what it means: ``VOLUME_GONE``.
+    Raises:
+        MediaError: ``VOLUME_GONE`` if a volume of the run is gone; else ``MEDIA_FULL``, ``MEDIA_READ_ONLY``
+            or
+            ``MEDIA_UNREADABLE``, as the system's error says; only ``MEDIA_UNREADABLE`` while reading.
     """
     try:
         yield
@@ -53,7 +56,7 @@ def media_errors(name: str, *, is_reading: bool = False) -> Iterator[None]:
 
 
 def printable(name: str) -> str:
-    """``name`` safe to print: of bounded length, with control characters and lone surrogates escaped."""
+    """The name safe to print: of bounded length, control characters and lone surrogates escaped."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
     return text if len(text) <= 1000 else f"{text[:1000]}…"  # noqa: PLR2004 - a receipt's limit is 1024
 
@@ -65,11 +68,11 @@ def printable(name: str) -> str:
 def open_regular(
     path: Path, name: str, *, opener: Callable[[Path], int] | None = None
 ) -> Iterator[io.FileIO]:
-    """A regular file opened for reading, unbuffered; a link or a device is refused, never followed.
+    """A regular file, open for reading, unbuffered; a link or a device is refused, never followed.
 
     Args:
         path: the file.
-        name: what to call it in errors.
+        name: the file's name in errors.
         opener: opens it where ``open`` cannot, and returns its descriptor.
 
     Raises:
@@ -88,10 +91,11 @@ def open_regular(
 
 
 def read_capped(path: Path, name: str, *, max_bytes: int) -> bytes:
-    """A small file, whole.
+    """Read a small file whole.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE`` (judged by the size, before reading), ``UNSAFE_NAME``.
+        UntrustedInputError: ``TOO_LARGE``: it has more than ``max_bytes``, judged by its size before reading;
+            ``UNSAFE_NAME``: a link or a device stands there.
         MediaError: ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     with open_regular(path, name) as file:
@@ -108,7 +112,7 @@ def read_capped(path: Path, name: str, *, max_bytes: int) -> bytes:
 
 
 class Kind(Enum):
-    """What a directory entry is, links not followed."""
+    """The kind of a directory entry, links not followed."""
 
     FILE = "file"
     LITTER = "litter"
@@ -117,7 +121,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A file below a folder, or something that is neither file nor folder."""
+    """A file below a folder, its name relative to it, or something that is neither file nor folder."""
 
     name: str
     kind: Kind
@@ -134,12 +138,12 @@ _MAX_DEPTH = 8
 
 
 def is_litter(name: str) -> bool:
-    """Whether operating systems leave an entry of this name on every volume they see."""
+    """Whether an entry of this name is one that operating systems leave on every volume they see."""
     return name.casefold() in _LITTER or name.startswith("._")
 
 
 def walk(root: Path) -> Iterator[Entry]:
-    """Every file below ``root``; litter is named but not entered, links are never followed.
+    """Find every file below ``root``; litter is named but not entered, links are never followed.
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way to ``root``.
@@ -174,7 +178,7 @@ def _is_junction(entry: os.DirEntry[str]) -> bool:
 
 
 def names_in(path: Path, *, most: int) -> list[str]:
-    """The names in a folder, in order; of more than ``most`` any so many.
+    """The names in a folder, sorted; if there are more than ``most``, any so many of them.
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link stands there or on the way.
@@ -217,7 +221,11 @@ def _kind(path: Path) -> os.stat_result | None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes an ordinary user may still write to the file system of ``path``."""
+    """The bytes that an ordinary user may still write to the file system of ``path``.
+
+    Raises:
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not say; ``VOLUME_GONE``.
+    """
     held_volumes.require_there(path)
     with media_errors(str(path)):
         return shutil.disk_usage(path).free
@@ -244,14 +252,14 @@ def make_folder(path: Path, name: str) -> None:
 
 @contextmanager
 def new_file(path: Path, name: str) -> Iterator[io.FileIO]:
-    """A file that appears under its name only when it is whole and on the medium.
+    """A new file, open for writing, which gets its name only when it is whole and on the medium.
 
     What the caller writes goes to ``<name>.partial``; at the end of the block that is flushed to the medium
     and renamed. When the block raises, nothing of it is left.
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way.
-        MediaError: the medium refused; ``VOLUME_GONE``.
+        MediaError: the medium refused: full, write-protected or failing; ``VOLUME_GONE``.
     """
     partial = path.name + PARTIAL_SUFFIX
     with media_errors(name), open_folder(path.parent) as folder:
@@ -280,13 +288,13 @@ def write_all(file: io.FileIO, content: bytes) -> None:
 
 
 def write_durably(path: Path, name: str, content: bytes) -> None:
-    """A small file, replaced as a whole."""
+    """Write a small file as a whole, in place of one that has its name; raises as :func:`new_file`."""
     with new_file(path, name) as file:
         write_all(file, content)
 
 
 def remove(path: Path, name: str) -> None:
-    """Remove a file; none is fine.
+    """Remove a file; it is no error if there is none.
 
     Raises:
         MediaError: the medium refused; ``VOLUME_GONE``.
@@ -297,7 +305,7 @@ def remove(path: Path, name: str) -> None:
 
 @contextmanager
 def open_to_append(path: Path) -> Iterator[int]:
-    """The descriptor of a file that is read and appended to, made if there is none.
+    """The descriptor of a file that is open to be read and appended to; made if there is none.
 
     Raises:
         OSError: the medium refused.

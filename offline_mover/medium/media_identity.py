@@ -1,4 +1,4 @@
-"""Which volume, which person, which machine: what the custody log and the planner want to know of them.
+"""The identity of volume, person and machine, as custody log and planner want to know it.
 
 Nothing here raises: what cannot be found out is ``None``, and no subprocess is started. What is found out
 describes, it proves nothing: whoever formats a medium chooses its label and its serial.
@@ -53,17 +53,17 @@ _FILE_SYSTEMS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaIdentity:
-    """The volume that a path is on; ``None`` is unknown.
+    """The identity of the volume that a path is on; ``None`` is unknown.
 
     Args:
         file_system: ``fat32``, ``exfat``, ``ntfs``, ``ext4``, ``udf``, ``iso9660``, ``apfs``, ``hfs+``,
             ``tmpfs`` or whatever else the system calls it, in lower case.
-        label: as given when the file system was made.
-        serial: of the file system: ``1A2B-3C4D`` for FAT, exFAT and NTFS, else its UUID.
+        label: the label given when the file system was made.
+        serial: the serial of the file system: ``1A2B-3C4D`` for FAT, exFAT and NTFS, else its UUID.
         is_read_only: whether it is mounted so or write-protected.
-        total_bytes: its size.
-        free_bytes: what an ordinary user may still write.
-        cluster_bytes: what a file takes at least, and is rounded up to.
+        total_bytes: the size of the file system.
+        free_bytes: how much an ordinary user may still write.
+        cluster_bytes: the unit to which the room of every file is rounded up.
         is_user_space: whether a program serves the file system, not the kernel: it has a memory of its own,
             which nothing asks it to read past.
     """
@@ -79,14 +79,14 @@ class MediaIdentity:
 
     @property
     def max_file_bytes(self) -> int | None:
-        """The largest file; ``None`` where no part can reach the limit, and where nothing is known."""
+        """The largest size of a file; ``None`` where no part can reach the limit, or nothing is known."""
         return {"fat32": FAT32_MAX_FILE_BYTES, "fat16": 2 * GIB - 1, "iso9660": FAT32_MAX_FILE_BYTES}.get(
             self.file_system or ""
         )
 
     @property
     def max_folder_parts(self) -> int | None:
-        """How many parts one folder can hold while they are being written; ``None`` without a limit."""
+        """The most parts that one folder can hold while they are being written; ``None`` without a limit."""
         if self.file_system not in {"fat32", "fat16"}:
             return None
         unfinished = _MOST_UNFINISHED * fat_entries("00000001.part.partial")
@@ -94,7 +94,7 @@ class MediaIdentity:
 
 
 def fat_entries(name: str) -> int:
-    """How many directory entries a file of this name takes on FAT.
+    """The number of directory entries that a file of this name takes on FAT.
 
     One for the short name, and one more for each 13 UTF-16 units of a name that is not a short name of
     capital letters; ``00000001.part`` takes 2. Windows marks an all lower-case short name in its single
@@ -107,7 +107,7 @@ def fat_entries(name: str) -> int:
 
 
 def describe(path: Path) -> MediaIdentity:
-    """What is known of the volume that ``path`` is on."""
+    """The identity of the volume that ``path`` is on, as far as the system tells it; raises nothing."""
     try:
         if os.name == "nt":
             return _describe_windows(path, _kernel32())
@@ -117,7 +117,7 @@ def describe(path: Path) -> MediaIdentity:
 
 
 def who(environment: Mapping[str, str] = os.environ) -> str:
-    """The person: ``OFFLINE_MOVER_WHO``, else the account's name; at most 128 printable characters."""
+    """The person: ``OFFLINE_MOVER_WHO`` or else the account's name; at most 128 printable characters."""
     for name in ("OFFLINE_MOVER_WHO", "LOGNAME", "USER", "LNAME", "USERNAME"):
         if found := _capped(environment.get(name)):
             return found
@@ -191,7 +191,7 @@ def _describe_linux(path: Path) -> MediaIdentity:
 
 
 class Mount(NamedTuple):
-    """A mount of Linux: the type of its file system, and what it was mounted from, often a device."""
+    """A mount of Linux: the type of its file system, and what was mounted, often a device."""
 
     kind: str
     source: str
@@ -200,7 +200,8 @@ class Mount(NamedTuple):
 def mount_of(folder: Path) -> Mount | None:
     """The mount that a path is on, by device or else by the longest prefix; ``None`` where none fits.
 
-    See proc_pid_mountinfo(5). btrfs and overlayfs show another device number there than ``stat`` does.
+    The form of the table is that of proc_pid_mountinfo(5). btrfs and overlayfs show another device number
+    there than ``stat`` does.
 
     Raises:
         OSError: there is no such path.
@@ -272,7 +273,7 @@ def _kernel32() -> Any:
 
 
 def windows_volume(path: Path, kernel32: Any = None) -> str | None:
-    """Where the volume of a path is mounted, by GetVolumePathNameW; ``None`` if Windows cannot tell."""
+    """The mount point of a path's volume, by GetVolumePathNameW; ``None`` if Windows cannot tell."""
     import ctypes  # noqa: PLC0415 - as above
 
     root = ctypes.create_unicode_buffer(32_768)

@@ -1,4 +1,4 @@
-"""Reads a file from the medium itself, not from what the operating system remembers of it.
+"""Reading a file from the medium itself, not from what the operating system remembers of it.
 
 What was just written is still in the system's cache: read from there, a stick that lies about its size or
 drops writes looks whole.
@@ -21,7 +21,7 @@ from offline_mover.medium.media_fs import BUFFER_BYTES, open_regular
 
 
 class CacheBypass(Enum):
-    """How a read got around what the operating system remembers of a file."""
+    """The way in which a read got around what the operating system remembers of a file."""
 
     DIRECT = "direct"
     """Straight from the device (``O_DIRECT``; macOS ``F_NOCACHE``, Windows ``FILE_FLAG_NO_BUFFERING``)."""
@@ -39,13 +39,15 @@ UNPLUG_FIRST = (
 
 
 def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_medium: bool = False) -> str:
-    """Hex SHA-256 of a file, in constant memory.
+    """The hex SHA-256 of a file, read in constant memory.
 
     Args:
         path: the file.
-        name: what to call it in errors.
-        advance: told the bytes done, piece by piece.
-        from_medium: read past the operating system's cache, as far as :func:`cache_bypass` says.
+        name: the file's name in errors.
+        advance: is told the bytes done, piece by piece.
+        from_medium: whether to read past the operating system's cache, as far as :func:`cache_bypass` says.
+
+    Raises as :func:`~offline_mover.medium.media_fs.open_regular`.
     """
     digest = hashlib.sha256()
     opened = open_uncached(path, name) if from_medium else open_regular(path, name)
@@ -63,13 +65,13 @@ def hash_file(path: Path, name: str, advance: Callable[[int], None], *, from_med
 
 @contextmanager
 def open_uncached(path: Path, name: str) -> Iterator[io.FileIO]:
-    """A file opened as by :func:`open_regular`, read past the cache where the systems can."""
+    """A file, opened as by :func:`open_regular`, and read past the system's cache where that can be done."""
     with _opened_uncached(path, name) as (file, _):
         yield file
 
 
 def cache_bypass(path: Path, name: str) -> CacheBypass:
-    """What :func:`open_uncached` can do for a file; to tell the operator."""
+    """The way past the cache that :func:`open_uncached` has for a file, to be told to the operator."""
     with _opened_uncached(path, name) as (_, way):
         return way
 
@@ -122,10 +124,10 @@ else:
 
 
 def read_back_way(files: Iterable[tuple[Path, str]]) -> CacheBypass | None:
-    """How the media themselves were read, told from one file of each volume: the weakest way of all.
+    """The weakest way in which media were read past the cache, told from one file of each volume.
 
     Args:
-        files: path and name; none if nothing was read.
+        files: path and name of one file of each volume; empty, and ``None`` is returned, if nothing was read.
     """
     ways = [
         CacheBypass.NONE if media_identity.describe(path.parent).is_user_space else cache_bypass(path, name)

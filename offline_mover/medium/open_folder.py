@@ -1,4 +1,4 @@
-"""The one door to the file system: files are opened, made, renamed, removed in an open folder.
+"""The one door to the file system: files are opened, made, renamed and removed in an open folder.
 
 Whoever prepared a medium chose what stands on it: a link where a file is expected, or a folder, a second name
 (a hard link) of a file that matters, a pipe that nobody writes to. None of them leads anywhere:
@@ -59,19 +59,19 @@ class OpenFolder:
     # --- reading ---------------------------------------------------------------------------------------
 
     def kind(self, name: str) -> os.stat_result | None:
-        """What stands under a name, links not followed; ``None`` for nothing."""
+        """The status of what stands under a name, links not followed; ``None`` if nothing does."""
         try:
             return self._call(os.lstat, name) if self._descriptor is None else self._stat(name)
         except FileNotFoundError:
             return None
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
-        """Everything in the folder; the entries answer for themselves as long as the folder is open."""
+        """All entries of the folder; each can be asked about itself as long as the folder is open."""
         with os.scandir(self._path if self._descriptor is None else self._descriptor) as found:
             yield from found
 
     def read(self, name: str) -> int:
-        """The descriptor of a regular file, opened for reading.
+        """Open a regular file for reading; returns its descriptor.
 
         Raises:
             OSError: as ``open`` raises it.
@@ -95,11 +95,16 @@ class OpenFolder:
     # --- writing ---------------------------------------------------------------------------------------
 
     def create(self, name: str) -> int:
-        """The descriptor of a new, empty file; ``FileExistsError`` where something has its name."""
+        """Make a new, empty file, and return its descriptor.
+
+        Raises:
+            FileExistsError: something has its name.
+            OSError: the medium refused.
+        """
         return int(self._call(os.open, name, _NEW, _FILE_MODE))
 
     def append_to(self, name: str) -> int:
-        """The descriptor of a regular file to read and append to, made if there is none.
+        """Open a regular file to read and append to, made if there is none; returns its descriptor.
 
         Raises:
             OSError: as ``open`` raises it.
@@ -120,18 +125,22 @@ class OpenFolder:
             os.replace(name, to, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
 
     def remove(self, name: str) -> None:
-        """Remove a file; none is fine."""
+        """Remove a file; it is no error if there is none."""
         try:
             self._call(os.unlink, name)
         except FileNotFoundError:
             return
 
     def make_folder(self, name: str) -> None:
-        """Make a folder; ``FileExistsError`` where something has its name."""
+        """Make a folder below this one.
+
+        Raises:
+            FileExistsError: something has its name.
+        """
         self._call(os.mkdir, name)
 
     def sync(self) -> None:
-        """Make the names last; Windows has no such call and needs none."""
+        """Make the names in the folder survive a power cut; Windows has no such call and needs none."""
         if self._descriptor is None:
             return
         try:
@@ -195,7 +204,7 @@ def open_folder(path: Path) -> Iterator[OpenFolder]:
 
 @contextmanager
 def open_own(path: Path, *, may_wait: bool = False) -> Iterator[io.BufferedReader]:
-    """A file that the operator named, opened for reading; a link is followed only off the run's volumes.
+    """A file that the operator named, open for reading; a link is followed only off the run's volumes.
 
     Args:
         path: the file.
@@ -215,7 +224,7 @@ def open_own(path: Path, *, may_wait: bool = False) -> Iterator[io.BufferedReade
 
 
 def make_own_folder(path: Path) -> None:
-    """Make a folder of the operator's own, with those above it; nobody else may look into it."""
+    """Make a folder of the operator's own, and those above it; nobody else may look into it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 

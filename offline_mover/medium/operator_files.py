@@ -24,7 +24,7 @@ _MOST_REPLACED_BYTES = 64 * 1024 * 1024
 
 
 class OutputTakenError(OperatorError):
-    """Something else has the name under which ``option`` would write; it stays as it is."""
+    """The refusal to write under a name that something else has, which stays as it is."""
 
     def __init__(self, option: str, path: Path, why: str) -> None:
         super().__init__(Code.USAGE, f"{option} {path}: {why}; it stays as it is")
@@ -37,13 +37,13 @@ class OutputTakenError(OperatorError):
 
 
 def read(path: Path, option: str, *, max_bytes: int) -> bytes:
-    """A file that ``option`` names.
+    """Read the file that ``option`` names.
 
     It may be a link unless it lies on a volume of the run; never a pipe or a device, which might never end,
     but for one that the shell itself opened.
 
     Raises:
-        OperatorError: ``USAGE``: it cannot be read, or is larger than ``max_bytes``.
+        OperatorError: ``USAGE``: it cannot be read, is no regular file, or is larger than ``max_bytes``.
         MediaError: ``VOLUME_GONE``: another medium is at its path now, or none.
     """
     is_shells = str(path).startswith(_OWN_DESCRIPTORS)
@@ -62,7 +62,7 @@ def read(path: Path, option: str, *, max_bytes: int) -> bytes:
 
 
 def write(path: Path, option: str, content: bytes, *, is_ours: Callable[[bytes], bool]) -> None:
-    """A file that ``option`` names, replaced as a whole.
+    """Write the file that ``option`` names as a whole, in place of one that ``is_ours`` accepts.
 
     Raises as :func:`require_free`; ``USAGE`` also where it cannot be written.
     """
@@ -76,12 +76,12 @@ def write(path: Path, option: str, content: bytes, *, is_ours: Callable[[bytes],
 
 
 def require_free(path: Path, option: str, is_ours: Callable[[bytes], bool]) -> None:
-    """Return if ``option`` may write there: where nothing is, or what this tool has written for the same.
+    """Refuse a name to write to, unless nothing has it, or a file that this tool wrote for the same purpose.
 
     Args:
-        path: of the file.
-        option: that names it.
-        is_ours: whether a file of that content may be replaced.
+        path: the path of the file to write.
+        option: the option that names it.
+        is_ours: tells whether a file of that content may be replaced.
 
     Raises:
         OutputTakenError: ``USAGE``: something else has the name, such as a key, a policy or a bundle.
@@ -106,7 +106,7 @@ def require_free(path: Path, option: str, is_ours: Callable[[bytes], bool]) -> N
 
 
 def is_read_by(read_one: Callable[[bytes], object]) -> Callable[[bytes], bool]:
-    """Says of a file whether ``read_one``, the strict reader of a format, takes it."""
+    """A test for :func:`write`: whether ``read_one``, the strict reader of a format, accepts a file."""
 
     def is_ours(content: bytes) -> bool:
         try:

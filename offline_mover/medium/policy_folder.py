@@ -13,18 +13,18 @@ from offline_mover.medium import media_fs
 
 @dataclass(frozen=True, slots=True)
 class PolicyFolder:
-    """Beside a pinned policy, or on a volume; it need not be there yet."""
+    """A folder with versions of a trust policy, beside the pinned one or on a volume; it may not exist."""
 
     path: Path
 
     @classmethod
     def beside(cls, trust: Path) -> PolicyFolder:
-        """The one of a pinned policy: ``policy.versions`` beside ``policy.json``."""
+        """The folder that goes with a pinned policy: ``policy.versions`` beside ``policy.json``."""
         return cls(trust.with_suffix(".versions"))
 
     @classmethod
     def below(cls, volume: Path) -> PolicyFolder:
-        """The one on a volume, or in any folder that is carried: ``policy`` below it."""
+        """The folder ``policy`` on a volume, or in any other folder that is carried."""
         return cls(volume / "policy")
 
     def _place_of(self, name: str) -> Path:
@@ -47,7 +47,8 @@ class PolicyFolder:
         """The envelope of a version; ``None`` if there is none.
 
         Raises:
-            UntrustedInputError: ``UNSAFE_NAME``: a link or a device has the name; ``TOO_LARGE``.
+            UntrustedInputError: ``UNSAFE_NAME``: a link or a device has the name; ``TOO_LARGE``: it is larger
+                than any version.
             MediaError: it cannot be read.
         """
         return _read(self._place_of(version_name(version)), MAX_VERSION_BYTES)

@@ -1,4 +1,4 @@
-"""Whether a folder is a medium at all, or only the place where one would be mounted.
+"""The test whether a folder is a medium at all, or only the place where one would be mounted.
 
 The folder of a stick that is not plugged in lies on the computer's own disk, or in its memory where mount
 points are kept there (``/run/media``). What is written to it never leaves the room.
@@ -31,7 +31,7 @@ def require_medium(volume: Path) -> None:
 
 
 def own_disk_of(folder: Path) -> str | None:
-    """In words, what of this computer a folder lies on; ``None`` for any other medium, or if nobody knows."""
+    """The words for what of this computer a folder lies on; ``None`` for a medium, or if nobody knows."""
     try:
         if os.name == "nt":
             return _on_windows(folder)

@@ -1,4 +1,4 @@
-"""The one thing that Python's ``open`` cannot ask of Windows: a file read past the system's cache.
+"""A file read past the system's cache: the one thing that Python's ``open`` cannot ask of Windows.
 
 Imported on Windows only.
 """
@@ -32,7 +32,7 @@ _close_handle.argtypes = [ctypes.c_void_p]
 
 
 def open_unbuffered(path: str | Path) -> int:
-    """A file descriptor for reading whose every read comes from the device.
+    """Open a file for reading so that every read comes from the device; returns a file descriptor.
 
     Memory, position and size of a read have to be multiples of the device's sector, 4096 bytes at most
     (Windows documentation, "File Buffering"); the last read of a file may come back shorter.

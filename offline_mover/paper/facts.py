@@ -63,7 +63,7 @@ MAX_EVENTS = 1000
 
 
 class Status(Enum):
-    """The headline: one word for the member ``status``, one for a person."""
+    """The headline of a report: one word for the member ``status``, and one for a person."""
 
     WHOLE = ("whole", "Whole")
     INCOMPLETE = ("incomplete", "Incomplete")
@@ -74,7 +74,7 @@ class Status(Enum):
 
     @classmethod
     def of(cls, code: Code | None, *, is_refused: bool, is_all_whole: bool = False) -> Status:
-        """What a report's code comes to; a finding where every part is whole is about other files."""
+        """The headline for a report's code; a finding where every part is whole is about other files."""
         if is_refused:
             return cls.REFUSED
         special = {None: cls.WHOLE, Code.VOLUME_MISSING: cls.INCOMPLETE, Code.CUSTODY_BROKEN: cls.TAMPERED}
@@ -91,7 +91,7 @@ def is_twin(content: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptFacts:
-    """A receipt on a volume: what it says, or why it is not acceptable."""
+    """A receipt on a volume: its content, or the code and the words for why it is not acceptable."""
 
     volume: str
     name: str
@@ -101,11 +101,11 @@ class ReceiptFacts:
 
     @property
     def proven(self) -> int:
-        """How many artifacts the target registry held as signed."""
+        """The number of artifacts that the target registry held as they were signed."""
         return 0 if self.receipt is None else sum(proof.is_proven for proof in self.receipt.artifacts)
 
     def to_json(self) -> dict[str, Any]:
-        """One element of ``receipts``."""
+        """The receipt as an element of ``receipts`` in the twin."""
         receipt = self.receipt
         return {
             "volume": self.volume,
@@ -128,19 +128,19 @@ class ReceiptFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeFacts:
-    """One volume and what is wrong with it.
+    """The facts of one volume, and what is wrong with it.
 
     Args:
-        path: as given, safe to print.
+        path: the path as it was given, safe to print.
         identity: what the system tells of the medium.
-        place: which of the group it says it is.
-        manifest_sha256: of the bundle on it; ``None`` when no trusted signature covers one.
+        place: the place in the group that it claims.
+        manifest_sha256: the digest (hex) of the bundle on it; ``None`` when no trusted signature covers one.
         code: the gravest finding on it, replaced ones too, or why its bundle is refused.
-        detail: of a refusal.
-        parts: that should be on it.
-        whole_parts: that are right.
-        shards: parity shards on it.
-        size_bytes: of all parts and shards on it.
+        detail: the words of a refusal.
+        parts: how many parts should be on it.
+        whole_parts: how many of them are right.
+        shards: how many parity shards are on it.
+        size_bytes: the size of all parts and shards on it together.
     """
 
     path: str
@@ -155,7 +155,7 @@ class VolumeFacts:
     size_bytes: int = 0
 
     def to_json(self, label: str | None) -> dict[str, Any]:
-        """One element of ``volumes``."""
+        """The volume as an element of ``volumes`` in the twin."""
         identity, place = self.identity, self.place
         return {
             "path": self.path,
@@ -179,21 +179,21 @@ class VolumeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
-    """Everything a report tells.
+    """The facts of a whole report, from which page and twin are made.
 
     Args:
-        made_at: when, aware.
-        who: made it, by the account's name or as they say.
-        host: on which machine.
+        made_at: when the report was made, aware.
+        who: the person who made it, by the account's name or by their own word.
+        host: the name of the machine.
         status: the headline.
         outcome: code, verdict, next step, counts, findings.
         notes: further lines that somebody should read.
-        verdict: of the bundle; without manifest or ``None`` as the member ``bundle`` says.
-        volumes: in the order given.
+        verdict: the verdict on the bundle; without manifest, or ``None``, as the member ``bundle`` says.
+        volumes: the facts of each volume, in the order given.
         absent: numbers of the volumes that were not shown.
-        blobs: what is drawn; empty when the bundle is refused.
-        custody: of the same volumes in the same order.
-        receipts: on the volumes, of this transfer.
+        blobs: the rows of the picture; empty when the bundle is refused.
+        custody: the custody of the same volumes in the same order.
+        receipts: the receipts for this transfer on the volumes.
     """
 
     made_at: datetime
@@ -211,12 +211,12 @@ class ReportFacts:
 
     @property
     def manifest(self) -> BundleManifest | None:
-        """Covered by a trusted signature, and the same on all volumes."""
+        """The bundle manifest, if a trusted signature covers it, and all volumes have the same."""
         return self.verdict.manifest if self.verdict else None
 
     @property
     def next_step(self) -> str:
-        """What to do now, as a sentence of its own: no command follows it here."""
+        """The words for what to do now, as a sentence of its own: no command follows it here."""
         step = self.outcome.next_step
         return f"{step[:-1]}." if step.endswith(":") else step
 
@@ -227,7 +227,7 @@ class ReportFacts:
         return label_text(self.outcome.transfer_id, volume.manifest_sha256, volume.place)
 
     def to_bytes(self) -> bytes:
-        """The JSON twin."""
+        """The JSON twin of the report, as the module describes it."""
         outcome, manifest = self.outcome, self.manifest
         told = outcome.to_json()
         value = {

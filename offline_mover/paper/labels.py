@@ -1,4 +1,4 @@
-"""What of the report is signed by hand, and what is cut out and put on the volumes."""
+"""The parts of the report that leave the page: lines signed by hand, and labels put on the volumes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def signing_lines() -> Markup:
 
 
 def labels(facts: ReportFacts) -> Markup:
-    """A label for each volume of an accepted bundle."""
+    """The labels to cut out, one for each volume of an accepted bundle."""
     found = [_label(facts, volume, text) for volume in facts.volumes if (text := facts.label(volume))]
     if not found:
         return Markup()

@@ -1,4 +1,4 @@
-"""HTML and SVG in which a value can never become markup: whatever is not :class:`Markup` is escaped."""
+"""HTML and SVG in which a value can never become markup: all that is not :class:`Markup` is escaped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MAX_PLAIN = 1000  # what printable() cuts
 
 
 class Markup(str):
-    """Text that is markup already; made by :func:`element` and from literals of ours, never from a value."""
+    """A text that is markup already, made by :func:`element` or a literal in the code, never a value."""
 
     __slots__ = ()
 
 
 def escaped(value: str) -> Markup:
-    """``value`` as text or as an attribute's value between double quotes; markup stays what it is.
+    """The value as text, or as an attribute's value between double quotes; markup stays what it is.
 
     What cannot be printed (control characters, marks that turn the direction of writing, lone surrogates) is
     shown as an escape, what looks like a secret as ``***``, and what is longer than any value of ours is cut.
@@ -32,21 +32,21 @@ def escaped(value: str) -> Markup:
 
 
 def presentable(value: str) -> str:
-    """``value`` safe to show, though not yet to write into HTML: as :func:`escaped` says."""
+    """The value safe to show as :func:`escaped` says, but not yet safe to write into HTML."""
     is_plain = value.isprintable() and len(value) <= _MAX_PLAIN  # printable() looks at each character
     return redact(value if is_plain else printable(value))
 
 
 def joined(pieces: Iterable[str], by: str = "") -> Markup:
-    """All pieces, one after the other."""
+    """All pieces, one after the other, escaped where they are no markup."""
     return Markup(escaped(by).join(escaped(piece) for piece in pieces))
 
 
 def element(name: str, /, *children: str, **attributes: str | int | None) -> Markup:
-    """One element.
+    """An HTML element with its attributes and children.
 
     Args:
-        name: of the element; a literal.
+        name: the name of the element; a literal in the code.
         children: markup, or text to escape.
         attributes: ``class_`` is ``class`` and ``aria_label`` is ``aria-label``; ``None`` leaves one out.
     """

@@ -44,7 +44,7 @@ def is_page(content: bytes) -> bool:
 
 
 def page(facts: ReportFacts) -> bytes:
-    """The whole page in UTF-8. Every value is escaped, wherever it comes from."""
+    """The whole page in UTF-8, in which every value is escaped, wherever it comes from."""
     title = f"{_TITLE}{facts.outcome.transfer_id}: {facts.status.value[1]}"
     head = element(
         "head",

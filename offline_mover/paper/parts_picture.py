@@ -1,4 +1,4 @@
-"""A picture of the parts: one cell a part, or a run of parts, with damage in its place; inline SVG.
+"""A picture of the parts as inline SVG: one cell for each part or run of parts, with damage in its place.
 
 Colour helps but is not needed: each state has a form of its own, which a black-and-white print keeps.
 """
@@ -26,7 +26,7 @@ _SIDE = 8  # units of a cell's side
 
 
 class Cell(Enum):
-    """What a cell shows: its words, and the path of its form in a square of 8 units.
+    """The states that a cell can show: each with its words, and the path of its form in a square of 8 units.
 
     In rising order of gravity: of a run of parts, the gravest is shown. The path is relative throughout.
     """
@@ -47,7 +47,7 @@ class Cell(Enum):
 
     @property
     def form(self) -> str:
-        """What follows the ``M`` to the cell's corner."""
+        """The SVG path of the cell's form, after the ``M`` to its corner."""
         return self.value[1]
 
     @property
@@ -67,7 +67,7 @@ _GRAVITY = {cell: rank for rank, cell in enumerate(Cell)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobRow:
-    """One transfer blob: its name, size in bytes, and a cell for each part in order."""
+    """A transfer blob in the picture: its name, size in bytes, and a cell for each part in order."""
 
     name: str
     size_bytes: int
@@ -75,11 +75,11 @@ class BlobRow:
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is nothing to see."""
+        """Whether every part of the blob is whole, so that there is nothing to show."""
         return all(cell is Cell.WHOLE for cell in self.cells)
 
     def runs(self) -> Iterator[tuple[int, int, Cell]]:
-        """Neighbours in the same state: numbers of the first and the last part, counted from 1."""
+        """The runs of parts in one state: numbers of the first and the last part, from 1, and the state."""
         first = 1
         for number, cell in enumerate(self.cells, start=1):
             if number == len(self.cells) or self.cells[number] is not cell:
@@ -87,7 +87,7 @@ class BlobRow:
                 first = number + 1
 
     def drawn(self, run_length: int) -> list[Cell]:
-        """A cell for each ``run_length`` parts, the gravest of them."""
+        """The cells to draw, one for each ``run_length`` parts: the gravest among them."""
         return [
             max(self.cells[at : at + run_length], key=_GRAVITY.__getitem__)
             for at in range(0, len(self.cells), run_length)
@@ -95,7 +95,7 @@ class BlobRow:
 
 
 def blob_rows(inspection: Inspection) -> tuple[BlobRow, ...]:
-    """What an inspection found, blob by blob."""
+    """The rows of the picture that an inspection makes, one for each blob."""
     doubtful = {finding.damage.name for finding in inspection.findings if finding.is_replaced}
     rows = []
     for blob in inspection.group.manifest.blobs:
@@ -110,17 +110,17 @@ def blob_rows(inspection: Inspection) -> tuple[BlobRow, ...]:
 
 
 def run_length(rows: Sequence[BlobRow]) -> int:
-    """How many parts one cell stands for."""
+    """The number of parts for which one cell stands in a picture of these rows."""
     return -(-sum(len(row.cells) for row in rows) // MAX_CELLS) or 1
 
 
 def shown_rows(rows: Sequence[BlobRow]) -> list[BlobRow]:
-    """The first blobs, and each other in which something is not whole."""
+    """The rows that are drawn: the first blobs, and each other in which something is not whole."""
     return [row for index, row in enumerate(rows) if index < MAX_BLOBS or not row.is_whole]
 
 
 def blob_svg(row: BlobRow, length: int) -> Markup:
-    """The cells of one blob; ``length`` is of the whole picture, so that cells compare.
+    """The picture of one blob; ``length`` parts make a cell in the whole picture, so that rows compare.
 
     A line of text says the same to whoever cannot see it.
     """
@@ -147,14 +147,14 @@ def blob_svg(row: BlobRow, length: int) -> Markup:
 
 
 def told(row: BlobRow) -> str:
-    """The picture in words: ``20000 parts: 19998 whole, 2 damaged``."""
+    """The row in words: ``20000 parts: 19998 whole, 2 damaged``."""
     counts = [(cell, sum(found is cell for found in row.cells)) for cell in Cell]
     listed = ", ".join(f"{count} {cell.words}" for cell, count in counts if count)
     return f"{len(row.cells)} part{'' if len(row.cells) == 1 else 's'}: {listed}"
 
 
 def legend() -> Markup:
-    """Each form with its words."""
+    """The legend of the picture: each form with its words."""
     return element("ul", joined(element("li", _sample(cell), cell.words) for cell in Cell), class_="legend")
 
 

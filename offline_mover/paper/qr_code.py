@@ -1,4 +1,4 @@
-"""The label of a volume: a text that names bundle and volume, and the same as a QR code (ISO/IEC 18004)."""
+"""The label of a volume: a text that names bundle and volume, also as a QR code (ISO/IEC 18004)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ QUIET_ZONE_MODULES = 4
 
 
 def label_text(transfer_id: str, manifest_sha256: str, place: Place | None) -> str:
-    """``acr-airgap-transfer:k3v9x2m7q1 sha256:… volume 2 of 3``: what a scanner shows."""
+    """The text that a scanner shows: ``acr-airgap-transfer:k3v9x2m7q1 sha256:… volume 2 of 3``."""
     return f"acr-airgap-transfer:{transfer_id} sha256:{manifest_sha256} {volume_name(place)}"
 
 
 def qr_svg(text: str, title: str) -> Markup:
-    """``text`` as a QR code of error correction level M (15 %), quiet zone included; one inline SVG.
+    """A QR code with the text, of error correction level M (15 %), quiet zone included; one inline SVG.
 
     Args:
-        text: ASCII; a label's text makes a symbol of version 7 to 9.
-        title: what a screen reader says of it.
+        text: ASCII text; that of a label makes a symbol of version 7 to 9.
+        title: the words that a screen reader says of it.
     """
     import segno  # noqa: PLC0415 - 100 ms that only a report needs
 

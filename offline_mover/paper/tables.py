@@ -41,13 +41,13 @@ Column = tuple[str, str | None]
 
 
 def table(caption: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, what: str) -> Markup:
-    """A table; rows beyond the two hundredth are folded away under a line that counts them.
+    """A table, whose rows beyond the two hundredth are folded away under a line that counts them.
 
     Args:
-        caption: says what the table shows, also to whoever cannot see it.
+        caption: the words for what the table shows, also for whoever cannot see it.
         columns: one for each cell of a row.
         rows: the cells, as text or markup.
-        what: the rows are, in the plural.
+        what: the word for the rows, in the plural.
     """
     shown = _table(element("caption", caption), columns, rows[:MAX_OPEN_ROWS])
     folded = rows[MAX_OPEN_ROWS:]
@@ -82,21 +82,21 @@ def section(name: str, title: str, *content: str) -> Markup:
 
 
 def state(code: Code | UnknownCode | str | None, good: str = "OK") -> Markup:
-    """A result with its sign: ``✓ OK`` or ``✗ PART_CORRUPT``."""
+    """A result with its sign, such as ``✓ OK`` or ``✗ PART_CORRUPT``."""
     if code is None:
         return element("span", good, class_="state good")
     return element("span", code if isinstance(code, str) else code.name, class_="state bad")
 
 
 def recorded(code: Code | UnknownCode | str | None) -> Markup:
-    """How an event of a custody log ended; that other volumes are still to come is no failure."""
+    """The result of an event in a custody log; that other volumes are still to come is no failure."""
     if code == Code.VOLUME_MISSING.name or code is Code.VOLUME_MISSING:
         return element("span", "right, more volumes to come", class_="state step")
     return state(code)
 
 
 def volume_marks(volumes: Sequence[VolumeFacts]) -> list[str]:
-    """How the page calls each of the volumes given: as the screen and its label do.
+    """The names that the page has for the volumes given: those of the screen and of their labels.
 
     Copies of one volume, and those without a number, are told apart by letters, in the order given.
     """
@@ -127,7 +127,7 @@ def moment(at: datetime) -> Markup:
 
 
 def code_text(text: str) -> Markup:
-    """A digest, a path or another name to be compared letter by letter."""
+    """A digest, a path or another name, set so that it can be compared letter by letter."""
     return element("code", text)
 
 
@@ -140,7 +140,7 @@ def _marks(facts: ReportFacts) -> dict[str, str]:
 
 
 def findings(facts: ReportFacts) -> Markup:
-    """Every finding; those that no other volume makes good come first."""
+    """The table of findings; those that no other volume makes good come first."""
     found = gravest_first(facts)
     if not found:
         return Markup()
@@ -168,12 +168,12 @@ def findings(facts: ReportFacts) -> Markup:
 
 
 def gravest_first(facts: ReportFacts) -> list[Finding]:
-    """Every finding; those that no other volume makes good come first."""
+    """All findings in the order of the table: those that no other volume makes good come first."""
     return sorted(facts.outcome.findings, key=lambda finding: finding.is_replaced)
 
 
 def named(finding: Finding, facts: ReportFacts) -> Markup:
-    """A finding in a line: what, which part or file, on which volume."""
+    """A finding in one line: what it is, which part or file it is about, on which volume."""
     volume = str(finding.volume)
     where = f" on {_marks(facts).get(volume, 'no volume')} ({volume})"
     return joined((state(finding.damage.code), " ", code_text(finding.damage.name), where))
@@ -198,7 +198,7 @@ def _finding_row(finding: Finding, marks: Mapping[str, str]) -> list[str]:
 
 
 def custody(facts: ReportFacts) -> Markup:
-    """The chain of each volume with its head, what is wrong with it, and the timeline of all."""
+    """The section on custody: the chain of each volume, what is wrong with it, and the timeline of all."""
     heads: list[Column] = [
         ("Volume", "mark"),
         ("Entries", "number"),
@@ -312,7 +312,7 @@ def in_words(name: str, count: int) -> str:
 
 
 def receipts(facts: ReportFacts) -> Markup:
-    """What the target decided, as far as its receipts are on the volumes."""
+    """The table of the target's decisions, as far as its receipts are on the volumes."""
     columns: list[Column] = [
         ("Volume", "mark"),
         ("Receipt", "name"),
@@ -339,7 +339,7 @@ def receipts(facts: ReportFacts) -> Markup:
 
 
 def artifacts(facts: ReportFacts) -> Markup:
-    """What the bundle carries."""
+    """The table of the artifacts that the bundle carries."""
     if facts.manifest is None:
         return Markup()
     carried = facts.manifest.artifacts

@@ -1,4 +1,4 @@
-"""Where a repair writes: onto one other volume, or in place onto those that are damaged."""
+"""The volumes to which a repair writes: one other volume, or those that are damaged themselves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from offline_mover.progress import Meter
 
 
 class LostFile(NamedTuple):
-    """A payload file that is to be made anew; nothing signs the digest of a parity shard."""
+    """A payload file to be made anew; ``sha256`` is ``None`` for a parity shard, which nothing signs."""
 
     sha256: str | None
     """In hex, where it is known."""
@@ -36,12 +36,12 @@ class RepairDestination:
     """A volume that takes what is rebuilt.
 
     Args:
-        bag: as it is.
-        place: what its texts will say; ``None`` when they cannot be written anew.
-        files: what its texts will list besides what is rebuilt, by name; ``None`` as above.
-        kept: payload names that stay.
-        layout: whether its texts will say how parity shards are made.
-        wanted: what is to be rebuilt there, by name.
+        bag: the bag on it as it is now.
+        place: the place that its texts will tell; ``None`` when they cannot be written anew.
+        files: the files that its texts will list besides those rebuilt, by name; ``None`` in the same case.
+        kept: the payload names that stay.
+        layout: the parity layout that its texts will tell, if they will tell one.
+        wanted: the files to be rebuilt there, by name.
     """
 
     bag: Bag
@@ -52,7 +52,7 @@ class RepairDestination:
     wanted: Mapping[str, LostFile]
 
     def path_of(self, name: str) -> Path:
-        """Where a payload file stands, or is going to."""
+        """The path at which a payload file stands, or is going to."""
         return self.bag.path_of(name) if name in self.kept else self.bag.folder / payload_name(name)
 
     def make_ready(self) -> None:
@@ -84,13 +84,14 @@ class RepairDestination:
 
 
 def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> RepairDestination:
-    """The volume ``to``, with what an earlier run rebuilt there; what is wanted there is still to be said.
+    """The volume ``to`` as a destination, with what an earlier run rebuilt there, and nothing wanted yet.
 
     Raises:
-        OperatorError: ``USAGE``: it is one of the volumes that are only read.
+        OperatorError: ``USAGE``: it is one of the volumes that are only read, or another volume of the
+            transfer.
         UntrustedInputError: ``VOLUME_CONFLICT``: it holds another bundle of this transfer;
             ``UNDECLARED_FILE``, ``UNSAFE_NAME``: other files are in the transfer's folder.
-        MediaError: ``VOLUME_NOT_FOUND``: it is no folder, or not mounted;
+        MediaError: ``VOLUME_NOT_FOUND``: ``to`` is no folder, or not mounted;
             ``MEDIA_UNREADABLE``: the medium does not give it.
     """
     require_volume(to)
@@ -120,7 +121,7 @@ def open_other(group: BagGroup, to: Path, *, concurrency: int, meter: Meter) -> 
 
 
 def with_wanted(destination: RepairDestination, names: Sequence[str]) -> RepairDestination:
-    """The same with the parts that are to be rebuilt there.
+    """The destination with the parts that are to be rebuilt there.
 
     Raises:
         MediaError: ``MEDIA_FULL``: there is not room for all of it.

@@ -1,4 +1,4 @@
-"""Rebuilding lost parts from what volumes hold: what can be rebuilt, and doing it.
+"""Rebuilding lost parts from what volumes hold: which can be rebuilt, and how it is done.
 
 A rebuilt part counts only when its SHA-256 is the signed one, so nothing here has to trust the layout or the
 parity shards. A parity shard that was tampered with along with its listed digest shows in a wrong result;
@@ -38,7 +38,7 @@ MAX_TRIES = 16
 
 
 def can_rebuild(inspection: Inspection, names: Collection[str]) -> bool:
-    """Whether the parts of these names can be rebuilt from what is here; what is not here counts as lost."""
+    """Whether the parts of these names can be rebuilt from what is here; volumes elsewhere do not count."""
     layout = layout_of(inspection)
     if layout is None:
         return False
@@ -52,9 +52,9 @@ def repairable_parts(
     shards: Collection[str],
     kept: Collection[str] = frozenset(),
 ) -> list[str]:
-    """Names of the parts that are neither here whole nor ``kept``, and can be rebuilt; in bundle order.
+    """The names of parts that are not here whole nor ``kept``, and can be rebuilt, in bundle order.
 
-    That holds if the parity ``shards`` are what they should be.
+    Not checked: whether the parity ``shards`` are what they should be; a wrong one makes the rebuilding fail.
     """
     names = list(inspection.states)
     places = {shard_place(name) for name in shards}
@@ -100,7 +100,7 @@ def whole_shards(inspection: Inspection, layout: ParityLayout) -> dict[str, Bag]
 
 
 def unlisted_shards(inspection: Inspection, layout: ParityLayout) -> dict[str, Bag]:
-    """Parity shards of bags that lost their list of digests: nothing vouches for them, they may be right."""
+    """The parity shards of bags that lost their list of digests: they are unproven, yet may be right."""
     sizes = dict(layout.shards(inspection.group.manifest))
     return {
         name: held
@@ -120,7 +120,7 @@ def _is_of(layout: ParityLayout, held: Bag) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuilt:
-    """What came of it: hex SHA-256 by name of what was written, and shards found bad on the way, by name."""
+    """The result of rebuilding: hex SHA-256 of each file written, and damage found on the way, by name."""
 
     written: Mapping[str, str]
     bad: Mapping[str, Damage] = field(default_factory=dict)
@@ -136,10 +136,10 @@ def rebuild_parts(
     """Rebuild parts, each with its signed digest or not at all.
 
     Args:
-        stripes: and the parts of each that are to be written.
+        stripes: each stripe with the parts of it that are to be written.
         left: the parts and parity shards to rebuild from, by name.
-        concurrency: stripes at a time.
-        meter: told the bytes that are read.
+        concurrency: how many stripes are worked on at a time.
+        meter: is told the bytes that are read.
 
     Raises:
         MediaError: the medium that is written to refused.
@@ -161,7 +161,7 @@ def rebuild_shards(
     concurrency: int,
     meter: Meter,
 ) -> Rebuilt:
-    """Make parity shards anew, of stripes whose parts are all ``left``; raises as :func:`rebuild_parts`."""
+    """Make parity shards anew for stripes whose parts are all ``left``; raises as :func:`rebuild_parts`."""
     threads = threads_for(concurrency)
     units = units_for(max((len(writings) for _, writings in stripes), default=1), threads)
     meter.start("making parity", sum(shard.size_bytes for stripe, _ in stripes for shard in members(stripe)))

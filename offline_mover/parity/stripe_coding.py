@@ -1,4 +1,4 @@
-"""One stripe coded piece by piece: shards read and checked on the way, other shards written.
+"""Coding one stripe piece by piece: some shards are read and checked on the way, others are written.
 
 All shards of a stripe are read side by side, each of them once, so memory is bound by the size of a piece and
 not by that of a part. A file is opened anew for each piece: a stripe may have more shards than a process may
@@ -38,7 +38,7 @@ ReadPiece = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInput:
-    """A shard that is read; its hex SHA-256 must be ``sha256``, where anything says what it is."""
+    """A shard to read, and the hex SHA-256 that it must have; ``None`` where nothing says what it is."""
 
     sha256: str | None
     read: ReadPiece
@@ -46,7 +46,7 @@ class ShardInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardOutput:
-    """A shard that is written to ``path``; only if its SHA-256 comes to ``sha256``, where that is known."""
+    """A shard to write to ``path``, only with the hex SHA-256 ``sha256``, where that is known."""
 
     shard: Shard
     path: Path
@@ -54,7 +54,7 @@ class ShardOutput:
 
 
 class StripeError(Exception):
-    """Nothing was written: shards that were read are bad, or what they came to is not what was signed."""
+    """The coding of a stripe failed: shards that were read are bad, or the result is not what was signed."""
 
     def __init__(self, *, unreadable: Mapping[str, Damage], wrong: Sequence[str]) -> None:
         super().__init__(", ".join([*unreadable, *wrong]))
@@ -65,7 +65,7 @@ class StripeError(Exception):
 
 
 def file_reader(path: Path, name: str, *, from_medium: bool = False) -> ReadPiece:
-    """Reads a file on a volume; with ``from_medium`` past the system's cache, as far as that can be done.
+    """A reader of a file on a volume; with ``from_medium`` past the system's cache, as far as possible.
 
     The reader raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there.
@@ -88,22 +88,22 @@ def file_reader(path: Path, name: str, *, from_medium: bool = False) -> ReadPiec
 
 
 def members(stripe: Stripe) -> tuple[Shard, ...]:
-    """The parts of a stripe."""
+    """The parts of a stripe, without its parity shards."""
     return stripe.shards[: -stripe.parity_shards]
 
 
 def combination_of(stripe: Stripe, parity: Collection[str]) -> Combination:
-    """The parity shards of these names, of all parts of the stripe."""
+    """The combination that computes the parity shards of these names from all parts of the stripe."""
     return stripe.encoding().only({place for place, s in enumerate(stripe.shards) if s.name in parity})
 
 
 def threads_for(concurrency: int) -> int:
-    """How many stripes are coded at a time."""
+    """The number of stripes that are coded at a time."""
     return max(1, min(concurrency, MAX_THREADS))
 
 
 def units_for(outputs: int, threads: int) -> int:
-    """How many units of 256 KiB a piece has, so that the sums of all threads keep to their bound."""
+    """The number of 256 KiB units in a piece, so that the sums of all threads keep to their memory."""
     return max(1, min(_MAX_UNITS, _SUMS_BYTES // (UNIT_BYTES * max(outputs, 1) * threads)))
 
 
@@ -116,13 +116,15 @@ def code_stripe(
     units: int,
     gauge: Gauge,
 ) -> dict[str, str]:
-    """Write ``writings``, outputs of ``combination``, from its inputs, which ``readings`` has by name.
+    """Compute the shards in ``writings`` from those in ``readings``, and write them.
+
+    ``combination`` says how the outputs are computed from its inputs; ``readings`` has each input by name.
 
     Returns:
         Hex SHA-256 of each shard written, by name. Progress counts the bytes that are read.
 
     Raises:
-        StripeError: nothing was written.
+        StripeError: a shard that was read is bad, or the result is not what was signed; nothing was written.
         MediaError: the medium that is written to refused.
         ServiceError: a shard is read from the storage, and that refused.
     """

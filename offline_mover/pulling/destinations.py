@@ -1,4 +1,4 @@
-"""Which volumes a pull writes to, what each will hold in the end, and what of that is to be fetched now."""
+"""The destinations of a pull: the volumes it writes to, what each will hold, and what of that is missing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from offline_mover.bags.volume_names import volume_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOrder:
-    """What is to be brought where.
+    """The order for a pull: onto which volumes, by which plan, and which parts.
 
     Args:
         volumes: folders of mounted volumes.
         plan: a saved plan; else all of ``volumes`` are planned for now.
-        number: which of the plan's volumes the first one is, where it does not say so itself.
-        recarry: bring only these parts.
-        parity: add parity shards.
-        reserved_bytes: to be left free, by volume.
+        number: the number in the plan of the first volume, where it does not tell that itself.
+        recarry: the request for the only parts to bring; ``None`` for all.
+        parity: how many parity shards to add; ``None`` for none.
+        reserved_bytes: how much is to be left free, by volume.
     """
 
     volumes: tuple[Path, ...]
@@ -43,7 +43,7 @@ class PullOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A volume, what it will hold in the end, and what of that is to be written now."""
+    """A volume to write to: what it will hold in the end, and what of that is to be written now."""
 
     bag: Bag
     place: Place
@@ -53,18 +53,19 @@ class Destination:
     missing: tuple[SignedPart, ...]
 
     def path_of(self, name: str) -> Path:
-        """Where the file of a payload name stands, or is going to."""
+        """The path at which the file of a payload name stands, or is going to."""
         return self.bag.path_of(name) if name in self.kept else self.bag.folder / payload_name(name)
 
 
 def choose_destinations(
     bundle: AcceptedBundle, order: PullOrder, bags: Sequence[Bag], whole: Sequence[frozenset[str]]
 ) -> tuple[list[Destination], ParityLayout | None]:
-    """Decide what goes where.
+    """Decide which files of a bundle each volume of a pull is to hold, and which of them are missing.
 
     Raises:
-        MediaError: ``MEDIA_FULL`` when it does not fit.
-        OperatorError: the saved plan is of another bundle, or which of its volumes this is cannot be told.
+        MediaError: ``MEDIA_FULL``: the volumes have not enough room.
+        OperatorError: ``USAGE``: the saved plan is of another bundle, or which of its volumes this is cannot
+            be told.
     """
     manifest = bundle.manifest
     outlooks = [

@@ -1,4 +1,4 @@
-"""Fetching the bundle manifest, and parts onto volumes."""
+"""Fetching from the source storage: the bundle manifest, and the parts onto volumes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _WrongBytesError(Exception):
 def fetch_bundle(
     source: ReadableContainer, transfer_id: str, *, policy: TrustPolicy, now: datetime
 ) -> AcceptedBundle:
-    """The bundle as the source offers it, accepted by the trust policy: nothing else is ever written.
+    """Fetch the bundle manifest from the source, and accept it by the trust policy or refuse it.
 
     Raises:
         ServiceError: ``NOT_FOUND``: there is no such transfer, or it is not sealed yet.
@@ -59,8 +59,11 @@ def fetch_parts(
 ) -> list[Finding]:
     """Fetch parts, each pinned to the version of its blob that was there at the start.
 
-    Over at most so many connections; each volume has its own, so that a slow one holds up no other. Where
-    there are more of them than parts, a part may come by several.
+    At most ``connections`` are used; each volume has its own, so that a slow one holds up no other. Where
+    there are more connections than parts, a part may come over several.
+
+    Returns:
+        The parts that are not as they were signed, also after they were fetched again.
     """
     etags = _etags(
         source, destinations, {part.blob for destination in destinations for part, _ in destination.missing}
@@ -115,11 +118,11 @@ def _etags(source: ReadableContainer, destinations: Sequence[Destination], blobs
 
 
 def source_etag(source: ReadableContainer, manifest: BundleManifest, blob: TransferBlob) -> str:
-    """The version of a transfer blob that the storage holds now.
+    """The ETag of the version of a transfer blob that the storage holds now.
 
     Raises:
         ServiceError: ``NOT_FOUND``: it is gone.
-        UntrustedInputError: ``BLOB_MISMATCH`` when already its size is not the signed one.
+        UntrustedInputError: ``BLOB_MISMATCH``: its size is not the signed one.
     """
     name = f"{manifest.transfer_id}/{blob.name}"
     stored = source.describe(name)

@@ -1,4 +1,4 @@
-"""A part over several connections at once, where there are more of them than parts; still in order.
+"""A part over several connections at once, where there are more of them than parts; its bytes stay in order.
 
 A line that is slow for each connection is not filled by as many of them as there are parts left. So the parts
 of a small pull are asked for in stretches, and a stretch in several ranges at once while connections are
@@ -23,12 +23,12 @@ ReadRange = Callable[[int, int], Iterator[bytes]]
 
 
 def in_ranges(read: ReadRange, size_bytes: int, *, places: Places, pool: Executor) -> Iterator[bytes]:
-    """The bytes of a part, in order; whoever asks has one of the places.
+    """The bytes of a part, in order, fetched in several ranges at once; the caller holds a place already.
 
     Args:
         read: gives a range of the part; called from several threads.
-        size_bytes: of the part.
-        places: of the lane.
+        size_bytes: the size of the part.
+        places: the places of the lane.
         pool: has a thread for each place of the lane besides.
     """
     done = 0

@@ -1,4 +1,4 @@
-"""What a pull wrote, read back from the medium itself."""
+"""Reading back what a pull wrote, from the medium itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def read_back(
 ) -> list[Finding]:
     """Hash what was written as the medium gives it back, not as memory remembers it.
 
-    Parts that were read so already, to make parity shards of them, are not read again.
+    Parts that were read in this way already, to make parity shards of them, are not read again.
+
+    Returns:
+        The files that are not as they were written.
     """
     lanes = [_written_to(destination, shards) for destination in destinations]
     return checking.read_back(lanes, concurrency=concurrency, meter=meter)

@@ -35,12 +35,12 @@ from offline_mover.storage.ports import ReadableContainer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """Parity shards that were written now.
+    """The parity shards that were written in this run.
 
     Args:
-        files: by name, for each volume.
-        read_back: volume and name of the parts that were read from the medium for it; those that were not
-            right are among ``findings``.
+        files: the parity shards by name, for each volume.
+        read_back: volume and name of the parts that were read from the medium to make them; those that were
+            not right are among ``findings``.
         findings: parts that are no longer what was fetched; stripes with such a part were not written.
     """
 
@@ -49,7 +49,7 @@ class Written:
     findings: tuple[Finding, ...] = ()
 
     def on(self, held: Bag) -> Mapping[str, ListedFile]:
-        """Those on the volume of a bag."""
+        """The parity shards that were written to the volume of a bag, by name."""
         return self.files.get(held.volume, {})
 
 
@@ -61,7 +61,7 @@ def write(
     concurrency: int,
     meter: Meter,
 ) -> Written:
-    """Write the parity shards that the volumes should hold and do not.
+    """Write the parity shards that the volumes should hold and do not hold yet.
 
     Parts are read from the medium where their volume is here, so that they need not be read back once more;
     the others come from the storage. Each is checked against its signed digest, twice before it is accused:

@@ -1,6 +1,6 @@
-"""What a failed request to the blob service means, as an error of ours.
+"""The meanings of failed requests to the blob service, as errors of this project.
 
-For a refusal, that is which permission is probably missing.
+The error for a refusal tells which permission is probably missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CODES = {
 
 
 def meaning(refusal: Refusal, what: str, needed: str) -> AirgapError:
-    """The error for an answer that is not about the credential.
+    """The error for an answer that is not about the SAS or the identity.
 
     Args:
         refusal: the answer.
@@ -59,7 +59,7 @@ def _passing(refusal: Refusal, code: Code, answer: str, reason: str) -> PassingE
 
 
 def meaning_for_identity(refusal: Refusal, what: str, needed: str) -> AirgapError:
-    """Why whoever is signed in was refused."""
+    """The error for an answer that refuses whoever is signed in; arguments as for :func:`meaning`."""
     if refusal.status == 401:  # noqa: PLR2004 - "who are you", as opposed to 403 "not you"
         return ServiceError(Code.CREDENTIAL_EXPIRED, f"{what}: the token was refused {refusal.said}".rstrip())
     return ServiceError(
@@ -78,13 +78,13 @@ def meaning_for_sas(
     is_renewable: bool,
     accepted_by: str | None = None,
 ) -> AirgapError:
-    """Why a SAS was refused, as far as it shows itself; its signature stays out of it.
+    """The error for an answer that refuses a SAS, with the reason as far as it shows; no signature is in it.
 
     Args:
         refusal: the answer.
         what: the container or blob that was asked about.
         needed: the SAS permissions of which one is enough.
-        sas: the one that was refused.
+        sas: the SAS that was refused.
         now: the current time, aware, where the service does not tell its own.
         is_renewable: whether the SAS is read again from where it came.
         accepted_by: a container of the same account whose SAS it is, where that was found out.

@@ -1,4 +1,4 @@
-"""A container of Azure Blob Storage: the mover's ports, kept by REST calls.
+"""A container of Azure Blob Storage, to which the mover's ports lead by REST calls.
 
 With :mod:`blob_wire` (bytes on the wire, a range read from it) and :mod:`offline_mover.storage.blob_answers`
 (what a failure means), which nothing else imports, this is all of the mover that knows Azure.
@@ -86,25 +86,25 @@ def open_container(
     meter: Meter,
     notice: Callable[[str], None],
 ) -> Iterator[WritableContainer]:
-    """The container at ``address``, its calls repeated ``retries`` times after what may pass.
+    """Open the container at ``address``; calls that fail for a passing reason are repeated ``retries`` times.
 
-    See :class:`AzureContainer` and :class:`~offline_mover.storage.retrying.Retrying`.
+    Arguments are those of :class:`AzureContainer` and :class:`~offline_mover.storage.retrying.Retrying`.
     """
     with AzureContainer(address, sas=sas, renew=renew, token_host=token_host) as container:
         yield Retrying(container, retries=retries, meter=meter, notice=notice)
 
 
 class AzureContainer:
-    """Keeps the ports of :mod:`offline_mover.storage.ports` with Azure Blob Storage; nothing is tried twice.
+    """A container of Azure Blob Storage behind the mover's ports; no call is tried twice here.
 
     Args:
-        address: the container.
-        sas: used when given, for each blob its own where they differ; else whoever
-            :func:`~offline_mover.storage.signing_in.signed_in_identity` finds.
+        address: the container's address.
+        sas: the SAS to show, for each blob its own where they differ; without one, requests are made as
+            whoever :func:`~offline_mover.storage.signing_in.signed_in_identity` finds.
         renew: reads the SAS again after the service refused it; the request is then sent with the new one.
             ``None``, or an :class:`~airgap.errors.AirgapError`, when there is none.
         clock: the current time, aware, for when the service does not tell its own.
-        credential: in place of that identity.
+        credential: the credential to use in place of that identity.
         token_host: a host and port besides Azure's own storages that a sign-in may be shown to.
 
     Raises:

@@ -18,7 +18,7 @@ from offline_mover.progress import Gauge
 
 
 class PartDamagedError(Exception):
-    """The bytes that were about to be sent are not the signed ones."""
+    """The bytes of a part that were about to be sent are not the signed ones."""
 
     def __init__(self, damage: Damage) -> None:
         super().__init__(damage.name)
@@ -26,7 +26,7 @@ class PartDamagedError(Exception):
 
 
 class PartStream:
-    """Reads a part for sending, in constant memory, and holds its end back until the digest is known.
+    """A stream of a part to send, in constant memory, whose end is held back until the digest is known.
 
     The last piece is handed out only when the SHA-256 of everything is the signed one; else :meth:`read`
     raises, the request stays incomplete, and the storage never takes the block. So a block that is staged
@@ -45,11 +45,11 @@ class PartStream:
     @classmethod
     @contextmanager
     def open(cls, path: Path, part: PartRange, sha256: str, meter: Gauge) -> Iterator[Self]:
-        """Open a part.
+        """A stream of the part in the file ``path``, open for as long as the block lasts.
 
         Raises:
-            PartDamagedError: it cannot be read or its size is wrong; the stream raises it too, while it is
-            read.
+            PartDamagedError: the file cannot be read or its size is wrong; the stream raises it too, while it
+                is read.
         """
         try:
             with media_fs.open_regular(path, part.name) as file:
@@ -66,7 +66,7 @@ class PartStream:
         return self._part.size_bytes
 
     def tell(self) -> int:
-        """Bytes handed out."""
+        """The position in the stream: the bytes handed out so far."""
         return self._sent_bytes
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:

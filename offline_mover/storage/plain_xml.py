@@ -1,4 +1,4 @@
-"""The service's XML, read as it comes: only the texts that are asked for are kept, no tree is built.
+"""The XML of the blob service, read as it comes: only texts that are asked for are kept, no tree is built.
 
 UTF-8 and nothing else, whatever the document says of itself, and no document type: without one there are no
 entities to expand. A tree of elements would take a hundred bytes for each four of the document.

@@ -1,4 +1,4 @@
-"""What the commands ask of a storage container; :mod:`offline_mover.storage.blob_store` keeps it for Azure.
+"""The ports to a storage container; :mod:`offline_mover.storage.blob_store` keeps them for Azure.
 
 Every method may be called from several threads and may raise :class:`~airgap.errors.ServiceError`. Nothing is
 tried twice in here: :mod:`offline_mover.storage.retrying` does that, round any container, and keeps the same
@@ -16,7 +16,7 @@ from blob_wire.wire import SeekableStream
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One block of a block blob: one part."""
+    """A block of a block blob, which holds one part."""
 
     block_id: str
     size_bytes: int
@@ -33,13 +33,17 @@ class StoredBlob:
 
 
 class ReadableContainer(Protocol):
-    """The port to a container that is read."""
+    """The port to a container that is only read."""
 
     def read_small(self, name: str, *, max_bytes: int) -> bytes | None:
-        """A small blob, whole; ``None`` if there is none. ``TOO_LARGE`` is judged before reading."""
+        """Read a small blob whole; ``None`` if there is none.
+
+        Raises:
+            UntrustedInputError: ``TOO_LARGE``: it has more than ``max_bytes``, judged before it is read.
+        """
 
     def describe(self, name: str) -> StoredBlob | None:
-        """A blob's properties; ``None`` if there is none."""
+        """The properties of a blob; ``None`` if there is none."""
 
     def read_range(self, name: str, *, offset_bytes: int, size_bytes: int, etag: str) -> Iterator[bytes]:
         """The bytes of a range, in pieces of at most a few MiB, of exactly this version of the blob.
@@ -66,13 +70,13 @@ class WritableContainer(ReadableContainer, Protocol):
     """
 
     def committed_blocks(self, name: str) -> list[Block]:
-        """The blocks a blob consists of, in order; empty if there is no blob or it was not made of blocks."""
+        """The blocks of which a blob consists, in order; empty if there is no blob, or it has no blocks."""
 
     def staged_blocks(self, name: str) -> list[Block]:
-        """The blocks staged and not yet committed."""
+        """The blocks of a blob that are staged and not committed yet."""
 
     def stage(self, name: str, block_id: str, body: SeekableStream) -> None:
-        """Send one block, whole or not at all; again under the same id is harmless.
+        """Send one block, whole or not at all; to send it again under the same id is harmless.
 
         What ``body.read`` raises passes through unchanged, and the block is not taken.
         """
@@ -85,7 +89,7 @@ class WritableContainer(ReadableContainer, Protocol):
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """Put the blob together from staged blocks, in this order, atomically; other staged blocks go.
+        """Put a blob together from staged blocks, in this order, atomically; other staged blocks are dropped.
 
         Raises:
             ServiceError: ``CONFLICT`` if there is a blob already; ``SERVICE_REJECTED`` if one of the blocks
@@ -102,16 +106,16 @@ class WritableContainer(ReadableContainer, Protocol):
         content_md5: str | None,
         metadata: Mapping[str, str],
     ) -> None:
-        """Put a blob together anew, in this order, atomically: some blocks as staged, the others as they are.
+        """Put a blob together anew, atomically, from blocks it has and staged ones in place of some of them.
 
         Args:
-            name: of the blob.
-            block_ids: all of them.
+            name: the blob's name.
+            block_ids: the ids of all blocks, in order.
             replaced: the ids whose staged blocks count; of any other id, the block that the blob has counts,
                 whatever somebody may have staged under it.
-            etag: the state of the blob that is meant.
-            content_md5: of the blob as it will be.
-            metadata: likewise.
+            etag: the ETag that the blob must have.
+            content_md5: the MD5 of the whole blob as it will be, in base64.
+            metadata: the blob's metadata as it will be.
 
         Raises:
             ServiceError: ``CONFLICT`` if the blob has another ETag or is gone; ``SERVICE_REJECTED`` as
@@ -119,4 +123,8 @@ class WritableContainer(ReadableContainer, Protocol):
         """
 
     def create_small(self, name: str, content: bytes) -> None:
-        """Write a small blob, atomically; ``CONFLICT`` if there is one already."""
+        """Write a small blob, atomically.
+
+        Raises:
+            ServiceError: ``CONFLICT``: there is a blob of that name already.
+        """

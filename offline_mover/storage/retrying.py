@@ -1,4 +1,4 @@
-"""Tries again what failed for a passing reason: a wrapper round a storage container that keeps its ports.
+"""A wrapper round a storage container that tries again what failed for a passing reason, and keeps its ports.
 
 It says what it waits for, waits longer each time, and gives up after a bounded number of tries. Everything
 that does not come from the service (a damaged part, a failing medium, a run that was stopped) passes through.
@@ -27,16 +27,16 @@ _STEP_S = 0.1
 
 
 class Retrying:
-    """Keeps :class:`~offline_mover.storage.ports.WritableContainer` by way of another one.
+    """A container that repeats failed calls of another one, within bounds.
 
     Args:
-        container: does the work.
+        container: the container that does the work.
         retries: how often one call is repeated; 0 for never.
-        meter: ends a wait at once when the run is cancelled.
-        notice: told each wait, in one line; threads that wait for the same reason are announced once.
+        meter: the run's meter, which ends a wait at once when the run is cancelled.
+        notice: is told each wait, in one line; threads that wait for the same reason are announced once.
         pause: sleeps that many seconds.
-        clock: seconds that only go forward.
-        jitter: from 0 to 1, so that many threads do not come back at the same moment.
+        clock: gives seconds that only go forward.
+        jitter: gives numbers from 0 to 1, so that many threads do not come back at the same moment.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Signing in to Azure without a SAS, as whoever is signed in on this machine already."""
+"""Signing in to Azure without a SAS, as the identity that is signed in on this machine already."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def signed_in_identity() -> TokenCredential:
-    """The identity of the environment, of the machine, or of a developer's tool such as ``az login``.
+    """The identity that is signed in: by the environment, on the machine, or by a tool such as ``az login``.
 
     Caches of other programs (Visual Studio Code, the Windows broker) are left out: looking into them leaves a
     folder behind in the operator's home. What azure-identity logs of each attempt stays unprinted, since one

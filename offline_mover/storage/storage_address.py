@@ -1,4 +1,4 @@
-"""Where the storage is and with which SAS: read from outside, checked, and never shown again.
+"""Addresses of storage and the SAS to show there: read from outside, checked, and never shown again.
 
 A SAS is a password in the shape of a query string. It comes from a file or the environment, not from the
 command line, where every user of the machine could read it.
@@ -38,7 +38,7 @@ _EXPIRY_FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sas:
-    """A shared access signature; only what is no secret in it can be shown."""
+    """A shared access signature, of which only what is no secret can be shown."""
 
     token: str = field(repr=False)
     permissions: str
@@ -60,10 +60,10 @@ class Sas:
 
         Args:
             text: the token.
-            where: where it came from; the text itself is in no message.
+            where: the words for where it came from; the text itself is in no message.
 
         Raises:
-            OperatorError: ``USAGE``: it is no SAS token, or lacks what every one has.
+            OperatorError: ``USAGE``: the text is no SAS token, or lacks what every one has.
         """
         token = text.strip().removeprefix("?")
         if "://" in token:
@@ -87,16 +87,16 @@ class Sas:
         )
 
     def for_blob(self, _name: str) -> Sas:
-        """Itself: it is for the container as a whole."""
+        """This SAS for any blob, since it is for the container as a whole."""
         return self
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether it says itself that its time is over."""
+        """Whether the SAS says itself that its time is over."""
         return self.expires_at is not None and self.expires_at <= now
 
 
 class Rights(Protocol):
-    """The SAS that a storage is shown, and each for which blob."""
+    """The port to the SAS that a storage is shown for each blob."""
 
     def for_blob(self, name: str, /) -> Sas:
         """The SAS for a blob of the container; for the container itself, the empty name.
@@ -108,7 +108,7 @@ class Rights(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketRights:
-    """The SAS of a ticket, each for the one blob that it is good for, by its name in the container."""
+    """The SAS tokens of a ticket, each for one blob, by the blob's name in the container."""
 
     by_name: Mapping[str, Sas]
     where: str
@@ -118,7 +118,7 @@ class TicketRights:
         """The rights that a ticket gives; ``where`` names its file.
 
         Raises:
-            OperatorError: ``USAGE``: one of its SAS is none.
+            OperatorError: ``USAGE``: one of its SAS tokens is no SAS token.
         """
         return cls(
             by_name={
@@ -162,14 +162,14 @@ def _time(text: str | None) -> datetime | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferAddress:
-    """A container, and the transfer in it where the URL names one."""
+    """The URL of a container, and the id of the transfer in it, if the address names one."""
 
     container_url: str
     transfer_id: str | None
 
     @property
     def container(self) -> str:
-        """The container's name."""
+        """The name of the container."""
         return self.container_url.rsplit("/", 1)[-1]
 
     def sibling(self, container: str) -> str:
@@ -178,12 +178,12 @@ class TransferAddress:
 
     @property
     def host(self) -> str:
-        """Host and port, to show."""
+        """The host and port, for messages."""
         return urlsplit(self.container_url).netloc
 
     @classmethod
     def source(cls, url: str) -> Self:
-        """Read SOURCE: ``https://account.blob.core.windows.net/transfer/<transferId>``.
+        """Read the argument SOURCE: ``https://account.blob.core.windows.net/transfer/<transferId>``.
 
         Raises:
             OperatorError: ``USAGE``: it is no https URL of a transfer, or holds a secret.
@@ -210,7 +210,7 @@ class TransferAddress:
 
 
 def ticket_address(ticket: Ticket) -> TransferAddress:
-    """Where a ticket is for.
+    """The address of the container and transfer that a ticket is for.
 
     Raises:
         OperatorError: ``USAGE``: it names no https URL of a container.
@@ -257,7 +257,7 @@ def require_token_host(address: TransferAddress, also: str | None) -> None:
     A token of whoever is signed in is good for every storage account of theirs, not only for this one.
 
     Raises:
-        OperatorError: ``USAGE``: it is neither.
+        OperatorError: ``USAGE``: the host is neither.
     """
     host = address.host.lower()
     if _AZURE_STORAGE.fullmatch(host) or (also is not None and host == also.lower()):

@@ -1,4 +1,4 @@
-"""A person's key in Key Vault: its public half comes here, digests go there to be signed.
+"""A person's key in Key Vault: its public half is fetched, and digests are sent there to be signed.
 
 Two requests of its REST interface (https://learn.microsoft.com/rest/api/keyvault/keys) by azure-core's public
 pipeline, for whoever :func:`~offline_mover.storage.signing_in.signed_in_identity` finds. Needs Key Vault
@@ -63,7 +63,7 @@ _ALGORITHMS: Mapping[str, tuple[str, Callable[[bytes], hashlib._Hash]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyAddress:
-    """``https://<vault>/keys/<name>``, perhaps with ``/<version>``; without one the newest is meant."""
+    """The address of a key, ``https://<vault>/keys/<name>``, perhaps with a ``/<version>``."""
 
     host: str
     name: str
@@ -71,16 +71,16 @@ class KeyAddress:
 
     @classmethod
     def read(cls, text: str, what: str, *, token_host: str | None) -> Self:
-        """Read an address at which whoever is signed in may show herself.
+        """Read the address of a key in a vault to which whoever is signed in may show a token.
 
         Args:
-            text: as it was typed.
-            what: how the operator called it.
+            text: the address as it was typed.
+            what: the option that has it, for messages.
             token_host: a host and port besides Azure's own vaults that a sign-in may be shown to.
 
         Raises:
-            OperatorError: ``USAGE``: it is none; or its host is no vault of a cloud that is known, nor
-                ``token_host``. A token of whoever is signed in is good for every vault of theirs.
+            OperatorError: ``USAGE``: the text is no such address; or its host is no vault of a cloud that is
+                known, nor ``token_host``. A token of whoever is signed in is good for every vault of theirs.
         """
         found = _ADDRESS.fullmatch(text)
         if found is None:
@@ -96,7 +96,7 @@ class KeyAddress:
 
     @property
     def audience(self) -> str:
-        """Whom tokens for this vault are made out for: the domain that the vaults of its cloud share."""
+        """The audience of tokens for this vault: the domain that the vaults of its cloud share."""
         return f"https://{self.host.partition('.')[2]}"
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class KeyAddress:
 
 
 class VaultSigner(Signer):
-    """Signs with one version of a key in the vault; the private half never leaves it."""
+    """A signer with one version of a key in the vault; the private half never leaves the vault."""
 
     def __init__(self, vault: _Vault, public_key: SSlibKey, version: str) -> None:
         self._vault = vault
@@ -114,7 +114,7 @@ class VaultSigner(Signer):
 
     @property
     def public_key(self) -> SSlibKey:
-        """The public half, its key id computed as everywhere."""
+        """The public half of the key, its key id computed as everywhere (:func:`airgap.keys.key_id`)."""
         return self._public_key
 
     def sign(self, payload: bytes) -> Signature:
@@ -139,7 +139,11 @@ class VaultSigner(Signer):
 
     @classmethod
     def from_priv_key_uri(cls, *_: object, **__: object) -> Signer:
-        """Abstract in the library, not offered here: :func:`open_vault_key` makes one."""
+        """Refuse, as only :func:`open_vault_key` makes a vault's signer; the library declares this method.
+
+        Raises:
+            TypeError: always.
+        """
         raise TypeError("a vault signer is made by open_vault_key")
 
 
@@ -147,8 +151,8 @@ def open_vault_key(address: KeyAddress, *, credential: TokenCredential | None = 
     """A signer for the key at ``address``, pinned to the version that it has now.
 
     Args:
-        address: of the key.
-        credential: in place of the identity that is signed in.
+        address: the address of the key.
+        credential: the credential to use in place of the identity that is signed in.
 
     Raises:
         ServiceError: ``NOT_FOUND``: the vault has no such key; ``SERVICE_DENIED``: it may not be used, or not
