@@ -1,4 +1,4 @@
-"""What orchestrators, activities and their working documents say to each other: JSON with a schema number.
+"""Messages between orchestrators, activities and their working documents: JSON with a schema number.
 
 A message is declared as a frozen class and checked member by member when it is read, since history outlives
 code: an orchestration that was started by the version before goes on with the one after. ``schema`` is
@@ -27,7 +27,7 @@ class Message(
     tag_field="schema",
     tag=SCHEMA,
 ):
-    """Base of what is asked of an activity or orchestration, and of working documents."""
+    """The base of all orders to activities and orchestrations, and of working documents."""
 
 
 class Result(
@@ -39,7 +39,7 @@ class Result(
     tag_field="outcome",
     tag=str.lower,
 ):
-    """Base of what comes back; ``outcome`` is the class's name in lower case unless it says otherwise."""
+    """The base of all results; ``outcome`` is the class's name in lower case unless it says otherwise."""
 
 
 class Item(Message, frozen=True, omit_defaults=True):
@@ -57,7 +57,7 @@ def dump(message: msgspec.Struct) -> dict[str, Any]:
 
 
 def read(raw: Any, kind: type[T]) -> T:
-    """Read a message of ``kind`` from plain JSON values.
+    """Read a message of the class ``kind`` from plain JSON values.
 
     Raises:
         UntrustedInputError: ``NEWER_FORMAT`` if it is of another schema, or shaped as this version does not

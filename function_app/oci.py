@@ -1,4 +1,4 @@
-"""What an OCI manifest or index says of itself, as far as a transfer asks."""
+"""OCI manifests and indexes, as far as a transfer needs to read them (OCI image-spec 1.1)."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _FOREIGN = re.compile(r"\.foreign\.|\.nondistributable\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """OCI content by what it is: media type and digest."""
+    """The description of OCI content: its media type and its digest."""
 
     digest: str
     media_type: str
@@ -26,7 +26,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagState:
-    """What a tag points to, and when the registry says that it was written last.
+    """The state of a tag: the digest that it points to, and when the registry says that it was last written.
 
     Two equal states of one tag mean that nobody wrote to it in between, not even there and back.
     """
@@ -38,7 +38,7 @@ class TagState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a manifest or index refers to, each by its digest, in its order."""
+    """The digests of all that a manifest or index refers to, in its order."""
 
     blobs: tuple[tuple[str, str], ...]
     """Kind, ``config`` or ``layer``, and digest of what is stored beside it in the same repository."""
@@ -49,10 +49,10 @@ class Contents:
 
 
 def read_contents(manifest: Mapping[str, Any], about: str) -> Contents:
-    """All that a manifest or index refers to, but for foreign layers: those are not in the registry.
+    """The digests of all that a manifest or index refers to, except foreign layers, which no registry has.
 
     Raises:
-        ServiceError: ``SERVICE_UNEXPECTED`` if anything of it is malformed.
+        ServiceError: ``SERVICE_UNEXPECTED``: a part of it is malformed.
     """
     layers = [*_entries(manifest, "layers", about), *_entries(manifest, "blobs", about)]
     blobs = [("layer", str(layer["digest"])) for layer in layers if not _is_foreign(layer)]
@@ -65,7 +65,7 @@ def read_contents(manifest: Mapping[str, Any], about: str) -> Contents:
 
 
 def list_manifests(index: Mapping[str, Any], about: str) -> list[Descriptor]:
-    """The ``manifests`` of an index; none if it is no index.
+    """The descriptors in the member ``manifests`` of an index; none if it is no index.
 
     Raises:
         ServiceError: ``SERVICE_UNEXPECTED`` if they are malformed.
@@ -77,7 +77,7 @@ def list_manifests(index: Mapping[str, Any], about: str) -> list[Descriptor]:
 
 
 def find_obstacle(manifest: Mapping[str, Any], about: str) -> str | None:
-    """Why ACR Transfer cannot carry the layers of a manifest; ``None`` if it can.
+    """The reason why ACR Transfer cannot carry the layers of a manifest; ``None`` if it can.
 
     Layers over 8 GB are refused by the service; foreign layers are left behind by it, silently.
     https://learn.microsoft.com/azure/container-registry/container-registry-transfer-troubleshooting
@@ -118,9 +118,10 @@ def content_sizes(manifest: Mapping[str, Any], about: str) -> dict[str, int]:
 
 
 def platforms(index: Mapping[str, Any], about: str) -> tuple[str, ...]:
-    """What the manifests of an index are for, as ``os/architecture[/variant]``; none if it is no index.
+    """The platforms of the manifests in an index, as ``os/architecture[/variant]``; none if it is no index.
 
-    OCI image-spec 1.1, Image Index: ``platform``. What says ``unknown``, such as an attestation, is left out.
+    The member is ``platform`` of the OCI image-spec 1.1, Image Index. A manifest for ``unknown``, such as an
+    attestation, is left out.
     """
     found = []
     for one in _entries(index, "manifests", about):

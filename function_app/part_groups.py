@@ -1,4 +1,4 @@
-"""Parts in groups, one activity each: bounded by bytes and by number, and digested from the storage."""
+"""Groups of parts, one for each activity: bounded by bytes and by number, and hashed from the storage."""
 
 import hashlib
 import itertools
@@ -15,14 +15,14 @@ BYTES_PER_GROUP = 2 * 1024**3
 
 
 class Digests(Message, frozen=True):
-    """Hex SHA-256 of consecutive parts, as a working document."""
+    """The hex SHA-256 of consecutive parts, as a working document."""
 
     sha256: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartGroup:
-    """Consecutive parts of one blob: the number of the first, from 1, and how many."""
+    """A group of consecutive parts of one blob: the number of the first, from 1, and how many."""
 
     blob: int
     """The blob's place in the list that was divided, from 0."""
@@ -34,24 +34,24 @@ class PartGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartedBlob:
-    """How many parts of which size a blob has; all but the last are of full size."""
+    """A blob divided into parts: how many, and of which size; all but the last are of full size."""
 
     parts: int
     part_size_bytes: int
 
     @property
     def group_size(self) -> int:
-        """How many parts a group of this blob has, but for the last group."""
+        """The number of parts in each group of this blob but the last."""
         return max(1, min(PARTS_PER_GROUP, BYTES_PER_GROUP // self.part_size_bytes))
 
     @property
     def groups(self) -> int:
-        """How many groups the blob has."""
+        """The number of groups that the blob has."""
         return -(-self.parts // self.group_size)
 
 
 def count_groups(blobs: Iterable[PartedBlob]) -> int:
-    """How many groups the blobs have together."""
+    """The number of groups that the blobs have together."""
     return sum(blob.groups for blob in blobs)
 
 
@@ -59,7 +59,7 @@ def find_group(blobs: Sequence[PartedBlob], number: int) -> PartGroup:
     """The ``number``-th group, from 0, of all groups of all blobs in order.
 
     Raises:
-        IndexError: there are not so many.
+        IndexError: there are not so many groups.
     """
     for index, blob in enumerate(blobs):
         if number < blob.groups:
@@ -71,21 +71,21 @@ def find_group(blobs: Sequence[PartedBlob], number: int) -> PartGroup:
 
 
 def parts_of(blob: str, *, size_bytes: int, part_size_bytes: int, group: PartGroup) -> Iterator[PartRange]:
-    """The parts of a group."""
+    """The parts that a group of a blob has, in order."""
     planned = plan_parts(blob, size_bytes=size_bytes, part_size_bytes=part_size_bytes)
     return itertools.islice(planned, group.first - 1, group.first - 1 + group.count)
 
 
 def parted(size_bytes: int, part_size_bytes: int) -> PartedBlob:
-    """A blob of ``size_bytes``, whole."""
+    """The division of a blob of ``size_bytes``, all of which is there, into parts."""
     return PartedBlob(parts=part_count(size_bytes, part_size_bytes), part_size_bytes=part_size_bytes)
 
 
 def hash_part(blobs: BlobStore, container: str, name: str, *, etag: str, part: PartRange) -> str:
-    """Hex SHA-256 of a part, as the blob was at ``etag``; each byte is read once, a piece at a time.
+    """The hex SHA-256 of a part, as the blob was at ``etag``; each byte is read once, a piece at a time.
 
     Raises:
-        UntrustedInputError: ``BLOB_CHANGED`` if it has another ETag, is gone, or ends too early.
+        UntrustedInputError: ``BLOB_CHANGED``: the blob has another ETag, is gone, or ends too early.
     """
     digest = hashlib.sha256()
     for piece in blobs.read_range(

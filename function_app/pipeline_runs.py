@@ -1,4 +1,4 @@
-"""What both sides ask of a pipeline run once it was started."""
+"""The watching of a pipeline run once it was started, on either side."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _MOST_TOLD = 300
 
 
 class Started(Result, frozen=True):
-    """A run was started, or had been; it is looked at every ``poll_s``, for ``timeout_s`` at most."""
+    """The result of starting a run: it is looked at every ``poll_s`` seconds, for ``timeout_s`` at most."""
 
     run: str
     poll_s: int
@@ -23,13 +23,13 @@ class Started(Result, frozen=True):
 
 
 class Run(Message, frozen=True):
-    """The input of ``read_pipeline_run``: the name of the run that is meant."""
+    """The input of ``read_pipeline_run``: the name of a run."""
 
     run: str
 
 
 class Succeeded(Result, frozen=True):
-    """The run succeeded, by all signals that the service gives."""
+    """The result of watching a run: it succeeded, by all signals that the service gives."""
 
 
 READ_PIPELINE_RUN = Activity("read_pipeline_run", Run, Succeeded)
@@ -42,7 +42,7 @@ def started(side: Ports, run: str) -> Started:
 
 
 def read_pipeline_run(side: Ports, order: Run) -> Succeeded | Pending | Refused | Failed:
-    """How a run stands: it goes on, has succeeded, or any of its signals says ``PIPELINE_RUN_FAILED``.
+    """Ask how a run stands: it goes on, has succeeded, or failed with ``PIPELINE_RUN_FAILED``.
 
     The service's words go into history, journal and receipt, without what is secret in them, and with the
     likely cause where they tell one.
@@ -60,7 +60,7 @@ def run_succeeded(context: Any, run: Started) -> Flow[None]:
     """Wait for a run to succeed.
 
     Raises:
-        Ended: it failed, or was still going on after its time (``PIPELINE_RUN_TIMEOUT``).
+        Ended: the run failed, or was still going on after its time (``PIPELINE_RUN_TIMEOUT``).
     """
     patience = Patience(
         pause_s=run.poll_s,

@@ -1,4 +1,4 @@
-"""What the product needs of a cloud: a few ports, each with its contract.
+"""The ports: what the app needs of a cloud, each with its contract.
 
 Every port raises :class:`~airgap.errors.ServiceError` and nothing of an SDK's own. A code whose
 ``is_retryable`` is true may succeed when the same call is made again; any other is permanent. All calls
@@ -21,9 +21,9 @@ from function_app.settings import Settings, SourceSettings, TargetSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobStat:
-    """What the storage says of a blob. ``etag`` is without quotes and changes with every write.
+    """The properties of a blob; ``etag`` is without quotes and changes with every write.
 
-    ``last_modified`` is when that was, aware, in whole seconds of the storage's clock.
+    ``last_modified`` is the time of the last write, aware, in whole seconds of the storage's clock.
     """
 
     name: str
@@ -36,13 +36,16 @@ class BlobStat:
 
 
 class BlobStore(Hashable, Protocol):
-    """Block blobs of one storage account. A container that does not exist is ``NOT_FOUND``, always raised."""
+    """The port to the block blobs of one storage account.
+
+    A container that does not exist is always raised as ``NOT_FOUND``.
+    """
 
     def stat(self, container: str, name: str) -> BlobStat | None:
-        """Properties and metadata; ``None`` if there is no such blob."""
+        """The properties and metadata of a blob; ``None`` if there is no such blob."""
 
     def read(self, container: str, name: str, *, max_bytes: int, etag: str | None = None) -> bytes | None:
-        """The whole content; ``None`` if there is no such blob.
+        """The whole content of a blob; ``None`` if there is no such blob.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE`` beyond ``max_bytes`` (no more than 1 MiB of it is fetched);
@@ -53,7 +56,7 @@ class BlobStore(Hashable, Protocol):
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int
     ) -> Iterator[bytes]:
-        """The bytes of a range, all of them, in pieces of at most 1 MiB, of exactly this version of the blob.
+        """All bytes of a range, in pieces of at most 1 MiB, of exactly this version of the blob.
 
         Nothing else is read of the blob, and no byte twice but where a connection broke.
 
@@ -63,20 +66,23 @@ class BlobStore(Hashable, Protocol):
         """
 
     def create(self, container: str, name: str, content: bytes) -> bool:
-        """Write a new blob, atomically; ``False``, and nothing is written, if one of this name exists."""
+        """Write a new blob, atomically; returns whether it was written.
+
+        If there is a blob of that name nothing is written, and the answer is ``False``.
+        """
 
     def put(self, container: str, name: str, content: bytes) -> None:
         """Write a blob, atomically, whatever was there before."""
 
     def require_write(self, container: str) -> None:
-        """Return if new blobs may be written there; nothing is written.
+        """Refuse a container to which new blobs must not be written; nothing is written to find that out.
 
         Raises:
-            ServiceError: ``SERVICE_DENIED`` if not.
+            ServiceError: ``SERVICE_DENIED``: they must not.
         """
 
     def list_names(self, container: str, prefix: str) -> Iterator[str]:
-        """Names that begin with ``prefix``, in ascending order, page by page."""
+        """The names of the blobs that begin with ``prefix``, in ascending order, listed page by page."""
 
     def list_page(
         self, container: str, prefix: str, *, marker: str | None, limit: int
@@ -84,10 +90,10 @@ class BlobStore(Hashable, Protocol):
         """Up to ``limit`` names (1 to 5000) that begin with ``prefix``, in ascending order.
 
         Args:
-            container: where they lie.
-            prefix: what they begin with.
-            marker: what the page before ended with; ``None`` for the first.
-            limit: of names; there may be fewer, and even none, though more follow.
+            container: the container that is listed.
+            prefix: the beginning of the names.
+            marker: the marker that the page before ended with; ``None`` for the first.
+            limit: how many names; there may be fewer, and even none, though more follow.
 
         Returns:
             The names, and the marker of the page after; ``None`` after the last.
@@ -96,7 +102,7 @@ class BlobStore(Hashable, Protocol):
     def copy(
         self, source: tuple[str, str], target: tuple[str, str], *, etag: str, metadata: Mapping[str, str]
     ) -> str | None:
-        """Copy within the account, by the storage itself, with ``metadata`` in place of the source's.
+        """Have the storage copy a blob within the account, with ``metadata`` in place of the source's.
 
         The first call starts the copy; a call while it is under way, or after it, does not start another.
         The target is complete, with the source's Content-MD5, once a call has returned its ETag. Nothing is
@@ -105,8 +111,8 @@ class BlobStore(Hashable, Protocol):
         Args:
             source: container and name.
             target: container and name.
-            etag: the state of the source that is meant.
-            metadata: what the target shall carry; a mark of ours is added.
+            etag: the ETag that the source must have.
+            metadata: the metadata that the target gets; a mark of the app is added.
 
         Returns:
             The target's ETag, in the state in which it was found complete; ``None`` while the storage is
@@ -143,20 +149,20 @@ class BlobStore(Hashable, Protocol):
 
 
 class RegistryReader(Protocol):
-    """Manifests and tags of one container registry, read only."""
+    """The port to manifests and tags of one container registry, which is only read."""
 
     def resolve(self, repository: str, reference: str) -> Descriptor | None:
-        """What a tag or digest stands for now; ``None`` if the registry does not have it."""
+        """The manifest that a tag or digest stands for now; ``None`` if the registry does not have it."""
 
     def tag(self, repository: str, tag: str) -> TagState | None:
-        """The state of a tag now, another after every write to it; ``None`` if there is no such tag."""
+        """The state of a tag now, which changes with every write to it; ``None`` if there is no such tag."""
 
     def manifest(self, repository: str, digest: str) -> Mapping[str, Any]:
         """The manifest or index of that digest, at most 4 MiB, its bytes checked against the digest.
 
         Raises:
-            ServiceError: ``NOT_FOUND``; ``SERVICE_UNEXPECTED`` if the bytes have another digest or are no
-                JSON object.
+            ServiceError: ``NOT_FOUND``: there is none; ``SERVICE_UNEXPECTED``: the bytes have another digest
+                or are no JSON object.
         """
 
     def has_blob(self, repository: str, digest: str) -> bool:
@@ -166,25 +172,25 @@ class RegistryReader(Protocol):
         """The configuration of an image, at most 4 MiB, its bytes checked against the digest.
 
         Raises:
-            ServiceError: as of :meth:`manifest`.
+            ServiceError: as for :meth:`manifest`.
         """
 
     def referrers(self, repository: str, digest: str) -> Sequence[Descriptor] | None:
-        """What refers to ``digest`` by its ``subject``, page by page; ``None`` if there is no referrers API.
+        """The manifests that refer to ``digest`` by their ``subject``; ``None`` without a referrers API.
 
         Raises:
-            ServiceError: ``SERVICE_UNEXPECTED`` for more than 10,000.
+            ServiceError: ``SERVICE_UNEXPECTED``: there are more than 10,000.
         """
 
     def catalog(self) -> Iterator[str]:
-        """The names of all repositories, page by page; also of such as are empty by now."""
+        """The names of all repositories, page by page; also of those that are empty by now."""
 
     def list_tags(self, repository: str) -> Iterator[tuple[str, TagState]]:
         """Every tag of a repository and its state, page by page; none if there is no such repository."""
 
 
 class StagingRegistry(RegistryReader, Protocol):
-    """A registry of the app's own: what imports are brought into first, and are then removed from."""
+    """The port to a registry of the app's own, into which imports are brought first, and then removed."""
 
     def repositories(self) -> Iterator[str]:
         """The names of all repositories in which there is a manifest, page by page."""
@@ -197,44 +203,44 @@ class StagingRegistry(RegistryReader, Protocol):
 
 
 class ImageImports(Protocol):
-    """The service's own copying of single artifacts from the staging registry into the real one, by digest.
+    """The port to the service's copying of artifacts from the staging registry into the real one.
 
-    An artifact comes with all that belongs to it: of an index every child, of a manifest config and layers.
-    What refers to it does not come along.
+    Artifacts are named by digest. Each comes with all that it consists of: of an index every child, of a
+    manifest config and layers. Its referrers do not come along.
     """
 
     def begin(self, repository: str, digest: str, tags: Sequence[str]) -> str | None:
         """Start to copy an artifact to the repository of the same name.
 
         Args:
-            repository: of both registries.
-            digest: of the manifest.
-            tags: that shall point to it in the real registry, wherever they point now; none: no tag is set or
-                moved.
+            repository: the repository, which has the same name in both registries.
+            digest: the digest of the manifest.
+            tags: the tags that shall point to it in the real registry, wherever they point now; without any,
+                no tag is set or moved.
 
         Returns:
-            What to ask :meth:`failure` by; ``None`` if it was done at once.
+            The id of the copying for :meth:`failure`; ``None`` if it was done at once.
 
         Raises:
-            ServiceError: ``IMAGE_IMPORT_FAILED`` when the service refuses the request itself.
+            ServiceError: ``IMAGE_IMPORT_FAILED``: the service refuses the request itself.
         """
 
     def failure(self, operation: str) -> str | None:
-        """Why a copying failed; ``None`` if it goes on, is done, or nothing is known of it any more.
+        """The reason why a copying failed; ``None`` if it goes on, is done, or is no longer known.
 
-        That it is done is to be seen in the registry.
+        Whether it is done is to be seen in the registry.
         """
 
 
 class PipelineService(Protocol):
-    """ACR Transfer's pipeline runs, by their names, and the pipelines that they belong to."""
+    """The port to ACR Transfer: pipeline runs, by their names, and the pipelines that they belong to."""
 
     def get_pipeline(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """The ARM ``properties`` of a pipeline; ``None`` if there is none.
 
         Args:
             kind: ``exportPipelines`` or ``importPipelines``.
-            name: of the pipeline.
+            name: the name of the pipeline.
         """
 
     def get_run(self, name: str) -> Mapping[str, Any] | None:
@@ -244,7 +250,7 @@ class PipelineService(Protocol):
         """Start a run; do nothing if one of this name exists, whatever it was asked for.
 
         Raises:
-            ServiceError: ``PIPELINE_RUN_FAILED`` when the service refuses the request itself.
+            ServiceError: ``PIPELINE_RUN_FAILED``: the service refuses the request itself.
         """
 
     def delete_run(self, name: str) -> None:
@@ -252,25 +258,25 @@ class PipelineService(Protocol):
 
 
 class Checks(Protocol):
-    """Services of the target's own that look at a verified bundle before it is imported."""
+    """The port to services of the target's own that look at a verified bundle before it is imported."""
 
     def ask(self, check: Check, question: bytes) -> bytes | None:
-        """Ask a check, as the app; may be asked the same any number of times.
+        """Ask a check, as the app; the same question may be asked any number of times.
 
         Args:
-            check: where it is, and for whom the token is made out.
-            question: :meth:`airgap.checks.CheckQuestion.to_bytes`.
+            check: the check, with its URL and the audience of the token.
+            question: the bytes of :meth:`airgap.checks.CheckQuestion.to_bytes`.
 
         Returns:
             The answer, at most 128 KiB and not looked into; ``None`` while the check does not know yet.
 
         Raises:
-            ServiceError: it gave neither: whatever the code, it may do so later.
+            ServiceError: it gave no answer; whatever the code, it may give one later.
         """
 
 
 class TicketSigner(Protocol):
-    """Signs rights to single blobs, as an identity of its own that may do no more than a ticket may."""
+    """The port that signs rights to single blobs, as an identity that may do no more than a ticket may."""
 
     def sign(
         self,
@@ -280,17 +286,17 @@ class TicketSigner(Protocol):
         valid_from: datetime,
         expires_at: datetime,
     ) -> Mapping[str, str]:
-        """A SAS for each blob, for HTTPS only.
+        """Sign a SAS for each of the blobs, for HTTPS only.
 
         Args:
-            container: that the blobs are in, or will be.
-            allowed: permissions by blob name: ``r`` to read, ``c`` to create what is not there, ``w`` to
+            container: the container that the blobs are in, or will be.
+            allowed: the permissions by blob name: ``r`` to read, ``c`` to create what is not there, ``w`` to
                 write.
-            valid_from: aware, in whole seconds.
-            expires_at: likewise; at most seven days ahead.
+            valid_from: when the SAS begins to count; aware, in whole seconds.
+            expires_at: when it ends, likewise; at most seven days ahead.
 
         Returns:
-            What follows the ``?`` of a SAS URL, by blob name.
+            The SAS of each blob, without a leading ``?``, by blob name.
 
         Raises:
             ServiceError: there is no key to sign with: ``SERVICE_DENIED`` if the identity gets none.
@@ -299,21 +305,21 @@ class TicketSigner(Protocol):
 
 
 class PoisonQueue(Protocol):
-    """The queue of the blobs' account in which the host puts aside what a blob trigger has failed on."""
+    """The port to the queue in which the host puts aside the blobs that a trigger has failed on."""
 
     def count(self) -> int:
-        """About how many messages lie there; the storage counts no more exactly.
+        """The number of messages in the queue, approximately: the storage counts no more exactly.
 
         Raises:
-            ServiceError: ``NOT_FOUND`` if there is no such queue.
+            ServiceError: ``NOT_FOUND``: there is no such queue.
         """
 
 
 class SigningKeys(Protocol):
-    """The private keys that this side signs with."""
+    """The port to the private keys with which this side signs."""
 
     def signers(self) -> Sequence[Signer]:
-        """One signer for each configured key, in order; looked up anew, so that a rotated key is seen.
+        """A signer for each configured key, in order; looked up anew, so that a rotated key is seen.
 
         A signer's ``sign`` raises a ServiceError when the vault does not sign: ``SERVICE_DENIED`` without the
         permission, ``SIGNING_FAILED`` when it refuses the request itself.
@@ -322,21 +328,21 @@ class SigningKeys(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalRow:
-    """One line of a list: where a transfer or an import stands.
+    """A line of a list: where a transfer or an import stands.
 
     Args:
-        kind: which of the two.
-        about: id of the transfer, or of the import's orchestration.
-        number: of the journal entry that the row was made from.
-        state: what that entry says.
-        channel: if it is known.
-        code: of the error that ended it, if one did.
-        detail: what that error was about.
-        requested: how many references were ordered; of transfers only.
+        kind: whether it is a transfer or an import.
+        about: the id of the transfer, or of the import's orchestration.
+        number: the number of the journal entry that the row was made from.
+        state: the state that this entry tells.
+        channel: the channel, if it is known.
+        code: the name of the error code that ended it, if one did.
+        detail: the words of that error.
+        requested: how many references were ordered; for transfers only.
         artifacts: how many artifacts they are with all that refers to them, once that is known.
         blobs: how many transfer blobs these travel in, likewise.
-        created_at: time of the first entry, aware, in whole seconds.
-        updated_at: time of the entry that the row was made from, likewise.
+        created_at: the time of the first entry, aware, in whole seconds.
+        updated_at: the time of the entry that the row was made from, likewise.
     """
 
     kind: Kind
@@ -355,7 +361,7 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowFilter:
-    """Which rows are wanted: those for which all holds that is not ``None``."""
+    """A filter of rows: wanted are those for which all holds that is not ``None``."""
 
     state: State | None = None
     channel: str | None = None
@@ -366,13 +372,14 @@ class RowFilter:
 
 
 class Projection(Protocol):
-    """The journal's lists: what filters and pages need, made of the journal alone. Nothing is decided by it.
+    """The port to the journal's lists, which can be filtered and paged; nothing is decided by them.
 
-    It may be behind the journal, or empty, and can be rebuilt at any time. There is one row for a journal.
+    They are made from the journal alone, may be behind it, or empty, and can be rebuilt at any time. There is
+    one row for each journal.
     """
 
     def put(self, row: JournalRow) -> int:
-        """Write a row, unless the one that is there was made from a later entry.
+        """Write a row, unless the row that is there was made from a later entry.
 
         Atomic: of two writers at once, the one with the later entry prevails.
 
@@ -380,31 +387,31 @@ class Projection(Protocol):
             The number of the entry that the row is made from now: ``row.number``, or a higher one.
 
         Raises:
-            ServiceError: ``SERVICE_THROTTLED`` if others write the same row all the time.
+            ServiceError: ``SERVICE_THROTTLED``: others write the same row all the time.
         """
 
     def page(
         self, kind: Kind, *, where: RowFilter, limit: int, token: str | None = None
     ) -> tuple[Sequence[JournalRow], str | None]:
-        """The rows, newest first by creation time, and those of one second in order of their ids.
+        """The rows of a page, newest first by creation time, and those of one second in order of their ids.
 
         Args:
-            kind: of transfers or of imports.
-            where: which of them.
-            limit: at most so many, 1 to 1000. There may be fewer, and even none, though more follow.
-            token: what the page before ended with; ``None`` for the first page.
+            kind: whether transfers or imports are wanted.
+            where: the filter for which of them.
+            limit: the most rows, 1 to 1000. There may be fewer, and even none, though more follow.
+            token: the token that the page before ended with; ``None`` for the first page.
 
         Returns:
             The rows, and the token of the page after: printable ASCII, opaque; ``None`` after the last page.
 
         Raises:
-            OperatorError: ``REQUEST_INVALID`` if ``token`` is none of ours.
+            OperatorError: ``REQUEST_INVALID``: ``token`` is not one that a page ended with.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The ports of either side, and its settings."""
+    """The settings and ports that both sides have."""
 
     settings: Settings
 
@@ -419,14 +426,14 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSide(Ports):
-    """Everything that the source's steps work with."""
+    """The settings and ports of the source."""
 
     settings: SourceSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """What a staged import has besides."""
+    """The ports that a target has besides where imports are staged."""
 
     registry: StagingRegistry
     imports: ImageImports
@@ -434,7 +441,7 @@ class Staged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSide(Ports):
-    """Everything that the target's steps work with.
+    """The settings and ports of the target.
 
     Where imports are staged, ``pipelines`` are those of the staging registry; ``registry`` is the real one.
     """

@@ -1,7 +1,7 @@
-"""What the deployment is like, found by asking each service once: the facts of :mod:`airgap.readiness`.
+"""The preflight: each service is asked once, and :mod:`airgap.readiness` judges what it answers.
 
-Nothing is changed by it, and nothing of a bundle is read. The questions are asked side by side, and whoever
-has not answered in time is told as such.
+Nothing is changed by it, and nothing of a bundle is read. The questions are asked side by side; a service
+that has not answered in time fails its check.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -85,14 +85,14 @@ _PROBE = b"preflight of acr-airgap-transfer: this signature says nothing\n"
 def check_side(
     role: Role, ports: Ports | None, faults: Mapping[str, str], *, now: datetime, wait_s: int = WAIT_S
 ) -> tuple[Check, ...]:
-    """Every check of a side, in a fixed order.
+    """The results of all checks of a side, in a fixed order.
 
     Args:
-        role: which side.
-        ports: of the side; ``None`` where the settings do not do for them.
-        faults: what is wrong with which setting.
-        now: the time, for what expires.
-        wait_s: for how long answers are waited for.
+        role: the side.
+        ports: the side's ports; ``None`` where the settings are too faulty for them.
+        faults: what is wrong with each faulty setting, by its name.
+        now: the current time, aware, for what expires.
+        wait_s: the seconds for which answers are waited for.
     """
     others = {name: why for name, why in faults.items() if name != _POLICY}
     first = judge_settings(others)
@@ -224,10 +224,10 @@ def _staged_questions(ports: Ports) -> dict[str, Callable[[], Iterable[Check]]]:
 
 
 def pipeline_checks(role: Role, ports: Ports) -> tuple[Mapping[str, Any] | None, tuple[Check, ...]]:
-    """What ARM tells of this side's pipeline, and every check of that; the time is not asked.
+    """The properties that ARM tells of this side's pipeline, and all checks of them that need no clock.
 
     Raises:
-        ServiceError: it could not be asked.
+        ServiceError: ARM could not be asked.
     """
     settings = ports.settings
     found = ports.pipelines.get_pipeline(settings.pipeline_kind, settings.pipeline)
@@ -236,13 +236,13 @@ def pipeline_checks(role: Role, ports: Ports) -> tuple[Mapping[str, Any] | None,
 
 
 def require_fit_pipeline(role: Role, ports: Ports) -> None:
-    """Go on only with a pipeline that is made, is at the container ``transfer``, and has fitting options.
+    """Refuse to go on unless the pipeline is made, is at the container ``transfer``, and has fitting options.
 
     At the target it must start nothing itself, too. Not checked: what its identity may do, which lets it
     import nothing else; ``infra/check`` does (``docs/adr/0021-rights-of-the-pipelines-identity.md``).
 
     Raises:
-        ServiceError: ``PIPELINE_UNFIT``: it is not.
+        ServiceError: ``PIPELINE_UNFIT``: it is not, as the detail says.
     """
     for check in pipeline_checks(role, ports)[1]:
         if not check.is_ok:
@@ -251,13 +251,13 @@ def require_fit_pipeline(role: Role, ports: Ports) -> None:
 
 
 def order_checks(role: Role, ports: Ports, *, now: datetime) -> tuple[Check, ...]:
-    """What an order needs of this side's pipeline, each with what was seen.
+    """The checks of this side's pipeline by which an order is refused at once.
 
-    A SAS that ends soon is no reason to refuse one; one that has ended is. A pipeline that is being changed
-    at this moment is no reason yet: what it comes to decides.
+    A SAS that ends soon is no reason to refuse an order; one that has ended is. A pipeline that is being
+    changed at this moment makes it wait: the result of the change decides.
 
     Raises:
-        ServiceError: it could not be asked; ``PIPELINE_UNFIT``: it is being made or changed.
+        ServiceError: ARM could not be asked; ``PIPELINE_UNFIT``: it is being made or changed.
     """
     found, checks = pipeline_checks(role, ports)
     for check in checks:

@@ -6,11 +6,11 @@ from function_app.settings import BlobEvents, Role
 
 
 def build_app(role: Role, events: BlobEvents = "poll") -> df.DFApp:
-    """An app object with the functions of ``role``; those of the other side are not even imported.
+    """An app object with the functions of the side ``role``; those of the other are not even imported.
 
     Args:
-        role: which side it is.
-        events: how its blob triggers learn of blobs.
+        role: the side.
+        events: the way in which its blob triggers learn of blobs.
     """
     app = df.DFApp()
     if role == "source":

@@ -50,10 +50,10 @@ def refuse(name: str, why: str) -> NoReturn:
 
 
 def read_role(environment: Mapping[str, str]) -> Role:
-    """The side that ``TRANSFER_ROLE`` names; with ``BLOB_EVENTS`` all that is read while the app is indexed.
+    """The side that ``TRANSFER_ROLE`` names; only this and ``BLOB_EVENTS`` are read while the app is indexed.
 
     Raises:
-        OperatorError: ``SETTING_INVALID``: it is neither ``source`` nor ``target``.
+        OperatorError: ``SETTING_INVALID``: the value is neither ``source`` nor ``target``.
     """
     match environment.get("TRANSFER_ROLE", ""):
         case "source":
@@ -64,12 +64,12 @@ def read_role(environment: Mapping[str, str]) -> Role:
 
 
 def read_blob_events(environment: Mapping[str, str]) -> BlobEvents:
-    """How the blob triggers learn of blobs, by ``BLOB_EVENTS``: they poll, unless Event Grid tells the host.
+    """The way in which blob triggers learn of blobs, by ``BLOB_EVENTS``: polling, or events of Event Grid.
 
-    Flex Consumption polls for nobody.
+    On Flex Consumption the host polls for no blob trigger.
 
     Raises:
-        OperatorError: ``SETTING_INVALID``: it is something else.
+        OperatorError: ``SETTING_INVALID``: the value is something else.
     """
     match environment.get("BLOB_EVENTS", ""):
         case "" | "poll":
@@ -81,7 +81,7 @@ def read_blob_events(environment: Mapping[str, str]) -> BlobEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryAddress:
-    """Where a registry is, for its data plane and for ARM."""
+    """The address of a registry: the login server for its data plane, and the resource id for ARM."""
 
     login_server: str
     resource_id: str
@@ -124,7 +124,7 @@ class Settings:
 
     @property
     def registry(self) -> RegistryAddress:
-        """The registry that this side is about."""
+        """The registry that this side exports from, or imports into."""
         return RegistryAddress(login_server=self.registry_login_server, resource_id=self.registry_resource_id)
 
     @property
@@ -134,7 +134,7 @@ class Settings:
 
     @property
     def pipeline_resource_id(self) -> str:
-        """ARM id of the pipeline that this side's runs belong to."""
+        """The ARM id of the pipeline that this side's runs belong to."""
         return f"{self.pipeline_registry.resource_id}/{self.pipeline_kind}/{self.pipeline}"
 
     @classmethod
@@ -142,22 +142,22 @@ class Settings:
         """Read and check all settings of this side.
 
         Raises:
-            OperatorError: ``SETTING_INVALID`` for the first setting at fault.
+            OperatorError: ``SETTING_INVALID``, naming the first setting at fault.
         """
         return cls(**cls.read_members(_Reader(environment)))
 
     @classmethod
     def survey(cls, environment: Mapping[str, str]) -> tuple[Self, Mapping[str, str]]:
-        """Read all settings of this side, and say of each that is at fault why, by its name.
+        """Read all settings of this side, and tell by its name what is wrong with each faulty one.
 
-        For whoever puts them right, not for work: instead of what could not be read stands something empty.
+        This is for whoever puts the settings right, not for work: a faulty setting has an empty value.
         """
         read = _Surveyor(environment)
         return cls(**cls.read_members(read)), read.faults
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
-        """Every member, read and checked."""
+        """The values of all members of this class, each read from the environment and checked by ``read``."""
         arm_endpoint = read.url("ARM_ENDPOINT", "https://management.azure.com")
         return {
             "blob_service_url": read.url("TransferStorage__blobServiceUri"),
@@ -186,7 +186,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSettings(Settings):
-    """The settings of the source."""
+    """The settings of the source, all checked."""
 
     cloud_name: str
     part_size_bytes: int
@@ -201,7 +201,7 @@ class SourceSettings(Settings):
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
-        """Every member, read and checked."""
+        """The values of all members of the source's settings; see :meth:`Settings.read_members`."""
         least, most = parts.MIN_PART_SIZE_BYTES // parts.MIB, parts.MAX_PART_SIZE_BYTES // parts.MIB
         return Settings.read_members(read) | {
             "pipeline": read.text("EXPORT_PIPELINE", _PIPELINE),
@@ -217,7 +217,7 @@ class SourceSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSettings(Settings):
-    """The settings of the target."""
+    """The settings of the target, all checked."""
 
     held_upload_days: int
     """How long the damaged parts of an upload are waited for."""
@@ -238,7 +238,7 @@ class TargetSettings(Settings):
 
     @property
     def staging_registry(self) -> RegistryAddress | None:
-        """Where the pipeline imports to first; ``None``: into the real registry at once."""
+        """The registry that the pipeline imports into first; ``None`` where it imports into the real one."""
         if self.staging_login_server is None or self.staging_resource_id is None:
             return None
         return RegistryAddress(login_server=self.staging_login_server, resource_id=self.staging_resource_id)
@@ -250,7 +250,7 @@ class TargetSettings(Settings):
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
-        """Every member, read and checked."""
+        """The values of all members of the target's settings; see :meth:`Settings.read_members`."""
         server, resource = "STAGING_REGISTRY_LOGIN_SERVER", "STAGING_REGISTRY_RESOURCE_ID"
         return Settings.read_members(read) | {
             "pipeline": read.text("IMPORT_PIPELINE", _PIPELINE),

@@ -1,4 +1,4 @@
-"""What the app logs only so that somebody is told by an alert: ``infra/modules/monitoring.bicep``."""
+"""Signs of life: log lines by which alerts tell somebody, in ``infra/modules/monitoring.bicep``."""
 
 import logging
 from datetime import datetime
@@ -12,7 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def tell_of_round(kind: Kind, settings: Settings, now: datetime) -> None:
-    """Log at the end of a reconciler's round that it came, and what it knows to be running out."""
+    """Log that a reconciler's round has ended, and what is known to run out, such as a SAS."""
     expires_at = settings.pipeline_sas_expires_at
     if expires_at is not None and expires_at - now < SAS_LEFT:
         _LOG.warning("the SAS of the pipeline expires at %s", format_time(expires_at))

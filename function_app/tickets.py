@@ -1,4 +1,4 @@
-"""A ticket is given: signed, put on record, and only then handed out. Both sides do it alike."""
+"""The giving of tickets, on either side: a ticket is signed, put on record, and only then handed out."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ _EARLIER = timedelta(minutes=5)
 
 
 def new_ticket_id() -> str:
-    """The id of a ticket that is going to be given: nobody can guess it, and nothing is opened by it."""
+    """A new id for a ticket, 32 random hex digits; knowing it gives no right to anything."""
     return uuid4().hex
 
 
@@ -34,21 +34,21 @@ def give_ticket(
     caller: Caller,
     now: datetime,
 ) -> Ticket:
-    """Give a ticket for blobs of a bundle, and say in the journal who took it, for what and until when.
+    """Give a ticket for blobs of a bundle, and record in the journal who took it, for what, until when.
 
     Args:
-        side: of either cloud.
-        kind: of the ticket.
-        manifest: of the bundle; trusted.
+        side: the settings and ports of either side.
+        kind: the kind of the ticket.
+        manifest: the bundle's manifest, which is trusted.
         manifest_sha256: its hex digest.
-        ticket_id: by :func:`new_ticket_id`.
-        container: that the blobs are in, or will be.
-        allowed: by blob name, ascending, the permissions that its SAS has, one letter each.
-        caller: who takes it.
-        now: the time, aware.
+        ticket_id: an id made by :func:`new_ticket_id`.
+        container: the container that the blobs are in, or will be.
+        allowed: the permissions of the SAS for each blob, one letter each, by ascending blob name.
+        caller: the caller who takes it.
+        now: the current time, aware.
 
     Raises:
-        ServiceError: it could not be signed or put on record; then nothing was given.
+        ServiceError: the ticket could not be signed or put on record; then none was given.
         OperatorError: ``SETTING_INVALID``: no tickets are given here.
     """
     now = now.replace(microsecond=0)

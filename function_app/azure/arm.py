@@ -1,8 +1,8 @@
 """The ports of pipelines and image imports on Azure Resource Manager, through azure-mgmt-containerregistry.
 
-``send_request`` with an api-version of our own (``ARM_API_VERSION``): the typed operations of each release
-refuse every api-version but one before anything is sent, and which ones a cloud serves is its own choice
-(``docs/adr/0003-arm-through-the-management-client.md``).
+Requests go by ``send_request`` with an api-version of the settings (``ARM_API_VERSION``): the typed
+operations of each release refuse every api-version but one before anything is sent, and which ones a cloud
+serves is its own choice (``docs/adr/0003-arm-through-the-management-client.md``).
 
 Pipelines need Container Registry Transfer Pipeline Contributor on the registry, or ``pipelineRunner`` of our
 own, and ``runRemover`` where runs are deleted; image imports need ``imageImporter`` on the one registry and
@@ -62,7 +62,7 @@ class _OneRegistry:
 
 
 class AzurePipelines(_OneRegistry):
-    """:class:`~function_app.ports.PipelineService` on one registry."""
+    """The port :class:`~function_app.ports.PipelineService` on one registry."""
 
     def get_pipeline(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """See the port."""
@@ -106,7 +106,7 @@ class AzurePipelines(_OneRegistry):
 
 
 class AzureImageImports(_OneRegistry):
-    """:class:`~function_app.ports.ImageImports` into one registry, from the one with the id ``source_id``.
+    """The port :class:`~function_app.ports.ImageImports` into one registry, from the one with ``source_id``.
 
     https://learn.microsoft.com/rest/api/containerregistry/registries/import-image
     """

@@ -44,12 +44,12 @@ _CHANGED = frozenset({412, 416})
 
 
 class AzureBlobs:
-    """:class:`~function_app.ports.BlobStore` on one storage account.
+    """The port :class:`~function_app.ports.BlobStore` on one Azure storage account.
 
     Args:
-        account_url: of the account's blob service.
-        credential: who asks.
-        retries: how often a call, or a range that comes no further, is tried again after what may pass.
+        account_url: the URL of the account's blob service.
+        credential: the identity that asks.
+        retries: how often a call, or a range that comes no further, is tried again after a passing failure.
         pause: sleeps that many seconds before such a range is asked for again.
     """
 
@@ -75,7 +75,7 @@ class AzureBlobs:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the storage account."""
         self._wire.close()
         self._service.close()
 

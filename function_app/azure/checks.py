@@ -20,7 +20,7 @@ _HTTP_ACCEPTED = 202
 
 
 class HttpChecks:
-    """:class:`~function_app.ports.Checks` over HTTPS.
+    """The port :class:`~function_app.ports.Checks` over HTTPS.
 
     No redirect is followed: the token is for one service. Nothing is asked twice: whoever asks comes again,
     and a service must not say for how long an activity sleeps, nor keep it by an answer that comes byte by

@@ -1,4 +1,4 @@
-"""Every error of azure-core as one of ours. Only the adapters beside it import this."""
+"""The errors of azure-core, each turned into one of this project; only the adapters beside it import this."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,16 +79,19 @@ def code_of(error: Exception) -> Code:
 
 
 def code_of_status(status: int) -> Code:
-    """The code for an answer of that HTTP status, which is not success."""
+    """The code for an HTTP answer with a status that is not success."""
     return _BY_STATUS.get(status, Code.SERVICE_UNEXPECTED)
 
 
 @contextmanager
 def service_errors(about: str, **by_status: Code) -> Iterator[None]:
-    """Turn errors of azure-core into :class:`ServiceError`; ``http_400=…`` overrides what a status means.
+    """A block in which errors of azure-core become :class:`ServiceError` about ``about``.
 
-    The detail holds the status, the service's code and the first line of its message: no URL with a query, no
-    header, and thus no SAS and no token.
+    ``http_400=…`` says which code a status means there. The detail holds the status, the service's code and
+    the first line of its message: no URL with a query, no header, and thus no SAS and no token.
+
+    Raises:
+        ServiceError: the code is that of :func:`code_of`, or the one given for the status.
     """
     try:
         yield

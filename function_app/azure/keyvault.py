@@ -31,7 +31,7 @@ _CURVES: Mapping[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.
 
 
 class VaultSigner(Signer):
-    """Signs with one version of a Key Vault key; the private key never leaves the vault."""
+    """A signer with one version of a Key Vault key; the private key never leaves the vault."""
 
     def __init__(self, key: KeyVaultKey, credential: TokenCredential) -> None:
         self._public_key = _public_key(key)
@@ -40,11 +40,11 @@ class VaultSigner(Signer):
 
     @property
     def public_key(self) -> SSlibKey:
-        """The public half, its key id computed as everywhere."""
+        """The public half of the key, its key id computed as everywhere (:func:`airgap.keys.key_id`)."""
         return self._public_key
 
     def sign(self, payload: bytes) -> Signature:
-        """Sign in the vault.
+        """Have the vault sign the digest of ``payload``.
 
         Raises:
             ServiceError: ``SERVICE_DENIED``, ``SIGNING_FAILED`` or what else the vault's answer means.
@@ -58,12 +58,16 @@ class VaultSigner(Signer):
 
     @classmethod
     def from_priv_key_uri(cls, *_: object, **__: object) -> Signer:
-        """Abstract in the library, not offered here: the vault's address comes from the settings."""
+        """Refuse: the library declares this method, but the vault's address comes from the settings.
+
+        Raises:
+            TypeError: always.
+        """
         raise TypeError("a vault signer is made by VaultKeys")
 
 
 class VaultKeys:
-    """:class:`~function_app.ports.SigningKeys` named by Key Vault ids."""
+    """The port :class:`~function_app.ports.SigningKeys`, its keys named by Key Vault ids."""
 
     def __init__(self, ids: Sequence[str], credential: TokenCredential) -> None:
         self._ids = tuple(ids)

@@ -26,7 +26,7 @@ _COUNT = "x-ms-approximate-messages-count"
 
 
 class AzurePoisonQueue:
-    """:class:`~function_app.ports.PoisonQueue` of one storage account."""
+    """The port :class:`~function_app.ports.PoisonQueue` on one storage account."""
 
     def __init__(self, account_url: str, credential: TokenCredential, *, retries: int = 2) -> None:
         self._url = f"{account_url.rstrip('/')}/{POISON_QUEUE}"
@@ -43,7 +43,7 @@ class AzurePoisonQueue:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the queue service."""
         self._client.close()
 
     def count(self) -> int:

@@ -57,7 +57,7 @@ _NEXT = re.compile(r'<([^<>]{1,2048})>\s*;\s*rel="?next"?')
 
 
 class AzureRegistry:
-    """:class:`~function_app.ports.StagingRegistry` on one Azure Container Registry."""
+    """The port :class:`~function_app.ports.StagingRegistry` on one Azure Container Registry."""
 
     def __init__(self, login_server: str, *, scope: str, credential: TokenCredential) -> None:
         self._login_server = login_server
@@ -73,7 +73,7 @@ class AzureRegistry:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the registry."""
         self._client.close()
 
     def resolve(self, repository: str, reference: str) -> Descriptor | None:

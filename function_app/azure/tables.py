@@ -42,7 +42,7 @@ _READ_S = 15
 
 
 class AzureTables:
-    """:class:`~function_app.ports.Projection` in the table ``journal`` of one storage account."""
+    """The port :class:`~function_app.ports.Projection` on the table ``journal`` of one storage account."""
 
     def __init__(self, account_url: str, credential: TokenCredential, *, retries: int = 2) -> None:
         self._table = TableClient(
@@ -55,7 +55,7 @@ class AzureTables:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections to the table service."""
         self._table.close()
 
     def put(self, row: JournalRow) -> int:

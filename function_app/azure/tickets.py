@@ -18,7 +18,7 @@ from function_app.azure.errors import service_errors
 
 
 class AzureTickets:
-    """:class:`~function_app.ports.TicketSigner` on one storage account; signs none without a credential."""
+    """The port :class:`~function_app.ports.TicketSigner` on one storage account; without credential, none."""
 
     def __init__(self, account_url: str, credential: TokenCredential | None, *, retries: int = 4) -> None:
         self._account = _account_of(account_url)

@@ -22,28 +22,36 @@ from function_app.settings import Settings, SourceSettings, TargetSettings, read
 
 @cache
 def source_settings() -> SourceSettings:
-    """The source's settings."""
+    """The settings of the source, read from the environment once.
+
+    Raises:
+        OperatorError: ``SETTING_INVALID``, naming the setting at fault.
+    """
     return SourceSettings.from_environment(os.environ)
 
 
 @cache
 def source_side() -> SourceSide:
-    """What the source's steps work with."""
+    """The source's settings and ports, made once from the environment; raises as :func:`source_settings`."""
     settings = source_settings()
     return SourceSide(settings=settings, **_ports(settings))
 
 
 @cache
 def target_side() -> TargetSide:
-    """What the target's steps work with."""
+    """The target's settings and ports, made once from the environment.
+
+    Raises:
+        OperatorError: ``SETTING_INVALID``, naming the setting at fault.
+    """
     return _target_side(TargetSettings.from_environment(os.environ))
 
 
 @cache
 def surveyed_side() -> tuple[Ports | None, Mapping[str, str]]:
-    """The ports of this side and what is wrong with its settings, for whoever puts them right.
+    """The ports of this side, and what is wrong with each faulty setting, for whoever puts them right.
 
-    There are ports if nothing is wrong but the trust policy, which no port needs.
+    The ports are ``None`` if anything is wrong but the trust policy, which no port needs.
     """
     kind = SourceSettings if read_role(os.environ) == "source" else TargetSettings
     settings, faults = kind.survey(os.environ)

@@ -1,1 +1,1 @@
-"""What both sides' orchestrations are written in."""
+"""The building blocks in which the orchestrations of both sides are written."""

@@ -21,28 +21,28 @@ class Blueprint(df.Blueprint):
     """A Durable blueprint whose decorators have types."""
 
     def orchestration_trigger(self, *args: Any, **kwargs: Any) -> Declare:
-        """Declare an orchestrator."""
+        """Declare the decorated function as an orchestrator."""
         return cast("Declare", super().orchestration_trigger(*args, **kwargs))
 
     def activity_trigger(self, *args: Any, **kwargs: Any) -> Declare:
-        """Declare an activity."""
+        """Declare the decorated function as an activity."""
         return cast("Declare", super().activity_trigger(*args, **kwargs))
 
     def blob_trigger(self, *args: Any, **kwargs: Any) -> Declare:
-        """Declare a function that is started by a blob."""
+        """Declare the decorated function as one that is started by a blob."""
         return cast("Declare", super().blob_trigger(*args, **kwargs))
 
     def timer_trigger(self, *args: Any, **kwargs: Any) -> Declare:
-        """Declare a function that runs by a schedule, one at a time over all workers."""
+        """Declare the decorated function as one that a schedule runs, one at a time over all workers."""
         return cast("Declare", super().timer_trigger(*args, **kwargs))
 
     def durable_client_input(self, *args: Any, **kwargs: Any) -> Declare:
-        """Bind a durable client."""
+        """Give the decorated function a Durable client as an argument."""
         return cast("Declare", super().durable_client_input(*args, **kwargs))
 
 
 def source_of(events: BlobEvents) -> func.BlobSource:
-    """How a blob trigger learns of blobs: it lists the container, or events are sent to the host."""
+    """The way in which a blob trigger learns of blobs: it lists the container, or the host gets events."""
     return {
         "poll": func.BlobSource.LOGS_AND_CONTAINER_SCAN,
         "eventGrid": func.BlobSource.EVENT_GRID,
@@ -50,7 +50,7 @@ def source_of(events: BlobEvents) -> func.BlobSource:
 
 
 class Activity(Generic[O, R]):
-    """An activity by name: what it takes, and what it gives when it neither refuses, fails nor is pending."""
+    """An activity by its name, with the type of its order, and of its result when it has done its work."""
 
     def __init__(self, name: str, order: type[O], result: type[R]) -> None:
         self.name = name
@@ -63,7 +63,7 @@ Table = Mapping[Activity[Any, Any], Callable[[P, Any], msgspec.Struct]]
 
 
 def declare_activities(table: Table[P], ports: Callable[[], P]) -> Blueprint:
-    """A blueprint with every activity of ``table``."""
+    """A blueprint that declares every activity of ``table``; ``ports`` gives the ports when needed."""
     blueprint = Blueprint()
     for activity, step in table.items():
         run = _runner(activity, step, ports)

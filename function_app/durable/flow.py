@@ -1,4 +1,4 @@
-"""Words that orchestrators are written in: a step, a wait, many of the same.
+"""The words in which orchestrators are written: a step, a wait, many steps of one kind.
 
 Everything here is replayed: no clock but the context's, nothing from outside. Whatever may take long happens
 in a sub-orchestration that begins its history anew (:mod:`~function_app.durable.waiting`,
@@ -36,7 +36,7 @@ OUTAGES = frozenset(
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How to wait: pauses in seconds, doubled from the first to the longest, until the time is over."""
+    """A way of waiting: pauses in seconds, doubled from the first to the longest, until the time is over."""
 
     pause_s: int
     longest_pause_s: int
@@ -86,17 +86,17 @@ class Lane(Message, frozen=True, omit_defaults=True):
 
 
 class LaneDone(Result, frozen=True, tag="done", omit_defaults=True):
-    """Every item of the lane is done, and what they have written comes to this tally."""
+    """The result of a lane: every item is done, and the documents that they wrote come to this tally."""
 
     tally: str = EMPTY
 
 
 def attempt(context: Any, name: str, order: dict[str, Any]) -> Flow[Outcome]:
-    """The outcome of an activity, also a refusal or failure; a longer outage is waited out.
+    """The outcome of an activity, whatever it is; an outage longer than its retries is waited out.
 
     Args:
-        context: the orchestration's.
-        name: of the activity.
+        context: the orchestration's context.
+        name: the name of the activity.
         order: its input, as JSON.
     """
     outcome: Outcome
@@ -111,25 +111,25 @@ def attempt(context: Any, name: str, order: dict[str, Any]) -> Flow[Outcome]:
 
 
 def step(context: Any, activity: Activity[O, R], order: O) -> Flow[R]:
-    """The result of an activity.
+    """The result of an activity that is neither refused nor failed.
 
     Raises:
-        Ended: it came back as refused or failed, or an outage did not end.
+        Ended: the activity refused or failed, or an outage did not end.
     """
     return require((yield from attempt(context, activity.name, dump(order))), activity.result)
 
 
 def awaited(context: Any, activity: Activity[O, R], order: O, patience: Patience) -> Flow[R]:
-    """The first result of an activity that is not ``pending``; asked again by durable timer.
+    """The result of an activity, asked again by durable timer as long as it answers ``pending``.
 
     Raises:
-        Ended: refused or failed, or still not there when the patience is over.
+        Ended: the activity refused or failed, or was still pending when the patience was over.
     """
     return require((yield from waited(context, activity.name, dump(order), patience)), activity.result)
 
 
 def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -> Flow[Outcome]:
-    """The first outcome of an activity that counts, also a refusal or failure; see :func:`awaited`."""
+    """The first outcome of an activity that is not ``pending``, whatever it is; see :func:`awaited`."""
     now = replay_clock(context)
     deadline = patience.at_most_s and now + timedelta(seconds=patience.at_most_s)
     wait = Wait(
@@ -153,18 +153,18 @@ def waited(context: Any, name: str, order: dict[str, Any], patience: Patience) -
 def for_each(
     context: Any, calls: Activity[Any, Any] | str, *, owner: str, count: int, at_once: int, pinned: str = ""
 ) -> Flow[tuple[str, ...]]:
-    """Give each of ``count`` items to an activity, or to the orchestration of a name; ``at_once`` at a time.
+    """Give each of ``count`` items to an activity, or to the named orchestration; ``at_once`` at a time.
 
-    Each lane takes its next item as soon as it is done with one: no item waits for the slowest of a wave.
-    What items result in lies in the working documents of ``owner``.
+    Each lane takes its next item as soon as it is done with one: no item waits for the slowest of a wave. The
+    results of the items lie in the working documents of ``owner``.
 
     Args:
-        context: the orchestration's.
+        context: the orchestration's context.
         calls: the activity, or the orchestration's name.
-        owner: of the working documents.
-        count: of items.
-        at_once: so many lanes at most.
-        pinned: SHA-256 of the working document that tells the items what to do.
+        owner: the orchestration that the working documents belong to.
+        count: how many items there are.
+        at_once: the most lanes.
+        pinned: the hex SHA-256 of the working document that tells the items what to do.
 
     Returns:
         Each lane's tally of the documents that its items have written.
@@ -196,7 +196,7 @@ def for_each(
 
 
 def settled(flow: Flow[R] | Flow[None]) -> Flow[Outcome]:
-    """How ``flow`` ended, as a value: its failure must not keep the next step from its turn."""
+    """The outcome of ``flow``, as a value also when it fails, so that the next step has its turn."""
     try:
         result = yield from flow
     except Exception as error:  # noqa: BLE001 - end_of raises again what is no outcome
@@ -205,10 +205,10 @@ def settled(flow: Flow[R] | Flow[None]) -> Flow[Outcome]:
 
 
 def require(outcome: Outcome, kind: type[R]) -> R:
-    """An outcome that is neither a refusal nor a failure.
+    """The outcome as a ``kind``, if it is neither a refusal nor a failure.
 
     Raises:
-        Ended: it is.
+        Ended: it is a refusal or a failure.
     """
     ending = read_ending(outcome)
     if ending is not None:
@@ -217,6 +217,6 @@ def require(outcome: Outcome, kind: type[R]) -> R:
 
 
 def replay_clock(context: Any) -> datetime:
-    """The time of this replay step: the same each time it is replayed."""
+    """The time of this replay step, aware; the same each time the step is replayed."""
     moment: datetime = context.current_utc_datetime
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ _ACTIVE = frozenset({"Running", "Pending", "Suspended", "ContinuedAsNew"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """What the host tells of an orchestration; ``order`` (its input) only where it was asked for."""
+    """The status of an orchestration, as the host tells it; ``order`` is its input, if asked for."""
 
     runtime_status: str
     order: dict[str, Any]
@@ -21,7 +21,7 @@ class Instance:
 
 
 async def find_instance(client: Any, instance_id: str, *, show_input: bool = False) -> Instance | None:
-    """The instance of that id, if there is one."""
+    """The status of the orchestration with that id; ``None`` if there is none."""
     return _read(await client.get_status(instance_id, show_input=show_input))
 
 

@@ -21,7 +21,7 @@ less to replay, see :mod:`~function_app.durable.waiting`."""
 @bp.function_name(RUN_LANE)
 @bp.orchestration_trigger(context_name="context")
 def run_lane(context: Any) -> Flow[Outcome | None]:
-    """Every ``stride``-th item, in order; the first that is refused or fails ends all lanes of its owner."""
+    """The orchestrator of a lane: its items one by one; the first that refuses or fails ends all lanes."""
     lane = read(context.get_input(), Lane)
     numbers = range(lane.next, lane.count, lane.stride)
     tally = lane.tally

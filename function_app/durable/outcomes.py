@@ -1,4 +1,4 @@
-"""How an activity ends: what a retry can cure is raised, everything else comes back as a value.
+"""The outcomes of activities: what a retry can cure is raised, everything else comes back as a value.
 
 An outcome is a JSON object whose ``outcome`` says how it went; ``refused`` and ``failed`` carry ``code`` and
 ``detail``. Orchestrations end with an outcome, never with a stack trace.
@@ -39,7 +39,7 @@ MAX_LISTED = 100
 
 
 class Pending(Result, frozen=True):
-    """The activity cannot tell yet: the same shall be asked again later."""
+    """The outcome of an activity that cannot tell yet; it is to be asked again later."""
 
 
 class _Ending(Result, frozen=True):
@@ -50,18 +50,18 @@ class _Ending(Result, frozen=True):
 
 
 class Refused(_Ending, frozen=True):
-    """The activity refuses: what was handed in is at fault."""
+    """The outcome of an activity that refuses, because what was handed in is at fault."""
 
 
 class Failed(_Ending, frozen=True):
-    """The activity failed: a service, the deployment or the app itself is at fault."""
+    """The outcome of an activity that failed, because a service, the deployment or the app is at fault."""
 
 
 Ending = Refused | Failed
 
 
 class Ended(Exception):  # noqa: N818 - control flow within an orchestration, not an error
-    """The orchestration ends here, with the refusal or failure ``ending``."""
+    """The exception that ends an orchestration with the refusal or failure ``ending``."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.code)
@@ -69,9 +69,9 @@ class Ended(Exception):  # noqa: N818 - control flow within an orchestration, no
 
 
 def ending(code: Code, detail: str = "", artifacts: Sequence[str] = ()) -> Ending:
-    """How it ends for ``code``: refused where what was handed in is at fault, failed otherwise.
+    """The outcome for ``code``: a refusal where what was handed in is at fault, else a failure.
 
-    It goes into history, journal, receipt and log: what is secret in the words stays behind here.
+    It goes into history, journal, receipt and log, so secrets are taken out of the words here.
     """
     is_about_input = any(code.exit_code in kind.exit_codes for kind in (UntrustedInputError, PolicyRefusal))
     is_refusal = (is_about_input or code in _ABOUT_THE_ORDER) and code not in _ABOUT_OURSELVES
@@ -81,7 +81,7 @@ def ending(code: Code, detail: str = "", artifacts: Sequence[str] = ()) -> Endin
 
 
 def read_ending(outcome: Mapping[str, Any]) -> Ending | None:
-    """The refusal or failure that an outcome is; ``None`` if it is neither."""
+    """The refusal or failure that an outcome is; ``None`` if it is neither of them."""
     match outcome.get("outcome"):
         case "refused":
             return read(outcome, Refused)
@@ -93,12 +93,12 @@ def read_ending(outcome: Mapping[str, Any]) -> Ending | None:
 def run_step(
     step: Callable[[P, O], msgspec.Struct], ports: Callable[[], P], order_type: type[O], raw: Any
 ) -> Outcome:
-    """Run a step, as an activity does.
+    """Run a step as an activity does, and turn what it raises for good into an outcome.
 
     Args:
-        step: what to do; idempotent.
-        ports: gives the ports; its refusal of a setting is an outcome too.
-        order_type: what the step takes.
+        step: the step, which is idempotent.
+        ports: gives the ports; a setting that it refuses is an outcome, too.
+        order_type: the class of the step's order.
         raw: the activity's input.
 
     Raises:
@@ -117,10 +117,10 @@ def run_step(
 
 
 def end_of(error: Exception) -> Ending:
-    """How an orchestration ends whose step raised ``error``.
+    """The refusal or failure with which an orchestration ends whose step raised ``error``.
 
     The Durable SDK reports a failed activity as a plain :class:`Exception` with the activity's text in it;
-    the code is found there. Any other type is a fault of ours and is raised again.
+    the code is found there. An exception of any other type is a bug and is raised again.
     """
     if isinstance(error, Ended):
         return error.ending

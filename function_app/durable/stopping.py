@@ -1,4 +1,4 @@
-"""Work that many activities share is called off by a note, since nothing ends an orchestration's children.
+"""Calling work off: many activities stop by a note, since nothing else ends an orchestration's children.
 
 Terminating an orchestration leaves its sub-orchestrations running; so does a failed sibling.
 https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-instance-management#terminate-instances
@@ -14,20 +14,23 @@ _NOTE = "stopped"
 
 
 class Stop(Message, frozen=True):
-    """Order to call off the work of ``owner``, an orchestration's id."""
+    """The order to call off the work of ``owner``, the id of an orchestration."""
 
     owner: str
 
 
 class Stopped(Result, frozen=True):
-    """The work is called off."""
+    """The result of calling work off: the note is written."""
 
 
 STOP_WORK = Activity("stop_work", Stop, Stopped)
 
 
 def stop_work(side: Ports, order: Stop) -> Stopped:
-    """Let no further item of this owner begin; what is under way ends by itself."""
+    """The activity that calls work off: no further item of this owner begins.
+
+    Items that are under way end by themselves.
+    """
     stop(side.blobs, order.owner)
     return Stopped()
 

@@ -22,7 +22,7 @@ _LONGEST_ANSWER = timedelta(minutes=90)
 @bp.function_name(AWAIT_OUTCOME)
 @bp.orchestration_trigger(context_name="context")
 def await_outcome(context: Any) -> Flow[Outcome | None]:
-    """Ask an activity until it has an outcome that counts, with growing pauses, over any length of time.
+    """The orchestrator that asks an activity until its outcome counts, with growing pauses, for any time.
 
     ``pending`` and what only a later attempt can cure do not count; nor do refusals and failures where the
     order insists. An activity that judges by a time, ``now``, is told that of each round: what it says must

@@ -1,1 +1,1 @@
-"""What both HTTP APIs have in common: how requests are refused, answered and listed."""
+"""The parts that both HTTP APIs share: how requests are read, refused, answered and listed."""

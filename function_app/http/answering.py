@@ -1,4 +1,4 @@
-"""How a request is answered when the work for it fails."""
+"""The answer to a request whose work may fail."""
 
 import logging
 from collections.abc import Awaitable
@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 async def answered(work: Awaitable[func.HttpResponse]) -> func.HttpResponse:
-    """The answer, or the problem that came instead."""
+    """The answer that ``work`` gives, or the problem details for the error that it raised."""
     try:
         return await work
     except RequestRefusedError as refusal:

@@ -1,6 +1,6 @@
-"""Bodies that both HTTP APIs have in common, as models, of which the OpenAPI document is made.
+"""The bodies that both HTTP APIs share, as models, from which the OpenAPI document is made.
 
-What is answered is built as a :class:`Body`, so that it cannot say what the document does not. A member of
+An answer is built as a :class:`Body`, so that it has no member that the document does not name. A member of
 type ``UnsetType`` is left out where it does not apply; one that may be ``None`` is always there. Patterns
 have ``^`` and ``$``, since JSON Schema looks anywhere in a text.
 """
@@ -22,11 +22,11 @@ B = TypeVar("B", bound="Body")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Base of what is answered: readers skip members that they do not know, as any client should."""
+    """The base of all answers: readers skip members that they do not know, as any client should."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """Base of what is asked for: closed, so that a misspelt member is told and not passed over."""
+    """The base of all requests' bodies: closed, so that a misspelt member is told and not passed over."""
 
 
 def whole(pattern: re.Pattern[str] | str) -> str:
@@ -35,7 +35,7 @@ def whole(pattern: re.Pattern[str] | str) -> str:
 
 
 def read_body(raw: Any, model: type[B]) -> B:
-    """What the journal or a document of the app has kept, as a member of an answer.
+    """Read what the journal or a document of the app has kept, as a member of an answer.
 
     Raises:
         UntrustedInputError: ``NEWER_FORMAT``: another version of the app wrote it.
@@ -73,12 +73,12 @@ class Step(Body, frozen=True):
 
     @classmethod
     def of(cls, entry: JournalEntry) -> "Step":
-        """The step that an entry of the journal records."""
+        """The step of the history that an entry of the journal records."""
         return cls(state=entry.state.value, at=format_time(entry.at), by=entry.by)
 
 
 class Explanation(Body, frozen=True):
-    """Why something did not succeed."""
+    """The reason why something did not succeed."""
 
     code: Annotated[str, Meta(description="Stable; docs/errors.md has all.", pattern="^[A-Z0-9_]+$")]
     detail: str
@@ -90,18 +90,18 @@ class Explanation(Body, frozen=True):
 
     @classmethod
     def of(cls, name: str, detail: str, artifacts: tuple[str, ...] = ()) -> "Explanation":
-        """What a code says, and about what."""
+        """The explanation for the code of that name, and what it is about."""
         remedy = code_named(name).remedy
         return cls(code=name, detail=detail, remedy=remedy, artifacts=artifacts or msgspec.UNSET)
 
     @classmethod
     def of_row(cls, row: JournalRow) -> "Explanation | msgspec.UnsetType":
-        """What a line of a list tells of it; nothing where all went well."""
+        """The explanation in a line of a list; ``UNSET`` where all went well."""
         return msgspec.UNSET if row.code is None else cls.of(row.code, row.detail or "")
 
 
 class SelfLink(Body, frozen=True):
-    """Where it is looked at."""
+    """The path at which this is looked at."""
 
     self: Link
 
@@ -122,7 +122,7 @@ class Fault(Body, frozen=True):
 
 
 class Problem(Body, frozen=True):
-    """Why a request was refused, or could not be answered: problem details (RFC 9457)."""
+    """The reason why a request was refused or could not be answered: problem details (RFC 9457)."""
 
     kind: Annotated[str, Meta(pattern="^urn:acr-airgap-transfer:error:[A-Z0-9_]+$")] = msgspec.field(
         name="type"
@@ -149,14 +149,14 @@ class Problem(Body, frozen=True):
 
 
 class Health(Body, frozen=True):
-    """Which side the app is, and of which version."""
+    """The side that the app is, and its version."""
 
     role: Annotated[str, Meta(extra_json_schema={"enum": ["source", "target"]})]
     version: str
 
 
 class PreflightCheck(Body, frozen=True):
-    """One check of a side."""
+    """The result of one check of a side."""
 
     id: str
     ok: bool
@@ -165,7 +165,7 @@ class PreflightCheck(Body, frozen=True):
 
 
 class Preflight(Body, frozen=True):
-    """Whether a side is ready to work."""
+    """The results of all checks of a side, which say whether it is ready to work."""
 
     role: Annotated[str, Meta(extra_json_schema={"enum": ["source", "target"]})]
     version: str
@@ -174,7 +174,7 @@ class Preflight(Body, frozen=True):
 
 
 class TicketBlob(Body, frozen=True):
-    """The right to one blob."""
+    """The right to one blob: its name, and the SAS for it."""
 
     name: str
     sas: Annotated[str, Meta(description="A shared access signature: a secret.")]
@@ -196,5 +196,5 @@ class Ticket(Body, frozen=True):
 
 
 def states_of(kind: Kind) -> dict[str, Any]:
-    """JSON Schema of a state of this kind."""
+    """The JSON Schema of the states that journals of this kind have."""
     return {"enum": [state.value for state in TRANSITIONS[kind]]}

@@ -1,4 +1,4 @@
-"""Who calls, whose a transfer is, and who may hand in releases: as App Service authentication says it.
+"""The caller of a request: who it is, and what it may do, by the word of App Service authentication.
 
 Where that is switched on, App Service takes the header from every request that comes in and writes its own;
 otherwise anybody can write it. So it is believed only where a setting says that it is on.
@@ -45,13 +45,14 @@ _NAMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Whoever sent a request.
+    """The sender of a request: the name, and the rights that go with it.
 
     Args:
-        name: for people to read, at most 128 printable characters; ``caller`` where nobody vouches for one.
+        name: the name for people to read, at most 128 printable characters; ``caller`` where nobody vouches
+            for one.
         identity: tenant and object id, which unlike a name are never given to anybody else; ``None`` where
             nobody vouches for them.
-        roles: app roles.
+        roles: the caller's app roles.
         is_signed_in: whether App Service lets only those through who have signed in. Else a key was shown,
             which everybody who has it shares.
     """
@@ -63,14 +64,14 @@ class Caller:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the first journal entry of an order says of whoever made it, beside the name."""
+        """The facts about the caller, beside the name, that the first journal entry of an order keeps."""
         return {} if self.identity is None else {"orderedBy": self.identity}
 
     def may_cancel(self, facts: Mapping[str, Any]) -> bool:
         """Whether this caller may cancel or void the transfer whose first journal entry has these facts.
 
-        Who has signed in does so to what the very same identity has ordered, and an admin to everything. Of
-        those who show a key nobody can be told from the others.
+        A caller who has signed in may do it to what the very same identity has ordered, and an admin to
+        everything. Callers who show a key cannot be told from each other, and may do it to everything.
         """
         if not self.is_signed_in or ADMIN_ROLE in self.roles:
             return True
@@ -93,10 +94,10 @@ class Caller:
 
 
 def read_caller(headers: Mapping[str, str], *, is_signed_in: bool) -> Caller:
-    """The sender of a request.
+    """The caller that a request's headers tell of.
 
     Args:
-        headers: of the request.
+        headers: the request's headers.
         is_signed_in: whether App Service has let only those through who have signed in.
     """
     claims = _claims(headers.get(_HEADER)) if is_signed_in else {}

@@ -1,4 +1,4 @@
-"""What is wrong with a request, fault by fault: where, what was given, and what is wanted, in words.
+"""The faults of a request, one by one: where each is, what was given, and what is wanted, in words.
 
 Everything that a caller is told about a mistake is made here, so that an answer stays small whatever the
 request, shows no secret and quotes no pattern.
@@ -77,7 +77,7 @@ class Fault:
 
 
 class RequestRefusedError(OperatorError):
-    """A request that is not accepted, with all its faults; ``count`` tells those too that are not kept."""
+    """A request that is not accepted, with its faults; ``count`` counts also those that are not kept."""
 
     def __init__(self, faults: tuple[Fault, ...], count: int, *, is_too_large: bool = False) -> None:
         names = ", ".join(fault.field for fault in faults)
@@ -94,7 +94,7 @@ class RequestRefusedError(OperatorError):
 
 @dataclass(slots=True)
 class Faults:
-    """Collects the faults of one request while it is read."""
+    """The faults of one request, collected while it is read; the first of them are kept, all are counted."""
 
     told: list[Fault] = field(default_factory=list)
     count: int = 0
@@ -104,7 +104,7 @@ class Faults:
         self.add_words(place, path, describe_value(value), wanted)
 
     def add_words(self, place: Place, path: Path, given: str, wanted: str) -> None:
-        """Note a fault whose value is told in words of ours."""
+        """Note a fault whose given value is described in words."""
         self.count += 1
         if len(self.told) < MAX_FAULTS_TOLD:
             self.told.append(Fault(place=place, path=path, given=given, wanted=wanted))
@@ -125,16 +125,16 @@ class Faults:
         return self
 
     def refuse_any(self) -> None:
-        """Go on only if nothing was noted.
+        """Refuse the request if any fault was noted.
 
         Raises:
-            RequestRefusedError: ``REQUEST_INVALID``: with all that was.
+            RequestRefusedError: ``REQUEST_INVALID``, with all faults.
         """
         if self.count:
             raise self.refusal()
 
     def refusal(self, *, is_too_large: bool = False) -> RequestRefusedError:
-        """The error that tells all that was noted."""
+        """The error that tells all faults; ``is_too_large`` makes it 413 instead of 400."""
         return RequestRefusedError(tuple(self.told), self.count, is_too_large=is_too_large)
 
 

@@ -18,7 +18,7 @@ bp = Blueprint()
 
 @bp.route(route="health", methods=["GET"])
 async def get_health(req: func.HttpRequest) -> func.HttpResponse:
-    """Which side it is, and of which version; that it can do its work, ``preflight`` says."""
+    """Answer 200 with the side and version; whether the side can do its work, ``preflight`` tells."""
 
     async def answer() -> func.HttpResponse:
         Faults().add_unknown_parameters(req.params).refuse_any()
@@ -29,5 +29,5 @@ async def get_health(req: func.HttpRequest) -> func.HttpResponse:
 
 @bp.route(route="health", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
 async def refuse_health_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")

@@ -1,4 +1,4 @@
-"""How a request is read, whatever it is about: its document, who sent it, and what it takes for granted."""
+"""The reading of a request: its document, its sender, and the state that it takes for granted."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,15 +20,16 @@ class _Settings(Protocol):
 
 
 def read_document(req: func.HttpRequest, *, max_bytes: int, wanted: str) -> bytes:
-    """The body of a request without query parameters, whatever it holds.
+    """The body of a request that takes no query parameters; its content is not looked at.
 
     Args:
         req: the request.
-        max_bytes: of its body.
-        wanted: what the body should be, in words.
+        max_bytes: the largest size of its body.
+        wanted: the words for what the body should be.
 
     Raises:
-        RequestRefusedError: ``REQUEST_INVALID``: there are parameters; ``is_too_large``: it is larger.
+        RequestRefusedError: ``REQUEST_INVALID``: there are parameters, or the body is too large, which makes
+            it 413.
     """
     faults = Faults().add_unknown_parameters(req.params)
     faults.refuse_any()
@@ -40,24 +41,24 @@ def read_document(req: func.HttpRequest, *, max_bytes: int, wanted: str) -> byte
 
 
 def caller_of(req: func.HttpRequest, settings: _Settings) -> Caller:
-    """Who has sent the request, as far as the settings believe what it says."""
+    """The sender of a request, as far as the settings let its headers be believed."""
     return read_caller(req.headers, is_signed_in=settings.callers_are_signed_in)
 
 
 def refused_releaser() -> func.HttpResponse:
-    """Answer 403: the caller may hand in no release and no signature."""
+    """Answer 403, because the caller may hand in no release and no signature."""
     return _refused_caller(
         RELEASE_ROLE, "Have somebody who has one of them send it; the signature stays good."
     )
 
 
 def refused_orderer() -> func.HttpResponse:
-    """Answer 403: the caller may order nothing."""
+    """Answer 403, because the caller may order nothing."""
     return _refused_caller(ORDER_ROLE, "Have somebody who has one of them order it.")
 
 
 def refused_ticket_caller() -> func.HttpResponse:
-    """Answer 403: the caller may have no ticket given."""
+    """Answer 403, because the caller may have no ticket given."""
     return _refused_caller(ORDER_ROLE, "Have somebody who has one of them take it.")
 
 
@@ -67,7 +68,7 @@ def _refused_caller(role: str, remedy: str) -> func.HttpResponse:
 
 
 def etag_of(journal: Journal) -> str:
-    """The entity tag of what a journal is about: the digest of its last entry.
+    """The entity tag of what a journal is about: the digest of the journal's last entry.
 
     It stands for what was decided, not for every byte of an answer: how far a state has come, and who has
     signed, may change under one tag. So nothing is to be cached by it, and nothing is (``no-store``).
@@ -79,7 +80,7 @@ def changed_since(headers: Mapping[str, str], journal: Journal, path: str) -> fu
     """The answer 412, if ``If-Match`` names another state than the journal's; ``None`` to go on.
 
     Raises:
-        RequestRefusedError: ``REQUEST_INVALID``: the header is malformed.
+        RequestRefusedError: ``REQUEST_INVALID``: the header ``If-Match`` is malformed.
     """
     faults = Faults()
     preconditions = Preconditions.read(headers, faults)

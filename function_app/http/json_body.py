@@ -1,4 +1,4 @@
-"""The body of a request as one JSON object, read strictly; what is no object is called what it is."""
+"""The body of a request as one JSON object, read strictly; anything else is named in the refusal."""
 
 import codecs
 from typing import Any
@@ -14,10 +14,11 @@ _BODY_IN_WORDS = "one JSON object in UTF-8, without a byte-order mark"
 
 
 def read_object(body: bytes, faults: Faults, *, max_bytes: int) -> dict[str, Any]:
-    """The body's members; a body that has none is refused with whatever else was at fault.
+    """The members of a body that is a JSON object; any other is refused, with the faults noted so far.
 
     Raises:
-        RequestRefusedError: ``REQUEST_INVALID``: it is no object; ``is_too_large`` beyond ``max_bytes``.
+        RequestRefusedError: ``REQUEST_INVALID``: it is no object, or larger than ``max_bytes``, which makes
+            it 413.
     """
     if len(body) > max_bytes:
         faults.add_words("body", (), f"{len(body)} bytes", f"a JSON object of at most {max_bytes} bytes")
@@ -36,9 +37,10 @@ def read_object(body: bytes, faults: Faults, *, max_bytes: int) -> dict[str, Any
 
 
 def require_model(raw: Any, model: type[msgspec.Struct], faults: Faults) -> None:
-    """Go on only if nothing was noted, and the OpenAPI document would take the body as well.
+    """Refuse a body for which faults were noted, or that the OpenAPI document would not take.
 
-    Whoever reads a body finds words for each fault of it. What nobody found words for is told in the model's.
+    The reader of a body has words for the faults that it finds. A fault that only the model finds is told in
+    the model's words.
 
     Raises:
         RequestRefusedError: ``REQUEST_INVALID``, with what was noted, or what the model says.
@@ -52,10 +54,11 @@ def require_model(raw: Any, model: type[msgspec.Struct], faults: Faults) -> None
 
 
 def require_json(body: bytes, code: Code) -> None:
-    """Refuse, under a document's own code, a body that is nothing of the kind.
+    """Refuse a body that is empty or in another encoding, under the code of the document that it should be.
 
     Raises:
-        UntrustedInputError: ``code``: it is empty, or in another encoding; in words.
+        UntrustedInputError: of the code ``code``: it is empty, or in another encoding, as the detail says in
+            words.
     """
     if (given := _name_no_json(body)) is not None:
         raise UntrustedInputError(code, f"{given} where {_DOCUMENT_IN_WORDS} should be")

@@ -1,4 +1,4 @@
-"""What a list of transfers or imports is asked for: the query parameters, read strictly, faults told at once.
+"""The request for a list of transfers or imports: its query parameters, read strictly, faults told at once.
 
 Both sides answer lists alike, from the journal's projection.
 """
@@ -26,7 +26,7 @@ PARAMETERS = (*_FILTERS, "cursor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """Which transfers or imports are wanted, and how many to a page."""
+    """A request for a page of transfers or imports: which ones, and how many."""
 
     kind: Kind
     where: RowFilter
@@ -66,11 +66,11 @@ class ListRequest:
         return cls(kind=kind, where=where, limit=limit, cursor=params.get("cursor"), kept=kept)
 
     def page(self, projection: Projection) -> tuple[list[JournalRow], str | None]:
-        """The rows of the page, newest first, and where the page after is.
+        """The rows of the page, newest first, and the cursor of the page after; ``None`` after the last.
 
         Raises:
-            RequestRefusedError: the cursor is none of a list's own.
-            ServiceError: the projection is away.
+            RequestRefusedError: ``REQUEST_INVALID``: the cursor is not one that a list gave out.
+            ServiceError: the projection cannot be read now.
         """
         try:
             rows, token = projection.page(self.kind, where=self.where, limit=self.limit, token=self.cursor)
@@ -109,5 +109,5 @@ def _limit(text: str) -> int:
 
 
 def read_limit(text: str) -> int | None:
-    """How many to a page: 1 to 500; ``None`` for anything else."""
+    """The size of a page that ``limit`` asks for, 1 to 500; ``None`` for anything else."""
     return int(text) if re.fullmatch(r"[0-9]{1,3}", text) and 1 <= int(text) <= MAX_LIMIT else None

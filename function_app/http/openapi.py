@@ -40,7 +40,7 @@ _HEADERS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A value in the path, the query or a header."""
+    """A parameter of a call, in the path, the query or a header."""
 
     name: str
     place: Literal["path", "query", "header"]
@@ -49,7 +49,7 @@ class Parameter:
     is_required: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The Parameter Object."""
+        """The parameter as a Parameter Object of OpenAPI."""
         said = {"description": self.description} if self.description else {}
         return {
             "name": self.name,
@@ -62,7 +62,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What comes with one status of success."""
+    """The answer of a call with one status of success."""
 
     status: HTTPStatus
     body: Any
@@ -72,18 +72,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call of an API.
+    """A call of an API: what it takes, answers and refuses.
 
     Args:
-        name: of the function that answers it; ``operationId``.
-        method: in lower case.
-        path: with the names of its parameters in braces.
-        summary: what it does, in one line.
-        description: what is worth knowing besides.
-        parameters: all that it takes; others are refused.
+        name: the name of the function that answers it; ``operationId``.
+        method: the HTTP method in lower case.
+        path: the path, with the names of its parameters in braces.
+        summary: one line on what it does.
+        description: words on what is worth knowing besides.
+        parameters: all parameters that it takes; others are refused.
         ask: the model of the body; ``Any`` for a document with a format of its own.
         must_ask: whether there has to be a body.
-        answers: when all is well.
+        answers: the answers when all is well.
         refusals: the codes by status, beyond what holds for all.
     """
 
@@ -116,7 +116,7 @@ IF_NONE_MATCH = Parameter(
 
 
 def list_parameters(kind: Kind) -> tuple[Parameter, ...]:
-    """What a list of transfers or imports is filtered by."""
+    """The parameters of a list of transfers or imports, by which it is filtered and paged."""
     states = [state.value for state in TRANSITIONS[kind]]
     return (
         Parameter(name="state", place="query", schema={"type": "string", "enum": states}),
@@ -165,7 +165,7 @@ COMMON = (
 
 
 def document(title: str, description: str, calls: Sequence[Call]) -> dict[str, Any]:
-    """The OpenAPI document of a side."""
+    """The OpenAPI document of a side with these calls."""
     calls = (*calls, *COMMON)
     models = {model: None for call in calls for model in _models(call)}
     schemas, components = msgspec.json.schema_components([Problem, Envelope, *models], ref_template=_REF)

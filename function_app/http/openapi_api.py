@@ -1,4 +1,4 @@
-"""``GET /api/openapi.json``: what a side can be asked, for whoever may ask it anything."""
+"""The call ``GET /api/openapi.json``: the description of all that a side can be asked."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,7 +14,7 @@ from function_app.http.problems import refused_method
 
 
 def blueprint(document: Callable[[], dict[str, Any]]) -> Blueprint:
-    """The function that answers with the document of a side."""
+    """A blueprint with the function that answers with the side's OpenAPI document."""
     bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
     @bp.route(route="openapi.json", methods=["GET"])
@@ -34,7 +34,7 @@ def blueprint(document: Callable[[], dict[str, Any]]) -> Blueprint:
 
     @bp.route(route="openapi.json", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
     async def refuse_openapi_method(req: func.HttpRequest) -> func.HttpResponse:
-        """Say which methods there are: 405."""
+        """Answer 405 with the methods that the resource has."""
         return refused_method(req.method, "GET")
 
     return bp

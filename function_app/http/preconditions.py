@@ -1,4 +1,4 @@
-"""Changes are made only to what the caller has seen: ``If-Match`` and ``If-None-Match`` (RFC 9110 §13)."""
+"""Preconditions (RFC 9110 §13): a change is made only to the state that the caller has seen."""
 
 import re
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ _IN_WORDS = "* or an ETag as it was answered, with its quotes; at most ten of th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preconditions:
-    """What a request says of the state that it is about.
+    """The state that a request takes for granted, as its headers tell it.
 
     Args:
-        tags: one of these must be the ETag of what is there; ``*`` matches any; empty where nothing is said.
+        tags: the ETags of which what is there must have one; ``*`` matches any; empty where nothing is said.
         is_new: whether nothing must be there.
     """
 
@@ -43,11 +43,11 @@ class Preconditions:
         return cls(tags=tags, is_new=none_match is not None)
 
     def refusal(self, etag: str | None, about: str, *, is_required: bool = True) -> func.HttpResponse | None:
-        """Answer 412, or 428 where a state is not named; ``None`` if it is about what is there.
+        """The answer 412, or 428 where the request must name a state and does not; ``None`` to go on.
 
         Args:
-            etag: of what is there, with its quotes; ``None`` where nothing is.
-            about: its path.
+            etag: the ETag of what is there, with its quotes; ``None`` where nothing is.
+            about: the path of what the request is about.
             is_required: whether a state has to be named.
         """
         if (self.is_new and etag is not None) or (self.tags and not self._matches(etag)):
@@ -67,7 +67,7 @@ class Preconditions:
 
 
 def changed_meanwhile(about: str) -> func.HttpResponse:
-    """Answer 412: what is there is not what the request is about."""
+    """Answer 412, because what is there has changed since the caller saw it."""
     return problem(
         HTTPStatus.PRECONDITION_FAILED,
         Code.CONFLICT,

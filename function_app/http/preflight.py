@@ -1,4 +1,4 @@
-"""``GET /api/preflight``: whether the side is ready, for whoever deploys it; ``infra/check`` shows it."""
+"""The call ``GET /api/preflight``: whether the side is ready; ``infra/check`` shows its answer."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ bp = Blueprint()
 # master key is asked for. Not by the blueprint: the app that it is registered with puts its own level there.
 @bp.route(route="preflight", methods=["GET"], auth_level=func.AuthLevel.ADMIN)
 async def preflight(req: func.HttpRequest) -> func.HttpResponse:
-    """Every check with its remedy; 200 whatever they say, ``ok`` tells whether all are right."""
+    """Answer 200 with every check and its remedy; ``ok`` tells whether all are right."""
 
     async def answer() -> func.HttpResponse:
         Faults().add_unknown_parameters(req.params).refuse_any()
@@ -44,5 +44,5 @@ async def preflight(req: func.HttpRequest) -> func.HttpResponse:
 
 @bp.route(route="preflight", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
 async def refuse_preflight_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")

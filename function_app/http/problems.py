@@ -39,16 +39,16 @@ def problem(
     instance: str | None = None,
     refusal: RequestRefusedError | None = None,
 ) -> func.HttpResponse:
-    """A problem: what is wrong, under which stable code, and what to do about it.
+    """An answer with problem details: what is wrong, under which stable code, and what to do about it.
 
     Args:
-        status: HTTP status.
+        status: the HTTP status.
         code: what happened.
-        detail: about what; a secret in it is taken out.
-        remedy: what to do in this very case; else what the code says of all cases.
+        detail: words on what it is about; a secret in them is taken out.
+        remedy: what to do in this very case; without it, the code's remedy is told.
         headers: further headers.
-        instance: what it is about, if that is not the resource itself.
-        refusal: a request's faults.
+        instance: the path of what it is about, if that is not the resource itself.
+        refusal: the refusal with a request's faults.
     """
     body = Problem(
         kind=f"urn:acr-airgap-transfer:error:{code.name}",
@@ -65,7 +65,7 @@ def problem(
 
 
 def refused_request(refusal: RequestRefusedError) -> func.HttpResponse:
-    """The request's faults, each with its place: 400, or 413 for a body that was too large to be read."""
+    """Answer 400, or 413 for a body that was too large to be read, with the request's faults."""
     return problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE if refusal.is_too_large else HTTPStatus.BAD_REQUEST,
         refusal.code,

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(journals: JournalStore) -> int:
-    """Rebuild, with a line for each broken journal and one for the whole; returns the exit code."""
+    """Rebuild the projection, print each broken journal and a summary; returns the exit code."""
     whole, exit_code, broken = 0, 0, 0
     for finding in rebuild(journals):
         if finding.error is None:

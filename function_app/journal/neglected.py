@@ -1,4 +1,4 @@
-"""Journals that say an orchestration is at work, and have said nothing for a while."""
+"""Neglected journals: they say that an orchestration is at work, and have said nothing for a while."""
 
 import itertools
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def _quiet_rows(side: Ports, kind: Kind, state: State, before: datetime) -> Iter
 
 
 def every_row(projection: Projection, kind: Kind, where: RowFilter) -> Iterator[JournalRow]:
-    """The rows of all pages."""
+    """The rows of a list, those of all its pages one after the other."""
     token: str | None = None
     while True:
         rows, token = projection.page(kind, where=where, limit=_PAGE, token=token)

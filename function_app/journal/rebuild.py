@@ -1,4 +1,4 @@
-"""The projection made anew from the journal, and every journal checked on the way."""
+"""The rebuilding of the projection from the journal; every journal is checked on the way."""
 
 import logging
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _ENTRIES_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a journal came to: ``error`` says how it is broken, ``None`` that its row is up to date."""
+    """The result for one journal: how it is broken, or ``None``: its row is up to date."""
 
     kind: Kind
     about: str
@@ -27,10 +27,10 @@ class Finding:
 
 
 def rebuild(journals: JournalStore) -> Iterator[Finding]:
-    """Write the row of every journal, one at a time; run it as often as you like, also while the app works.
+    """Write the row of every journal, one at a time; this may run at any time, also while the app works.
 
-    A broken journal is told and its row left as it is. So is one whose row was made from a later entry than
-    its last: that entry was removed, which a chain alone cannot show.
+    A broken journal is told, and its row is left as it is. So is a journal whose row was made from a later
+    entry than the journal's last: that entry was removed, which a chain alone cannot show.
 
     Raises:
         ServiceError: journal or projection cannot be reached; what was done is done.

@@ -14,7 +14,7 @@ BY_APP = "app"
 
 
 class Record(Message, frozen=True):
-    """Order to record what a transfer or an import has come to; ``at``: RFC 3339, UTC."""
+    """The order to record the state that a transfer or an import has reached; ``at`` is RFC 3339, UTC."""
 
     kind: Kind
     about: str
@@ -24,7 +24,7 @@ class Record(Message, frozen=True):
 
 
 class Recorded(Result, frozen=True):
-    """The entry is in the journal."""
+    """The result of recording a state: the entry is in the journal."""
 
 
 RECORD_STATE = Activity("record_state", Record, Recorded)
@@ -34,7 +34,8 @@ def record_state(side: Ports, order: Record) -> Recorded:
     """Write the journal entry that the order asks for, unless it was written before.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: it has come to something else meanwhile, such as cancelled.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer or import has come to another state meanwhile,
+            such as cancelled.
     """
     journals = JournalStore(side.blobs, side.projection)
     journals.record(order.kind, order.about, order.state, order.facts, by=BY_APP, at=parse_time(order.at))
@@ -44,7 +45,7 @@ def record_state(side: Ports, order: Record) -> Recorded:
 def recorded(
     context: Any, kind: Kind, about: str, state: State, facts: dict[str, Any] | None = None
 ) -> Flow[None]:
-    """Say in the journal that ``about`` has come to ``state``, at the time of this step.
+    """Record in the journal that ``about`` has come to ``state``, at the time of this step.
 
     Raises:
         Ended: ``about`` has come to something else meanwhile, such as cancelled.

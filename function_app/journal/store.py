@@ -60,13 +60,13 @@ def _known(_blobs: BlobStore) -> _Known:
 
 
 def forget_journals() -> None:
-    """Be as a new process, which has read none."""
+    """Forget every journal that this process has read, as if it were a new process."""
     _known.cache_clear()
 
 
 @dataclass(frozen=True, slots=True)
 class JournalStore:
-    """Journals in the container ``journal``, and after each of them its row in the projection.
+    """The journals of a side in the container ``journal``; each has a row in the projection, too.
 
     Nothing in the container is ever changed or deleted, so that it may be made immutable, and a process reads
     no entry twice. The journal decides: a projection that cannot be written to is left behind, which is
@@ -106,7 +106,7 @@ class JournalStore:
     def record(
         self, kind: Kind, about: str, state: State, facts: Mapping[str, Any], *, by: str, at: datetime
     ) -> Journal:
-        """Note that ``about`` has come to ``state``, once, however often and late this is called.
+        """Record that ``about`` has come to ``state``, once, however often and late this is called.
 
         Where another writer was faster, what it wrote is read and judged first.
 
@@ -138,14 +138,14 @@ class JournalStore:
     def append(
         self, journal: Journal, state: State, facts: Mapping[str, Any], *, by: str, at: datetime
     ) -> Journal | None:
-        """Add to a journal what was decided by exactly what was read of it.
+        """Add an entry to a journal, unless somebody else has added one since it was read.
 
         Returns:
             The journal as it is now; ``None`` if somebody else has added to it meanwhile, or it has these
             very facts already.
 
         Raises:
-            PolicyRefusal: ``TRANSITION_REFUSED``: that cannot follow.
+            PolicyRefusal: ``TRANSITION_REFUSED``: the state cannot follow the last one.
             UntrustedInputError: no entry can carry such facts, or the journal can have no further one.
         """
         entry = journal.next(state, facts, by=by, at=at)
@@ -176,7 +176,7 @@ class JournalStore:
 
 
 def row_of(journal: Journal) -> JournalRow:
-    """The row of a journal that is not empty."""
+    """The row of the projection for a journal, which must not be empty."""
     first, last = journal.entries[0], journal.entries[-1]
     channels = (entry.facts["channel"] for entry in reversed(journal.entries) if "channel" in entry.facts)
     channel = next(channels, None)  # a standing order may be given to another one

@@ -1,7 +1,7 @@
 """``python -m function_app.source receipts``: read every receipt that ever came back once more.
 
-For a source that was updated from a version that kept none of them for what they prove. Takes its settings
-from the environment, as the app does. Exit code 0: all were read; otherwise that of the error, as in
+This is for a source that was updated from a version that kept no receipts for what they prove. It takes its
+settings from the environment, as the app does. Exit code 0: all were read; otherwise that of the error, as in
 ``docs/errors.md``.
 """
 

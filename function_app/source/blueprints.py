@@ -1,4 +1,4 @@
-"""Every function of the source."""
+"""All functions of the source."""
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
@@ -21,7 +21,7 @@ from function_app.source.openapi import openapi
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
-    """All of them; of blobs the app learns by ``events``."""
+    """The blueprints with all functions of the source; its blob triggers learn of blobs by ``events``."""
     return (
         http_api.bp,
         signature_api.bp,

@@ -1,4 +1,4 @@
-"""What the source's HTTP API is asked for and answers, as models (:mod:`function_app.http.bodies`)."""
+"""The bodies of the source's HTTP API, as models (:mod:`function_app.http.bodies`)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
@@ -79,7 +79,7 @@ _Label = Annotated[str, Meta(min_length=1, max_length=MAX_LABEL_CHARACTERS)]
 
 
 class Selector(Ask, frozen=True):
-    """Takes the tags for which all holds that it says."""
+    """A selector of artifacts: it takes the tags for which all holds that it says."""
 
     repositories: Annotated[tuple[_Pattern, ...], Meta(min_length=1, max_length=50)]
     tags: Annotated[tuple[_Glob, ...], Meta(min_length=1, max_length=50)] | UnsetType = UNSET
@@ -97,7 +97,7 @@ class Selector(Ask, frozen=True):
 
 
 class Order(Ask, frozen=True):
-    """What shall be transferred, to whom, and how long the bundle is good for."""
+    """An order: what shall be transferred, to whom, and how long the bundle is good for."""
 
     channel: ChannelName
     audience: _Audience
@@ -139,7 +139,7 @@ class StandingOrderAsk(Order, frozen=True, kw_only=True):
 
 
 class Void(Ask, frozen=True):
-    """Why the number of a transfer is given up."""
+    """The reason for which the number of a transfer is given up."""
 
     reason: Annotated[
         str,
@@ -153,7 +153,7 @@ class Void(Ask, frozen=True):
 
 
 class Ordered(Body, frozen=True):
-    """What was ordered; with its references where they are asked for, `null` once these were removed."""
+    """The order of a transfer; with its references where they are asked for, `null` if removed since."""
 
     channel: str | None
     audience: str | tuple[str, ...] | None
@@ -167,7 +167,7 @@ class Ordered(Body, frozen=True):
 
 
 class Counts(Body, frozen=True):
-    """References ordered, artifacts with all that refers to them, and blobs they travel in."""
+    """The number of references ordered, artifacts with all that refers to them, and blobs they travel in."""
 
     requested: Count | None
     artifacts: Count | None
@@ -175,7 +175,7 @@ class Counts(Body, frozen=True):
 
 
 class Placed(Body, frozen=True):
-    """The standing order that it comes from, the time that it is for, and the order's labels."""
+    """The standing order that a transfer comes from, the time that it is for, and the order's labels."""
 
     name: str
     time: Time
@@ -183,14 +183,14 @@ class Placed(Body, frozen=True):
 
 
 class PortionOf(Body, frozen=True):
-    """Which transfer it is a part of, since one bundle could not take all of that, and the how manieth."""
+    """The transfer of which this is one portion, since one bundle could not take all, and which portion."""
 
     parent: TransferId = field(name="of")
     number: Annotated[int, Meta(ge=1)]
 
 
 class Portion(Body, frozen=True):
-    """One of the transfers that it was divided into."""
+    """One of the transfers that a transfer was divided into."""
 
     transfer_id: TransferId
     state: TransferState
@@ -199,7 +199,7 @@ class Portion(Body, frozen=True):
 
 
 class RegistryAnswer(Body, frozen=True):
-    """What a registry of the audience has answered last; `null` as long as it is silent."""
+    """The last answer of a registry of the audience; `null` as long as it is silent."""
 
     registry: str
     verdict: str | None
@@ -208,7 +208,7 @@ class RegistryAnswer(Body, frozen=True):
 
 
 class ReferrerKind(Body, frozen=True):
-    """What of one kind belongs to the ordered artifacts."""
+    """A kind of referrers of the ordered artifacts: whether they travel, and how many there are."""
 
     artifact_type: str
     travels: bool
@@ -217,14 +217,14 @@ class ReferrerKind(Body, frozen=True):
 
 
 class HeldSummary(Body, frozen=True):
-    """What was left out because its targets hold it, and on the word of which receipts."""
+    """The artifacts left out because their targets hold them, and the receipts that say so."""
 
     artifacts: Count
     receipts: tuple[str, ...]
 
 
 class Progress(Body, frozen=True):
-    """How much of the state it is in is done."""
+    """The progress within the state: how much of it is done."""
 
     done: Count
     total: Count | None = field(name="of")
@@ -232,7 +232,7 @@ class Progress(Body, frozen=True):
 
 
 class Signature(Body, frozen=True):
-    """Who has signed the bundle manifest."""
+    """A signature of a person on the bundle manifest, and who handed it in when."""
 
     keyid: str
     holder: str
@@ -242,7 +242,7 @@ class Signature(Body, frozen=True):
 
 
 class Signatures(Body, frozen=True):
-    """What people must sign, who has, and what is missing."""
+    """The signatures that people must give: which are there, and which are missing."""
 
     manifest_digest: Digest
     signed: tuple[Signature, ...]
@@ -251,7 +251,7 @@ class Signatures(Body, frozen=True):
 
 
 class Bundle(Body, frozen=True):
-    """What was sealed."""
+    """The bundle that was sealed."""
 
     manifest: str
     manifest_digest: Digest
@@ -264,7 +264,7 @@ class Bundle(Body, frozen=True):
 
 
 class Voided(Body, frozen=True):
-    """Why the number was given up, by whom and when."""
+    """The record that the number was given up: why, by whom and when."""
 
     reason: str
     by: str
@@ -272,7 +272,7 @@ class Voided(Body, frozen=True):
 
 
 class TransferLinks(Body, frozen=True):
-    """Where it is looked at, and what can be done with it now."""
+    """The paths at which the transfer is looked at, and of what can be done with it now."""
 
     self: Link
     cancel: Link | UnsetType = UNSET
@@ -281,7 +281,7 @@ class TransferLinks(Body, frozen=True):
 
 
 class Transfer(Body, frozen=True):
-    """Where a transfer stands, and how it came there."""
+    """A transfer: where it stands, and how it came there."""
 
     transfer_id: TransferId
     state: TransferState
@@ -340,7 +340,7 @@ class PlannedArtifact(Body, frozen=True):
 
 
 class PlannedPortion(Body, frozen=True):
-    """One of the transfers that the order is divided into."""
+    """A transfer that the order is divided into, as it is planned."""
 
     number: Annotated[int, Meta(ge=1)]
     requested: Count
@@ -351,7 +351,7 @@ class PlannedPortion(Body, frozen=True):
 
 
 class PlannedBlob(Body, frozen=True):
-    """What one pipeline run exports. Sizes are estimates."""
+    """A blob that one pipeline run exports, as it is planned. Sizes are estimates."""
 
     transfer: Annotated[int, Meta(description="Of those it is divided into.", ge=1)] | None
     name: str
@@ -361,7 +361,7 @@ class PlannedBlob(Body, frozen=True):
 
 
 class PlanRefusal(Body, frozen=True):
-    """Something for which the transfer would be refused; `reference` is `null` where it is about all."""
+    """A reason for which the transfer would be refused; `reference` is `null` where it is about all."""
 
     reference: str | None
     code: str
@@ -369,7 +369,7 @@ class PlanRefusal(Body, frozen=True):
 
 
 class HeldWord(Body, frozen=True):
-    """The receipt on whose word something is held."""
+    """The receipt that says that something is held."""
 
     receipt: str
     transfer_id: str
@@ -377,7 +377,7 @@ class HeldWord(Body, frozen=True):
 
 
 class HeldArtifact(Body, frozen=True):
-    """What is left out, with the word for it by each registry of the audience."""
+    """An artifact that is left out, and the receipts that say that each registry of the audience holds it."""
 
     reference: str
     digest: Digest
@@ -385,7 +385,7 @@ class HeldArtifact(Body, frozen=True):
 
 
 class Plan(Body, frozen=True):
-    """What a transfer consists of, or would; ten blobs to a page."""
+    """The plan of a transfer: what it consists of, or would; ten blobs to a page."""
 
     transfer_id: TransferId
     size_bytes: Count
@@ -400,7 +400,7 @@ class Plan(Body, frozen=True):
 
 
 class Holding(HeldWord, frozen=True):
-    """A manifest that a registry holds whole, and the last word about it."""
+    """A manifest that a registry holds whole, and the last receipt that says so."""
 
     repository: str
     digest: Digest
@@ -417,7 +417,7 @@ class HoldingList(Body, frozen=True):
 
 
 class Standing(Body, frozen=True):
-    """What a standing order says, as it can be sent again."""
+    """The content of a standing order, as it can be sent again."""
 
     channel: ChannelName
     audience: tuple[LoginServer, ...]
@@ -433,7 +433,7 @@ class Standing(Body, frozen=True):
 
 
 class LastRun(Body, frozen=True):
-    """The transfer that a standing order came to last."""
+    """The last transfer that a standing order was placed as."""
 
     time: Time
     transfer_id: TransferId
@@ -442,7 +442,7 @@ class LastRun(Body, frozen=True):
 
 
 class StandingOrder(Body, frozen=True):
-    """A standing order: what it says, what it came to last, and when it comes next."""
+    """A standing order: its content, the last transfer, and when the next one is due."""
 
     name: str
     state: OrderState

@@ -1,4 +1,4 @@
-"""The source: a transfer is cancelled, with all that it was divided into."""
+"""The cancelling of a transfer at the source, with all that it was divided into."""
 
 import asyncio
 from datetime import datetime
@@ -18,22 +18,22 @@ from function_app.source.sealing import give_up_unsealed
 async def cancel_transfer(
     client: Any, side: SourceSide, journal: Journal, *, by: str, at: datetime
 ) -> Journal:
-    """Cancel a transfer; of what it was divided into, whatever is not sealed yet.
+    """Cancel a transfer, and those that it was divided into as far as they are not sealed.
 
     What is under way (pipeline runs, hashing) ends by itself: ARM has no cancel.
 
     Args:
-        client: of Durable.
-        side: the source.
-        journal: of the transfer.
-        by: who cancels.
-        at: when.
+        client: the Durable client.
+        side: the source's settings and ports.
+        journal: the transfer's journal.
+        by: the words for who cancels.
+        at: the time of the request, aware.
 
     Returns:
         The journal as it is now.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: it is too late.
+        PolicyRefusal: ``TRANSITION_REFUSED``: it is too late: the transfer is being sealed, or has ended.
     """
     journal = await asyncio.to_thread(
         JournalStore(side.blobs, side.projection).record,

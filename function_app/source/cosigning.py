@@ -1,7 +1,7 @@
-"""Source: what people sign of a bundle manifest is kept, counted and told, until all have who must.
+"""The signatures by people on a bundle manifest at the source: kept, counted and told until none is missing.
 
-Kept in the ledger, one blob for each key, and counted by the policy in force. Only names that this policy
-knows are read, so that nothing that lies there besides costs anything.
+They are kept in the ledger, one blob for each key, and counted by the policy in force. Only blobs that are
+named by keys of this policy are read, so that anything else that lies there costs nothing.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from function_app.storage.policies import policy_in_force
 
 
 def needs_people(side: SourceSide, channel: str) -> bool:
-    """Whether a role of the channel is to be met by people, by the policy in force."""
+    """Whether people must sign for a role of the channel, by the policy in force."""
     rules = policy_in_force(side).channels.get(channel)
     own = {signer.public_key.keyid for signer in side.signing.signers()}
     return rules is not None and bool(roles_of_people(rules, own))
@@ -37,8 +37,8 @@ class SignedManifest:
     """A bundle manifest that the source has signed, and that people sign or have signed.
 
     Args:
-        side: the source's.
-        channel: its name.
+        side: the source's settings and ports.
+        channel: the channel's name.
         sha256: the manifest's digest, in hex.
     """
 
@@ -56,19 +56,20 @@ class SignedManifest:
         return cls(side, str(journal.entries[0].facts["channel"]), digest.removeprefix("sha256:"))
 
     def envelope(self) -> Envelope:
-        """The envelope with the source's own signatures.
+        """The manifest's envelope with the source's own signatures.
 
         Raises:
-            ServiceError: ``NOT_FOUND``: it is gone.
+            ServiceError: ``NOT_FOUND``: the envelope is gone.
             UntrustedInputError: ``ENVELOPE_MALFORMED``: what is there is none.
         """
         return Envelope.from_bytes(Ledger(self.side.blobs).envelope(self.sha256))
 
     def count(self, now: datetime) -> SignatureTally:
-        """Count what was kept.
+        """Count the signatures that were kept, by the policy in force.
 
         Raises:
-            PolicyRefusal: ``CHANNEL_UNKNOWN``, or as :func:`policy_in_force`: nothing counts.
+            PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not have the channel; or as
+                :func:`policy_in_force`.
             AirgapError: as :meth:`envelope`.
         """
         policy = policy_in_force(self.side)
@@ -76,7 +77,7 @@ class SignedManifest:
         return count_signatures(self.envelope(), self._kept(rules), channel=rules, policy=policy, now=now)
 
     def with_signatures(self, envelope: bytes, keyids: tuple[str, ...]) -> bytes:
-        """The envelope with those signatures that were counted when it was sealed.
+        """The bytes of the envelope with those signatures that were counted when it was sealed.
 
         Raises:
             PolicyRefusal: ``THRESHOLD_NOT_MET``: one of them is gone.
@@ -88,13 +89,13 @@ class SignedManifest:
         return put_together(Envelope.from_bytes(envelope), kept).to_bytes()
 
     def keep(self, body: bytes, *, is_open: bool, by: str, now: datetime) -> bool:
-        """Verify what somebody has signed and keep it, one blob for each key; a repeat changes nothing.
+        """Verify what a person has signed, and keep it, one blob for each key; a repeat changes nothing.
 
         Args:
             body: the envelope of this very manifest with her signature, and perhaps others'.
             is_open: whether a new signature still matters.
-            by: who hands it in.
-            now: when.
+            by: the words for who hands it in.
+            now: the current time, aware.
 
         Returns:
             ``False``: it is for another manifest; nothing is kept.
@@ -128,7 +129,7 @@ class SignedManifest:
         return True
 
     def tell(self, signed: tuple[KeptSignature, ...]) -> list[dict[str, Any]]:
-        """Who has signed, in which role, and who handed it in when."""
+        """The signatures in words for the API: whose each is, in which role, and who handed it in when."""
         policy = policy_in_force(self.side)
         roles = self._rules(policy).bundle_roles
         return [
@@ -157,9 +158,9 @@ class SignedManifest:
 def told_signatures(
     side: SourceSide, journal: Journal, now: datetime
 ) -> bodies.Signatures | msgspec.UnsetType:
-    """The member ``signatures`` of a transfer: who has signed, what is missing, until when there is time.
+    """The member ``signatures`` of a transfer: who has signed, who is missing, and how long there is time.
 
-    ``UNSET`` where nobody needs to. Once it is sealed those are told who had signed it by then.
+    It is ``UNSET`` where no person must sign. Of a sealed transfer it tells who had signed by then.
     """
     manifest = SignedManifest.of(side, journal)
     awaiting, sealing = journal.newest(State.AWAITING_SIGNATURES), journal.newest(State.SEALING)

@@ -1,4 +1,4 @@
-"""The source: an order that is more than one bundle takes becomes several transfers, one after the other.
+"""The division of an order that is more than one bundle takes: several transfers, one after the other.
 
 Each of them is a transfer like any other, with an id that follows from the whole's, and with what the order
 says of all of it. They run within the whole's orchestration: that one is asked for whether a portion is at
@@ -30,10 +30,10 @@ _INSTANCE = "instance"
 
 
 def order_portion(side: SourceSide, order: PortionOrder) -> Portion:
-    """Put one portion on record as a transfer, with its request; a repeat meets the same one.
+    """The activity that puts one portion on record as a transfer, with its request; a repeat does nothing.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: the whole was cancelled.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer that is divided was cancelled.
         UntrustedInputError: ``BLOB_CHANGED``: somebody changed what the plan wrote.
     """
     require_going(side.blobs, order.whole)
@@ -66,12 +66,12 @@ def order_portion(side: SourceSide, order: PortionOrder) -> Portion:
 
 
 def portion_id(whole: str, number: int) -> str:
-    """The id of the transfer that the ``number``-th portion, from 0, of another becomes."""
+    """The id of the transfer that is the ``number``-th portion, from 0, of the transfer ``whole``."""
     return hashlib.sha256(f"{whole}\0{number}".encode()).hexdigest()[:32]
 
 
 def portions_of(side: SourceSide, whole: Journal) -> Iterator[Journal]:
-    """The journals of all transfers that another is divided into, as far as they are on record, in order."""
+    """The journals of the transfers that another is divided into, in order, as far as they are on record."""
     dividing = whole.newest(State.DIVIDING)
     journals = JournalStore(side.blobs, side.projection)
     for number in range(dividing.facts["transfers"] if dividing else 0):
@@ -81,7 +81,7 @@ def portions_of(side: SourceSide, whole: Journal) -> Iterator[Journal]:
 
 
 def instance_of(journal: Journal) -> str:
-    """Id of the orchestration that is at work on a transfer: a portion runs within that of its whole."""
+    """The id of the orchestration at work on a transfer; a portion has that of the divided transfer."""
     return str(journal.entries[0].facts.get(_INSTANCE, journal.about))
 
 

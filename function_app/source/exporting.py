@@ -25,7 +25,7 @@ from function_app.storage.work_folder import WorkFolder
 
 
 def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
-    """Start the run of one batch, under a name derived from it.
+    """The activity that starts the run of one batch, under a name derived from the batch.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
@@ -53,13 +53,14 @@ def start_export_run(side: SourceSide, order: BlobAttempt) -> Started:
 
 
 def confirm_export(side: SourceSide, order: BlobAttempt) -> Confirmed | Refused | Failed:
-    """Look at what a succeeded run has written, and whether anybody wrote to its tags meanwhile.
+    """The activity that looks at the blob of a succeeded run, and whether its tags were written to meanwhile.
 
-    The blob is described in the work folder; or, where somebody did, the batch is resolved anew for the next
-    attempt. Whatever is done to the blob after its run is told: by its time here, by its ETag from now on.
+    If none was, the blob is described in the work folder; else the batch is resolved anew for the next
+    attempt. A write to the blob after its run shows in its time here, and in its ETag from now on.
 
     Raises:
-        UntrustedInputError: ``BLOB_CHANGED``: it was written to after the run had ended, or the batch was.
+        UntrustedInputError: ``BLOB_CHANGED``: the blob, or the document of the batch, was written to after
+            the run had ended.
     """
     sha256, batch = _batch(side, order)
     members = [Artifact.from_json(member) for member in batch.artifacts]

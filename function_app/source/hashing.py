@@ -25,9 +25,10 @@ _MAX_PARTS = 100_000
 
 
 def divide_blobs(side: SourceSide, order: Dividing) -> Divided | Refused | Failed:
-    """Choose the part size of each blob and say into how many groups all parts go.
+    """The activity that chooses the part size of each blob, and counts the groups of all parts.
 
-    The configured size, doubled until no blob has over 50,000 parts and the transfer has at most 100,000.
+    The size is the configured one, doubled until no blob has over 50,000 parts and the transfer has at most
+    100,000.
     """
     work = WorkFolder(side.blobs, order.transfer_id)
     last = {name.partition("-")[0]: name for name in work.names("exported/")}  # attempts are ascending
@@ -50,9 +51,12 @@ def divide_blobs(side: SourceSide, order: Dividing) -> Divided | Refused | Faile
 
 
 def hash_parts(side: SourceSide, order: Item) -> Hashed:
-    """Digest a group of parts of a blob, as it was when the export was confirmed.
+    """The activity that hashes a group of parts of a blob, in the state in which the export was confirmed.
 
-    The digests lie in the work folder. A blob that was written to meanwhile is ``BLOB_CHANGED``.
+    The digests go to the work folder.
+
+    Raises:
+        UntrustedInputError: ``BLOB_CHANGED``: the blob was written to meanwhile.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)

@@ -1,4 +1,4 @@
-"""Source: the receipts by which it is known what a target holds are kept, and believed anew at each use.
+"""The source's holdings: receipts that tell what a target holds are kept, and verified anew at each use.
 
 What is kept is the receipts themselves, in ``ledger``, where nothing is ever changed: none can push another
 aside, a planted one proves nothing, and one whose signer is revoked by now says nothing any more.
@@ -26,9 +26,9 @@ def keep_receipt(blobs: BlobStore, raw: bytes, receipt: Receipt) -> None:
     """Keep a receipt that was verified, if it says what the registry holds; a repeat changes nothing.
 
     Args:
-        blobs: of the source.
+        blobs: the source's storage.
         raw: the receipt's envelope.
-        receipt: what it says.
+        receipt: its content.
     """
     if tells_of_holdings(receipt):
         sha256 = hashlib.sha256(Envelope.from_bytes(raw).payload).hexdigest()
@@ -39,18 +39,18 @@ def keep_receipt(blobs: BlobStore, raw: bytes, receipt: Receipt) -> None:
 def read_holdings(
     side: SourceSide, channel: str, registry: str, *, now: datetime, about: Container[str] | None = None
 ) -> Holdings:
-    """What a channel may take for held in a registry, by the trust policy in force and the keys good ``now``.
+    """The artifacts that a channel may consider present in a registry, by the policy in force at ``now``.
 
     Each receipt that was kept of the registry is read and verified: seconds for thousands. What somebody
     planted there, or no key vouches for any more, is passed over and logged.
 
     Args:
-        side: the source.
-        channel: that asks.
-        registry: that it asks about, as its login server.
-        now: the time.
-        about: what will be asked about (:meth:`airgap.holdings.Holdings.told_by`), by default anything: a
-            registry may hold much more than is in memory for one order.
+        side: the source's settings and ports.
+        channel: the channel that asks.
+        registry: the login server of the registry that it asks about.
+        now: the current time, aware.
+        about: the references that will be asked about (:meth:`airgap.holdings.Holdings.told_by`), by default
+            anything: a registry may hold much more than is in memory for one order.
 
     Raises:
         ServiceError: the storage cannot be read now.
@@ -60,7 +60,7 @@ def read_holdings(
 
 
 def tell_word(word: Word) -> dict[str, str]:
-    """The receipt on whose word something is held, as the API names it."""
+    """The receipt that says that something is held, as the API tells it."""
     return {
         "receipt": f"{LEDGER}/{word.receipt}",
         "transferId": word.transfer_id,

@@ -29,9 +29,9 @@ _PARAMETERS = ("channel", "registry", "limit", "cursor")
 
 @bp.route(route="holdings", methods=["GET"])
 async def list_holdings(req: func.HttpRequest) -> func.HttpResponse:
-    """What ``?channel=`` may take for held in ``?registry=``, page by page: ``next`` leads to the page after.
+    """Answer with what ``?channel=`` may consider present in ``?registry=``; ``next`` leads to the next page.
 
-    Empty where no receipt tells anything, whatever the registry holds.
+    The list is empty where no receipt tells anything, whatever the registry holds.
     """
     return await answered(_list(req.params))
 
@@ -90,5 +90,5 @@ def _is_cursor(text: str) -> bool:
 
 @bp.route(route="holdings", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
 async def refuse_holdings_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")

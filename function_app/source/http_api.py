@@ -103,7 +103,7 @@ async def _create(req: func.HttpRequest, client: Any) -> func.HttpResponse:
 
 @bp.route(route="transfers/{transferId}", methods=["GET"])
 async def get_transfer(req: func.HttpRequest) -> func.HttpResponse:
-    """Where a transfer stands, and how it came there; ``?expand=request``: with every reference."""
+    """Answer with where a transfer stands, and how it came there; all references with ``?expand=request``."""
     return await answered(_get(req.route_params.get("transferId", ""), req.params))
 
 
@@ -126,7 +126,7 @@ async def _get(transfer_id: str, params: Mapping[str, str]) -> func.HttpResponse
 
 @bp.route(route="transfers/{transferId}/plan", methods=["GET"])
 async def get_plan(req: func.HttpRequest) -> func.HttpResponse:
-    """What a transfer consists of, or would, after a dry run: ten blobs to a page."""
+    """Answer with what a transfer consists of, or would, after a dry run: ten blobs to a page."""
     return await answered(_get_plan(req.route_params.get("transferId", ""), req.params))
 
 
@@ -147,7 +147,7 @@ async def _get_plan(transfer_id: str, params: Mapping[str, str]) -> func.HttpRes
 
 @bp.route(route="transfers", methods=["GET"])
 async def list_transfers(req: func.HttpRequest) -> func.HttpResponse:
-    """The transfers, newest first, page by page: the body's ``next`` leads to the page after.
+    """Answer with the transfers, newest first; the body's ``next`` leads to the page after.
 
     ``?state=``, ``?channel=``, ``?createdFrom=`` and ``?createdBefore=`` (RFC 3339, UTC) filter, ``?limit=``
     bounds a page (50, at most 500). A page may hold fewer than that although there is a next one.
@@ -164,9 +164,9 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
 @bp.route(route="transfers/{transferId}", methods=["DELETE"])
 @bp.durable_client_input(client_name="client")
 async def cancel_transfer(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
-    """Cancel a transfer for good, as long as it is not sealed: one's own, where callers have signed in.
+    """Cancel a transfer for good, as long as it is not sealed; with signed-in callers only one's own.
 
-    What it was divided into is cancelled with it, as far as it is not sealed.
+    The transfers that it was divided into are cancelled with it, as far as they are not sealed.
     """
     return await answered(_cancel(req, client))
 
@@ -195,7 +195,7 @@ async def _cancel(req: func.HttpRequest, client: Any) -> func.HttpResponse:
 
 @bp.route(route="transfers/{transferId}/pickup", methods=["POST"])
 async def pick_up_transfer(req: func.HttpRequest) -> func.HttpResponse:
-    """Have a pickup ticket given: 201 with the ticket, which is a secret until it expires.
+    """Answer 201 with a pickup ticket for a transfer; it is a secret until it expires.
 
     The body is empty, or a re-carry request: then the ticket is for the blobs that it needs. Each call gives
     another ticket.
@@ -240,25 +240,25 @@ _PICKUP_REFUSALS: Mapping[Code, HTTPStatus] = {
 
 @bp.route(route="transfers", methods=[*METHODS_OF_NONE, "DELETE"])
 async def refuse_transfers_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET", "POST")
 
 
 @bp.route(route="transfers/{transferId}/plan", methods=[*METHODS_OF_NONE, "DELETE", "POST"])
 async def refuse_plan_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")
 
 
 @bp.route(route="transfers/{transferId}", methods=[*METHODS_OF_NONE, "POST"])
 async def refuse_transfer_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "DELETE", "GET")
 
 
 @bp.route(route="transfers/{transferId}/pickup", methods=[*METHODS_OF_NONE, "GET", "DELETE"])
 async def refuse_pickup_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "POST")
 
 

@@ -1,4 +1,4 @@
-"""The source: the transfer that a request is about, and how it is told."""
+"""The transfer that a request is about: it is found in the journal, and told as the API tells it."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ from function_app.storage.work_folder import WorkFolder
 
 
 async def find_transfer(side: SourceSide, transfer_id: str) -> Journal | None:
-    """The journal of a transfer, if there is one."""
+    """The journal of a transfer; ``None`` if there is none."""
     if not is_journal_id(Kind.TRANSFERS, transfer_id):
         return None
     journals = JournalStore(side.blobs, side.projection)
@@ -35,7 +35,7 @@ async def find_transfer(side: SourceSide, transfer_id: str) -> Journal | None:
 
 
 async def tell_transfer(side: SourceSide, journal: Journal, *, with_request: bool = False) -> bodies.Transfer:
-    """What is told of a transfer; ``with_request``: with all the references that were ordered."""
+    """The transfer as the API tells it; ``with_request``: with all the references that were ordered."""
     return await asyncio.to_thread(_tell, side, journal, with_request=with_request)
 
 
@@ -67,7 +67,7 @@ def _tell_portion(portion: Journal) -> bodies.Portion:
 
 
 def unknown_transfer(transfer_id: str) -> func.HttpResponse:
-    """Answer 404: nothing is known of such a transfer."""
+    """Answer 404, because nothing is known of such a transfer."""
     return problem(
         HTTPStatus.NOT_FOUND,
         Code.NOT_FOUND,
@@ -77,7 +77,7 @@ def unknown_transfer(transfer_id: str) -> func.HttpResponse:
 
 
 def not_yours(journal: Journal, verb: str) -> func.HttpResponse:
-    """Answer 403: somebody else has ordered the transfer."""
+    """Answer 403, because somebody else has ordered the transfer."""
     return problem(
         HTTPStatus.FORBIDDEN,
         Code.CALLER_REFUSED,

@@ -1,4 +1,4 @@
-"""What the source's HTTP API can be asked, as an OpenAPI document (:mod:`function_app.http.openapi`)."""
+"""The OpenAPI document of the source's HTTP API (:mod:`function_app.http.openapi`)."""
 
 from http import HTTPStatus as Status
 from typing import Any
@@ -247,5 +247,5 @@ CALLS = (
 
 
 def openapi() -> dict[str, Any]:
-    """The document of the source."""
+    """The OpenAPI document of the source, as JSON values."""
     return document("ACR Airgap Transfer: source", "Orders transfers and tells what became of them.", CALLS)

@@ -24,7 +24,7 @@ _SIGNATURES = Patience(pause_s=5, longest_pause_s=60)
 
 @bp.orchestration_trigger(context_name="context")
 def export_transfer(context: Any) -> Flow[Outcome]:
-    """One transfer, from its order to the sealed bundle; where it stands is in its journal."""
+    """The orchestrator of one transfer, from its order to the sealed bundle; its journal tells its state."""
     return (yield from _transfer(context, read(context.get_input(), wire.TransferOrder)))
 
 
@@ -100,7 +100,7 @@ def _divide(context: Any, order: wire.TransferOrder, planned: wire.Planned) -> F
 
 @bp.orchestration_trigger(context_name="context")
 def export_portion(context: Any) -> Flow[Outcome]:
-    """One of the transfers that another is divided into; whatever it comes to, the next one has its turn."""
+    """The orchestrator of one portion of a divided transfer; however it ends, the next one has its turn."""
     try:
         item = read(context.get_input(), Item)
         this = wire.PortionOrder(
@@ -171,7 +171,7 @@ def _export(context: Any, order: wire.TransferOrder, plan: wire.Planned) -> Flow
 
 @bp.orchestration_trigger(context_name="context")
 def export_blob(context: Any) -> Flow[Outcome]:
-    """One batch: run its export until nobody wrote to its tags meanwhile, three times at most."""
+    """The orchestrator of one batch: it exports, up to three times, until its tags stand still meanwhile."""
     try:
         item = read(context.get_input(), Item)
         batch: str | None = None

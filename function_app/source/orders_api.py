@@ -48,10 +48,10 @@ _MAX_NAMES = 500
 @bp.route(route="orders/{name}", methods=["PUT"])
 @bp.durable_client_input(client_name="client")
 async def set_order(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
-    """Set a standing order: 201 where there was none of this name, else 200.
+    """Set a standing order: answers 201 where there was none of this name, else 200.
 
-    One that is there is changed only with its ETag as ``If-Match``; what it says already changes nothing. A
-    dry run sets nothing: it is a transfer that ends with its plan, 202.
+    An order that is there is changed only with its ETag as ``If-Match``; a repeat of what it says already
+    changes nothing. A dry run sets nothing: it is a transfer that ends with its plan, 202.
     """
     return await answered(_set(req, client))
 
@@ -94,7 +94,7 @@ async def _preview(
 
 @bp.route(route="orders/{name}", methods=["GET"])
 async def get_order(req: func.HttpRequest) -> func.HttpResponse:
-    """A standing order: what it says, who has set it, when it was placed last, and when it will be."""
+    """Answer with a standing order: what it says, who has set it, when it was placed last and is due next."""
     return await answered(_get(req))
 
 
@@ -109,7 +109,7 @@ async def _get(req: func.HttpRequest) -> func.HttpResponse:
 
 @bp.route(route="orders/{name}", methods=["DELETE"])
 async def delete_order(req: func.HttpRequest) -> func.HttpResponse:
-    """Delete a standing order: 200. What it has placed goes on. A repeat changes nothing."""
+    """Delete a standing order, and answer 200; transfers already placed go on. A repeat changes nothing."""
     return await answered(_delete(req))
 
 
@@ -132,7 +132,7 @@ async def _delete(req: func.HttpRequest) -> func.HttpResponse:
 
 @bp.route(route="orders", methods=["GET"])
 async def list_orders(req: func.HttpRequest) -> func.HttpResponse:
-    """The standing orders, newest first, page by page; the deleted ones only with ``?state=deleted``."""
+    """Answer with the standing orders, newest first; deleted ones only with ``?state=deleted``."""
     return await answered(_list(req.params))
 
 
@@ -146,18 +146,18 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
 
 @bp.route(route="orders", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
 async def refuse_orders_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")
 
 
 @bp.route(route="orders/{name}", methods=[*(method for method in METHODS_OF_NONE if method != "PUT"), "POST"])
 async def refuse_order_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "DELETE", "GET", "PUT")
 
 
 def order_path_of(name: str) -> str:
-    """Where a standing order is looked at, changed and deleted."""
+    """The path at which a standing order is looked at, changed and deleted."""
     return f"/api/orders/{name}"
 
 

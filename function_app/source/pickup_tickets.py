@@ -1,4 +1,4 @@
-"""Source: a pickup ticket for a sealed bundle, or for the blobs of it that a re-carry request needs."""
+"""Pickup tickets at the source: for a sealed bundle, or for the blobs of it that a re-carry request needs."""
 
 from datetime import datetime
 
@@ -23,11 +23,11 @@ def give_pickup_ticket(
     """Give a ticket for the bundle of a transfer.
 
     Args:
-        side: the source's.
-        journal: of the transfer.
-        recarry: which parts are wanted; ``None`` for all of the bundle.
-        caller: who takes it.
-        now: the time, aware.
+        side: the source's settings and ports.
+        journal: the transfer's journal.
+        recarry: the request that names the wanted parts; ``None`` for all of the bundle.
+        caller: the caller who gets the ticket.
+        now: the current time, aware.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: it is not sealed yet, or was given up.

@@ -1,4 +1,4 @@
-"""The source: an order is put on record, and started; by whoever asks for it over HTTP, or by a timer."""
+"""The placing of an order at the source: it is put on record and started, for a caller or a timer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,20 +26,20 @@ async def place_transfer(
     by: str,
     at: datetime,
 ) -> Journal:
-    """Order a transfer, once, however often this is called, also where it broke off before.
+    """Order a transfer once, however often this is called, also where an earlier call broke off.
 
     Args:
-        client: of Durable.
-        side: the source.
-        transfer_id: the same for the same order.
-        request: what is ordered. What the target would refuse of it is the caller's to judge.
-        facts: what else the first entry of the journal says.
-        by: who orders.
-        at: when.
+        client: the Durable client.
+        side: the source's settings and ports.
+        transfer_id: the transfer's id, which is the same for the same order.
+        request: the request. The caller has judged what the target would refuse of it.
+        facts: further facts for the first entry of the journal.
+        by: the words for who orders.
+        at: the time of the order, aware.
 
     Returns:
-        The transfer's journal. Whose first entry has another ``requestSha256`` is one that was ordered
-        before under this id; then nothing is done.
+        The transfer's journal. If its first entry has another ``requestSha256``, another order has this id
+        already, and nothing was done.
     """
     document = request.to_document()
     journal = await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""What the API shows of a plan is written down, page by page as it is made; nothing is decided by it."""
+"""The pages of a plan, as the API shows them, written while the plan is made; nothing is decided by them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,11 +37,11 @@ class _Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanPages:
-    """Writes down what the API shows of one plan.
+    """The writer of the pages that the API shows of one plan.
 
     Args:
         work: the transfer's working documents.
-        settings: of the source, by which sizes of parts and times are estimated.
+        settings: the source's settings, by which sizes of parts and times are estimated.
         requested: how many references each portion names; one number where the order is not divided.
     """
 
@@ -62,9 +62,9 @@ class PlanPages:
         """Write all pages, and then the summary; returns the number of blobs.
 
         Args:
-            runs: what each run exports, portion by portion.
-            held: what is left out, as :class:`~function_app.source.wire.HeldArtifacts` has it.
-            refusals: what would be refused.
+            runs: each run with what it exports, portion by portion.
+            held: the artifacts left out, as :class:`~function_app.source.wire.HeldArtifacts` has them.
+            refusals: the reasons for a refusal, if it is a dry run.
             refused: how many of these there are.
         """
         pages = zip_longest(

@@ -64,10 +64,11 @@ BATCHES = "batches"
 
 
 def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
-    """Resolve one group of the request's references; what is found lies in the work folder.
+    """The activity that resolves one group of references; what it finds lies in the work folder.
 
-    A plan is made of what this result names: if it is delivered once more and the registry says something
-    else by then, there is no plan, or one that is not touched any more.
+    A plan is made only from the document that this result names by its digest: if the activity is delivered
+    once more and the registry says something else by then, there is no plan yet, or it is not touched any
+    more.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was called off.
@@ -101,10 +102,10 @@ def resolve_artifacts(side: SourceSide, order: Item) -> Resolved:
 
 
 def read_references(work: WorkFolder, sha256: str) -> RequestDocument:
-    """The request in which every reference is named: the one that was made, or what was selected by it.
+    """The request with every reference named: the original one, or what was selected by it.
 
     Raises:
-        UntrustedInputError: ``BLOB_CHANGED``: neither has this hex SHA-256.
+        UntrustedInputError: ``BLOB_CHANGED``: neither document has this hex SHA-256.
     """
     request = work.get(REQUEST, RequestDocument)
     if digest_of(request) == sha256:
@@ -113,11 +114,11 @@ def read_references(work: WorkFolder, sha256: str) -> RequestDocument:
 
 
 def find_held(side: SourceSide, order: Planning) -> Found | Refused | Failed:
-    """Find what every registry of the audience holds already, each artifact by itself: referrers, too.
+    """The activity that finds which artifacts, referrers too, every registry of the audience holds already.
 
-    Held is a tag that points to the very digest, or a digest where no tag was ordered, by the receipts of the
-    channel that are good now (:mod:`airgap.holdings`). In memory is one registry at a time, and of it what
-    the order comes to; what is found is written down in pages.
+    An artifact is held if, by the receipts of the channel that are good now (:mod:`airgap.holdings`), its tag
+    points to the very digest or, where no tag was ordered, its digest is there. Only one registry is in
+    memory at a time, and of it only what the order is about; the result is written in pages.
 
     Raises:
         ServiceError: the storage cannot be read now.
@@ -157,10 +158,10 @@ def find_held(side: SourceSide, order: Planning) -> Found | Refused | Failed:
 
 
 def plan_transfer(side: SourceSide, order: Planning) -> Planned | Refused | Failed:
-    """Put the groups together and split them into batches, one transfer blob each.
+    """The activity that puts the groups together and splits them into batches, one transfer blob each.
 
-    Everything that cannot cross is refused here, before anything is exported; or told, by a dry run. In
-    memory are the names of all that travels, and one group of what is known of it.
+    Everything that cannot cross is refused here, before anything is exported; or told, by a dry run. Only the
+    names of all that travels are in memory, and one group's details at a time.
     """
     work = WorkFolder(side.blobs, order.transfer_id)
     request = read_references(work, order.request)

@@ -1,4 +1,4 @@
-"""The source's ledger, of which only that is believed which a key that counts has signed.
+"""The proven ledger: at the source an entry counts only if a key that counts has signed its manifest.
 
 Nobody but the app should write to the container ``ledger``. What gets signed must not depend on that: an
 entry counts through the signed envelope behind it, and one far above the others is not even looked at.
@@ -21,7 +21,7 @@ from function_app.storage.policies import policy_in_force
 
 @dataclass(frozen=True)
 class ProvenLedger:
-    """One channel's ledger.
+    """The ledger of one channel, of which only proven entries are used.
 
     The keys that count are those that the source signs with, and those of the channel's bundle roles that
     are in force at ``now``.
@@ -48,7 +48,7 @@ class ProvenLedger:
         return self.side.settings.sequence_floors.get(self.channel, Floor())
 
     def free_number(self) -> int:
-        """The number that comes next, as the ledger is now."""
+        """The number that the next bundle of the channel gets, as the ledger is now."""
         return free_number(Ledger(self.side.blobs).numbers(self.channel), self._floor.sequence)
 
     def find(self, sequence: int) -> LedgerEntry | None:
@@ -63,17 +63,18 @@ class ProvenLedger:
             raise UntrustedInputError(Code.LEDGER_UNPROVEN, error.detail) from None
 
     def prove(self, entry: LedgerEntry) -> tuple[bytes, BundleManifest]:
-        """The envelope behind an entry, and its manifest.
+        """The envelope behind an entry, and its manifest, once a key that counts is seen to have signed it.
 
         Raises:
-            UntrustedInputError: ``LEDGER_UNPROVEN``: nobody whose signature counts has signed such a one.
+            UntrustedInputError: ``LEDGER_UNPROVEN``: nobody whose signature counts has signed such a
+                manifest.
         """
         raw = Ledger(self.side.blobs).find_envelope(entry.manifest_sha256)
         manifest = prove_entry(entry, raw, self._keys)
         return raw or b"", manifest
 
     def previous_of(self, sequence: int) -> str | None:
-        """Hex manifest digest of the number before; ``None`` for the first of all.
+        """The manifest digest (hex) of the number before; ``None`` for the first of all.
 
         Raises:
             UntrustedInputError: ``LEDGER_UNPROVEN``: nobody whose signature counts has signed that entry, or

@@ -1,4 +1,4 @@
-"""The source: receipts that come back say what became of a transfer, and what the target holds.
+"""The source receives receipts: they say what became of a transfer, and what the target holds.
 
 A receipt lies in ``receipts/<transferId>/``, put there by whoever carried it. That name says in which
 journal to look for the channel; nothing else is believed before the channel's receipt roles have signed it.
@@ -33,7 +33,7 @@ _BY = "receipt"
 
 
 def blueprint(events: BlobEvents) -> Blueprint:
-    """The blob trigger, which learns of blobs in that way."""
+    """A blueprint with the blob trigger for receipts, which learns of blobs by ``events``."""
     found = Blueprint()
     declare = found.blob_trigger(
         arg_name="receipt",
@@ -46,10 +46,10 @@ def blueprint(events: BlobEvents) -> Blueprint:
 
 
 async def receipt_arrived(receipt: BlobClient) -> None:
-    """Events come at least once and late; a receipt that is not to be believed is left where it is.
+    """The blob trigger for a receipt; a receipt that is not to be believed is left where it is.
 
-    The parameter's type makes the host send the blob's name and none of its content. Event Grid's webhook
-    does not compare names with the path: the container is compared here.
+    Events come at least once and late. The parameter's type makes the host send the blob's name and none of
+    its content. Event Grid's webhook does not compare names with the path: the container is compared here.
     """
     if receipt.container_name != RECEIPTS:
         _LOG.warning("an event came for a blob that is no receipt; it is left alone")
@@ -58,10 +58,10 @@ async def receipt_arrived(receipt: BlobClient) -> None:
 
 
 def receive(side: SourceSide, name: str, *, now: datetime) -> State | None:
-    """What a transfer has come to by the receipt of that name; ``None`` if it decides nothing.
+    """Read the receipt of that name; returns the state its transfer comes to, ``None`` if it decides nothing.
 
     Raises:
-        ServiceError: the storage cannot be read now; it is asked again.
+        ServiceError: the storage cannot be read now; the host delivers the event again.
     """
     about = name.partition("/")[0]
     if not is_safe_name(name) or not is_journal_id(Kind.TRANSFERS, about):
@@ -107,7 +107,7 @@ def _record(side: SourceSide, journal: Journal, name: str, receipt: Receipt, now
 
 
 def receive_all(side: SourceSide, *, now: datetime) -> tuple[int, int]:
-    """Read every receipt there is once more; how many there are, and how many of them decide something.
+    """Read every receipt there is once more; returns how many there are, and how many decide something.
 
     Raises:
         ServiceError: the storage cannot be read now; what was done is done.
@@ -125,7 +125,7 @@ def _believe(side: SourceSide, raw: bytes, journal: Journal, now: datetime) -> R
 
 
 def require_answer(receipt: Receipt, journal: Journal) -> None:
-    """Return if a receipt whose signatures were verified speaks of this transfer's bundle and audience.
+    """Refuse a verified receipt that does not speak of this transfer's bundle and audience.
 
     Raises:
         UntrustedInputError: ``BLOB_MISMATCH``: it speaks of another bundle than the one that was sealed.

@@ -1,4 +1,4 @@
-"""The source's reconciler: by timer, what was not started, did not end, or came back unnoticed."""
+"""The source's reconciler: by timer it finds what was not started, did not end, or came back unnoticed."""
 
 import asyncio
 import itertools
@@ -55,14 +55,14 @@ _YOUNG = timedelta(days=60)
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
 @bp.durable_client_input(client_name="client")
 async def reconcile_transfers(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """Every five minutes; a round that is late is simply the next."""
+    """The timer of the reconciler, every five minutes; a round that is late is simply the next."""
     del tick
     await Reconciler(source_side(), client, datetime.now(UTC)).run()
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """One round, at ``now``."""
+    """One round of the source's reconciler, at the time ``now``."""
 
     side: SourceSide
     client: Any

@@ -1,4 +1,4 @@
-"""Which referrers travel with what was ordered: what belongs to an artifact, such as signatures and SBOMs.
+"""Referrers: artifacts, such as signatures and SBOMs, that belong to an ordered one and may travel with it.
 
 Whoever may push to a repository may attach anything to what lies there, under any kind that he likes. So an
 order says which kinds it wants, and what is left behind is told as well as what goes along.
@@ -40,7 +40,7 @@ def kind_of(manifest: Mapping[str, Any], media_type: str) -> str:
 
 
 def summarize(travelling: Iterable[tuple[str, str]], left: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Referrers by kind, as journal and API tell them: those that travel, and those that are left behind.
+    """The referrers by kind, as journal and API tell them: those that travel, and those that are left behind.
 
     At most twenty kinds, the most frequent first, each with one of its artifacts: the bundle manifest names
     all that travel.

@@ -1,7 +1,7 @@
-"""Source: by timer, what lies there of transfers that ended long enough ago is removed, and that on record.
+"""The removal of ended transfers at the source, by timer and on record.
 
-Transfer blobs and bundle manifest, working documents, and the records of the pipeline runs. What a transfer
-has come to stays in the journal, its number and its signed manifest in the ledger. What is to be looked at is
+Removed are transfer blobs and bundle manifest, working documents, and the records of the pipeline runs. The
+history of a transfer stays in the journal, its number and its signed manifest in the ledger. Candidates are
 found by what lies there; whether it may be removed, the journal says.
 """
 
@@ -46,7 +46,7 @@ _FOLDERS = ((TRANSFER, ""), (WORK, "plans/"))
 
 
 class Progress(Message, frozen=True):
-    """How far the removal of a transfer is; the document ``removal``."""
+    """The progress of the removal of a transfer: the document ``removal``."""
 
     blobs: int
     """Of so many blobs the runs are gone."""
@@ -54,19 +54,19 @@ class Progress(Message, frozen=True):
 
 @bp.timer_trigger(arg_name="tick", schedule="0 23 * * * *")
 async def remove_ended_transfers(tick: func.TimerRequest) -> None:
-    """Every hour; what one round does not get to, the next ones do."""
+    """The timer of the removal, every hour; what one round does not get to, the next ones do."""
     del tick
     await asyncio.to_thread(remove_ended, source_side(), now=datetime.now(UTC))
 
 
 def remove_ended(side: SourceSide, *, now: datetime) -> None:
-    """One round: remove what lies there of some of the transfers that ended ``ENDED_TRANSFER_DAYS`` ago.
+    """Remove in one round the blobs of some of the transfers that ended ``ENDED_TRANSFER_DAYS`` ago.
 
-    Whatever is of no transfer that the journal knows stays, and so does what cannot be judged or removed now,
-    which is logged.
+    Blobs of no transfer that the journal knows stay, and so does what cannot be judged or removed now, which
+    is logged.
 
     Raises:
-        ServiceError: what is to be looked at cannot be listed now.
+        ServiceError: the candidates cannot be listed now.
     """
     budget = _Budget(_MOST)
     for about in in_turn(_lying_there(side.blobs), _AT_ONCE, now, round_s=_ROUND_S):

@@ -1,4 +1,4 @@
-"""What belongs to an artifact: the manifests that an index lists, and the referrers of either."""
+"""The scan for all that belongs to an artifact: the manifests in an index, and referrers of either."""
 
 from dataclasses import dataclass, field
 
@@ -29,7 +29,7 @@ _MOST_TOGETHER = 20_000
 
 @dataclass(slots=True)
 class Scan:
-    """Walks from artifacts to all that belongs to them: an index's manifests, and referrers of either.
+    """A walk from artifacts to all that belongs to them: an index's manifests, and referrers of either.
 
     Each manifest is looked at once. What is found is in ``artifacts`` by reference, in order of discovery,
     and in ``tagged`` for each reference by tag when that was written last; referrers of kinds that are not
@@ -55,7 +55,7 @@ class Scan:
         return len(self._seen) + len(self.left)
 
     def add(self, reference: str) -> bool:
-        """Include an artifact and all its referrers; ``False`` if the registry does not have it.
+        """Include an artifact and all its referrers; returns whether the registry has it.
 
         Raises:
             PolicyRefusal: ``ARTIFACT_REFUSED``: a layer cannot cross, a manifest that a tag or an index
@@ -79,7 +79,10 @@ class Scan:
         return True
 
     def renew(self, member: Artifact) -> bool:
-        """Include anew what was included before and stands elsewhere now; raises as :meth:`add`."""
+        """Include again an artifact that points elsewhere now; returns whether the registry has it.
+
+        Raises as :meth:`add`.
+        """
         self._before = self._counted
         if member.subject is None:
             return self.add(member.reference)
@@ -209,7 +212,7 @@ class Scan:
 
 
 def split_reference(reference: str) -> tuple[str, str, str]:
-    """Repository, tag, digest of ``repo:tag`` or ``repo@digest``; what is absent is empty."""
+    """The repository, tag and digest of ``repo:tag`` or ``repo@digest``; the absent one is empty."""
     if "@" in reference:
         repository, _, digest = reference.partition("@")
         return repository, "", digest

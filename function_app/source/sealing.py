@@ -61,7 +61,7 @@ class _Bundle:
 
 
 def seal_bundle(side: SourceSide, order: Sealing) -> Sealed:
-    """Turn the exported blobs into a bundle: number it, sign its manifest, and publish that last.
+    """The activity that turns exported blobs into a bundle: it numbers it, signs it, and publishes it last.
 
     May run any number of times, also at once: the transfer takes one number only, and the envelope that was
     stored first stays.
@@ -101,10 +101,11 @@ def _sign(side: SourceSide, order: Sealing, journal: Journal) -> Journal:
 
 
 def publish_bundle(side: SourceSide, order: Publishing) -> Sealed | Pending | Refused | Failed:
-    """Publish the bundle of a transfer once everybody has signed its manifest who must.
+    """The activity that publishes a bundle once everybody who must has signed its manifest.
 
-    May run any number of times. Who has signed is counted by the policy and the clock of this moment, and the
-    whole is judged as the target will; what is missing when the time is over, the refusal says.
+    May run any number of times. Signatures are counted by the policy and the clock of this moment, and the
+    bundle is judged as the target will judge it. When the time is over, the refusal tells which signatures
+    are missing.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the transfer was cancelled.
@@ -193,9 +194,10 @@ def _record(
 
 
 def give_up_unsealed(side: SourceSide, journal: Journal) -> None:
-    """Give up the number of a transfer that took one and ended before it was sealed; else do nothing.
+    """Give up the number of a transfer that took one and ended before it was sealed, if it did.
 
-    People were to sign it; or the app died between the ledger and the journal, which knows of no number then.
+    That happens where people did not sign it, or where the app died between ledger and journal; the journal
+    knows of no number then.
     """
     if not journal.is_final or journal.newest(State.SEALING) is not None:
         return
@@ -214,13 +216,13 @@ def _unrecorded_entry(side: SourceSide, journal: Journal) -> LedgerEntry | None:
 
 
 def publish(side: SourceSide, journal: Journal) -> Sealed:
-    """Publish the bundle of a transfer that is ``sealing``, or was, and then call it sealed.
+    """Publish the bundle of a transfer that is or was ``sealing``, and then record it as sealed.
 
-    Whoever stops between the two leaves it ``sealing``: this is done again, by a retry or the reconciler. Of
-    a transfer that ended before it was sealed nothing stays published, however late this comes.
+    A process that stops between the two leaves it ``sealing``, and a retry or the reconciler does this again.
+    Nothing stays published of a transfer that ended before it was sealed, however late this comes.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: it ended this moment.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer ended this moment.
         UntrustedInputError: ``LEDGER_UNPROVEN``: what the ledger keeps under the digest is not that manifest,
             signed by a key that counts.
         ServiceError: ``CONFLICT``: something else lies under the manifest's name.

@@ -1,6 +1,6 @@
-"""Source, before the plan where the order selects: which references its selectors come to.
+"""The source's selecting, before the plan: which references the selectors of an order come to.
 
-What is selected is settled once and written down: from then on the transfer goes on as if its order had named
+The selection is settled once and written down: from then on the transfer goes on as if its order had named
 each reference.
 """
 
@@ -43,7 +43,7 @@ _MAX_IMAGES = 20
 
 
 def list_repositories(side: SourceSide, order: Selecting) -> Listed:
-    """Write down which repositories are to be looked through: those that a selector covers."""
+    """The activity that writes down which repositories to look through: those that selectors cover."""
     require_going(side.blobs, order.transfer_id)
     work = WorkFolder(side.blobs, order.transfer_id)
     selectors, exclusions = _read(work, order.request)
@@ -61,7 +61,7 @@ def list_repositories(side: SourceSide, order: Selecting) -> Listed:
 
 
 def select_tags(side: SourceSide, order: Item) -> Selected:
-    """Look through one group of the repositories; what is taken of them lies in the work folder."""
+    """The activity that looks through a group of repositories, and writes the chosen references down."""
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
     listed = work.get(REPOSITORIES, Repositories, sha256=order.pinned)
@@ -83,7 +83,7 @@ def select_tags(side: SourceSide, order: Item) -> Selected:
 
 
 def gather_references(side: SourceSide, order: Gathering) -> Gathered | Refused | Failed:
-    """Put together what is named and what is selected, in the order's place."""
+    """The activity that puts named and selected references together, in place of the order's."""
     work = WorkFolder(side.blobs, order.transfer_id)
     request = work.get(REQUEST, RequestDocument, sha256=order.request)
     references = dict.fromkeys(request.artifacts)

@@ -1,7 +1,7 @@
-"""Which artifacts of a registry an order means, when it does not name each: selectors and exclusions.
+"""Selections: which artifacts of a registry an order means that does not name each of them.
 
 A selector takes the tags for which all holds that it says; what several selectors take is put together, and
-what an exclusion covers is taken by none. Repositories are meant by the patterns of
+no selector takes what an exclusion covers. Repositories are named by the patterns of
 :mod:`airgap.repositories`, as in the trust policy. Whatever a caller may write is matched in linear time:
 regular expressions by RE2, which has no backtracking (https://github.com/google/re2/wiki/WhyRE2).
 
@@ -58,17 +58,18 @@ _EXCLUSION_IN_WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """What one member of ``select`` takes.
+    """A selector: one member of ``select`` in a request.
 
     Args:
-        repositories: patterns; one must cover the repository.
-        tags: patterns with ``*`` and ``?``; one must match the whole tag. Empty: any.
+        repositories: patterns of which one must cover the repository.
+        tags: patterns with ``*`` and ``?`` of which one must match the whole tag; any tag, if empty.
         tags_matching: a regular expression in RE2's syntax that the whole tag must match.
         versions: a range as npm writes them; the tag must be a version in it, with or without a ``v``.
-        updated_since: the tag was written to then or later, by the registry's clock; aware.
-        annotations: of the manifest or index, by name the text, or a pattern of it.
-        labels: of the image's configuration likewise; of an index, of one of its images.
-        newest: of each repository, only so many of what the rest takes, those written to last.
+        updated_since: the time (aware) at or after which the tag was last written, by the registry's clock.
+        annotations: the text, or a pattern of it, that each annotation of the manifest or index must have, by
+            name.
+        labels: the same for labels of the image's configuration; for an index, of one of its images.
+        newest: how many tags of each repository are taken at most, those written to last.
     """
 
     repositories: tuple[str, ...]
@@ -82,7 +83,7 @@ class Selector:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote."""
+        """Read what :meth:`to_json` wrote; it was checked before, when the request was read."""
         since = raw.get("updatedSince")
         return cls(
             repositories=tuple(raw["repositories"]),
@@ -112,23 +113,23 @@ class Selector:
 
     @property
     def asks_for_texts(self) -> bool:
-        """Whether manifests have to be read to know what it takes."""
+        """Whether manifests have to be read to know what the selector takes."""
         return bool(self.annotations or self.labels)
 
     @property
     def names_its_repositories(self) -> bool:
-        """Whether it means no repository but those that it names, so that none has to be listed."""
+        """Whether the selector names each repository it means, so that none has to be listed."""
         return not any("*" in pattern for pattern in self.repositories)
 
     def covers(self, repository: str) -> bool:
-        """Whether it takes anything of this repository at all."""
+        """Whether the selector takes anything of this repository at all."""
         return any(covers(pattern, repository) for pattern in self.repositories)
 
     def matching(self, tags: Iterable[tuple[str, TagState]]) -> list[tuple[str, TagState]]:
-        """The tags that it takes as far as names and times tell, those written to last first.
+        """The tags that the selector takes as far as names and times tell, those written to last first.
 
-        What belongs to another artifact by its tag is never taken. Texts and ``newest`` are not looked at:
-        texts stand in manifests, which are worth a request each only for what is left by then.
+        A tag by which an artifact belongs to another one is never taken. Texts and ``newest`` are not looked
+        at: texts stand in manifests, which are worth a request each only for what is left by then.
         """
         tests = self._tests()
         found = [
@@ -155,19 +156,19 @@ class Selector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusion:
-    """What no selector takes: the tags of some repositories that a pattern matches, or all."""
+    """An exclusion: tags that no selector takes, of the repositories that a pattern covers."""
 
     repositories: str
     tags: str = "*"
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read what a request says, such as ``team/app:*-debug``."""
+        """Read an exclusion of a request, such as ``team/app:*-debug``."""
         repositories, _, tags = text.partition(":")
         return cls(repositories=repositories, tags=tags or "*")
 
     def excludes(self, repository: str, tag: str) -> bool:
-        """Whether it covers the tag of that repository."""
+        """Whether the exclusion covers the tag of that repository."""
         return covers(self.repositories, repository) and fnmatchcase(tag, self.tags)
 
 
@@ -183,7 +184,7 @@ def written_at(state: TagState) -> datetime:
 
 
 def has_texts(wanted: Mapping[str, str], given: Any) -> bool:
-    """Whether each wanted text is among the given ones, which are an object of texts in all honest cases."""
+    """Whether each wanted text is among the given ones, which may be no object of texts after all."""
     texts = given if isinstance(given, Mapping) else {}
     return all(
         isinstance(text := texts.get(name), str) and fnmatchcase(text, pattern)
@@ -195,7 +196,7 @@ def has_texts(wanted: Mapping[str, str], given: Any) -> bool:
 
 
 def read_selectors(raw: Any, faults: Faults) -> tuple[Selector, ...]:
-    """The member ``select`` of a request; every fault of it is added to ``faults``."""
+    """Read the member ``select`` of a request; every fault of it is added to ``faults``."""
     if raw is MISSING:
         return ()
     if type(raw) is not list or not 1 <= len(raw) <= MAX_SELECTORS:
@@ -205,7 +206,7 @@ def read_selectors(raw: Any, faults: Faults) -> tuple[Selector, ...]:
 
 
 def read_exclusions(raw: Any, faults: Faults) -> tuple[str, ...]:
-    """The member ``exclude`` of a request, likewise."""
+    """Read the member ``exclude`` of a request; every fault of it is added to ``faults``."""
     if raw is MISSING:
         return ()
     before = faults.count
@@ -332,7 +333,7 @@ def _range(text: str) -> Callable[[str], bool]:
 def taken(
     selectors: Sequence[Selector], exclusions: Sequence[Exclusion], repository: str
 ) -> Sequence[Selector]:
-    """The selectors that may take something of a repository: none where all of it is excluded."""
+    """The selectors that may take something of a repository; none where all of it is excluded."""
     if any(one.tags == "*" and covers(one.repositories, repository) for one in exclusions):
         return ()
     return [selector for selector in selectors if selector.covers(repository)]

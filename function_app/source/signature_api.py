@@ -30,7 +30,7 @@ _THIS_ENVELOPE = "the envelope of this transfer's bundle manifest, as GET of thi
 
 @bp.route(route="transfers/{transferId}/signatures", methods=["GET"])
 async def get_signatures(req: func.HttpRequest) -> func.HttpResponse:
-    """What is to be signed: the bundle manifest's envelope with all signatures that count so far."""
+    """Answer with what is to be signed: the manifest's envelope with all signatures that count so far."""
     return await answered(_get(req))
 
 
@@ -54,7 +54,7 @@ async def _get(req: func.HttpRequest) -> func.HttpResponse:
 
 @bp.route(route="transfers/{transferId}/signatures", methods=["POST"])
 async def add_signature(req: func.HttpRequest) -> func.HttpResponse:
-    """Hand in what somebody signed: 200 with the transfer, which tells what is missing.
+    """Take what somebody signed, and answer 200 with the transfer, which tells what is missing.
 
     A repeat changes nothing. The body is the envelope that ``offline-mover sign`` writes.
     """
@@ -127,5 +127,5 @@ def _nothing_to_sign(journal: Journal) -> func.HttpResponse:
 
 @bp.route(route="transfers/{transferId}/signatures", methods=[*METHODS_OF_NONE, "DELETE"])
 async def refuse_signatures_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET", "POST")

@@ -1,4 +1,4 @@
-"""The source: standing orders are placed by a timer, once for each of their times.
+"""The placing of standing orders at the source, by a timer, once for each of their times.
 
 A transfer's id follows from the order's name and the time that it is for, so that of two ticks, two hosts, or
 a tick that broke off and its repeat, all meet one transfer. Whether it was placed, that transfer's journal
@@ -34,13 +34,13 @@ _LOOKED_BACK = 5
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
 @bp.durable_client_input(client_name="client")
 async def place_standing_orders(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """Every five minutes; a round that is late is simply the next."""
+    """The timer of standing orders, every five minutes; a round that is late is simply the next."""
     del tick
     await place_due_orders(source_side(), client, now=datetime.now(UTC))
 
 
 async def place_due_orders(side: SourceSide, client: Any, *, now: datetime) -> None:
-    """One round: order the transfer of each standing order whose time has come, unless it was ordered.
+    """Order in one round the transfer of each standing order whose time has come, unless it was ordered.
 
     What cannot be read or placed now is logged, and has its turn in the next round.
 
@@ -74,7 +74,7 @@ async def _place_due(side: SourceSide, client: Any, journal: Journal, now: datet
 
 
 def last_run(side: SourceSide, journal: Journal, now: datetime) -> dict[str, str] | None:
-    """What a standing order came to last: ``time``, ``transferId``, ``state``; ``None`` if nothing is found.
+    """The last transfer of a standing order: ``time``, ``transferId``, ``state``; ``None`` if none is found.
 
     Its last five times are looked at: those before, and those of a schedule that it had before, are not told.
     """
@@ -93,7 +93,7 @@ def last_run(side: SourceSide, journal: Journal, now: datetime) -> dict[str, str
 
 
 def transfer_id_of(side: SourceSide, name: str, due: datetime) -> str:
-    """The id of the transfer that a standing order comes to at one of its times.
+    """The id of the transfer that a standing order is placed as at one of its times.
 
     No ``Idempotency-Key`` has a zero byte, so that none leads to it.
     """

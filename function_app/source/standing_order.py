@@ -1,4 +1,4 @@
-"""A standing order, as ``PUT /api/orders/{name}`` takes it and its journal keeps it."""
+"""The standing order, as ``PUT /api/orders/{name}`` takes it and its journal keeps it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _LABELS_IN_WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandingOrder:
-    """A transfer that is ordered again at each time of a schedule."""
+    """A standing order: a transfer that is ordered again at each time of a schedule."""
 
     request: TransferRequest
     schedule: Schedule
@@ -50,7 +50,7 @@ class StandingOrder:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """The order of a journal entry that sets one.
+        """The standing order that a journal entry has set, from the entry's facts.
 
         Raises:
             RequestRefusedError: this version would not take it any more.
@@ -71,7 +71,7 @@ class StandingOrder:
 
     @property
     def state(self) -> State:
-        """What its journal says of it."""
+        """The state that its journal has: active or paused."""
         return State.PAUSED if self.is_paused else State.STANDING
 
     def to_json(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class StandingOrder:
         return {**given, SCHEDULE: self.schedule.text, "labels": dict(self.labels), "paused": self.is_paused}
 
     def to_facts(self) -> dict[str, Any]:
-        """The order as its journal keeps it: beside it, when it is due, and what the list tells."""
+        """The order as the facts of its journal entry, with when it is due, and what the list tells."""
         return {"order": self.to_json(), SCHEDULE: self.schedule.text, "channel": self.request.channel}
 
 

@@ -1,4 +1,4 @@
-"""The source: an order that is on record gets its orchestration."""
+"""The start of an order's orchestration at the source, once the order is on record."""
 
 import asyncio
 from typing import Any
@@ -18,14 +18,14 @@ async def start_transfer(client: Any, side: SourceSide, transfer_id: str, reques
     """Start the export of a transfer whose request lies in its working documents, unless it was started.
 
     Args:
-        client: of Durable.
-        side: the source.
-        transfer_id: of a transfer that is on record.
-        request_sha256: the request's, as the journal has it.
+        client: the Durable client.
+        side: the source's settings and ports.
+        transfer_id: the id of a transfer that is on record.
+        request_sha256: the hex SHA-256 of the request, as the journal has it.
 
     Raises:
         ServiceError: ``NOT_FOUND``: there is no such request.
-        UntrustedInputError: ``BLOB_CHANGED``: it is another one than is on record.
+        UntrustedInputError: ``BLOB_CHANGED``: the request is another than the one on record.
     """
     if await find_instance(client, transfer_id) is not None:
         return
@@ -41,7 +41,7 @@ async def start_transfer(client: Any, side: SourceSide, transfer_id: str, reques
 
 
 def order_of(side: SourceSide, transfer_id: str, request: RequestDocument) -> TransferOrder:
-    """What the orchestration of a transfer is started with."""
+    """The input with which the orchestration of a transfer is started."""
     return TransferOrder(
         transfer_id=transfer_id,
         request=digest_of(request),

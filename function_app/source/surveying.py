@@ -1,4 +1,4 @@
-"""What an order comes to as a whole: how much travels with each reference, and what cannot cross."""
+"""The survey of an order as a whole: how much travels with each reference, and what cannot cross."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,25 +14,25 @@ from function_app.source.wire import PlanRefusal
 
 @dataclass(slots=True)
 class Found:
-    """Something of which there may be much: how much, and the first hundred of it, by reference."""
+    """Findings of one kind, of which there may be many: how many, and the first hundred, by reference."""
 
     count: int = 0
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, reference: str, detail: str) -> None:
-        """Count it."""
+        """Count one more finding."""
         self.count += 1
         if self.count <= MAX_LISTED:
             self.first[reference] = detail
 
     def end(self, code: Code) -> Refused | Failed:
-        """End with it, as far as it has room in an error."""
+        """The refusal for these findings, as far as they have room in an error's detail."""
         return ending(code, shorten(list(self.first.values()), self.count), list(self.first))
 
 
 @dataclass(slots=True)
 class Survey:
-    """What one look at everything that an order was resolved to has found; names and numbers only."""
+    """The findings of one look at everything that an order was resolved to; names and numbers only."""
 
     sizes: list[int] = field(default_factory=list)
     """Of each reference, how many artifacts travel with it, itself included."""
@@ -45,7 +45,7 @@ class Survey:
 
     @classmethod
     def of(cls, travelling: Travelling) -> "Survey | Refused | Failed":
-        """Look at everything; refused where it is more than one order may come to."""
+        """Look at everything that travels; refuse it if it is more than one order may come to."""
         found, known = cls(), dict[str, str]()
         for group, families in travelling.families():
             for reference in group.missing:
@@ -64,12 +64,11 @@ class Survey:
         return found
 
     def referrers(self, left_out: frozenset[str]) -> list[dict[str, Any]]:
-        """What of each kind travels, and what is left behind.
-
-        As :func:`function_app.source.referrers.summarize` tells it.
+        """The referrers by kind, as :func:`function_app.source.referrers.summarize` tells them.
 
         Args:
-            left_out: references of what stays, since its targets hold it, and is not left behind.
+            left_out: the references that stay because the targets hold them; they do not count as left
+                behind.
         """
         travelling = ((name, kind) for name, kind in self.kinds.items() if kind)
         staying = self.kinds.keys() | left_out
@@ -83,8 +82,8 @@ class Refusals:
     """Everything for which an order cannot cross: of the whole first, and then of each reference, in order.
 
     Args:
-        of_all: what is about all of it.
-        survey: of the order.
+        of_all: the refusals that are about the whole order.
+        survey: the survey of the order.
         travelling: the order, which is read again for what is of a single reference.
     """
 
@@ -104,9 +103,9 @@ class Refusals:
             yield from _refusals(Code.ARTIFACT_REFUSED, group.obstacles)
 
     def end(self) -> Refused | Failed | None:
-        """How an order ends for what comes first: all that is about the whole, or all references of one code.
+        """The refusal that comes first: all that are about the whole order, or all references of one code.
 
-        ``None`` if there is nothing.
+        It is ``None`` if there is nothing to refuse.
         """
         if self.of_all:
             details = [one.detail for one in self.of_all]
@@ -117,7 +116,7 @@ class Refusals:
 
 
 def too_large() -> Refused | Failed:
-    """Refuse an order that comes to more than can be planned at once."""
+    """The refusal of an order that comes to more than can be planned at once."""
     detail = f"artifacts: with all that refers to them it is over {MAX_PLANNED_ARTIFACTS}: divide the order"
     return ending(Code.REQUEST_INVALID, detail)
 

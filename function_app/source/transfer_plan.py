@@ -1,4 +1,4 @@
-"""What the API shows of a plan: what travels in which blob, how much that is, and what cannot cross."""
+"""The plan as the API shows it: what travels in which blob, how much that is, and what cannot cross."""
 
 from function_app.http.bodies import read_body
 from function_app.source import bodies
@@ -11,11 +11,11 @@ CURSOR = "cursor"
 
 
 def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
-    """The body of ``GET /api/transfers/{id}/plan``; ``None`` if there is no plan, or no such page of it.
+    """The body of ``GET /api/transfers/{id}/plan``; ``None`` if there is no plan, or no such page.
 
     Args:
         work: the transfer's working documents.
-        page: from 0; each holds ten blobs, 500 artifacts left out and 500 refusals.
+        page: the number of the page, from 0; each has ten blobs, 500 artifacts left out and 500 refusals.
     """
     summary = work.find(SUMMARY, PlanSummary)
     if summary is None:
@@ -62,7 +62,7 @@ def describe_plan(work: WorkFolder, page: int) -> bodies.Plan | None:
 
 
 def read_page(text: str | None) -> int | None:
-    """The page that a cursor means: from 0, the first without one; ``None`` if it is none of ours."""
+    """The number of the page that a cursor means, from 0; ``None`` for a cursor that no list gave out."""
     if text is None:
         return 0
     return int(text) if text.isascii() and text.isdigit() and len(text) <= len("000000") else None

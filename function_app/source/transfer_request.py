@@ -42,7 +42,7 @@ _KIND_IN_WORDS = "a kind of referrer by its artifactType, such as application/vn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRequest:
-    """What shall be transferred, to whom, how long the bundle is good for, and which referrers go along.
+    """A request for a transfer: what, to whom, how long the bundle is good for, and which referrers go along.
 
     Artifacts are named, or selected, or both; what ``exclude`` covers is not selected.
     """
@@ -64,8 +64,8 @@ class TransferRequest:
         """Read a request body.
 
         Args:
-            body: as received.
-            faults: what was found wrong with the rest of the request; it is told with the body's own faults.
+            body: the bytes as they were received.
+            faults: the faults of the rest of the request, which are told with the body's own.
 
         Raises:
             RequestRefusedError: ``REQUEST_INVALID``, naming every field at fault; ``is_too_large`` where the
@@ -113,7 +113,7 @@ class TransferRequest:
 
     @property
     def terms(self) -> Terms:
-        """The request as the trust policy judges it."""
+        """The terms by which the trust policy judges the request."""
         return Terms(
             channel=self.channel,
             audience=self.audience,
@@ -122,7 +122,7 @@ class TransferRequest:
         )
 
     def refuse_findings(self, findings: Iterable[Finding]) -> None:
-        """Go on only if nothing was found that the target would refuse.
+        """Refuse the request if the target would refuse its bundle.
 
         Raises:
             RequestRefusedError: ``REQUEST_INVALID``, naming the field of each finding.
@@ -136,12 +136,12 @@ class TransferRequest:
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of the canonical request: equal for the same request, whatever its spelling."""
+        """The hex SHA-256 of the canonical request: equal for the same request, whatever its spelling."""
         return self.to_document().order_sha256
 
 
 def read_order(body: bytes, headers: Mapping[str, str], params: Mapping[str, str]) -> TransferRequest:
-    """What a whole request orders: query, headers and body are judged together.
+    """Read the order of a whole request: query, headers and body are judged together.
 
     Raises:
         RequestRefusedError: ``REQUEST_INVALID``, naming every fault of each of them.
@@ -154,7 +154,7 @@ def read_order(body: bytes, headers: Mapping[str, str], params: Mapping[str, str
 
 
 def transfer_id_for(idempotency_key: str | None, pipeline_resource_id: str) -> str:
-    """The transfer id: 32 hex digits, random, or derived from the key so that a repeat meets its transfer.
+    """The id for a transfer: 32 hex digits, random, or derived from the key so that a repeat has the same.
 
     The export pipeline's ARM id goes in too: two sources that use the same key must not meet at one target.
     """
@@ -234,7 +234,7 @@ def _read_exclude(body: Mapping[str, Any], faults: Faults) -> tuple[str, ...]:
 
 
 def read_flag(name: str, body: Mapping[str, Any], faults: Faults) -> bool:
-    """A member that is true or false, and false where it is not given."""
+    """Whether a member of the body is ``true``; ``False`` without it, and a fault if it is no boolean."""
     raw = body.get(name, False)
     if type(raw) is not bool:
         faults.add("body", (name,), raw, "true or false")

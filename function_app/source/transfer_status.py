@@ -1,4 +1,4 @@
-"""What the journal of a transfer says to those who ordered it."""
+"""The status of a transfer, as its journal tells it to those who ordered it."""
 
 from collections.abc import Mapping
 
@@ -33,8 +33,8 @@ def describe(journal: Journal, request: RequestDocument | UnsetType | None = UNS
     """The answer of ``GET /api/transfers/{id}``: where a transfer stands, and how it came there.
 
     Args:
-        journal: of the transfer; not empty.
-        request: where the references are told, what was ordered; ``None`` if it is not known any more.
+        journal: the transfer's journal, which must not be empty.
+        request: the request, where its references are told; ``None`` if it is not known any more.
     """
     first, last = journal.entries[0], journal.entries[-1]
     planned, sealed = journal.newest(State.PLANNED), journal.newest(State.SEALED)
@@ -95,7 +95,7 @@ def _voided(entry: JournalEntry) -> bodies.Voided:
 
 
 def progress_of(journal: Journal, work: WorkFolder) -> bodies.Progress | UnsetType:
-    """How much of the state it is in is done; ``UNSET`` where nothing is counted.
+    """The progress within the state of a transfer; ``UNSET`` where nothing is counted.
 
     Counted from what the steps have left in the working documents; it decides nothing.
     """
@@ -126,12 +126,12 @@ def summarize(row: JournalRow) -> bodies.TransferLine:
 
 
 def path_of(transfer_id: str) -> str:
-    """Where the transfer is looked at (``GET``) and, while it can be, cancelled (``DELETE``)."""
+    """The path at which a transfer is looked at (``GET``) and, while it can be, cancelled (``DELETE``)."""
     return f"/api/transfers/{transfer_id}"
 
 
 def plan_path_of(transfer_id: str) -> str:
-    """Where the plan of a transfer is looked at, once it is planned."""
+    """The path at which the plan of a transfer is looked at, once it is planned."""
     return f"{path_of(transfer_id)}/plan"
 
 
@@ -147,7 +147,7 @@ def _links(journal: Journal) -> bodies.TransferLinks:
 
 
 def remedy_of_late_cancel(journal: Journal) -> str:
-    """What to do about a transfer that cannot be cancelled any more, by what has become of it."""
+    """The remedy for a cancelling that comes too late, by what has become of the transfer."""
     sealed = journal.newest(State.SEALED)
     if journal.state in _TOO_LATE:
         return _TOO_LATE[journal.state]
@@ -164,7 +164,7 @@ def remedy_of_late_cancel(journal: Journal) -> str:
 
 
 def counts(row: JournalRow) -> bodies.Counts:
-    """How many references were ordered, artifacts they are with all referrers, and blobs these travel in.
+    """The number of references ordered, of artifacts with all referrers, and of blobs that these travel in.
 
     The last two are ``None`` until the transfer is planned.
     """

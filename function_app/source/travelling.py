@@ -1,6 +1,6 @@
-"""What travels with each reference of an order, as it was resolved, and what each run exports of it.
+"""The artifacts that travel with each reference of an order, and the runs that export them.
 
-Read group by group, as often as it is needed: an order may come to more than is in memory for it.
+They are read group by group, as often as needed: an order may come to more than there is memory for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from function_app.storage.work_folder import Documents
 
 
 class Member(NamedTuple):
-    """An artifact of a run, and what is known of it."""
+    """An artifact that a run exports, and what is known of it."""
 
     artifact: Mapping[str, Any]
     """As :meth:`airgap.manifest.Artifact.to_json` writes it."""
@@ -25,13 +25,13 @@ class Member(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one run exports, and of which portion, from 0, of the order."""
+    """The artifacts that one run exports, and the portion of the order, from 0, that they belong to."""
 
     portion: int
     members: Sequence[Member]
 
     def to_batch(self, referrers: str | tuple[str, ...]) -> Batch:
-        """The run as it is ordered; ``referrers``: which kinds of them were."""
+        """The run as a batch for its order; ``referrers`` are the kinds that were ordered."""
         return Batch(
             artifacts=tuple(dict(member.artifact) for member in self.members),
             tagged={
@@ -45,12 +45,12 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Travelling:
-    """What travels of an order.
+    """The artifacts of an order that travel, as its references were resolved.
 
     Args:
         request: the order, with every reference named.
-        groups: what its references were resolved to, so many at a time.
-        left_out: references of what stays, since its targets hold it.
+        groups: the artifacts that its references were resolved to, in groups.
+        left_out: the references that stay, because the targets hold them.
     """
 
     request: RequestDocument
@@ -58,10 +58,10 @@ class Travelling:
     left_out: frozenset[str] = frozenset()
 
     def families(self) -> Iterator[tuple[Resolution, list[list[dict[str, Any]]]]]:
-        """Each group, with what travels with each of its references, itself included.
+        """Each group, and for each of its references the artifacts that travel with it, itself included.
 
-        What two references of a group share is with the first. What was ordered by itself is no mere
-        referrer, although it was found as one.
+        An artifact that two references of a group share is with the first. One that was ordered by itself
+        does not count as a referrer, although it was found as one.
         """
         ordered = frozenset(self.request.artifacts)
         for members, group in zip(batch(self.request.artifacts), self.groups, strict=True):
@@ -76,7 +76,7 @@ class Travelling:
             yield group, list(families.values())
 
     def runs(self, starts: Sequence[int]) -> Iterator[Run]:
-        """What each run exports, where portions begin at these references; nothing twice within a portion."""
+        """The runs, where portions begin at the references ``starts``; no portion has anything twice."""
         portion, taken, members = -1, set[str](), list[Member]()
         begins = iter((*starts, None))
         begin, index = next(begins), 0

@@ -1,4 +1,4 @@
-"""The source's HTTP API: a sealed transfer whose bundle will not arrive is given up, on record."""
+"""The source's HTTP API for voids: a sealed transfer whose bundle will not arrive is given up, on record."""
 
 import asyncio
 from collections.abc import Mapping
@@ -44,9 +44,10 @@ _REMEDIES: Mapping[State | None, str] = {
 
 @bp.route(route="transfers/{transferId}/void", methods=["POST"])
 async def void_sealed_transfer(req: func.HttpRequest) -> func.HttpResponse:
-    """Give up the number of a sealed transfer for good: 200 with the transfer. A repeat changes nothing.
+    """Give up the number of a sealed transfer for good, and answer 200 with the transfer.
 
-    The body is ``{"reason": …}``. Only one's own, where callers have signed in, unless one is an admin.
+    The body is ``{"reason": …}``. A repeat changes nothing. A caller who has signed in may do it to its own
+    transfers only, unless it is an admin.
     """
     return await answered(_void(req))
 
@@ -97,5 +98,5 @@ def _refused(refusal: PolicyRefusal, journal: Journal) -> func.HttpResponse:
 
 @bp.route(route="transfers/{transferId}/void", methods=[*METHODS_OF_NONE, "GET", "DELETE"])
 async def refuse_void_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "POST")

@@ -1,4 +1,4 @@
-"""Source: the number of a transfer is given up for good, and the bundles after it say so.
+"""The voiding of numbers at the source: a number is given up for good, and later bundles say so.
 
 The journal of the transfer decides: it has who gave the number up, when and why. The ledger has it once more,
 one blob for each number of the channel, so that whoever seals the next bundle finds it.
@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def can_be_voided(journal: Journal) -> bool:
-    """Whether it has a number, nothing is at work on it, and not every registry has told of an import."""
+    """Whether a transfer has a number, nothing is at work on it, and not every registry has imported it."""
     return (
         journal.state is not None
         and journal.newest(State.SEALING) is not None
@@ -34,18 +34,19 @@ def void_transfer(side: SourceSide, journal: Journal, *, reason: str, by: str, n
     """Give up the number of a transfer; a repeat changes nothing, whatever its reason.
 
     Args:
-        side: the source's.
-        journal: of the transfer.
-        reason: why, as :class:`Void` takes it. It goes into the manifests of later bundles.
-        by: who gives it up.
-        now: when.
+        side: the source's settings and ports.
+        journal: the transfer's journal.
+        reason: the reason, as :class:`~airgap.manifest.Void` takes it. It goes into the manifests of later
+            bundles.
+        by: the words for who gives it up.
+        now: the current time, aware.
 
     Returns:
         The journal as it is now.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: it has no number, its bundle is being sealed, or the target has
-            imported it.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the transfer has no number, its bundle is being sealed, or the
+            target has imported it.
     """
     if journal.newest(State.VOIDED) is None:
         if not can_be_voided(journal):
@@ -61,7 +62,7 @@ def void_transfer(side: SourceSide, journal: Journal, *, reason: str, by: str, n
 
 
 def enter_void(side: SourceSide, journal: Journal) -> None:
-    """Enter the number of a transfer that was voided in the ledger, unless it is there; else do nothing."""
+    """Enter the number of a voided transfer in the ledger, unless it is there; nothing for any other."""
     void = void_of(journal)
     if void is None:
         return
@@ -74,7 +75,7 @@ def enter_void(side: SourceSide, journal: Journal) -> None:
 
 
 def give_up_unused(side: SourceSide, entry: LedgerEntry) -> None:
-    """Enter that no bundle will carry a number, which was taken for a transfer that ended meanwhile."""
+    """Enter in the ledger that no bundle will carry a number, whose transfer ended before it was sealed."""
     void = Void(sequence=entry.sequence, reason="its transfer ended before it was sealed", who=BY_APP)
     Ledger(side.blobs).enter_void(
         VoidEntry(channel=entry.channel, void=void, manifest_sha256=entry.manifest_sha256)
@@ -82,7 +83,7 @@ def give_up_unused(side: SourceSide, entry: LedgerEntry) -> None:
 
 
 def void_of(journal: Journal) -> Void | None:
-    """What the journal says of the number that was given up; ``None`` if none was."""
+    """The void that the journal of a transfer tells; ``None`` if its number was not given up."""
     voided = journal.newest(State.VOIDED)
     if voided is None:
         return None

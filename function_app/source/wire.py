@@ -1,4 +1,4 @@
-"""What the source's orchestrators and activities say to each other, and the documents that they share."""
+"""The messages between the source's orchestrators and activities, and the documents that they share."""
 
 import hashlib
 from typing import Any
@@ -11,7 +11,7 @@ from function_app.pipeline_runs import Started
 
 
 class TransferOrder(Message, frozen=True, omit_defaults=True):
-    """The input of ``export_transfer``; what was asked for lies in the document ``request``."""
+    """The input of ``export_transfer``; ``request`` is the hex SHA-256 of the document of that name."""
 
     transfer_id: str
     request: str
@@ -36,7 +36,7 @@ class Selecting(Message, frozen=True):
 
 
 class Gathering(Message, frozen=True):
-    """The input of ``gather_references``: what its selections have written, as tallies."""
+    """The input of ``gather_references``; ``selected`` are the tallies of what the selecting has written."""
 
     transfer_id: str
     request: str
@@ -52,7 +52,7 @@ class Dividing(Message, frozen=True):
 
 
 class Planning(Message, frozen=True, omit_defaults=True):
-    """The input of ``plan_transfer``; ``at``: when, RFC 3339, UTC."""
+    """The input of ``plan_transfer``; ``at`` is the time of the planning, RFC 3339, UTC."""
 
     transfer_id: str
     request: str
@@ -71,7 +71,7 @@ MAX_EXPORT_ATTEMPTS = 3
 
 
 class BlobAttempt(Message, frozen=True):
-    """One attempt to export one blob of a transfer."""
+    """The order for one attempt to export one blob of a transfer."""
 
     transfer_id: str
     number: int
@@ -84,12 +84,12 @@ class BlobAttempt(Message, frozen=True):
 
     @property
     def blob(self) -> str:
-        """The blob's name."""
+        """The name of the blob, such as ``001``."""
         return blob_name(self.number + 1)
 
 
 class PortionOrder(Message, frozen=True):
-    """The input of ``order_portion``: the ``number``-th, from 0, of those that ``whole`` is divided into."""
+    """The input of ``order_portion``: the ``number``-th portion, from 0, of the transfer ``whole``."""
 
     whole: str
     number: int
@@ -99,7 +99,7 @@ class PortionOrder(Message, frozen=True):
 
 
 class Sealing(Message, frozen=True):
-    """What the bundle manifest of a transfer says of its making, and what its documents must be."""
+    """The input of ``seal_bundle``: what its manifest says, and the documents that it is made from."""
 
     transfer_id: str
     request: str
@@ -112,33 +112,33 @@ class Sealing(Message, frozen=True):
 
 
 class Listed(Result, frozen=True):
-    """The repositories that are to be looked through lie in ``repositories``, in so many groups."""
+    """The result of ``list_repositories``: the document ``repositories`` names them, in so many groups."""
 
     groups: int
     document_sha256: str
 
 
 class Selected(Result, frozen=True):
-    """A group of repositories was looked through; what is taken lies in ``chosen/<group>``."""
+    """The result of ``select_tags``: the references chosen are in the document ``chosen/<group>``."""
 
     document_sha256: str
 
 
 class Gathered(Result, frozen=True):
-    """The document ``selected`` is the request with each reference named."""
+    """The result of ``gather_references``: the document ``selected`` is the request, each reference named."""
 
     references: int
     document_sha256: str
 
 
 class Resolved(Result, frozen=True):
-    """A group of references was looked up; what was found lies in ``resolved/<group>``."""
+    """The result of ``resolve_artifacts``: what was found is in the document ``resolved/<group>``."""
 
     document_sha256: str
 
 
 class Found(Result, frozen=True):
-    """So many artifacts are held by every target, as receipts say, at most twenty of which are named here."""
+    """The result of ``find_held``: how many artifacts every target holds, and at most twenty receipts."""
 
     artifacts: int
     receipts: tuple[str, ...]
@@ -147,9 +147,9 @@ class Found(Result, frozen=True):
 
 
 class Planned(Result, frozen=True, omit_defaults=True):
-    """The transfer is planned; what each blob is exported from is told by the document ``plan``.
+    """The result of ``plan_transfer``: the document ``plan`` tells what each blob is exported from.
 
-    Where it is divided, into so many ``portions``, the document ``portions`` tells what each of them takes.
+    Where the order is divided, into ``portions``, the document of that name tells what each of them takes.
     """
 
     blobs: int
@@ -162,13 +162,13 @@ class Planned(Result, frozen=True, omit_defaults=True):
 
 
 class Portion(Result, frozen=True):
-    """One of the transfers that an order is divided into is on record."""
+    """The result of ``order_portion``: one of the transfers that an order is divided into is on record."""
 
     order: TransferOrder
 
 
 class Confirmed(Result, frozen=True):
-    """What a run wrote was looked at, and whether its tags have moved."""
+    """The result of ``confirm_export``: the document on the blob, or why its tags do not count."""
 
     document_sha256: str
     """Of the batch for the next attempt, if a tag moved; else of the blob's description, which lies in
@@ -178,14 +178,14 @@ class Confirmed(Result, frozen=True):
 
 
 class Divided(Result, frozen=True):
-    """The blobs are divided into parts, and these into groups; how, lies in ``division``."""
+    """The result of ``divide_blobs``: the blobs are in the document ``division``; the groups are counted."""
 
     groups: int
     document_sha256: str
 
 
 class Hashed(Result, frozen=True):
-    """The digests of a group lie in ``digests/<blob>/<group>``."""
+    """The result of ``hash_parts``: the digests of a group are in the document ``digests/<blob>/<group>``."""
 
     document_sha256: str
 
@@ -199,7 +199,7 @@ class Publishing(Message, frozen=True):
 
 
 class Sealed(Result, frozen=True, omit_defaults=True):
-    """The bundle manifest is signed and published; or signed by the source, and people are still to sign."""
+    """The result of sealing: the bundle is published, or people are still to sign until ``awaits_until``."""
 
     bundle: dict[str, Any]
     """As the API shows it: ``manifest``, ``manifestDigest``, ``sequence``, ``sizeBytes``, ``parts``,
@@ -209,7 +209,7 @@ class Sealed(Result, frozen=True, omit_defaults=True):
 
 
 class RequestDocument(Message, frozen=True):
-    """What was asked for, as the caller put it: the document ``request``."""
+    """The document ``request``: what was asked for, as the caller put it."""
 
     artifacts: tuple[str, ...]
     channel: str
@@ -224,7 +224,7 @@ class RequestDocument(Message, frozen=True):
     only_missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The order as it is compared and told."""
+        """The order in the form in which orders are compared and told."""
         return {
             "artifacts": list(self.artifacts),
             "channel": self.channel,
@@ -239,12 +239,12 @@ class RequestDocument(Message, frozen=True):
 
     @property
     def order_sha256(self) -> str:
-        """Hex SHA-256 of the canonical order, as the journal has it: equal however it was spelled."""
+        """The hex SHA-256 of the canonical order, as the journal has it: equal however it was spelled."""
         return hashlib.sha256(dump_canonical(self.to_json())).hexdigest()
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the journal says of it: its terms, its digest, and of what may be long, how much."""
+        """The order's facts for the journal: its terms, its digest, and the length of what may be long."""
         return {
             **self.to_json(),
             "artifacts": len(self.artifacts),
@@ -255,20 +255,20 @@ class RequestDocument(Message, frozen=True):
 
 
 class Repositories(Message, frozen=True):
-    """The repositories that are looked through, and how many of them by one activity."""
+    """The document ``repositories``: those to look through, and how many of them one activity takes."""
 
     names: tuple[str, ...]
     at_once: int
 
 
 class Chosen(Message, frozen=True):
-    """The references that the selectors take of a group of repositories, each by its tag."""
+    """The document with the references that selectors take of a group of repositories, each by its tag."""
 
     references: tuple[str, ...]
 
 
 class Resolution(Message, frozen=True):
-    """What became of a group of references."""
+    """The document with what a group of references was resolved to."""
 
     artifacts: tuple[dict[str, Any], ...]
     """As :meth:`airgap.manifest.Artifact.to_json` writes them; referrers follow what they refer to."""
@@ -286,7 +286,7 @@ class Resolution(Message, frozen=True):
 
 
 class Batch(Message, frozen=True):
-    """What one pipeline run exports."""
+    """The document with what one pipeline run exports."""
 
     artifacts: tuple[dict[str, Any], ...]
     tagged: dict[str, str]
@@ -296,21 +296,21 @@ class Batch(Message, frozen=True):
 
 
 class Held(Message, frozen=True):
-    """What every target of an order holds already; the document ``held/<its SHA-256>``."""
+    """The document ``held/<its SHA-256>``: the pages on what every target of an order holds already."""
 
     pages: tuple[str, ...]
     """SHA-256 of each of its pages, which lie beside it."""
 
 
 class HeldArtifacts(Message, frozen=True):
-    """Some of what every target of an order holds already: one page of :class:`Held`."""
+    """The document that is one page of :class:`Held`: artifacts that every target holds already."""
 
     artifacts: tuple[dict[str, Any], ...]
     """``reference``, ``digest``, and ``held``: by registry, on whose word."""
 
 
 class PlannedBlob(Message, frozen=True):
-    """What one run will export, as the API shows it."""
+    """A blob that one run will export, as the API shows it."""
 
     name: str
     size_bytes: int
@@ -323,7 +323,7 @@ class PlannedBlob(Message, frozen=True):
 
 
 class PlanRefusal(Message, frozen=True):
-    """Something of a dry run that would be refused; ``reference`` is ``None`` where it is about all."""
+    """A reason for which a dry run would be refused; ``reference`` is ``None`` where it is about all."""
 
     reference: str | None
     code: str
@@ -331,9 +331,9 @@ class PlanRefusal(Message, frozen=True):
 
 
 class PlanPage(Message, frozen=True):
-    """Some of the blobs, in order, of what is left out, and of what would be refused.
+    """A page of a plan: some of the blobs, in order, of what is left out, and of what would be refused.
 
-    The document ``preview/blobs/<number>``.
+    It is the document ``preview/blobs/<number>``.
     """
 
     blobs: tuple[PlannedBlob, ...]
@@ -343,7 +343,7 @@ class PlanPage(Message, frozen=True):
 
 
 class PlannedPortion(Message, frozen=True):
-    """One of the transfers that an order is divided into, as the API shows it; sizes are estimates."""
+    """A transfer that an order is divided into, as the API shows it; sizes are estimates."""
 
     requested: int
     """References that it names."""
@@ -354,7 +354,7 @@ class PlannedPortion(Message, frozen=True):
 
 
 class PlanSummary(Message, frozen=True):
-    """What the plan comes to; the document ``preview/summary``."""
+    """The document ``preview/summary``: what the plan comes to."""
 
     size_bytes: int
     parts: int
@@ -366,7 +366,7 @@ class PlanSummary(Message, frozen=True):
 
 
 class Portions(Message, frozen=True):
-    """How an order is divided: at which reference each portion begins, by index."""
+    """The document ``portions``: the index of the reference at which each portion of an order begins."""
 
     request: str
     """SHA-256 of the document that names the references."""
@@ -374,13 +374,13 @@ class Portions(Message, frozen=True):
 
 
 class Plan(Message, frozen=True):
-    """Which batches a transfer is exported in: of each, in order, the SHA-256 under which it lies."""
+    """The document ``plan``: the hex SHA-256 of the document of each batch of a transfer, in order."""
 
     batches: tuple[str, ...]
 
 
 class ExportedBlob(Message, frozen=True):
-    """A transfer blob as it was when its run had ended."""
+    """A transfer blob in the state that it had when its run had ended."""
 
     name: str
     attempt: int
@@ -396,14 +396,14 @@ class ExportedBlob(Message, frozen=True):
 
 
 class DividedBlob(Message, frozen=True):
-    """An exported blob and the size of its parts."""
+    """An exported blob and the size of its parts in bytes."""
 
     exported: ExportedBlob
     part_size_bytes: int
 
 
 class Division(Message, frozen=True):
-    """All blobs of a transfer, divided."""
+    """The document ``division``: all blobs of a transfer, each with its part size."""
 
     blobs: tuple[DividedBlob, ...]
 

@@ -1,1 +1,1 @@
-"""How the app arranges its storage account, on the blob port."""
+"""The arrangement of the app's storage account, on the blob port."""

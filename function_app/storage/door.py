@@ -1,4 +1,4 @@
-"""The target's door: how many uploads are dealt with at once, however many somebody uploads.
+"""The target's door: it bounds how many uploads are dealt with at once, however many somebody uploads.
 
 Each bundle manifest that is dealt with costs an orchestration, a journal and a signed receipt, and whoever
 holds the upload SAS can put any number of them. So none is begun without a place, a blob
@@ -27,16 +27,17 @@ _MAX_OWNER_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The places, taken by orchestrations' ids before they start and given back when all is done."""
+    """The places at the door, taken for orchestrations before they start, given back when all is done."""
 
     blobs: BlobStore
 
     def enter(self, instance: str, *, accepted: str | None) -> bool:
-        """Whether a place is this instance's now; one that an earlier try has taken stays its own.
+        """Take a place for an instance; returns whether it has one, which may be from an earlier try.
 
         Args:
-            instance: that is about to be started.
-            accepted: digest of the bundle manifest, if it is to be acted on by all that is known.
+            instance: the id of the orchestration that is about to be started.
+            accepted: the hex digest of the bundle manifest, if the trust policy accepts it and nobody has
+                decided about it yet.
         """
         own = [] if accepted is None else [f"{_FOLDER}{accepted}"]
         taken = set(self.blobs.list_names(WORK, _FOLDER))
@@ -56,7 +57,7 @@ class Door:
                 self.blobs.delete(WORK, place.name, etag=place.etag)
 
     def held(self, *, before: datetime | None = None) -> Iterator[HeldPlace]:
-        """The places that are taken; with ``before`` only those that were taken earlier than that."""
+        """The places that are taken; with ``before`` (aware) only those taken earlier than that."""
         for name in list(self.blobs.list_names(WORK, _FOLDER)):
             found = self.blobs.stat(WORK, name)
             if found is None or (before is not None and found.last_modified >= before):

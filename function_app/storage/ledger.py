@@ -1,4 +1,4 @@
-"""The ledger of one side, in its storage account."""
+"""The ledger of a side, as blobs in its storage account."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from function_app.storage.paths import LEDGER
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The ledger of one side: numbers taken, the envelopes they were taken for, and who released them.
+    """The ledger of a side: numbers taken, the envelopes they were taken for, who signed or released them.
 
     Nothing in its container is ever changed or deleted, so that it may be made immutable.
     """
@@ -47,7 +47,7 @@ class Ledger:
         return require_entry(LedgerEntry.from_bytes(raw), channel=channel, sequence=sequence)
 
     def take(self, entry: LedgerEntry) -> LedgerEntry:
-        """The entry that holds the number now: ``entry``, or the one that was faster.
+        """Take a number; returns the entry that has it now: ``entry``, or the one that was faster.
 
         Raises:
             ServiceError: ``SERVICE_UNEXPECTED``: an entry was there and is gone; nobody may delete any.
@@ -66,7 +66,7 @@ class Ledger:
         return entry.taken_at if found is None else max(entry.taken_at, found.last_modified)
 
     def enter_voids(self, manifest: BundleManifest, manifest_sha256: str) -> None:
-        """Enter each number that a manifest calls void, unless an earlier one did."""
+        """Enter each number that a manifest calls void, unless it is entered already."""
         known = self.voids(manifest.channel) if manifest.voids else frozenset()
         for void in manifest.voids:
             if void.sequence not in known:
@@ -74,14 +74,14 @@ class Ledger:
                 self.enter_void(entry)
 
     def enter_void(self, entry: VoidEntry) -> None:
-        """Enter that a number was given up, unless that is entered."""
+        """Enter that a number was given up, unless it is entered already."""
         self.blobs.create(LEDGER, entry.name, entry.to_bytes())
 
     def find_void(self, channel: str, sequence: int) -> VoidEntry | None:
-        """What is entered of a number that was given up; ``None`` if it was not.
+        """The entry by which a number was given up; ``None`` if it was not.
 
         Raises:
-            UntrustedInputError: ``MANIFEST_MALFORMED``: the entry is none, or speaks of another number;
+            UntrustedInputError: ``MANIFEST_MALFORMED``: the entry is malformed, or speaks of another number;
                 or as :meth:`VoidEntry.from_bytes`.
         """
         name = void_name(channel, sequence)
@@ -97,13 +97,13 @@ class Ledger:
         return frozenset(number for name in names if (number := void_sequence_of(name)) is not None)
 
     def keep_envelope(self, sha256: str, envelope: bytes) -> bytes:
-        """Store an envelope under ``sha256``, unless one is there; returns the one that is there."""
+        """Store an envelope under ``sha256``, unless one is there; returns the one that is there then."""
         if self.blobs.create(LEDGER, _envelope_name(sha256), envelope):
             return envelope
         return self.envelope(sha256)
 
     def envelope(self, sha256: str) -> bytes:
-        """The envelope that was stored under ``sha256``. Its bytes are not compared with that name.
+        """The envelope that was stored under ``sha256``; not checked is whether its bytes have that digest.
 
         Raises:
             ServiceError: ``NOT_FOUND``: there is none.
@@ -114,7 +114,7 @@ class Ledger:
         return raw
 
     def find_envelope(self, sha256: str) -> bytes | None:
-        """The same as :meth:`envelope`; ``None`` if there is none."""
+        """The envelope stored under ``sha256``, as :meth:`envelope` gives it; ``None`` if there is none."""
         return self.blobs.read(LEDGER, _envelope_name(sha256), max_bytes=MAX_ENVELOPE_BYTES)
 
     def keep_override(self, manifest_sha256: str, envelope: bytes) -> None:
@@ -123,12 +123,12 @@ class Ledger:
         self.blobs.create(LEDGER, f"overrides/{manifest_sha256}/{sha256}.dsse.json", envelope)
 
     def keep_check_answer(self, manifest_sha256: str, envelope: bytes) -> None:
-        """Store the signed answer of a check, under the digests of manifest and answer; a repeat is none."""
+        """Store the signed answer of a check, under the digests of manifest and answer, once."""
         sha256 = hashlib.sha256(envelope).hexdigest()
         self.blobs.create(LEDGER, _answer_name(manifest_sha256, sha256), envelope)
 
     def find_check_answer(self, manifest_sha256: str, sha256: str) -> bytes | None:
-        """The signed answer of that digest; ``None`` if there is none. Nothing of it is checked here.
+        """The signed answer of a check with that digest; ``None`` if there is none. It is not verified.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``: the app did not write this.
@@ -137,13 +137,13 @@ class Ledger:
         return self.blobs.read(LEDGER, name, max_bytes=MAX_ANSWER_BYTES)
 
     def keep_signature(self, manifest_sha256: str, kept: KeptSignature) -> bool:
-        """Store what a person signed at the source; ``False``, and nothing changes, if she has before."""
+        """Store a person's signature at the source; returns whether it is new, and only then is it stored."""
         return self.blobs.create(LEDGER, _signature_name(manifest_sha256, kept.keyid), kept.to_bytes())
 
     def find_signature(self, manifest_sha256: str, keyid: str) -> KeptSignature | None:
-        """What the holder of that key signed; ``None`` if there is none, or what lies there is none.
+        """The signature by a key that was kept for a manifest; ``None`` if there is none that can be read.
 
-        Whether it is valid is not checked.
+        Not checked: whether it is valid.
         """
         name = _signature_name(manifest_sha256, keyid)
         try:
@@ -154,14 +154,14 @@ class Ledger:
         return kept if kept is not None and kept.keyid == keyid else None
 
     def keep_release(self, manifest_sha256: str, keyid: str, envelope: bytes) -> bool:
-        """Store what a key signed to release a bundle; ``False``, and nothing changes, if it has before.
+        """Store the release of a bundle by a key; returns whether it is new, and only then is it stored.
 
         One name for each key: however often somebody releases a bundle, there is one thing to be read.
         """
         return self.blobs.create(LEDGER, _release_name(manifest_sha256, keyid), envelope)
 
     def find_release(self, manifest_sha256: str, keyid: str) -> bytes | None:
-        """What that key signed to release a bundle; ``None`` if it has not. Nothing of it is checked here.
+        """The release of a bundle by a key that was kept; ``None`` if there is none. It is not verified.
 
         Raises:
             UntrustedInputError: ``TOO_LARGE``: the app did not write this.

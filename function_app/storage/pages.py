@@ -1,4 +1,4 @@
-"""Names from where the round before has stopped: each is reached some time, however many lie before it."""
+"""Listings in rounds: each goes on where the last one stopped, so that every name is reached some time."""
 
 from collections.abc import Callable
 
@@ -18,17 +18,17 @@ def next_names(
     at_once: int,
     is_wanted: Callable[[str], bool] = lambda _: True,
 ) -> list[str]:
-    """About ``at_once`` of the names that are wanted, from where the round before has stopped.
+    """The next names that are wanted, about ``at_once``, from where the last round has stopped.
 
     A round that breaks off leaves no position, and the next begins anew.
 
     Args:
         blobs: the storage.
-        container: that is listed, in pages of ``at_once`` names, 500 at most.
-        prefix: what the names begin with.
-        position: the blob in ``work`` in which it is kept where the next round goes on.
-        at_once: how many; 1 to 5000.
-        is_wanted: which of them.
+        container: the container that is listed, in pages of ``at_once`` names, 500 at most.
+        prefix: the beginning of the names.
+        position: the name of the blob in ``work`` that keeps where the next round goes on.
+        at_once: how many names; 1 to 5000.
+        is_wanted: tells whether a name is wanted.
     """
     marker = (blobs.read(WORK, position, max_bytes=_MAX_POSITION_BYTES) or b"").decode()
     blobs.delete(WORK, position)

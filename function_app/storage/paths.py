@@ -1,4 +1,4 @@
-"""Where things lie in the storage account: containers and names."""
+"""The containers of the storage account, and the names of the blobs in them."""
 
 import re
 
@@ -24,25 +24,25 @@ JOURNAL = "journal"
 
 
 def is_import_instance(segment: str) -> bool:
-    """Whether the orchestration of an import may be called so, and the folder of what is its own.
+    """Whether a name has the form of the id of an import's orchestration, which also names its folders.
 
-    No folder of an upload is.
+    No folder of an upload has this form.
     """
     return re.fullmatch(r"import[0-9a-z]{4,74}", segment) is not None
 
 
 def blob_path(folder: str, blob: str) -> str:
-    """Where a transfer blob lies: ``<transferId>/001``."""
+    """The name of a transfer blob: ``<transferId>/001``."""
     return f"{folder}/{blob}"
 
 
 def manifest_path(folder: str) -> str:
-    """Where the bundle manifest lies: ``<transferId>/bundle-manifest.dsse.json``."""
+    """The name of the bundle manifest's blob: ``<transferId>/bundle-manifest.dsse.json``."""
     return f"{folder}/{ENVELOPE_NAME}"
 
 
 def bundle_folder(channel: str, manifest_sha256: str) -> str:
-    """Folder of a bundle below ``staging`` and ``transfer`` at the target: ``<channel>/<manifestDigest>``.
+    """The folder of a bundle below ``staging`` and ``transfer``: ``<channel>/<manifestDigest>``.
 
     Nothing that another key signed can have this name, whatever transfer it claims to be.
     """
@@ -54,7 +54,7 @@ UPLOADS = "uploads/"
 
 
 def upload_path(folder: str, instance: str) -> str:
-    """Name in ``work`` of the note that an import was admitted and its upload is not put away yet."""
+    """The name in ``work`` of the note that an import was admitted and its upload is not put away yet."""
     return f"{UPLOADS}{folder}/{instance}"
 
 
@@ -66,13 +66,14 @@ CLOSING = "closing/"
 
 
 def closing_path(instance: str) -> str:
-    """Name in ``work`` of the note that an orchestration's decision is still to be closed."""
+    """The name in ``work`` of the note that an orchestration's decision is still to be closed."""
     return f"{CLOSING}{instance}.json"
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a blob's name means the same in a URL: dot segments would be resolved (RFC 3986 §5.2.4).
+    """Whether a blob's name means the same in a URL, where dot segments are resolved (RFC 3986 §5.2.4).
 
-    Names come from listings of what others uploaded; such a one could reach into another container.
+    Names come from listings of what others uploaded; one with dot segments could reach into another
+    container.
     """
     return not {"", ".", ".."} & set(name.split("/"))

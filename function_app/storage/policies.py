@@ -1,4 +1,4 @@
-"""The trust policy in force on one side: the pinned one, or the last that follows it in the storage.
+"""The trust policy in force on a side: the pinned one, or the last that follows it in the storage.
 
 The setting ``TRUST_POLICY`` pins what the chain starts from; the versions after it lie in the container
 ``policy`` and prove themselves (:mod:`airgap.policy_chain`). Each policy that was in force is recorded in the
@@ -50,7 +50,7 @@ def policy_chain(side: Ports) -> Chain:
 
     Raises:
         UntrustedInputError: ``NEWER_FORMAT``: the next version is signed as it must be, by a newer tool.
-        ServiceError: the storage could not be asked, so that nothing can be said.
+        ServiceError: the storage could not be asked, so that nobody knows which policy is in force.
     """
     pinned = side.settings.trust_policy
     known = _known(side.blobs, pinned.sha256)
@@ -62,7 +62,7 @@ def policy_chain(side: Ports) -> Chain:
 
 
 def read_carried(blobs: BlobStore, name: str, *, max_bytes: int) -> bytes | None:
-    """A blob of the container ``policy``, which others write to; ``None`` if there is none.
+    """Read a blob of the container ``policy``, to which others write; ``None`` if there is none.
 
     Raises:
         PolicyRefusal: ``POLICY_NOT_NEXT``: it is there, and the storage never gives it: it was archived, say.
@@ -78,18 +78,18 @@ def read_carried(blobs: BlobStore, name: str, *, max_bytes: int) -> bytes | None
 
 
 def require_never_newer(side: Ports, chain: Chain) -> None:
-    """Return if no policy that ever was in force here speaks against the chain.
+    """Refuse a chain that is older than, or forks from, a policy that ever was in force here.
 
     Raises:
-        PolicyRefusal: ``POLICY_ROLLED_BACK``, ``POLICY_FORKED``; ``POLICY_MALFORMED``: somebody wrote a
-            record that is none.
+        PolicyRefusal: ``POLICY_ROLLED_BACK``: a higher version was in force; ``POLICY_FORKED``: another
+            policy of a number in the chain was; ``POLICY_MALFORMED``: somebody wrote a record that is none.
     """
     used = _used(side)
     require_newest(chain, {one.version: one.sha256 for one in used})
 
 
 def policy_in_force(side: Ports) -> TrustPolicy:
-    """The trust policy by which this side judges now; that it is in force is recorded before anybody uses it.
+    """The trust policy by which this side judges now, recorded as in force before anybody uses it.
 
     Raises:
         PolicyRefusal, UntrustedInputError: as :func:`require_never_newer` and :func:`policy_chain`.

@@ -27,9 +27,9 @@ _PLACE = re.compile(r"channels/[a-z0-9-]{1,63}/waiting/[0-9]{16}-([A-Za-z0-9-]{1
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The queue of one channel, and whose turn it is. Instances are orchestrations' ids.
+    """The queue of one channel, and the holder of its turn; instances are orchestrations' ids.
 
-    The staging registry has a queue as well, by the time at which somebody asked for it.
+    The staging registry has such a queue as well, in the order in which imports asked for it.
     """
 
     blobs: BlobStore
@@ -53,10 +53,11 @@ class Turns:
         return any(place.endswith(f"-{instance}") for place in self.blobs.list_names(WORK, self._waiting))
 
     def take(self, instance: str) -> bool:
-        """Whether the turn is this instance's now: nobody has it, and nobody waits with a lower number.
+        """Take the turn if nobody has it, and nobody waits with a lower number; returns whether it is taken.
 
         Raises:
-            PolicyRefusal: ``TRANSITION_REFUSED``: it neither has the turn nor waits for it any more.
+            PolicyRefusal: ``TRANSITION_REFUSED``: the instance neither has the turn nor waits for it any
+                more.
         """
         holder = self.blobs.read(WORK, self._turn, max_bytes=_MAX_OWNER_BYTES)
         if holder == instance.encode():
@@ -70,11 +71,11 @@ class Turns:
         return holder is None and is_next and self.blobs.create(WORK, self._turn, instance.encode())
 
     def has(self, instance: str) -> bool:
-        """Whether the turn is this instance's."""
+        """Whether ``instance`` has the turn."""
         return self.blobs.read(WORK, self._turn, max_bytes=_MAX_OWNER_BYTES) == instance.encode()
 
     def leave(self, instance: str) -> None:
-        """Give the turn back, and the place in the queue; the turn of another stays."""
+        """Give back the turn of ``instance`` and its place in the queue; the turn of another stays."""
         for place in list(self.blobs.list_names(WORK, self._waiting)):
             if place.endswith(f"-{instance}"):
                 self.blobs.delete(WORK, place)
@@ -87,7 +88,7 @@ class Turns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldPlace:
-    """A turn, or a place in a queue, and whose it is."""
+    """A turn, or a place in a queue or at the door, and the instance that has it."""
 
     name: str
     """Of the blob."""
@@ -97,7 +98,7 @@ class HeldPlace:
 
 
 def held_places(blobs: BlobStore) -> Iterator[HeldPlace]:
-    """Every turn and every place in a queue, of all channels; no turn that changes hands just now."""
+    """Every turn and every place in a queue, of all channels, but for turns that change hands just now."""
     for name in list(blobs.list_names(WORK, "channels/")):
         if (place := _PLACE.fullmatch(name)) is not None:
             yield HeldPlace(name=name, instance=place[1], etag=None)

@@ -1,4 +1,4 @@
-"""The working documents of one orchestration: what its history only refers to."""
+"""The working documents of an orchestration, to which its history only refers."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ _MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 
 
 def digest_of(document: Message) -> str:
-    """Hex SHA-256 of a document as :class:`WorkFolder` writes it."""
+    """The hex SHA-256 of a document in the form in which :class:`WorkFolder` writes it."""
     return hashlib.sha256(msgspec.json.encode(document)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkFolder:
-    """Documents in ``work/plans/<owner>/``: a claim check for the owner's history.
+    """The folder ``work/plans/<owner>/`` of working documents: a claim check for the owner's history.
 
     Nobody but the app should write to the container ``work``. What gets signed must not depend on that: the
     digest of such a document travels by value, and is compared when the document is read. A document of
@@ -40,7 +40,7 @@ class WorkFolder:
         return f"plans/{self.owner}/{name}.json"
 
     def put(self, name: str, document: Message) -> str:
-        """Write a document, in the place of one of this name; returns the hex SHA-256 of what was written."""
+        """Write a document, in place of one of this name; returns the hex SHA-256 of what was written."""
         content = msgspec.json.encode(document)
         self.blobs.put(WORK, self._name(name), content)
         return hashlib.sha256(content).hexdigest()
@@ -52,7 +52,7 @@ class WorkFolder:
         return sha256
 
     def kept(self, folder: str, sha256: str, kind: type[M]) -> M:
-        """The document of that digest; raises as :meth:`get`."""
+        """The document with that hex SHA-256, which :meth:`keep` wrote; raises as :meth:`get`."""
         return self.get(f"{folder}/{sha256}", kind, sha256=sha256)
 
     def create(self, name: str, document: Message) -> None:
@@ -65,7 +65,7 @@ class WorkFolder:
         return None if raw is None else read(msgspec.json.decode(raw), kind)
 
     def has(self, name: str) -> bool:
-        """Whether there is a document of that name, which is not read."""
+        """Whether there is a document of that name; it is not read."""
         return self.blobs.stat(WORK, self._name(name)) is not None
 
     def written_at(self, name: str) -> datetime:
@@ -80,7 +80,7 @@ class WorkFolder:
         return found.last_modified.replace(microsecond=0)
 
     def get(self, name: str, kind: type[M], *, sha256: str | None = None) -> M:
-        """A document that an earlier step wrote; that of this hex SHA-256, where it is given.
+        """The document of that name, which an earlier step wrote, with the hex SHA-256 if one is given.
 
         Raises:
             ServiceError: ``NOT_FOUND``: somebody removed it.
@@ -114,10 +114,10 @@ class WorkFolder:
             yield self.get(name, kind)
 
     def tallied(self, names: Sequence[str], kind: type[M], tallies: Sequence[str]) -> list[M]:
-        """The documents of these names, which so many lanes wrote in turn and came to these tallies with.
+        """The documents of these names, compared with the tallies of the lanes that wrote them in turn.
 
         Raises:
-            ServiceError: ``NOT_FOUND``: one is gone.
+            ServiceError: ``NOT_FOUND``: a document is gone.
             UntrustedInputError: ``BLOB_CHANGED``: there is another number of them, or somebody changed one.
         """
         contents = [self._content(name) for name in names]
@@ -125,7 +125,7 @@ class WorkFolder:
         return [read(msgspec.json.decode(content), kind) for content in contents]
 
     def pinned(self, names: Sequence[str], kind: type[M], tallies: Sequence[str]) -> "Documents[M]":
-        """What :meth:`tallied` gives, but none of it is kept: each is read again whenever it is looked at."""
+        """The documents of :meth:`tallied`, none of which is kept: each is read again when looked at."""
         digests = (hashlib.sha256(self._content(name)).hexdigest() for name in names)
         return Documents(self, kind, self._require(names, digests, tallies))
 
@@ -143,7 +143,10 @@ class WorkFolder:
         self.blobs.delete(WORK, self._name(name))
 
     def remove(self, *, keep: tuple[str, ...] = (), at_most: int = 1000) -> bool:
-        """Delete up to ``at_most`` documents, none whose name begins so; whether none is left to delete."""
+        """Delete up to ``at_most`` documents; returns whether none is left to delete.
+
+        Documents stay whose name begins with one of ``keep``.
+        """
         count = 0
         for name in self.names(""):
             if name.startswith(keep):
@@ -162,9 +165,9 @@ class Documents(Generic[M]):
     One is in memory at a time. Iterating raises as :meth:`WorkFolder.get`.
 
     Args:
-        folder: that they lie in.
-        kind: what each of them is.
-        digests: hex SHA-256 by name.
+        folder: the folder that they lie in.
+        kind: the class of each document.
+        digests: the hex SHA-256 of each, by name.
     """
 
     folder: WorkFolder

@@ -1,1 +1,1 @@
-"""The target: an uploaded bundle manifest is judged; what it speaks of is verified, imported and proven."""
+"""The target: an uploaded bundle manifest is judged, and its bundle is verified, imported and proven."""

@@ -1,4 +1,4 @@
-"""Target: the turn of the channel, and with every part hashed the number of the manifest."""
+"""The target's acceptance: the turn of the channel and, once every part is hashed, the manifest's number."""
 
 import msgspec
 
@@ -40,7 +40,7 @@ HELD = "held"
 
 
 def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Failed:
-    """Take the channel's turn, or be ``pending``; then judge replay and order.
+    """The activity that takes the channel's turn, or is ``pending``, and then judges replay and order.
 
     One bundle of a channel at a time, from here until its decision. A bundle that is held for a number before
     its own leaves the queue until it is held no more, so that it stands before nobody.
@@ -48,7 +48,7 @@ def take_turn(side: TargetSide, order: Judging) -> Turn | Pending | Refused | Fa
     Raises:
         PolicyRefusal: as :func:`missing_numbers`; ``SEQUENCE_GAP`` also when it has been held for as long as
             it is good, or may wait.
-        ServiceError: ``TURN_EXPIRED``: it has waited for as long as it may; it gives its place up.
+        ServiceError: ``TURN_EXPIRED``: the import has waited for as long as it may; it gives its place up.
     """
     work = WorkFolder(side.blobs, order.instance)
     noted = work.get(VERDICT, VerdictNote)
@@ -122,7 +122,7 @@ def _is_still_held(side: TargetSide, noted: VerdictNote, held: HeldNote) -> bool
 
 
 def told_hold(side: TargetSide, journal: Journal) -> bodies.Hold | None:
-    """The member ``held`` of an import: for which number it waits, until when; ``None`` if it does not."""
+    """The member ``held`` of an import: the number that it waits for, and until when; ``None`` for none."""
     if journal.state is not State.WAITING:
         return None
     held = WorkFolder(side.blobs, journal.about).find(HELD, HeldNote)
@@ -130,18 +130,19 @@ def told_hold(side: TargetSide, journal: Journal) -> bodies.Hold | None:
 
 
 def accept_bundle(side: TargetSide, order: Judging) -> Accepted | Refused | Failed:
-    """Judge the bundle again, whole, refuse it for any damage, or take its number: once all was hashed.
+    """The activity that judges the hashed bundle again, and refuses it, or takes its number.
 
-    It takes the proof of every group, not the want of damage. From here on this number is used up, whatever
-    becomes of the import: only this orchestration may still act on it. Then it is judged once more, as of the
-    time at which the storage has written the number down: before that a worker may be held up while the key
-    is revoked, and such a number brings nothing in. Who is good then was good when the number was taken, and
-    stays so where this is delivered again after the bundle has expired.
+    It asks for the proof of every group; that no damage is noted is not enough. From here on the number is
+    used up, whatever becomes of the import: only this orchestration may still act on it. Then the bundle is
+    judged once more, as of the time at which the storage wrote the number down: a worker may have been held
+    up before that while a key was revoked, and such a number brings nothing in. A bundle that is good then
+    was good when its number was taken, and stays so where this is delivered again after it has expired.
 
     Raises:
         UntrustedInputError: what :func:`judge_bundle` found.
-        PolicyRefusal: that, too; another was faster, or the number is not in the channel's order;
-            ``TRANSITION_REFUSED``: it was decided otherwise meanwhile.
+        PolicyRefusal: likewise; ``REPLAYED``, ``SEQUENCE_REUSED``: another import was faster;
+            ``OUT_OF_ORDER`` and the like: the number is not in the channel's order; ``TRANSITION_REFUSED``:
+            it was decided otherwise meanwhile.
         ServiceError: ``SERVICE_UNEXPECTED``: some groups have no proof.
     """
     work = WorkFolder(side.blobs, order.instance)
@@ -189,7 +190,7 @@ def _take_number(
 
 
 def number_taken(side: TargetSide, noted: VerdictNote, instance: str) -> LedgerEntry | None:
-    """The ledger entry by which an orchestration took the number of what it was admitted for, if it did."""
+    """The ledger entry by which an orchestration took its manifest's number; ``None`` if it did not."""
     if noted.sequence is None:
         return None
     entry = Ledger(side.blobs).find(str(noted.channel), noted.sequence)

@@ -1,4 +1,4 @@
-"""Target, first step: is this bundle manifest to be acted on?"""
+"""The target's admission, its first step: is this bundle manifest to be acted on?"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -42,10 +42,10 @@ GROUPS_PER_DOCUMENT = 64
 
 
 def admit_bundle(side: TargetSide, order: Judging) -> Admitted:
-    """Judge the bundle manifest that arrived, before anything else is looked at.
+    """The activity that judges a bundle manifest that arrived, before anything else is looked at.
 
-    What was found out is noted for the receipt, and what is expected of each part for the hashing. The ledger
-    is read here, not written: a number is not used up by a bundle that turns out damaged.
+    The verdict is noted for the receipt, and the signed digests of the parts for the hashing. The ledger is
+    read here, not written: a number is not used up by a bundle that turns out damaged.
 
     Raises:
         UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found; ``TRANSITION_REFUSED``: it was
@@ -146,12 +146,12 @@ def _note(side: TargetSide, order: Upload, verdict: Verdict, manifest_etag: str)
 
 
 def noted_verdict(work: WorkFolder) -> VerdictNote | None:
-    """What was noted by the delivery of the admission that accepted, or else by one that refused."""
+    """The verdict noted by the delivery of the admission that accepted, or else by one that refused."""
     return work.find(VERDICT, VerdictNote) or work.find(_REFUSED_VERDICT, VerdictNote)
 
 
 def judging_policy(side: TargetSide, work: WorkFolder) -> TrustPolicy:
-    """The trust policy in force, by which a step judges now; should it refuse, the receipt names its version.
+    """The trust policy in force, by which a step judges now; its version is noted for a refusal's receipt.
 
     Raises:
         PolicyRefusal, UntrustedInputError, ServiceError: as :func:`policy_in_force`.
@@ -162,9 +162,9 @@ def judging_policy(side: TargetSide, work: WorkFolder) -> TrustPolicy:
 
 
 def note_policy_version(work: WorkFolder, version: int | None, *, is_accepted: bool) -> None:
-    """Keep for the receipt which version judged again, where a later one is in force since it was admitted.
+    """Note for the receipt which policy version judged again, if a later one than at admission is in force.
 
-    Each has a name of its own: a step that is delivered once more, late, takes nothing back.
+    Each version has a document of its own, so that a step delivered once more, late, takes nothing back.
     """
     if version is not None and version > (work.get(VERDICT, VerdictNote).policy_version or 0):
         found = "accepted" if is_accepted else "asked"
@@ -172,13 +172,13 @@ def note_policy_version(work: WorkFolder, version: int | None, *, is_accepted: b
 
 
 def judged_last(work: WorkFolder, noted: VerdictNote, *, is_refused: bool) -> int | None:
-    """The version that judged last: of all, or where it was not refused of those that accepted."""
+    """The policy version that judged last: of all or, without a refusal, of those that accepted."""
     names = work.names(JUDGED_BY if is_refused else f"{JUDGED_BY}accepted/")
     return max((int(name.rpartition("/")[2]) for name in names), default=noted.policy_version)
 
 
 def note_expected(work: WorkFolder, manifest: BundleManifest) -> None:
-    """Write the signed digests down in documents of some groups each, so that hashing reads no manifest."""
+    """Write the signed digests into documents of some groups each, so that hashing reads no manifest."""
     for blob in manifest.blobs:
         for number, digests in enumerate(_documents(blob)):
             work.create(expected_document(blob.name, number), Digests(sha256=digests))
@@ -199,9 +199,9 @@ def _note_declared(work: WorkFolder, manifest: BundleManifest) -> None:
 
 
 def lookup_groups(artifacts: Sequence[Artifact]) -> Iterator[tuple[Artifact, ...]]:
-    """Artifacts in order, in groups of at most 200 lookups: one for the digest and one for each tag.
+    """The artifacts in order, in groups of at most 200 lookups: one for each digest and one for each tag.
 
-    An artifact of more tags has a group of its own.
+    An artifact with more tags than that has a group of its own.
     """
     group: list[Artifact] = []
     lookups = 0
@@ -216,20 +216,20 @@ def lookup_groups(artifacts: Sequence[Artifact]) -> Iterator[tuple[Artifact, ...
 
 
 def declared_folder(blob: str = "") -> str:
-    """Prefix of the documents with the declared artifacts of a blob, or of all."""
+    """The prefix of the documents with the declared artifacts of a blob, or of all blobs."""
     return f"declared/{blob}/" if blob else "declared/"
 
 
 def expected_document(blob: str, number: int) -> str:
-    """Name of the ``number``-th document of a blob's signed digests, from 0."""
+    """The name of the ``number``-th document, from 0, of a blob's signed digests."""
     return f"expected/{blob}/{number:06d}"
 
 
 def admitted_envelope(blobs: BlobStore, envelope_sha256: str) -> bytes:
-    """The envelope that was admitted: our own copy, which is named by its digest.
+    """The envelope that was admitted, from the app's own copy, which is named by its digest.
 
     Raises:
-        UntrustedInputError: ``BLOB_CHANGED`` if the copy is not what was admitted.
+        UntrustedInputError: ``BLOB_CHANGED``: the copy is not what was admitted.
     """
     raw = Ledger(blobs).envelope(envelope_sha256)
     if hashlib.sha256(raw).hexdigest() != envelope_sha256:
@@ -238,5 +238,5 @@ def admitted_envelope(blobs: BlobStore, envelope_sha256: str) -> bytes:
 
 
 def admitted_manifest(blobs: BlobStore, envelope_sha256: str) -> BundleManifest:
-    """The manifest that was admitted, raised for as :func:`admitted_envelope`."""
+    """The bundle manifest that was admitted; raises as :func:`admitted_envelope`."""
     return BundleManifest.from_bytes(Envelope.from_bytes(admitted_envelope(blobs, envelope_sha256)).payload)

@@ -1,4 +1,4 @@
-"""Every function of the target."""
+"""All functions of the target."""
 
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
@@ -9,7 +9,7 @@ from function_app.target.openapi import openapi
 
 
 def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
-    """All of them; of blobs the app learns by ``events``."""
+    """The blueprints with all functions of the target; its blob triggers learn of blobs by ``events``."""
     return (
         http_api.bp,
         ticket_api.bp,

@@ -1,4 +1,4 @@
-"""What the target's HTTP API answers, as models (:mod:`function_app.http.bodies`)."""
+"""The bodies of the target's HTTP API, as models (:mod:`function_app.http.bodies`)."""
 
 from typing import Annotated
 
@@ -23,14 +23,14 @@ ImportState = Annotated[str, Meta(extra_json_schema=states_of(Kind.IMPORTS))]
 
 
 class Upload(Body, frozen=True):
-    """Where in `incoming` it arrived, and the digest of the envelope that lay there."""
+    """The folder of `incoming` in which an upload arrived, and the digest of the envelope that lay there."""
 
     folder: str | None
     envelope_digest: Digest | None
 
 
 class AdmittedBundle(Body, frozen=True):
-    """What trusted signatures vouch for, and whose they are."""
+    """The bundle as trusted signatures vouch for it, and whose they are."""
 
     transfer_id: str
     channel: str
@@ -41,7 +41,7 @@ class AdmittedBundle(Body, frozen=True):
 
 
 class Decision(Body, frozen=True):
-    """What was decided, when, and why."""
+    """The decision on an import: what, when, and why."""
 
     verdict: Annotated[str, Meta(extra_json_schema={"enum": sorted(state.value for state in DECIDED)})]
     at: Time
@@ -50,14 +50,14 @@ class Decision(Body, frozen=True):
 
 
 class Hold(Body, frozen=True):
-    """Which number of its channel it waits for, and until when."""
+    """The number of its channel that an import waits for, and until when."""
 
     awaits: int
     until: Time
 
 
 class Release(Body, frozen=True):
-    """Who has released it, in which role; who handed that in is told once it is promoted."""
+    """A release by a person, in which role; who handed it in is told once the bundle is promoted."""
 
     holder: str
     role: str
@@ -69,7 +69,7 @@ class Release(Body, frozen=True):
 
 
 class Releases(Body, frozen=True):
-    """Who has released it, what is missing, and until when there is time."""
+    """The releases of an import: who has given one, what is missing, and until when there is time."""
 
     releases: tuple[Release, ...]
     missing: tuple[str, ...]
@@ -77,7 +77,7 @@ class Releases(Body, frozen=True):
 
 
 class Receipt(Body, frozen=True):
-    """The signed receipt: where it lies, and what it is, unless that is over 1 MiB or was taken away."""
+    """The signed receipt: where it lies, and its envelope, unless that is over 1 MiB or was taken away."""
 
     blob: str
     envelope: Envelope | None
@@ -93,7 +93,7 @@ class CustodyFinding(Body, frozen=True):
 
 
 class TamperedLog(Body, frozen=True):
-    """What shows that a custody log was written anew; the first findings of all that were counted."""
+    """A custody log that was written anew, and what shows it; the first findings of all that were counted."""
 
     log: str
     count: Count
@@ -101,28 +101,28 @@ class TamperedLog(Body, frozen=True):
 
 
 class Custody(Body, frozen=True):
-    """How many custody logs of the transfer are kept, and which of them show that they were written anew."""
+    """The custody logs of the transfer: how many are kept, and which of them were written anew."""
 
     logs: Count
     tampered: tuple[TamperedLog, ...]
 
 
 class Left(Body, frozen=True):
-    """What could not be put away."""
+    """The blobs that could not be put away."""
 
     count: Count | None
     blobs: tuple[str, ...]
 
 
 class Removed(Body, frozen=True):
-    """What lay there of it was removed by age: from which container, and when."""
+    """A removal by age of what lay there: from which container, and when."""
 
     container: str
     at: Time
 
 
 class Import(Body, frozen=True):
-    """Where an import stands, how it came there, and the signed receipt once it is out."""
+    """An import: where it stands, how it came there, and the signed receipt once it is out."""
 
     import_id: ImportId
     state: ImportState

@@ -1,4 +1,4 @@
-"""Target: services of its own look at a verified bundle before it is imported; no answer is no pass."""
+"""The checks of a verified bundle by services of the target, before it is imported; no answer is no pass."""
 
 import logging
 from collections.abc import Callable
@@ -48,10 +48,10 @@ def checks_to_pass(side: TargetSide, channel: Channel | None) -> tuple[str, ...]
 
 
 def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused | Failed:
-    """Ask one check about the copies in custody; ``pending`` as long as it does not know, or cannot be asked.
+    """The activity that asks one check about the copies in custody; ``pending`` while it gives no answer.
 
-    What it said first stays, also where this is delivered again. An answer that is not about exactly these
-    copies is none, and so are silence and an answer without the signatures that the trust policy asks for.
+    Its first answer stays, also where this is delivered again. An answer does not count if it is not about
+    exactly these copies, or lacks the signatures that the trust policy asks for.
 
     Returns:
         ``CHECK_FAILED``: it has found something; ``NOT_SCANNED``: the storage's scanner could not look into a
@@ -83,7 +83,7 @@ def run_check(side: TargetSide, order: Checking) -> Checked | Pending | Refused 
 
 
 def require_signed_checks(side: TargetSide, order: Judging, policy: TrustPolicy) -> Failed | Refused | None:
-    """What a bundle ends with whose signed checks do not count by the policy of this moment; else ``None``.
+    """The refusal of a bundle whose signed checks do not count by the policy of this moment; else ``None``.
 
     A key that was revoked since counts for nothing, and a check that must sign only since then was not asked
     for a signature: both as for releases.

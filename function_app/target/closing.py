@@ -1,4 +1,4 @@
-"""Target, last steps: record the decision, sign the receipt, clean up."""
+"""The closing of an import, the target's last steps: record the decision, sign the receipt, clean up."""
 
 import itertools
 from collections.abc import Iterator
@@ -76,10 +76,10 @@ _NOTHING_KNOWN = VerdictNote(
 
 
 def record_decision(side: TargetSide, order: Closing) -> Decided:
-    """Note what is to be closed, so that it is closed even if this orchestration dies; give the turn back.
+    """The activity that notes a decision, so that it is closed even if this orchestration dies.
 
-    The turn is not kept for the receipt: a vault that is away must not hold up the channel. What is closed
-    already is left alone, as when this is delivered once more, late.
+    It gives the channel's turn back, which is not kept for the receipt: a vault that is away must not hold up
+    the channel. A decision that is closed already is left alone, as when this is delivered once more, late.
     """
     journals = JournalStore(side.blobs, side.projection)
     journal = journals.read(Kind.IMPORTS, order.instance)
@@ -118,7 +118,7 @@ def record_decision(side: TargetSide, order: Closing) -> Decided:
 
 
 def noted_closing(side: TargetSide, name: str) -> Closing | None:
-    """The decision of the note of that name in ``work``; ``None`` once it is closed."""
+    """The decision in the note of that name in ``work``; ``None`` once it is closed."""
     raw = side.blobs.read(WORK, name, max_bytes=_MAX_NOTE_BYTES)
     return None if raw is None else read(msgspec.json.decode(raw), Closing)
 
@@ -153,10 +153,10 @@ def _is_for_damage(work: WorkFolder, order: Closing) -> bool:
 
 
 def issue_receipt(side: TargetSide, order: Closing) -> Issued:
-    """Sign the decision. One orchestration issues one receipt: the first that was written stays.
+    """The activity that signs the receipt of a decision, one for each orchestration: the first stays.
 
-    That of the decision that took the bundle's number is named by the manifest digest: there is no other. An
-    import that was held, and is closed once more, has the receipt that its journal names.
+    The receipt of the decision that took the bundle's number is named by the manifest digest, so that there
+    is one only. An import that was held, and is closed once more, has the receipt that its journal names.
     """
     work = WorkFolder(side.blobs, order.instance)
     verdict = noted_verdict(work) or _NOTHING_KNOWN
@@ -262,11 +262,11 @@ def _verdict(code: str | None, *, is_damaged: bool, has_begun: bool) -> ReceiptV
 
 
 def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
-    """Remove what is needed no more, some blobs at a time.
+    """The activity that removes what is needed no more, some blobs at a time.
 
-    The copies in custody; the promoted ones, if it was this orchestration that took the bundle's number; the
-    working documents, but for the verdict, which says where the receipt lies, and for what the records of the
-    runs are named by: those are kept for some time (:mod:`function_app.target.removing`).
+    Removed are the copies in custody; the promoted ones, if this orchestration took the bundle's number; and
+    the working documents, except the verdict, which says where the receipt lies, and those that name the
+    records of the runs, which are kept for some time (:mod:`function_app.target.removing`).
     """
     instance = order.instance
     work = WorkFolder(side.blobs, instance)
@@ -282,7 +282,7 @@ def clean_up(side: TargetSide, order: Closing) -> Cleaned | Pending:
 
 
 def forget_closing(side: TargetSide, order: Closing) -> Forgotten:
-    """Remove the verdict and the note of :func:`record_decision`, and give the place back: all is done."""
+    """The activity that ends the closing: verdict and note are removed, the place at the door given back."""
     WorkFolder(side.blobs, order.instance).remove(keep=(PROMOTED,))
     Door(side.blobs).leave(order.instance)
     side.blobs.delete(WORK, closing_path(order.instance))

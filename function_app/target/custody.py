@@ -1,4 +1,4 @@
-"""Target: what was uploaded, at the moment of its admission, and the app's own copy of it.
+"""The target's custody: the upload as it is at its admission, and the app's own copy of it.
 
 From the copy on it does not matter what becomes of the upload: only the copy is hashed, promoted and
 imported, and nobody but the app writes to its container (``docs/adr/0015-custody-first.md``).
@@ -31,12 +31,12 @@ INSPECTION = "inspection"
 
 
 def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
-    """Note which uploaded blobs are meant, by their ETags, and compare their sizes with the signed ones.
+    """The activity that notes the ETags of the uploaded blobs, and compares their sizes with the signed ones.
 
     Parts that cannot be there are noted as damage; the others are divided into groups to be hashed.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: it was decided upon before, and this delivery is late.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the import was decided upon before, and this delivery is late.
     """
     blobs = []
     damages: list[Damage] = []
@@ -82,10 +82,11 @@ def inspect_blobs(side: TargetSide, order: Upload) -> Inspected:
 
 
 def inspected_blob(inspection: Inspection, number: int) -> InspectedBlob:
-    """The ``number``-th uploaded blob, from 0.
+    """The ``number``-th uploaded blob of an inspection, from 0.
 
     Raises:
-        ServiceError: ``NOT_FOUND``: there are fewer, by an inspection that was late, after all was put away.
+        ServiceError: ``NOT_FOUND``: there are fewer, because the inspection was late and all was put away
+            before it.
     """
     if number >= len(inspection.blobs):
         raise ServiceError(Code.NOT_FOUND, "the upload was put away")
@@ -106,14 +107,14 @@ def _lost_parts(blob: TransferBlob, size_bytes: int) -> list[Damage]:
 
 
 def parted_blob(blob: InspectedBlob) -> PartedBlob:
-    """The parts of an uploaded blob that can be there."""
+    """The division of an uploaded blob into the parts that can be there, by its size."""
     return PartedBlob(parts=blob.parts, part_size_bytes=blob.part_size_bytes)
 
 
 def take_custody(side: TargetSide, order: Item) -> Custody | Pending:
-    """Have the storage copy an uploaded blob to ``staging``, pinned to its ETag; ``pending`` meanwhile.
+    """The activity that has the storage copy a blob to ``staging``, pinned to its ETag, or is ``pending``.
 
-    That it was written to since it was inspected is damage: nothing is known of what lies there now.
+    A blob that was written to since its inspection is damaged: nothing is known of what it is now.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
@@ -139,12 +140,12 @@ def take_custody(side: TargetSide, order: Item) -> Custody | Pending:
 
 
 def staged_path(inspection: Inspection, blob: str) -> str:
-    """Where the app's copy lies: a second upload of the same bundle has copies of its own."""
+    """The name of the app's copy of a blob; a second upload of the same bundle has copies of its own."""
     return f"{inspection.bundle}/{inspection.upload.instance}/{blob}"
 
 
 def staged_etag(work: WorkFolder, blob: str) -> str | None:
-    """ETag of the app's copy of a blob; ``None`` if there is no copy."""
+    """The ETag of the app's copy of a blob; ``None`` if there is no copy."""
     note = work.find(_note(blob), CustodyNote)
     return None if note is None else note.etag
 

@@ -1,4 +1,4 @@
-"""Target: copies of custody logs that came with a push, kept where the carrier cannot reach them.
+"""Copies of custody logs that came with a push, which the target keeps where the carrier cannot reach them.
 
 The mover uploads what a volume's log said to ``incoming/custody/<transferId>/<digest>.jsonl``; under the
 same SAS it could be overwritten later. When it is first seen, a log is written to the container ``custody``,
@@ -45,12 +45,12 @@ _LOG = logging.getLogger(__name__)
 
 
 def is_custody_folder(folder: str) -> bool:
-    """Whether a folder of ``incoming`` is that of the custody logs, or lies below it."""
+    """Whether a folder of ``incoming`` is the one of the custody logs, or lies below it."""
     return f"{folder}/".startswith(CUSTODY_FOLDER)
 
 
 def keep_custody_log(side: TargetSide, name: str) -> bool:
-    """Keep what lies in ``incoming`` under ``name`` if it is a custody log; quarantine it if not.
+    """Keep the blob ``name`` of ``incoming`` if it is a custody log; quarantine it if it is not.
 
     Returns:
         Whether it is out of the way; ``False`` while the storage is still moving it.
@@ -120,15 +120,15 @@ def _kept_logs(side: TargetSide, transfer_id: str, *, limit: int) -> list[str]:
 
 
 def findings_of(kept_as: str) -> str:
-    """Name of the blob that says what was found of a kept log, if anything was."""
+    """The name of the blob with the findings about a kept log, if there are any."""
     return kept_as.removesuffix(_LOG_SUFFIX) + _FINDINGS_SUFFIX
 
 
 def told_custody(side: TargetSide, journal: Journal) -> bodies.Custody | None:
     """The member ``custody`` of an import: how many logs of its transfer are kept, and what they show.
 
-    ``None`` for one that was not admitted. At most a hundred blobs are looked at, and twenty of those that
-    tell findings are read.
+    It is ``None`` for an import that was not admitted. At most a hundred blobs are looked at, and twenty of
+    those that tell findings are read.
     """
     admitted = journal.newest(State.ADMITTED)
     if admitted is None:
@@ -144,7 +144,7 @@ def told_custody(side: TargetSide, journal: Journal) -> bodies.Custody | None:
 
 
 def keep_custody_logs(side: TargetSide, names: list[str]) -> None:
-    """Keep each of them; one that cannot be moved keeps no other from it."""
+    """Keep each of these custody logs; one that cannot be moved keeps no other from being kept."""
     for name in names:
         try:
             keep_custody_log(side, name)

@@ -1,4 +1,4 @@
-"""Damage as a working document: noted where it is found, read by whoever decides and by the receipt."""
+"""Damage in working documents: noted where it is found, read for the decision and the receipt."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _FOLDER = "damage/"
 
 
 def note_damage(work: WorkFolder, where: str, damages: list[Damage]) -> None:
-    """Note what was found in one place, if anything was."""
+    """Note the damage that was found in one place, if any was."""
     worst = gravest(damages)
     if worst is not None:
         note = DamageNote(
@@ -24,13 +24,13 @@ def note_damage(work: WorkFolder, where: str, damages: list[Damage]) -> None:
 
 
 def gravest_noted(work: WorkFolder) -> Code | None:
-    """The code that a refusal for damage names; ``None`` if there is none."""
+    """The code of the gravest damage that was noted, for a refusal; ``None`` if there is none."""
     codes = [Code[note.gravest] for note in _notes(work)]
     return min(codes, key=lambda code: code.exit_code, default=None)
 
 
 def damage_count(work: WorkFolder) -> int:
-    """How much there was."""
+    """The number of findings of damage that were noted."""
     return sum(note.count for note in _notes(work))
 
 
@@ -39,7 +39,7 @@ def _notes(work: WorkFolder) -> Iterator[DamageNote]:
 
 
 def listed_damages(work: WorkFolder) -> tuple[tuple[Damage, ...], int]:
-    """What was found, as much of it as a receipt holds, and how much there was."""
+    """The findings of damage, as many as a receipt holds, and how many there are in all."""
     found: list[Damage] = []
     count = 0
     for note in _notes(work):

@@ -1,8 +1,8 @@
-"""Target: a drop ticket for a bundle that would be admitted now; its holder can bring that, and nothing else.
+"""Drop tickets at the target: the holder can bring one bundle that would be admitted now, and nothing else.
 
-What may be created is the bundle's own names, once: what was committed is overwritten by no such ticket. Only
-of a bundle that arrived damaged and is held, the damaged blobs can be written to, since parts of them are
-replaced in place (``docs/adr/0019-damaged-uploads-are-held.md``).
+The holder can create the bundle's own names, once; no such ticket overwrites what was committed. Only where a
+bundle arrived damaged and is held, its damaged blobs can be written to, since parts of them are replaced in
+place (``docs/adr/0019-damaged-uploads-are-held.md``).
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _CREATE, _REPLACE = "rc", "rw"
 def give_drop_ticket(side: TargetSide, envelope: bytes, *, caller: Caller, now: datetime) -> Ticket:
     """Give a ticket for the bundle of an envelope, if it would be admitted now and is not decided yet.
 
-    That a number before is missing is no reason against it: that bundle may be on its way, too.
+    A missing number before it is no reason against it: that bundle may be on its way, too.
 
     Raises:
         UntrustedInputError, PolicyRefusal: what :func:`judge_envelope` and :func:`missing_numbers` found.

@@ -1,4 +1,4 @@
-"""Target: the blobs of a damaged upload are held, so that only what is damaged is carried again.
+"""The holding of a damaged upload's blobs at the target, so that only what is damaged is carried again.
 
 They stay in ``incoming`` until the bundle manifest is uploaded once more, and are judged then as any upload
 is; or until the deadline, when they are put away as well. Whatever else is uploaded beside them takes nothing
@@ -28,7 +28,10 @@ _MAX_NOTE_BYTES = 256 * 1024
 
 
 def hold_upload(side: TargetSide, order: Closing, inspection: Inspection) -> None:
-    """Hold the blobs of the size that is signed: parts of them can be replaced; the others are put away."""
+    """Hold those blobs of an upload that have the signed size, so that their parts can be replaced.
+
+    Blobs of another size are put away.
+    """
     until = parse_time(order.decided_at) + timedelta(days=side.settings.held_upload_days)
     blobs = tuple(blob.name for blob in inspection.blobs if blob.uploaded_bytes == blob.size_bytes)
     damages, count = listed_damages(WorkFolder(side.blobs, order.instance))
@@ -44,13 +47,13 @@ def hold_upload(side: TargetSide, order: Closing, inspection: Inspection) -> Non
 
 
 def held_upload(blobs: BlobStore, folder: str) -> HeldUpload | None:
-    """What is held in a folder of ``incoming``; ``None`` if nothing is."""
+    """The upload that is held in a folder of ``incoming``; ``None`` if none is."""
     raw = blobs.read(WORK, _path(folder), max_bytes=_MAX_NOTE_BYTES)
     return None if raw is None else read(msgspec.json.decode(raw), HeldUpload)
 
 
 def is_shared(blobs: BlobStore, order: Upload) -> bool:
-    """Whether another import was admitted with what lies in the folder, or holds it: it decides about it."""
+    """Whether another import was admitted with this folder's blobs, or holds them, and so decides on them."""
     own = upload_path(order.incoming, order.instance)
     held = held_upload(blobs, order.incoming)
     if held is not None and held.closing.instance != order.instance:
@@ -59,10 +62,10 @@ def is_shared(blobs: BlobStore, order: Upload) -> bool:
 
 
 def take_over(side: TargetSide, folder: str, instance: str, manifest_sha256: str, *, at: str) -> None:
-    """Let an import that was admitted have what is held in its folder for the same bundle manifest.
+    """Let an admitted import have the blobs that are held in its folder for the same bundle manifest.
 
-    What another bundle of this name holds stays held: whoever signs for one channel takes nothing from
-    another.
+    Blobs that are held for another bundle in this folder stay held: whoever signs for one channel takes
+    nothing from another.
     """
     held = held_upload(side.blobs, folder)
     if held is None or held.closing.instance == instance:
@@ -82,7 +85,7 @@ def _supersede(side: TargetSide, held: str, instance: str | None, *, at: datetim
 
 
 def end_lost_holds(side: TargetSide, rows: Iterable[JournalRow], now: datetime) -> None:
-    """Say of those imports that are told as held, and hold nothing, that another has taken over."""
+    """Record of imports that are listed as held, and hold nothing any more, that another has taken over."""
     journals = JournalStore(side.blobs, side.projection)
     for row in rows:
         journal = journals.read(Kind.IMPORTS, row.about)
@@ -96,10 +99,10 @@ def end_lost_holds(side: TargetSide, rows: Iterable[JournalRow], now: datetime) 
 
 
 def end_holds(side: TargetSide, now: datetime, *, at_most: int) -> Iterator[Closing]:
-    """Give up what nobody has completed in time: it is to be closed once more, and nothing is held then.
+    """Give up the uploads that nobody has completed in time; each is to be closed once more, holding nothing.
 
     Yields:
-        The decisions whose uploads are put away now.
+        The decisions whose uploads are to be put away now.
     """
     for name in list(side.blobs.list_names(WORK, _HELD)):
         held = held_upload(side.blobs, name.removeprefix(_HELD).removesuffix(".json"))

@@ -41,7 +41,7 @@ _POLL_S = "5"
 
 @bp.route(route="imports/{importId}", methods=["GET"])
 async def get_import(req: func.HttpRequest) -> func.HttpResponse:
-    """Where an import stands, how it came there, and the signed receipt once it is out."""
+    """Answer with where an import stands, how it came there, and the signed receipt once it is out."""
     return await answered(_get(req.route_params.get("importId", ""), req.params))
 
 
@@ -73,9 +73,9 @@ async def _described(journal: Journal) -> func.HttpResponse:
 
 @bp.route(route="imports/{importId}/release", methods=["POST"])
 async def release_import(req: func.HttpRequest) -> func.HttpResponse:
-    """Hand in what somebody signed to release a bundle: 200 with the import, which tells what is missing.
+    """Take the release of a bundle that somebody signed, and answer 200 with the import.
 
-    The body is the envelope, at most 64 KiB. A repeat changes nothing.
+    The answer tells what is missing. The body is the envelope, at most 64 KiB. A repeat changes nothing.
     """
     return await answered(_release(req))
 
@@ -167,7 +167,7 @@ def _unknown(import_id: str) -> func.HttpResponse:
 
 @bp.route(route="imports", methods=["GET"])
 async def list_imports(req: func.HttpRequest) -> func.HttpResponse:
-    """The imports, newest first, page by page: the body's ``next`` leads to the page after.
+    """Answer with the imports, newest first; the body's ``next`` leads to the page after.
 
     The query parameters are those of the source's list of transfers.
     """
@@ -182,17 +182,17 @@ async def _list(params: Mapping[str, str]) -> func.HttpResponse:
 
 @bp.route(route="imports", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
 async def refuse_imports_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")
 
 
 @bp.route(route="imports/{importId}", methods=[*METHODS_OF_NONE, "POST", "DELETE"])
 async def refuse_import_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "GET")
 
 
 @bp.route(route="imports/{importId}/release", methods=[*METHODS_OF_NONE, "GET", "DELETE"])
 async def refuse_release_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "POST")

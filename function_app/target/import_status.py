@@ -1,4 +1,4 @@
-"""What the journal of an import says: what arrived, what was decided and why, and the signed receipt."""
+"""The status of an import, as its journal tells it: what arrived, the decision and why, the receipt."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ def describe(journal: Journal) -> bodies.Import:
     """The answer of ``GET /api/imports/{id}`` without the receipt's content: where an import stands, and why.
 
     Args:
-        journal: of the import; not empty.
+        journal: the import's journal, which must not be empty.
 
     Transfer, channel and sequence are told only once a bundle was admitted: before that nobody vouches for
     them.
@@ -48,19 +48,19 @@ def describe(journal: Journal) -> bodies.Import:
 
 
 def receipt_of(journal: Journal) -> str | None:
-    """Path of the signed receipt, container first; ``None`` until it is out."""
+    """The path of the signed receipt, container first; ``None`` until it is out."""
     receipt = journal.entries[-1].facts.get("receipt")
     return None if receipt is None else str(receipt)
 
 
 def read_receipt(blobs: BlobStore, path: str) -> bodies.Receipt:
-    """A receipt as the member ``receipt`` tells it: ``{"blob", "envelope"}``.
+    """Read a receipt as the member ``receipt`` of an answer: ``{"blob", "envelope"}``.
 
     ``envelope`` is the DSSE envelope as it lies in the container, to be verified by whoever reads it; it is
     ``None`` if it is larger than 1 MiB, or was taken away. Its signature is not checked here.
 
     Raises:
-        ServiceError: the storage is away.
+        ServiceError: the storage cannot be read now.
     """
     container, name = path.split("/", 1)
     found = blobs.stat(container, name)
@@ -84,7 +84,7 @@ def summarize(row: JournalRow) -> bodies.ImportLine:
 
 
 def path_of(import_id: str) -> str:
-    """Where the import is looked at."""
+    """The path at which an import is looked at."""
     return f"/api/imports/{import_id}"
 
 

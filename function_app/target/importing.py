@@ -1,4 +1,4 @@
-"""Target, middle steps: promote and import.
+"""The promoting and importing of a bundle, the target's middle steps.
 
 Before each the pipeline is looked at. One that starts by itself would import whatever comes into its
 container, whether or not it was decided upon; one that reads elsewhere would import what was never hashed.
@@ -23,11 +23,11 @@ PROMOTED = "promoted/"
 
 
 def promote_blob(side: TargetSide, order: Item) -> Promoted | Pending:
-    """Copy a verified blob to where the import pipeline may read; ``pending`` while the storage copies.
+    """The activity that copies a verified blob to where the import pipeline may read; ``pending`` meanwhile.
 
     The copy is made from the one in custody, pinned to the ETag that was hashed, and gets the signed metadata
-    and MD5. Its name belongs to this very bundle, whose number was taken: nothing else can lie there. In
-    which state the promoted copy was made is noted, and only in this state is it imported.
+    and MD5. Its name belongs to this very bundle, whose number was taken: nothing else can lie there. The
+    ETag of the promoted copy is noted, and only in this state is it imported.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
@@ -68,7 +68,7 @@ def _with_md5(side: TargetSide, path: str, content_md5: str, *, etag: str) -> st
 
 
 def start_import_run(side: TargetSide, order: RunOrder) -> Started:
-    """Start the import of one promoted blob, if it is still what was promoted.
+    """The activity that starts the import of one promoted blob, if it is still what was promoted.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off; or another import has the staging
@@ -107,7 +107,7 @@ just now."""
 
 
 def promoted_blob(document: str) -> str | None:
-    """The blob whose note as promoted the working document of that file name is; ``None``: it is another."""
+    """The blob that the working document of that file name notes as promoted; else ``None``."""
     name = document.removesuffix(".json")
     return name.removeprefix(PROMOTED) if name.startswith(PROMOTED) else None
 
@@ -117,5 +117,5 @@ def _note(blob: str) -> str:
 
 
 def import_run_name(owner: str, blob: str, attempt: int = 0) -> str:
-    """The name of the run that imports a blob for the orchestration ``owner``: one for each attempt."""
+    """The name of the run that imports a blob for the orchestration ``owner``; each attempt has its own."""
     return run_name("i", owner, blob, *([str(attempt)] if attempt else []))

@@ -1,4 +1,4 @@
-"""The target's intake: a bundle manifest arrived, start its import, once, and no more at a time than fit."""
+"""The target's intake: it starts the import of each bundle manifest that arrived, once, a few at a time."""
 
 import asyncio
 import hashlib
@@ -34,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def blueprint(events: BlobEvents) -> Blueprint:
-    """The blob trigger, which learns of blobs in that way."""
+    """A blueprint with the blob trigger for bundle manifests, which learns of blobs by ``events``."""
     found = Blueprint()
     declare = found.blob_trigger(
         arg_name="manifest",
@@ -47,10 +47,11 @@ def blueprint(events: BlobEvents) -> Blueprint:
 
 
 async def bundle_arrived(manifest: BlobClient, client: df.DurableOrchestrationClient) -> None:
-    """Start the import of a bundle manifest that was uploaded: events come at least once, and late.
+    """The blob trigger that starts the import of an uploaded bundle manifest.
 
-    The parameter's type makes the host send the blob's name and none of its content, whose size is up to
-    whoever uploads. Event Grid's webhook does not compare names with the path: they are compared here.
+    Events come at least once, and late. The parameter's type makes the host send the blob's name and none of
+    its content, whose size is up to whoever uploads. Event Grid's webhook does not compare names with the
+    path: they are compared here.
     """
     folder, _, name = str(manifest.blob_name).rpartition("/")
     if manifest.container_name != INCOMING or name != ENVELOPE_NAME:
@@ -60,7 +61,7 @@ async def bundle_arrived(manifest: BlobClient, client: df.DurableOrchestrationCl
 
 
 async def start_import(client: Any, side: TargetSide, *, folder: str, now: datetime) -> str | None:
-    """Start the import of an upload, unless it is a late or repeated event; returns the instance started.
+    """Start the import of an upload, unless its event is late or repeated; returns the instance started.
 
     The instance id is derived from the manifest's bytes. ``start_new`` would *replace* a finished instance,
     and start one anew whose history was purged, so instance and journal are asked first. The blob decides
@@ -103,7 +104,7 @@ async def start_import(client: Any, side: TargetSide, *, folder: str, now: datet
 
 
 def may_be_bundle(folder: str) -> bool:
-    """Whether a bundle can have been uploaded to that folder of ``incoming``; logs why not."""
+    """Whether a bundle can have been uploaded to that folder of ``incoming``; the log tells why not."""
     is_odd = not is_safe_name(folder) or not folder.isprintable() or len(folder) > _MAX_FOLDER
     # A folder called like an import would make what is put into quarantine look like that one's.
     if is_odd or any(map(is_import_instance, folder.split("/"))):

@@ -1,4 +1,4 @@
-"""Target: everything by which a bundle manifest is judged, whole, each time that it is asked for.
+"""The judging of a bundle manifest at the target: the whole of it, each time that it is asked for.
 
 A decision goes stale: a key is revoked, a bundle expires, a number is taken while it waits. So admission and
 acceptance ask the same questions, the second time with the policy and the clock of that moment.
@@ -30,9 +30,9 @@ _MAX_INSTANCES = 50
 
 
 def judge_bundle(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
-    """The verdict on an uploaded envelope, now: signatures and rules, its path, replays and its predecessor.
+    """The verdict on an uploaded envelope now: its signatures and rules, its path, replays, its predecessor.
 
-    What is left to the turn and the acceptance is the order of the channel's numbers.
+    Not checked: the order of the channel's numbers, which is judged at the turn and the acceptance.
     """
     verdict = judge_envelope(side, order, envelope)
     if not verdict.is_accepted:
@@ -47,7 +47,7 @@ def judge_bundle(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
 
 
 def judge_envelope(side: TargetSide, order: Judging, envelope: bytes) -> Verdict:
-    """The verdict on an envelope by the policy in force now: signatures, and rules as overrides lift them."""
+    """The verdict on an envelope by the policy in force now: signatures, and rules that no override lifts."""
     try:
         policy = policy_in_force(side)
     except (UntrustedInputError, PolicyRefusal) as refusal:
@@ -83,10 +83,10 @@ def _require_own_path(order: Upload, manifest: BundleManifest) -> None:
 
 
 def require_undecided(side: TargetSide, instance: str) -> None:
-    """Return as long as nothing was decided for an orchestration: a late delivery must not begin anew.
+    """Refuse to go on once an orchestration's upload was decided: a late delivery must not begin anew.
 
     Raises:
-        PolicyRefusal: ``TRANSITION_REFUSED``: it was decided upon, or has ended.
+        PolicyRefusal: ``TRANSITION_REFUSED``: the import was decided upon, or has ended.
     """
     journal = JournalStore(side.blobs, side.projection).read(Kind.IMPORTS, instance)
     if journal.state in DECIDED or (journal.entries and not journal.is_active):
@@ -94,14 +94,15 @@ def require_undecided(side: TargetSide, instance: str) -> None:
 
 
 def require_new(side: TargetSide, order: Upload, manifest: BundleManifest, manifest_sha256: str) -> bool:
-    """Whether this orchestration has taken the manifest's number already; nobody else may have.
+    """Refuse a manifest whose number another has taken; returns whether this very orchestration has it.
 
     The ledger is asked first. Where it knows nothing, decisions are asked for that stand on record
     elsewhere, so that removing an entry lets nothing in a second time.
 
     Raises:
-        PolicyRefusal: ``REPLAYED``, ``SEQUENCE_REUSED``; ``HISTORY_FORKED``: it does not follow the manifest
-            that has the number before.
+        PolicyRefusal: ``REPLAYED``: the same manifest was decided upon before; ``SEQUENCE_REUSED``: another
+            manifest has the number; ``HISTORY_FORKED``: it does not follow the manifest that has the number
+            before.
     """
     ledger = Ledger(side.blobs)
     entry = ledger.find(manifest.channel, manifest.sequence)
@@ -117,7 +118,7 @@ def require_new(side: TargetSide, order: Upload, manifest: BundleManifest, manif
 def missing_numbers(
     side: TargetSide, order: Judging, policy: TrustPolicy, manifest: BundleManifest, manifest_sha256: str
 ) -> tuple[int, ...]:
-    """The numbers of the channel that are missing before this one; none once it is taken by this very owner.
+    """The numbers of the channel that are missing before this one; none once this import has taken it.
 
     Raises:
         PolicyRefusal: as :func:`require_new`; ``CHANNEL_UNKNOWN``: the channel is not in the policy; or as

@@ -1,4 +1,4 @@
-"""How long an import waits for others: never for longer than the storage keeps what is known of it.
+"""The longest waits of an import: never longer than the storage keeps what is known of it.
 
 Working documents and the copies in custody are deleted ``workDays`` after they were written, 180 at least
 (``infra/target.bicep``), by a rule that knows nothing of who still needs them. So all waiting together is
@@ -21,16 +21,16 @@ FOR_STAGING = FOR_THE_TURN + timedelta(days=14 + 45 + 30)
 
 
 def waits_since(work: WorkFolder) -> datetime:
-    """The time at which the upload was looked at, by the clock that counts the days until all is deleted."""
+    """The time (aware) at which the upload was inspected, by the storage's clock, which counts its days."""
     return work.written_at(INSPECTION)
 
 
 def require_time(work: WorkFolder, now: datetime, longest: timedelta) -> None:
-    """Return as long as an import may wait on.
+    """Refuse to wait on once an import has waited for ``longest``.
 
     Raises:
-        ServiceError: ``TURN_EXPIRED``: it has waited for ``longest``; ``NOT_FOUND``: somebody removed what is
-            known of it.
+        ServiceError: ``TURN_EXPIRED``: it has waited so long; ``NOT_FOUND``: somebody removed its working
+            documents.
     """
     since = waits_since(work)
     if now >= since + longest:

@@ -1,8 +1,8 @@
-"""Target: is an artifact in a registry as signed, whole? It is asked for everything, by digest.
+"""The looking up of artifacts in a registry: is each there as signed, with all its content?
 
-Its manifest, of an index every manifest in it, of each of them config and layers; whether the registry lists
-it as a referrer of what it belongs to; and its tags. Foreign layers are nowhere looked for: they are not in a
-registry by design, and the source lets none cross.
+Asked for, by digest, are its manifest, every manifest in an index, and the config and layers of each; whether
+the registry lists it as a referrer of what it belongs to; and its tags. Foreign layers are not looked for:
+they are in no registry by design, and the source lets none cross.
 
 A group of artifacts is looked up in steps of a bounded size, whatever an index holds: what is left is noted,
 and the next step goes on there.
@@ -31,16 +31,16 @@ _MANIFEST, _REFERRER = "manifest", "referrer"
 
 
 def look_up(registry: RegistryReader, work: WorkFolder, declared: str, folder: str) -> bool:
-    """Go on asking a registry for a group of artifacts; whether it has answered for all of them.
+    """Go on asking a registry for a group of artifacts; returns whether all of them are answered.
 
     Args:
-        registry: that is asked.
-        work: with the document ``declared``, a group of artifacts as signed.
-        declared: name of that document.
-        folder: where the answers are noted, once they are complete; a repeat asks nothing.
+        registry: the registry that is asked.
+        work: the work folder with the document ``declared``, a group of artifacts as signed.
+        declared: the name of that document.
+        folder: the folder where the answers are noted, once they are complete; a repeat asks nothing.
 
     Raises:
-        PolicyRefusal: ``ARTIFACT_REFUSED``: an index in indexes has no end.
+        PolicyRefusal: ``ARTIFACT_REFUSED``: indexes within indexes go too deep.
         ServiceError: the registry gives no answer, or under a digest other bytes than those.
     """
     name = proofs_of(declared, folder)
@@ -65,12 +65,12 @@ def look_up(registry: RegistryReader, work: WorkFolder, declared: str, folder: s
 
 
 def proofs_of(declared: str, folder: str) -> str:
-    """Name of the document in ``folder`` with what the registry has of a group of declared artifacts."""
+    """The name of the document in ``folder`` with what the registry has of a group of declared artifacts."""
     return folder + declared.removeprefix(declared_folder())
 
 
 def tell_missing(proof: ArtifactProof) -> str:
-    """What a registry lacks of an artifact, in a few words."""
+    """The words for what a registry lacks of an artifact, in brief."""
     if proof.found is None:
         return "not there"
     if proof.missing:

@@ -1,4 +1,4 @@
-"""What the target's HTTP API can be asked, as an OpenAPI document (:mod:`function_app.http.openapi`)."""
+"""The OpenAPI document of the target's HTTP API (:mod:`function_app.http.openapi`)."""
 
 from http import HTTPStatus as Status
 from typing import Any
@@ -87,5 +87,5 @@ CALLS = (
 
 
 def openapi() -> dict[str, Any]:
-    """The document of the target."""
+    """The OpenAPI document of the target, as JSON values."""
     return document("ACR Airgap Transfer: target", "Tells what arrived and what was decided about it.", CALLS)

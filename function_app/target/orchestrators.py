@@ -51,13 +51,13 @@ _BEFORE_ANOTHER_RUN = timedelta(minutes=1)
 
 
 def closing_instance(instance: str) -> str:
-    """The orchestration that closes the import of ``instance``."""
+    """The id of the orchestration that closes the import of ``instance``."""
     return f"{instance}-closing"
 
 
 @bp.orchestration_trigger(context_name="context")
 def import_bundle(context: Any) -> Flow[Outcome]:
-    """One upload, from the arrival of its bundle manifest to the decision, and then to its closing."""
+    """The orchestrator of one upload, from its bundle manifest's arrival to the decision, and its closing."""
     order = read(context.get_input(), wire.ImportOrder)
     upload = wire.Upload(
         incoming=order.incoming,
@@ -223,9 +223,9 @@ def _judging(context: Any, upload: wire.Upload) -> wire.Judging:
 
 @bp.orchestration_trigger(context_name="context")
 def import_blob(context: Any) -> Flow[Outcome]:
-    """Run the import of one promoted blob, wait for its end, and note what it brought, failed or not.
+    """The orchestrator that imports one promoted blob, and notes what the run brought, failed or not.
 
-    A run that failed is tried anew under another name; one that is still going on after its time is not.
+    A run that failed is repeated under another name; one that is still going on after its time is not.
     """
     item = read(context.get_input(), Item)
     outcome: Outcome = {}
@@ -247,11 +247,11 @@ def _run_import(context: Any, order: wire.RunOrder) -> Flow[None]:
 
 @bp.orchestration_trigger(context_name="context")
 def close_import(context: Any) -> Flow[Outcome]:
-    """Put the upload away, sign the decision, clean up; without the channel's turn, however long it takes.
+    """The orchestrator that puts the upload away, signs the decision and cleans up, without holding the turn.
 
-    An upload that takes long to put away holds up no receipt. What the receipt is made from is removed only
-    after it is out: a vault that is away for a week costs none. What could not be done is put off: the
-    reconciler starts this orchestration again.
+    An upload that takes long to put away holds up no receipt. The documents that a receipt is made from are
+    removed only after it is out, so that no receipt is lost when the vault is away for a week. If something
+    could not be done, the reconciler starts this orchestration again.
     """
     closing = read(context.get_input(), wire.Closing)
     done: Outcome = {"receipt": None, "closing": "put off"}

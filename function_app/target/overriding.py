@@ -1,4 +1,4 @@
-"""Target: an override lifts rules of time and order for one bundle manifest, and that is on record."""
+"""Overrides at the target: rules of time and order are lifted for one bundle manifest, on record."""
 
 import logging
 from collections.abc import Collection
@@ -27,10 +27,10 @@ def lifted_by_override(
     manifest_sha256: str,
     code: Code | None,
 ) -> Collection[Code]:
-    """What an override lifts for a manifest that was refused with ``code``; nothing unless it lifts that.
+    """The codes that an override lifts for a manifest refused with ``code``; none unless that is one of them.
 
-    Where it does, that is noted for the receipt, and the override kept in the ledger, before anybody goes by
-    it. One that does not count is told in the log, and is as good as none.
+    Its use is noted for the receipt, and the override kept in the ledger, before anybody goes by it. An
+    override that does not count is told in the log, and lifts nothing.
 
     Raises:
         ServiceError: the storage could not be asked.
@@ -60,6 +60,6 @@ def lifted_by_override(
 
 
 def noted_override(work: WorkFolder) -> OverrideUse | None:
-    """The override by which the bundle of a work folder was let pass; ``None`` if it passed without one."""
+    """The override by which the bundle of a work folder passed; ``None`` if it passed without one."""
     note = work.find(OVERRIDE, OverrideNote)
     return None if note is None else OverrideUse.from_json(note.use)

@@ -1,4 +1,4 @@
-"""Target: what did the import bring into the registry? All that is declared, as signed, and nothing else."""
+"""The proving of an import at the target: the registry must have all that is declared, and nothing else."""
 
 import logging
 from collections.abc import Iterator
@@ -40,9 +40,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def note_report(side: TargetSide, order: Item) -> Reported:
-    """Compare what a blob's runs report as imported with what is declared of it, also of those that failed.
+    """The activity that compares what a blob's runs report as imported with what is declared of it.
 
-    Whatever is undeclared is in the pipeline's registry by now: an alarm is raised by an error in the log.
+    Runs that failed count, too. An undeclared artifact is in the pipeline's registry by now, so an error in
+    the log raises an alarm.
     """
     work = WorkFolder(side.blobs, order.owner)
     blob = inspected_blob(work.get(INSPECTION, Inspection), order.number).name
@@ -77,11 +78,11 @@ def note_report(side: TargetSide, order: Item) -> Reported:
 
 
 def prove_artifacts(side: TargetSide, order: Item) -> LookedUp | Pending:
-    """Ask the registry for a group of artifacts, whole; ``pending`` as long as something was not asked for.
+    """The activity that asks the registry for a group of artifacts; ``pending`` until all was asked for.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
-        ServiceError: ``NOT_FOUND``: what was declared is removed, since all is done.
+        ServiceError: ``NOT_FOUND``: the declared artifacts are removed, since all is done.
     """
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
@@ -90,10 +91,10 @@ def prove_artifacts(side: TargetSide, order: Item) -> LookedUp | Pending:
 
 
 def declared_group(work: WorkFolder, number: int) -> str:
-    """Name of the document with the ``number``-th group of declared artifacts, from 0.
+    """The name of the document with the ``number``-th group, from 0, of declared artifacts.
 
     Raises:
-        ServiceError: ``NOT_FOUND``: what was declared is removed, since all is done.
+        ServiceError: ``NOT_FOUND``: the declared artifacts are removed, since all is done.
     """
     names = list(work.names(declared_folder()))
     if number >= len(names):  # delivered late, when all was cleaned up
@@ -102,10 +103,11 @@ def declared_group(work: WorkFolder, number: int) -> str:
 
 
 def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:
-    """Ask the registry for what was not looked up yet of an import that broke off, a group at a time.
+    """The activity that asks the registry for what was not looked up yet of an import that broke off.
 
-    What its runs brought until then stays in the registry: the receipt names it. Of a bundle whose number was
-    not taken by this orchestration no run was started, and nothing is asked.
+    It asks for a group at a time. Artifacts that its runs brought until then stay in the registry, and the
+    receipt names them. Nothing is asked for a bundle whose number this orchestration did not take: no run was
+    started for it.
     """
     work = WorkFolder(side.blobs, order.instance)
     noted = work.find(VERDICT, VerdictNote)
@@ -118,11 +120,11 @@ def take_stock(side: TargetSide, order: Closing) -> StockTaken | Pending:
 
 
 def conclude_import(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
-    """Judge the import by what is noted of every run and every artifact.
+    """The activity that judges an import by what is noted of every run and every artifact.
 
     ``UNDECLARED_ARTIFACTS`` if a run brought anything that the manifest does not declare;
-    ``IMPORT_INCOMPLETE`` if an artifact is not as signed. What runs do not report and the registry has all
-    the same is a remark.
+    ``IMPORT_INCOMPLETE`` if an artifact is not as signed. An artifact that runs do not report and the
+    registry has all the same is only remarked on.
 
     Raises:
         ServiceError: ``NOT_FOUND``: a run was not compared, or a group of artifacts not looked up.
@@ -131,7 +133,7 @@ def conclude_import(side: TargetSide, order: Upload) -> Proven | Refused | Faile
 
 
 def judge_proofs(work: WorkFolder, folder: str) -> Proven | Refused | Failed:
-    """Judge by what is noted of every run, of the staging registry, and in ``folder`` of every artifact.
+    """Judge by the notes of every run, of the staging registry, and those in ``folder`` of every artifact.
 
     Raises:
         ServiceError: ``NOT_FOUND``: as :func:`conclude_import`.
@@ -160,16 +162,17 @@ def judge_proofs(work: WorkFolder, folder: str) -> Proven | Refused | Failed:
 
 
 def noted_proofs(work: WorkFolder, folder: str = _PROOFS) -> Iterator[ArtifactProof]:
-    """What the registry answered, in the manifest's order, as far as it was asked."""
+    """The answers of the registry, in the manifest's order, as far as it was asked."""
     for group in work.all(folder, Proofs):
         for proof in group.proofs:
             yield ArtifactProof.from_json(proof, "proof")
 
 
 def noted_undeclared(work: WorkFolder) -> tuple[tuple[str, ...], int]:
-    """What came along undeclared, as much of it as a receipt holds, and how much there was.
+    """The undeclared artifacts that came along, as many as a receipt holds, and how many there are in all.
 
-    What a run names by a tag, and the survey of the staging registry finds by its digest, is named twice.
+    An artifact that a run names by a tag, and the survey of the staging registry by its digest, is named
+    twice.
     """
     survey = work.find(SURVEY, Survey)
     reports: list[RunReport | Survey] = list(work.all(_REPORTED, RunReport))
@@ -179,5 +182,5 @@ def noted_undeclared(work: WorkFolder) -> tuple[tuple[str, ...], int]:
 
 
 def read_declared(group: Declared) -> Iterator[Artifact]:
-    """The artifacts of a group."""
+    """The artifacts in a document of declared ones."""
     return (Artifact.from_json(artifact, "artifact") for artifact in group.artifacts)

@@ -1,4 +1,4 @@
-"""Target: an upload that was decided upon is put away, some blobs at a time, under nobody's turn.
+"""The putting away of an upload at the target, once it is decided upon: some blobs at a time, without a turn.
 
 After an import it is deleted; otherwise it is moved to ``quarantine``, by the storage itself. Whoever holds
 the upload SAS may have left leases, snapshots and any number of blobs under any names; none of it stops this.
@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def put_away(side: TargetSide, order: Closing) -> PutAway | Pending:
-    """Delete the upload of an import, move any other to quarantine; ``pending`` while it lasts.
+    """The activity that deletes an imported upload, and moves any other to quarantine; ``pending`` meanwhile.
 
     The blobs beside the bundle manifest are left to whoever they belong to by now: another import that was
     admitted with them, or that holds them, or a new upload. So are those that this import holds. The manifest

@@ -1,4 +1,4 @@
-"""The target's reconciler: by timer, what events missed and orchestrations left behind is taken up again.
+"""The target's reconciler: by timer it takes up what events missed and orchestrations left behind.
 
 Nothing here decides about a bundle. Each round is bounded; what it does not get to waits for the next.
 """
@@ -54,21 +54,21 @@ _QUIET = timedelta(minutes=10)
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
 @bp.durable_client_input(client_name="client")
 async def reconcile_imports(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """Every five minutes; a round that is late is simply the next."""
+    """The timer of the reconciler, every five minutes; a round that is late is simply the next."""
     del tick
     await Reconciler(target_side(), client, datetime.now(UTC)).run()
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """One round, at ``now``."""
+    """One round of the target's reconciler, at the time ``now``."""
 
     side: TargetSide
     client: Any
     now: datetime
 
     async def run(self) -> None:
-        """Do all that is to be done; what fails is logged and keeps nothing else from being done."""
+        """Do the whole round; a job that fails is logged and keeps no other from being done."""
         for work in (
             self.free_places,
             self.end_orphans,
@@ -122,7 +122,7 @@ class Reconciler:
         return [*held_places(blobs), *uploads, *Door(blobs).held(before=self.now - _QUIET)]
 
     async def end_orphans(self) -> None:
-        """Decide for imports whose orchestration ended without a decision: they have failed."""
+        """Decide that imports have failed whose orchestration ended without a decision."""
         for journal in await asyncio.to_thread(
             lambda: list(neglected_journals(self.side, Kind.IMPORTS, self.now - _QUIET, at_most=_AT_ONCE))
         ):
@@ -161,7 +161,7 @@ class Reconciler:
         await asyncio.to_thread(end_lost_holds, self.side, in_turn(held, _AT_ONCE, self.now), self.now)
 
     async def resume_closings(self) -> None:
-        """Close what was decided and not closed, whoever decided it."""
+        """Start the closing of imports that were decided and not closed, whoever decided them."""
         names = await asyncio.to_thread(lambda: list(self.side.blobs.list_names(WORK, CLOSING)))
         for name in in_turn(names, _AT_ONCE, self.now):
             try:
@@ -191,7 +191,8 @@ class Reconciler:
     async def start_missed(self) -> None:
         """Start the imports of bundle manifests whose event never came, or that found no place then.
 
-        One whose orchestration has ended before it was on record is put there, and decided by a later round.
+        An import whose orchestration ended before it was on record is put on record, and decided by a later
+        round.
         """
         suffix = f"/{ENVELOPE_NAME}"
         for name in await asyncio.to_thread(self._next_uploads, "", suffix, _MANIFESTS_AT_ONCE):
@@ -206,7 +207,7 @@ class Reconciler:
         await asyncio.to_thread(keep_custody_logs, self.side, names)
 
     async def complete_lists(self) -> None:
-        """List what is on record and in no list, so that whoever goes by the lists comes upon it."""
+        """Write the rows of journals that are in no list, so that whoever goes by the lists finds them."""
         await asyncio.to_thread(rebuild_next, self.side)
 
     def _next_uploads(self, prefix: str, suffix: str, at_once: int) -> list[str]:

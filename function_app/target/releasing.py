@@ -1,7 +1,7 @@
-"""Target: who must release a verified bundle has done so, and nothing has changed about it meanwhile.
+"""The releasing of a verified bundle at the target, by people, while nothing changes about it.
 
-What people sign is kept in the ledger, one blob for each key, and counted by the policy in force. Only names
-that this policy knows are read, so that nothing that lies there besides costs anything.
+Releases are kept in the ledger, one blob for each key, and counted by the policy in force. Only blobs that
+are named by keys of this policy are read, so that anything else that lies there costs nothing.
 """
 
 from datetime import datetime
@@ -42,19 +42,19 @@ _OPEN = frozenset(
 
 
 def needs_release(channel: Channel | None) -> bool:
-    """Whether people must release the bundles of a channel; also where the policy knows it no more."""
+    """Whether people must release the bundles of a channel; also if the policy does not have it any more."""
     return channel is None or bool(channel.release_roles)
 
 
 def clear_bundle(side: TargetSide, order: Clearing) -> Cleared | Pending | Refused | Failed:
-    """Judge the bundle again, whole, and count its releases; ``pending`` while some are missing.
+    """The activity that judges the bundle again, and counts its releases; ``pending`` while some are missing.
 
-    Both by the policy and the clock of this moment, so that what has expired or was revoked while people were
-    waited for is not imported, and gives the channel's turn back as soon as that is so.
+    It goes by the policy and the clock of this moment, so that a bundle that has expired, or whose key was
+    revoked, while people were waited for is not imported, and gives the channel's turn back at once.
 
     Returns:
-        ``RELEASE_EXPIRED``, saying what is missing, once the order's time is over; as
-        :func:`require_signed_checks`.
+        The releases; or ``RELEASE_EXPIRED``, saying what is missing, once the order's time is over; or the
+        result of :func:`require_signed_checks`.
 
     Raises:
         UntrustedInputError, PolicyRefusal: what :func:`judge_bundle` found; ``TRANSITION_REFUSED``: the work
@@ -88,7 +88,7 @@ def _posted(work: WorkFolder, keyid: str) -> dict[str, str]:
 
 
 def bundle_of(side: TargetSide, journal: Journal) -> ReleasedBundle | None:
-    """The bundle that an import is about; ``None`` as long as nobody vouches for one."""
+    """The bundle that an import is about; ``None`` as long as no trusted signature vouches for one."""
     admitted = journal.newest(State.ADMITTED)
     if admitted is None:
         return None
@@ -104,14 +104,14 @@ def bundle_of(side: TargetSide, journal: Journal) -> ReleasedBundle | None:
 def keep_release(
     side: TargetSide, journal: Journal, release: VerifiedRelease, *, by: str, now: datetime
 ) -> None:
-    """Keep a release for the import of ``journal``, one blob for each key; a repeat changes nothing.
+    """Keep a release for an import, one blob for each key; a repeat changes nothing.
 
     Args:
-        side: the target's.
-        journal: of the import.
-        release: read by :func:`read_release`.
-        by: who brought it.
-        now: when.
+        side: the target's settings and ports.
+        journal: the import's journal.
+        release: the release, verified by :func:`airgap.release.verify_release`.
+        by: the words for who brought it.
+        now: the current time, aware.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the import is decided, and this is not what was released then.
@@ -133,7 +133,7 @@ def keep_release(
 
 
 def count_kept(side: TargetSide, bundle: ReleasedBundle, policy: TrustPolicy, now: datetime) -> ReleaseTally:
-    """Count what was kept for a bundle, by a policy; raises as :func:`count_releases`."""
+    """Count the releases that were kept for a bundle, by a policy; raises as :func:`count_releases`."""
     ledger = Ledger(side.blobs)
     channel = policy.channels.get(bundle.channel)
     keyids = frozenset[str]() if channel is None else keyids_of(channel.release_roles)
@@ -143,9 +143,10 @@ def count_kept(side: TargetSide, bundle: ReleasedBundle, policy: TrustPolicy, no
 
 
 def told_releases(side: TargetSide, journal: Journal, now: datetime) -> bodies.Releases | None:
-    """The member ``release`` of an import: who has released it, until when there is time, what is missing.
+    """The member ``release`` of an import: who has released it, what is missing, until when there is time.
 
-    ``None`` where nobody needs to, or where it was decided without: the receipt tells then who did.
+    It is ``None`` where nobody must release it, or where it was decided otherwise: then the receipt tells who
+    did.
     """
     promoted = journal.newest(State.PROMOTING)
     if promoted is not None:

@@ -1,11 +1,10 @@
-"""Target: by timer, what still lies there of imports that ended long ago is removed, and that on record.
+"""The removal of ended imports at the target, by timer and on record.
 
-Records of pipeline runs, which :func:`~function_app.target.closing.clean_up` leaves to be looked at; what
-lies in quarantine; and what activities that were late have left in ``work``, ``staging`` and ``transfer``.
-What an import has come to stays in the journal, its number and signed manifest in the ledger, its receipt in
-``receipts``. What is to be looked at is found by what lies there; whether it may be removed, the journal
-says. Each removal is put on record before it begins, so that nothing goes without; a later round goes on with
-what broke off.
+Removed are the records of pipeline runs, which :func:`~function_app.target.closing.clean_up` leaves to be
+looked at; what lies in quarantine; and what late activities have left in ``work``, ``staging`` and
+``transfer``. The history of an import stays in the journal, its number and signed manifest in the ledger, its
+receipt in ``receipts``. Candidates are found by what lies there; whether it may be removed, the journal says.
+Each removal is put on record before it begins; a later round goes on with what broke off.
 """
 
 import asyncio
@@ -55,20 +54,20 @@ _MAX_NAME = 160
 
 @bp.timer_trigger(arg_name="tick", schedule="0 53 * * * *")
 async def remove_ended_imports(tick: func.TimerRequest) -> None:
-    """Every hour; what one round does not get to, the next ones do."""
+    """The timer of the removal, every hour; what one round does not get to, the next ones do."""
     del tick
     await asyncio.to_thread(remove_ended, target_side(), now=datetime.now(UTC))
 
 
 def remove_ended(side: TargetSide, *, now: datetime) -> None:
-    """One round: remove what lies there of some of the imports that ended long enough ago.
+    """Remove in one round what is left of some of the imports that ended long enough ago.
 
-    What is in quarantine is kept for ``QUARANTINE_DAYS``, all else for ``ENDED_IMPORT_DAYS``. Nothing is
-    touched of an import that is at work, or held for its damaged parts. What cannot be judged or removed now
-    stays, which is logged.
+    Blobs in quarantine are kept for ``QUARANTINE_DAYS`` days, all else for ``ENDED_IMPORT_DAYS`` days.
+    Nothing is touched of an import that is at work, or held for its damaged parts. If something cannot be
+    judged or removed now, that is logged, and it stays.
 
     Raises:
-        ServiceError: what is to be looked at cannot be listed now.
+        ServiceError: the candidates cannot be listed now.
     """
     round_ = _Round(side, now, _MOST)
     for lying in in_turn(sorted(set(_left_over(side))), _AT_ONCE, now, round_s=_ROUND_S):
@@ -81,7 +80,7 @@ def remove_ended(side: TargetSide, *, now: datetime) -> None:
 
 
 def told_removals(side: TargetSide, about: str) -> list[dict[str, Any]]:
-    """The member ``removed`` of an import: of which container what lay there was removed, and when."""
+    """The member ``removed`` of an import: from which containers its blobs were removed, and when."""
     removals = JournalStore(side.blobs, side.projection).read(Kind.REMOVALS, about)
     return [{"container": one.facts["container"], "at": format_time(one.at)} for one in removals.entries]
 

@@ -1,4 +1,4 @@
-"""Target, of a staged import: what the staging registry holds, and how the signed part of it comes over.
+"""Staged imports at the target: what the staging registry holds, and how the signed part of it comes over.
 
 The staging registry belongs to one import at a time, whatever its channel: the app empties it first, the
 pipeline imports into it, what is there is held against the manifest, the signed digests are brought into the
@@ -63,11 +63,11 @@ def _staged(side: TargetSide) -> Staged:
 
 
 def take_staging(side: TargetSide, order: Judging) -> StagingTurn | Pending:
-    """Take the turn of the staging registry, or be ``pending``; who has asked first is first.
+    """The activity that takes the turn of the staging registry, or is ``pending``; the first to ask is first.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off, or decided upon.
-        ServiceError: ``TURN_EXPIRED``: it has waited for as long as it may.
+        ServiceError: ``TURN_EXPIRED``: the import has waited for as long as it may.
     """
     require_going(side.blobs, order.instance)
     require_undecided(side, order.instance)
@@ -80,14 +80,15 @@ def take_staging(side: TargetSide, order: Judging) -> StagingTurn | Pending:
 
 
 def empty_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
-    """Delete everything from the staging registry, some repositories at a time, until it is seen to be empty.
+    """The activity that deletes everything in the staging registry, some repositories at a time.
 
-    It waits for the runs of imports that were given up: they would go on bringing things in.
+    It ends once the registry is seen to be empty. It waits for the runs of imports that were given up: they
+    would go on bringing things in.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: it is not this import's turn, and another's content stays.
-        ServiceError: ``STAGING_UNFIT``: the app may not delete there; ``PIPELINE_UNFIT``: the registry that
-            the app is told of has no import pipeline of ours, so that it is taken for another.
+        ServiceError: ``STAGING_UNFIT``: the app may not delete there; ``PIPELINE_UNFIT``: the registry in the
+            settings has not the app's import pipeline, so it is taken for another registry.
     """
     work = WorkFolder(side.blobs, order.instance)
     if work.find(_EMPTIED, EmptiedNote) is not None:  # by an earlier delivery: runs may be at work by now
@@ -136,7 +137,7 @@ def _is_written_to(side: TargetSide) -> bool:
 
 
 def leave_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
-    """Empty the staging registry, as :func:`empty_staging`, and give its turn back."""
+    """The activity that empties the staging registry, as :func:`empty_staging`, and gives its turn back."""
     turns = Turns(side.blobs, STAGING_QUEUE)
     if not turns.has(order.instance):  # given back by an earlier delivery
         return Emptied()
@@ -147,7 +148,7 @@ def leave_staging(side: TargetSide, order: Upload) -> Emptied | Pending:
 
 
 def prove_staged(side: TargetSide, order: Item) -> LookedUp | Pending:
-    """Ask the staging registry for a group of artifacts, whole, as the real one will be asked."""
+    """The activity that asks the staging registry for a group of artifacts, as the real one will be asked."""
     require_going(side.blobs, order.owner)
     work = WorkFolder(side.blobs, order.owner)
     is_done = look_up(_staged(side).registry, work, declared_group(work, order.number), STAGED_PROOFS)
@@ -155,10 +156,10 @@ def prove_staged(side: TargetSide, order: Item) -> LookedUp | Pending:
 
 
 def survey_staging(side: TargetSide, order: Upload) -> Surveyed | Pending:
-    """List what is in the staging registry and not declared, some repositories at a time.
+    """The activity that lists what is in the staging registry undeclared, some repositories at a time.
 
-    Whatever the runs reported: the registry was empty before them, and nobody else imports into it. What a
-    declared index lists belongs to it.
+    It does not go by what the runs reported: the registry was empty before them, and nobody else imports into
+    it. A manifest that a declared index lists is declared with it.
     """
     require_going(side.blobs, order.instance)
     registry, work = _staged(side).registry, WorkFolder(side.blobs, order.instance)
@@ -210,9 +211,9 @@ def _undeclared_in(registry: StagingRegistry, repository: str, declared: list[Ar
 
 
 def conclude_staged(side: TargetSide, order: Upload) -> Proven | Refused | Failed:
-    """Judge what is in the staging registry, as :func:`~function_app.target.proving.conclude_import` does.
+    """The activity that judges the staging registry, as ``conclude_import`` judges the real one.
 
-    Of what is refused here nothing has come into the real registry.
+    If it is refused here, nothing of it has come into the real registry.
     """
     require_going(side.blobs, order.instance)
     found = judge_proofs(WorkFolder(side.blobs, order.instance), STAGED_PROOFS)
@@ -225,19 +226,19 @@ def conclude_staged(side: TargetSide, order: Upload) -> Proven | Refused | Faile
 
 
 def bring_digests(side: TargetSide, order: Item) -> Brought | Pending:
-    """Bring the digests of a group of artifacts into the real registry, without a tag; ``pending`` meanwhile.
+    """The activity that brings the digests of a group into the real registry, untagged, or is ``pending``.
 
-    What is there already is not asked for, so that a repeat brings the rest only.
+    An artifact that is there already is not asked for, so that a repeat brings the rest only.
 
     Raises:
         PolicyRefusal: ``TRANSITION_REFUSED``: the work was called off.
-        ServiceError: ``IMAGE_IMPORT_FAILED``: one of them failed three times.
+        ServiceError: ``IMAGE_IMPORT_FAILED``: an artifact's import failed three times.
     """
     return _bring(side, order, "digests")
 
 
 def bring_tags(side: TargetSide, order: Item) -> Brought | Pending:
-    """Set the signed tags of a group of artifacts in the real registry, wherever they point now.
+    """The activity that sets the signed tags of a group in the real registry, wherever they point now.
 
     Raises:
         PolicyRefusal, ServiceError: as :func:`bring_digests`.

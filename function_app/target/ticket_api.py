@@ -1,4 +1,4 @@
-"""The target's HTTP API for tickets: who shows a bundle's envelope may get the rights to bring the rest."""
+"""The target's HTTP API for tickets: whoever shows a bundle's envelope may get rights to bring the rest."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ bp = Blueprint(http_auth_level=func.AuthLevel.FUNCTION)
 
 @bp.route(route="tickets", methods=["POST"])
 async def create_ticket(req: func.HttpRequest) -> func.HttpResponse:
-    """Have a drop ticket given: 201 with the ticket, which is a secret until it expires.
+    """Answer 201 with a drop ticket, which is a secret until it expires.
 
     The body is the bundle manifest's envelope as it was sealed. Each call gives another ticket.
     """
@@ -76,5 +76,5 @@ _SEND = "Send bundle-manifest.dsse.json as it lies on each volume, byte for byte
 
 @bp.route(route="tickets", methods=[*METHODS_OF_NONE, "GET", "DELETE"])
 async def refuse_tickets_method(req: func.HttpRequest) -> func.HttpResponse:
-    """Say which methods there are: 405."""
+    """Answer 405 with the methods that the resource has."""
     return refused_method(req.method, "POST")

@@ -1,4 +1,4 @@
-"""Target: are the bytes in custody those that the bundle manifest speaks of?"""
+"""The verifying of the copies in custody: do they have the bytes that the bundle manifest signs?"""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ _HASHED = "hashed/"
 
 
 def hash_staged_parts(side: TargetSide, order: Item) -> Hashed:
-    """Digest a group of parts of a blob in custody and compare with the signed digests.
+    """The activity that hashes a group of parts of a blob in custody, and compares with the signed digests.
 
-    A group that is as signed gets a proof; damage is noted, also that the copy was written to. Nothing is
+    A group that is as signed gets a proof. Damage is noted; a copy that was written to is damaged. Nothing is
     done for a blob that is not in custody.
     """
     require_going(side.blobs, order.owner)
@@ -55,7 +55,7 @@ def hash_staged_parts(side: TargetSide, order: Item) -> Hashed:
 
 
 def missing_proofs(work: WorkFolder, manifest: BundleManifest) -> int:
-    """How many of the bundle's groups nobody has proven of the copies that are in custody."""
+    """The number of the bundle's groups for which there is no proof about the copies in custody."""
     proven = set(work.names(_HASHED))
     return sum(
         _proof(blob.name, number, staged_etag(work, blob.name), digests) not in proven

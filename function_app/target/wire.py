@@ -1,4 +1,4 @@
-"""What the target's orchestrators and activities say to each other, and the documents that they share."""
+"""The messages between the target's orchestrators and activities, and the documents that they share."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from function_app.pipeline_runs import Started
 
 
 class ImportOrder(Message, frozen=True):
-    """The input of ``import_bundle``: a bundle manifest arrived."""
+    """The input of ``import_bundle``, for a bundle manifest that arrived."""
 
     incoming: str
     """The folder in ``incoming`` that it lies in."""
@@ -23,7 +23,7 @@ class ImportOrder(Message, frozen=True):
 
 
 class Upload(Message, frozen=True):
-    """The upload that one orchestration (``instance``) works on: its folder, and which manifest."""
+    """The upload that an orchestration (``instance``) works on: its folder, and which manifest."""
 
     incoming: str
     manifest_etag: str
@@ -33,7 +33,7 @@ class Upload(Message, frozen=True):
 
 
 def received_facts(upload: ImportOrder | Upload) -> dict[str, str]:
-    """What the journal says of an upload that arrived: which one an orchestration was started for."""
+    """The facts of an upload that arrived, for the journal."""
     return {
         "incoming": upload.incoming,
         "manifestEtag": upload.manifest_etag,
@@ -42,25 +42,25 @@ def received_facts(upload: ImportOrder | Upload) -> dict[str, str]:
 
 
 class RunOrder(Item, frozen=True, omit_defaults=True):
-    """A blob to be imported by a run, and which attempt it is."""
+    """The order to import a blob by a run, and which attempt it is."""
 
     attempt: int = 0
 
 
 class Judging(Upload, frozen=True):
-    """An upload, and the time to judge it by."""
+    """The order to judge an upload as of the time ``now`` (RFC 3339, UTC)."""
 
     now: str
 
 
 class Clearing(Judging, frozen=True):
-    """The same, and until when people may release the bundle."""
+    """The order to judge an upload, and count its releases, which people may give until ``until``."""
 
     until: str
 
 
 class Checking(Judging, frozen=True):
-    """One check to be asked about the bundle, and until when."""
+    """The order to ask one check about a bundle; it may answer until ``until``."""
 
     check: str
     """Its name."""
@@ -68,7 +68,7 @@ class Checking(Judging, frozen=True):
 
 
 class Closing(Upload, frozen=True):
-    """The input of ``close_import``: what an upload came to."""
+    """The input of ``close_import``: the decision on an upload."""
 
     decided_at: str
     outcome: Literal["imported", "refused", "failed"]
@@ -78,23 +78,23 @@ class Closing(Upload, frozen=True):
 
     @property
     def is_imported(self) -> bool:
-        """Whether it was imported, and proven."""
+        """Whether the decision is that the bundle was imported, and proven."""
         return self.outcome == "imported"
 
 
 class Admitted(Result, frozen=True):
-    """The bundle manifest is to be acted on."""
+    """The result of ``admit_bundle``: the bundle manifest is to be acted on."""
 
     is_current: bool = True
     """``False``: the upload is gone or another by now, which then has an orchestration of its own."""
 
 
 class Turn(Result, frozen=True):
-    """The channel's turn is this orchestration's."""
+    """The result of ``take_turn``: the channel's turn is this orchestration's."""
 
 
 class Inspected(Result, frozen=True):
-    """The uploaded sizes were compared with the signed ones; what to hash lies in ``inspection``."""
+    """The result of ``inspect_blobs``: what is to be hashed is in the document ``inspection``."""
 
     groups: int
     """Of parts, to be hashed."""
@@ -104,15 +104,15 @@ class Inspected(Result, frozen=True):
 
 
 class Custody(Result, frozen=True):
-    """The app has a copy of an uploaded blob, or damage is noted instead."""
+    """The result of ``take_custody``: the app has a copy of the blob, or damage is noted instead."""
 
 
 class Hashed(Result, frozen=True):
-    """A group was compared with its signed digests; damage is noted."""
+    """The result of ``hash_staged_parts``: a group was compared with its signed digests; damage is noted."""
 
 
 class Accepted(Result, frozen=True):
-    """The manifest's number is this orchestration's."""
+    """The result of ``accept_bundle``: the manifest's number is this orchestration's."""
 
     checks: tuple[str, ...]
     """Names of the checks that must pass before it is imported."""
@@ -121,7 +121,7 @@ class Accepted(Result, frozen=True):
 
 
 class SignerNote(Message, frozen=True):
-    """A key whose signature counted."""
+    """A key whose signature counted, as documents and messages have it."""
 
     keyid: str
     role: str
@@ -129,7 +129,7 @@ class SignerNote(Message, frozen=True):
 
 
 class Checked(Result, frozen=True):
-    """A check has no objection."""
+    """The result of ``run_check``: the check has no objection."""
 
     scanner: str | None
     answer_sha256: str | None
@@ -137,52 +137,52 @@ class Checked(Result, frozen=True):
 
 
 class Cleared(Result, frozen=True):
-    """The bundle is as good as when it was accepted, and whoever must release it has done so."""
+    """The result of ``clear_bundle``: the bundle is still good, and everybody who must has released it."""
 
     releases: tuple[dict[str, str], ...]
     """As :meth:`airgap.receipt.Release.to_json` writes them, with who brought each."""
 
 
 class Promoted(Result, frozen=True):
-    """A blob lies where the import pipeline may read it."""
+    """The result of ``promote_blob``: the blob is where the import pipeline may read it."""
 
 
 class Reported(Result, frozen=True):
-    """What a run reports as imported was compared with what is declared of its blob, and noted."""
+    """The result of ``note_report``: what a run reports was compared with what is declared, and noted."""
 
 
 class LookedUp(Result, frozen=True):
-    """The registry was asked for a group of artifacts; its answers are noted."""
+    """The result of asking a registry for a group of artifacts: its answers are noted."""
 
 
 class StagingTurn(Result, frozen=True):
-    """The staging registry is this orchestration's alone."""
+    """The result of ``take_staging``: the staging registry is this orchestration's alone."""
 
 
 class Emptied(Result, frozen=True):
-    """Nothing is in the staging registry."""
+    """The result of ``empty_staging``: nothing is in the staging registry."""
 
 
 class Surveyed(Result, frozen=True):
-    """What is in the staging registry was held against what is declared; what is not is noted."""
+    """The result of ``survey_staging``: undeclared content of the staging registry is noted."""
 
 
 class Brought(Result, frozen=True):
-    """A group of artifacts is in the real registry, by digest or with its tags."""
+    """The result of bringing a group of artifacts into the real registry, by digest or with its tags."""
 
 
 class Proven(Result, frozen=True):
-    """The registry has every artifact as signed, and no run brought anything else."""
+    """The result of a judgement: the registry has every artifact as signed, and no run brought more."""
 
     detail: str
 
 
 class Decided(Result, frozen=True):
-    """The decision is on record, and the channel's turn given back."""
+    """The result of ``record_decision``: the decision is on record, and the channel's turn given back."""
 
 
 class PutAway(Result, frozen=True):
-    """The upload is deleted or lies in quarantine, but for what is held and what could not be moved."""
+    """The result of ``put_away``: the upload is gone, except what is held or could not be moved."""
 
     left: tuple[str, ...]
     """Some of the blobs that could not be moved, each with the code that says why."""
@@ -192,25 +192,25 @@ class PutAway(Result, frozen=True):
 
 
 class StockTaken(Result, frozen=True):
-    """What the registry holds of the bundle is noted, as far as an import can have brought anything."""
+    """The result of ``take_stock``: what the registry holds of the bundle is noted."""
 
 
 class Issued(Result, frozen=True):
-    """The receipt is signed and stored."""
+    """The result of ``issue_receipt``: the receipt is signed and stored."""
 
     receipt: str
 
 
 class Cleaned(Result, frozen=True):
-    """The working documents and the copies are removed."""
+    """The result of ``clean_up``: the working documents and the copies are removed."""
 
 
 class Forgotten(Result, frozen=True):
-    """The note that the decision is still to be closed is removed."""
+    """The result of ``forget_closing``: the note that the decision is to be closed is removed."""
 
 
 class VerdictNote(Message, frozen=True):
-    """What a trusted signature vouches for, kept for the receipt: the document ``verdict``."""
+    """The document ``verdict``: what a trusted signature vouches for, kept for the receipt."""
 
     manifest_etag: str
     """Of the bundle manifest that was judged."""
@@ -223,19 +223,19 @@ class VerdictNote(Message, frozen=True):
 
 
 class PolicyNote(Message, frozen=True):
-    """A later version of the trust policy that the bundle was judged by: a document of ``judged-by/``."""
+    """A document of ``judged-by/``: a later version of the trust policy by which the bundle was judged."""
 
     version: int
 
 
 class MissingNumbers(Message, frozen=True):
-    """Numbers of the channel that were never accepted: the document ``missing-sequences``."""
+    """The document ``missing-sequences``: numbers of the channel that were never accepted."""
 
     sequences: tuple[int, ...]
 
 
 class CheckNote(Message, frozen=True):
-    """What a check said, or that it said nothing in time: a document ``checks/<name>``."""
+    """A document ``checks/<name>``: what a check said, or that it said nothing in time."""
 
     code: str | None
     """What the bundle is refused for; ``None``: it has passed."""
@@ -249,28 +249,28 @@ class CheckNote(Message, frozen=True):
 
 
 class PostNote(Message, frozen=True):
-    """Who brought a release, and when: a document ``posted/<keyid>``."""
+    """A document ``posted/<keyid>``: who brought a release, and when."""
 
     by: str
     at: str
 
 
 class ReleasesNote(Message, frozen=True):
-    """Who has released the bundle when that was decided: the document ``releases``."""
+    """The document ``releases``: who had released the bundle when that was decided."""
 
     releases: tuple[dict[str, str], ...]
     """As :meth:`airgap.receipt.Release.to_json` writes them."""
 
 
 class OverrideNote(Message, frozen=True):
-    """An override by which this bundle was let pass: the document ``override``."""
+    """The document ``override``: an override by which this bundle was let pass."""
 
     use: dict[str, Any]
     """As :meth:`airgap.receipt.OverrideUse.to_json` writes it."""
 
 
 class HeldNote(Message, frozen=True):
-    """A bundle waits for a number that is missing before its own: the document ``held``."""
+    """The document ``held``: the bundle waits for a number that is missing before its own."""
 
     awaits: int
     until: str
@@ -279,7 +279,7 @@ class HeldNote(Message, frozen=True):
 
 
 class InspectedBlob(Message, frozen=True):
-    """An uploaded blob beside what is signed of it."""
+    """An uploaded blob as it is, and what is signed of it."""
 
     name: str
     etag: str
@@ -297,7 +297,7 @@ class InspectedBlob(Message, frozen=True):
 
 
 class Inspection(Message, frozen=True):
-    """The uploaded blobs in the manifest's order, those that are there: the document ``inspection``."""
+    """The document ``inspection``: the uploaded blobs that are there, in the manifest's order."""
 
     upload: Upload
     bundle: str
@@ -306,19 +306,19 @@ class Inspection(Message, frozen=True):
 
 
 class CustodyNote(Message, frozen=True):
-    """The app's own copy of an uploaded blob: a document ``custody/<blob>``."""
+    """A document ``custody/<blob>``: the ETag of the app's own copy of an uploaded blob."""
 
     etag: str
 
 
 class PromotionNote(Message, frozen=True):
-    """The copy of a blob that may be imported: a document ``promoted/<blob>``."""
+    """A document ``promoted/<blob>``: the ETag of the copy of a blob that may be imported."""
 
     etag: str
 
 
 class HeldUpload(Message, frozen=True):
-    """What is held in one folder of ``incoming``: a document of its own in ``work``."""
+    """A document in ``work`` for a folder of ``incoming``: which of its blobs are held, and until when."""
 
     closing: Closing
     """The decision about the damage."""
@@ -329,7 +329,7 @@ class HeldUpload(Message, frozen=True):
 
 
 class PuttingAway(Message, frozen=True):
-    """How far an upload is put away: the document ``putting-away``."""
+    """The document ``putting-away``: how far an upload is put away."""
 
     marker: str | None
     """Where the listing goes on; empty before it begins, ``None`` after its end."""
@@ -338,7 +338,7 @@ class PuttingAway(Message, frozen=True):
 
 
 class DamageNote(Message, frozen=True):
-    """What was found in one place: a document ``damage/<where>``."""
+    """A document ``damage/<where>``: the damage that was found in one place."""
 
     count: int
     damages: tuple[dict[str, Any], ...]
@@ -348,22 +348,22 @@ class DamageNote(Message, frozen=True):
 
 
 class EmptiedNote(Message, frozen=True):
-    """The staging registry was seen empty, before any run of this import: a document ``staging-emptied``."""
+    """A document ``staging-emptied``: the staging registry was seen empty, before any run of this import."""
 
 
 class GroupProof(Message, frozen=True):
-    """A group of parts has its signed digests: a document ``hashed/<blob>/<group>-<digest>``."""
+    """A document ``hashed/<blob>/<group>-<digest>``: a group of parts has its signed digests."""
 
 
 class Declared(Message, frozen=True):
-    """Some artifacts of one blob, as signed: a document ``declared/<blob>/<number>``."""
+    """A document ``declared/<blob>/<number>``: some artifacts of one blob, as signed."""
 
     artifacts: tuple[dict[str, Any], ...]
     """As :meth:`airgap.manifest.Artifact.to_json` writes them."""
 
 
 class Proofs(Message, frozen=True):
-    """What the registry has of a group of artifacts: a document ``proofs/<blob>/<number>``."""
+    """A document ``proofs/<blob>/<number>``: what the registry has of a group of artifacts."""
 
     proofs: tuple[dict[str, Any], ...]
     """As :meth:`airgap.receipt.ArtifactProof.to_json` writes them."""
@@ -372,7 +372,7 @@ class Proofs(Message, frozen=True):
 
 
 class WalkNote(Message, frozen=True):
-    """How far one artifact is looked up."""
+    """The progress of looking up one artifact."""
 
     open: tuple[tuple[str, str, int], ...]
     """Kind, digest and depth of what is still to be looked up, the next one last."""
@@ -385,7 +385,7 @@ class WalkNote(Message, frozen=True):
 
 
 class LookUpNote(Message, frozen=True):
-    """How far a group of artifacts is looked up: a document ``looking-up/proofs/…``."""
+    """A document ``looking-up/proofs/…``: the progress of looking up a group of artifacts."""
 
     proofs: tuple[dict[str, Any], ...]
     """Of the artifacts that are done, as :meth:`airgap.receipt.ArtifactProof.to_json` writes them."""
@@ -394,7 +394,7 @@ class LookUpNote(Message, frozen=True):
 
 
 class Survey(Message, frozen=True):
-    """What the staging registry holds and nobody declared: the document ``survey``."""
+    """The document ``survey``: what the staging registry holds and nobody declared."""
 
     after: str
     """The repository that was looked through last."""
@@ -404,7 +404,7 @@ class Survey(Message, frozen=True):
 
 
 class Crossing(Message, frozen=True):
-    """How far a group of artifacts is brought over: ``crossing/digests/…``, then ``crossing/tags/…``."""
+    """A document ``crossing/digests/…`` or ``crossing/tags/…``: the progress of bringing a group over."""
 
     done: tuple[str, ...]
     """References of those that are there."""
@@ -415,7 +415,7 @@ class Crossing(Message, frozen=True):
 
 
 class RunReport(Message, frozen=True):
-    """What a run reports, beside what is declared: a document ``reported/<blob>``."""
+    """A document ``reported/<blob>``: how what a run reports differs from what is declared."""
 
     unreported: int
     undeclared: tuple[str, ...]
