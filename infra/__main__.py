@@ -1,4 +1,4 @@
-"""Compiles the templates: ``./dev infra compile``; ``./dev infra check`` says what is behind or broken."""
+"""The command ``./dev infra``: ``compile`` writes the ARM templates, ``check`` says what is wrong."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from infra.templates import FOLDER, SIDES, arm_path, arm_text, stale
 
 
 def main() -> int:
-    """Run one of the two; 0: the ARM templates are in order, 1: not, 2: the Bicep cannot be compiled."""
+    """Run one of the two commands; returns 0 if the templates are in order, 1 if not, 2 for broken Bicep."""
     parser = argparse.ArgumentParser(prog="./dev infra", description=__doc__)
     parser.add_argument("action", choices=["compile", "check"])
     action = parser.parse_args().action

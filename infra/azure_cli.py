@@ -1,4 +1,4 @@
-"""``az`` as ``infra/deploy`` and ``infra/check`` call it. Python 3.8 and the standard library are enough.
+"""The Azure CLI, as ``infra/deploy`` and ``infra/check`` call it, with Python 3.8 and its standard library.
 
 What ``az`` says on its standard error is shown while it runs, and kept: it alone names what failed.
 """
@@ -21,7 +21,7 @@ The latter is how the SDK words an error; az 2.91 ends with it, and a trace, whe
 
 
 class ToolError(Exception):
-    """Something that the reader can mend; the message says how."""
+    """The reader can mend what failed; the message says how."""
 
 
 class AzError(ToolError):
@@ -37,8 +37,8 @@ def az(*arguments: str, shows: bool = False) -> Any:
     """Run ``az``; returns its answer, read as JSON.
 
     Args:
-        arguments: no secret: other users of the machine see them.
-        shows: let it print for people; the answer is ``None`` then.
+        arguments: the words after ``az``; no secrets, since other users of the machine see them.
+        shows: whether ``az`` prints for people; the answer is ``None`` then.
 
     Raises:
         AzError: it ended with another code than 0.

@@ -1,4 +1,4 @@
-"""Asks a deployed app whether it is ready, and prints what is not right yet; ``infra/check`` calls it.
+"""The check of a deployed side: its app is asked whether it is ready; ``infra/check`` calls this.
 
 The app itself looks at what it needs (``GET /api/preflight``, docs/api.md): only its rights count. What it
 has no right to see is asked through ``az``: the registry's SKU and policy; the firewall of the account that
@@ -35,11 +35,11 @@ _STARTING = {404, 502, 503}
 
 
 class NotStartedError(ToolError):
-    """The app has no functions yet, or nobody answers."""
+    """The app has no functions yet, or nobody answers; both may pass."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask and print; 0: all is right, 1: something is not, 2: it could not be asked."""
+    """Ask and print; returns 0 if all is right, 1 if something is not, 2 if it could not be asked."""
     parser = argparse.ArgumentParser(
         prog="infra/check", description="Prints what is not right yet with a side that is deployed."
     )
@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(group: str, prefix: str, *, wait_s: int) -> int:
-    """Ask the app and print what it says; 0 if all is right, else 1.
+    """Ask the app and print what it says; returns 0 if all is right, else 1.
 
     Raises:
-        ToolError: it could not be asked.
+        ToolError: the app could not be asked.
     """
     name = f"{prefix}-app"
     app = ("--resource-group", group, "--name", name)
@@ -113,10 +113,10 @@ def _ask_app(url: str, key: str, *, wait_s: int) -> dict[str, Any]:
 
 
 def functions_host(status: Mapping[str, Any]) -> dict[str, Any]:
-    """The check that the Functions host runs without errors, by what it says; with the bundle that it has.
+    """The check that the Functions host runs without errors, by its own status.
 
-    Without the extension bundle, which is downloaded where the instance has none in store, there are no blob
-    triggers and no Durable Functions, and the host does not run.
+    It tells the version of the extension bundle. Without that bundle, which is downloaded where the instance
+    has none in store, there are no blob triggers and no Durable Functions, and the host does not run.
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-register
     """
     bundle = status.get("extensionBundle") or {}
@@ -187,11 +187,11 @@ def transfer_firewall(account: str) -> list[dict[str, Any]]:
 
 
 def left_pipeline(settings: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Where imports are staged: the check that no import pipeline of the app's is left in the real registry.
+    """The check of a staged side that no import pipeline of the app's is left in the real registry.
 
-    Through it whoever may start its runs imports past the staging registry. Deployments take nothing away, so
-    that it stays when ``importWay`` becomes ``staged``. What cannot be asked counts as not right. Roles that
-    are left of the app are not looked for; those of the pipeline are :func:`pipeline_rights`.
+    Whoever may start runs of such a pipeline imports past the staging registry. Deployments take nothing
+    away, so it stays when ``importWay`` becomes ``staged``. A question that cannot be asked counts as not
+    right. Not checked: roles that are left of the app; those of the pipeline :func:`pipeline_rights` checks.
     """
     registry, name = settings.get("REGISTRY_RESOURCE_ID"), settings.get("IMPORT_PIPELINE")
     if not settings.get("STAGING_REGISTRY_RESOURCE_ID") or not registry or not name:
@@ -272,10 +272,10 @@ def _roles_of(principal: str, account: str) -> Iterator[tuple[str, str]]:
 
 
 def ask(url: str, key: str, *, wait_s: int) -> dict[str, Any]:
-    """What the app answers; while it starts it is asked again, for ``wait_s`` seconds.
+    """The app's answer; while the app starts it is asked again, for ``wait_s`` seconds.
 
     Raises:
-        ToolError: no answer that is one.
+        ToolError: there was no answer, or none that can be read.
     """
     request = urllib.request.Request(url, headers={"x-functions-key": key})  # noqa: S310 - https, see above
     trusted = ssl.create_default_context()
@@ -313,7 +313,7 @@ def _remedy(status: int) -> str:
 
 
 def show(report: dict[str, Any]) -> int:
-    """Print the checks, those that are not right with their remedies; 0 if all are right, else 1."""
+    """Print the checks, those that are not right with their remedies; returns 0 if all are right, else 1."""
     checks = report["checks"]
     wrong = [one for one in checks if not one["ok"]]
     for one in checks:

@@ -1,6 +1,7 @@
-"""Deploys one side: what-if, template, package, check; ``infra/deploy`` calls it. It may be run again.
+"""The deployment of one side: what-if, template, package, check; ``infra/deploy`` calls this.
 
-Only failures that are known to pass by themselves are tried again (:data:`PASSING`), and not for ever.
+It may be run again. Only failures that are known to pass by themselves are tried again (:data:`PASSING`), and
+not for ever.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _UTC = timezone.utc  # noqa: UP017 - of Python 3.8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Deploy; 0: done and all is right, 1: done, and something is not right yet, 2: not done."""
+    """Deploy; returns 0 if all is right, 1 if something is not right yet, 2 if it was not done."""
     options = _parser().parse_args(arguments)
     try:
         return deploy(options)
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def deploy(options: argparse.Namespace) -> int:
-    """Do what was asked for; returns the exit code.
+    """Carry out the deployment that was asked for; returns the exit code.
 
     Raises:
         ToolError: it was not done, or not to the end; running it again goes on.

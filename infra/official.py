@@ -1,6 +1,7 @@
-"""Microsoft's compiler, where there is one on the path: it must say what ours says.
+"""The comparison with Microsoft's compiler, where there is one on the path: both must say the same.
 
-Only what it adds about itself (``_generator``) may differ, and the order of ``dependsOn``, which has none.
+Only ``_generator``, which it adds about itself, may differ, and the order of ``dependsOn``, which means
+nothing.
 """
 
 import json
@@ -17,15 +18,15 @@ _SHOWN = 160
 
 
 def find() -> str | None:
-    """The official ``bicep``, if it is on the path."""
+    """The path of the official ``bicep``; ``None`` if there is none."""
     return shutil.which("bicep")
 
 
 def require_same(paths: Iterable[Path], bicep: str) -> None:
-    """Refuse to go on where the two do not say the same.
+    """Refuse to go on if the two compilers differ about any of the files.
 
     Raises:
-        CompilationError: with each place; or one of the two does not compile a file.
+        CompilationError: they differ, with each place; or one of the two does not compile a file.
     """
     found = [one for path in paths for one in differences(path, bicep)]
     if found:
@@ -33,10 +34,10 @@ def require_same(paths: Iterable[Path], bicep: str) -> None:
 
 
 def differences(path: Path, bicep: str) -> list[str]:
-    """Where the official compiler says something else of a Bicep file than ours.
+    """The places at which the official compiler says something else of a Bicep file.
 
     Raises:
-        CompilationError: one of the two does not compile it.
+        CompilationError: one of the two does not compile the file.
     """
     try:
         done = subprocess.run(

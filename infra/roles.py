@@ -1,4 +1,4 @@
-"""Who may do what: ``roles.json``, from which the tables of the README are written.
+"""The roles of all identities: ``roles.json``, from which the tables of the README are written.
 
 Each of its rows has an identity (side and ``app``, ``pipeline`` or ``tickets``), what the role is ``on``, the
 role's name in Azure or here, why it is there, and what becomes of the app without it. A role that is our own
@@ -39,7 +39,7 @@ _RUNS = "Microsoft.ContainerRegistry/registries/pipelineRuns"
 
 
 class OwnRole(NamedTuple):
-    """What a role of our own allows, and what the built-in one would allow besides."""
+    """A role of the project's own: what it allows, and what the built-in one would allow besides."""
 
     actions: tuple[str, ...]
     data_actions: tuple[str, ...]
@@ -101,7 +101,7 @@ OWN: Mapping[str, OwnRole] = {
 
 
 class Grant(NamedTuple):
-    """One role of one identity (``app``, ``pipeline`` or ``tickets``) on one thing."""
+    """A grant: one role of one identity (``app``, ``pipeline`` or ``tickets``) on one thing."""
 
     identity: str
     on: str
@@ -122,7 +122,7 @@ def expected(
     import_way: str = "direct",
     malware_scanning: str = "none",
 ) -> set[Grant]:
-    """What is granted at a side, and nothing else."""
+    """The grants that a side deployed in this way must have, and no others."""
     chosen = {
         "storageAccessMode": access,
         "importWay": import_way,
@@ -167,7 +167,7 @@ def _own_table() -> Iterator[str]:
 
 
 def page() -> str:
-    """The README with its tables written anew; what stands round them stays."""
+    """The text of the README with its tables written anew; the text round them stays."""
     text = PAGE.read_text(encoding="utf-8")
     for name, lines in (("roles", _role_table()), ("own roles", _own_table())):
         begin = f"<!-- {name}: written by `./dev infra compile` from {_TABLES[name]} -->\n"

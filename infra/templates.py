@@ -1,4 +1,4 @@
-"""The templates as files: what is compiled, and what lies compiled beside it."""
+"""The templates as files: the Bicep files, and the compiled ones beside them."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ SIDES = ("source", "target")
 
 
 def arm_path(side: str, folder: Path = FOLDER) -> Path:
-    """Where the ARM template of a side lies."""
+    """The path of the ARM template of a side."""
     return folder / "arm" / f"{side}.json"
 
 
 def arm_text(side: str, folder: Path = FOLDER) -> str:
-    """The ARM template of a side, compiled now.
+    """The text of the ARM template of a side, compiled now.
 
     Raises:
         CompilationError: the side's file, or one of its modules, is not in the part of Bicep that is known.
@@ -24,7 +24,7 @@ def arm_text(side: str, folder: Path = FOLDER) -> str:
 
 
 def stale(folder: Path = FOLDER) -> list[Path]:
-    """The ARM templates that are not what their Bicep says, or are not there."""
+    """The paths of the ARM templates that are missing, or are not what their Bicep says."""
     return [
         path
         for side in SIDES

@@ -1,4 +1,4 @@
-"""App Service before the app: its host name, with TLS and keys, and the site that takes its package (Kudu).
+"""App Service before the app: its host name, with TLS and keys, and the site for packages (Kudu).
 
 What comes to the host name with the host's key goes on to the Functions host, which asks for no key itself.
 A package is taken and kept as `az functionapp deployment source config-zip` sends it: on Flex Consumption to
@@ -29,7 +29,7 @@ _OF_THE_CONNECTION = frozenset(
 
 
 class AppService:
-    """The one app of a cloud.
+    """The App Service of a cloud, which has one app.
 
     ``may_deploy`` tells of a principal whether it may put a package there. ``host_url`` is where the
     Functions host is, and empty while it does not run. ``store`` is there on Flex Consumption: it puts a
@@ -53,13 +53,13 @@ class AppService:
         """The last one that could be mounted."""
 
     def host(self) -> web.Application:
-        """What answers at the app's host name."""
+        """The web application that answers at the app's host name."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._forward)
         return app
 
     def deployment_site(self) -> web.Application:
-        """What answers where packages are put."""
+        """The web application that answers where packages are put."""
         app = web.Application(client_max_size=_MAX_PACKAGE_BYTES)
         app.router.add_post("/api/zipdeploy", self._mount)
         app.router.add_post("/api/publish", self._publish)

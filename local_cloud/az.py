@@ -1,4 +1,4 @@
-"""The Azure CLI at a cloud of this machine, as whoever deploys there would have it.
+"""The Azure CLI, signed in to a cloud of this machine, as whoever deploys there would have it.
 
 `az` gets a configuration of its own below the cloud's folder, so that the user's stays as it is; it is told
 where the cloud is, and signs in as the owner of the subscription.
@@ -21,9 +21,9 @@ _SHOWN_CHARS = 2000
 
 
 def environment(cloud: Cloud) -> Mapping[str, str]:
-    """What `az` needs in its environment: where its configuration is, and whose certificates it believes.
+    """The variables that `az` needs: where its configuration is, and whose certificates it believes.
 
-    Without the last one MSAL would ask the public cloud whether this one is one of Microsoft's.
+    Without the last of them MSAL would ask the public cloud whether this one is one of Microsoft's.
     """
     return {
         "AZURE_CONFIG_DIR": str(cloud.folder / "az"),
@@ -35,7 +35,7 @@ def environment(cloud: Cloud) -> Mapping[str, str]:
 
 
 def signing_in(cloud: Cloud) -> Sequence[Sequence[str]]:
-    """The words after ``az`` of the commands that make the cloud known and sign its owner in, in order.
+    """The commands, without their first word ``az``, that make the cloud known and sign its owner in.
 
     The secret lies in a file, which `az` reads: others see the words of a command.
     """
@@ -53,7 +53,7 @@ def signing_in(cloud: Cloud) -> Sequence[Sequence[str]]:
 
 
 def block(cloud: Cloud) -> str:
-    """Lines for a shell, after which its ``az`` is signed in to a cloud that runs; they may be run again."""
+    """The lines after which a shell's ``az`` is signed in to a running cloud; they may be run again."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment(cloud).items()]
     register, *others = (shlex.join(["az", *words]) for words in signing_in(cloud))
     is_known = f"az cloud show --name local-{cloud.role} --output none 2> /dev/null"
@@ -61,7 +61,7 @@ def block(cloud: Cloud) -> str:
 
 
 class Az:
-    """`az`, signed in to a cloud that runs; ``tell`` is told each command that is run."""
+    """The `az` command, signed in to a running cloud; ``tell`` is told each command that is run."""
 
     def __init__(self, cloud: Cloud, *, tell: Callable[[str], object] = lambda _: None) -> None:
         """Sign in.
@@ -78,7 +78,7 @@ class Az:
             self(*words)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run any command beside this `az`, with its configuration, in the project's folder."""
+        """Run a command with the configuration of this `az`, in the project's folder."""
         return subprocess.run(
             command,
             env={"PATH": os.environ["PATH"], **environment(self._cloud)},
@@ -103,7 +103,7 @@ class Az:
         return json.loads(done.stdout or "null")
 
     def deploy(self, parameters_file: Path) -> None:
-        """Deploy the cloud's side.
+        """Deploy the cloud's side with the parameters in a file.
 
         Raises:
             CloudError: the deployment fails; with what `az` said.
@@ -115,7 +115,7 @@ class Az:
 
 
 def deploys_with_az(tell: Callable[[str], object]) -> Callable[[Cloud], None]:
-    """A :attr:`Cloud.deployer` that has `az` send deployments; it signs in at the first one to a cloud."""
+    """A :attr:`Cloud.deployer` by which `az` sends deployments; it signs in before the first to a cloud."""
     signed_in: dict[str, Az] = {}
 
     def deploy(cloud: Cloud) -> None:

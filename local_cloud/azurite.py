@@ -80,7 +80,7 @@ _NPM_REMEDIES = {
 
 
 class AzuriteError(Exception):
-    """Azurite could not be installed or started; the message is one line and says what to do."""
+    """The installation or start of Azurite failed; the message is one line and says what to do."""
 
 
 def _node() -> Path:
@@ -227,10 +227,10 @@ class Azurite:
             account: The storage account's name.
             folder: Where blobs are kept; the same folder and key bring them back.
             ca: Issues the certificate for 127.0.0.1 and localhost.
-            port: of the blob service; 0 takes a free one.
-            table_port: of the table service, likewise.
+            port: The port of the blob service; 0 takes a free one.
+            table_port: The port of the table service, likewise.
             key: The account key in base64; by default a new random one.
-            more_accounts: Served as well, with the same key; `of` tells their addresses.
+            more_accounts: Accounts that are served as well, with the same key; `of` tells their addresses.
             install: Where ``install_azurite`` put it.
 
         Raises:
@@ -288,7 +288,7 @@ class Azurite:
         )
 
     def of(self, account: str) -> Self:
-        """The same Azurite for another of its accounts; to stop one is to stop both."""
+        """The same running Azurite, addressed as another of its accounts; to stop one is to stop both."""
         blob, queue, table = (
             f"{url.rpartition('/')[0]}/{account}" for url in (self.blob_url, self.queue_url, self.table_url)
         )
@@ -296,7 +296,7 @@ class Azurite:
 
     @property
     def connection_string(self) -> str:
-        """The account key's connection string: for the local cloud's own use."""
+        """The connection string with the account key, for the local cloud's own use."""
         return (
             f"DefaultEndpointsProtocol=https;AccountName={self.account};AccountKey={self.key};"
             f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};TableEndpoint={self.table_url};"
@@ -304,7 +304,7 @@ class Azurite:
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
+        """The process id of the Azurite child."""
         return self._child.pid
 
     def service_client(self) -> BlobServiceClient:

@@ -52,14 +52,14 @@ ImportWay = Literal["direct", "staged"]
 
 
 class CloudError(Exception):
-    """A piece of the local cloud did not start; the message says which and where its log is."""
+    """A piece of the local cloud failed to start; the message says which, and where its log is."""
 
 
 @dataclass(kw_only=True)
 class Cloud:
     """The services of one side; `role` decides which end of the transfer the app plays.
 
-    The pipeline comes to its storage as ``access_mode`` says; unless told, by a SAS at the source and by its
+    ``access_mode`` says how the pipeline gets at its storage; by default with a SAS at the source and as its
     identity at the target.
     """
 
@@ -99,63 +99,63 @@ class Cloud:
 
     @property
     def azurite(self) -> Azurite:
-        """What the transfer account is kept in; who comes here is asked for no role."""
+        """The Azurite that keeps the transfer account; it asks nobody for a role."""
         return self.machine.azurite.of(self._account)
 
     @property
     def registry(self) -> Registry:
-        """The registry beside which everything is deployed."""
+        """The registry in whose resource group everything is deployed."""
         return self.machine.registry
 
     @property
     def staging_registry(self) -> Registry | None:
-        """The registry that imports come into first, where they are staged."""
+        """The registry into which imports come first; ``None`` where they are not staged."""
         others = (one for key, one in self.machine.registries.items() if key != self.registry_id.lower())
         return next(others, None)
 
     @property
     def vault(self) -> KeyVault:
-        """The key vault."""
+        """The key vault of the side."""
         return self.machine.vault
 
     @property
     def tokens(self) -> TokenAuthority:
-        """The tenant."""
+        """The tenant of the side, which makes and checks tokens."""
         return self.machine.tokens
 
     @property
     def owner_principal(self) -> str:
-        """Who owns the subscription, and deploys."""
+        """The object id of the owner of the subscription, who deploys."""
         return self.machine.owner_principal
 
     @property
     def public_key_pem(self) -> str:
-        """The public half of the key that signs, in PEM."""
+        """The public half of the signing key, in PEM."""
         return self.vault.public_key(SIGNING_KEY)
 
     @property
     def blob_url(self) -> str:
-        """The blob service of the transfer account."""
+        """The URL of the blob service of the transfer account."""
         return self.machine.storage_url("blob", self._account)
 
     @property
     def container_url(self) -> str:
-        """The container that the cloud's pipeline reads or writes."""
+        """The URL of the container that the cloud's pipeline reads or writes."""
         return f"{self.blob_url}/transfer"
 
     @property
     def host_log(self) -> Path:
-        """What the Functions host wrote."""
+        """The file with the log of the Functions host."""
         return self.folder / "functions-host.log"
 
     @property
     def parameters_file(self) -> Path:
-        """What was deployed last, as a file of parameters for the template."""
+        """The file with the parameters of the last deployment, as the template takes them."""
         return self.folder / "parameters.json"
 
     @property
     def prefix(self) -> str:
-        """What begins the name of everything that is deployed."""
+        """The prefix of the names of everything that is deployed."""
         return f"gap{self.role}"
 
     @property
@@ -163,7 +163,7 @@ class Cloud:
         return f"{self.prefix}transfer"
 
     def url(self, service: Service) -> str:
-        """Where a service answers."""
+        """The URL at which a service answers."""
         return self.machine.url(service)
 
     async def connect(self) -> None:
@@ -173,7 +173,7 @@ class Cloud:
             await self.deploy()
 
     async def deploy(self, **parameters: Any) -> None:
-        """Deploy the template of this side: with what was given before, and these parameters.
+        """Deploy the template of this side, with the parameters of before and those given.
 
         Raises:
             CloudError: ARM refuses it, or the deployment fails; with ARM's words.
@@ -229,7 +229,8 @@ class Cloud:
         """Start the Functions host with the project's app; returns the base URL of its API.
 
         Args:
-            is_delivering_twice: every activity and every blob event comes twice, as Azure may do.
+            is_delivering_twice: whether every activity and every blob event comes twice, as in Azure they
+                may.
         """
         self._host = await asyncio.to_thread(self._start_host, is_delivering_twice=is_delivering_twice)
         return self.api_url
@@ -287,7 +288,7 @@ class Cloud:
         }
 
     def stop_app(self, *, kill: bool = False) -> None:
-        """End the Functions host in order, or as a power cut would."""
+        """Stop the Functions host in order, or with ``kill`` as a power cut would."""
         if self._host is None:
             return
         host, self._host = self._host, None
@@ -336,11 +337,11 @@ class Cloud:
             return service.get_user_delegation_key(datetime.now(UTC) - timedelta(minutes=5), expiry)
 
     async def disconnect(self) -> None:
-        """Stop everything that answers; what is stored stays."""
+        """Stop every service; what is stored stays."""
         await asyncio.to_thread(self.stop_app)
         await self.machine.stop()
 
     async def close(self) -> None:
-        """Stop for good."""
+        """Stop every service for good."""
         await asyncio.to_thread(self.stop_app)
         await self.machine.close()

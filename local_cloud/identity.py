@@ -31,7 +31,7 @@ _RESOURCES = {
 
 
 class Identity(NamedTuple):
-    """An identity of the app, by its ids."""
+    """An identity of the app: its client id and its principal id."""
 
     client_id: str
     principal_id: str
@@ -50,10 +50,11 @@ class Identity(NamedTuple):
 def identity_app(
     tokens: TokenAuthority, identities: Sequence[Identity], *, header_secret: str
 ) -> web.Application:
-    """Returns the endpoint of one app that has these identities.
+    """The managed-identity endpoint of an app that has these identities.
 
-    The query names one of them; where it names none, and there is but one, that answers as a system-assigned
-    one would. Each answer carries a new token with the resource, as it was asked for, for its audience.
+    A query names one of the identities; if it names none, and there is only one, that answers as a
+    system-assigned one would. Each answer carries a new token with the resource, as it was asked for, for its
+    audience.
     """
 
     async def token(request: web.Request) -> web.Response:
@@ -94,7 +95,7 @@ def identity_app(
 
 
 def is_known_resource(resource: str) -> bool:
-    """Whether tokens are made for a resource; a slash at its end makes no difference."""
+    """Whether tokens are made for a resource; a slash at its end does not matter."""
     return resource.removesuffix("/") in _RESOURCES or is_loopback_audience(resource)
 
 

@@ -151,13 +151,17 @@ class KeyVault:
         self._permissions: dict[str, set[str]] = {}
 
     def set_secret(self, name: str, value: str) -> None:
-        """Adds a version of the secret `name` and makes it the current one."""
+        """Add a version of the secret `name` and make it the current one.
+
+        Raises:
+            ValueError: The value has more than 25 KiB.
+        """
         if len(value) > _MAX_SECRET_CHARS:
             raise ValueError("a secret may have 25 KiB")
         self._add(self._secrets, name, value)
 
     def create_ec_key(self, name: str, curve: Curve) -> str:
-        """Adds a version of the key `name`; returns its public key in PEM (SubjectPublicKeyInfo)."""
+        """Add a version of the key `name`; returns its public key in PEM (SubjectPublicKeyInfo)."""
         private = ec.generate_private_key(_CURVES[curve].curve)
         self._add(self._keys, name, _EcKey(curve_name=curve, private=private))
         return self.public_key(name)
@@ -167,7 +171,7 @@ class KeyVault:
         return name in self._keys
 
     def disable_key(self, name: str) -> None:
-        """Switches the key `name` off, every version of it: it can be looked at, and signs nothing."""
+        """Switch off the key `name`, every version of it: it can be looked at, and signs nothing."""
         self._disabled.add(name)
 
     def public_key(self, name: str) -> str:
@@ -178,11 +182,11 @@ class KeyVault:
         ).decode()
 
     def grant(self, principal_id: str, *permissions: Permission) -> None:
-        """Let an Entra principal do more with all that is in this vault; what it may already, it still may.
+        """Let a principal do more with everything in this vault; earlier permissions stay.
 
         Args:
             principal_id: the object id of the principal.
-            permissions: to read secrets, to read public keys, to sign, to verify.
+            permissions: what it may do: read secrets, read public keys, sign, verify.
 
         Raises:
             ValueError: there is no such permission.

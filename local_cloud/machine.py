@@ -1,4 +1,4 @@
-"""What the resources of a template are on this machine: servers on loopback, and what they are told.
+"""The machine under a cloud: the servers on loopback that the resources of a template are here.
 
 A `Machine` is what one Azure cloud would have; ARM's makers (`makers`) change it as a deployment says.
 """
@@ -105,7 +105,7 @@ _ASKED_OF_A_VAULT: Mapping[Permission, str] = {
 
 
 class CallersOfArm(access.RoleAssignments):
-    """Whom ARM lets read, write and delete: owners and their like, and whoever has a role for the action."""
+    """The callers of ARM who may read, write and delete: owners and the like, and holders of such a role."""
 
     def __init__(self, assigned: RoleAssignments) -> None:
         super().__init__()
@@ -207,20 +207,20 @@ class Machine:
 
     @property
     def registry(self) -> Registry:
-        """The registry beside which everything is deployed."""
+        """The registry in whose resource group everything is deployed."""
         return self.registries[self._registry_id.lower()]
 
     def url(self, service: Service) -> str:
-        """Where a service answers."""
+        """The URL at which a service answers."""
         return f"{'http' if service == 'identity' else 'https'}://127.0.0.1:{self._ports[service]}"
 
     def storage_url(self, service: StorageService, account: str) -> str:
-        """Where a service of a storage account answers, and asks for roles."""
+        """The URL at which a service of a storage account answers, and asks for roles."""
         assert self._front is not None  # noqa: S101 - the account is there
         return self._front.url(service, account)
 
     def watch_storage(self, watch: Callable[[Request], None]) -> None:
-        """Have ``watch`` told of each request to a storage account from now on; one watches at a time."""
+        """Have ``watch`` told of each later request to a storage account, in place of an earlier watch."""
         assert self._front is not None  # noqa: S101 - the account is there
         self._front.watch = watch
 
@@ -231,13 +231,13 @@ class Machine:
         return self._app_principal
 
     def takes_keys(self, account: str) -> bool:
-        """Whether a storage account takes its key, and a SAS that it has signed."""
+        """Whether a storage account takes its key, and a SAS that the key has signed."""
         return self._accounts[account].allows_keys
 
     # --- servers
 
     async def start(self) -> None:
-        """Serve ARM, the registry, and what has been deployed."""
+        """Serve ARM, the registry, and everything that has been deployed."""
         self._loop = asyncio.get_running_loop()
         await self._start_sign_in()
         for registry_id in self.registries or [self._registry_id]:
@@ -255,7 +255,7 @@ class Machine:
         await self._start_arm()
 
     async def stop(self) -> None:
-        """Stop everything that answers."""
+        """Stop every service; what is stored stays."""
         await self._deployments.settle()
         if self.malware_scanner:
             await asyncio.to_thread(self.malware_scanner.stop)
@@ -271,7 +271,7 @@ class Machine:
             await asyncio.to_thread(self.azurite.stop)
 
     async def close(self) -> None:
-        """Stop for good."""
+        """Stop every service for good."""
         await self.stop()
         for transfer in self._transfers:
             await transfer.close()
@@ -388,7 +388,7 @@ class Machine:
     # --- what a deployment makes; in a thread of its own
 
     def makers(self) -> Mapping[str, Maker]:
-        """Who makes a resource, by its type."""
+        """The functions that make resources, by the resources' types."""
         return {
             **dict.fromkeys(NOTHING_BEHIND, lambda _: {}),
             _STORAGE: self._make_account,

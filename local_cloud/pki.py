@@ -1,4 +1,4 @@
-"""A certificate authority for one run of the local cloud; what it issues is good for loopback only."""
+"""A certificate authority for one run of the local cloud; its certificates are good for loopback only."""
 
 import ipaddress
 import os
@@ -19,7 +19,7 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 
 class CertificateAuthority:
-    """Issues server certificates for ``127.0.0.1``, ``localhost`` and names of vaults below it.
+    """An authority that certifies servers for ``127.0.0.1``, ``localhost`` and names of vaults below it.
 
     Its private key never leaves memory. All keys are P-256: a handshake with P-384 takes ten times as much
     processor time. Name constraints keep a client that trusts `ca_file` from trusting the authority for any

@@ -1,4 +1,4 @@
-"""Azure's roles that the local cloud knows, and what each allows: those of storage, and these."""
+"""Azure's roles that the local cloud knows beside those of storage, and what each allows."""
 
 from local_cloud.storage_front import BUILT_IN, RoleDefinition
 

@@ -88,7 +88,7 @@ def push_samples(
     ca_file: Path | str,
     layer_bytes_total: int = 30_000_000,
 ) -> list[str]:
-    """Builds the samples, pushes them and returns their references.
+    """Build the samples and push them; returns their references.
 
     The layers of ``samples/app:1.0``, each counted once, have at least `layer_bytes_total` bytes.
 

@@ -25,7 +25,7 @@ _NO_DIGEST = "0" * 64
 
 
 class Scanner:
-    """Answers by its ``mood``, signed if it has a key, and remembers what it was asked."""
+    """A scanner that answers by its ``mood``, signed if it has a key, and remembers what it was asked."""
 
     def __init__(self, tokens: TokenAuthority, mood: Mood = "pass", signer: Signer | None = None) -> None:
         self.mood: Mood = mood
@@ -34,7 +34,7 @@ class Scanner:
         self._tokens = tokens
 
     def app(self) -> web.Application:
-        """The application, to be served over TLS."""
+        """The web application of the scanner, to be served over TLS."""
         app = web.Application()
         app.router.add_post("/check", self._check)
         return app

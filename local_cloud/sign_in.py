@@ -1,4 +1,4 @@
-"""Where tools sign in: the tenant's token endpoint (v2.0), as MSAL asks for it, and the Graph beside it.
+"""The tenant's sign-in: its token endpoint (v2.0), as MSAL asks for it, and the Graph beside it.
 
 An application signs in with its client id and secret (RFC 6749, section 4.4), and gets tokens for whatever
 service of this cloud it names. Nobody signs in by hand here. The Graph refuses every question, as it does

@@ -16,7 +16,7 @@ _KEPT = 20_000
 
 
 class Ingestion:
-    """Takes envelopes of one component. ``may_publish`` tells of a principal whether it has the role.
+    """The ingestion of one component; ``may_publish`` tells whether a principal has the role for it.
 
     Without a token nothing is taken, as with ``DisableLocalAuth``; `takes_anybody` switches that off.
     https://learn.microsoft.com/azure/azure-monitor/app/azure-ad-authentication
@@ -30,7 +30,7 @@ class Ingestion:
         """The lines that were taken, the last ones of them."""
 
     def app(self) -> web.Application:
-        """What answers at the ingestion endpoint."""
+        """The web application that answers at the ingestion endpoint."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         for version in ("v2", "v2.1"):
             app.router.add_post(f"/{version}/track", self._track)

@@ -1,4 +1,4 @@
-"""Microsoft Entra's part in the local cloud: access tokens minted and checked."""
+"""The access tokens of Microsoft Entra in the local cloud: made and checked."""
 
 import time
 import uuid
@@ -42,7 +42,7 @@ class TokenRefused(Exception):  # noqa: N818 - a refusal is an answer to the cal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """Who a verified token speaks for, and the service it was meant for (as it stands in the token)."""
+    """The claims of a verified token: whom it speaks for, and the service it is for, as it stands there."""
 
     principal_id: str
     audience: str
@@ -92,13 +92,17 @@ class TokenKey:
             raise TokenRefused("malformed") from None
 
     def check_in_force(self, claims: Mapping[str, Any]) -> None:
-        """Raises TokenRefused (expired) unless now is within the token's times."""
+        """Refuse claims unless now is within the token's times.
+
+        Raises:
+            TokenRefused: expired.
+        """
         if not claims["nbf"] <= self._clock() < claims["exp"]:
             raise TokenRefused("expired")
 
 
 class TokenAuthority:
-    """One tenant of Microsoft Entra."""
+    """A tenant of Microsoft Entra."""
 
     tenant_id: str
     login_endpoint: str = "https://login.microsoftonline.com"
@@ -110,7 +114,7 @@ class TokenAuthority:
 
     @property
     def issuer(self) -> str:
-        """The v1 issuer: Azurite knows no other."""
+        """The v1 issuer of its tokens, the only one that Azurite knows."""
         return f"https://sts.windows.net/{self.tenant_id}/"
 
     @property

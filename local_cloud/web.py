@@ -1,4 +1,4 @@
-"""Starts one aiohttp application on its own loopback port."""
+"""A server for one aiohttp application on a loopback port of its own."""
 
 import asyncio
 import ssl

@@ -1,6 +1,7 @@
-"""Packs the offline mover so that it runs from a medium, with any Python 3.11 to 3.14, installing nothing.
+"""The packing of the offline mover, so that it runs from a medium with any Python 3.11 to 3.14.
 
-And the function app, so that it runs where nothing is built or downloaded: :mod:`portable.app_package`.
+Nothing has to be installed for it. The function app is packed, too, so that it runs where nothing is built or
+downloaded: :mod:`portable.app_package`.
 
 ``python -m portable`` builds two shapes of one tree: a folder and a single file. In reading order:
 

@@ -57,7 +57,7 @@ def pack(
     sha256: str | None = None,
     more_pythons: Sequence[str] = (),
 ) -> None:
-    """Write both shapes below ``output`` and say what they are.
+    """Write both shapes of the packed mover below ``output``, and print what they are.
 
     Raises:
         PackError: a wheel or the Windows Python is not to be had or not right; ``output`` is as it was.

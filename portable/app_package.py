@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def package(python_version: str, root: Path = ROOT) -> dict[str, bytes]:
-    """The files of the package by name, of the project at ``root``.
+    """The files of the app's package by name, made from the project at ``root``.
 
     Raises:
         PackError: a wheel could not be had.
@@ -107,14 +107,14 @@ def package(python_version: str, root: Path = ROOT) -> dict[str, bytes]:
 
 
 def own_code(root: Path) -> dict[str, bytes]:
-    """Our own files, their line ends as the repository has them."""
+    """The project's own files by name, with the line ends that the repository has."""
     paths = [root / name for name in OWN_FILES]
     paths += [path for name in OWN_PACKAGES for path in (root / name).rglob("*.py")]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
 def carried_by(folder: Path) -> dict[str, bytes]:
-    """What travels of the distributions that are installed in ``folder``, each with a RECORD that fits."""
+    """The files of the distributions installed in ``folder`` that travel, each with a RECORD that fits."""
     carried: dict[str, bytes] = {}
     for distribution in distributions(path=[str(folder)]):
         if distribution.name.lower() in LEFT_OUT:
@@ -126,7 +126,7 @@ def carried_by(folder: Path) -> dict[str, bytes]:
 
 
 def record(files: Mapping[str, bytes], own_name: str) -> bytes:
-    """The list of a distribution's files: name, SHA-256 and size; of itself the name only.
+    """The RECORD of a distribution: name, SHA-256 and size of each file; of the RECORD itself the name only.
 
     https://packaging.python.org/specifications/recording-installed-packages/#the-record-file
     """

@@ -1,4 +1,4 @@
-"""Loads the packed folder's modules from bytecode, each only after its SHA-256 was checked.
+"""A loader of the packed folder's modules from bytecode, each only after its SHA-256 was checked.
 
 The folder has, for each Python that it was packed with:
 
@@ -27,10 +27,10 @@ Row = tuple[bool, int, int, str]
 
 
 def install(root: str) -> None:
-    """Have modules loaded from bytecode where the tree at ``root`` has some for this Python.
+    """Have modules loaded from bytecode, if the tree at ``root`` has some for this Python.
 
     Raises:
-        SystemExit: it has, and it is not what was packed; one line was written to stderr.
+        SystemExit: the bytecode is not what was packed; one line was written to stderr.
     """
     import marshal  # noqa: PLC0415 - a single file does without
 
@@ -51,18 +51,18 @@ def install(root: str) -> None:
 
 
 def sha256_of(content: bytes) -> str:
-    """In hex."""
+    """The SHA-256 of the content, in hex."""
     import hashlib  # noqa: PLC0415 - the single file's --help does without
 
     return hashlib.sha256(content).hexdigest()
 
 
 class BytecodeFinder:
-    """Finds the modules of an index, for ``sys.meta_path``.
+    """A finder of the modules of an index, for ``sys.meta_path``.
 
     Args:
         app: the folder that the sources are in.
-        rows: by module, as the index has them.
+        rows: the row of each module, as the index has it.
         pycs: the file that the bytecode is in.
     """
 
@@ -89,7 +89,7 @@ class BytecodeFinder:
 
 
 class BytecodeLoader(SourceFileLoader):
-    """Loads one module from its place in the file of all."""
+    """A loader of one module from its place in the file with all bytecode."""
 
     def __init__(self, name: str, source: str, *, pycs: str, offset: int, size: int, sha256: str) -> None:
         super().__init__(name, source)
@@ -99,11 +99,11 @@ class BytecodeLoader(SourceFileLoader):
         self._sha256 = sha256
 
     def path_stats(self, _path: str) -> Mapping[str, int]:
-        """Nothing of the source: the bytecode is not compared with it, and the medium is not asked."""
+        """An empty status of the source: bytecode is not compared with it, and the medium is not asked."""
         return {"mtime": 0, "size": 0}
 
     def get_data(self, path: str) -> bytes:
-        """The bytecode, or whatever else is asked for.
+        """The bytecode of the module, or the content of any other file that is asked for.
 
         Raises:
             SystemExit: the bytecode is not what was packed, or cannot be read.
@@ -123,7 +123,11 @@ class BytecodeLoader(SourceFileLoader):
 
 
 def damaged(what: str) -> NoReturn:
-    """End the program with TOOL_DAMAGED; what says so is compiled from its sources, whatever is loaded."""
+    """End the program with TOOL_DAMAGED; the module that says so is compiled from its source.
+
+    Raises:
+        SystemExit: always.
+    """
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, BytecodeFinder)]
     for name, module in list(sys.modules.items()):
         if isinstance(getattr(module, "__loader__", None), BytecodeLoader):

@@ -1,4 +1,4 @@
-"""Bytecode for the packed mover: each of its modules, compiled by each Python that the build is given.
+"""The bytecode of the packed mover: each module is compiled by each Python that the build is given.
 
 A Python is asked in a process of its own, which runs this file with nothing but the standard library: sources
 come in on its standard input, its tag and what it compiled go out on its standard output, as marshal has it.
@@ -36,7 +36,7 @@ def compiled(tree: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str, byt
         pythons: programs, each a CPython that the mover runs with.
 
     Raises:
-        CompileError: one of them cannot be run, or does not understand a module.
+        CompileError: one of the programs cannot be run, or does not understand a module.
     """
     from portable.bytecode_loader import FOLDER  # noqa: PLC0415 - another Python has no such package
 
@@ -55,10 +55,10 @@ def compiled(tree: Mapping[str, bytes], pythons: Iterable[str]) -> dict[str, byt
 
 
 def asked(python: str, sources: Mapping[str, bytes]) -> tuple[str, dict[str, bytes]]:
-    """What a Python makes of the sources: its tag, such as ``cpython-311``, and bytecode by file name.
+    """The answer of a Python about the sources: its tag, such as ``cpython-311``, and bytecode by file name.
 
     Raises:
-        CompileError: it cannot be run, or does not understand a source.
+        CompileError: the program cannot be run, or does not understand a source.
     """
     try:
         done = subprocess.run(
@@ -91,7 +91,7 @@ def packed(pycs: Mapping[str, bytes]) -> tuple[bytes, bytes]:
 
 
 def main() -> int:
-    """Compile what comes in, as another Python that runs this file."""
+    """Compile the sources on standard input; another Python runs this file to do so."""
     sources = marshal.load(sys.stdin.buffer)  # noqa: S302 - from the process that has started this one
     pycs = {name: pyc(name, source) for name, source in sorted(sources.items())}
     sys.stdout.buffer.write(marshal.dumps((sys.implementation.cache_tag, pycs), _VERSION))
@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def pyc(name: str, source: bytes) -> bytes:
-    """A module's bytecode, as a file of PEP 552 that is not compared with its source."""
+    """The bytecode of a module, as a file of PEP 552 that Python does not compare with its source."""
     code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + marshal.dumps(code)
 

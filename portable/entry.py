@@ -1,4 +1,4 @@
-"""Where the packed mover starts; packed as ``__main__.py``, beside the folder ``app``.
+"""The start of the packed mover; packed as ``__main__.py``, beside the folder ``app``.
 
 Written so that an older Python, down to 2.7, can still read it and say what is wrong.
 """
@@ -10,9 +10,10 @@ OLDEST = (3, 11)
 
 
 def not_packed(root):  # type: ignore[no-untyped-def]  # as below
-    """A file below ``app`` that SHA256SUMS does not list: Python may run it, and `sha256sum -c` is silent.
+    """The name of a file below ``app`` that SHA256SUMS does not list; ``None`` if there is none.
 
-    Names that begin with a dot are left out: desktops leave such files, and no module has such a name.
+    Python may run such a file, and `sha256sum -c` says nothing about it. Names that begin with a dot are left
+    out: desktops leave such files, and no module has such a name.
     """
     try:
         with open(os.path.join(root, "SHA256SUMS"), "rb") as file:

@@ -1,4 +1,4 @@
-"""Loads the mover's compiled modules, each only after its SHA-256 was checked against ``native.json``.
+"""A loader of the mover's compiled modules, each only after its SHA-256 was checked with ``native.json``.
 
 The bytes that were checked are the bytes that are loaded: on Linux they go through anonymous memory, which
 also works from a medium mounted ``noexec`` and from inside a single-file build. Where there is no such
@@ -38,7 +38,7 @@ def install() -> None:
 
 
 class NativeFinder:
-    """Finds the modules of ``native.json``, for ``sys.meta_path``.
+    """A finder of the modules of ``native.json``, for ``sys.meta_path``.
 
     Args:
         app: the folder of ``native.json``, perhaps inside a zip.
@@ -72,7 +72,7 @@ class NativeFinder:
 
 
 class CheckedLoader(ExtensionFileLoader):
-    """Loads one compiled file if it is what was packed."""
+    """A loader of one compiled file, if it is what was packed."""
 
     def __init__(self, name: str, path: str, *, sha256: str, read: Read) -> None:
         super().__init__(name, path)
@@ -80,7 +80,7 @@ class CheckedLoader(ExtensionFileLoader):
         self._read = read
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:  # noqa: RET503 - refuse() does not return
-        """Check, then load from the first place that the system allows.
+        """Check the file, then load it from the first place that the system allows.
 
         Raises:
             SystemExit: as :meth:`NativeFinder.find_spec`.
@@ -101,7 +101,7 @@ class CheckedLoader(ExtensionFileLoader):
 
 
 def target_key() -> str:
-    """Platform and Python as ``native.json`` names them: ``linux-x86_64-cp311``."""
+    """The name of this platform and Python in ``native.json``, such as ``linux-x86_64-cp311``."""
     import sysconfig  # noqa: PLC0415 - --help does without
 
     platform = sysconfig.get_platform()
@@ -119,7 +119,7 @@ def files_for(key: str, app: str, read: Read) -> Mapping[str, Sequence[str]]:
     """The row of ``native.json`` for a target.
 
     Raises:
-        SystemExit: no such row, or no such table.
+        SystemExit: there is no such row, or no such table.
     """
     import json  # noqa: PLC0415 - --help does without
 
@@ -153,10 +153,10 @@ def read_packed(path: str, read: Read) -> bytes:
 
 
 def read_checked(path: str, sha256: str, read: Read) -> bytes:
-    """The bytes of a file of the tree, once their SHA-256 (hex) was found right.
+    """The bytes of a file of the tree, after their SHA-256 (hex) was compared.
 
     Raises:
-        SystemExit: it is not, or the file cannot be read.
+        SystemExit: the SHA-256 is another one, or the file cannot be read.
     """
     import hashlib  # noqa: PLC0415 - --help does without
 
@@ -171,7 +171,7 @@ def read_checked(path: str, sha256: str, read: Read) -> bytes:
 
 @contextmanager
 def in_memory(content: bytes, path: str) -> Iterator[str]:
-    """The content as a file in anonymous memory: on Linux only.
+    """The path of the content as a file in anonymous memory, which only Linux has.
 
     The file stays open: if the next one got its number, and with it its path, the dynamic linker would take
     it for this one.
@@ -190,7 +190,7 @@ def in_memory(content: bytes, path: str) -> Iterator[str]:
 
 @contextmanager
 def in_tree(_content: bytes, path: str) -> Iterator[str]:
-    """The path of the file where it lies.
+    """The path of the file where it lies in the tree.
 
     Raises:
         OSError: it lies inside a zip.
@@ -202,9 +202,9 @@ def in_tree(_content: bytes, path: str) -> Iterator[str]:
 
 @contextmanager
 def in_temporary_folder(content: bytes, path: str) -> Iterator[str]:
-    """The content as a file of a folder that only this user may enter; gone after loading where that works.
+    """The path of the content as a file in a folder that only this user may enter; removed after loading.
 
-    Windows keeps a loaded file: there the folder stays until a later start.
+    Windows keeps a loaded file open: there the folder stays until a later start.
 
     Raises:
         OSError: there is no temporary folder to write to.
@@ -239,14 +239,22 @@ def remove_stale_folders(temporary: str) -> None:
 
 
 def damaged(what: str) -> NoReturn:
-    """End the program with TOOL_DAMAGED: this copy of the tool is not what was packed."""
+    """End the program with TOOL_DAMAGED, because this copy of the tool is not what was packed.
+
+    Raises:
+        SystemExit: always.
+    """
     from airgap.errors import Code  # noqa: PLC0415 - --help does without
 
     refuse(Code.TOOL_DAMAGED.exit_code, f"{what}. {Code.TOOL_DAMAGED.remedy}", Code.TOOL_DAMAGED.name)
 
 
 def refuse(exit_code: int, message: str, prefix: str = "offline-mover") -> NoReturn:
-    """End the program with one line; past every ``except Exception`` on the way out of an import."""
+    """End the program with one line, past every ``except Exception`` on the way out of an import.
+
+    Raises:
+        SystemExit: always.
+    """
     line = "".join(c if c.isprintable() else "?" for c in f"{prefix}: {message}")
     sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii") + "\n")
     raise SystemExit(exit_code)

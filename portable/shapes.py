@@ -1,4 +1,4 @@
-"""Writes a tree as a folder and as a single file, the same bytes on every build.
+"""The shapes of a tree: a folder and a single file, the same bytes on every build.
 
 Names are sorted and times fixed. How far the single file is compressed is up to the zlib that Python was
 built with, so it is the same for everybody who builds it with the same Python.
@@ -25,7 +25,7 @@ _STARTABLE = (".sh", ".cmd")
 
 
 def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write a tree in place of whatever was at ``folder``."""
+    """Write a tree as a folder, in place of whatever was at ``folder``."""
     building = folder.with_name(folder.name + ".new")
     shutil.rmtree(building, ignore_errors=True)
     for name in sorted(files):
@@ -43,12 +43,12 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def single_file(files: Mapping[str, bytes]) -> bytes:
-    """A zip file that Python starts."""
+    """The bytes of a zip file that holds the tree, and that Python can start."""
     return zipped(files, before=_SHEBANG)
 
 
 def zipped(files: Mapping[str, bytes], *, before: bytes = b"") -> bytes:
-    """A zip file, ``before`` in front. Folders have entries of their own: namespace packages need them."""
+    """The bytes of a zip file after ``before``; folders have entries, which namespace packages need."""
     buffer = io.BytesIO()
     buffer.write(before)
     entries = {**dict.fromkeys(folders_of(files), b""), **files}

@@ -19,7 +19,7 @@ MINORS = (11, 12, 13, 14)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One platform with one Python."""
+    """A target: one platform with one minor version of Python."""
 
     platform: str
     minor: int

@@ -31,7 +31,7 @@ _LAUNCHERS = ("README.txt", "offline-mover.cmd", "offline-mover.sh")
 
 
 def common_tree(carried: Carried) -> dict[str, bytes]:
-    """What the folder and the single file have in common."""
+    """The files that the folder and the single file have in common, by name."""
     return {
         ENTRY: (ROOT / "portable" / "entry.py").read_bytes(),
         "LICENCES.txt": licences_page(carried.licences).encode("utf-8"),
@@ -43,7 +43,7 @@ def common_tree(carried: Carried) -> dict[str, bytes]:
 def folder_tree(
     common: Mapping[str, bytes], bytecode: Mapping[str, bytes], windows_python: Mapping[str, bytes]
 ) -> dict[str, bytes]:
-    """The folder: what is common, bytecode, launchers, perhaps a Python for Windows, and all their sums."""
+    """The files of the folder: the common ones, bytecode, launchers, perhaps a Python, and all their sums."""
     files = {
         **common,
         **bytecode,
@@ -54,7 +54,7 @@ def folder_tree(
 
 
 def own_code() -> Iterator[str]:
-    """The names of our modules that travel, relative to the root of the project."""
+    """The names of the project's modules that travel, relative to its root."""
     for package in OWN_PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix()
@@ -62,19 +62,19 @@ def own_code() -> Iterator[str]:
 
 
 def launcher(name: str) -> bytes:
-    """A file of ``portable/launchers``, with the line ends that its reader expects."""
+    """The content of a file of ``portable/launchers``, with the line ends that its reader expects."""
     content = (ROOT / "portable" / "launchers" / name).read_bytes()
     return content if name.endswith(".sh") else content.replace(b"\n", b"\r\n")
 
 
 def sums(files: Mapping[str, bytes]) -> bytes:
-    """SHA-256 of every file, as ``sha256sum -c`` reads it."""
+    """The SHA-256 of every file, in lines as ``sha256sum -c`` reads them."""
     lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
     return "".join(lines).encode("ascii")
 
 
 def licences_page(licences: Iterable[Licence]) -> str:
-    """Names, versions and terms of all that is carried, then the texts."""
+    """The page with names, versions and terms of all that is carried, and then their texts."""
     ordered = sorted(licences)
     width = max(len(f"{licence.name} {licence.version}") for licence in ordered)
     lines = [

@@ -1,4 +1,4 @@
-"""What the packed mover takes from wheels, fetched by the hashes of ``requirements-mover.txt``.
+"""The parts of the packed mover that come from wheels, fetched by the hashes of ``requirements-mover.txt``.
 
 Every target gets the whole lock into a folder of its own. Pure Python must be the same for all of them and is
 taken once; of the compiled files only those in :data:`portable.native_loader.MODULES` are taken, the rest of
@@ -49,7 +49,7 @@ _COMPILED = (".so", ".pyd")
 
 
 class PackError(Exception):
-    """The mover could not be packed; the message says why."""
+    """The packing of the mover failed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -65,23 +65,23 @@ class Licence:
 
 @dataclass(slots=True, kw_only=True)
 class Carried:
-    """Files by the name they get below ``app``; the compiled ones by target and module as well."""
+    """The files to carry by their name below ``app``; the compiled ones by target and module as well."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     native: dict[str, dict[str, str]] = field(default_factory=dict)
     licences: set[Licence] = field(default_factory=set)
 
     def add(self, name: str, content: bytes) -> None:
-        """Take a file, which must be the same each time it comes along.
+        """Take a file, which must have the same content each time it comes along.
 
         Raises:
-            PackError: it is not.
+            PackError: it has another content this time.
         """
         if self.files.setdefault(name, content) != content:
             raise PackError(f"{name} is not the same for every platform and Python")
 
     def table(self) -> bytes:
-        """The content of ``native.json``: file name and SHA-256 (hex) by target and module."""
+        """The content of ``native.json``: the file name and SHA-256 (hex) by target and module."""
         rows = {
             key: {
                 module: [name, hashlib.sha256(self.files[name]).hexdigest()]
@@ -93,7 +93,7 @@ class Carried:
 
 
 def carry() -> Carried:
-    """Fetch for every target, and keep what travels.
+    """Fetch the wheels for every target, and keep what travels of them.
 
     Raises:
         PackError: a wheel could not be had, or is not what it should be.
@@ -108,7 +108,7 @@ def carry() -> Carried:
 
 
 def fetch(lock: Path, folder: Path, *, platform: str, python_version: str) -> None:
-    """Install a lock for a platform, as uv calls it, into ``folder``; wheels only, so that nothing runs.
+    """Install a lock for a platform, as uv calls it, into ``folder``; wheels only, so no code of theirs runs.
 
     Raises:
         PackError: the package index cannot be reached, or a hash is not the lock's.
@@ -126,7 +126,7 @@ def fetch(lock: Path, folder: Path, *, platform: str, python_version: str) -> No
 
 
 def collect(target: Target, folder: Path, carried: Carried) -> None:
-    """Take from an installed lock what travels.
+    """Take the files that travel from the folder of an installed lock.
 
     Raises:
         PackError: a compiled file is missing, or a pure one differs from that of another target.
@@ -176,7 +176,7 @@ def _travels(file: PurePosixPath) -> bool:
 
 
 def licence_of(distribution: Distribution) -> Licence:
-    """What a distribution says about its licence, with the texts it brings along."""
+    """The licence that a distribution tells of, with the texts that it brings along."""
     texts = {
         file.name: Path(str(distribution.locate_file(file))).read_text("utf-8").strip()
         for file in distribution.files or ()

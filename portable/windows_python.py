@@ -23,11 +23,11 @@ _SAFE_NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*", re.ASCII)
 
 
 def read_windows_python(path: Path, sha256: str) -> dict[str, bytes]:
-    """The files of an embeddable Python, by name.
+    """Read the files of an official embeddable Python for Windows, by name.
 
     Args:
         path: the zip file as its publisher offers it.
-        sha256: hex, from where the publisher states it.
+        sha256: the hex SHA-256 that the publisher states.
 
     Raises:
         PackError: it is another file, or not a Python that the mover runs with.

@@ -1,7 +1,7 @@
-"""Writes Bicep expressions as ARM's template language, and the ids of resources that they name.
+"""The writing of Bicep expressions in ARM's template language, and of the ids of resources that they name.
 
-What is known of a deployed resource comes by ``reference``; its id and its name are put together instead, so
-that they may stand where nothing may be asked of what is not deployed yet.
+Properties of a deployed resource come by ``reference``. Its id and its name are put together instead, so that
+they can be used where a resource that is not deployed yet must not be asked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,7 +57,7 @@ OF_THE_DEPLOYED = frozenset({"listKeys", "listServiceSas"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A resource or module that an expression names; of one in a loop, ``at`` says which."""
+    """A resource or module that an expression names; if it is in a loop, ``at`` says which one."""
 
     declared: tree.Resource | tree.Module
     at: Expression | None
@@ -65,9 +65,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """Writes the expressions of a file.
+    """A writer of the expressions of one file.
 
-    ``bound`` are the names that loops give to what they stand at, with what is written for them.
+    ``bound`` has the names of the loops' variables, with the text that is written for each.
     """
 
     declared: Mapping[str, tree.Declaration]
@@ -76,7 +76,7 @@ class Writer:
     # --- values
 
     def text(self, expression: Expression) -> str:
-        """An expression without the brackets round it.
+        """The text of an expression, without the brackets round it.
 
         Raises:
             BicepError: a name that is not declared, a function or a use that is not known here.
@@ -103,7 +103,7 @@ class Writer:
         return written
 
     def json(self, expression: Expression) -> Any:
-        """A value as it stands in the template: as JSON as far as it can, expressions in brackets."""
+        """The value of an expression as the template has it: JSON where possible, else in brackets."""
         match expression:
             case tree.Literal(value=str(text)):
                 return "[" + text if text.startswith("[") and text.endswith("]") else text
@@ -116,11 +116,11 @@ class Writer:
         return self.bracketed(expression)
 
     def bracketed(self, expression: Expression) -> str:
-        """An expression in the brackets by which ARM knows one."""
+        """The text of an expression in the brackets by which ARM knows one."""
         return f"[{self.text(expression)}]"
 
     def loop(self, name: str, loop: tree.Loop) -> dict[str, Any]:
-        """A loop over values: the member ``copy`` of what the values make up an array in."""
+        """The member ``copy`` for a loop over values, which make up the array ``name``."""
         over = self.text(loop.over)
         inner = self._in_loop(loop, f"copyIndex('{name}')")
         return {"name": name, "count": f"[length({over})]", "input": inner.json(loop.body)}
@@ -200,7 +200,7 @@ class Writer:
     # --- resources
 
     def target(self, expression: Expression) -> Target | None:
-        """The resource or module that an expression is the name of, if it is one."""
+        """The resource or module that an expression names; ``None`` if it names none."""
         match expression:
             case tree.Name(name=name) if name not in self.bound:
                 declared = self.declared.get(name)
@@ -213,11 +213,15 @@ class Writer:
         return None
 
     def element(self, declared: tree.Resource | tree.Module) -> Self:
-        """The writer of what stands in a loop's resource, for the one that it stands at."""
+        """The writer for the body of a resource or module in a loop, as of one element of the loop."""
         return self if declared.loop is None else self._in_loop(declared.loop, "copyIndex()")
 
     def parent(self, declared: tree.Resource | tree.Module) -> Target | None:
-        """The resource of which another one is a part."""
+        """The resource of which another is a part; ``None`` if it is of none.
+
+        Raises:
+            BicepError: its ``parent`` is no resource.
+        """
         named = declared.body.get("parent")
         if named is None:
             return None
@@ -227,7 +231,11 @@ class Writer:
         return found
 
     def names(self, target: Target) -> list[str]:
-        """The names that identify a resource below its scope, those of its parents first."""
+        """The names that identify a resource below its scope, those of its parents first.
+
+        Raises:
+            BicepError: it has no name, or does not name what it is part of.
+        """
         declared = target.declared
         writer = self._at(target)
         name = declared.body.get("name")
@@ -240,7 +248,7 @@ class Writer:
         return [*above, writer.text(name)]
 
     def id(self, target: Target) -> str:
-        """The id of a resource or module, put together."""
+        """The id of a resource or module, as an expression that puts it together."""
         declared = target.declared
         kind = DEPLOYMENTS if isinstance(declared, tree.Module) else declared.type
         segments = ", ".join([f"'{kind}'", *self.names(target)])
@@ -248,7 +256,11 @@ class Writer:
         return f"resourceId({segments})" if scope is None else f"extensionResourceId({scope}, {segments})"
 
     def scope(self, target: Target) -> str | None:
-        """The id of what a resource or module lies in; ``None`` for the group that is deployed to."""
+        """The id of the scope of a resource or module; ``None`` for the group that is deployed to.
+
+        Raises:
+            BicepError: the scope is neither a resource nor ``resourceGroup(name)``.
+        """
         writer = self._at(target)
         named = target.declared.body.get("scope")
         if named is None:

@@ -1,4 +1,4 @@
-"""Reads a Bicep file: words in, declarations out."""
+"""The parser of Bicep files: words in, declarations out."""
 
 from collections.abc import Mapping
 
@@ -30,10 +30,10 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 def parse(text: str) -> tuple[tree.Declaration, ...]:
-    """The declarations of a file, in its order.
+    """Parse the text of a file into its declarations, in their order.
 
     Raises:
-        BicepError: it is no Bicep, or uses what is not known here.
+        BicepError: the text is no Bicep, or uses what is not known here.
     """
     return _Parser(tokens_of(text)).file()
 

@@ -1,4 +1,4 @@
-"""Puts a Bicep file and its modules together as one ARM template."""
+"""The ARM template that a Bicep file and its modules make up."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ _LIMITS = ("minValue", "maxValue", "minLength", "maxLength")
 
 
 class CompilationError(Exception):
-    """A file could not be compiled; the message is ``file: line n, column m: what``."""
+    """The file could not be compiled; the message is ``file: line n, column m: what``."""
 
 
 def compile_file(path: Path) -> dict[str, Any]:
-    """The ARM template of a Bicep file, with the templates of its modules in it.
+    """Compile a Bicep file to its ARM template, with the templates of its modules in it.
 
     Raises:
         CompilationError: the file, or one of its modules, is no Bicep or uses what is not known here.

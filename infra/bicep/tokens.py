@@ -1,4 +1,4 @@
-"""Cuts a Bicep file into words: names, numbers, strings, operators and ends of lines."""
+"""The words of a Bicep file: names, numbers, strings, operators and ends of lines."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MAX_NESTED_STRINGS = 4
 
 @unique
 class Kind(Enum):
-    """What a word is."""
+    """The kind of a word."""
 
     NAME = auto()
     NUMBER = auto()
@@ -27,10 +27,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One word.
+    """A word of a Bicep file.
 
-    ``text`` is what stands there, but for a string: of it, ``pieces`` are the texts and between them the
-    words of the expressions that stand in ``${…}``; the first and the last are always texts.
+    ``text`` is the word as it stands there, except for a string. Of a string, ``pieces`` are its texts and,
+    between them, the words of the expressions in ``${…}``; the first and the last are always texts.
     """
 
     kind: Kind
@@ -54,10 +54,10 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'", "$": "$"}
 
 
 def tokens_of(text: str) -> tuple[Token, ...]:
-    """The words of a file, with an end after the last.
+    """Cut a file into its words, with an end after the last.
 
     Raises:
-        BicepError: something that is no word, such as a multi-line string or a block comment.
+        BicepError: there is something that is no word, such as a multi-line string or a block comment.
     """
     if len(text) > MAX_FILE_CHARACTERS:
         raise BicepError(Place(1, 1), f"the file has more than {MAX_FILE_CHARACTERS} characters")

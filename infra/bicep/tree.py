@@ -1,4 +1,4 @@
-"""What a Bicep file says: its declarations, and the expressions in them."""
+"""The syntax tree of a Bicep file: its declarations, and the expressions in them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -25,7 +25,7 @@ class Interpolation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Name:
-    """The value of a parameter, a variable, a resource or what a loop stands at."""
+    """The value of a parameter, a variable, a resource or a loop's variable, by its name."""
 
     place: Place
     name: str
@@ -51,7 +51,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A function's value. Operators and the ternary are calls, too: of ARM's function for them."""
+    """The value of a function; operators and the ternary are calls of ARM's functions for them, too."""
 
     place: Place
     function: str
@@ -68,13 +68,13 @@ class Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """``{ key: value }``; a key is a text, or an expression for one."""
+    """An object, ``{ key: value }``; a key is a text, or an expression for one."""
 
     place: Place
     items: "tuple[tuple[Literal | Interpolation, Expression], ...]"
 
     def get(self, name: str) -> "Expression | None":
-        """The value of a key that is written out."""
+        """The value of a key that is written out; ``None`` if there is no such key."""
         return next(
             (value for key, value in self.items if isinstance(key, Literal) and key.value == name), None
         )
@@ -82,7 +82,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """``[for item in over: body]``, or with ``(item, position)``."""
+    """A loop, ``[for item in over: body]``, or with ``(item, position)``."""
 
     place: Place
     item: str
@@ -96,7 +96,7 @@ Expression: TypeAlias = Literal | Interpolation | Name | Property | Index | Call
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """``param``, with its decorators by name."""
+    """The declaration of a parameter, ``param``, with its decorators by name."""
 
     place: Place
     name: str
@@ -127,7 +127,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """``resource``; ``loop`` has no body of its own: that is ``body``."""
+    """The declaration of a resource, ``resource``; a loop's body is in ``body``, not in ``loop``."""
 
     place: Place
     name: str
@@ -142,7 +142,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """``module``; ``path`` is relative to the file."""
+    """The declaration of a module, ``module``; ``path`` is relative to the file."""
 
     place: Place
     name: str

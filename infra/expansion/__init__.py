@@ -1,4 +1,4 @@
-"""ARM JSON with parameters in, every resource with every value out: what a deployment would send.
+"""The expansion of ARM templates: JSON with parameters in, every resource with every value out.
 
 In reading order: ``language`` reads and evaluates what stands in brackets, ``functions`` are those that it
 may call, ``template`` deploys a template and those of its modules, each resource after what it depends on,

@@ -1,8 +1,8 @@
-"""What can be wrong with a template or with the values it is given."""
+"""The faults of a template, or of the values that it is given."""
 
 
 class ExpansionError(Exception):
-    """A template that cannot be deployed as it is; the message says where and why."""
+    """The template cannot be deployed as it is; the message says where and why."""
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(f"{place}: {reason}")
@@ -11,4 +11,4 @@ class ExpansionError(Exception):
 
 
 class LanguageError(Exception):
-    """An expression that has no value; whoever evaluates it knows the place."""
+    """The expression has no value; whoever evaluates it knows the place."""

@@ -15,12 +15,16 @@ _GUIDS = uuid.UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
 
 @lru_cache(maxsize=4096)
 def guid(*names: str) -> str:
-    """What ARM calls so: the same id for the same names, everywhere."""
+    """The function ``guid`` of ARM: the same id for the same names, everywhere."""
     return str(uuid.uuid5(_GUIDS, "-".join(names)))
 
 
 def format_text(pattern: str, *values: Any) -> str:
-    """Put values where ``{0}`` and so on stand; ``{{`` and ``}}`` are braces."""
+    """The pattern with values in place of ``{0}`` and so on; ``{{`` and ``}}`` are braces.
+
+    Raises:
+        ValueError: the pattern is no format.
+    """
 
     def replaced(match: re.Match[str]) -> str:
         match match[0]:
@@ -34,7 +38,11 @@ def format_text(pattern: str, *values: Any) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value as ARM writes it into a text."""
+    """The text as which ARM writes a value into another text.
+
+    Raises:
+        TypeError: ARM writes no such value into a text.
+    """
     match value:
         case str():
             return value
@@ -48,7 +56,7 @@ def text_of(value: Any) -> str:
 
 
 def union(first: Any, *others: Any) -> Any:
-    """Objects as one, the later over the earlier, inner ones likewise; arrays without what is there twice."""
+    """The union of objects, later members over earlier, inner objects too; or of arrays, without repeats."""
     if all(isinstance(one, list) for one in (first, *others)):
         found: list[Any] = []
         for each in (element for one in (first, *others) for element in one):
@@ -64,7 +72,7 @@ def union(first: Any, *others: Any) -> Any:
 
 
 def resource_path(kind: str, *names: str) -> str:
-    """``providers/Namespace/type/name/…`` of a type and the names of its parts.
+    """The path ``providers/Namespace/type/name/…`` of a type and the names of its parts.
 
     Raises:
         ValueError: there are not as many names as parts.
@@ -77,7 +85,7 @@ def resource_path(kind: str, *names: str) -> str:
 
 
 def extension_resource_id(scope: str, kind: str, *names: str) -> str:
-    """The id of what is deployed on a scope."""
+    """The id of a resource that is deployed on a scope, such as a role assignment."""
     return f"{scope}/{resource_path(kind, *names)}"
 
 

@@ -1,4 +1,4 @@
-"""Answers for Azure where there is none: values of the right form, the same for the same resource id."""
+"""An imagined cloud in Azure's place: values of the right form, the same for the same resource id."""
 
 import uuid
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ _NAMESPACE = uuid.UUID("1c0f3a5e-7d0b-4a40-9b59-2f2f3f1c6b1d")
 
 
 class ImaginedCloud:
-    """A `Provider` that deploys nothing; of an identity or an account it tells what the templates ask."""
+    """A `Provider` that deploys nothing, and makes up what templates ask of an identity or an account."""
 
     def put(self, resource: Resource) -> Mapping[str, Any]:
-        """What the resource would be, deployed."""
+        """The resource as it would be once deployed."""
         return self._state(resource.id, resource.type, resource.name, resource.body)
 
     def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
-        """What a resource or a resource group would be that was there before."""
+        """A resource or a resource group as it would be if it had been there before."""
         del api_version
         if "/providers/" not in resource_id:
             return {"id": resource_id, "location": "elsewhere"}
@@ -28,7 +28,11 @@ class ImaginedCloud:
     def call(
         self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        """A SAS that is no secret: it tells what it was asked for."""
+        """A SAS that is no secret: it tells what it was asked for.
+
+        Raises:
+            LookupError: the operation is not one that gives a SAS.
+        """
         del api_version
         if operation != "listServiceSas" or asked is None:
             raise LookupError(f"{operation} of {resource_id} is not known")

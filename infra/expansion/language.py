@@ -1,4 +1,4 @@
-"""Reads and evaluates the expressions of ARM templates: ``[format('{0}-app', parameters('prefix'))]``."""
+"""The expressions of ARM templates, read and evaluated: ``[format('{0}-app', parameters('prefix'))]``."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +26,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function with its arguments."""
+    """A call of a function with its arguments."""
 
     name: str
     arguments: tuple["Expression", ...]
@@ -85,10 +85,10 @@ def evaluate(expression: Expression, functions: Functions) -> Any:
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Expression:
-    """The expression that a text without its brackets stands for.
+    """Parse the text of an expression, without its brackets.
 
     Raises:
-        LanguageError: it is none.
+        LanguageError: the text is no expression.
     """
     tokens = _Tokens(text)
     found = _expression(tokens)

@@ -1,4 +1,4 @@
-"""What a template says that its parameters may be."""
+"""The values that a template allows for its parameters."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,10 +17,10 @@ _TYPES: Mapping[str, type] = {
 
 
 def check_parameter(value: Any, declared: Mapping[str, Any]) -> None:
-    """Hold a value to what its parameter says it may be.
+    """Refuse a value that the declaration of its parameter does not allow.
 
     Raises:
-        LanguageError: it may not.
+        LanguageError: the value is not allowed; the message says why.
     """
     for fault in _faults(value, declared):
         raise LanguageError(fault)

@@ -1,4 +1,4 @@
-"""Deploys a template and those of its modules: each resource once, after what it depends on."""
+"""The deployment of a template and its modules: each resource once, after those it depends on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -51,31 +51,31 @@ class Resource:
 
     @property
     def properties(self) -> Mapping[str, Any]:
-        """Those that it is sent with."""
+        """The properties that the resource is sent with."""
         found: Mapping[str, Any] = self.body.get("properties") or {}
         return found
 
 
 class Provider(Protocol):
-    """Those who make resources: Azure's resource providers, or what stands in for them."""
+    """The port to those who make resources: Azure's resource providers, or a stand-in for them."""
 
     def put(self, resource: Resource) -> Mapping[str, Any]:
-        """Deploy a resource; return what a GET answers then.
+        """Deploy a resource; returns what a GET answers then.
 
         Called once for each resource of the template, after everything that it depends on.
         """
 
     def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
-        """What a GET of a resource answers that the template refers to and does not deploy.
+        """The answer to a GET of a resource that the template refers to and does not deploy.
 
         Raises:
-            LookupError: it is not there.
+            LookupError: the resource is not there.
         """
 
     def call(
         self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        """What a POST of an operation of a resource answers, such as ``listKeys``; ``asked`` is its body.
+        """The answer to a POST of an operation of a resource, such as ``listKeys``; ``asked`` is its body.
 
         Raises:
             LookupError: the resource is not there, or it has no such operation.
@@ -84,7 +84,7 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
-    """What was deployed, in that order, modules not as such; and what the template says at its end."""
+    """The resources that were deployed, in that order, without modules as such; and the outputs."""
 
     resources: tuple[Resource, ...]
     outputs: Mapping[str, Any]
@@ -110,13 +110,13 @@ def expand(
     """Deploy a template with values for its parameters.
 
     Args:
-        template: ARM JSON.
-        parameters: their values by name.
-        group: what is deployed to.
-        provider: who makes the resources.
-        name: that of the deployment.
-        memory: modules that were deployed with the same arguments before are taken from there, and the
-            provider is not asked again: for many templates that differ in little.
+        template: the template as ARM JSON.
+        parameters: the values of its parameters by name.
+        group: the resource group that is deployed to.
+        provider: makes the resources.
+        name: the name of the deployment.
+        memory: keeps modules that were deployed, for which the provider is not asked again with the same
+            arguments: for many templates that differ in little.
 
     Raises:
         ExpansionError: a value that is missing, does not fit or is not known; a function or a form of

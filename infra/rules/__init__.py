@@ -1,4 +1,4 @@
-"""Rules for what the templates deploy, each with its reason: what Azure or a person would find out too late.
+"""Rules for what the templates deploy, each with its reason: faults that Azure would tell too late.
 
 ``choices`` are the ways to deploy a side, ``language`` reads the templates as texts, ``order`` knows what
 waits for what, ``values`` is the table of what must be set and why, ``relations`` are the rules between
@@ -19,10 +19,10 @@ __all__ = ["CHOICES", "RELATIONS", "VALUES", "Choice", "Deployed", "broken", "br
 
 
 def broken() -> Iterator[str]:
-    """What is wrong with the templates that lie compiled, in whichever way they are deployed.
+    """The faults of the compiled templates, in whichever way they are deployed.
 
     Raises:
-        ExpansionError: one of them cannot be deployed.
+        ExpansionError: one of the templates cannot be deployed.
     """
     sides = {side: json.loads(arm_path(side).read_text(encoding="utf-8")) for side in SIDES}
     for side, template in sides.items():
@@ -32,7 +32,7 @@ def broken() -> Iterator[str]:
 
 
 def broken_by(deployed: Deployed) -> Iterator[str]:
-    """What is wrong with what was deployed."""
+    """The faults of what was deployed, each as a text."""
     for value in VALUES:
         yield from value.faults(deployed)
     for relation in RELATIONS:

@@ -1,4 +1,4 @@
-"""The ways in which a side can be deployed, and what is deployed then."""
+"""The ways in which a side can be deployed, and what each of them deploys."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ SAS_EXPIRY = "2027-01-31T00:00:00Z"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One way to deploy a side. The others of its parameters have the default, or each a value of its own."""
+    """A way to deploy a side; the other parameters have the default, or each a value of its own."""
 
     side: str
     hosting: str = "dedicated"
@@ -40,7 +40,7 @@ class Choice:
     has_defaults: bool = True
 
     def parameters(self, cloud: str = "public") -> dict[str, Any]:
-        """Values for the side's template."""
+        """The values for the parameters of the side's template."""
         file = FOLDER / "parameters" / f"{cloud}.json"
         given = json.loads(file.read_text(encoding="utf-8"))["parameters"]
         chosen = {"hosting": self.hosting, "storageAccessMode": self.access, "appRoles": self.app_roles}
@@ -178,7 +178,7 @@ CHOICES += tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
-    """What was deployed from a template by a choice."""
+    """A template that was deployed by a choice, with what came of it."""
 
     template: Mapping[str, Any]
     choice: Choice
@@ -190,7 +190,7 @@ class Deployed:
         return self.expansion.of_type(kind)
 
     def one(self, kind: str, end: str = "") -> Resource:
-        """The resource of that type whose name ends so.
+        """The only resource of that type whose name ends with ``end``.
 
         Raises:
             LookupError: there is none, or there are several.
@@ -201,22 +201,22 @@ class Deployed:
         return found[0]
 
     def state(self, resource: Resource) -> Mapping[str, Any]:
-        """What a resource would be, once it is deployed."""
+        """The resource as it would be once deployed."""
         return _Cloud().put(resource)
 
     @property
     def location(self) -> str:
-        """Where the side's resources are."""
+        """The location of the side's resources."""
         return str(self.parameters.get("location", GROUP.location))
 
 
 def deploy(
     template: Mapping[str, Any], choice: Choice, *, cloud: str = "public", memory: Memory | None = None
 ) -> Deployed:
-    """Deploy a side's template into a cloud that is not there.
+    """Deploy a side's template into an imagined cloud.
 
     Raises:
-        ExpansionError: it cannot be deployed.
+        ExpansionError: the template cannot be deployed.
     """
     parameters = choice.parameters(cloud)
     expansion = expand(template, parameters, group=GROUP, provider=_Cloud(), name=choice.side, memory=memory)

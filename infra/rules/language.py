@@ -1,4 +1,4 @@
-"""A template as a text that must be in order, before anything is deployed by it."""
+"""The rules for a template as a text, before anything is deployed by it."""
 
 import json
 import re
@@ -105,7 +105,7 @@ _TYPES = frozenset({"array", "bool", "int", "object", "string"})
 
 
 def faults(template: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a template and those of its modules, each fault as a text."""
+    """The faults of a template and its modules, each as a text."""
     yield from faults_of_one(template)
     for resource in template["resources"]:
         if inner := _properties(resource).get("template"):
@@ -113,7 +113,7 @@ def faults(template: dict[str, Any]) -> Iterator[str]:
 
 
 def faults_of_one(template: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with a template, those of its modules left aside."""
+    """The faults of a template without its modules, each as a text."""
     unread = list(_faults_of_form(template))
     if unread:
         yield from unread

@@ -1,6 +1,7 @@
-"""Whether one resource waits for another: by ``dependsOn`` alone, whatever order else happens to come out.
+"""The order of resources: whether one waits for another, by ``dependsOn`` alone.
 
-ARM deploys side by side what need not wait. ``reference()`` of an id, as Bicep writes it, makes nothing wait:
+The order that happens to come out does not count: ARM deploys side by side what need not wait.
+``reference()`` of an id, as Bicep writes it, makes nothing wait:
 https://learn.microsoft.com/azure/azure-resource-manager/templates/resource-dependency
 """
 
@@ -28,7 +29,7 @@ def waits(template: Raw, resource: Resource, other: Resource) -> bool:
 
 
 def references(resources: Sequence[Raw], resource: Raw, text: str) -> Iterator[str]:
-    """What a resource is a part of, or names in its ``text``, and does not wait for."""
+    """The resources that a resource is a part of, or names in its ``text``, and does not wait for."""
     awaited = set(resource.get("dependsOn", []))
     part_of = _parent_text(resource)
     for other in resources:

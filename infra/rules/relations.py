@@ -1,4 +1,4 @@
-"""Rules between resources: what is there at all, in which order, under which names, and who may do what."""
+"""Rules between resources: which there must be, in which order, under which names, and who may do what."""
 
 import json
 import re
@@ -55,7 +55,7 @@ ALERTS: Mapping[str, tuple[str, int, str]] = {
 
 
 class Relation(NamedTuple):
-    """A rule between resources: what is wrong, why that matters, and by whom."""
+    """A rule between resources: how faults are found, why they matter, and the source of the rule."""
 
     faults: Callable[[Deployed], Iterator[str]]
     why: str
@@ -207,7 +207,7 @@ def _own_roles(deployed: Deployed) -> Iterator[str]:
 
 
 def granted(deployed: Deployed) -> list[Grant]:
-    """Every role assignment, in words of ``roles.json``."""
+    """The role assignments that were deployed, in the words of ``roles.json``."""
     names = {role_id: name for name, role_id in roles.BUILT_IN.items()}
     for one in deployed.of_type(_DEFINITION):
         names[one.name] = str(one.properties.get("roleName", "")).rpartition(" ")[2]

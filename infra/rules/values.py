@@ -1,4 +1,4 @@
-"""What must be set on what is deployed: value, reason, and who says so."""
+"""The values that must be set on what is deployed, each with its reason and its source."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ ABSENT = object()
 
 
 class Must(NamedTuple):
-    """One line of the table: a member of every resource of a type, what it must be, why, and by whom."""
+    """A line of the table: a member of every resource of a type, its value, the reason and the source."""
 
     kind: str
     path: str
@@ -29,7 +29,7 @@ class Must(NamedTuple):
     source: str
 
     def faults(self, deployed: Deployed) -> Iterator[str]:
-        """Where it is not."""
+        """The places at which the member has another value, each as a text."""
         for resource in deployed.of_type(self.kind):
             expected = self.value(deployed, resource) if callable(self.value) else self.value
             found = _at(resource.body, self.path)

@@ -1,4 +1,4 @@
-"""Role assignments, as far as Transfer depends on them."""
+"""Role assignments, as far as ACR Transfer depends on them."""
 
 import re
 
@@ -11,7 +11,7 @@ _OF_PIPELINES = re.compile("/(export|import)Pipelines/|/pipelineRuns/")
 
 
 class RoleAssignments:
-    """Who has which role where. A role holds for its scope and everything below it."""
+    """The role assignments of a cloud; a role holds for its scope and everything below it."""
 
     def __init__(self) -> None:
         self._assigned: set[tuple[str, str, str]] = set()

@@ -1,4 +1,4 @@
-"""ARM's side: paths, api-versions, callers, error bodies, paging and asynchronous operations."""
+"""The emulator's ARM surface: paths, api-versions, callers, error bodies, paging, asynchronous operations."""
 
 import json
 import logging
@@ -70,9 +70,9 @@ def arm_app(service: AcrTransfer) -> web.Application:
 
 
 def arm_app_of(answer: Handler, services: Collection[AcrTransfer]) -> web.Application:
-    """An endpoint of ARM that answers everything by ``answer``; the services work while it is served.
+    """An ARM endpoint that answers everything by ``answer``; the services work while it is served.
 
-    One that is added to ``services`` meanwhile is opened by whoever adds it.
+    A service that is added to ``services`` meanwhile is opened by whoever adds it.
     """
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_arm_answers])
     app.router.add_route("*", "/{path:.*}", answer)
@@ -89,16 +89,16 @@ def arm_app_of(answer: Handler, services: Collection[AcrTransfer]) -> web.Applic
 
 
 class TransferApi:
-    """What ARM answers for pipelines and runs of one registry."""
+    """The answers of ARM about the pipelines and runs of one registry."""
 
     def __init__(self, service: AcrTransfer) -> None:
         self._service = service
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request.
+        """Answer a request about a pipeline or a run.
 
         Raises:
-            ArmError: it is refused; `arm_app_of` words it.
+            ArmError: the request is refused; `arm_app_of` makes the answer of it.
         """
         self._refuse_if_told()
         call = self._authorise(request)
@@ -240,7 +240,7 @@ _DELETED = "pipelineruns-deleted-"
 
 
 def caller_of(request: web.Request, tokens: TokenAuthority) -> str:
-    """The object id of whoever calls.
+    """The object id of the caller, from its bearer token.
 
     Raises:
         ArmError: 401: there is no token, or none that counts here.
@@ -260,10 +260,10 @@ def caller_of(request: web.Request, tokens: TokenAuthority) -> str:
 
 
 def version_of(request: web.Request, kind: str, known: Sequence[str]) -> str:
-    """The api-version that is asked for, one of those ``known`` of the type; ARM tells no cases apart.
+    """The api-version that a request asks for, which must be one of those ``known`` of the type.
 
     Raises:
-        ArmError: 400: there is none, it is none, or the type has it not.
+        ArmError: 400: it is missing, malformed, or not one that the type has.
     """
     named = {name.lower(): value for name, value in request.query.items()}
     version = named.get("api-version", "").lower()
@@ -285,10 +285,10 @@ def version_of(request: web.Request, kind: str, known: Sequence[str]) -> str:
 
 
 async def json_body(request: web.Request, read: Callable[[bytes], object] = json.loads) -> object:
-    """The body of a request, which says that it is JSON, and which ``read`` reads.
+    """The body of a request that says that it is JSON, read by ``read``.
 
     Raises:
-        ArmError: 415: it says something else; 413: too large; 400: it is none.
+        ArmError: 415: the request says something else; 413: the body is too large; 400: it is no JSON.
     """
     if request.content_type != "application/json":
         message = (

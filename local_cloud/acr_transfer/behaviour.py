@@ -1,4 +1,4 @@
-"""What is not publicly known of ACR Transfer, as switches: a client that is right works with all of them.
+"""Switches for what is not publicly known of ACR Transfer: a client that is right works with all of them.
 
 Defaults are the most plausible reading of the public material. Each switch may be changed while the emulator
 runs; it counts from the next request or run on.

@@ -1,4 +1,4 @@
-"""What an artifact consists of: its manifests and blobs, walked from the top manifest down."""
+"""The content of an artifact: its manifests and blobs, walked from the top manifest down."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _FOREIGN = ("nondistributable", "foreign")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What one artifact holds, each once; children come before the manifests that name them."""
+    """The descriptors of all that an artifact consists of, each once; children before their parents."""
 
     blobs: tuple[Descriptor, ...]
     manifests: tuple[Descriptor, ...]  # the top one is the last

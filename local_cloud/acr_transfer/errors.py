@@ -16,16 +16,16 @@ class ArmError(Exception):
         self.headers = headers
 
     def to_json(self) -> dict[str, Any]:
-        """What stands in the member ``error`` of the answer."""
+        """The member ``error`` of ARM's answer."""
         return {"code": self.code, "message": str(self)}
 
 
 class RunError(Exception):
-    """Why a run, or one artifact of it, failed: the text of ``pipelineRunErrorMessage``. Holds no secret."""
+    """The failure of a run, or of one artifact: the text of ``pipelineRunErrorMessage``, without secrets."""
 
 
 class RunCancelled(Exception):  # noqa: N818 - the emulator is closing: nobody's fault
-    """The emulator is being closed while the run goes on."""
+    """The sign that the emulator is being closed while the run goes on."""
 
 
 def invalid(message: str) -> ArmError:

@@ -1,4 +1,4 @@
-"""``registries/{name}/importImage``: a registry copies one artifact out of another, by itself.
+"""The operation ``registries/{name}/importImage``: a registry copies an artifact out of another, by itself.
 
 https://learn.microsoft.com/rest/api/containerregistry/registries/import-image. The POST is answered with 202
 and a Location, which answers 202 while it goes on, 200 when it is done, and with ARM's error body when it has
@@ -45,7 +45,7 @@ _WORKERS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """What is to be copied from where, and under which names it is to be known then."""
+    """The body of an image import: what is copied from where, and under which names."""
 
     source_id: str
     image: Reference
@@ -55,7 +55,7 @@ class ImageRequest:
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
-        """Parse a body.
+        """Parse the body of an image import.
 
         Raises:
             ArmError: 400, saying which field.
@@ -91,7 +91,7 @@ def _names(raw: Mapping[str, Any], member: str) -> list[str]:
 
 
 class ImageImports:
-    """The copying between the registries of one cloud.
+    """The image imports between the registries of one cloud.
 
     ``registries`` are known by their ids, in lower case; ``pulls`` tells whether somebody may pull from one.
     """
@@ -116,11 +116,11 @@ class ImageImports:
         """Messages with which the next ones fail, one each."""
 
     def hold(self, *, is_held: bool = True) -> None:
-        """Let what is asked for go on for ever, or no more."""
+        """Let every import that is asked for go on for ever, or, with ``is_held=False``, end as usual."""
         self._hold.clear() if is_held else self._hold.set()
 
     def close(self) -> None:
-        """Wait for what goes on."""
+        """Wait for the imports that are under way."""
         self._hold.set()
         self._workers.shutdown()
 
@@ -128,7 +128,7 @@ class ImageImports:
         """Answer a request to one of the two paths.
 
         Raises:
-            ArmError: it is refused.
+            ArmError: the request is refused.
         """
         caller = caller_of(request, self._tokens)
         version = version_of(request, "registries", _VERSIONS)

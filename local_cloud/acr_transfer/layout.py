@@ -44,7 +44,7 @@ _MAX_MEDIA_TYPE_CHARS = 255
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What content is, before it is read: media type, digest and size in bytes."""
+    """The description of OCI content before it is read: media type, digest and size in bytes."""
 
     media_type: str
     digest: str
@@ -69,7 +69,7 @@ class Descriptor:
         raise RunError("a manifest holds a malformed descriptor")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the OCI form."""
+        """Return the descriptor as OCI JSON."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
 
@@ -79,10 +79,10 @@ def digest_of(content: bytes) -> str:
 
 
 def load_object(content: bytes, what: str) -> Mapping[str, Any]:
-    """Parse a JSON object.
+    """Parse ``content`` as a JSON object; ``what`` names it in the error.
 
     Raises:
-        RunError: It is none.
+        RunError: It is no JSON object.
     """
     try:
         parsed = json.loads(content)
@@ -139,7 +139,7 @@ def _dump(value: object) -> bytes:
 
 
 class LayoutReader:
-    """Reads a transfer blob from a seekable file. Names in the tar are compared, never used as paths."""
+    """A reader of a transfer blob in a seekable file; names in the tar are compared, never used as paths."""
 
     def __init__(self, file: BinaryIO, *, max_blob_bytes: int) -> None:
         """List the members.
@@ -155,7 +155,11 @@ class LayoutReader:
             raise RunError("the blob is a tar, but not one that this emulator wrote")
 
     def artifacts(self) -> list[tuple[str, Descriptor]]:
-        """Return the references and descriptors that the index lists."""
+        """Return the references and descriptors that the index lists.
+
+        Raises:
+            RunError: The index lists no manifests, or one without a reference.
+        """
         manifests = load_object(self._json("index.json"), "index.json").get("manifests")
         if not isinstance(manifests, list):
             raise RunError("index.json lists no manifests")
@@ -169,7 +173,11 @@ class LayoutReader:
         return found
 
     def manifest(self, descriptor: Descriptor) -> bytes:
-        """Return a manifest's bytes, checked against its digest."""
+        """Return a manifest's bytes, checked against its digest.
+
+        Raises:
+            RunError: It is too large, not there, or not what its digest says.
+        """
         if descriptor.size > MAX_JSON_BYTES:
             raise RunError(f"manifest {descriptor.digest} is larger than {MAX_JSON_BYTES} bytes")
         return b"".join(self.blob(descriptor, lambda: None))

@@ -18,7 +18,7 @@ _TYPE = "Microsoft.ContainerRegistry/registries"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagedIdentity:
-    """A principal of the tenant that a pipeline acts as."""
+    """The principal in the tenant that a pipeline acts as."""
 
     principal_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     client_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -26,7 +26,7 @@ class ManagedIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorship:
-    """Who made a resource and who changed it last; seconds since the epoch."""
+    """The record of who made a resource and who changed it last; times are seconds since the epoch."""
 
     created_by: str
     created_s: float
@@ -47,7 +47,7 @@ class Authorship:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """An export or import pipeline."""
+    """An export pipeline or import pipeline as the emulator keeps it."""
 
     kind: Kind
     name: str
@@ -102,7 +102,7 @@ class Run:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not come to its end."""
+        """Whether the run has not come to its end."""
         return self.progress.status == "Running"
 
     def to_json(self, *, version: str, behaviour: Behaviour) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A client of the registry's data plane: how the transfer service itself reads and writes artifacts.
+"""A client of the registry's data plane, by which the transfer service reads and writes artifacts.
 
 It authenticates as any client of ACR does: an Entra token is exchanged for a refresh token, that for an
 access token to one repository. Blocking; used from worker threads.
@@ -33,7 +33,7 @@ _OK, _CREATED, _ACCEPTED, _NOT_FOUND = 200, 201, 202, 404
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryAccess:
-    """The registry that the pipelines belong to, and who the transfer service is to it.
+    """The registry that the pipelines belong to, and the principal as which the transfer service calls it.
 
     ``principal_id`` needs AcrPull for exports and AcrPush for imports.
     """
@@ -44,7 +44,7 @@ class RegistryAccess:
 
 
 class RegistryClient:
-    """One run's session with the registry; close it."""
+    """A run's session with the registry, to be closed at its end."""
 
     def __init__(self, access: RegistryAccess, tokens: TokenAuthority) -> None:
         self._access = access
@@ -75,7 +75,11 @@ class RegistryClient:
         )
 
     def manifest(self, repository: str, descriptor: Descriptor) -> bytes:
-        """Return a manifest's bytes, checked against the descriptor."""
+        """Return a manifest's bytes, checked against the descriptor.
+
+        Raises:
+            RunError: It is too large, or not what the descriptor says.
+        """
         if descriptor.size > MAX_JSON_BYTES:
             raise RunError(f"manifest {descriptor.digest} is larger than {MAX_JSON_BYTES} bytes")
         with self._manifest_answer("GET", repository, descriptor.digest, stream=True) as answer:
@@ -137,7 +141,7 @@ class RegistryClient:
         _expect(answer, _CREATED, f"{repository}: manifest {reference}")
 
     def referrers(self, repository: str, digest: str) -> list[Descriptor]:
-        """Return what refers to a manifest: the first page; nothing where there is no referrers API."""
+        """Return the first page of the manifests that refer to one; nothing without a referrers API."""
         with self._send("GET", f"/v2/{repository}/referrers/{digest}", repository, stream=True) as answer:
             if answer.status_code == _NOT_FOUND:
                 return []

@@ -1,4 +1,4 @@
-"""The bodies of pipelines and runs: parsed once from a request, then only these values travel.
+"""The bodies of pipelines and runs: each is parsed once from a request, then only these values travel.
 
 Empty strings and nulls count as absent: the official templates send them for what is not used.
 """
@@ -30,7 +30,11 @@ _MAX_OPTIONS = 20
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if a pipeline or run may have it."""
+    """Return ``name`` if a pipeline or run may have it.
+
+    Raises:
+        ArmError: 400: no pipeline and no run may.
+    """
     if not _NAME.fullmatch(name):
         message = (
             f"The resource name '{name[:100]}' is invalid: 5 to 50 alphanumeric characters are expected."
@@ -41,7 +45,7 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One artifact as a run names it: by tag, or by digest and then untagged."""
+    """An artifact as a run names it: by its tag, or untagged by its digest."""
 
     repository: str
     tag: str | None
@@ -52,7 +56,7 @@ class Reference:
         """Parse ``repo`` (which means latest), ``repo:tag`` or ``repo@sha256:…``.
 
         Raises:
-            ValueError: It is none of them.
+            ValueError: The text has none of these forms.
         """
         match = _REFERENCE.fullmatch(text) if len(text) <= _MAX_REFERENCE_CHARS else None
         if match is None:
@@ -75,7 +79,11 @@ class Container:
 
     @classmethod
     def from_json(cls, raw: object, *, version: str) -> Self:
-        """Parse ``properties.target`` or ``properties.source`` as the api-version has it."""
+        """Parse ``properties.target`` or ``properties.source`` as the api-version has it.
+
+        Raises:
+            ArmError: 400, saying which field.
+        """
         fields = _mapping(raw, "target or source")
         uri = _https(_text(fields, "uri"), "uri").rstrip("/")
         vault = _optional(fields, "keyVaultUri")
@@ -117,7 +125,11 @@ class Identity:
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
-        """Parse ``identity``; none means system-assigned."""
+        """Parse ``identity``; a missing one means system-assigned.
+
+        Raises:
+            ArmError: 400, saying which field.
+        """
         fields = _mapping(raw or {"type": "SystemAssigned"}, "identity")
         match _text(fields, "type").lower():
             case "systemassigned":
@@ -142,7 +154,7 @@ class PipelineRequest:
 
     @classmethod
     def from_json(cls, raw: object, *, kind: Kind, version: str) -> Self:
-        """Parse a body.
+        """Parse the body of a pipeline's PUT.
 
         Raises:
             ArmError: 400, saying which field.
@@ -174,7 +186,7 @@ class RunRequest:
 
     @classmethod
     def from_json(cls, raw: object, *, max_artifacts: int) -> Self:
-        """Parse a body.
+        """Parse the body of a run's PUT.
 
         Raises:
             ArmError: 400, saying which field.

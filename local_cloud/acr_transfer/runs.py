@@ -1,4 +1,4 @@
-"""Runs as the service carries them out: blocking work, each run in a thread of its own."""
+"""The runs as the service carries them out: blocking work, each run in a thread of its own."""
 
 import tempfile
 import threading
@@ -23,7 +23,7 @@ _MAX_MESSAGE_CHARS = 4000
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """What a run shows while it goes on. Written by its thread, read by requests: single assignments only."""
+    """The progress of a run, which its thread writes and requests read: by single assignments only."""
 
     status: RunStatus = "Running"
     percentage: int = 0
@@ -35,7 +35,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a run is to do, taken from its request and its pipeline when it was created."""
+    """The order for a run, taken from its request and its pipeline when it was created."""
 
     is_export: bool
     artifacts: tuple[str, ...]
@@ -46,7 +46,7 @@ class Order:
 
 @dataclass(slots=True, kw_only=True)
 class Execution:
-    """One run being carried out."""
+    """The carrying out of one run."""
 
     order: Order
     behaviour: Behaviour
@@ -58,7 +58,7 @@ class Execution:
     _failures: list[str] = field(default_factory=list)
 
     def carry_out(self) -> None:
-        """Do it; ``progress`` holds the outcome. Raises nothing but RunCancelled."""
+        """Carry the run out; ``progress`` holds the outcome. Raises nothing but RunCancelled."""
         try:
             self._delay()
             with self.registry() as registry:
@@ -99,7 +99,7 @@ class Execution:
         self._finish(outcome)
 
     def fail(self, message: str) -> None:
-        """End the run as failed."""
+        """End the run as failed, with ``message`` as the reason."""
         self._failures.append(message)
         self._finish("Failed")
 
@@ -113,7 +113,7 @@ class Execution:
         self.progress.percentage = max(self.progress.percentage, min(99, 100 * done // max(total, 1)))
 
     def tolerate(self, error: RunError, reference: str) -> None:
-        """Note that one artifact failed; raise unless the run is to go on."""
+        """Note that one artifact failed, and raise the error unless the run is to go on."""
         if "ContinueOnErrors" not in self.order.options:
             raise error
         self._failures.append(f"{reference}: {error}")

@@ -111,7 +111,7 @@ class AcrTransfer:
         self._refusals.extend([Refusal(status, retry_after_s)] * count)
 
     def next_refusal(self) -> Refusal | None:
-        """Take the refusal of the request that has come in, if it is to be refused."""
+        """Take the refusal for the request that has come in; ``None`` if it is to be answered."""
         return self._refusals.popleft() if self._refusals else None
 
     async def close(self) -> None:
@@ -126,7 +126,7 @@ class AcrTransfer:
     # -- pipelines
 
     def put_pipeline(self, kind: Kind, name: str, request: PipelineRequest, caller: str) -> Pipeline:
-        """Create or replace a pipeline; a system identity lives as long as its pipeline.
+        """Create or replace a pipeline; a system-assigned identity lives as long as its pipeline.
 
         Raises:
             ArmError: The registry is not a premium one, or has as many as it may.
@@ -157,7 +157,7 @@ class AcrTransfer:
         return pipeline
 
     def pipeline(self, kind: Kind, name: str) -> Pipeline | None:
-        """Return a pipeline by name."""
+        """Return the pipeline of that kind and name; None if there is none."""
         return self._pipelines.get((kind, name.lower()))
 
     def pipelines(self, kind: Kind) -> list[Pipeline]:
@@ -190,7 +190,7 @@ class AcrTransfer:
         return self._start(name, request, pipeline, caller, triggered_s=None), True
 
     def run(self, name: str) -> Run | None:
-        """Return a run by name."""
+        """Return the run of that name; None if there is none."""
         return self._runs.get(name.lower())
 
     def runs(self) -> list[Run]:
@@ -198,7 +198,7 @@ class AcrTransfer:
         return list(self._runs.values())
 
     def delete_run(self, name: str) -> bool:
-        """Forget a run; tell whether it was there. What it does or did is not undone."""
+        """Forget a run; tell whether it was there. What the run does or did is not undone."""
         return self._runs.pop(name.lower(), None) is not None
 
     async def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""How a pipeline reaches its container: with the SAS its Key Vault secret holds, or as its own identity.
+"""A pipeline's way to its container: with the SAS in its Key Vault secret, or as its own identity.
 
 Azurite asks for no roles, so those of an identity are checked here. All failures become the text of a failed
 run; none of them holds a URL, because a URL may hold a SAS.
@@ -37,7 +37,7 @@ NOT_AUTHORIZED = (
 
 
 class MintedCredential:
-    """Tokens for one principal, for whatever service asks: what a managed identity has inside Azure."""
+    """A credential with tokens for one principal and any service, as a managed identity has inside Azure."""
 
     def __init__(self, tokens: TokenAuthority, principal_id: str) -> None:
         self._tokens = tokens
@@ -51,9 +51,9 @@ class MintedCredential:
 
 
 class PipelineStorage:
-    """A pipeline's container, opened once a run.
+    """The container of a pipeline, opened once for each run.
 
-    ``roles`` are those of its identity on the container; none, where the storage itself asks for them.
+    ``roles`` are those of its identity on the container; ``None`` where the storage itself asks for them.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class PipelineStorage:
             return f"sha256:{sha256.hexdigest()}"
 
     def delete(self, name: str) -> None:
-        """Delete a blob."""
+        """Delete a blob of the container."""
         with self._client("storage blob data contributor", "storage blob data owner") as container:
             container.delete_blob(name)
 

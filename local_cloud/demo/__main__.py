@@ -52,12 +52,12 @@ def _end_in_order_when_told() -> None:
 
 
 class FolderTakenError(Exception):
-    """The demo cannot have the folder; the message says why and what to do."""
+    """The folder for the demo is taken; the message says by whom, and what to do."""
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Have a folder to oneself: emptied now, and removed at the end unless the demo fails.
+    """The folder, for this demo alone: emptied at first, and removed at the end unless the demo fails.
 
     Raises:
         FolderTakenError: another demo runs in it, or it holds what no demo left.
@@ -86,7 +86,7 @@ def owned(folder: Path) -> Iterator[None]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; ``./dev demo --help`` tells the same before anything is set up."""
+    """The parser of the command line; ``./dev demo --help`` works before anything is set up."""
     made = argparse.ArgumentParser(prog="./dev demo", description=__doc__)
     way = made.add_mutually_exclusive_group()
     way.add_argument("--keep", action="store_true", help="leave everything running and print the addresses")
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run as the command line says; 0 only if everything was as said."""
+    """Run the demo as the command line says; returns 0 only if everything was as said on the screen."""
     told = parser()
     arguments = told.parse_args()
     if arguments.az and arguments.namespaces:

@@ -1,4 +1,4 @@
-"""Both clouds, and what the people on either side do there."""
+"""The two clouds of the demo, and what the people on either side do there."""
 
 import asyncio
 import json
@@ -69,11 +69,11 @@ class Demo:
 
     @classmethod
     def prepare(cls, folder: Path, *, with_az: bool = False) -> "Demo":
-        """A certificate authority in the folder, two clouds that are not connected yet.
+        """The demo in a folder, with a certificate authority and two clouds that are not connected yet.
 
         Args:
             folder: where everything lies.
-            with_az: both sides are deployed by the `az` on the path.
+            with_az: whether both sides are deployed by the `az` on the path.
         """
         folder.mkdir(parents=True, exist_ok=True)
         ca = CertificateAuthority.create(folder / "pki")
@@ -87,7 +87,7 @@ class Demo:
 
     @property
     def policy_file(self) -> Path:
-        """The trust policy that the target pins and the operator carries."""
+        """The file of the trust policy that the target pins and the operator carries."""
         return self.folder / "trust-policy.json"
 
     @property
@@ -96,7 +96,7 @@ class Demo:
         return self.folder / "medium"
 
     def sas_file(self, cloud: Cloud) -> Path:
-        """The operator's SAS for a cloud."""
+        """The file with the operator's SAS for a cloud."""
         return self.folder / f"{cloud.role}.sas"
 
     async def start(self, *, is_delivering_twice: bool = False) -> None:
@@ -128,11 +128,11 @@ class Demo:
         await cloud.start_app(is_delivering_twice=is_delivering_twice)
 
     def write_policy(self, policy: Mapping[str, Any]) -> None:
-        """Pin the trust policy."""
+        """Write the file of the trust policy, which is pinned."""
         self.policy_file.write_text(json.dumps(policy, indent=1) + "\n")
 
     async def close(self) -> None:
-        """Stop everything."""
+        """Stop both clouds."""
         await asyncio.gather(self.source.close(), self.target.close(), return_exceptions=True)
 
     # what the automation owner does
@@ -161,7 +161,7 @@ class Demo:
         return reference
 
     def digests(self, cloud: Cloud, references: list[str]) -> dict[str, str]:
-        """What a registry says about references."""
+        """The digests that a cloud's registry tells for references."""
         registry = cloud.registry
         return list_digests(
             registry.login_server,
@@ -205,7 +205,7 @@ class Demo:
         expect(answer.status_code == requests.codes.created, f"PUT was answered {answer.text}")
 
     def placed_transfer(self, name: str) -> str | None:
-        """The id of the transfer that a standing order came to; else its timer is run, and ``None``."""
+        """The id of the transfer that a standing order was placed as; if none, its timer is run first."""
         last = requests.get(f"{self.source.api_url}/api/orders/{name}", timeout=30).json()["last"]
         if last is not None:
             return str(last["transferId"])
@@ -213,14 +213,14 @@ class Demo:
         return None
 
     def ask(self, transfer_id: str, what: str = "") -> dict[str, Any]:
-        """What the source tells of a transfer; ``what`` is ``/plan`` for its plan."""
+        """The answer of the source's API about a transfer; ``what`` is ``/plan`` for its plan."""
         answer = requests.get(f"{self.source.api_url}/api/transfers/{transfer_id}{what}", timeout=30)
         expect(answer.status_code == requests.codes.ok, f"GET was answered {answer.text}")
         told: dict[str, Any] = answer.json()
         return told
 
     def receipts_sas(self, cloud: Cloud) -> Path:
-        """The operator's SAS for the receipts of a cloud: to fetch them, or at the source to bring them."""
+        """The file with the operator's SAS for receipts: to fetch them or, at the source, to bring them."""
         file = self.folder / f"{cloud.role}-receipts.sas"
         file.touch(mode=0o600)
         permissions = "rcl" if cloud.role == "source" else "rl"
@@ -228,7 +228,7 @@ class Demo:
         return file
 
     def take_ticket(self, url: str, body: bytes, file: Path) -> Path:
-        """Have a ticket given over HTTP, by either side's API, and keep it in a file."""
+        """Get a ticket over HTTP, from either side's API, and keep it in a file."""
         answer = requests.post(url, data=body, timeout=30)
         expect(answer.status_code == requests.codes.created, f"POST was answered {answer.text}")
         file.unlink(missing_ok=True)
@@ -237,12 +237,12 @@ class Demo:
         return file
 
     def pickup_ticket(self, transfer_id: str, recarry: bytes = b"") -> Path:
-        """A ticket for a sealed transfer, or for the blobs that a re-carry request needs."""
+        """The file with a ticket for a sealed transfer, or for the blobs that a re-carry request needs."""
         url = f"{self.source.api_url}/api/transfers/{transfer_id}/pickup"
         return self.take_ticket(url, recarry, self.folder / "pickup.json")
 
     def drop_ticket(self, medium: Path) -> Path:
-        """A ticket for the bundle on a medium."""
+        """The file with a ticket for the bundle on a medium."""
         bag = next(path for path in medium.iterdir() if (path / ENVELOPE_NAME).exists())
         url = f"{self.target.api_url}/api/tickets"
         return self.take_ticket(url, (bag / ENVELOPE_NAME).read_bytes(), self.folder / "drop.json")
@@ -257,7 +257,7 @@ class Demo:
     # what the security officer sees
 
     def blobs(self, container: str, prefix: str = "") -> dict[str, bytes]:
-        """Blobs of the target's storage below a prefix, by name; small ones only."""
+        """The small blobs of the target's storage below a prefix: their contents by name."""
         with BlobServiceClient.from_connection_string(
             self.target.azurite.connection_string, connection_verify=str(self.ca.ca_file)
         ) as service:
@@ -279,7 +279,7 @@ class Demo:
         }
 
     async def next_receipt(self, known: set[str]) -> tuple[str, Receipt]:
-        """Wait for a receipt that was not there before."""
+        """Wait for a receipt whose name is not among ``known``; returns name and receipt."""
         return await until(  # type: ignore[no-any-return]  # a tuple from the lambda
             "a new receipt",
             lambda: next(((n, r) for n, r in self.receipts().items() if n not in known), None),

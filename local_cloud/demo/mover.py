@@ -1,4 +1,4 @@
-"""The operator's command, run as the operator does."""
+"""The operator's command, run in a process of its own."""
 
 import asyncio
 import shlex
@@ -15,7 +15,7 @@ _TOLD_LINES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What a run of the mover gave."""
+    """The result of a run of the mover: its exit code and its output."""
 
     exit_code: int
     output: str
@@ -24,7 +24,11 @@ class Moved:
 async def offline_mover(
     *arguments: str, ca: CertificateAuthority, clean: bool = False, expected: int | None = 0
 ) -> Moved:
-    """Run the mover as the operator does; ``clean`` gives it no network settings at all."""
+    """Run the mover as the operator does; ``clean`` gives it no network settings at all.
+
+    Raises:
+        DemoError: it took too long, or ended with another exit code than ``expected``.
+    """
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"}
     if not clean:
         environment["REQUESTS_CA_BUNDLE"] = str(ca.ca_file)

@@ -29,14 +29,14 @@ _NEEDED = ("unshare", "ip", "mount")
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A side in its namespace."""
+    """A side in its network namespace, as a process that is told what to do."""
 
     role: str
     told: asyncio.StreamWriter
     answers: asyncio.StreamReader
 
     async def do(self, name: str, **arguments: Any) -> Any:
-        """Have the side do something; its result.
+        """Have the side do something, and return its result.
 
         Raises:
             DemoError: it failed, took too long, or the side has ended.
@@ -55,7 +55,7 @@ class Namespace:
 
 @asynccontextmanager
 async def namespace(role: str, folder: Path) -> AsyncIterator[Namespace]:
-    """A side in new network and mount namespaces; it ends with the block, and everything that it started.
+    """A side in new network and mount namespaces, which end with the block, as does all that it started.
 
     Raises:
         DemoError: this system has no namespaces, or does not let us make them.
@@ -87,10 +87,10 @@ async def namespace(role: str, folder: Path) -> AsyncIterator[Namespace]:
 
 
 async def run_in_namespaces(folder: Path, *, layer_bytes: int = 110_000_000) -> None:
-    """The whole crossing, there and back, in an empty folder; the artifacts have about ``layer_bytes``.
+    """Run the whole crossing, there and back, in an empty folder; artifacts have about ``layer_bytes``.
 
     Raises:
-        DemoError: something was not as it should be, such as that anybody was called outside.
+        DemoError: something was not as it should be, such as a call to somebody outside.
     """
     medium = folder / "medium"
     medium.mkdir(parents=True)
@@ -136,10 +136,10 @@ async def run_in_namespaces(folder: Path, *, layer_bytes: int = 110_000_000) -> 
 
 
 async def expect_no_calls(side: Namespace) -> None:
-    """Print how many were called outside of a side's namespace.
+    """Print how often a process of a side's namespace called somebody outside.
 
     Raises:
-        DemoError: anybody was, with whom.
+        DemoError: one did; the message says whom it called.
     """
     calls = [Call(**call) for call in await side.do("calls")]
     SCREEN.print(f"  {side.role}: {len(calls)} connection attempts left", markup=False)

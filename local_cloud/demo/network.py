@@ -1,4 +1,4 @@
-"""The network of a namespace: a loopback device, and a way out behind which nothing is but a count.
+"""The network of a namespace: a loopback device, and a way out at which calls are only counted.
 
 Every packet that would leave goes into a TUN device whose other end is read here, so that it is known who was
 called; nobody ever answers. Names are asked of an address behind that device, so that a look-up counts, too.
@@ -38,7 +38,7 @@ _WITH_PORTS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Call:
-    """Somebody whom a process of the namespace tried to reach outside."""
+    """A call of somebody outside that a process of the namespace tried."""
 
     protocol: str
     address: str
@@ -50,7 +50,7 @@ class Call:
 
 @dataclass(slots=True)
 class CountedNetwork:
-    """Reads the packets of the way out until the process ends."""
+    """A network that counts the packets on its way out, until the process ends."""
 
     device: int
     _calls: dict[Call, int] = field(default_factory=dict)
@@ -61,10 +61,10 @@ class CountedNetwork:
         """Make the devices of this namespace, and see for oneself that they count.
 
         Args:
-            folder: for the file that names the name server.
+            folder: the folder for the file that names the name server.
 
         Raises:
-            OSError: the namespace cannot be set up, or what was called for a trial was not counted.
+            OSError: the namespace cannot be set up, or a call made for a trial was not counted.
         """
         device = os.open("/dev/net/tun", os.O_RDWR)
         fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", _DEVICE.encode(), _TUN_WITHOUT_HEADER))
@@ -84,7 +84,7 @@ class CountedNetwork:
         return network
 
     def calls(self) -> list[Call]:
-        """Whoever was called, each once; the first thousand of them."""
+        """The calls to the outside, each address once; the first thousand of them."""
         with self._changed:
             return sorted(self._calls)
 
@@ -117,7 +117,7 @@ class CountedNetwork:
 
 
 def read_call(packet: bytes) -> Call | None:
-    """Whom an IP packet is for; ``None`` for what the kernel says by itself, and for what is no IP packet."""
+    """The call that an IP packet is; ``None`` for what the kernel sends by itself, and for other packets."""
     match packet[0] >> 4 if packet else 0:
         case 4:
             protocol, start, destination = packet[9], (packet[0] & 0xF) * 4, packet[16:20]

@@ -1,4 +1,4 @@
-"""What the demo prints, and how it ends when something is not as it is said on the screen."""
+"""The printing of the demo, and its end when something is not as it says on the screen."""
 
 import asyncio
 import time
@@ -18,18 +18,22 @@ _POLL_S = 0.25
 
 
 class DemoError(Exception):
-    """Something was not as it should be."""
+    """Something in the demo was not as it should be."""
 
 
 def expect(claim: bool, otherwise: str) -> None:
-    """Fail the demo unless ``claim`` holds."""
+    """Fail the demo with ``otherwise`` as the message unless ``claim`` holds.
+
+    Raises:
+        DemoError: it does not hold.
+    """
     if not claim:
         raise DemoError(otherwise)
 
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Print a step and how long it took."""
+    """A block that is printed as a step, with how long it took."""
     started = time.monotonic()
     SCREEN.print(f"[bold]▶ {title}[/bold]")
     yield
@@ -42,7 +46,11 @@ def show_command(command: str) -> None:
 
 
 async def until(what: str, probe: Callable[[], Any], *, timeout_s: float = TIMEOUT_S) -> Any:
-    """The first true answer of ``probe``, asked again for a bounded time."""
+    """The first true answer of ``probe``, which is asked again and again for ``timeout_s`` seconds.
+
+    Raises:
+        DemoError: there was no such answer in time; ``what`` says what did not happen.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if answer := await asyncio.to_thread(probe):
@@ -52,14 +60,14 @@ async def until(what: str, probe: Callable[[], Any], *, timeout_s: float = TIMEO
 
 
 def show_refusal(receipt: Receipt, code: str) -> None:
-    """Print a refusal; fail if it is another one than expected."""
+    """Print a refusal; the demo fails if it has another code than the expected one."""
     found = receipt.code.name if receipt.code else "imported"
     expect(found == code, f"{found} ({receipt.detail}) where {code} was expected")
     SCREEN.print(f"  [green]✔[/green] {code} — {receipt.code.remedy if receipt.code else ''}")
 
 
 def show_comparison(references: list[str], at_source: dict[str, str], at_target: dict[str, str]) -> None:
-    """The table of digests."""
+    """Print the table of digests at the source and at the target."""
     table = Table("artifact", "digest", "source", "target", box=None, padding=(0, 2, 0, 2))
     for reference in references:
         digest = at_target.get(reference) or "missing"
@@ -72,7 +80,7 @@ def show_comparison(references: list[str], at_source: dict[str, str], at_target:
 
 
 def show_receipt(receipt: Receipt) -> None:
-    """The receipt, readable."""
+    """Print a receipt so that a person can read it."""
     SCREEN.print("[bold]Receipt[/bold] (signed by the target cloud's key)")
     for name, value in (
         ("verdict", "imported"),

@@ -29,7 +29,7 @@ from local_cloud.demo.screen import SCREEN, DemoError, until
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """What can be asked of a side; each method's result is sent as JSON."""
+    """A side that can be told what to do; each method's result is sent as JSON."""
 
     demo: Demo
     role: str
@@ -37,12 +37,12 @@ class Side:
 
     @property
     def cloud(self) -> Cloud:
-        """The cloud of this side."""
+        """The cloud that belongs to this side."""
         return self.demo.source if self.role == "source" else self.demo.target
 
     @property
     def receipts_sas_file(self) -> Path:
-        """The operator's SAS for the receipts."""
+        """The file with the operator's SAS for the receipts."""
         return self.demo.folder / "receipts.sas"
 
     @property
@@ -50,7 +50,7 @@ class Side:
         return ("--trust", str(self.demo.policy_file))
 
     async def connect(self) -> dict[str, str]:
-        """Start every service; tells the public key in PEM, and the registry."""
+        """Start every service; returns the public key in PEM, and the registry's name."""
         await self.cloud.connect()
         return {"publicKey": self.cloud.public_key_pem, "registry": self.cloud.registry.login_server}
 
@@ -63,22 +63,22 @@ class Side:
         self.receipts_sas_file.write_text(await asyncio.to_thread(self.cloud.sas, "receipts", permissions))
 
     async def push_samples(self, layer_bytes: int) -> dict[str, str]:
-        """Put artifacts into the registry, with about so many bytes of layers; tells their digests."""
+        """Put artifacts with about so many bytes of layers into the registry; returns their digests."""
         references = await asyncio.to_thread(self.demo.push_samples, layer_bytes)
         return await self.digests(references)
 
     async def digests(self, references: list[str]) -> dict[str, str]:
-        """What the registry says about references."""
+        """The digests that the registry tells for references."""
         return await asyncio.to_thread(self.demo.digests, self.cloud, references)
 
     async def order(self, references: list[str], audience: str) -> str:
-        """Order a transfer, and wait until it is sealed; tells its id."""
+        """Order a transfer, and wait until it is sealed; returns its id."""
         transfer_id = await asyncio.to_thread(self.demo.post_transfer, references, audience)
         await until("sealing", lambda: self.demo.sealed_transfer(transfer_id))
         return transfer_id
 
     async def state_of(self, transfer_id: str) -> str:
-        """Where a transfer stands once it is closed by a receipt."""
+        """The state of a transfer, once it is closed by a receipt."""
         return cast(
             "str",
             await until(
@@ -134,12 +134,12 @@ class Side:
         )
 
     async def calls(self) -> list[dict[str, Any]]:
-        """Whoever was called outside the namespace."""
+        """The calls to somebody outside the namespace."""
         return [asdict(call) for call in self.network.calls()]
 
 
 async def serve(side: Side) -> None:
-    """Do what each line says, until there are no more."""
+    """Do what each line on standard input says, until there are no more."""
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
             told = json.loads(line)
@@ -154,7 +154,7 @@ async def serve(side: Side) -> None:
 
 
 def main() -> None:
-    """Set the namespace up, then serve."""
+    """Set the namespace up, then serve the side in it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("source", "desk", "target"))
     parser.add_argument("folder", type=Path)

@@ -1,4 +1,4 @@
-"""What the demo shows on this machine with both clouds side by side: the crossing, and what is refused."""
+"""The story of the demo on this machine, with both clouds side by side: the crossing, and what is refused."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from local_cloud.demo.screen import SCREEN, expect, show_comparison, show_receip
 
 
 async def cross_the_gap(demo: Demo) -> tuple[str, Receipt]:
-    """The main path; returns the transfer id and the receipt."""
+    """Carry a transfer across the gap; returns the transfer id and the receipt."""
     with step("Source cloud: put real artifacts into the registry"):
         references = await asyncio.to_thread(demo.push_samples)
         at_source = await asyncio.to_thread(demo.digests, demo.source, references)
@@ -83,7 +83,7 @@ async def push(demo: Demo, medium: Path | None = None, *, expected: int = 0) -> 
 
 
 async def refuse_damage(demo: Demo) -> None:
-    """One flipped byte: verify names the part, push sends nothing that could be imported."""
+    """Flip one byte on the medium, and show that verify names the part and push sends nothing importable."""
     with step("Refused: one flipped byte on the medium"):
         damaged = demo.folder / "damaged-medium"
         shutil.copytree(demo.medium, damaged)
@@ -107,7 +107,7 @@ async def refuse_damage(demo: Demo) -> None:
 
 
 async def refuse_stranger(demo: Demo) -> None:
-    """A bundle signed by an unknown key, uploaded past the mover."""
+    """Upload a bundle signed by an unknown key past the mover, and show that it is refused."""
     with step("Refused: a bundle signed by an unknown key, uploaded past the mover"):
         known = set(await asyncio.to_thread(demo.receipts))
         bag = next(path for path in demo.medium.iterdir() if (path / ENVELOPE_NAME).exists())
@@ -130,7 +130,7 @@ def _upload(demo: Demo, name: str, raw: bytes) -> None:
 
 
 async def refuse_replay(demo: Demo) -> None:
-    """The same bundle again."""
+    """Push the same bundle again, and show that it is refused."""
     with step("Refused: the same bundle again"):
         known = set(await asyncio.to_thread(demo.receipts))
         await push(demo)
@@ -139,7 +139,7 @@ async def refuse_replay(demo: Demo) -> None:
 
 
 async def send_what_is_new(demo: Demo, transfer_id: str) -> None:
-    """The receipt comes back, and closes the transfer; what it proves to be there is not sent again."""
+    """Bring the receipt back, which closes the transfer, and show that what it proves is not sent again."""
     with step("Back at the source: the receipt is carried home, and the transfer is closed by it"):
         await demo.source.connect()
         await demo.source.start_app()
@@ -176,7 +176,7 @@ async def send_what_is_new(demo: Demo, transfer_id: str) -> None:
 
 
 def write_environment(demo: Demo, transfer_id: str) -> None:
-    """A file for the shell, with which the README's commands work against the running demo."""
+    """Write a file for the shell, with which the README's commands work against the running demo."""
     source, target = demo.source, demo.target
     variables = {
         "SOURCE_API": source.api_url,
@@ -208,7 +208,7 @@ def write_environment(demo: Demo, transfer_id: str) -> None:
 
 
 def show_az(cloud: Cloud) -> None:
-    """Print lines to paste that sign a shell's `az` in to a cloud, and how infra/deploy is called there."""
+    """Print the lines by which a shell's `az` signs in to a cloud, and how infra/deploy is called there."""
     group = cloud.group_id.rpartition("/")[2]
     deploy = ["infra/deploy", cloud.role, "--resource-group", group]
     deploy += ["--parameters", str(cloud.parameters_file), "-p", f"prefix={cloud.prefix}", "--no-package"]
@@ -219,7 +219,7 @@ def show_az(cloud: Cloud) -> None:
 
 
 async def keep_running(demo: Demo, transfer_id: str) -> None:
-    """Wait for Ctrl-C or the end of standard input."""
+    """Keep both clouds up until Ctrl-C or the end of standard input."""
     await asyncio.to_thread(write_environment, demo, transfer_id)
     SCREEN.print(
         "\n[bold]Still running.[/bold] Addresses, SAS files, the CA and offline-mover, in another shell:"
@@ -243,7 +243,7 @@ async def keep_running(demo: Demo, transfer_id: str) -> None:
 
 
 async def run(folder: Path, *, keep: bool, with_az: bool) -> None:
-    """The whole demo, in an empty folder; ``with_az`` has `az` deploy both sides."""
+    """Run the whole demo in an empty folder; ``with_az`` has `az` deploy both sides."""
     started = datetime.now(UTC)
     demo = Demo.prepare(folder, with_az=with_az)
     try:

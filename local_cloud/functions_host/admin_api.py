@@ -14,7 +14,7 @@ from local_cloud.functions_host.timers import TimerTriggers
 
 
 class AdminApi:
-    """Two routes; functions with another trigger than a timer are answered 501."""
+    """The two admin routes; functions with another trigger than a timer are answered 501."""
 
     def __init__(self, app: App, timers: TimerTriggers) -> None:
         self._functions = {function.name.lower(): function for function in app.functions}

@@ -1,4 +1,4 @@
-"""Loads a function app and says what it declares; refuses what this host cannot run."""
+"""The loading of a function app: what it declares is told, and what cannot run here is refused."""
 
 import importlib
 import inspect
@@ -68,14 +68,14 @@ class HostSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """All functions of one app, and its settings."""
+    """The functions of one app, and its settings."""
 
     functions: tuple[Function, ...]
     settings: HostSettings
     folder: Path
 
     def of(self, trigger: Trigger) -> tuple[Function, ...]:
-        """The functions with that trigger."""
+        """The functions that have that trigger."""
         return tuple(function for function in self.functions if function.trigger == trigger)
 
     def find(self, trigger: Trigger, durable_name: str) -> Function | None:

@@ -27,12 +27,12 @@ OPTIONS: Mapping[str, Any] = {"retry_total": 0, "connection_timeout": 5, "read_t
 
 
 def connect(name: str, environment: Mapping[str, str] = os.environ) -> "AzureBlobStorage":
-    """The account behind a connection name.
+    """The storage of the account that a connection name stands for.
 
     `<name>__blobServiceUri` means managed identity; else `<name>` is a connection string.
 
     Raises:
-        AppError: Neither setting exists, or the connection string is none.
+        AppError: Neither setting exists, or the connection string is malformed.
     """
     uri = environment.get(f"{name}__blobServiceUri") or environment.get(f"{name}__serviceUri")
     if uri:
@@ -137,6 +137,6 @@ def _etag(text: str) -> str:
 
 
 def reason(error: AzureError) -> str:
-    """What went wrong, in a word or two without any address."""
+    """The reason for an error, in a word or two without any address."""
     code = getattr(error, "error_code", None) or getattr(error, "status_code", None) or ""
     return f"{type(error).__name__} {code}".rstrip()

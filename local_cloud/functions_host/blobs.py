@@ -90,7 +90,7 @@ class Blob:
 
 
 class BlobStorage(Protocol):
-    """The port to one storage account. Called from a worker thread, one call at a time for each trigger."""
+    """The port to one storage account; called from a worker thread, one call at a time for each trigger."""
 
     def list_page(self, container: str, prefix: str, marker: str | None) -> Page:
         """The blobs under `prefix`, from `marker` on; a missing container is an empty page.
@@ -107,7 +107,7 @@ class BlobStorage(Protocol):
         """
 
     def read(self, container: str, name: str) -> bytes | None:
-        """The blob's content of now, or None if it is gone.
+        """The blob's present content, or None if the blob is gone.
 
         Raises:
             BlobTooLargeError: It is too big to be held in memory.
@@ -145,14 +145,14 @@ class BlobEvent(NamedTuple):
 
     @classmethod
     def from_message(cls, text: str) -> "BlobEvent":
-        """The event that a message of the host is about."""
+        """Read the event that a message of the host is about."""
         told = json.loads(text)
         function = str(told["FunctionId"]).removeprefix(_FUNCTION_ID)
         return cls(function, told["ContainerName"], told["BlobName"], told["ETag"])
 
 
 class BlobQueue(Protocol):
-    """The port to the host's own account. Called from worker threads.
+    """The port to the queue in the host's own account; called from worker threads.
 
     Every method raises a `StorageOutageError` where the account does not do what it is asked for.
     """
@@ -161,18 +161,18 @@ class BlobQueue(Protocol):
         """Put a version of a blob into the queue, unless its receipt is there; then make its receipt."""
 
     def take_blobs(self) -> Sequence[tuple[BlobEvent, Any]]:
-        """The first versions in the queue, each with what it is forgotten by.
+        """The first versions in the queue, each with the handle by which it is forgotten.
 
-        What is not forgotten within seconds is given out again.
+        A version that is not forgotten within seconds is given out again.
         """
 
     def forget(self, taken: Any) -> None:
-        """Delete from the queue what was taken."""
+        """Delete a version that was taken from the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobPattern:
-    """`container/folder/{name}.json`: a container, and what the blob's name must look like."""
+    """A pattern such as `container/folder/{name}.json`: a container, and the form of the blob's name."""
 
     container: str
     prefix: str
@@ -180,7 +180,7 @@ class BlobPattern:
 
     @classmethod
     def parse(cls, path: str) -> "BlobPattern":
-        """Reads a trigger path.
+        """Read the path of a blob trigger.
 
         Raises:
             AppError: No container, a capture in the container's name, or unbalanced braces.
@@ -223,7 +223,7 @@ class _Entry:
 
 
 class BlobTriggers:
-    """All blob functions of an app."""
+    """The blob triggers of all functions of an app."""
 
     def __init__(
         self,
@@ -266,16 +266,16 @@ class BlobTriggers:
         store.db.executescript(_SCHEMA)
 
     def close(self) -> None:
-        """Starts no more calls to the storage."""
+        """Start no more calls to the storage."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def poison(self) -> list[str]:
-        """`function: container/blob` of everything that was given up."""
+        """The blobs that were given up, each as `function: container/blob`."""
         rows = self._store.db.execute("SELECT * FROM blob_entry WHERE is_poison ORDER BY id")
         return [f"{row['function']}: {row['container']}/{row['blob']}" for row in rows]
 
     async def run(self) -> None:
-        """Scans and calls until cancelled."""
+        """Scan the containers and call the functions until cancelled."""
         if not self._watches:
             await asyncio.Event().wait()  # nothing to watch, but the loop goes on until cancelled
         try:
@@ -306,7 +306,7 @@ class BlobTriggers:
             await asyncio.sleep(pause_s)
 
     async def scan(self, function_name: str, marker: str | None = None) -> str | None:
-        """One round over one function's container; gives the marker from which the next round goes on.
+        """Do one round over a function's container; returns the marker from which the next round goes on.
 
         Raises:
             StorageOutageError: The listing failed.
@@ -358,7 +358,7 @@ class BlobTriggers:
                 continue
 
     async def fetch(self) -> None:
-        """Take what is in the queue of the host's own account; a crash in between takes it again."""
+        """Take the blobs in the queue of the host's own account; a crash in between takes them again."""
         if self._queue is None:
             return
         try:
@@ -400,7 +400,7 @@ class BlobTriggers:
         return [_Entry(**row) for row in rows]
 
     async def deliver_all(self) -> None:
-        """Calls the functions of all entries once, one after the other."""
+        """Call the functions of all entries once, one after the other."""
         for entry in self._waiting():
             await self._deliver(entry)
 

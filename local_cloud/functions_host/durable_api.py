@@ -45,7 +45,7 @@ _OPERATIONS = {
 
 
 class DurableApi:
-    """Routes over one engine; `base_url` is the host's own, without trailing slash."""
+    """The Durable routes over one engine; `base_url` is the host's own, without trailing slash."""
 
     def __init__(self, engine: Engine, task_hub: str) -> None:
         self._engine = engine
@@ -53,7 +53,7 @@ class DurableApi:
         self.base_url = ""
 
     def add_routes(self, app: web.Application) -> None:
-        """Registers everything under both prefixes."""
+        """Register all routes under both prefixes."""
         for prefix in (_RPC, _WEBHOOKS):
             orchestrator = f"{prefix}/{_in_any_case('orchestrators')}/{{name}}"
             listing = f"{prefix}/{_in_any_case('instances')}"
@@ -73,7 +73,7 @@ class DurableApi:
             app.router.add_route("*", f"{prefix}/entities{{rest:.*}}", self._not_built)
 
     def client_binding(self) -> str:
-        """What a `durableClient` parameter is built from."""
+        """The text from which the SDK makes a `durableClient` parameter."""
         hooks = f"{self.base_url}{_WEBHOOKS}"
         create = f"{hooks}/orchestrators/{{functionName}}[/{{instanceId}}]"
         query = self._query()

@@ -1,4 +1,4 @@
-"""Durable execution: takes what arrived for an instance, runs its orchestrator, commits what follows.
+"""Durable execution: the engine takes what arrived for an instance, runs its orchestrator, and commits.
 
 A step is one transaction: the messages it used, the history it wrote, the work it scheduled. After `kill -9`
 a step has happened or not. Activities run at least once: one that was running starts again.
@@ -39,7 +39,7 @@ _PAUSE_AFTER_FAULT_S = 1.0
 
 
 class AlreadyRunningError(Exception):
-    """An instance of this id has not finished yet."""
+    """The refusal to start an instance whose id belongs to one that has not finished yet."""
 
 
 class UnknownOrchestratorError(Exception):
@@ -57,7 +57,7 @@ class _Intake:
 
 
 class Engine:
-    """All orchestrations of one app. Every method belongs on the event loop's thread."""
+    """The engine for all orchestrations of one app; every method belongs on the event loop's thread."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Engine:
         input_text: str | None = None,
         version: str | None = None,
     ) -> str:
-        """Starts an orchestration and gives its id; replaces a finished instance of that id.
+        """Start an orchestration, in place of a finished one of that id; returns its id.
 
         Raises:
             UnknownOrchestratorError: No orchestrator of that name.
@@ -119,7 +119,7 @@ class Engine:
         return chosen
 
     def get(self, instance_id: str) -> Instance | None:
-        """The instance of that id."""
+        """The instance of that id; None if there is none."""
         return self._store.get(instance_id)
 
     def find(self, query: Query) -> list[Instance]:
@@ -131,7 +131,7 @@ class Engine:
         return self._store.history(instance_id)
 
     def send(self, instance_id: str, kind: EventType, **fields: Any) -> None:
-        """Queues an event for a running instance: raised event, terminate, suspend, resume."""
+        """Queue an event for a running instance: raised event, terminate, suspend, resume."""
         now = self._clock()
         message = Message(
             instance_id=instance_id, execution_id=None, due_at=now, event=event(kind, now, **fields)
@@ -140,17 +140,17 @@ class Engine:
         self.wake()
 
     def purge(self, instances: Sequence[Instance]) -> int:
-        """Forgets those of `instances` that have finished; says how many."""
+        """Forget those of `instances` that have finished; returns how many."""
         return self._store.purge(instance.id for instance in instances if instance.is_finished)
 
     # --- the loop ---
 
     def wake(self) -> None:
-        """Something may have fallen due."""
+        """Look for work at once, since something may have fallen due."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Works until cancelled."""
+        """Run the instances that have something to do, until cancelled."""
         try:
             while True:
                 self._wake.clear()

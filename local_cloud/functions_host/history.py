@@ -54,15 +54,15 @@ _SCHEDULED = {EventType.TASK_SCHEDULED, EventType.SUB_ORCHESTRATION_CREATED, Eve
 
 
 def timestamp(epoch_s: float) -> str:
-    """Epoch seconds as the SDK's `2026-01-31T12:00:00.000000Z`."""
+    """The text of epoch seconds as the SDK has it: `2026-01-31T12:00:00.000000Z`."""
     return dt.datetime.fromtimestamp(epoch_s, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def epoch_s(text: str) -> float:
-    """The reverse of `timestamp`; a text without zone counts as UTC.
+    """The epoch seconds of such a text; one without zone counts as UTC.
 
     Raises:
-        ValueError: Not an ISO 8601 date and time.
+        ValueError: The text is no ISO 8601 date and time.
     """
     moment = dt.datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
@@ -89,7 +89,7 @@ def completed_id(item: Event) -> int | None:
 
 
 def payload(instance_id: str, past: Sequence[Event], new: Sequence[Event], parent_id: str | None) -> str:
-    """What an orchestrator function is called with: the whole history, past events marked as played."""
+    """The input of an orchestrator function: the whole history, past events marked as played."""
     started = next(item for item in (*past, *new) if item["EventType"] == EventType.EXECUTION_STARTED)
     body = {
         "history": [

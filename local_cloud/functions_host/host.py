@@ -1,4 +1,4 @@
-"""Puts the parts together: one app, one SQLite file, one event loop, one loopback port."""
+"""The host as a whole: one app, one SQLite file, one event loop, one loopback port."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Host:
-    """Start it once, on the loop that it then lives on: the SDK's HTTP session is bound to that loop."""
+    """The host, started once, on the loop on which it lives: the SDK's HTTP session is bound to that."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Host:
         return self._api.client_binding()
 
     async def start(self, port: int = 0) -> str:
-        """Serves on 127.0.0.1 and works; gives the URL.
+        """Serve on 127.0.0.1 and work; returns the URL.
 
         Raises:
             AppError: The host's own account does not let it in.
@@ -104,16 +104,16 @@ class Host:
         return self._server.url
 
     def wake(self) -> None:
-        """The clock was moved: orchestrations and timers may have fallen due."""
+        """Look for work at once, since the clock was moved: orchestrations and timers may have fallen due."""
         self.engine.wake()
         self._timers.wake()
 
     async def until_broken(self) -> None:
-        """Returns only by raising what ended one of the working loops."""
+        """Wait until one of the working loops ends, and raise what ended it."""
         await asyncio.gather(*self._loops)
 
     async def stop(self) -> None:
-        """Ends everything. Work that was running starts again with the next host on the same file."""
+        """End everything; work that was running starts again with the next host on the same file."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

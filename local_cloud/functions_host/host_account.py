@@ -1,4 +1,4 @@
-"""What the host keeps in an account of its own, by the app's identity: as in Azure, and as far as here.
+"""The host's own storage account, used by the app's identity: as in Azure, as far as this host needs one.
 
 ============================================================= ==========================================
 blobs ``blobreceipts/…`` in ``azure-webjobs-hosts``           for which blob a function was called
@@ -31,7 +31,7 @@ _HIDDEN_S = 5
 
 
 class HostAccount:
-    """The storage account behind ``AzureWebJobsStorage``, a `BlobQueue`."""
+    """The storage account behind ``AzureWebJobsStorage``, which is a `BlobQueue`, too."""
 
     def __init__(self, task_hub: str, environment: Mapping[str, str]) -> None:
         credential = ManagedIdentityCredential(client_id=environment.get(f"{_CONNECTION}__clientId"))
@@ -50,7 +50,7 @@ class HostAccount:
         """The account that the settings name by its services; ``None`` where they name none.
 
         Raises:
-            AppError: they name some of its services only.
+            AppError: The settings name only some of its services.
         """
         named = [f"{_CONNECTION}__{service}ServiceUri" for service in ("blob", "queue", "table")]
         missing = [name for name in named if not environment.get(name)]
@@ -61,10 +61,10 @@ class HostAccount:
         return cls(task_hub, environment)
 
     def open(self) -> None:
-        """Make what the host keeps there, unless it is there.
+        """Make the containers, the queue and the table that the host needs, unless they are there.
 
         Raises:
-            AppError: the account does not let it.
+            AppError: The account does not let the host in.
         """
         try:
             with suppress(ResourceExistsError):
@@ -106,7 +106,7 @@ class HostAccount:
         """Keep the state of an orchestration, in the place of an earlier one.
 
         Raises:
-            StorageOutageError: it was not kept.
+            StorageOutageError: The state was not kept.
         """
         row = {
             "PartitionKey": instance.id,

@@ -56,7 +56,7 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One function's route; `methods` empty means all."""
+    """The route of one HTTP function; empty `methods` mean all methods."""
 
     function: Function
     methods: frozenset[str]
@@ -64,11 +64,11 @@ class Route:
 
     @property
     def rank(self) -> tuple[int, ...]:
-        """Literal pieces come before checked parameters, these before free ones, a rest parameter last."""
+        """The rank by which routes are tried: literal pieces, checked parameters, free ones, then a rest."""
         return tuple(0 if s.literal else 3 if s.takes_rest else 1 if s.checks else 2 for s in self.segments)
 
     def match(self, method: str, pieces: Sequence[str]) -> dict[str, str] | None:
-        """The route's parameters if method and path fit."""
+        """The parameters of the route, if method and path fit; else None."""
         if self.methods and method not in self.methods:
             return None
         values: dict[str, str] = {}
@@ -95,10 +95,10 @@ def _fits(segment: _Segment, piece: str | None, values: dict[str, str]) -> bool:
 
 
 def parse_route(function: Function) -> Route:
-    """Reads the route of an HTTP function; without one it is the function's name.
+    """Read the route of an HTTP function; without one it is the function's name.
 
     Raises:
-        AppError: A route that this host does not understand.
+        AppError: The host does not understand the route.
     """
     template = resolve_settings(str(function.settings.get("route") or function.name)).strip("/")
     methods = function.settings.get("methods") or ()
@@ -170,7 +170,7 @@ def _is_int(value: str) -> bool:
 
 
 class HttpTriggers:
-    """All HTTP functions of an app behind one aiohttp entry."""
+    """The HTTP functions of an app behind one aiohttp entry."""
 
     def __init__(self, app: App, invoker: Invoker) -> None:
         """Reads all routes.
@@ -184,7 +184,7 @@ class HttpTriggers:
         self._invoker = invoker
 
     def add_routes(self, app: web.Application) -> None:
-        """Takes every path that nothing else takes; add this last."""
+        """Take every path that nothing else takes; add this last."""
         app.router.add_route("*", "/{path:(?s:.*)}", self._serve)
 
     async def _serve(self, request: web.Request) -> web.Response:

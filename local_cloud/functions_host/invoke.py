@@ -1,4 +1,4 @@
-"""Calls one function the way the worker does: through the converters of azure-functions, no shortcuts."""
+"""The calling of one function as the worker does it: through the converters of azure-functions."""
 
 import asyncio
 import contextvars
@@ -24,7 +24,7 @@ _invocation = threading.local()
 
 
 class InvocationError(Exception):
-    """The function raised. The text is `Type: message`, `stack` the traceback."""
+    """The function raised; the text is `Type: message`, `stack` the traceback."""
 
     def __init__(self, text: str, stack: str) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class InvocationError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpReply:
-    """What an HTTP function answered; a header may occur more than once."""
+    """The answer of an HTTP function; a header may occur more than once."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -42,7 +42,7 @@ class HttpReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobReference:
-    """Which blob an event is about, in place of its content: the protocol's `ModelBindingData`."""
+    """The reference to a blob in place of its content: the protocol's `ModelBindingData`."""
 
     connection: str
     container: str
@@ -92,7 +92,7 @@ class _Context(func.Context):
 
 
 class Invoker:
-    """Async functions run on the event loop, sync ones in a bounded pool, orchestrators in one thread.
+    """The caller of functions: async ones on the event loop, sync ones in a pool, orchestrators in a thread.
 
     The real worker has one pool for the last two; here a host full of slow activities still takes steps.
     """
@@ -105,15 +105,15 @@ class Invoker:
         self._orchestrators = ThreadPoolExecutor(1, thread_name_prefix="orchestrator")
 
     def close(self) -> None:
-        """Takes no more calls; calls that run now go on in their threads."""
+        """Take no more calls; calls that run now go on in their threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._orchestrators.shutdown(wait=False, cancel_futures=True)
 
     async def activity(self, name: str, input_text: str | None) -> str | None:
-        """Runs an activity; JSON text in and out.
+        """Run an activity on JSON text, and return JSON text.
 
         Raises:
-            InvocationError: It raised, or there is none of that name.
+            InvocationError: The activity raised, or there is none of that name.
         """
         function = self._app.find("activityTrigger", name)
         if function is None:
@@ -125,7 +125,7 @@ class Invoker:
             raise _failure(error) from error
 
     async def orchestrator(self, function: Function, payload: str) -> dict[str, Any]:
-        """Runs an orchestrator once over its history.
+        """Run an orchestrator once over its history.
 
         The answer holds isDone and actions, and output, error, customStatus if there are any.
 
@@ -146,10 +146,10 @@ class Invoker:
         return cast("dict[str, Any]", json.loads(answer))
 
     async def http(self, function: Function, request: Mapping[str, Any]) -> HttpReply:
-        """Runs an HTTP function; `request` is a dict of method, url, headers, query, params, body.
+        """Run an HTTP function; `request` is a dict of method, url, headers, query, params, body.
 
         Raises:
-            InvocationError: It raised, or answered with something that is no response.
+            InvocationError: The function raised, or answered with something that is no response.
         """
         result = await self._call(function, Datum(request, "http"), {})
         try:
@@ -170,21 +170,21 @@ class Invoker:
     async def blob(
         self, function: Function, blob: bytes | BlobReference, metadata: Mapping[str, Datum]
     ) -> None:
-        """Runs a blob function on a blob's content, or on a reference if that is what it takes.
+        """Run a blob function on a blob's content, or on a reference if that is what it takes.
 
         `metadata` is the trigger's: BlobTrigger, Uri, Properties, Metadata.
 
         Raises:
-            InvocationError: It raised.
+            InvocationError: The function raised.
         """
         kind = "bytes" if isinstance(blob, bytes) else "model_binding_data"
         await self._call(function, Datum(blob, kind), metadata)
 
     async def timer(self, function: Function, request: Mapping[str, Any]) -> None:
-        """Runs a timer function; `request` is a dict of Schedule, ScheduleStatus, IsPastDue.
+        """Run a timer function; `request` is a dict of Schedule, ScheduleStatus, IsPastDue.
 
         Raises:
-            InvocationError: It raised.
+            InvocationError: The function raised.
         """
         await self._call(function, Datum(json.dumps(request), "json"), {})
 

@@ -1,4 +1,4 @@
-"""What an orchestrator's answer means: a pure replay of the Durable extension's rules. No I/O, no clock.
+"""The replay of an orchestrator: what its answer means by the Durable extension's rules. No I/O, no clock.
 
 The SDK always answers with *all* actions since the start. Which sequence id each of them has, and which are
 new, follows only from walking them while the history is fed in, event by event:
@@ -40,7 +40,7 @@ class NonDeterministicError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleActivity:
-    """Run activity `name`; `input` is JSON text."""
+    """The command to run activity `name`; `input` is JSON text."""
 
     task_id: int
     name: str
@@ -49,7 +49,7 @@ class ScheduleActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSubOrchestration:
-    """Start orchestrator `name`; `input` is JSON text, `instance_id` None when the host shall choose."""
+    """The command to start orchestrator `name`; `input` is JSON text, the host chooses a missing id."""
 
     task_id: int
     name: str
@@ -60,7 +60,7 @@ class StartSubOrchestration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateTimer:
-    """Fire at `fire_at`, an ISO 8601 text."""
+    """The command to fire a timer at `fire_at`, an ISO 8601 text."""
 
     task_id: int
     fire_at: str
@@ -71,21 +71,21 @@ Command = ScheduleActivity | StartSubOrchestration | CreateTimer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The orchestrator returned `output`, a JSON value."""
+    """The end of an orchestrator that returned `output`, a JSON value."""
 
     output: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The orchestrator raised; `error` is the text of the exception."""
+    """The end of an orchestrator that raised; `error` is the text of the exception."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuedAsNew:
-    """The orchestrator starts afresh with `input` (JSON text) and the events that came too late before."""
+    """The end of a generation; the next one has `input` (JSON text), and the events that came too late."""
 
     input: str | None
     carried: tuple[Event, ...]
@@ -96,7 +96,7 @@ End = Completed | Failed | ContinuedAsNew
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one step of an orchestration leads to: new work, and the end if this was the last step."""
+    """The outcome of one step of an orchestration: new work, and the end if this was the last step."""
 
     commands: tuple[Command, ...]
     end: End | None
@@ -160,7 +160,7 @@ def _run_hot(walk: Coroutine[_Task, None, bool]) -> _Task:
 
 
 class Replay:
-    """One replay; make a new one for every step."""
+    """The replay of one orchestration for one step; make a new one for every step."""
 
     def __init__(self, answer: Mapping[str, Any]) -> None:
         """`answer` is the SDK's: isDone, actions, output, error."""
@@ -176,7 +176,7 @@ class Replay:
         self._walk: _Task | None = None
 
     def run(self, history: Sequence[Event]) -> Outcome:
-        """Feeds the whole history, past and new, and says what is to be done.
+        """Feed the whole history, past and new, and return what is to be done.
 
         Raises:
             NonDeterministicError: The history holds work that the answer does not lead to.

@@ -28,11 +28,11 @@ _MINUTE_S = 60
 
 
 class ScheduleError(ValueError):
-    """Azure would not take this schedule, or would take it for another one than it looks."""
+    """The schedule is one that Azure would not take, or would take for another than it looks."""
 
 
 class Schedule(Protocol):
-    """A port: the moments at which a timer function is due, in epoch seconds."""
+    """The port to a schedule: the moments at which a timer function is due, in epoch seconds."""
 
     @property
     def follows_the_calendar(self) -> bool:
@@ -43,10 +43,10 @@ class Schedule(Protocol):
 
 
 def parse_schedule(text: str) -> Schedule:
-    """Reads `{second} {minute} {hour} {day} {month} {weekday}` (the seconds may be left out) or `hh:mm:ss`.
+    """Read `{second} {minute} {hour} {day} {month} {weekday}` (seconds may be left out) or `hh:mm:ss`.
 
     Raises:
-        ScheduleError: It is neither of them, or no day ever fits it.
+        ScheduleError: The text is neither of them, or no day ever fits it.
     """
     fields = text.split()
     if len(fields) == len(_FIELDS) - 1:

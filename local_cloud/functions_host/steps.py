@@ -1,4 +1,4 @@
-"""What one step of an orchestration writes: history, work, messages, sub-orchestrations, the end."""
+"""The writing of one step of an orchestration: history, work, messages, sub-orchestrations, the end."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ from local_cloud.functions_host.store import ActivityCall, Instance, Message, Pa
 
 
 class StepWriter:
-    """Fills a `Step`; reads nothing but whether the id of a sub-orchestration is free."""
+    """The writer of a `Step`, which reads nothing but whether the id of a sub-orchestration is free."""
 
     def __init__(self, lookup: Callable[[str], Instance | None], default_version: str) -> None:
         self._lookup = lookup
@@ -45,7 +45,7 @@ class StepWriter:
         )
 
     def carry_out(self, step: Step, outcome: Outcome, now: float) -> None:
-        """Adds everything that `outcome` leads to: history, work, messages, the end."""
+        """Add everything that `outcome` leads to: history, work, messages, the end."""
         scheduled = [self._schedule(step, command, now) for command in outcome.commands]
         done = event(EventType.ORCHESTRATOR_COMPLETED, now)
         step.new_events = [*step.new_events, *scheduled, done]
@@ -134,7 +134,7 @@ class StepWriter:
 
 
 def started(instance: Instance) -> Event:
-    """The first event of a generation."""
+    """The first event of a generation of an instance."""
     return event(
         EventType.EXECUTION_STARTED,
         instance.created_at if instance.status == "Pending" else instance.updated_at,
@@ -153,7 +153,7 @@ def started(instance: Instance) -> Event:
 
 
 def terminate(step: Step, reason: str, now: float) -> None:
-    """Ends the instance at once; its parent is told of a failure."""
+    """End the instance at once; its parent is told of a failure."""
     _finish(step, Failed(error=reason), now, status="Terminated")
 
 

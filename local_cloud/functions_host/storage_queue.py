@@ -26,7 +26,7 @@ _TAKEN = 32  # the most that can be taken at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueMessage:
-    """A message that was taken, and what it can be deleted by."""
+    """A message that was taken, and the receipt by which it can be deleted."""
 
     id: str
     pop_receipt: str
@@ -34,7 +34,7 @@ class QueueMessage:
 
 
 class StorageQueue:
-    """One queue, by an identity; every method makes one call, and none is made again.
+    """A queue, asked by an identity; every method makes one call, and none is made again.
 
     Each raises an `AzureError` if the service does not do what it is asked for.
     """
@@ -58,9 +58,9 @@ class StorageQueue:
         self._send("POST", f"{self._url}/messages", expected=(HTTPStatus.CREATED,), content=body)
 
     def take(self, *, hidden_s: int) -> Sequence[QueueMessage]:
-        """Take the first messages, which nobody is given for so many seconds.
+        """Take the first messages, which are given to nobody else for ``hidden_s`` seconds.
 
-        Those that are none of the host's are left out.
+        Messages that the host did not write are left out.
         """
         answer = self._send(
             "GET",

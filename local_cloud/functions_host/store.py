@@ -44,7 +44,7 @@ _CONTROL = {EventType.EXECUTION_TERMINATED, EventType.EXECUTION_RESUMED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Who is told how a sub-orchestration ended."""
+    """The parent of a sub-orchestration, which is told how that ended."""
 
     instance_id: str
     execution_id: str
@@ -53,7 +53,7 @@ class Parent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One orchestration. `input`, `output`, `custom_status`: JSON texts; times: epoch seconds."""
+    """An orchestration; `input`, `output` and `custom_status` are JSON texts, times epoch seconds."""
 
     id: str
     execution_id: str
@@ -75,7 +75,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """An event on its way to an instance. `execution_id` None: any generation may have it."""
+    """An event on its way to an instance; `execution_id` None means that any generation may have it."""
 
     instance_id: str
     execution_id: str | None
@@ -85,7 +85,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityCall:
-    """One scheduled activity; `input` is JSON text; `deliveries` counts the runs that ended."""
+    """A scheduled activity; `input` is JSON text, `deliveries` counts the runs that ended."""
 
     id: int = 0
     instance_id: str
@@ -98,7 +98,7 @@ class ActivityCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which instances to list; None means any. Times in epoch seconds."""
+    """A query for instances; None means any. Times are epoch seconds."""
 
     created_from: float | None = None
     created_to: float | None = None
@@ -110,7 +110,7 @@ class Query:
 
 @dataclass(slots=True, kw_only=True)
 class Step:
-    """Everything that one step changes; committed as a whole."""
+    """The changes of one step, committed as a whole."""
 
     instance: Instance
     consumed: Sequence[int] = ()
@@ -145,7 +145,7 @@ class Store:
         return self._db
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the SQLite file."""
         self._db.close()
 
     @contextmanager
@@ -162,7 +162,7 @@ class Store:
     # --- instances ---
 
     def get(self, instance_id: str) -> Instance | None:
-        """The instance of that id."""
+        """The instance of that id; None if there is none."""
         row = self._db.execute("SELECT * FROM instance WHERE id = ?", (instance_id,)).fetchone()
         return None if row is None else _instance(row)
 
@@ -193,24 +193,24 @@ class Store:
         return [json.loads(row["event"]) for row in rows]
 
     def create(self, instance: Instance, start: Event) -> None:
-        """Puts `instance` in the place of a finished one of its id, if there is one, and starts it."""
+        """Put `instance` in the place of a finished one of its id, if there is one, and start it."""
         with self.transaction() as db:
             self._create(db, instance, start)
 
     def purge(self, instance_ids: Iterable[str]) -> int:
-        """Forgets these instances; says how many there were."""
+        """Forget these instances; returns how many there were."""
         with self.transaction() as db:
             return sum(self._forget(db, instance_id) for instance_id in instance_ids)
 
     # --- messages ---
 
     def send(self, message: Message) -> None:
-        """Queues one event."""
+        """Queue an event for an instance."""
         with self.transaction() as db:
             self._send(db, message)
 
     def due_instances(self, now: float) -> list[str]:
-        """Instances with something to do, longest waiting first."""
+        """The ids of instances with something to do, longest waiting first."""
         rows = self._db.execute(
             "SELECT m.instance_id, MIN(m.due_at) AS since "
             "FROM message m JOIN instance i ON i.id = m.instance_id "
@@ -228,9 +228,9 @@ class Store:
     def due_messages(
         self, instance_id: str, now: float, limit: int, *, control_first: bool
     ) -> list[tuple[int, Message]]:
-        """What has arrived for an instance, in the order in which it takes it.
+        """The messages that have arrived for an instance, in the order in which it takes them.
 
-        `control_first`: a suspended instance must find its resumption behind any number of other messages.
+        With `control_first` a suspended instance finds its resumption behind any number of other messages.
         """
         rows = self._db.execute(
             "SELECT * FROM message WHERE instance_id = ? AND due_at <= ? "
@@ -253,7 +253,7 @@ class Store:
     # --- work ---
 
     def commit(self, step: Step) -> None:
-        """Makes one step of an orchestration true."""
+        """Commit one step of an orchestration as one transaction."""
         with self.transaction() as db:
             db.executemany(
                 "DELETE FROM message WHERE id = ?", [(message_id,) for message_id in step.consumed]
@@ -285,7 +285,7 @@ class Store:
         return [ActivityCall(**row) for row in rows]
 
     def end_activity(self, call: ActivityCall, result: Message, *, deliveries: int) -> None:
-        """One delivery of `call` ended; the call is gone after `deliveries` of them."""
+        """Note that one delivery of `call` ended; the call is gone after `deliveries` of them."""
         with self.transaction() as db:
             if call.deliveries + 1 >= deliveries:
                 db.execute("DELETE FROM activity WHERE id = ?", (call.id,))

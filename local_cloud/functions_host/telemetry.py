@@ -1,4 +1,4 @@
-"""What the host and the app log, sent to Application Insights by the app's identity: as Azure's host does it.
+"""The logs of host and app, sent to Application Insights by the app's identity, as Azure's host sends them.
 
 The app itself sends nothing: its package has no exporter, and the worker hands its lines to the host. Only
 lines are sent here, no requests and no metrics. What cannot be sent is lost, as in Azure.
@@ -35,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 
 @contextmanager
 def sending(environment: Mapping[str, str]) -> Iterator[None]:
-    """Meanwhile, what is logged is sent, if the settings say where to."""
+    """A block in which log records are sent to Application Insights, if the settings say where."""
     handler, root = Telemetry.connect(environment), logging.getLogger()
     if handler is None:
         yield
@@ -49,7 +49,7 @@ def sending(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 class Telemetry(logging.Handler):
-    """Sends what is logged, in a thread of its own, until it is closed."""
+    """A log handler that sends records in a thread of its own, until it is closed."""
 
     def __init__(self, endpoint: str, key: str, client_id: str) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Telemetry(logging.Handler):
 
     @classmethod
     def connect(cls, environment: Mapping[str, str]) -> "Telemetry | None":
-        """Where the settings say; ``None`` where they name no endpoint, or no identity to come by."""
+        """The handler that the settings ask for; ``None`` where they name no endpoint, or no identity."""
         told, how = (_fields(environment.get(name, "")) for name in (_CONNECTION, _AUTHENTICATION))
         endpoint, client_id = told.get("IngestionEndpoint"), how.get("ClientId")
         if not endpoint or not client_id or how.get("Authorization") != "AAD":
@@ -74,7 +74,7 @@ class Telemetry(logging.Handler):
         return cls(endpoint, told.get("InstrumentationKey", ""), client_id)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record until it is sent; what this module says of itself goes nowhere."""
+        """Keep a record until it is sent, except records of this module itself."""
         if record.name != __name__:
             self._waiting.append(json.dumps(self._envelope(record)))
 

@@ -35,22 +35,22 @@ CREATE TABLE IF NOT EXISTS timer_status (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerStatus:
-    """What is known of a timer's runs, in epoch seconds; `last` is None before the first one."""
+    """The status of a timer's runs, in epoch seconds; `last` is None before the first one."""
 
     last: float | None
     next: float
     updated: float
 
     def as_json(self) -> dict[str, str]:
-        """The ScheduleStatus of the timer request that a function gets."""
+        """The status as the ScheduleStatus of the timer request that a function gets."""
         last = _NEVER if self.last is None else _iso(self.last)
         return {"Last": last, "Next": _iso(self.next), "LastUpdated": _iso(self.updated)}
 
 
 def status_at_start(stored: TimerStatus | None, schedule: Schedule, now: float) -> TimerStatus:
-    """What a timer goes on from when the host starts; it is past due if `next` is before `now`.
+    """The status from which a timer goes on when the host starts; if `next` is past, it is past due.
 
-    A stored status that another schedule led to is replaced, and what that one missed is not made up for.
+    A stored status of another schedule is replaced, and runs that it missed are not made up for.
     """
     if stored is None:
         return TimerStatus(last=None, next=schedule.next_after(now), updated=now)
@@ -82,7 +82,7 @@ class _Timer:
 
 
 class TimerTriggers:
-    """All timer functions of an app. Every method belongs on the event loop's thread."""
+    """The timer triggers of all functions of an app; every method belongs on the event loop's thread."""
 
     def __init__(
         self,
@@ -127,14 +127,14 @@ class TimerTriggers:
         )
 
     def wake(self) -> None:
-        """The clock was moved: something may have fallen due."""
+        """Look for due timers at once, since the clock was moved."""
         for timer in self._timers.values():
             timer.moved.set()
 
     def run_now(self, name: str) -> None:
-        """Starts the function as an operator may, beside its schedule, which does not change by that.
+        """Start a function now, as an operator may, beside its schedule, which stays as it is.
 
-        Only scheduled runs wait for each other: this one may overlap with one of them, as in Azure.
+        Only scheduled runs wait for each other: this run may overlap with a scheduled one, as in Azure.
 
         Raises:
             KeyError: The app has no timer function of that name.
@@ -144,7 +144,7 @@ class TimerTriggers:
         task.add_done_callback(self._asked_for.discard)
 
     async def run(self) -> None:
-        """Runs what falls due, until cancelled."""
+        """Run the functions that fall due, until cancelled."""
         if not self._timers:
             await asyncio.Event().wait()  # nothing to do, but the loop goes on until cancelled
         try:

@@ -1,4 +1,4 @@
-"""Who may do what in one registry: its roles, its admin user and the tokens it hands out."""
+"""Access to one registry: its roles, its admin user and the tokens it hands out."""
 
 import base64
 import hmac
@@ -39,7 +39,7 @@ _ADMIN_ACTIONS = frozenset({"pull", "push", "delete", "metadata_read"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What one request may do: everything, or the actions per ``type:name`` that its token lists."""
+    """The rights of one request: everything, or the actions per ``type:name`` that its token lists."""
 
     is_admin: bool = False
     actions: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class AccessControl:
         return self._access_token_for(principal, service, scopes)
 
     def authenticate(self, authorization: str | None) -> Access:
-        """Returns what the ``Authorization`` header of a request to ``/v2/`` allows.
+        """The rights that the ``Authorization`` header of a request to ``/v2/`` gives.
 
         Raises:
             TokenRefused: The bearer token is not one of this registry's access tokens in force.

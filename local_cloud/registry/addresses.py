@@ -1,4 +1,4 @@
-"""What a path below ``/v2/`` or ``/acr/v1/`` means: parsed once, for access control and for either store.
+"""The meaning of a path below ``/v2/`` or ``/acr/v1/``, parsed once, for access control and either store.
 
 Access is decided on the parsed `Target`, and the store is asked for `Target.path`, never for the path as it
 came in: so the two cannot understand one request differently.
@@ -56,7 +56,7 @@ _COLLECTIONS: dict[str, Kind] = {"manifests": "manifest", "blobs": "blob", "refe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The thing a request addresses: its kind, its repository and the last segment of the path.
+    """The thing that a request addresses: its kind, its repository and the last segment of the path.
 
     `name` is "" for the base and the catalogs; `rest` is a tag, a digest, an upload's id or "".
     """
@@ -71,7 +71,7 @@ class Target:
         return _PATHS[self.kind].format(name=self.name, rest=self.rest)
 
     def action(self, method: str) -> Action:
-        """What the caller must be allowed to do in the repository to use `method` here."""
+        """The action in the repository that the caller must have a right to for `method`."""
         if self.kind in _OF_METADATA or (self.kind == "repository" and method != "DELETE"):
             return "metadata_read"
         if self.kind in ("uploads", "upload") or method in ("POST", "PUT", "PATCH"):
@@ -138,7 +138,11 @@ def is_name(text: str) -> bool:
 
 
 def check_digest(text: str) -> str:
-    """Returns `text`, or raises RegistryError (DIGEST_INVALID)."""
+    """Return `text` if it is a digest.
+
+    Raises:
+        RegistryError: DIGEST_INVALID: it is none.
+    """
     if not is_digest(text):
         raise RegistryError("DIGEST_INVALID", "a digest here is sha256: and 64 lower-case hex digits")
     return text

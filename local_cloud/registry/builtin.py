@@ -24,7 +24,7 @@ _Answer = Callable[[web.Request, Target], Awaitable[web.StreamResponse]]
 
 
 class BuiltinStore:
-    """Answers authorised requests from a `Storage`; a `ContentHost`, if there is one, gives out blobs."""
+    """A store that answers authorised requests from a `Storage`; a `ContentHost`, if any, gives out blobs."""
 
     label = "builtin"
 
@@ -59,7 +59,7 @@ class BuiltinStore:
         return await answer(request, target)
 
     def tag_file(self, name: str, tag: str) -> Path:
-        """Where the digest of a tag is or would be."""
+        """The path of the file with a tag's digest, whether it is there or not."""
         return self._storage.tag_file(name, tag)
 
     @classmethod
@@ -72,7 +72,7 @@ class BuiltinStore:
         is_redirecting: bool,
         clock: Callable[[], float],
     ) -> "BuiltinStore":
-        """Opens the store in `folder`; `is_redirecting`: blobs are had from a host of their own."""
+        """A store in `folder`; with `is_redirecting` blobs are had from a host of their own."""
         storage = Storage(folder)
         if not is_redirecting:
             return cls(storage, None)
@@ -93,11 +93,11 @@ class BuiltinStore:
         return self._storage.repositories()
 
     def manifest_file(self, name: str, digest: str) -> Path:
-        """Where the media type of a manifest is or would be."""
+        """The path of the file with a manifest's media type, whether it is there or not."""
         return self._storage.manifest_file(name, digest)
 
     def content_path(self, digest: str) -> Path:
-        """Where the content with a digest is or would be."""
+        """The path of the content with a digest, whether it is there or not."""
         return self._storage.content_path(digest)
 
     def delete_repository(self, name: str) -> None:

@@ -43,7 +43,7 @@ class Descriptor:
 
 
 class RegistryClient:
-    """Talks to one registry with a user name and a password, by bearer tokens or Basic as it asks.
+    """A client of one registry with a user name and a password, by bearer tokens or Basic as it asks.
 
     Not for several threads. Nothing is read whole but manifests.
     """
@@ -131,7 +131,7 @@ class RegistryClient:
         return answer.headers.get("Content-Type", ""), bytes(content)
 
     def digest(self, name: str, reference: str) -> str:
-        """Returns what a tag stands for, as the registry says it.
+        """The digest that a tag stands for, as the registry tells it.
 
         Raises:
             RegistryCallError: The repository does not have it (status 404).

@@ -1,4 +1,4 @@
-"""The storage behind the registry: who pulls a blob is sent here, with an address that is a key by itself.
+"""The storage behind the registry: pulls of blobs are sent here, with an address that is a key by itself.
 
 As ACR does it: ``GET /v2/<name>/blobs/<digest>`` answers 307, and the address in ``Location`` carries a
 shared access signature, so credentials of the registry have no business here. A client that brings them all
@@ -39,9 +39,9 @@ _PATH = re.compile(
 
 
 class ContentHost:
-    """Gives a blob to whoever has an address of it that `address` has made and that has not expired.
+    """A host that gives a blob to whoever has an address made by `address` that has not expired.
 
-    It knows nobody and asks for no role: the registry has done that before it handed the address out.
+    It asks for no role: the registry did that before it handed the address out.
     """
 
     _server: Server
@@ -64,7 +64,7 @@ class ContentHost:
         await self._server.close()
 
     def address(self, digest: str) -> str:
-        """Returns where the blob can be had for twenty minutes from now, by anybody."""
+        """The URL at which anybody can get the blob for twenty minutes from now."""
         digits = check_digest(digest).removeprefix("sha256:")
         path = f"/{self._registry[:16]}//docker/registry/v2/blobs/sha256/{digits[:2]}/{digits}/data"
         expiry = datetime.fromtimestamp(self._clock() + _LIFETIME_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

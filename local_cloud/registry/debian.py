@@ -46,7 +46,7 @@ _RESPONSE_HEADERS = (
 
 
 class DebianStore:
-    """Passes authorised requests on to the child, streaming both ways."""
+    """A store that passes authorised requests on to the child, streaming both ways."""
 
     label = "docker-registry"
 
@@ -121,7 +121,7 @@ class DebianStore:
             return response
 
     def tag_file(self, name: str, tag: str) -> Path:
-        """Where the digest of a tag is or would be."""
+        """The path of the file with a tag's digest, whether it is there or not."""
         return self._repositories / name / "_manifests/tags" / tag / "current/link"
 
     def tag_names(self, name: str) -> list[str]:
@@ -141,11 +141,11 @@ class DebianStore:
         return sorted(name for name in names if self.manifests(name))
 
     def manifest_file(self, name: str, digest: str) -> Path:
-        """Where a link to a manifest is or would be."""
+        """The path of the link to a manifest, whether it is there or not."""
         return self._repositories / name / "_manifests/revisions/sha256" / digest.partition(":")[2] / "link"
 
     def content_path(self, digest: str) -> Path:
-        """Where the content with a digest is or would be."""
+        """The path of the content with a digest, whether it is there or not."""
         digits = digest.partition(":")[2]
         return self._blobs / digits[:2] / digits / "data"
 
@@ -154,7 +154,7 @@ class DebianStore:
         forget_repository(self._repositories / name)
 
     async def close(self) -> None:
-        """Ends the child: asked first, after five seconds made to."""
+        """End the child: it is asked first, and after five seconds made to."""
         await self._session.close()
         if self._child.returncode is None:
             self._child.terminate()

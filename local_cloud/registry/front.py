@@ -26,7 +26,7 @@ _CATALOGS = ("catalog", "own-catalog")
 
 
 class Store(Shelves, Protocol):
-    """Answers requests that the front has authorised."""
+    """The port to a store, which answers requests that the front has authorised."""
 
     label: str
 
@@ -34,7 +34,7 @@ class Store(Shelves, Protocol):
         """Answers for `target`, whatever path and credentials the request came with."""
 
     async def close(self) -> None:
-        """Ends what the store has started; called once."""
+        """End what the store has started; called once."""
 
 
 class Registry:

@@ -25,7 +25,7 @@ _CHANGEABLE = ("deleteEnabled", "writeEnabled", "readEnabled", "listEnabled")
 
 
 class Shelves(Protocol):
-    """What a store holds, as files."""
+    """The port to the files in which a store keeps its content."""
 
     def repositories(self) -> list[str]:
         """The repositories that hold a manifest, in order."""
@@ -34,23 +34,23 @@ class Shelves(Protocol):
         """The tags of a repository, in order; none where there is no such repository."""
 
     def tag_file(self, name: str, tag: str) -> Path:
-        """Where the store keeps the digest of a tag; the file is written anew whenever the tag is pushed."""
+        """The path at which the store keeps a tag's digest; written anew with each push of the tag."""
 
     def manifests(self, name: str) -> list[str]:
         """The digests of a repository's manifests, in order; none where there is no such repository."""
 
     def manifest_file(self, name: str, digest: str) -> Path:
-        """Where the store notes that a repository has a manifest; written anew whenever it is pushed."""
+        """The path at which the store notes a repository's manifest; written anew with each push of it."""
 
     def content_path(self, digest: str) -> Path:
-        """Where the content with a digest is or would be."""
+        """The path of the content with a digest, whether it is there or not."""
 
     def delete_repository(self, name: str) -> None:
         """Forgets a repository with all that is in it, but for those whose names begin with its own."""
 
 
 class OwnApi:
-    """Answers requests that were authorised; ``login_server`` is what the registry says it is called."""
+    """The answers of ACR's own API to authorised requests; ``login_server`` is the registry's name."""
 
     def __init__(self, shelves: Shelves, login_server: str) -> None:
         self._shelves = shelves
@@ -66,7 +66,7 @@ class OwnApi:
         }
 
     def is_for(self, target: Target) -> bool:
-        """Whether something is answered here for the target, by one method or another."""
+        """Whether this API answers anything for the target, by one method or another."""
         return any(kind == target.kind for kind, _ in self._answers)
 
     def answer(self, request: web.Request, target: Target) -> web.StreamResponse:

@@ -32,7 +32,7 @@ MAX_UPLOADS = 1000
 
 @dataclass(slots=True, kw_only=True)
 class Upload:
-    """Bytes received so far for one blob; `lock` keeps a second request out while one writes."""
+    """An upload of one blob: the bytes so far; `lock` keeps a second request out while one writes."""
 
     upload_id: str
     name: str
@@ -42,7 +42,11 @@ class Upload:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def append(self, piece: bytes) -> None:
-        """Adds `piece`; what was added stays if a later piece never comes."""
+        """Add `piece`; what was added stays if a later piece never comes.
+
+        Raises:
+            RegistryError: SIZE_INVALID: the blob has become too large.
+        """
         if self.size_bytes + len(piece) > MAX_BLOB_BYTES:
             raise RegistryError("SIZE_INVALID", f"a blob may have {MAX_BLOB_BYTES} bytes")
         with self.path.open("ab", buffering=0) as stream:
@@ -78,7 +82,11 @@ class Storage:
         return upload
 
     def upload(self, name: str, upload_id: str) -> Upload:
-        """Returns an open upload, or raises RegistryError (BLOB_UPLOAD_UNKNOWN)."""
+        """The open upload with that id.
+
+        Raises:
+            RegistryError: BLOB_UPLOAD_UNKNOWN: there is no such upload.
+        """
         upload = self._open_uploads.get(upload_id)
         if upload is None or upload.name != name:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN", "no such upload")
@@ -105,7 +113,7 @@ class Storage:
         self.link_blob(upload.name, digest)
 
     def content_path(self, digest: str) -> Path:
-        """Where the content with `digest` is or would be."""
+        """The path of the content with `digest`, whether it is there or not."""
         digits = _hex(digest)
         return self._blobs / digits[:2] / digits
 
@@ -152,13 +160,17 @@ class Storage:
             raise _unknown_manifest(name, reference) from None
 
     def resolve(self, name: str, reference: str) -> str:
-        """Returns the digest of a tag or digest; a missing tag is FileNotFoundError."""
+        """The digest of a tag or digest.
+
+        Raises:
+            FileNotFoundError: There is no such tag.
+        """
         if is_digest(reference):
             return reference
         return self.tag_file(name, reference).read_text()
 
     def tag_file(self, name: str, tag: str) -> Path:
-        """Where the digest of a tag is or would be; each push of the tag writes the file anew."""
+        """The path of the file with a tag's digest, which each push of the tag writes anew."""
         return self._repositories / name / "_tags" / tag
 
     def delete_manifest(self, name: str, reference: str) -> None:
@@ -204,7 +216,7 @@ class Storage:
         return [f"sha256:{digits}" for digits in _file_names(self._repositories / name / "_manifests")]
 
     def delete_repository(self, name: str) -> None:
-        """Forgets all that is the repository's own; repositories below it stay."""
+        """Forget all that is the repository's own; repositories below it stay."""
         forget_repository(self._repositories / name)
 
     def referrers(self, name: str, subject: str) -> Iterable[dict[str, Any]]:
@@ -214,7 +226,7 @@ class Storage:
             yield json.loads((folder / digits).read_bytes())
 
     def manifest_file(self, name: str, digest: str) -> Path:
-        """Where the media type of a manifest is or would be; each push of it writes the file anew."""
+        """The path of the file with a manifest's media type, which each push of it writes anew."""
         return self._repositories / name / "_manifests" / _hex(digest)
 
     def _referrers_folder(self, name: str, subject: str) -> Path:
@@ -230,7 +242,7 @@ def _unknown_manifest(name: str, reference: str) -> RegistryError:
 
 
 def forget_repository(folder: Path) -> None:
-    """Removes what begins with an underscore, as no name of a repository does."""
+    """Remove from a repository's folder what begins with an underscore, as no name of a repository does."""
     for own in folder.glob("_*"):
         shutil.rmtree(own)
 

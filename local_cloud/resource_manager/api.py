@@ -1,4 +1,4 @@
-"""What ARM answers: deployments, resources by their ids, role assignments, and what clients ask first.
+"""The answers of ARM: deployments, resources by their ids, role assignments, and what clients ask first.
 
 Paths of pipelines and runs go on to ``acr_transfer``; everything stands behind the same tokens and errors.
 """
@@ -53,7 +53,7 @@ _GROUP = r"(?P<group>/subscriptions/[^/]+/resourceGroups/[^/]+)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenancy:
-    """Whom the cloud belongs to, and where it says that its other parts are."""
+    """The tenant and subscription of a cloud, and where it says that its other parts are."""
 
     tenant_id: str
     subscription_id: str
@@ -69,7 +69,7 @@ def resource_manager_app(
     resources: Resources,
     deployments: Deployments,
 ) -> web.Application:
-    """The whole of ARM of a cloud; serve it over HTTPS. One application at a time.
+    """The whole ARM endpoint of a cloud, to be served over HTTPS, one application at a time.
 
     ``transfers`` are those of its registries, the first of which is there from the beginning.
     """

@@ -17,14 +17,14 @@ ROLE_DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
 
 
 class Authorization:
-    """Who has which role where. ``allow`` refuses whoever may not ask."""
+    """The calls about role assignments and definitions; ``allow`` refuses whoever may not ask."""
 
     def __init__(self, resources: Resources, allow: Allow) -> None:
         self._resources = resources
         self._allow = allow
 
     def routes(self) -> Iterable[tuple[str, str, str, Answer]]:
-        """Method, path, type and answer of each call."""
+        """The method, path, type and answer of each call."""
         assignments = r"(?P<scope>/.*)/providers/Microsoft\.Authorization/roleAssignments"
         definitions = r"(?P<scope>/.*)/providers/Microsoft\.Authorization/roleDefinitions"
         return (
@@ -94,10 +94,10 @@ class Authorization:
 
 
 def check_unique(resources: Resources, resource: Resource) -> None:
-    """One assignment says who has which role where, and its name never says it of somebody else.
+    """Refuse a role assignment that another one repeats, or that changes who has the role.
 
     Raises:
-        ArmError: 409: another says so; 400: this one said something else.
+        ArmError: 409: another assignment says the same; 400: the one of this name said something else.
     """
 
     def said(scope: str, properties: Mapping[str, Any]) -> tuple[str, ...]:

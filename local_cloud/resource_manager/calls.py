@@ -1,4 +1,4 @@
-"""A call of ARM: who asks whom, by which version of what, and what an answer to it is."""
+"""A call of ARM: its caller, its path and api-version, and what an answer to it is."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +12,7 @@ _EQUALS = re.compile(r"(\w+) eq '([^']*)'")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request of somebody known, to a path that is known; ``parts`` are those of the path."""
+    """A request of a known caller to a known path; ``parts`` are the named parts of the path."""
 
     request: web.Request
     caller: str
@@ -26,7 +26,7 @@ class Call:
 
     @property
     def filter(self) -> str:
-        """What ``$filter`` says, or nothing."""
+        """The text of ``$filter``; empty if there is none."""
         return self.request.query.get("$filter", "")
 
     def wanted(self) -> Mapping[str, str]:

@@ -20,17 +20,18 @@ _KINDS = {str: "String", bool: "Bool", int: "Int", list: "Array", dict: "Object"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What is to be deployed: the body of a request, read."""
+    """The order for a deployment: the body of its request, read."""
 
     template: Mapping[str, Any]
     parameters: Mapping[str, Any]
 
     @classmethod
     def from_json(cls, raw: object) -> "Order":
-        """Read a body.
+        """Read the body of a deployment's request.
 
         Raises:
-            ArmError: 400; also for what has to be fetched from elsewhere, which a closed cloud cannot.
+            ArmError: 400: it is malformed, or has to be fetched from elsewhere, which a closed cloud cannot
+                do.
         """
         properties = raw.get("properties") if isinstance(raw, dict) else None
         if not isinstance(properties, dict):
@@ -48,14 +49,14 @@ class Order:
         return cls(template=template, parameters={name: one["value"] for name, one in given.items()})
 
     def secure(self) -> frozenset[str]:
-        """The parameters that are never shown."""
+        """The names of the parameters whose values are never shown."""
         declared = self.template.get("parameters", {})
         return frozenset(name for name, one in declared.items() if one["type"].lower().startswith("secure"))
 
 
 @dataclass(slots=True, kw_only=True)
 class Deployment:
-    """One deployment by its name, and how far it is."""
+    """A deployment of some name, and how far it is."""
 
     id: str
     order: Order
@@ -128,7 +129,7 @@ class Deployments:
         return [one for resource_id, one in self._deployments.items() if resource_id.startswith(begin)]
 
     def check(self, order: Order, group: Group) -> Expansion:
-        """What an order would deploy.
+        """The expansion that an order would deploy.
 
         Raises:
             ArmError: 400, ``InvalidTemplate``: with the place and the reason.
@@ -146,10 +147,10 @@ class Deployments:
     def begin(
         self, deployment_id: str, order: Order, group: Group, foreseen: Expansion
     ) -> tuple[Deployment, bool]:
-        """Start a deployment of what was checked; tell whether it is the first under its id.
+        """Start a deployment of what was checked; returns it, and whether it is the first under its id.
 
         Raises:
-            ArmError: one under that id is going on.
+            ArmError: a deployment under that id is going on.
         """
         old = self.find(deployment_id)
         if old and old.state == "Running":
@@ -162,7 +163,7 @@ class Deployments:
         return deployment, old is None
 
     async def settle(self) -> None:
-        """Wait until none is going on."""
+        """Wait until no deployment is going on."""
         if self._tasks:
             await asyncio.wait(set(self._tasks))
 

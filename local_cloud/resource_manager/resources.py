@@ -23,7 +23,7 @@ Remover = Callable[[Mapping[str, Any]], None]
 
 
 class Resources:
-    """A `Provider` that makes what it is given, as Azure's resource providers do.
+    """The resources of a subscription, as a `Provider` that makes what it is given, like Azure's own.
 
     ``makers`` are there for each type, and only those types are known; ``removers`` undo what a maker did.
     ``operations`` are named by type and operation: ``Microsoft.Storage/storageAccounts/listServiceSas``.
@@ -41,14 +41,14 @@ class Resources:
         self._states: dict[str, Mapping[str, Any]] = {}
 
     def add(self, resource_id: str, state: Mapping[str, Any]) -> None:
-        """A resource that was there before anything was deployed."""
+        """Add a resource that was there before anything was deployed."""
         self._states[resource_id.lower()] = {"id": resource_id, **state}
 
     def put(self, resource: Resource) -> Mapping[str, Any]:
         """Make a resource; return what a GET answers.
 
         Raises:
-            ArmError: the type is not known, or what the resource is in or on is not there.
+            ArmError: the type is not known, or the resource that it is in or on is not there.
         """
         maker = self._makers.get(resource.type.lower())
         if maker is None:
@@ -69,10 +69,10 @@ class Resources:
         return state
 
     def get(self, resource_id: str, api_version: str) -> Mapping[str, Any]:
-        """What a GET of a resource answers.
+        """The answer to a GET of a resource.
 
         Raises:
-            LookupError: it is not there.
+            LookupError: the resource is not there.
         """
         del api_version
         if found := self.find(resource_id):
@@ -82,7 +82,7 @@ class Resources:
     def call(
         self, operation: str, resource_id: str, api_version: str, asked: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        """What a POST of an operation of a resource answers.
+        """The answer to a POST of an operation of a resource.
 
         Raises:
             LookupError: the resource is not there, or it has no such operation.
@@ -97,11 +97,11 @@ class Resources:
         return found
 
     def find(self, resource_id: str) -> Mapping[str, Any] | None:
-        """The resource, if it is there."""
+        """The resource with that id; ``None`` if it is not there."""
         return self._states.get(resource_id.lower().rstrip("/"))
 
     def operation(self, path: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any] | str] | None:
-        """What answers a POST to ``path``, given what is asked for; ``None`` if nothing does."""
+        """The function that answers a POST to ``path``; ``None`` if none does."""
         parts = path.split("/")
         for end in range(len(parts) - 1, 0, -1):
             state = self.find("/".join(parts[:end]))
@@ -111,7 +111,7 @@ class Resources:
         return None
 
     def delete(self, resource_id: str) -> Mapping[str, Any] | None:
-        """Undo a resource with all that is in it, also roles; what it was, or nothing if it was not there.
+        """Undo a resource with all in it, roles too; returns what it was, ``None`` if it was not there.
 
         Raises:
             ArmError: resources of its type are not deleted here.
@@ -145,7 +145,7 @@ class Resources:
         )
 
     def collection(self, path: str) -> list[Mapping[str, Any]] | None:
-        """What is listed under a path that ends with a type, also of all groups; ``None`` if it does not."""
+        """The resources listed under a path that ends with a type; ``None`` for any other path."""
         match = _COLLECTION.fullmatch(path.lower())
         if match is None:
             return None

@@ -14,11 +14,11 @@ _PIECES = re.compile(
 
 
 def read_template(raw: bytes) -> object:
-    """Read it.
+    """Read such JSON.
 
     Raises:
-        ValueError: it is not even that.
-        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON, not even with these liberties.
+        RecursionError: its values are nested too deeply.
     """
     return json.loads(_PIECES.sub(_plain, raw.decode("utf-8-sig")), strict=False)
 

@@ -1,4 +1,4 @@
-"""Stands before Azurite where a storage account would, and asks for what Azurite does not: who may do what.
+"""A front before Azurite, in a storage account's place, that asks what Azurite does not: who may do what.
 
 Tokens are verified, and what they may do is decided by role assignments in Azure's own terms; immutability
 policies of containers hold for everybody. SAS and the account key go through as they are, for Azurite to

@@ -13,9 +13,9 @@ _BLOCKS_FROM = "2026-04-06"
 
 
 def only_creates(request: Request, wanted: Operation) -> bool:
-    """Whether a request writes a blob, or a block of one, by a SAS that may create it and not overwrite it.
+    """Whether a request writes a blob, or a block of one, by a SAS that may only create it.
 
-    Where the blob is there already, it is refused; whether the SAS itself is good is another question.
+    Such a request is refused where the blob is there already. Not checked: whether the SAS itself is good.
     """
     query = request.query()
     permissions, comp = query.get("sp", ""), query.get("comp")

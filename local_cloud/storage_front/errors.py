@@ -56,7 +56,7 @@ _SERVER = "Azurite-Front/1.0"
 
 
 class StorageRefusal(Exception):  # noqa: N818 - a refusal is an answer to the caller, not a fault
-    """A request that is not let through: Azure's error code, and more in `detail` where Azure says it."""
+    """A request that is refused: Azure's error code, and `detail` where Azure says more."""
 
     def __init__(self, code: str, detail: str | None = None) -> None:
         super().__init__(code)
@@ -65,7 +65,7 @@ class StorageRefusal(Exception):  # noqa: N818 - a refusal is an answer to the c
 
     @classmethod
     def of_token(cls, reason: str) -> "StorageRefusal":
-        """The refusal of an access token, for a `TokenRefused`'s code."""
+        """The refusal for an access token that is not accepted, by the code of a `TokenRefused`."""
         return cls("InvalidAuthenticationInfo", _REASONS[reason])
 
     def response(self, service: Service, authority: str, request: web.BaseRequest) -> web.Response:

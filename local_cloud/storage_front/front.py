@@ -1,4 +1,4 @@
-"""The front itself: it stands where storage accounts would, asks who may, and passes on.
+"""The server of the front: it stands where storage accounts would, asks who may, and passes requests on.
 
 Bodies go through as they come, in both directions, and are never held.
 """
@@ -74,7 +74,7 @@ class StorageFront:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
 
     def add(self, account: StorageAccount) -> None:
-        """Serve an account of this Azurite, from the next request on; instead of one of the same name."""
+        """Serve an account of this Azurite from the next request on, in place of one of its name."""
         self._accounts[account.name] = account
 
     async def start(self, ca: CertificateAuthority, ports: Mapping[Service, int] | None = None) -> Self:
@@ -101,7 +101,7 @@ class StorageFront:
 
     @property
     def ports(self) -> Mapping[Service, int]:
-        """Where the services listen."""
+        """The ports on which the services listen."""
         return {service: server.port for service, server in self._servers.items()}
 
     def url(self, service: Service, account: str) -> str:

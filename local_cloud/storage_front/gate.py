@@ -1,4 +1,4 @@
-"""Who is let through to an account, and who is told what instead: decisions without a network."""
+"""The gate to an account: who is let through, and who is told what instead, decided without a network."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ _BEARER_CHALLENGE_FROM = "2019-12-12"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImmutabilityPolicy:
-    """A container's time-based retention: what is written stays as it is, undeleted for some days."""
+    """The time-based retention of a container: blobs are neither changed nor deleted for some days."""
 
     days: int
     allows_appends: bool = False
@@ -41,7 +41,7 @@ class StorageAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Lets callers through by what they bring: a token by its roles, a SAS or key if such are taken."""
+    """A gate that lets callers through by what they bring: a token by its roles, a SAS or key if taken."""
 
     tokens: TokenAuthority
     assignments: RoleAssignments
@@ -50,7 +50,7 @@ class Gate:
         """Let a request through; returns whether it may create what is not there, and replace nothing.
 
         Raises:
-            StorageRefusal: it is not let through.
+            StorageRefusal: the request is not let through.
         """
         authorization = request.headers.get("authorization")
         if authorization is None:

@@ -1,4 +1,4 @@
-"""Which operation of Azure Storage a request is, and what it must be allowed: decisions without a network.
+"""The operation of Azure Storage that a request is, and what it must be allowed: decided without a network.
 
 After "Permissions for calling data operations",
 <https://learn.microsoft.com/rest/api/storageservices/authorize-with-azure-active-directory>.
@@ -35,7 +35,7 @@ class UnknownOperationError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What has to be allowed on a resource (its path below the account's id; the account itself: empty).
+    """A need of a request: what must be allowed on a resource, given by its path below the account's id.
 
     Attributes:
         any_of: sets of actions; all of one of them are needed.
@@ -49,7 +49,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A request, understood."""
+    """A request that was understood: what it needs, and what it changes."""
 
     needs: tuple[Need, ...]
     container: str | None = None
@@ -62,7 +62,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What decides about a request: all but its body. ``target`` is path and query as they were sent."""
+    """The parts of a request that decide about it: all but its body."""
 
     service: Service
     method: str
@@ -100,7 +100,7 @@ class Request:
 
 
 def operation(request: Request) -> Operation:
-    """Tell what a request needs.
+    """The operation that a request is, with what it needs.
 
     Raises:
         UnknownOperationError: It is none of the operations that are known here.
@@ -241,7 +241,7 @@ def unsigned(url: str) -> str:
 
 
 def with_query(target: str, is_kept: Callable[[str], bool]) -> str:
-    """Path and query of a request with those of its parameters that are kept, by their names."""
+    """The path and query of a request, with only those parameters whose names are kept."""
     path, _, query = target.partition("?")
     kept = [(name, value) for name, value in parse_qsl(query) if is_kept(name)]
     return f"{path}?{urlencode(kept)}" if kept else path

@@ -25,7 +25,7 @@ _DELEGATION = f"{BLOB_SERVICE}/generateUserDelegationKey/action"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleDefinition:
-    """What a role allows: actions and data actions; one that ends with ``*`` stands for all that begin so."""
+    """The definition of a role: the actions that it allows; one ending with ``*`` is a prefix."""
 
     name: str
     guid: str
@@ -119,7 +119,7 @@ class RoleAssignment:
 
 
 class RoleAssignments:
-    """Who has which role on which storage: what Azure keeps, to be changed at any time."""
+    """The role assignments for storage, which can be changed at any time."""
 
     def __init__(
         self, assignments: Iterable[RoleAssignment] = (), *, definitions: Iterable[RoleDefinition] = BUILT_IN
@@ -162,7 +162,7 @@ class RoleAssignments:
         """Take a role away, from the next request on.
 
         Raises:
-            KeyError: It was not given.
+            KeyError: The role was not given.
         """
         self._assigned.remove(assignment)
 
@@ -172,7 +172,7 @@ class RoleAssignments:
         return next(self._allowing(principal_id, action, resource_id), None) is not None
 
     def needed(self) -> frozenset[RoleAssignment]:
-        """Those without which something that was asked so far would have been refused."""
+        """The assignments without which something that was asked so far would have been refused."""
         allowing = (tuple(itertools.islice(self._allowing(*asked), 2)) for asked in tuple(self._asked))
         return frozenset(found[0] for found in allowing if len(found) == 1)
 
