@@ -1,4 +1,4 @@
-"""What the registries of an audience have answered about a bundle, and what becomes of its transfer by that.
+"""The answers of an audience's registries about a bundle, and what becomes of its transfer by them.
 
 A bundle may be made for several registries, each of which answers by a receipt of its own. Delivered is what
 all of them have imported.

@@ -92,7 +92,7 @@ class ErasureCode:
 
     @property
     def shards(self) -> int:
-        """How many shards there are, k + m."""
+        """The number of shards in all, k + m."""
         return self.data_shards + self.parity_shards
 
     def coefficient(self, parity_row: int, data_shard: int) -> int:

@@ -437,13 +437,13 @@ class OperatorError(AirgapError):
 
 
 class UntrustedInputError(AirgapError):
-    """What came from outside is malformed, damaged or forged."""
+    """The input from outside is malformed, damaged or forged."""
 
     exit_codes = range(10, 40)
 
 
 class PolicyRefusal(AirgapError):  # noqa: N818 - a refusal is the intended outcome, not an error of ours
-    """What came from outside is well made but not allowed here and now."""
+    """The input from outside is well made, but not allowed here and now."""
 
     exit_codes = (*range(40, 70), *range(110, 126))
 

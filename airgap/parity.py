@@ -140,7 +140,7 @@ class ParityLayout:
         return self.stripes * self.parity_shards
 
     def misfit(self, part_count: int) -> str:
-        """Why the layout does not suit a bundle of ``part_count`` parts; empty if it does."""
+        """The reason why the layout does not suit a bundle of ``part_count`` parts; empty if it does."""
         if self.stripes > part_count:
             return f"{self.stripes} stripes for {part_count} parts"
         longest = -(-part_count // self.stripes)

@@ -47,7 +47,7 @@ _UPLOADS_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """What came, and when it was done with."""
+    """The events that came in one burst, and when each was done with."""
 
     channels: int
     bundles: int

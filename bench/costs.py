@@ -1,4 +1,4 @@
-"""What one transfer asks of both transfer accounts, counted: what a cloud's bill has a line for.
+"""The requests of one transfer to both transfer accounts, counted: what a cloud's bill has a line for.
 
     ./dev bench costs [--small] [--size MIB ...] [--artifacts N] [--part-size MIB] [--json FILE]
 
@@ -73,7 +73,7 @@ class Tally:
 
 
 def kind_of(request: Request, *, is_of_app: bool) -> str:
-    """What a request is, as far as prices tell requests apart; ``is_of_app``: of the app, or of its host."""
+    """The kind of a request, as far as prices tell requests apart."""
     if request.service != "blob":
         return request.service
     query, path = request.query(), request.path()
@@ -97,7 +97,7 @@ def kind_of(request: Request, *, is_of_app: bool) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What one transfer asked for, and its inputs: the sizes that a formula is made of."""
+    """The requests that one transfer made, and its inputs: the sizes that a formula is made of."""
 
     size_bytes: int
     parts: int

@@ -1,4 +1,4 @@
-"""How fast parity is made and lost shards are rebuilt, by one process, in memory.
+"""The speed at which parity is made and lost shards are rebuilt, by one process, in memory.
 
     python -m bench.erasure [--small] [--data-shards K] [--runs N]
 

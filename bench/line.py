@@ -37,7 +37,7 @@ class Line:
 
     @property
     def on_its_way_bytes(self) -> int:
-        """How much is taken in before any of it has arrived."""
+        """The number of bytes that are taken in before any of them has arrived."""
         return round(self.bytes_per_s * self.rtt_s / 2) + _BUFFER_BYTES
 
     def __str__(self) -> str:

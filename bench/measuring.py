@@ -36,7 +36,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """Who is measured: ``command`` is made anew for each run, by a function that is not measured."""
+    """A contestant to measure: ``command`` is made anew for each run, by a function that is not measured."""
 
     name: str
     command: Callable[[], Sequence[str]]
@@ -46,7 +46,7 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one contestant reached: medians, and the median of the pairwise ratios to the first contestant."""
+    """The result of a contestant: medians, and the median of the pairwise ratios to the first contestant."""
 
     name: str
     wall_s: float

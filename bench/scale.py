@@ -1,4 +1,4 @@
-"""How the mover's own work grows with the number of parts, up to 20,000 parts of 64 MiB: 1.25 TiB.
+"""The mover's own work by the number of parts, up to 20,000 parts of 64 MiB: 1.25 TiB.
 
     python -m bench.scale [--small]
 

@@ -49,7 +49,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What all measurements share."""
+    """The parts that all measurements share."""
 
     folder: Path
     ca_file: Path

@@ -46,7 +46,7 @@ def blueprint(events: BlobEvents) -> Blueprint:
 
 
 async def receipt_arrived(receipt: BlobClient) -> None:
-    """The blob trigger for a receipt; a receipt that is not to be believed is left where it is.
+    """Read a receipt that arrived as a blob; one that is not to be believed is left where it is.
 
     Events come at least once and late. The parameter's type makes the host send the blob's name and none of
     its content. Event Grid's webhook does not compare names with the path: the container is compared here.

@@ -54,7 +54,7 @@ class Progress(Message, frozen=True):
 
 @bp.timer_trigger(arg_name="tick", schedule="0 23 * * * *")
 async def remove_ended_transfers(tick: func.TimerRequest) -> None:
-    """The timer of the removal, every hour; what one round does not get to, the next ones do."""
+    """Run a round of the removal, every hour; what one round does not get to, the next ones do."""
     del tick
     await asyncio.to_thread(remove_ended, source_side(), now=datetime.now(UTC))
 

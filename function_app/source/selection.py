@@ -83,7 +83,7 @@ class Selector:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
-        """Read what :meth:`to_json` wrote; it was checked before, when the request was read."""
+        """Read what :meth:`to_json` wrote; it refuses nothing, since the request was checked before."""
         since = raw.get("updatedSince")
         return cls(
             repositories=tuple(raw["repositories"]),

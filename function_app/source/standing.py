@@ -34,7 +34,7 @@ _LOOKED_BACK = 5
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
 @bp.durable_client_input(client_name="client")
 async def place_standing_orders(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """The timer of standing orders, every five minutes; a round that is late is simply the next."""
+    """Place the standing orders that are due, every five minutes; a late round is simply the next."""
     del tick
     await place_due_orders(source_side(), client, now=datetime.now(UTC))
 

@@ -47,7 +47,7 @@ def blueprint(events: BlobEvents) -> Blueprint:
 
 
 async def bundle_arrived(manifest: BlobClient, client: df.DurableOrchestrationClient) -> None:
-    """The blob trigger that starts the import of an uploaded bundle manifest.
+    """Start the import of a bundle manifest that arrived as a blob.
 
     Events come at least once, and late. The parameter's type makes the host send the blob's name and none of
     its content, whose size is up to whoever uploads. Event Grid's webhook does not compare names with the

@@ -54,7 +54,7 @@ _QUIET = timedelta(minutes=10)
 @bp.timer_trigger(arg_name="tick", schedule="0 */5 * * * *")
 @bp.durable_client_input(client_name="client")
 async def reconcile_imports(tick: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
-    """The timer of the reconciler, every five minutes; a round that is late is simply the next."""
+    """Run a round of the reconciler, every five minutes; a round that is late is simply the next."""
     del tick
     await Reconciler(target_side(), client, datetime.now(UTC)).run()
 

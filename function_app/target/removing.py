@@ -54,7 +54,7 @@ _MAX_NAME = 160
 
 @bp.timer_trigger(arg_name="tick", schedule="0 53 * * * *")
 async def remove_ended_imports(tick: func.TimerRequest) -> None:
-    """The timer of the removal, every hour; what one round does not get to, the next ones do."""
+    """Run a round of the removal, every hour; what one round does not get to, the next ones do."""
     del tick
     await asyncio.to_thread(remove_ended, target_side(), now=datetime.now(UTC))
 

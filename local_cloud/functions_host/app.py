@@ -56,7 +56,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
-    """What this host reads from host.json; everything else in it is ignored."""
+    """The settings that this host reads from host.json; everything else in it is ignored."""
 
     route_prefix: str = "api"
     max_activities: int = 10

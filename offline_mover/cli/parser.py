@@ -89,7 +89,7 @@ def parser_of(verb: str) -> Parser:
 
 
 def verb_of(name: str) -> Verb:
-    """The module of a verb, imported when it is asked for: every start would pay for all eleven."""
+    """The module of a verb, imported when it is asked for, so that no start pays for the others."""
     module = "list_transfers" if name == "list" else name  # a module named list would hide the type
     verb: Any = importlib.import_module(f"offline_mover.cli.{module}")
     found: Verb = verb

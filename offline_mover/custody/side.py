@@ -60,7 +60,7 @@ class SideFile:
     def parse(cls, path: Path, raw: bytes, bindings: frozenset[str]) -> Self:
         """Read a side file; ``bindings`` are those of the volume (:func:`bindings_of`).
 
-        Nothing is raised: what is wrong with its lines is among the findings of ``check``.
+        It refuses nothing: what is wrong with its lines is among the findings of ``check``.
         """
         try:
             event = CustodyEvent.from_line(raw[: raw.find(b"\n") + 1])

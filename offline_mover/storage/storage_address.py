@@ -87,7 +87,7 @@ class Sas:
         )
 
     def for_blob(self, _name: str) -> Sas:
-        """This SAS for any blob, since it is for the container as a whole."""
+        """The SAS itself, for any blob, since it is for the container as a whole."""
         return self
 
     def is_expired(self, now: datetime) -> bool:

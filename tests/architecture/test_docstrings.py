@@ -2,7 +2,9 @@
 
 The guard reads syntax trees. What it can hold without false alarms: every public module, class and function
 has a docstring; its first line begins like a sentence and ends like one, not like the middle of one ("Of …",
-"By …"); a code that a public function raises in its own body stands in its ``Raises:`` section, with
+"By …"), nor, unless it asks, with a question's word ("What …", "Whose …"), which makes it a riddle; that of a
+function that returns nothing says what it does, since it has nothing to tell; a reader of JSON or bytes says
+how it refuses; a code that a public function raises in its own body stands in its ``Raises:`` section, with
 its meaning. Whether the sentence is true and plain is for the reader.
 """
 
@@ -31,6 +33,31 @@ FRAGMENTS = frozenset(
 )
 """Words that begin the middle of a sentence; a first line opens with what the thing is or does."""
 
+RIDDLES = frozenset(
+    (
+        *(
+            "How",
+            "Since",
+            "So",
+            "Such",
+            "That",
+            "These",
+            "This",
+            "Those",
+            "Until",
+            "What",
+            "Whatever",
+            "Where",
+        ),
+        *("Which", "Who", "Whoever", "Whom", "Whose", "Why"),
+    )
+)
+"""Words after which a newcomer has to guess what thing is meant; a question that is asked may have them."""
+
+ANSWERS = frozenset(("A", "All", "An", "Every", "Nothing", "One", "Return", "The", "Whether"))
+"""Words that promise a result, which a function that returns nothing does not have."""
+
+READERS = frozenset(("from_bytes", "from_json", "from_line", "of_members"))
 LEAST_WORDS = 2
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -85,7 +112,7 @@ def _caught(handler: ast.ExceptHandler) -> str:
     return "" if handler.type is None else ast.unparse(handler.type)
 
 
-def faults_of_first_line(docstring: str) -> Iterator[str]:
+def faults_of_first_line(docstring: str, *, is_public: bool) -> Iterator[str]:
     """What keeps a first line from being a sentence."""
     first = docstring.split("\n", 1)[0]
     prose = re.sub(r"``.*?``|:\w+:`.*?`|`.*?`", "", first)
@@ -95,8 +122,19 @@ def faults_of_first_line(docstring: str) -> Iterator[str]:
         yield "does not end with a full stop"
     if first.split()[0].strip(",:;") in FRAGMENTS:
         yield f"begins like the middle of a sentence: {first.split()[0]}"
+    elif is_public and first.split()[0].strip(",:;") in RIDDLES and not first.endswith("?"):
+        yield f"begins like a riddle: {first.split()[0]}"
     elif len(re.findall(r"[A-Za-z]{2,}", prose)) < LEAST_WORDS:
         yield "says nothing but code"
+
+
+def faults_of_function(docstring: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """What a public function's docstring promises and it does not have, or keeps from its reader."""
+    word = docstring.split(maxsplit=1)[0].strip(",:;")
+    if isinstance(function.returns, ast.Constant) and function.returns.value is None and word in ANSWERS:
+        yield f"returns nothing, and its first line tells of a result: {word}"
+    if function.name in READERS and not re.search(r"\b[Rr]efuses\b|\b[Rr]aises as\b|\bRaises:", docstring):
+        yield "does not say how it refuses"
 
 
 def codes_without_meaning(docstring: str) -> list[str]:
@@ -122,9 +160,10 @@ def faults(source: str) -> list[str]:
             continue
         if docstring == SEE_THE_PORT:
             continue
-        found += [f"{name} {fault}" for fault in faults_of_first_line(docstring)]
+        found += [f"{name} {fault}" for fault in faults_of_first_line(docstring, is_public=is_public)]
         found += [f"{name} does not say what it means: {line}" for line in codes_without_meaning(docstring)]
         if is_public and isinstance(node, FUNCTIONS):
+            found += [f"{name} {fault}" for fault in faults_of_function(docstring, node)]
             raises = docstring.partition("Raises:")[2]
             missing = {code for code in codes_raised(node) if not re.search(rf"\b{code}\b", raises)}
             found += [f"{name} raises {code} and does not say so" for code in sorted(missing)]
@@ -158,6 +197,16 @@ def test_docstrings_are_at_the_bar(package: str) -> None:
             "size begins like the middle of a sentence: By,",
         ),
         ("def size():\n    '''See the port, too.'''", "size begins like the middle of a sentence: See"),
+        ("def size():\n    '''What a part takes.'''", "size begins like a riddle: What"),
+        ("class Part:\n    '''Whose bytes are right.'''", "Part begins like a riddle: Whose"),
+        (
+            "def check() -> None:\n    '''Whether the size is right.'''",
+            "check returns nothing, and its first line tells of a result: Whether",
+        ),
+        (
+            "class Part:\n    '''One part.'''\n    def from_json(cls, raw):\n        '''Read one part.'''",
+            "Part.from_json does not say how it refuses",
+        ),
         ("def _size():\n    '''As :meth:`other`.'''", "_size begins like the middle of a sentence: As"),
         ("def size():\n    '''``{'name', 'size'}``.'''", "size says nothing but code"),
         (
@@ -213,6 +262,17 @@ def test_guard_lets_pass() -> None:
             except AirgapError:
                 if not self: raise Error(Code.TOO_LARGE)
 
-        def _helper(self): raise Error(Code.GONE)
+        def right(self):
+            '''What is its digest?'''
+
+        def check(self) -> None:
+            '''Refuse a part of the wrong size.'''
+
+        def from_bytes(cls, raw):
+            '''Read a part; refuses with ``TOO_LARGE``.'''
+
+        def _helper(self):
+            '''What only this module sees may be brief.'''
+            raise Error(Code.GONE)
     """
     assert faults(dedent(source)) == []
