@@ -39,7 +39,8 @@ _TRIES = 3
 _HTTP_FORBIDDEN = 403
 _HTTP_NOT_FOUND = 404
 _HTTP_CONFLICT = 409
-_CHANGED = frozenset({412, 416})
+_HTTP_NO_SUCH_RANGE = 416
+_CHANGED = frozenset({412, _HTTP_NO_SUCH_RANGE})
 """The condition does not hold; or the range begins behind the end, thus the blob is another."""
 
 
@@ -133,9 +134,16 @@ class AzureBlobs:
             except HttpResponseError as error:
                 if _is_missing_blob(error):
                     return None
+                if error.status_code == _HTTP_NO_SUCH_RANGE and self._is_empty(container, name, etag):
+                    return b""
                 if error.status_code in _CHANGED:
                     raise _changed(container, name) from None
                 raise
+
+    def _is_empty(self, container: str, name: str, etag: str | None) -> bool:
+        """Whether a blob, in that state if one is given, has no bytes: the storage has no range of it."""
+        found = self._properties(container, name)
+        return found is not None and found.size == 0 and etag in {None, _bare(found.etag)}
 
     def read_range(
         self, container: str, name: str, *, etag: str, offset_bytes: int, size_bytes: int

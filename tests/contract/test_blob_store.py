@@ -194,7 +194,9 @@ def test_etag_is_bare_and_changes_though_the_content_stays(store: BlobStore) -> 
 @pytest.mark.parametrize("content", [b"", b"x", b"12345"])
 def test_read_gives_the_whole_up_to_the_cap(store: BlobStore, content: bytes) -> None:
     store.put(C, "x", content)
-    assert store.read(C, "x", max_bytes=len(content)) == content
+    for more in (0, 1, 4096):
+        assert store.read(C, "x", max_bytes=len(content) + more) == content
+        assert store.read(C, "x", max_bytes=len(content) + more, etag=etag_of(store, "x")) == content
     if content:
         with refused(Code.TOO_LARGE):
             store.read(C, "x", max_bytes=len(content) - 1)
