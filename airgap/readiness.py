@@ -283,6 +283,33 @@ def judge_poison(account: str, count: int | None, error: AirgapError | None) -> 
     )
 
 
+def judge_events(late: str | None, error: AirgapError | None) -> Check:
+    """The receiver of events: they can be signed, and the last ones were taken.
+
+    Args:
+        late: which one has not been taken for long, and why.
+        error: why none can be signed.
+    """
+    name = "events"
+    if error is not None:
+        remedies = {
+            Code.SERVICE_DENIED: "Give the app's identity Key Vault Secrets User on the secret that "
+            f"EVENTS_WEBHOOK_SECRET names; {_LATER}.",
+            Code.NOT_FOUND: "Put the secret that EVENTS_WEBHOOK_SECRET names into the vault.",
+            Code.SIGNING_FAILED: "Put whsec_ and the base64 of 24 to 64 random bytes into the secret.",
+        }
+        return _failed(name, error, remedies)
+    if late is None:
+        return Check(id=name, is_ok=True, detail="can be signed, and none has been refused for long")
+    return Check(
+        id=name,
+        is_ok=False,
+        detail=late,
+        remedy="See at the receiver why it does not take it. It is sent again every 15 minutes until it "
+        "does; transfers and imports go on.",
+    )
+
+
 def judge_registry(registry: str, error: AirgapError | None) -> Check:
     """Judge the registry's data plane: does it answer, and let the app read?"""
     if error is None:

@@ -315,6 +315,30 @@ class PoisonQueue(Protocol):
         """
 
 
+class EventReceiver(Protocol):
+    """Who outside is told of changes of state."""
+
+    def deliver(self, event_id: str, event: bytes, *, at: datetime) -> None:
+        """Hand over one event; it was taken when this returns, and may come again.
+
+        Args:
+            event_id: the same whenever it is handed over; printable ASCII without dots.
+            event: a CloudEvent in JSON.
+            at: the time of this try, aware, which the signature covers.
+
+        Raises:
+            ServiceError: it was not taken, or could not be signed: whatever the code, it may be later.
+        """
+
+    def require_ready(self) -> None:
+        """Return if events can be signed; the receiver is not asked.
+
+        Raises:
+            ServiceError: ``SERVICE_DENIED`` without the permission to read the secret, ``NOT_FOUND`` if there
+                is none, ``SIGNING_FAILED`` if it is none to sign with.
+        """
+
+
 class SigningKeys(Protocol):
     """The port to the private keys with which this side signs."""
 
@@ -422,6 +446,8 @@ class Ports:
     signing: SigningKeys
     tickets: TicketSigner
     poison: PoisonQueue
+    events: EventReceiver | None = None
+    """``None``: nobody outside is told of changes of state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from airgap.readiness import (
     judge_access,
     judge_chain,
     judge_container,
+    judge_events,
     judge_image_import,
     judge_own_keys,
     judge_pipeline,
@@ -39,9 +40,10 @@ from airgap.readiness import (
     unanswered,
 )
 from airgap.states import Kind
-from function_app.ports import Ports, RowFilter, TargetSide
+from function_app.ports import EventReceiver, Ports, RowFilter, TargetSide
 from function_app.settings import Role, TargetSettings
 from function_app.storage import paths
+from function_app.storage.event_notes import longest_trouble
 from function_app.storage.policies import policy_chain, require_never_newer
 
 WAIT_S = 45
@@ -72,6 +74,8 @@ CONTAINERS: Mapping[Role, Mapping[str, Need]] = {
 """What each side needs to do in each container."""
 
 _POLICY = "TRUST_POLICY"
+_NOTES = 50
+"""Of events that are still to be told, so many are looked at."""
 _NOBODY = "airgap-preflight"
 """A repository that need not be there: to be told so, the app must be let in."""
 
@@ -125,6 +129,7 @@ def _questions(
         "journal-table": partial(_ask_table, role, ports),
         "tickets": partial(_ask_tickets, ports, now),
         "poison": partial(_ask_poison, ports),
+        **({} if ports.events is None else {"events": partial(_ask_events, ports, ports.events, now)}),
         "registry": partial(_ask_registry, ports),
         "pipeline": partial(_ask_pipeline, role, ports, now),
         **_staged_questions(ports),
@@ -195,6 +200,17 @@ def _ask_poison(ports: Ports) -> list[Check]:
         return [judge_poison(account, ports.poison.count(), None)]
     except AirgapError as error:
         return [judge_poison(account, None, error)]
+
+
+def _ask_events(ports: Ports, receiver: EventReceiver, now: datetime) -> list[Check]:
+    """Nothing is sent: what became of the last tries is on record."""
+    error = _error_of(receiver.require_ready)
+    found = None if error else longest_trouble(ports.blobs, at_most=_NOTES)
+    late = None
+    if found is not None and found[1].is_long(now):
+        name, trouble = found
+        late = f"{name} was not taken since {trouble.since}, {trouble.tries} tries: {trouble.why}"
+    return [judge_events(late, error)]
 
 
 def _ask_registry(ports: Ports) -> list[Check]:

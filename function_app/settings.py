@@ -118,6 +118,10 @@ class Settings:
     """How long a ticket is good for."""
     callers_are_signed_in: bool
     """Whether App Service authentication is on, so that its word about who calls is believed."""
+    events_webhook_url: str | None
+    """Who is told of changes of state; ``None``: nobody."""
+    events_webhook_secret: str | None
+    """Key Vault id of the secret that what is told is signed with; ``None`` exactly where nobody is told."""
 
     pipeline_kind: ClassVar[str]
     """The ARM resource type of this side's pipeline."""
@@ -181,6 +185,8 @@ class Settings:
             "ticket_client_id": read.optional("TICKET_CLIENT_ID"),
             "ticket_hours": read.integer("TICKET_HOURS", 24, least=1, most=144),
             "callers_are_signed_in": read.text("CALLERS", _CALLERS, _FUNCTION_KEYS) != _FUNCTION_KEYS,
+            "events_webhook_url": read.webhook_url("EVENTS_WEBHOOK_URL", "EVENTS_WEBHOOK_SECRET"),
+            "events_webhook_secret": read.webhook_secret("EVENTS_WEBHOOK_SECRET", "EVENTS_WEBHOOK_URL"),
         }
 
 
@@ -312,6 +318,31 @@ class _Reader:
             refuse(name, f"the same as {first}: the registry itself would be emptied")
         return value
 
+    def webhook_url(self, name: str, partner: str) -> str | None:
+        """An https URL as it is, given together with its ``partner`` or not at all.
+
+        What is secret about it has no place among the settings, so it has neither query nor user name.
+        """
+        value = self.optional(name)
+        if value is None and self.optional(partner) is None:
+            return None
+        if value is None:
+            refuse(name, f"missing, and {partner} is given")
+        _require_https(name, value)
+        return value
+
+    def webhook_secret(self, name: str, partner: str) -> str | None:
+        """The Key Vault id of a secret, given together with its ``partner`` or not at all."""
+        value = self.optional(name)
+        if value is None and self.optional(partner) is None:
+            return None
+        if value is None:
+            refuse(name, f"missing, and {partner} is given")
+        if not _KEY_ID.fullmatch(value) or urlsplit(value).path.split("/")[1] != "secrets":
+            # Not quoted: somebody may have put the secret itself here.
+            refuse(name, "not https://VAULT/secrets/NAME: the setting names the secret and does not hold it")
+        return value
+
     def moment(self, name: str) -> datetime | None:
         """A time as a SAS has it in ``se``: a date, or one with a time in UTC."""
         value = self.optional(name)
@@ -398,6 +429,12 @@ class _Surveyor(_Reader):
 
     def beside(self, name: str, partner: str, first: str, pattern: re.Pattern[str]) -> str | None:
         return cast("str | None", self._or(None, super().beside, name, partner, first, pattern))
+
+    def webhook_url(self, name: str, partner: str) -> str | None:
+        return cast("str | None", self._or(None, super().webhook_url, name, partner))
+
+    def webhook_secret(self, name: str, partner: str) -> str | None:
+        return cast("str | None", self._or(None, super().webhook_secret, name, partner))
 
     def moment(self, name: str) -> datetime | None:
         return cast("datetime | None", self._or(None, super().moment, name))

@@ -121,12 +121,14 @@ def expected(
     app_roles: str,
     import_way: str = "direct",
     malware_scanning: str = "none",
+    state_events: str = "none",
 ) -> set[Grant]:
     """The grants that a side deployed in this way must have, and no others."""
     chosen = {
         "storageAccessMode": access,
         "importWay": import_way,
         "malwareScanning": malware_scanning,
+        "stateEvents": state_events,
     }
     return {
         Grant(

@@ -67,6 +67,11 @@ param pipelineRunPollSeconds int = 15
 @minValue(1)
 @maxValue(604800)
 param pipelineRunTimeoutSeconds int = 14400
+@description('Who is told of each change of state: nobody, or a webhook, by events that are signed.')
+@allowed(['none', 'webhook'])
+param stateEvents string = 'none'
+@description('With webhook: its https address, without a query.')
+param stateEventsUrl string = ''
 @description('By what callers are known; App Service authentication is switched on by hand, before it is named here.')
 @allowed(['functionKeys', 'appServiceAuthentication'])
 param callers string = 'functionKeys'
@@ -113,6 +118,9 @@ var sasExpiry = isBySas ? pipelineSasExpiry : ''
 // Storage Blob Data Reader, and Key Vault Secrets User
 var blobReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
+var isTelling = stateEvents == 'webhook'
+// Put into the vault by whoever runs the receiver: docs/operations.md#have-changes-of-state-told.
+var eventsSecret = 'events-webhook'
 
 resource registry 'Microsoft.ContainerRegistry/registries@2023-07-01' existing = {
   scope: resourceGroup(registryResourceGroup)
@@ -245,6 +253,16 @@ module pipelineOnSecret 'modules/role-on-secret.bicep' = if (isBySas) {
   }
 }
 
+module appOnEventsSecret 'modules/role-on-secret.bicep' = if (isTelling) {
+  name: 'app-on-events-secret'
+  params: {
+    vaultName: '${prefix}-keys'
+    secret: eventsSecret
+    principalId: foundation.outputs.principalId
+    role: secretsUser
+  }
+}
+
 module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
   name: 'app-flex'
   params: {
@@ -272,6 +290,8 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
       CHECKS: empty(allChecks) ? '' : string(allChecks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
       BLOB_EVENTS: blobEvents
+      EVENTS_WEBHOOK_URL: isTelling ? stateEventsUrl : ''
+      EVENTS_WEBHOOK_SECRET: isTelling ? '${foundation.outputs.vaultUri}secrets/${eventsSecret}' : ''
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion
@@ -311,6 +331,8 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
       CHECKS: empty(allChecks) ? '' : string(allChecks)
       CHECK_TIMEOUT_S: string(checkTimeoutSeconds)
       BLOB_EVENTS: blobEvents
+      EVENTS_WEBHOOK_URL: isTelling ? stateEventsUrl : ''
+      EVENTS_WEBHOOK_SECRET: isTelling ? '${foundation.outputs.vaultUri}secrets/${eventsSecret}' : ''
       ARM_ENDPOINT: cloud.armEndpoint
       ARM_SCOPE: cloud.armScope
       ARM_API_VERSION: cloud.armApiVersion

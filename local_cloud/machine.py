@@ -508,6 +508,17 @@ class Machine:
         self.vault.set_secret(name, resource.properties["value"])
         return {"properties": {"value": None, "secretUri": f"{self.url('vault')}/secrets/{name}"}}
 
+    def put_secret(self, name: str, value: str) -> None:
+        """Put a secret into the vault, as whoever runs the app does with ``az keyvault secret set``.
+
+        From then on a role can be given on it.
+        """
+        self.vault.set_secret(name, value)
+        kind = "Microsoft.KeyVault/vaults/secrets"
+        self._resources.add(
+            f"{self._vault_id}/secrets/{name}", {"type": kind, "name": name, "properties": {}}
+        )
+
     def _make_identity(self, resource: Resource) -> Mapping[str, Any]:
         identity = self._transfer.user_identity(resource.id)
         tenant = self.tokens.tenant_id

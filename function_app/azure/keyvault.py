@@ -84,13 +84,32 @@ class VaultKeys:
         with service_errors(f"Key Vault {kind}/{name}"):
             try:
                 if kind == "secrets":
-                    with SecretClient(vault, self._credential) as secrets:
-                        value = secrets.get_secret(name, *version).value or ""
-                    return signer_from_pem(value.encode())
+                    return signer_from_pem(_secret(vault, name, version, self._credential).encode())
                 with KeyClient(vault, self._credential) as keys:
                     return VaultSigner(keys.get_key(name, *version), self._credential)
             except ValueError as error:  # the vault's challenge names an audience of another domain
                 raise ServiceError(Code.SIGNING_FAILED, f"Key Vault {kind}/{name}: {error}") from None
+
+
+def read_secret(secret_id: str, credential: TokenCredential) -> str:
+    """The value of a secret, by its Key Vault id ``https://VAULT/secrets/NAME``; looked up anew.
+
+    Raises:
+        ServiceError: ``SERVICE_DENIED`` without the permission, ``NOT_FOUND`` if there is none,
+            ``SIGNING_FAILED`` if the vault asks for a token of another domain.
+    """
+    address = urlsplit(secret_id)
+    _, _, name, *version = address.path.split("/")
+    with service_errors(f"Key Vault secrets/{name}"):
+        try:
+            return _secret(f"https://{address.netloc}", name, version, credential)
+        except ValueError as error:  # the vault's challenge names an audience of another domain
+            raise ServiceError(Code.SIGNING_FAILED, f"Key Vault secrets/{name}: {error}") from None
+
+
+def _secret(vault: str, name: str, version: Sequence[str], credential: TokenCredential) -> str:
+    with SecretClient(vault, credential) as secrets:
+        return secrets.get_secret(name, *version).value or ""
 
 
 def _public_key(key: KeyVaultKey) -> SSlibKey:

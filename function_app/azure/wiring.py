@@ -11,13 +11,15 @@ from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
 from function_app.azure.arm import AzureImageImports, AzurePipelines
 from function_app.azure.blob import AzureBlobs
 from function_app.azure.checks import HttpChecks
-from function_app.azure.keyvault import VaultKeys
+from function_app.azure.keyvault import VaultKeys, read_secret
 from function_app.azure.queues import AzurePoisonQueue
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
 from function_app.azure.tickets import AzureTickets
-from function_app.ports import Ports, SourceSide, Staged, TargetSide
+from function_app.azure.webhook import Webhook
+from function_app.ports import BlobStore, EventReceiver, Ports, SourceSide, Staged, TargetSide
 from function_app.settings import Settings, SourceSettings, TargetSettings, read_role
+from function_app.storage.event_notes import with_notes
 
 
 @cache
@@ -79,8 +81,11 @@ def _target_side(settings: TargetSettings) -> TargetSide:
 
 def _ports(settings: Settings) -> dict[str, Any]:
     credential = _credential(settings)
+    blobs: BlobStore = AzureBlobs(settings.blob_service_url, credential)
+    events = _events(settings, credential)
     return {
-        "blobs": AzureBlobs(settings.blob_service_url, credential),
+        "blobs": blobs if events is None else with_notes(blobs),
+        "events": events,
         "projection": AzureTables(settings.table_service_url, credential),
         "registry": _registry(settings, settings.registry_login_server, credential),
         "pipelines": AzurePipelines(**_arm(settings, settings.pipeline_registry.resource_id, credential)),
@@ -88,6 +93,13 @@ def _ports(settings: Settings) -> dict[str, Any]:
         "tickets": AzureTickets(settings.blob_service_url, _ticket_credential(settings)),
         "poison": AzurePoisonQueue(settings.queue_service_url, credential),
     }
+
+
+def _events(settings: Settings, credential: TokenCredential) -> EventReceiver | None:
+    if settings.events_webhook_url is None or settings.events_webhook_secret is None:
+        return None
+    secret_id = settings.events_webhook_secret
+    return Webhook(settings.events_webhook_url, lambda: read_secret(secret_id, credential))
 
 
 def _registry(settings: Settings, login_server: str, credential: TokenCredential) -> AzureRegistry:

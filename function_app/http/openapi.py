@@ -164,10 +164,31 @@ COMMON = (
 """The calls of either side."""
 
 
-def document(title: str, description: str, calls: Sequence[Call]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the app itself sends to an address that the deployment names.
+
+    Args:
+        name: of the webhook; ``operationId``.
+        summary: when, in one line.
+        description: what is worth knowing besides.
+        body: the model of what is sent.
+        content_type: of it.
+        headers: that go along, by name with what they are.
+    """
+
+    name: str
+    summary: str
+    description: str
+    body: Any
+    content_type: str
+    headers: Mapping[str, str]
+
+
+def document(title: str, description: str, calls: Sequence[Call], *, told: Told) -> dict[str, Any]:
     """The OpenAPI document of a side with these calls."""
     calls = (*calls, *COMMON)
-    models = {model: None for call in calls for model in _models(call)}
+    models = {model: None for call in calls for model in _models(call)} | {told.body: None}
     schemas, components = msgspec.json.schema_components([Problem, Envelope, *models], ref_template=_REF)
     for model in models:
         if isinstance(model, type) and issubclass(model, Ask):
@@ -182,6 +203,7 @@ def document(title: str, description: str, calls: Sequence[Call]) -> dict[str, A
         "servers": [{"url": "/api"}],
         "security": [{"functionKey": []}, {"functionKeyInQuery": []}, {"signedIn": []}],
         "paths": paths,
+        "webhooks": {told.name: {"post": _told(told, of[told.body])}},
         "components": {
             "schemas": components,
             "responses": {
@@ -236,6 +258,26 @@ def _operation(call: Call, schema_of: Mapping[Any, Mapping[str, Any]]) -> dict[s
         responses[str(status.value)] = _refusal(status, codes)
     responses["401"] = {"$ref": "#/components/responses/Unauthorized"}
     return {**said, "responses": dict(sorted(responses.items()))}
+
+
+def _told(told: Told, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The Operation Object of a webhook."""
+    parameters = [
+        Parameter(name=name, place="header", schema=_TEXT, description=what, is_required=True)
+        for name, what in told.headers.items()
+    ]
+    return {
+        "operationId": told.name,
+        "summary": told.summary,
+        "description": told.description,
+        "security": [],
+        "parameters": [parameter.to_json() for parameter in parameters],
+        "requestBody": {"required": True, "content": {told.content_type: {"schema": dict(schema)}}},
+        "responses": {
+            "2XX": {"description": "It was taken; of the answer nothing else is read."},
+            "default": {"description": "It was not taken, and comes again. No redirect is followed."},
+        },
+    }
 
 
 _ALWAYS: Mapping[HTTPStatus, str] = {

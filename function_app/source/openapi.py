@@ -7,6 +7,7 @@ from airgap.errors import Code
 from airgap.fields import CHANNEL, LOGIN_SERVER
 from airgap.recarry import MAX_REQUEST_BYTES
 from airgap.states import Kind
+from function_app.events.openapi import STATE_CHANGED
 from function_app.http.bodies import Envelope, Ticket, whole
 from function_app.http.openapi import (
     CURSOR,
@@ -248,4 +249,5 @@ CALLS = (
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the source, as JSON values."""
-    return document("ACR Airgap Transfer: source", "Orders transfers and tells what became of them.", CALLS)
+    title, what = "ACR Airgap Transfer: source", "Orders transfers and tells what became of them."
+    return document(title, what, CALLS, told=STATE_CHANGED)

@@ -61,6 +61,9 @@ def upload_path(folder: str, instance: str) -> str:
 STAGING_RUNS = "staging-runs/"
 """In ``work``: names of the runs that import into the staging registry and have not been seen to end."""
 
+EVENTS = "events/"
+"""In ``work``: which entries of the journal are still to be told outside."""
+
 CLOSING = "closing/"
 """In ``work``: the imports that were decided and are not closed yet."""
 

@@ -1,7 +1,9 @@
 """All functions of the target."""
 
+from function_app.azure.wiring import target_side
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
+from function_app.events import delivering
 from function_app.http import health, openapi_api, preflight
 from function_app.settings import BlobEvents
 from function_app.target import activities, http_api, intake, orchestrators, reconciling, removing, ticket_api
@@ -20,6 +22,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         activities.bp,
         waiting.bp,
         lanes.bp,
+        delivering.blueprint("target", target_side),
         health.bp,
         preflight.bp,
         openapi_api.blueprint(openapi),

@@ -5,6 +5,7 @@ from typing import Any
 
 from airgap.errors import Code
 from airgap.states import Kind
+from function_app.events.openapi import STATE_CHANGED
 from function_app.http.bodies import Ticket
 from function_app.http.openapi import IF_MATCH, Answer, Call, Parameter, document, list_parameters
 from function_app.target import bodies
@@ -88,4 +89,5 @@ CALLS = (
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI document of the target, as JSON values."""
-    return document("ACR Airgap Transfer: target", "Tells what arrived and what was decided about it.", CALLS)
+    title, what = "ACR Airgap Transfer: target", "Tells what arrived and what was decided about it."
+    return document(title, what, CALLS, told=STATE_CHANGED)

@@ -303,6 +303,7 @@ module appOnRegistry 'role-on-registry.bicep' = [for role in ['acrPull', 'pipeli
 
 output blob string = transferStorage.outputs.blob
 output sasSecretId string = vault.outputs.secretId
+output vaultUri string = vault.outputs.vaultUri
 output identityId string = identity.id
 output principalId string = identity.properties.principalId
 output ticketIdentityId string = ticketIdentity.id

@@ -89,6 +89,14 @@ var alerts = [
     minutes: 'PT15M'
   }
   {
+    name: 'events-behind'
+    title: 'A change of state has not been taken by the receiver of events for half an hour'
+    query: 'traces | where message startswith "events behind: " | ${lines}'
+    operator: 'GreaterThan'
+    threshold: 0
+    minutes: 'PT30M'
+  }
+  {
     name: 'poison'
     title: 'A blob that started nothing five times was put aside'
     query: 'traces | where message contains "webjobs-blobtrigger-poison" | ${lines}'

@@ -64,5 +64,6 @@ resource audit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   }
 }
 
+output vaultUri string = vault.properties.vaultUri
 output keyId string = '${vault.properties.vaultUri}keys/${key}'
 output secretId string = '${vault.properties.vaultUri}secrets/${sasSecret}'

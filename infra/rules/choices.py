@@ -19,6 +19,7 @@ PREFIX = "contosogap1"
 """As long as one may be."""
 
 WEBHOOK_KEY = "key-of-the-webhook"
+WEBHOOK_URL = "https://events.contoso.com/airgap"
 SAS_EXPIRY = "2027-01-31T00:00:00Z"
 
 
@@ -36,7 +37,9 @@ class Choice:
     malware_scanning: str = "none"
     """Likewise."""
     events: str = ""
-    """Where it is empty, as the hosting is."""
+    """Of blobs; where it is empty, as the hosting is."""
+    told: str = "none"
+    """Who is told of changes of state: ``none``, or a ``webhook``."""
     has_defaults: bool = True
 
     def parameters(self, cloud: str = "public") -> dict[str, Any]:
@@ -63,6 +66,7 @@ class Choice:
                 else {}
             ),
             **({"blobEvents": self.events, "isSubscribed": True} if self.events else {}),
+            **({"stateEvents": self.told, "stateEventsUrl": WEBHOOK_URL} if self.told != "none" else {}),
             **({"pipelineSasExpiry": SAS_EXPIRY} if self.access == "SasToken" else {}),
             **({} if self.has_defaults else _OWN_VALUES[self.side]),
         }
@@ -169,6 +173,10 @@ CHOICES += tuple(
 CHOICES += tuple(
     Choice(side=side, hosting=hosting, events="eventGrid")
     for side, hosting in itertools.product(SIDES, ("dedicated", "flex"))
+)
+CHOICES += tuple(
+    Choice(side=side, hosting=hosting, told="webhook", has_defaults=has_defaults)
+    for side, hosting, has_defaults in itertools.product(SIDES, ("dedicated", "flex"), (False, True))
 )
 CHOICES += tuple(
     Choice(side="target", app_roles=app_roles, malware_scanning="defender", has_defaults=has_defaults)

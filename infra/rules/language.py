@@ -85,6 +85,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "malwareScanningCapGb": (9, 1_000_001),
     "blobEvents": ("push",),
     "callers": ("anybody",),
+    "stateEvents": ("shout",),
 }
 """Values that a parameter of that name must not take in the template of a side."""
 
@@ -96,6 +97,7 @@ CHOSEN: dict[str, tuple[Any, ...]] = {
     "pipelineIdentity": ("SystemAssigned", "UserAssigned"),
     "blobEvents": ("eventGrid", "poll"),
     "callers": ("appServiceAuthentication", "functionKeys"),
+    "stateEvents": ("none", "webhook"),
     "importWay": ("direct", "staged"),
     "malwareScanning": ("defender", "none"),
 }

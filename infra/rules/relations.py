@@ -10,7 +10,7 @@ from infra import roles
 from infra.expansion import Resource
 from infra.expansion.functions import guid
 from infra.roles import Grant
-from infra.rules.choices import GROUP, SAS_EXPIRY, Deployed
+from infra.rules.choices import GROUP, SAS_EXPIRY, WEBHOOK_URL, Deployed
 from infra.rules.order import waits
 
 _LEARN = "https://learn.microsoft.com/azure/"
@@ -49,6 +49,7 @@ ALERTS: Mapping[str, tuple[str, int, str]] = {
     "sas-expires": ("GreaterThan", 0, "PT6H"),
     "reconciler-behind": ("LessThan", 1, "PT30M"),
     "custody-tampered": ("GreaterThan", 0, "PT15M"),
+    "events-behind": ("GreaterThan", 0, "PT30M"),
     "poison": ("GreaterThan", 0, "PT15M"),
 }
 """By the end of its name: how many lines are too many, or too few, in what time."""
@@ -255,6 +256,7 @@ def _expected(deployed: Deployed) -> set[Grant]:
         app_roles=choice.app_roles,
         import_way=choice.import_way,
         malware_scanning=choice.malware_scanning,
+        state_events=choice.told,
     )
 
 
@@ -387,6 +389,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", end))
         for end in ("-app", "-tickets")
     )
+    is_told = deployed.choice.told == "webhook"
     expected = {
         "PIPELINE_SAS_EXPIRES_AT": SAS_EXPIRY if deployed.choice.access == "SasToken" else "",
         "BLOB_EVENTS": deployed.choice.events or {"flex": "eventGrid"}.get(deployed.choice.hosting, "poll"),
@@ -394,6 +397,8 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         "REGISTRY_LOGIN_SERVER": f"{parameters['registryName']}.registry.invalid",
         "REGISTRY_RESOURCE_ID": registry_id,
         **_staging_settings(deployed, registry_group),
+        "EVENTS_WEBHOOK_URL": WEBHOOK_URL if is_told else "",
+        "EVENTS_WEBHOOK_SECRET": f"{vault}secrets/events-webhook" if is_told else "",
         "SIGNING_KEYS": f"{vault}keys/bundle-signing",
         "AZURE_CLIENT_ID": client["properties"]["clientId"],
         "TICKET_CLIENT_ID": tickets["properties"]["clientId"],

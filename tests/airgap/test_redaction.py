@@ -16,6 +16,7 @@ _SECRET = "c2VjcmV0LXNpZ25hdHVyZQ%3D%3D"
         f"SIG={_SECRET}",
         f"AccountName=a;AccountKey={_SECRET};",
         f"client_secret={_SECRET}",
+        f"signed with whsec_{_SECRET.partition('%')[0]}",
         f"Authorization: Bearer {_SECRET.partition('%')[0]}",
     ],
 )

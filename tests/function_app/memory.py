@@ -494,6 +494,30 @@ class MemoryPoison:
 
 
 @dataclass
+class MemoryReceiver:
+    """A receiver of events; it takes everything unless told otherwise."""
+
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    """In the order in which they came, doubles too."""
+    refusal: Callable[[str], Code | None] = lambda _event_id: None
+    secret_is: Code | None = None
+    """What is wrong with the secret."""
+    tries: list[str] = field(default_factory=list)
+
+    def deliver(self, event_id: str, event: bytes, *, at: datetime) -> None:
+        assert at.tzinfo is not None
+        self.tries.append(event_id)
+        self.require_ready()
+        if (code := self.refusal(event_id)) is not None:
+            raise ServiceError(code, "not taken")
+        self.taken.append(json.loads(event))
+
+    def require_ready(self) -> None:
+        if self.secret_is is not None:
+            raise ServiceError(self.secret_is, "no secret")
+
+
+@dataclass
 class LocalKeys:
     """The signing port with keys in memory."""
 

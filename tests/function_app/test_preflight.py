@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from function_app.http import preflight
 from function_app.ports import Ports, TargetSide
 from function_app.preflight import CONTAINERS, check_side
 from function_app.settings import SourceSettings, TargetSettings
+from function_app.storage.event_notes import Trouble, keep_trouble
 from tests.bundles import make_policy, new_key
 from tests.function_app.memory import (
     ENVIRONMENT,
     MemoryBlobs,
     MemoryImageImports,
+    MemoryReceiver,
     MemoryRegistry,
     make_source,
     make_target,
@@ -66,7 +69,7 @@ class Site:
             name: getattr(self.side, name)
             for name in ("blobs", "projection", "registry", "pipelines", "signing", "tickets", "poison")
         }
-        return (Ports(settings=settings, **ports) if is_enough else None), faults
+        return (Ports(settings=settings, events=self.side.events, **ports) if is_enough else None), faults
 
     def ask(self) -> dict[str, Any]:
         response = call()
@@ -221,6 +224,37 @@ def test_what_a_blob_trigger_has_failed_on_for_good_is_counted(site: Site) -> No
 def test_poison_queue_that_is_missing_is_told(site: Site) -> None:
     site.side.poison.messages = None
     assert site.wrong()["poison"].startswith("Deploy the side's template again")
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (Code.SERVICE_DENIED, "Key Vault Secrets User"),
+        (Code.NOT_FOUND, "into the vault"),
+        (Code.SIGNING_FAILED, "random bytes"),
+    ],
+)
+def test_events_that_cannot_be_signed_are_told_and_nothing_is_sent(
+    site: Site, code: Code, remedy: str
+) -> None:
+    receiver = MemoryReceiver()
+    site.side = replace(site.side, events=receiver)
+    assert site.wrong() == {}
+    receiver.secret_is = code
+    assert remedy in site.wrong()["events"]
+    assert receiver.tries == []
+
+
+def test_event_that_has_not_been_taken_for_long_is_told_with_what_came_of_it(site: Site) -> None:
+    site.side = replace(site.side, events=MemoryReceiver())
+    name = "events/imports/0123456789/00000001.json"
+    for age, is_wrong in ((timedelta(minutes=29), False), (timedelta(minutes=31), True)):
+        trouble = Trouble.again(None, "HTTP 500", now=datetime.now(UTC) - age)
+        keep_trouble(site.blobs, name, trouble)
+        assert ("events" in site.wrong()) is is_wrong
+    (check,) = (one for one in site.ask()["checks"] if one["id"] == "events")
+    assert name in check["detail"]
+    assert "HTTP 500" in check["detail"]
 
 
 def test_registry_that_lets_nobody_in_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

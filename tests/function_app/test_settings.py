@@ -138,6 +138,40 @@ def test_role_is_the_one_setting_that_indexing_needs(environment: Mapping[str, s
         read_role(environment)
 
 
+HOOK = "https://events.contoso.com/airgap"
+VAULT_SECRET = "https://vault.vault.azure.net/secrets/events-webhook"
+
+
+def test_who_is_told_of_changes_is_named_together_with_the_secret() -> None:
+    nobody = SourceSettings.from_environment(ENVIRONMENT)
+    assert (nobody.events_webhook_url, nobody.events_webhook_secret) == (None, None)
+    environment = ENVIRONMENT | {"EVENTS_WEBHOOK_URL": HOOK, "EVENTS_WEBHOOK_SECRET": VAULT_SECRET}
+    told = SourceSettings.from_environment(environment)
+    assert (told.events_webhook_url, told.events_webhook_secret) == (HOOK, VAULT_SECRET)
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "at_fault"),
+    [
+        ("", VAULT_SECRET, "EVENTS_WEBHOOK_URL"),
+        (HOOK, "", "EVENTS_WEBHOOK_SECRET"),
+        ("http://events.contoso.com", VAULT_SECRET, "EVENTS_WEBHOOK_URL"),
+        (f"{HOOK}?code=aSecret", VAULT_SECRET, "EVENTS_WEBHOOK_URL"),
+        ("https://me:aSecret@events.contoso.com", VAULT_SECRET, "EVENTS_WEBHOOK_URL"),
+        (HOOK, "whsec_aSecret", "EVENTS_WEBHOOK_SECRET"),
+        (HOOK, "@Microsoft.KeyVault(SecretUri=aSecret)", "EVENTS_WEBHOOK_SECRET"),
+        (HOOK, "https://vault.vault.azure.net/keys/aSecret", "EVENTS_WEBHOOK_SECRET"),
+    ],
+)
+def test_receiver_of_events_that_is_half_named_or_holds_a_secret_is_refused_and_not_quoted(
+    url: str, secret: str, at_fault: str
+) -> None:
+    environment = ENVIRONMENT | {"EVENTS_WEBHOOK_URL": url, "EVENTS_WEBHOOK_SECRET": secret}
+    assert_refused(SourceSettings, environment, at_fault)
+    _, faults = SourceSettings.survey(environment)
+    assert "aSecret" not in str(faults)
+
+
 def test_each_role_has_its_own_functions() -> None:
     names = {
         role: {function.get_function_name() for function in build_app(role).get_functions()}
@@ -145,7 +179,7 @@ def test_each_role_has_its_own_functions() -> None:
     }
     shared = {"read_pipeline_run", "await_outcome", "run_lane", "stop_work", "record_state"}
     shared |= {"preflight", "refuse_preflight_method", "get_health", "refuse_health_method"}
-    shared |= {"openapi", "refuse_openapi_method"}
+    shared |= {"openapi", "refuse_openapi_method", "tell_events"}
     assert names["source"] & names["target"] == shared
     assert {"create_transfer", "export_transfer", "seal_bundle"} <= names["source"]
     assert {"bundle_arrived", "import_bundle", "issue_receipt"} <= names["target"]

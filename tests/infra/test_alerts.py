@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from airgap.errors import Code
 from airgap.states import Kind, State
 from function_app.journal.store import forget_journals
 from function_app.signs_of_life import tell_of_round
@@ -20,6 +21,7 @@ from tests.function_app.durable_client import RuntimeStatus
 from tests.function_app.memory import START, Host
 from tests.function_app.test_custody_logs import FORGED, deliver
 from tests.function_app.test_custody_logs import Scene as CustodyScene
+from tests.function_app.test_events import Scene as EventScene
 from tests.function_app.test_reconciling import NOON, SourceRound, TargetRound
 from tests.infra.expansions import template
 
@@ -157,8 +159,29 @@ def test_custody_log_that_was_written_anew_is_told(caplog: pytest.LogCaptureFixt
     assert firing(caplog) == {"custody-tampered"}
 
 
+def test_event_that_was_not_taken_for_half_an_hour_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    scene = EventScene()
+    scene.note(TRANSFER_ID, State.REQUESTED)
+    scene.receiver.refusal = lambda _: Code.SERVICE_UNREACHABLE
+    scene.round(rounds=30)
+    assert "events-behind" not in firing(caplog)
+    scene.round(rounds=20)
+    assert "events-behind" in firing(caplog)
+    scene.receiver.refusal = lambda _: None
+    scene.round(rounds=20)
+    assert "events-behind" not in firing(caplog)
+
+
 def test_every_alert_is_tried_here() -> None:
-    tried = {"custody-tampered", "reconciler-behind", "refused", "failed", "no-receipt", "sas-expires"}
+    tried = {
+        "events-behind",
+        "custody-tampered",
+        "reconciler-behind",
+        "refused",
+        "failed",
+        "no-receipt",
+        "sas-expires",
+    }
     assert QUERIES.keys() == ALERTS.keys() == tried | OF_THE_HOST
 
 

@@ -31,6 +31,8 @@ CHOICES = (
     ),
     Choice(side="target", import_way="staged", has_defaults=False),
     Choice(side="target", malware_scanning="defender", has_defaults=False),
+    Choice(side="source", told="webhook", has_defaults=False),
+    Choice(side="target", told="webhook", hosting="flex"),
     Choice(side="target", malware_scanning="defender", app_roles="builtIn"),
     Choice(side="target", import_way="staged", access="SasToken", app_roles="builtIn"),
 )
