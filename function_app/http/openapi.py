@@ -186,7 +186,7 @@ class Told:
 
 
 def document(title: str, description: str, calls: Sequence[Call], *, told: Told) -> dict[str, Any]:
-    """The OpenAPI document of a side with these calls."""
+    """The OpenAPI document of a side with these calls, and with what it sends itself."""
     calls = (*calls, *COMMON)
     models = {model: None for call in calls for model in _models(call)} | {told.body: None}
     schemas, components = msgspec.json.schema_components([Problem, Envelope, *models], ref_template=_REF)
