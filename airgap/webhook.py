@@ -29,7 +29,7 @@ _MAX_SECRETS = 4
 
 @dataclass(frozen=True, slots=True)
 class WebhookSecrets:
-    """What deliveries are signed with: one secret, or several while one is replaced. Never shown."""
+    """The secrets that deliveries are signed with: one, or several while one is replaced. Never shown."""
 
     _keys: tuple[bytes, ...] = field(repr=False)
 

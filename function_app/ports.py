@@ -316,7 +316,7 @@ class PoisonQueue(Protocol):
 
 
 class EventReceiver(Protocol):
-    """Who outside is told of changes of state."""
+    """A receiver outside, which is told of changes of state."""
 
     def deliver(self, event_id: str, event: bytes, *, at: datetime) -> None:
         """Hand over one event; it was taken when this returns, and may come again.
@@ -331,7 +331,7 @@ class EventReceiver(Protocol):
         """
 
     def require_ready(self) -> None:
-        """Return if events can be signed; the receiver is not asked.
+        """Make sure that events can be signed; the receiver is not asked.
 
         Raises:
             ServiceError: ``SERVICE_DENIED`` without the permission to read the secret, ``NOT_FOUND`` if there

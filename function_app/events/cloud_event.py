@@ -1,4 +1,4 @@
-"""What is told of an entry of the journal: a CloudEvent 1.0 in JSON, structured mode.
+"""An entry of the journal as it is told outside: a CloudEvent 1.0 in JSON, structured mode.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md, and for ``sequence``
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/sequence.md
@@ -21,7 +21,7 @@ _LOOKED_AT = frozenset({Kind.TRANSFERS, Kind.IMPORTS, Kind.ORDERS})
 
 
 class StateChange(Body, frozen=True, kw_only=True):
-    """What has changed: no more than the lists tell, and who may see more follows ``link``."""
+    """The change itself: no more than the lists tell, and who may see more follows ``link``."""
 
     id: Annotated[str, Meta(description="Of the transfer, import, ticket or removal; an order's name.")]
     state: Annotated[

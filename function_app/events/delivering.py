@@ -50,7 +50,7 @@ def blueprint(role: Role, side: Callable[[], Ports]) -> Blueprint:
 
 
 def deliver_events(role: Role, side: Ports, clock: Callable[[], datetime]) -> None:
-    """One round: some hundred events at most.
+    """Take what is still to be told to the receiver, in one round: some hundred events at most.
 
     Raises:
         ServiceError: the storage is away; the next round goes on.

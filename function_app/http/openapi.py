@@ -166,7 +166,7 @@ COMMON = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What the app itself sends to an address that the deployment names.
+    """A request that the app itself sends to an address that the deployment names.
 
     Args:
         name: of the webhook; ``operationId``.

@@ -51,7 +51,7 @@ class _Noting:
 
 
 class Trouble(Message, frozen=True):
-    """What a note says once its event could not be delivered.
+    """The content of a note once its event could not be delivered.
 
     ``tries``: how often; ``since``: when first; ``after``: when it may be tried again; ``why``: what came of
     the last try, for a person.
@@ -64,7 +64,7 @@ class Trouble(Message, frozen=True):
 
     @classmethod
     def again(cls, before: Self | None, why: str, *, now: datetime) -> Self:
-        """What to note after one more try: each wait is twice as long as the one before, up to 15 minutes."""
+        """The trouble after one more try: each wait is twice as long as the one before, up to 15 minutes."""
         tries = 1 if before is None else before.tries + 1
         wait = min(_FIRST_WAIT * 2 ** min(tries - 1, _MAX_DOUBLINGS), _LONGEST_WAIT)
         since = format_time(now) if before is None else before.since
@@ -86,12 +86,12 @@ def note_name(kind: Kind, about: str, number: int) -> str:
 
 
 def parse_note_name(name: str) -> tuple[Kind, str, int] | None:
-    """Which entry a note is for; ``None`` for any other name."""
+    """The entry that a note is for, as kind, id and number; ``None`` for any other name."""
     return parse_entry_name(name.removeprefix(EVENTS)) if name.startswith(EVENTS) else None
 
 
 def read_trouble(blobs: BlobStore, name: str) -> Trouble | None:
-    """What a note says of the tries so far; ``None`` if there was none, or nobody can read what it says."""
+    """The tries so far, as a note says; ``None`` if there was none, or nobody can read what it says."""
     try:
         raw = blobs.read(WORK, name, max_bytes=_MAX_NOTE_BYTES)
         return None if raw in {None, _UNTRIED} else read(msgspec.json.decode(raw), Trouble)
