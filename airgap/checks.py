@@ -183,8 +183,9 @@ class CheckAnswer:
         """Read the answer to ``question`` of a check that need not sign.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``; ``CHECK_MALFORMED``: it is not what an
-                answer looks like, or speaks of another bundle, or not of exactly these copies.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any answer; ``NEWER_FORMAT``: it is of a
+                later version; ``CHECK_MALFORMED``: it is not what an answer looks like, or speaks of another
+                bundle, or not of exactly these copies.
         """
         value = load_strict(raw, max_bytes=MAX_ANSWER_BYTES, code=Code.CHECK_MALFORMED)
         members = _FORMAT.of_document(value)(value)

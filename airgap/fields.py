@@ -82,7 +82,7 @@ class FieldReader:
         return raw
 
     def text(self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None, limit: int = 1024) -> str:
-        """A string of 1 to ``limit`` printable characters, wholly matching ``pattern`` if given."""
+        """The string ``raw``, of 1 to ``limit`` printable characters, all matching ``pattern`` if given."""
         if type(raw) is not str or not 1 <= len(raw) <= limit or not raw.isprintable():
             self.refuse(where, f"not a printable string of 1 to {limit} characters")
         if pattern is not None and not pattern.fullmatch(raw):
@@ -92,25 +92,25 @@ class FieldReader:
     def optional_text(
         self, raw: Any, where: str, *, pattern: re.Pattern[str] | None = None, limit: int = 1024
     ) -> str | None:
-        """A string that :meth:`text` accepts, or ``null``."""
+        """The string ``raw``, as :meth:`text` accepts it; ``None`` for ``null``."""
         return None if raw is None else self.text(raw, where, pattern=pattern, limit=limit)
 
     def note(self, raw: Any, where: str, *, limit: int = MAX_NOTE_CHARACTERS) -> str:
-        """A string for a person, perhaps empty: whatever JSON can carry, of at most ``limit`` characters."""
+        """The string ``raw`` for a person, perhaps empty, of at most ``limit`` characters."""
         if type(raw) is not str or len(raw) > limit or _SURROGATE.search(raw):
             self.refuse(where, f"not a string of at most {limit} characters")
         return raw
 
     def sha256(self, raw: Any, where: str) -> str:
-        """A digest written ``sha256:…``; returns its hexadecimal digits."""
+        """The hexadecimal digits of a digest that is written ``sha256:…``; refuses any other value."""
         return self.text(raw, where, pattern=DIGEST).removeprefix("sha256:")
 
     def optional_sha256(self, raw: Any, where: str) -> str | None:
-        """The digits of a digest that :meth:`sha256` accepts, or ``null``."""
+        """The digits of a digest, as :meth:`sha256` accepts it; ``None`` for ``null``."""
         return None if raw is None else self.sha256(raw, where)
 
     def integer(self, raw: Any, where: str, *, least: int = 0, most: int = MAX_SAFE_INTEGER) -> int:
-        """An integer in a closed range; ``true`` is not an integer."""
+        """The integer ``raw``, from ``least`` to ``most``; ``true`` is not an integer."""
         if type(raw) is not int or not least <= raw <= most:
             self.refuse(where, f"not an integer from {least} to {most}")
         return raw
@@ -124,7 +124,7 @@ class FieldReader:
     def items(
         self, raw: Any, where: str, read: Callable[[Any, str], T], *, least: int = 0, most: int
     ) -> tuple[T, ...]:
-        """An array of ``least`` to ``most`` elements, each read by ``read(element, where)``."""
+        """The elements of an array of ``least`` to ``most``, each read by ``read(element, where)``."""
         if type(raw) is not list or not least <= len(raw) <= most:
             self.refuse(where, f"not an array of {least} to {most} elements")
         return tuple(read(element, f"{where}[{index}]") for index, element in enumerate(raw))

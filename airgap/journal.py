@@ -126,7 +126,8 @@ class JournalEntry:
         """Read an entry from the bytes of its blob.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT`` for a schema that is not known yet;
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any entry; ``NEWER_FORMAT`` for a schema
+                that is not known yet;
                 ``JOURNAL_BROKEN`` if it is not the one canonical form of an entry: somebody else wrote into
                 the journal.
         """

@@ -82,8 +82,8 @@ class Override:
         """Read an override from the payload of an envelope whose signatures have been verified.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``; ``OVERRIDE_MALFORMED``; ``NEWER_FORMAT``: a newer tool wrote
-                it.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any statement; ``OVERRIDE_MALFORMED``,
+                naming the field at fault; ``NEWER_FORMAT``: a newer tool wrote it.
         """
         statement = parse_statement(raw, code=Code.OVERRIDE_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
@@ -142,9 +142,12 @@ def verify_override(
         The override, and what a receipt tells of it.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``; ``SIGNATURE_INVALID``,
-            ``SIGNATURE_UNCHECKABLE``, ``SIGNER_UNKNOWN``; ``OVERRIDE_MALFORMED``, ``NEWER_FORMAT``.
-        PolicyRefusal: ``CHANNEL_UNKNOWN``, ``POLICY_EXPIRED``, ``KEY_REVOKED``; ``THRESHOLD_NOT_MET``,
+        UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``: it is no envelope of an override;
+            ``SIGNATURE_INVALID``: a signature is forged; ``SIGNATURE_UNCHECKABLE``: one could not be checked;
+            ``SIGNER_UNKNOWN``: no key of an override role signed it; ``OVERRIDE_MALFORMED``: its content is
+            malformed; ``NEWER_FORMAT``: a newer tool wrote it.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not have the channel; ``POLICY_EXPIRED``: the
+            policy itself has expired; ``KEY_REVOKED``: only revoked keys signed it; ``THRESHOLD_NOT_MET``,
             ``ALGORITHM_MISSING``: too few signed it, or nobody may; ``OVERRIDE_MISMATCH``: it is for another
             manifest, channel or target, or its time is over.
     """

@@ -88,7 +88,7 @@ class Stripe:
 
     @property
     def code(self) -> ErasureCode:
-        """The erasure code over ``shards``."""
+        """The erasure code by which the shards of the stripe stand in for each other."""
         return ErasureCode(len(self.shards) - self.parity_shards, self.parity_shards)
 
     def encoding(self) -> Combination:

@@ -85,7 +85,8 @@ class PolicyVersion:
 
         Raises:
             PolicyRefusal: ``POLICY_MALFORMED``, naming the first field at fault.
-            UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``: a newer tool wrote it.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any version; ``NEWER_FORMAT``: a newer tool
+                wrote it.
         """
         statement = parse_statement(raw, code=Code.POLICY_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
@@ -118,13 +119,14 @@ def next_policy(before: TrustPolicy, envelope_bytes: bytes) -> TrustPolicy:
     """The policy in an envelope, if it follows ``before`` by every point of the module's list.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``; ``SIGNER_UNKNOWN``, ``SIGNATURE_INVALID``,
-            ``SIGNATURE_UNCHECKABLE``; ``NEWER_FORMAT``: signed by whom ``before`` asks for, and a newer tool
-            wrote it.
+        UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``: it is no envelope of a version;
+            ``SIGNER_UNKNOWN``: no key of a policy role signed it; ``SIGNATURE_INVALID``: a signature is
+            forged; ``SIGNATURE_UNCHECKABLE``: one could not be checked; ``NEWER_FORMAT``: signed by whom
+            ``before`` asks for, and a newer tool wrote it.
         PolicyRefusal: ``THRESHOLD_NOT_MET``, ``ALGORITHM_MISSING``: too few of a role of either version
             signed it, or there is no such role; ``KEY_REVOKED``: only keys that count no more;
-            ``POLICY_MALFORMED``; ``POLICY_NOT_NEXT``: its number is not the one after; ``POLICY_FORKED``: it
-            follows another policy of that number.
+            ``POLICY_MALFORMED``: it is no well-formed policy; ``POLICY_NOT_NEXT``: its number is not the one
+                after; ``POLICY_FORKED``: it follows another policy of that number.
     """
     if len(envelope_bytes) > MAX_VERSION_BYTES:  # 1
         raise UntrustedInputError(

@@ -460,8 +460,8 @@ class Receipt:
         """Read a receipt from the payload of an envelope whose signatures have been verified.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``; ``NEWER_FORMAT``: a newer tool wrote it; ``RECEIPT_MALFORMED``
-                naming the first field at fault.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any receipt; ``NEWER_FORMAT``: a newer tool
+                wrote it; ``RECEIPT_MALFORMED`` naming the first field at fault.
         """
         statement = parse_statement(raw, code=Code.RECEIPT_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))

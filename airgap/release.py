@@ -111,7 +111,8 @@ class ReleaseStatement:
         """Read a release from the payload of an envelope whose signature has been verified.
 
         Raises:
-            UntrustedInputError: ``RELEASE_MALFORMED``; ``NEWER_FORMAT``: a newer tool wrote it.
+            UntrustedInputError: ``RELEASE_MALFORMED``, naming the field at fault; ``NEWER_FORMAT``: a newer
+                tool wrote it.
         """
         statement = parse_statement(raw, code=Code.RELEASE_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
@@ -171,16 +172,18 @@ def verify_release(
 
     Args:
         envelope_bytes: the release's envelope, whole.
-        bundle: what it must be for.
+        bundle: the bundle that it must be for.
         policy: the trust policy in force.
         now: the current time, aware: a key that is revoked by then does not count, whenever it signed.
 
     Raises:
-        UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``; ``SIGNATURE_INVALID`` (forged),
-            ``SIGNATURE_UNCHECKABLE`` (could not be checked); ``SIGNER_UNKNOWN``: no key of a release role
-            signed it; ``RELEASE_MALFORMED``, ``NEWER_FORMAT``.
-        PolicyRefusal: ``CHANNEL_UNKNOWN``, ``POLICY_EXPIRED``, ``KEY_REVOKED``; ``RELEASE_MISMATCH``: it is
-            for another bundle or registry; ``NOT_YET_VALID``: it was signed in the future.
+        UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``: it is no envelope of a release;
+            ``SIGNATURE_INVALID`` (forged), ``SIGNATURE_UNCHECKABLE`` (could not be checked);
+            ``SIGNER_UNKNOWN``: no key of a release role signed it; ``RELEASE_MALFORMED``: its content is
+                malformed; ``NEWER_FORMAT``: a newer tool wrote it.
+        PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not have the channel; ``POLICY_EXPIRED``: the
+            policy itself has expired; ``KEY_REVOKED``: only revoked keys signed it; ``RELEASE_MISMATCH``: it
+            is for another bundle or registry; ``NOT_YET_VALID``: it was signed in the future.
 
     Not checked: whether the bundle may be imported, and whether enough have released it.
     """

@@ -68,7 +68,8 @@ class CheckStatement:
         """Read a check's answer from the payload of an envelope whose signatures have been verified.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``; ``CHECK_MALFORMED``; ``NEWER_FORMAT``: a newer tool wrote it.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any answer; ``CHECK_MALFORMED``, naming the
+                member at fault; ``NEWER_FORMAT``: a newer tool wrote it.
         """
         statement = parse_statement(raw, code=Code.CHECK_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))
@@ -105,8 +106,8 @@ def read_answer(
 
     Raises:
         UntrustedInputError: ``CHECK_FORGED``: a signature in the name of a key of the role is not its own;
-            ``CHECK_MALFORMED``: it is about something else than was asked, or no answer; ``TOO_LARGE``,
-            ``NEWER_FORMAT``.
+            ``CHECK_MALFORMED``: it is about something else than was asked, or no answer; ``TOO_LARGE``: it is
+                larger than any answer; ``NEWER_FORMAT``: it is of a later version.
         ServiceError: ``CHECK_UNSIGNED``: it is not signed, or by none or too few who count;
             ``CHECK_UNCHECKABLE``: a signature could not be checked.
         PolicyRefusal: ``POLICY_EXPIRED``: nobody counts by this policy.

@@ -161,7 +161,11 @@ class Settings:
 
     @classmethod
     def read_members(cls, read: "_Reader") -> dict[str, Any]:
-        """The values of all members of this class, each read from the environment and checked by ``read``."""
+        """The values of all members of this class, each read from the environment and checked by ``read``.
+
+        Raises:
+            OperatorError: ``SETTING_INVALID``, naming a setting that is missing or wrong.
+        """
         arm_endpoint = read.url("ARM_ENDPOINT", "https://management.azure.com")
         return {
             "blob_service_url": read.url("TransferStorage__blobServiceUri"),

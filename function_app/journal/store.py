@@ -83,8 +83,9 @@ class JournalStore:
         when it read it: who overwrites an entry afterwards is found by the next process.
 
         Raises:
-            UntrustedInputError: ``JOURNAL_BROKEN``: an entry is missing, malformed or does not follow the
-                one before; ``NEWER_FORMAT``: a newer version of the app wrote it; ``TOO_LARGE``.
+            UntrustedInputError: ``JOURNAL_BROKEN``: an entry is missing, malformed or does not follow the one
+                before; ``NEWER_FORMAT``: a newer version of the app wrote it; ``TOO_LARGE``: an entry is
+                larger than any that is written.
         """
         known = _known(self.blobs)
         journal = known.get(kind, about)

@@ -101,9 +101,11 @@ class SignedManifest:
             ``False``: it is for another manifest; nothing is kept.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``; ``SIGNATURE_INVALID``,
-                ``SIGNATURE_UNCHECKABLE``, ``SIGNER_UNKNOWN``: no key of a bundle role signed it.
-            PolicyRefusal: ``CHANNEL_UNKNOWN``, ``POLICY_EXPIRED``, ``KEY_REVOKED``;
+            UntrustedInputError: ``TOO_LARGE``, ``ENVELOPE_MALFORMED``: it is no envelope of a manifest;
+                ``SIGNATURE_INVALID``: a signature is forged; ``SIGNATURE_UNCHECKABLE``: one could not be
+                checked; ``SIGNER_UNKNOWN``: no key of a bundle role signed it.
+            PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not have the channel; ``POLICY_EXPIRED``: the
+                policy itself has expired; ``KEY_REVOKED``: only revoked keys signed it;
                 ``TRANSITION_REFUSED``: it is new, and it is too late for it.
             ServiceError: ``SERVICE_UNEXPECTED``: somebody has put something else in its place, where nothing
                 is ever replaced; this signature will not count.

@@ -39,8 +39,9 @@ _Reason = tuple[Code, str]
 def checks_to_pass(side: TargetSide, channel: Channel | None) -> tuple[str, ...]:
     """The checks that a bundle of a channel must pass: those of the settings, then those that must sign.
 
-    A check that only the trust policy names is among them: it cannot be asked, and so nothing passes it. A
-    channel that the policy knows no more (``None``) is judged by whoever judges the bundle.
+    A check that only the trust policy names is among them: it cannot be asked, and so nothing passes it.
+    Without a channel (``None``), since the policy does not have it any more, only those of the settings count
+    here: the bundle is refused for its channel elsewhere.
     """
     named = tuple(check.name for check in side.settings.checks)
     signed = frozenset[str]() if channel is None else channel.check_roles.keys()

@@ -103,7 +103,10 @@ class Writer:
         return written
 
     def json(self, expression: Expression) -> Any:
-        """The value of an expression as the template has it: JSON where possible, else in brackets."""
+        """The value of an expression as the template has it: JSON where possible, else in brackets.
+
+        Raises as :meth:`text`.
+        """
         match expression:
             case tree.Literal(value=str(text)):
                 return "[" + text if text.startswith("[") and text.endswith("]") else text
@@ -116,11 +119,17 @@ class Writer:
         return self.bracketed(expression)
 
     def bracketed(self, expression: Expression) -> str:
-        """The text of an expression in the brackets by which ARM knows one."""
+        """The text of an expression in the brackets by which ARM knows one.
+
+        Raises as :meth:`text`.
+        """
         return f"[{self.text(expression)}]"
 
     def loop(self, name: str, loop: tree.Loop) -> dict[str, Any]:
-        """The member ``copy`` for a loop over values, which make up the array ``name``."""
+        """The member ``copy`` for a loop over values, which make up the array ``name``.
+
+        Raises as :meth:`text`.
+        """
         over = self.text(loop.over)
         inner = self._in_loop(loop, f"copyIndex('{name}')")
         return {"name": name, "count": f"[length({over})]", "input": inner.json(loop.body)}

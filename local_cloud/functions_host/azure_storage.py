@@ -93,7 +93,7 @@ class AzureBlobStorage:
 
         Raises:
             BlobTooLargeError: It is larger.
-            StorageOutageError: Any other trouble.
+            StorageOutageError: The storage does not answer, or refuses.
         """
         client = self._service.get_blob_client(container, name)
         try:

@@ -96,14 +96,14 @@ class BlobStorage(Protocol):
         """The blobs under `prefix`, from `marker` on; a missing container is an empty page.
 
         Raises:
-            StorageOutageError: Any other trouble.
+            StorageOutageError: The storage does not answer, or refuses.
         """
 
     def stat(self, container: str, name: str) -> Blob | None:
         """The blob without its content, or None if it is gone.
 
         Raises:
-            StorageOutageError: Any other trouble.
+            StorageOutageError: The storage does not answer, or refuses.
         """
 
     def read(self, container: str, name: str) -> bytes | None:
@@ -111,14 +111,14 @@ class BlobStorage(Protocol):
 
         Raises:
             BlobTooLargeError: It is too big to be held in memory.
-            StorageOutageError: Any other trouble.
+            StorageOutageError: The storage does not answer, or refuses.
         """
 
     def put_aside(self, message: str) -> None:
         """Put a message into the account's poison queue; nothing happens where its queues are not known.
 
         Raises:
-            StorageOutageError: Any trouble.
+            StorageOutageError: The storage does not answer, or refuses.
         """
 
 

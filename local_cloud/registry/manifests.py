@@ -55,7 +55,8 @@ def parse_manifest(content: bytes, media_type: str) -> Manifest:
     """Reads `content`, sent as `media_type`.
 
     Raises:
-        RegistryError: MANIFEST_INVALID; SIZE_INVALID above `MAX_MANIFEST_BYTES`.
+        RegistryError: MANIFEST_INVALID: it is no manifest that this registry knows; SIZE_INVALID: it is above
+            `MAX_MANIFEST_BYTES`.
     """
     if len(content) > MAX_MANIFEST_BYTES:
         raise RegistryError("SIZE_INVALID", f"a manifest may have {MAX_MANIFEST_BYTES} bytes")

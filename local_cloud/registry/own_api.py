@@ -73,8 +73,8 @@ class OwnApi:
         """Answers `request` for `target`.
 
         Raises:
-            RegistryError: NAME_UNKNOWN, TAG_UNKNOWN, MANIFEST_UNKNOWN; UNSUPPORTED: attributes are not
-                written here, and nothing but whole repositories is deleted.
+            RegistryError: NAME_UNKNOWN, TAG_UNKNOWN, MANIFEST_UNKNOWN: there is no such thing; UNSUPPORTED:
+                attributes are not written here, and nothing but whole repositories is deleted.
         """
         answer = self._answers.get((target.kind, request.method))
         if answer is None:

@@ -153,7 +153,12 @@ class Session:
     def container(
         self, address: TransferAddress, access: Access, *, ticket: Path | None = None
     ) -> AbstractContextManager[WritableContainer]:
-        """The storage container at ``address``, opened with a ticket or as ``access`` says."""
+        """The storage container at ``address``, opened with a ticket or as ``access`` says.
+
+        Raises:
+            OperatorError: ``USAGE``: the SAS cannot be read, or the host is none that a sign-in may be shown
+                to.
+        """
         from offline_mover.storage.blob_store import open_container  # noqa: PLC0415 - verify must work without Azure
 
         rights: Callable[[], Rights | None] = partial(self._read_sas, access.sas_file)

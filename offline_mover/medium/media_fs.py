@@ -77,7 +77,8 @@ def open_regular(
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link or a device stands there, or a link on the way.
-        MediaError: ``MEDIA_UNREADABLE``, also for errors while the caller reads; ``VOLUME_GONE``.
+        MediaError: ``MEDIA_UNREADABLE``, also for errors while the caller reads; ``VOLUME_GONE``: another
+            medium is there now, or none.
     """
     with media_errors(name, is_reading=True):
         with open_folder(path.parent) as folder:
@@ -147,7 +148,8 @@ def walk(root: Path) -> Iterator[Entry]:
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way to ``root``.
-        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it; ``VOLUME_GONE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it; ``VOLUME_GONE``: another medium is
+            there now, or none.
     """
     held_volumes.require_there(root)
     yield from _walk(root, "", depth=0)
@@ -182,7 +184,8 @@ def names_in(path: Path, *, most: int) -> list[str]:
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link stands there or on the way.
-        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it; ``VOLUME_GONE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not give it; ``VOLUME_GONE``: another medium is
+            there now, or none.
     """
     held_volumes.require_there(path)
     with media_errors(path.name, is_reading=True), open_folder(path) as folder:
@@ -194,7 +197,7 @@ def exists(path: Path) -> bool:
 
     Raises:
         MediaError: ``MEDIA_UNREADABLE``: a medium that does not answer is not one without it;
-            ``VOLUME_GONE``.
+            ``VOLUME_GONE``: another medium is there now, or none.
     """
     held_volumes.require_there(path)
     with media_errors(path.name, is_reading=True):
@@ -224,7 +227,8 @@ def free_bytes(path: Path) -> int:
     """The bytes that an ordinary user may still write to the file system of ``path``.
 
     Raises:
-        MediaError: ``MEDIA_UNREADABLE``: the medium does not say; ``VOLUME_GONE``.
+        MediaError: ``MEDIA_UNREADABLE``: the medium does not say; ``VOLUME_GONE``: another medium is there
+            now, or none.
     """
     held_volumes.require_there(path)
     with media_errors(str(path)):
@@ -259,7 +263,8 @@ def new_file(path: Path, name: str) -> Iterator[io.FileIO]:
 
     Raises:
         UntrustedInputError: ``UNSAFE_NAME``: a link stands on the way.
-        MediaError: the medium refused: full, write-protected or failing; ``VOLUME_GONE``.
+        MediaError: the medium refused: full, write-protected or failing; ``VOLUME_GONE``: another medium is
+            there now, or none.
     """
     partial = path.name + PARTIAL_SUFFIX
     with media_errors(name), open_folder(path.parent) as folder:
@@ -297,7 +302,7 @@ def remove(path: Path, name: str) -> None:
     """Remove a file; it is no error if there is none.
 
     Raises:
-        MediaError: the medium refused; ``VOLUME_GONE``.
+        MediaError: the medium refused; ``VOLUME_GONE``: another medium is there now, or none.
     """
     with media_errors(name), open_folder(path.parent) as folder:
         folder.remove(path.name)

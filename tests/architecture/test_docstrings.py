@@ -138,15 +138,17 @@ def faults_of_function(docstring: str, function: ast.FunctionDef | ast.AsyncFunc
 
 
 def codes_without_meaning(docstring: str) -> list[str]:
-    """The lines of a ``Raises:`` section that name codes and do not say what they mean there."""
-    lines = [line.strip() for line in docstring.partition("Raises:")[2].splitlines()]
-    return [line for line in lines if re.match(r"\w+(?:Error|Refusal): ", line) and not _meaning(line)]
-
-
-def _meaning(line: str) -> str:
-    """What a line says besides the error's class and codes."""
-    said = line.partition(": ")[2]
-    return re.sub(r"\b(?:[A-Z][A-Z_]+|or|and)\b|[^\w]", "", said) if said.endswith(".") else said
+    """The clauses of a ``Raises:`` section that name codes and do not say what they mean there."""
+    section = " ".join(docstring.partition("Raises:")[2].split("\n\n", 1)[0].split())
+    clauses = re.split(
+        r"[;.](?: |$)", re.sub(r"(?:^|(?<=\. ))(?:\w+(?:Error|Refusal)(?:, |: ))+", "; ", section)
+    )
+    code = r"`{0,2}[A-Z][A-Z_]{2,}`{0,2}"
+    return [
+        clause
+        for clause in map(str.strip, clauses)
+        if re.fullmatch(rf"{code}(?:(?:, |,? (?:or|and) ){code})*", clause)
+    ]
 
 
 def faults(source: str) -> list[str]:
@@ -211,7 +213,11 @@ def test_docstrings_are_at_the_bar(package: str) -> None:
         ("def size():\n    '''``{'name', 'size'}``.'''", "size says nothing but code"),
         (
             "def size():\n    '''The size.\n\n    Raises:\n        IOError: ``GONE``, ``CUT``.\n    '''",
-            "size does not say what it means: IOError: ``GONE``, ``CUT``.",
+            "size does not say what it means: ``GONE``, ``CUT``",
+        ),
+        (
+            "def size():\n    '''The size.\n\n    Raises:\n        OSError: ``GONE``: no; ``CUT``.\n    '''",
+            "size does not say what it means: ``CUT``",
         ),
         (
             "def size():\n    '''The size in bytes; TOO_LARGE is a code.'''\n    raise Error(Code.TOO_LARGE)",
