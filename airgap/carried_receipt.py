@@ -107,9 +107,9 @@ def verified_receipt(raw: bytes, policy: TrustPolicy, now: datetime) -> Receipt:
     Raises:
         UntrustedInputError: ``SIGNATURE_INVALID`` (forged), ``SIGNATURE_UNCHECKABLE`` (could not be checked),
             ``SIGNER_UNKNOWN`` (no receipt role signed it), ``ENVELOPE_MALFORMED``, ``RECEIPT_MALFORMED``,
-            ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool wrote it.
-        PolicyRefusal: ``THRESHOLD_NOT_MET``, ``KEY_REVOKED``, or ``CHANNEL_UNKNOWN`` when its signers may not
-            speak for the channel that it names.
+            ``TOO_LARGE`` (it is no receipt), or ``NEWER_FORMAT``: a newer tool wrote it.
+        PolicyRefusal: ``THRESHOLD_NOT_MET``: too few keys of a role signed it; ``KEY_REVOKED``: a signer
+            counts no more; ``CHANNEL_UNKNOWN`` when its signers may not speak for the channel that it names.
     """
     keyids = Envelope.from_bytes(raw).signatures.keys()
     refusal: AirgapError = UntrustedInputError(Code.SIGNER_UNKNOWN, "no receipt key of any channel signed it")

@@ -65,7 +65,8 @@ class KeptSignature:
         """Read a kept signature.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``ENVELOPE_MALFORMED``: it is none.
+            UntrustedInputError: ``NEWER_FORMAT``: a newer app wrote it; ``TOO_LARGE``,
+                ``ENVELOPE_MALFORMED``: it is no kept signature.
         """
         value = load_strict(raw, max_bytes=MAX_SIGNATURE_BYTES, code=Code.ENVELOPE_MALFORMED)
         return cls(**_FORMAT.of_document(value)(value))

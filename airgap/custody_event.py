@@ -124,7 +124,8 @@ class Head:
         """Read the content of the file ``custody-head.json``.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, or ``CUSTODY_BROKEN``: it is malformed.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any head; ``CUSTODY_BROKEN``: it is
+                malformed.
         """
         value = load_strict(raw, max_bytes=MAX_HEAD_BYTES, code=Code.CUSTODY_BROKEN)
         return cls(**_HEAD_FORMAT.of_document(value)(value))
@@ -320,7 +321,8 @@ class CustodyEvent:
         """Read one line, newline included; of a later schema only the members that every schema has.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, or ``CUSTODY_BROKEN`` naming the first field at fault.
+            UntrustedInputError: ``TOO_LARGE``: it is longer than any line; ``CUSTODY_BROKEN``, naming the
+                first field at fault.
 
         Not checked: whether it belongs where it stands (:func:`airgap.custody.verify_log`).
         """

@@ -79,8 +79,8 @@ class LedgerEntry:
         """Read a ledger entry from the bytes of its blob.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED``: somebody wrote
-                into the ledger.
+            UntrustedInputError: ``NEWER_FORMAT``: a newer app wrote it; ``TOO_LARGE``,
+                ``MANIFEST_MALFORMED``: it is no entry, so somebody else wrote into the ledger.
         """
         value = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.MANIFEST_MALFORMED)
         return cls(**_FORMAT.of_document(value)(value))
@@ -237,8 +237,8 @@ class VoidEntry:
         """Read a void entry from the bytes of its blob.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED``: somebody wrote
-                into the ledger.
+            UntrustedInputError: ``NEWER_FORMAT``: a newer app wrote it; ``TOO_LARGE``,
+                ``MANIFEST_MALFORMED``: it is no entry, so somebody else wrote into the ledger.
         """
         value = load_strict(raw, max_bytes=MAX_ENTRY_BYTES, code=Code.MANIFEST_MALFORMED)
         return cls(**_VOID_FORMAT.of_document(value)(value))

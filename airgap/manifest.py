@@ -365,8 +365,8 @@ class BundleManifest:
         """Read the payload of a verified envelope.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``MANIFEST_MALFORMED`` naming the first
-                field at fault.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any manifest; ``NEWER_FORMAT``: a newer tool
+                wrote it; ``MANIFEST_MALFORMED``, naming the first field at fault.
         """
         statement = parse_statement(raw, code=Code.MANIFEST_MALFORMED)
         return cls(**_FORMAT.of_predicate_type(statement.predicate_type)(statement))

@@ -214,7 +214,8 @@ class SavedPlan:
         """Read a plan that ``plan --save`` wrote.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool wrote it.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any plan; ``NEWER_FORMAT``: a newer tool
+                wrote it.
             OperatorError: ``USAGE``, naming the field at fault.
         """
         value = load_strict(raw, max_bytes=MAX_PLAN_BYTES, code=Code.USAGE)

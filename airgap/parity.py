@@ -218,8 +218,9 @@ class ParityLayout:
         """Read the content of the tag file :data:`LAYOUT_NAME`; it is unsigned, and the module says why.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``BAG_MALFORMED``: it is malformed, of
-                another bundle, or does not suit one of ``part_count`` parts.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any layout; ``NEWER_FORMAT``: a newer tool
+                wrote it; ``BAG_MALFORMED``: it is malformed, of another bundle, or does not suit one of
+                ``part_count`` parts.
         """
         value = load_strict(raw, max_bytes=MAX_LAYOUT_BYTES, code=Code.BAG_MALFORMED)
         sha256, numbers = _FORMAT.of_document(value)(value)

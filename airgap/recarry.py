@@ -156,8 +156,8 @@ class RecarryRequest:
         """Read a request, which anybody may have written.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``RECARRY_MALFORMED`` naming the first
-                field at fault.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any request; ``NEWER_FORMAT``: a newer tool
+                wrote it; ``RECARRY_MALFORMED``, naming the first field at fault.
         """
         # Nobody vouches for these bytes, and a parser makes objects of many times their size from short
         # members; a request has few of them for its length.

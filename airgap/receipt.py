@@ -527,8 +527,8 @@ def verify_receipt(envelope_bytes: bytes, *, policy: TrustPolicy, channel: str, 
     Raises:
         UntrustedInputError: ``SIGNATURE_INVALID`` (forged), ``SIGNATURE_UNCHECKABLE`` (could not be checked),
             ``SIGNER_UNKNOWN`` (no key of a receipt role signed it, or there is no such role),
-            ``ENVELOPE_MALFORMED``, ``RECEIPT_MALFORMED``, ``TOO_LARGE``, or ``NEWER_FORMAT``: a newer tool
-            wrote it.
+            ``ENVELOPE_MALFORMED``, ``RECEIPT_MALFORMED``, ``TOO_LARGE`` (it is no receipt), or
+            ``NEWER_FORMAT``: a newer tool wrote it.
         PolicyRefusal: ``CHANNEL_UNKNOWN``: the policy does not name the channel, or the receipt is about a
             bundle of another; ``KEY_REVOKED``: a signer counts no more; ``THRESHOLD_NOT_MET``: too few keys
             of a role signed; ``AUDIENCE_MISMATCH``: it speaks for a registry that the channel does not serve.

@@ -129,8 +129,8 @@ class Ticket:
         """Read a ticket, which anybody may have written.
 
         Raises:
-            UntrustedInputError: ``TOO_LARGE``, ``NEWER_FORMAT``, or ``TICKET_MALFORMED`` naming the first
-                field at fault; no SAS is quoted.
+            UntrustedInputError: ``TOO_LARGE``: it is larger than any ticket; ``NEWER_FORMAT``: a newer app
+                gave it; ``TICKET_MALFORMED``, naming the first field at fault; no SAS is quoted.
         """
         value = load_strict(raw, max_bytes=MAX_TICKET_BYTES, code=Code.TICKET_MALFORMED)
         return cls(**_FORMAT.of_document(value)(value))

@@ -61,7 +61,8 @@ def pack(
 
     Raises:
         PackError: a wheel or the Windows Python is not to be had or not right; ``output`` is as it was.
-        CompileError: one of the further Pythons is none; ``output`` is as it was.
+        CompileError: one of the further Pythons cannot be run, or cannot compile the mover; ``output`` is as
+            it was.
     """
     windows = {} if windows_python is None else read_windows_python(windows_python, sha256 or "")
     common = common_tree(carry())

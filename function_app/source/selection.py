@@ -184,7 +184,7 @@ def written_at(state: TagState) -> datetime:
 
 
 def has_texts(wanted: Mapping[str, str], given: Any) -> bool:
-    """Whether each wanted text is among the given ones, which may be no object of texts after all."""
+    """Whether the given texts have each wanted one; anything but an object of texts has none."""
     texts = given if isinstance(given, Mapping) else {}
     return all(
         isinstance(text := texts.get(name), str) and fnmatchcase(text, pattern)

@@ -96,7 +96,10 @@ def release_all() -> None:
 
 @contextmanager
 def holding(*volumes: Path) -> Iterator[None]:
-    """Hold volumes for as long as the block lasts."""
+    """Hold volumes for as long as the block lasts.
+
+    Raises as :func:`hold`.
+    """
     try:
         for volume in volumes:
             hold(volume)
