@@ -6,6 +6,7 @@ The process is forked from one that has imported the host and the SDK already: t
 import json
 import multiprocessing
 import os
+import pkgutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TextIO
 
+import airgap
 from local_cloud.functions_host.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,16 @@ SAMPLE_APP = Path(__file__).parent / "sample_app"
 _FINAL = {"Completed", "Failed", "Terminated"}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["local_cloud.functions_host.__main__", "airgap.verify", "airgap.checks", "blob_wire"]
+    [
+        *("local_cloud.functions_host.__main__", "blob_wire"),
+        # What the app imports once more in each fork, would it not be here: it is itself imported by role.
+        *(
+            "azure.keyvault.secrets",
+            "azure.mgmt.containerregistry",
+            "azurefunctions.extensions.bindings.blob",
+        ),
+        *(f"airgap.{module.name}" for module in pkgutil.iter_modules(airgap.__path__)),
+    ]
 )
 
 
