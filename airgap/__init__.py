@@ -5,7 +5,7 @@ No network, no environment, no clock; time and keys are arguments. In reading or
 * :mod:`airgap.errors` — what can go wrong: codes, remedies, exit codes
 * :mod:`airgap.parts` — a transfer blob cut into parts
 * :mod:`airgap.manifest` — the bundle manifest, on :mod:`airgap.statement` (in-toto)
-* :mod:`airgap.envelope` — DSSE, on :mod:`airgap.keys`
+* :mod:`airgap.envelope` — DSSE, on :mod:`airgap.keys`, both on :mod:`airgap.signatures`
 * :mod:`airgap.policy` — the trust policy
 * :mod:`airgap.verify` — the numbered list of everything that must hold
 * :mod:`airgap.policy_chain` — which policy follows the pinned one; in words: :mod:`airgap.policy_words`

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
-from securesystemslib.dsse import Envelope as DsseEnvelope
-from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import Key, Signer
-
 from airgap.errors import Code
 from airgap.fields import FieldReader
 from airgap.keys import verify_signature
+from airgap.signatures import DsseEnvelope, Key, Signer, UnverifiedSignatureError, VerificationError
 from airgap.statement import MAX_STATEMENT_BYTES, PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical, load_strict
 

@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_pem_public_key,
 )
-from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import CryptoSigner, Key, Signature, SSlibKey
 
 from airgap.errors import Code, OperatorError, PolicyRefusal
+from airgap.signatures import CryptoSigner, Key, Signature, SSlibKey, UnverifiedSignatureError
 
 MIN_RSA_BITS = 3072
 """NIST SP 800-57 part 1, table 2: 128 bits of security."""

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from securesystemslib.signer import Key
-
 from airgap import fields
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.manifest import BundleManifest, Void, manifest_digest
 from airgap.policy import Channel, OnGap, Order
+from airgap.signatures import Key
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.versions import Format
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from securesystemslib.signer import Signer
-
 from airgap import fields
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.policy import TrustPolicy, keyids_of
 from airgap.receipt import OverrideUse
+from airgap.signatures import Signer
 from airgap.statement import Statement, Subject, parse_statement
 from airgap.verify import count_roles, valid_keys
 from airgap.versions import Format

@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 from enum import Enum, unique
 from typing import Any, Self
 
-from securesystemslib.signer import SSlibKey
-
 from airgap import fields
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.fields import format_time
 from airgap.keys import SCHEMES, public_key_from_pem
 from airgap.repositories import PATTERN, covers
+from airgap.signatures import SSlibKey
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.versions import Format
 

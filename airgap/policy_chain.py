@@ -27,12 +27,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from securesystemslib.signer import Signer
-
 from airgap import fields
 from airgap.envelope import Envelope
 from airgap.errors import Code, PolicyRefusal, UntrustedInputError
 from airgap.policy import MAX_POLICY_BYTES, MAX_VERSION, TrustedKey, TrustPolicy, keyids_of
+from airgap.signatures import Signer
 from airgap.statement import Statement, Subject, parse_statement
 from airgap.strict_json import dump_canonical, load_strict
 from airgap.verify import count_roles, signing_keys

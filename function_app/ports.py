@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from securesystemslib.signer import Signer
-
 from airgap.checks import Check
+from airgap.signatures import Signer
 from airgap.states import Kind, State
 from function_app.oci import Descriptor, TagState
 from function_app.settings import Settings, SourceSettings, TargetSettings

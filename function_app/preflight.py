@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.exceptions import InvalidSignature
-from securesystemslib.exceptions import UnverifiedSignatureError
 
 from airgap.checks import ScanCheck
 from airgap.errors import AirgapError, Code, ServiceError
@@ -39,6 +38,7 @@ from airgap.readiness import (
     judge_tickets,
     unanswered,
 )
+from airgap.signatures import UnverifiedSignatureError
 from airgap.states import Kind
 from function_app.ports import EventReceiver, Ports, RowFilter, TargetSide
 from function_app.settings import Role, TargetSettings

@@ -8,10 +8,10 @@ import json
 from typing import Any, Literal
 
 from aiohttp import web
-from securesystemslib.signer import Signer
 
 from airgap.checks import Finding
 from airgap.envelope import Envelope
+from airgap.signatures import Signer
 from airgap.signed_check import CheckStatement
 from local_cloud.tokens import SCANNER_AUDIENCE, TokenAuthority, TokenRefused
 

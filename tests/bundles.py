@@ -24,13 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope
 from airgap.keys import signer_from_pem
 from airgap.manifest import Artifact, BundleManifest, Source, Tool, TransferBlob, Void, manifest_digest
 from airgap.parts import MIN_PART_SIZE_BYTES, PartRange, blob_name, plan_parts
 from airgap.policy import TrustPolicy
+from airgap.signatures import CryptoSigner
 
 TRANSFER_ID = "k3v9x2m7q1"
 CHANNEL = "prod"

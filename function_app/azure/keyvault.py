@@ -16,10 +16,10 @@ from azure.keyvault.secrets import SecretClient
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from airgap.errors import AirgapError, Code, ServiceError
 from airgap.keys import public_key_from_pem, signer_from_pem
+from airgap.signatures import Signature, Signer, SSlibKey
 from function_app.azure.errors import service_errors
 
 _ALGORITHMS: Mapping[str, tuple[SignatureAlgorithm, Callable[[bytes], "hashlib._Hash"]]] = {

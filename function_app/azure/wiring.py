@@ -1,25 +1,16 @@
-"""The ports of this process, built from the environment when first needed, and once."""
+"""The ports of this process, built from the environment when first needed, and once.
+
+The adapters are imported then, too, and not with this module, which every function imports: they bring the
+SDKs of the services, a fifth of what the app takes to start (``bench/README.md``). So the worker can tell the
+host sooner which functions there are.
+"""
 
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
-from azure.core.credentials import TokenCredential
-from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
-
-from function_app.azure.arm import AzureImageImports, AzurePipelines
-from function_app.azure.blob import AzureBlobs
-from function_app.azure.checks import HttpChecks
-from function_app.azure.keyvault import VaultKeys, read_secret
-from function_app.azure.queues import AzurePoisonQueue
-from function_app.azure.registry import AzureRegistry
-from function_app.azure.tables import AzureTables
-from function_app.azure.tickets import AzureTickets
-from function_app.azure.webhook import Webhook
-from function_app.ports import BlobStore, EventReceiver, Ports, SourceSide, Staged, TargetSide
-from function_app.settings import Settings, SourceSettings, TargetSettings, read_role
-from function_app.storage.event_notes import with_notes
+from function_app.ports import Ports, SourceSide, TargetSide
+from function_app.settings import SourceSettings, TargetSettings, read_role
 
 
 @cache
@@ -35,8 +26,10 @@ def source_settings() -> SourceSettings:
 @cache
 def source_side() -> SourceSide:
     """The source's settings and ports, made once from the environment; raises as :func:`source_settings`."""
+    from function_app.azure.adapters import ports_of  # noqa: PLC0415 - see above
+
     settings = source_settings()
-    return SourceSide(settings=settings, **_ports(settings))
+    return SourceSide(settings=settings, **ports_of(settings))
 
 
 @cache
@@ -46,7 +39,9 @@ def target_side() -> TargetSide:
     Raises:
         OperatorError: ``SETTING_INVALID``, naming the setting at fault.
     """
-    return _target_side(TargetSettings.from_environment(os.environ))
+    from function_app.azure.adapters import target_side_of  # noqa: PLC0415 - see above
+
+    return target_side_of(TargetSettings.from_environment(os.environ))
 
 
 @cache
@@ -60,74 +55,8 @@ def surveyed_side() -> tuple[Ports | None, Mapping[str, str]]:
     is_enough = not faults.keys() - {"TRUST_POLICY"}
     if not is_enough:
         return None, faults
+    from function_app.azure.adapters import ports_of, target_side_of  # noqa: PLC0415 - see above
+
     if isinstance(settings, TargetSettings):
-        return _target_side(settings), faults
-    return Ports(settings=settings, **_ports(settings)), faults
-
-
-def _target_side(settings: TargetSettings) -> TargetSide:
-    staging, staged = settings.staging_registry, None
-    credential = _credential(settings)
-    if staging is not None:
-        staged = Staged(
-            registry=_registry(settings, staging.login_server, credential),
-            imports=AzureImageImports(
-                source_id=staging.resource_id, **_arm(settings, settings.registry_resource_id, credential)
-            ),
-        )
-    checks = HttpChecks(credential)
-    return TargetSide(settings=settings, staged=staged, checks=checks, **_ports(settings))
-
-
-def _ports(settings: Settings) -> dict[str, Any]:
-    credential = _credential(settings)
-    blobs: BlobStore = AzureBlobs(settings.blob_service_url, credential)
-    events = _events(settings, credential)
-    return {
-        "blobs": blobs if events is None else with_notes(blobs),
-        "events": events,
-        "projection": AzureTables(settings.table_service_url, credential),
-        "registry": _registry(settings, settings.registry_login_server, credential),
-        "pipelines": AzurePipelines(**_arm(settings, settings.pipeline_registry.resource_id, credential)),
-        "signing": VaultKeys(settings.signing_keys, credential),
-        "tickets": AzureTickets(settings.blob_service_url, _ticket_credential(settings)),
-        "poison": AzurePoisonQueue(settings.queue_service_url, credential),
-    }
-
-
-def _events(settings: Settings, credential: TokenCredential) -> EventReceiver | None:
-    if settings.events_webhook_url is None or settings.events_webhook_secret is None:
-        return None
-    secret_id = settings.events_webhook_secret
-    return Webhook(settings.events_webhook_url, lambda: read_secret(secret_id, credential))
-
-
-def _registry(settings: Settings, login_server: str, credential: TokenCredential) -> AzureRegistry:
-    return AzureRegistry(login_server, scope=settings.registry_scope, credential=credential)
-
-
-def _arm(settings: Settings, registry_id: str, credential: TokenCredential) -> dict[str, Any]:
-    """What ARM's part of a registry is asked with."""
-    return {
-        "endpoint": settings.arm_endpoint,
-        "scope": settings.arm_scope,
-        "api_version": settings.arm_api_version,
-        "registry_id": registry_id,
-        "credential": credential,
-    }
-
-
-def _credential(settings: Settings) -> TokenCredential:
-    """The app's own identity; a developer's sign-in where there is none."""
-    return _credential_of(settings.client_id)
-
-
-def _ticket_credential(settings: Settings) -> TokenCredential | None:
-    """The identity that signs tickets, which is never the app's own; ``None`` where there is none."""
-    return None if settings.ticket_client_id is None else _credential_of(settings.ticket_client_id)
-
-
-def _credential_of(client_id: str | None) -> TokenCredential:
-    if "IDENTITY_ENDPOINT" in os.environ:
-        return ManagedIdentityCredential(client_id=client_id)
-    return DefaultAzureCredential(managed_identity_client_id=client_id)
+        return target_side_of(settings), faults
+    return Ports(settings=settings, **ports_of(settings)), faults

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from securesystemslib.signer import Key
-
 from airgap.errors import Code, UntrustedInputError
 from airgap.ledger import Floor, LedgerEntry, free_number, prove_entry
 from airgap.manifest import BundleManifest
 from airgap.policy import keyids_of
+from airgap.signatures import Key
 from function_app.ports import SourceSide
 from function_app.storage.ledger import Ledger
 from function_app.storage.policies import policy_in_force

@@ -13,12 +13,12 @@ from typing import Any
 import requests
 from azure.storage.blob import BlobServiceClient
 from cryptography.hazmat.primitives.asymmetric import ec
-from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope
 from airgap.keys import signer_from_pem
 from airgap.manifest import ENVELOPE_NAME
 from airgap.receipt import Receipt
+from airgap.signatures import CryptoSigner
 from local_cloud.az import block
 from local_cloud.cloud import PROJECT, Cloud
 from local_cloud.demo.clouds import CHANNEL, Demo

@@ -30,7 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = parse(given)
     except UsageError as error:
         return _refuse(error, given)
-    _import_domain()
     from offline_mover.cli.run_ending import RunEnding  # noqa: PLC0415 - brings in the domain as well
     from offline_mover.cli.session import Session  # noqa: PLC0415 - brings in the domain; --help does without
 
@@ -76,18 +75,3 @@ def _refuse(error: UsageError, arguments: Sequence[str]) -> int:
     refusal = OperatorError(Code.USAGE, str(error))
     report = Report(as_json="--json" in arguments or is_set("json"))
     return report.error(error.verb, refusal, Ending(command=words, line=" ".join(words)))
-
-
-def _import_domain() -> None:
-    """Import the domain as if no Azure package were there.
-
-    securesystemslib would import every one of them, for signers that the mover never uses: that takes longer
-    than verifying a small volume, and verifying must not depend on them.
-    """
-    if "azure" in sys.modules:
-        return
-    sys.modules["azure"] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
-    try:
-        import airgap.verify  # noqa: F401, PLC0415 - for its side effect; --help does without
-    finally:
-        del sys.modules["azure"]

@@ -34,8 +34,7 @@ from offline_mover.storage.storage_address import (
 )
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import Signer
-
+    from airgap.signatures import Signer
     from offline_mover.storage.ports import WritableContainer
 
 

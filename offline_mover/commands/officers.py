@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from securesystemslib.signer import Signer
-
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import AirgapError, Code, OperatorError, UntrustedInputError, error_for
 from airgap.policy import TrustedKey
+from airgap.signatures import Signer
 
 ABOUT_VERSIONS: Mapping[Code, str] = {
     Code.ENVELOPE_MALFORMED: "Remove what has that name and bring it again: it is no policy version.",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from securesystemslib.signer import Signer
-
 from airgap.errors import Code, OperatorError
 from airgap.fields import format_time
 from airgap.override import Override, override_name, verify_override
 from airgap.policy import TrustPolicy, keyids_of
+from airgap.signatures import Signer
 from airgap.verify import verify_bundle
 from offline_mover.commands.officers import (
     ABOUT_OVERRIDES,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from securesystemslib.signer import Signer
-
 from airgap.errors import Code, PolicyRefusal
 from airgap.policy import TrustPolicy
 from airgap.policy_chain import next_policy, officer_keys, sign_version, version_name
 from airgap.policy_words import changes
+from airgap.signatures import Signer
 from offline_mover.commands.officers import (
     ABOUT_VERSIONS,
     beside,

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from securesystemslib.signer import Signer
-
 from airgap import __version__
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, OperatorError, PolicyRefusal
@@ -15,6 +13,7 @@ from airgap.fields import format_time
 from airgap.manifest import BundleManifest, Tool, manifest_digest
 from airgap.policy import Channel, Role, TrustPolicy
 from airgap.release import ReleasedBundle, ReleaseStatement, verify_release
+from airgap.signatures import Signer
 from airgap.verify import CountedKey, valid_keys, verify_unfinished
 from offline_mover.amounts import counted, size
 from offline_mover.bags.accepted_bundle import AcceptedBundle

@@ -28,12 +28,11 @@ from azure.core.rest import HttpRequest, HttpResponse
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signature, Signer, SSlibKey
 
 from airgap import __version__
 from airgap.errors import AirgapError, Code, OperatorError, ServiceError
 from airgap.keys import public_key_from_pem, verify_signature
+from airgap.signatures import Signature, Signer, SSlibKey, UnverifiedSignatureError
 from blob_wire.wire import NETWORK_ERRORS, read_capped
 from offline_mover.storage.blob_answers import network_meaning
 from offline_mover.storage.signing_in import signed_in_identity

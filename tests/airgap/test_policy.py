@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
-from securesystemslib.dsse import Envelope as DsseEnvelope
-from securesystemslib.signer import CryptoSigner
 
 from airgap.envelope import Envelope, SignatureCheck
 from airgap.errors import Code, OperatorError, PolicyRefusal, UntrustedInputError
 from airgap.keys import SCHEMES, public_key_from_pem, signer_from_pem
 from airgap.policy import OnGap, Order, Role, TrustPolicy
+from airgap.signatures import CryptoSigner, DsseEnvelope
 from airgap.statement import PAYLOAD_TYPE
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, PolicyRefusal
@@ -19,6 +18,7 @@ from airgap.release import (
     count_releases,
     verify_release,
 )
+from airgap.signatures import CryptoSigner, SSlibKey
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (
     ED25519,

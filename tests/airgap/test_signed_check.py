@@ -8,14 +8,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner
 
 from airgap.checks import MAX_ANSWER_BYTES, CheckAnswer
 from airgap.envelope import Envelope
 from airgap.errors import AirgapError, Code, error_for
 from airgap.parts import MAX_BLOBS
 from airgap.policy import TrustPolicy
+from airgap.signatures import CryptoSigner, VerificationError
 from airgap.signed_check import CheckStatement, read_answer
 from airgap.strict_json import dump_canonical
 from tests.vectors.generate import (

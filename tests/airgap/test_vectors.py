@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from securesystemslib.dsse import Envelope as DsseEnvelope
 
 from airgap.checks import CheckAnswer
 from airgap.cosigning import KeptSignature
@@ -24,6 +23,7 @@ from airgap.policy_chain import PolicyVersion, UsedPolicy
 from airgap.recarry import RecarryRequest
 from airgap.receipt import Receipt
 from airgap.release import ReleaseStatement, verify_release
+from airgap.signatures import DsseEnvelope
 from airgap.signed_check import CheckStatement
 from airgap.signed_check import read_answer as read_answer_of
 from airgap.ticket import Ticket

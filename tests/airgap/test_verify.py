@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from airgap.envelope import MAX_ENVELOPE_BYTES, Envelope
 from airgap.errors import AirgapError, Code, PolicyRefusal, UntrustedInputError
 from airgap.manifest import BundleManifest
 from airgap.policy import TrustedKey, TrustPolicy
+from airgap.signatures import CryptoSigner, SSlibKey
 from airgap.strict_json import dump_canonical
 from airgap.verify import Verdict, count_roles, verify_bundle, verify_unfinished
 from tests.vectors.generate import (

@@ -5,6 +5,9 @@ more, and the contract must see it.
 """
 
 import ast
+import os
+import subprocess
+import sys
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -80,6 +83,12 @@ OFFENDERS = {
         ("function_app.durable.waiting", "function_app.journal.store"),
         ("function_app.storage.ledger", "function_app.azure.blob"),
         ("function_app.settings", "function_app.ports"),
+    ],
+    "signatures": [
+        ("airgap.keys", "securesystemslib"),
+        ("function_app.azure.keyvault", "securesystemslib"),
+        ("offline_mover.storage.vault_key", "securesystemslib"),
+        ("local_cloud.scanner", "securesystemslib"),
     ],
     "azure": [
         ("offline_mover.commands.pull", "azure"),
@@ -207,3 +216,39 @@ def test_sdk_is_seen_in_a_folder_of_a_folder(tmp_path: Path, line: str, name: st
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "blobs.py").write_text(f"import azure.functions as func\n{line}\n")
     assert sdk_imports(tmp_path) == [f"source/newly/blobs.py imports {name}"]
+
+
+def loaded_by(code: str, *packages: str, **environment: str) -> list[str]:
+    """Which of the packages, or modules of theirs, are loaded in a Python that ran the code."""
+    ask = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [
+        name for name in done.stdout.split() if f"{name}.".startswith(tuple(f"{one}." for one in packages))
+    ]
+
+
+def test_domain_loads_no_sdk_though_one_is_there_and_whoever_wants_it_gets_it_afterwards() -> None:
+    assert loaded_by("import airgap.verify", "azure", "msal", "requests") == []
+    assert "azure.core" in loaded_by("import airgap.verify, azure.core", "azure")
+
+
+def test_sdk_that_is_loaded_already_stays() -> None:
+    code = "import azure.core as before, airgap.verify, azure.core\nassert azure.core is before"
+    assert "azure.core" in loaded_by(code, "azure")
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_functions_are_declared_without_what_only_their_steps_need(role: str) -> None:
+    """A cold start waits for it. Storage and identity come with the type of a blob trigger."""
+    of_steps = ("azure.data", "azure.keyvault", "azure.mgmt", "function_app.azure.adapters")
+    assert loaded_by("import function_app", *of_steps, TRANSFER_ROLE=role) == []
+    both = "import function_app, function_app.azure.adapters"
+    seen = loaded_by(both, *of_steps, TRANSFER_ROLE=role)
+    assert {"azure.data", "azure.keyvault", "azure.mgmt", "function_app.azure.adapters"} <= set(seen)

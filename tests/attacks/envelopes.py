@@ -9,9 +9,9 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.dsse import Envelope as DsseEnvelope
 
 from airgap.errors import Code
+from airgap.signatures import DsseEnvelope
 from airgap.statement import PAYLOAD_TYPE
 from tests.attacks.scene import DEV_KEY, Attack, Refused, Scene, seal
 from tests.bundles import default_key, make_bundle, new_key

@@ -27,9 +27,6 @@ def main() -> int:
 
 def _load_everything() -> None:
     """What a run would import, so that the children share it."""
-    from offline_mover import cli
-
-    cli._import_domain()
     import offline_mover.cli.parser
     import offline_mover.cli.session
     import offline_mover.commands.pull

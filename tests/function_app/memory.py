@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from securesystemslib.signer import Signer
+from airgap.signatures import Signer
 
 os.environ.setdefault("TRANSFER_ROLE", "source")
 

@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
-from function_app.azure import wiring
+from function_app.azure import adapters, wiring
 from function_app.ports import Ports, TargetSide
 from function_app.roles import build_app
 from function_app.settings import Role
@@ -280,9 +280,9 @@ def _in_place_of_azure(side: Ports, environment: Mapping[str, str]) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(wiring, "_ports", lambda _: ports)
+        patch.setattr(adapters, "ports_of", lambda _: ports)
         if isinstance(side, TargetSide):  # its checks, and its staging registry
-            patch.setattr(wiring, "_target_side", lambda settings: replace(side, settings=settings))
+            patch.setattr(adapters, "target_side_of", lambda settings: replace(side, settings=settings))
         patch.setattr(invoke, "ThreadPoolExecutor", _Inline)
         # Nine tenths of a replay go into reading the same times again and again; the function is pure.
         patch.setattr(_SDK_TIMES, "dt_parse", lru_cache(maxsize=100_000)(_SDK_TIMES.dt_parse))

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from securesystemslib.signer import Signer
-
 from airgap.checks import Finding
 from airgap.envelope import Envelope
 from airgap.errors import Code, ServiceError
 from airgap.manifest import ENVELOPE_NAME, Artifact
 from airgap.parts import MIN_PART_SIZE_BYTES, blob_name, plan_parts
+from airgap.signatures import Signer
 from airgap.signed_check import CheckStatement
 from airgap.states import Kind, State
 from function_app.journal.store import JournalStore

@@ -77,9 +77,9 @@ with worker(Path(app), {"TRANSFER_ROLE": os.environ["TRANSFER_ROLE"]}) as runnin
 RUN = (
     CLEAN
     + """
-from function_app.azure import wiring
+from function_app.azure import adapters, wiring
 side = getattr(wiring, os.environ["TRANSFER_ROLE"] + "_side")()
-token = wiring._credential(side.settings).get_token("https://storage.azure.com/.default").token
+token = adapters.credential_of(side.settings).get_token("https://storage.azure.com/.default").token
 if os.environ["TRANSFER_ROLE"] == "source":  # what only an order imports that selects
     from function_app.source.selection import Selector
     Selector(repositories=("a",), tags_matching="v1", versions="1.x").matching([])

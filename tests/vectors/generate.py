@@ -23,8 +23,6 @@ from unittest.mock import patch
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from securesystemslib.dsse import Envelope as DsseEnvelope
-from securesystemslib.signer import CryptoSigner
 
 from airgap.checks import CheckedBlob, CheckQuestion, Finding
 from airgap.cosigning import KeptSignature
@@ -71,6 +69,7 @@ from airgap.receipt import (
     Release,
 )
 from airgap.release import ReleasedBundle, ReleaseStatement
+from airgap.signatures import CryptoSigner, DsseEnvelope
 from airgap.signed_check import CheckStatement
 from airgap.states import Kind, State
 from airgap.strict_json import dump_canonical
