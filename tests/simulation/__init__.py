@@ -6,6 +6,7 @@ services` (the ports, and what goes wrong with them), :mod:`~tests.simulation.wo
 uploads), :mod:`~tests.simulation.people` (a scanner, officers, writers of policies), :mod:`~tests.simulation.
 invariants` (what must hold), :mod:`~tests.simulation.simulator` (a whole run), :mod:`~tests.simulation.
 mutants` (causes taken out, to be found).
+Last, :mod:`~tests.simulation.crossing`: source, carrier and target, and what must hold at both ends.
 
 The product's part is real: the steps, the orchestrators, the intake, the reconciler. They are taken from
 their tables, so that one more of them is simulated without a change here.

@@ -420,6 +420,13 @@ class Client:
             raise Exception("The operation failed with an unexpected status code 500")  # noqa: TRY002 - SDK's
         return instance_id
 
+    async def terminate(self, instance_id: str, reason: str) -> None:
+        del reason
+        self._call(f"terminate {instance_id}")
+        found = self._durable.instances.get(instance_id)
+        if found is not None and found.is_active:
+            self._durable.terminate(instance_id)
+
     def _call(self, what: str) -> None:
         scheduler = self._scheduler
         scheduler.point(what)

@@ -231,9 +231,9 @@ class Scheduler:
         if task.is_dead:
             raise Died
 
-    def kill_all(self) -> None:
-        """End every task that is under way, as when all workers are gone at once."""
-        for task in list(self._tasks):
+    def kill_all(self, side: object = None) -> None:
+        """End every task that is under way, or those of one side: all its workers are gone at once."""
+        for task in [one for one in self._tasks if side is None or one.side is side]:
             task.is_dead = True
             if task.stack is None:
                 self._tasks.remove(task)

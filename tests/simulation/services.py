@@ -147,8 +147,11 @@ class Pipelines:
         registry: Registry,
         login_server: str,
         brought: Brought,
+        *,
+        read: Callable[[bytes], list[tuple[str, str]]] | None = None,
     ) -> None:
-        """``registry``: that the pipeline belongs to."""
+        """``registry``: that the pipeline belongs to; ``read``: tells what a blob brings."""
+        self._read = read or artifacts_in
         self._login_server = login_server
         self._scheduler = scheduler
         self._blobs = blobs
@@ -188,7 +191,7 @@ class Pipelines:
                 "transfer", path, etag=found.etag, offset_bytes=0, size_bytes=found.size_bytes
             )
         )
-        artifacts = artifacts_in(content)
+        artifacts = self._read(content)
         self._brought(path, content, artifacts, not is_failing)
         for reference, digest in artifacts:
             self._registry.bring(reference, digest)

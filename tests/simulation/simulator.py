@@ -267,7 +267,7 @@ class Simulation:
     def _function(self, function: Callable[[], Coroutine[Any, Any, Any]], again: Callable[[], None]) -> None:
         """Run a function that is no activity; ``again`` if it fails or dies."""
         try:
-            self.scheduler.say(f"comes to {_run_through(function())}")
+            self.scheduler.say(f"comes to {run_through(function())}")
         except Died:
             again()
             raise
@@ -462,7 +462,7 @@ class Simulation:
             require(self.watch.is_imported(sealed), LIVENESS, f"{sealed.folder}, that nobody interfered with")
 
 
-def _run_through(function: Coroutine[Any, Any, Any]) -> Any:
+def run_through(function: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine that never waits for a loop."""
     try:
         function.send(None)

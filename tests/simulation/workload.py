@@ -11,7 +11,7 @@ from airgap.envelope import Envelope
 from airgap.manifest import ENVELOPE_NAME
 from airgap.policy import TrustPolicy
 from function_app.storage.paths import INCOMING, STAGING
-from tests.bundles import Bundle, SigningKey, fixed_key, make_bundle, make_policy
+from tests.bundles import AUDIENCE, Bundle, SigningKey, fixed_key, make_bundle, make_policy
 from tests.function_app.memory import START
 from tests.simulation.options import Options
 from tests.simulation.scheduler import Scheduler
@@ -26,13 +26,16 @@ CHANNELS = ("alpha", "beta", "gamma", "delta", "epsilon")
 
 
 @lru_cache(maxsize=1000)
-def policy_of(options: Options, revoked: tuple[str, ...], version: int) -> TrustPolicy:
+def policy_of(
+    options: Options, revoked: tuple[str, ...], version: int, audience: tuple[str, ...] = AUDIENCE
+) -> TrustPolicy:
     """The policy of the channels; each has two keys of its own, of which one is enough."""
     documents = [
         json.loads(
             make_policy(
                 keys_of(channel),
                 channel=channel,
+                audience=audience,
                 threshold=1,
                 order=options.order,
                 receipt_keys=[RECEIPT_KEY],
