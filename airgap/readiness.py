@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from airgap.errors import AirgapError, Code, PolicyRefusal, ServiceError
 from airgap.fields import format_time
+from airgap.pipeline_sas import SasVersion, is_overdue
 from airgap.policy import TrustPolicy, keyids_of
 from airgap.policy_chain import Chain, version_name
 
@@ -46,6 +47,12 @@ SAS_LEFT = timedelta(days=14)
 """How long before its end a SAS is told of: a new one may have to be asked for."""
 _DEPLOY = "Deploy the side's template again (infra/README.md)"
 _LATER = "a role that was given just now takes effect within ten minutes"
+_ACCESS = "pipeline-access"
+_RENEWAL = (
+    "See in the app's log what follows `the SAS of the pipeline was not renewed`; the identity of "
+    "PIPELINE_SAS_CLIENT_ID needs Storage Blob Delegator on the account, and secretRenewer, or Key Vault "
+    f"Secrets Officer where roles are built in, on the secret. Deploying again gives both; {_LATER}."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,9 @@ class Check:
     def to_json(self) -> dict[str, Any]:
         """The check as an element of ``checks`` in an answer of the API."""
         return {"id": self.id, "ok": self.is_ok, "detail": self.detail, "remedy": self.remedy}
+
+
+_BY_IDENTITY = Check(id=_ACCESS, is_ok=True, detail="it comes to the storage by its identity")
 
 
 def unanswered(name: str, seconds: int) -> Check:
@@ -407,10 +417,9 @@ def judge_access(
         sas_expires_at: when the SAS ends, by the setting; ``None`` where it says nothing.
         now: the current time, aware.
     """
-    name = "pipeline-access"
-    mode = str(_end(side, properties).get("storageAccessMode") or "SasToken")
-    if mode.lower() == "managedidentity":
-        return Check(id=name, is_ok=True, detail="it comes to the storage by its identity")
+    name = _ACCESS
+    if _comes_by_identity(side, properties):
+        return _BY_IDENTITY
     remedy = f"{_DEPLOY} with a later pipelineSasExpiry: that makes a new SAS."
     if sas_expires_at is None:
         told = "it comes to the storage by a SAS, and PIPELINE_SAS_EXPIRES_AT does not say until when"
@@ -421,6 +430,65 @@ def judge_access(
     is_ok = sas_expires_at - now >= SAS_LEFT
     told = f"it comes to the storage by a SAS that ends at {ends}"
     return Check(id=name, is_ok=is_ok, detail=told, remedy="" if is_ok else remedy)
+
+
+def judge_renewed_access(
+    side: Side,
+    properties: Mapping[str, Any],
+    newest: SasVersion | None,
+    error: AirgapError | None,
+    *,
+    secret: str,
+    now: datetime,
+) -> Check:
+    """Judge how the pipeline gets at its container where the app renews its SAS.
+
+    What the SAS allows is not seen: the app may write it and not read it.
+
+    Args:
+        side: the side that has the pipeline.
+        properties: the pipeline's properties, as ARM tells them.
+        newest: the newest version of the secret with the SAS; ``None`` if there is none.
+        error: the error that came instead of an answer of the vault.
+        secret: the address of the secret, for the remedy.
+        now: the current time, aware.
+    """
+    if _comes_by_identity(side, properties):
+        return _BY_IDENTITY
+    if error is not None:
+        remedies = {
+            Code.SERVICE_DENIED: "Give the identity of PIPELINE_SAS_CLIENT_ID secretRenewer, or Key Vault "
+            f"Secrets Officer where roles are built in, on the secret; {_LATER}.",
+        }
+        return _failed(_ACCESS, error, remedies)
+    if newest is None:
+        told = "there is no secret with its SAS: each run fails"
+        remedy = f"If nobody has withdrawn it on purpose: az keyvault secret recover --id {_deleted(secret)}"
+        return Check(id=_ACCESS, is_ok=False, detail=told, remedy=f"{remedy}, or deploy again.")
+    if not newest.is_enabled:
+        told = "the secret with its SAS is disabled, and is not renewed: each run fails"
+        remedy = "If nobody has withdrawn it on purpose: az keyvault secret set-attributes --enabled true"
+        return Check(id=_ACCESS, is_ok=False, detail=told, remedy=f"{remedy} --id {secret}")
+    ends = "" if newest.expires_at is None else f" at {format_time(newest.expires_at)}"
+    if newest.expires_at is not None and newest.expires_at <= now:
+        told = f"its SAS ended{ends}, and was not renewed: each run fails"
+    elif is_overdue(newest, now=now):
+        since = format_time(newest.due_at)
+        told = f"its SAS ends{ends or ' nobody knows when'}, and is to be renewed since {since}"
+    else:
+        told = f"it comes to the storage by a SAS that the app renews; this one ends{ends or ' soon'}"
+        return Check(id=_ACCESS, is_ok=True, detail=told)
+    return Check(id=_ACCESS, is_ok=False, detail=told, remedy=_RENEWAL)
+
+
+def _comes_by_identity(side: Side, properties: Mapping[str, Any]) -> bool:
+    mode = str(_end(side, properties).get("storageAccessMode") or "SasToken")
+    return mode.lower() == "managedidentity"
+
+
+def _deleted(secret: str) -> str:
+    """The address at which a vault keeps a secret that was deleted."""
+    return secret.replace("/secrets/", "/deletedsecrets/")
 
 
 def _end(side: Side, properties: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from function_app.durable.blueprint import Activity
 from function_app.durable.flow import Flow, Patience, awaited
 from function_app.durable.outcomes import Failed, Pending, Refused, ending
 from function_app.messages import Message, Result
+from function_app.pipeline_sas import sas_ends_at
 from function_app.ports import Ports
 
 _MOST_TOLD = 300
@@ -50,7 +51,7 @@ def read_pipeline_run(side: Ports, order: Run) -> Succeeded | Pending | Refused 
     properties = side.pipelines.get_run(order.run)
     state, why = (RunState.ACTIVE, "") if properties is None else judge_run(properties)
     if state is RunState.FAILED:
-        cause = failure_cause(why, properties or {}, side.settings.pipeline_sas_expires_at)
+        cause = failure_cause(why, properties or {}, sas_ends_at(side))
         told = f"run {order.run}: {why[:_MOST_TOLD]}"
         return ending(Code.PIPELINE_RUN_FAILED, f"{told}; likely {cause}" if cause else told)
     return Pending() if state is RunState.ACTIVE else Succeeded()

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from airgap.checks import Check
+from airgap.pipeline_sas import SasVersion
 from airgap.signatures import Signer
 from airgap.states import Kind, State
 from function_app.oci import Descriptor, TagState
@@ -303,6 +304,35 @@ class TicketSigner(Protocol):
         """
 
 
+class PipelineSas(Protocol):
+    """The port to the vault secret with the SAS by which this side's pipeline comes to the storage.
+
+    A SAS is signed and put there in one step, and never leaves the adapter.
+    """
+
+    def newest(self) -> SasVersion | None:
+        """The newest version of the secret, without its value; ``None`` if there is no secret.
+
+        Raises:
+            ServiceError: the vault cannot be asked now; ``SERVICE_DENIED``: the identity may not see it.
+        """
+
+    def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
+        """Sign a SAS for the container ``transfer``, for HTTPS only, and make it the secret's newest version.
+
+        Versions and SAS of before stay as they are, so that doing it twice does no harm.
+
+        Args:
+            permissions: what the SAS allows, such as ``rl``, in the order in which Azure wants the letters.
+            valid_from: when the SAS begins to count; aware, in whole seconds.
+            expires_at: when the SAS, and with it the version, ends; likewise, at most seven days ahead.
+
+        Raises:
+            ServiceError: there is no key to sign with, or the vault does not take the version; then the
+                newest version is the one of before. ``SERVICE_DENIED`` if the identity may not.
+        """
+
+
 class PoisonQueue(Protocol):
     """The port to the queue in which the host puts aside the blobs that a trigger has failed on."""
 
@@ -447,6 +477,8 @@ class Ports:
     poison: PoisonQueue
     events: EventReceiver | None = None
     """``None``: nobody outside is told of changes of state."""
+    pipeline_sas: PipelineSas | None = None
+    """``None``: the pipeline comes by its identity, or by a SAS that the app does not renew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

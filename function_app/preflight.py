@@ -30,6 +30,7 @@ from airgap.readiness import (
     judge_poison,
     judge_policy,
     judge_registry,
+    judge_renewed_access,
     judge_settings,
     judge_signed_checks,
     judge_signing,
@@ -279,10 +280,40 @@ def order_checks(role: Role, ports: Ports, *, now: datetime) -> tuple[Check, ...
     for check in checks:
         if check.is_passing:
             raise ServiceError(Code.PIPELINE_UNFIT, f"{ports.settings.pipeline}, {check.id}: {check.detail}")
-    ends = ports.settings.pipeline_sas_expires_at
-    if found is None or ends is None or ends > now:
+    if found is None or not _has_no_sas(ports, now):
         return checks
-    return (*checks, judge_access(role, found, ends, now=now))
+    return (*checks, _access_check(role, ports, found, now))
+
+
+def _has_no_sas(ports: Ports, now: datetime) -> bool:
+    """Whether the SAS of the pipeline is known to have ended, or to have been withdrawn.
+
+    What the vault does not tell at this moment refuses no order: the pipeline itself asks it later.
+    """
+    if ports.pipeline_sas is None:
+        ends = ports.settings.pipeline_sas_expires_at
+        return ends is not None and ends <= now
+    try:
+        newest = ports.pipeline_sas.newest()
+    except AirgapError:
+        return False
+    if newest is None or not newest.is_enabled:
+        return True
+    return newest.expires_at is not None and newest.expires_at <= now
+
+
+def _access_check(role: Role, ports: Ports, found: Mapping[str, Any], now: datetime) -> Check:
+    """The check of how the pipeline gets at its container, of which ARM says ``found``."""
+    settings = ports.settings
+    if ports.pipeline_sas is None or settings.pipeline_sas_secret is None:
+        return judge_access(role, found, settings.pipeline_sas_expires_at, now=now)
+    newest, error = None, None
+    try:
+        newest = ports.pipeline_sas.newest()
+    except AirgapError as refusal:
+        error = refusal
+    secret = settings.pipeline_sas_secret
+    return judge_renewed_access(role, found, newest, error, secret=secret, now=now)
 
 
 def _ask_pipeline(role: Role, ports: Ports, now: datetime) -> Iterable[Check]:
@@ -293,7 +324,7 @@ def _ask_pipeline(role: Role, ports: Ports, now: datetime) -> Iterable[Check]:
         return judge_pipeline(role, settings.pipeline, None, error, container_url="")
     if found is None:
         return checks
-    return (*checks, judge_access(role, found, settings.pipeline_sas_expires_at, now=now))
+    return (*checks, _access_check(role, ports, found, now))
 
 
 def _error_of(ask: Callable[[], object]) -> AirgapError | None:

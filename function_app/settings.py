@@ -32,6 +32,7 @@ _API_VERSION = re.compile(r"\d{4}-\d\d-\d\d(?:-preview)?")
 _KEY_ID = re.compile(
     r"https://[A-Za-z0-9.-]+(?::\d{1,5})?/(?:keys|secrets)/[A-Za-z0-9-]{1,127}(?:/[0-9a-f]{32})?"
 )
+_SECRET_ID = re.compile(r"https://[A-Za-z0-9.-]+(?::\d{1,5})?/secrets/[A-Za-z0-9-]{1,127}")
 _FUNCTION_KEYS = "functionKeys"
 _CALLERS = re.compile(rf"{_FUNCTION_KEYS}|appServiceAuthentication")
 _MAX_KEYS = 16
@@ -105,6 +106,10 @@ class Settings:
     pipeline: str
     pipeline_sas_expires_at: datetime | None
     """When the SAS ends by which the pipeline comes to the storage, where it does not by its identity."""
+    pipeline_sas_secret: str | None
+    """The address of the vault secret with that SAS, without a version, where the app renews it."""
+    pipeline_sas_client_id: str | None
+    """Of the identity that the SAS is renewed as; it is the app's too, and may do nothing else."""
     pipeline_run_poll_s: int
     pipeline_run_timeout_s: int
     pipeline_runs_at_once: int
@@ -181,6 +186,8 @@ class Settings:
             or "https://containerregistry.azure.net/.default",
             "client_id": read.optional("AZURE_CLIENT_ID"),
             "pipeline_sas_expires_at": read.moment("PIPELINE_SAS_EXPIRES_AT"),
+            "pipeline_sas_secret": read.secret("PIPELINE_SAS_SECRET", "PIPELINE_SAS_CLIENT_ID"),
+            "pipeline_sas_client_id": read.optional("PIPELINE_SAS_CLIENT_ID"),
             "pipeline_run_poll_s": read.integer("PIPELINE_RUN_POLL_S", 15, least=1, most=3600),
             "pipeline_run_timeout_s": read.integer("PIPELINE_RUN_TIMEOUT_S", 14400, least=1, most=7 * _DAY_S),
             "pipeline_runs_at_once": read.integer("PIPELINE_RUNS_AT_ONCE", 5, least=1, most=50),
@@ -347,6 +354,14 @@ class _Reader:
             refuse(name, "not https://VAULT/secrets/NAME: the setting names the secret and does not hold it")
         return value
 
+    def secret(self, name: str, client: str) -> str | None:
+        """The address of a vault secret, given together with the ``client`` that writes it or not at all."""
+        if self.optional(name) is None and self.optional(client) is None:
+            return None
+        if self.optional(client) is None:
+            refuse(name, f"given without {client}")
+        return _Reader.text(self, name, _SECRET_ID)
+
     def moment(self, name: str) -> datetime | None:
         """A time as a SAS has it in ``se``: a date, or one with a time in UTC."""
         value = self.optional(name)
@@ -439,6 +454,9 @@ class _Surveyor(_Reader):
 
     def webhook_secret(self, name: str, partner: str) -> str | None:
         return cast("str | None", self._or(None, super().webhook_secret, name, partner))
+
+    def secret(self, name: str, client: str) -> str | None:
+        return cast("str | None", self._or(None, super().secret, name, client))
 
     def moment(self, name: str) -> datetime | None:
         return cast("datetime | None", self._or(None, super().moment, name))

@@ -1,9 +1,9 @@
 """The roles of all identities: ``roles.json``, from which the tables of the README are written.
 
-Each of its rows has an identity (side and ``app``, ``pipeline`` or ``tickets``), what the role is ``on``, the
-role's name in Azure or here, why it is there, and what becomes of the app without it. A role that is our own
-has the one that stands in for it where no role can be created, as ``builtIn``; a row that holds only where
-something was chosen says so in ``when``. The templates are held to it by :mod:`infra.rules`.
+Each of its rows has an identity (side and ``app``, ``pipeline``, ``tickets`` or ``sas``), what the role is
+``on``, the role's name in Azure or here, why it is there, and what becomes of the app without it. A role that
+is our own has the one that stands in for it where no role can be created, as ``builtIn``; a row that holds
+only where something was chosen says so in ``when``. The templates are held to it by :mod:`infra.rules`.
 """
 
 import json
@@ -20,6 +20,7 @@ BUILT_IN: Mapping[str, str] = {
     "Container Registry Data Importer and Data Reader": "577a9874-89fd-4f24-9dbd-b5034d0ad23a",
     "Container Registry Transfer Pipeline Contributor": "bf94e731-3a51-4a7c-8c54-a1ab9971dfc1",
     "Key Vault Crypto User": "12338af0-0e69-4776-bea7-57ae8d297424",
+    "Key Vault Secrets Officer": "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
     "Key Vault Secrets User": "4633458b-17de-408a-b874-0445c86b69e6",
     "Monitoring Metrics Publisher": "3913510d-42f4-4e42-8a64-420c390055eb",
     "Reader": "acdd72a7-3385-48ef-bd42-f606fba81ae7",
@@ -77,6 +78,14 @@ OWN: Mapping[str, OwnRole] = {
         ("Microsoft.KeyVault/vaults/keys/read", "Microsoft.KeyVault/vaults/keys/sign/action"),
         "decrypting, wrapping and unwrapping",
     ),
+    "secretRenewer": OwnRole(
+        (),
+        (
+            "Microsoft.KeyVault/vaults/secrets/setSecret/action",
+            "Microsoft.KeyVault/vaults/secrets/readMetadata/action",
+        ),
+        "reading the secret, deleting it, and switching its versions off and on",
+    ),
     "tagReader": OwnRole(
         (),
         (f"{_BLOBS}/tags/read",),
@@ -101,7 +110,7 @@ OWN: Mapping[str, OwnRole] = {
 
 
 class Grant(NamedTuple):
-    """A grant: one role of one identity (``app``, ``pipeline`` or ``tickets``) on one thing."""
+    """A grant: one role of one identity (``app``, ``pipeline``, ``tickets`` or ``sas``) on one thing."""
 
     identity: str
     on: str

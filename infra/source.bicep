@@ -134,6 +134,7 @@ module foundation 'modules/foundation.bicep' = {
     sasSecret: 'acrexportsas'
     sasPermissions: 'rawl'
     sasExpiry: sasExpiry
+    sasRole: 'blobDropper'
     registryName: registryName
     pipelineRegistryName: registryName
     registryResourceGroup: registryResourceGroup
@@ -204,6 +205,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
     tags: tags
     identityId: foundation.outputs.identityId
     ticketIdentityId: foundation.outputs.ticketIdentityId
+    sasIdentityId: foundation.outputs.sasIdentityId
     pythonVersion: pythonVersion
     packageContainer: foundation.outputs.packageContainer
     settings: union(foundation.outputs.settings, {
@@ -243,6 +245,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
     tags: tags
     identityId: foundation.outputs.identityId
     ticketIdentityId: foundation.outputs.ticketIdentityId
+    sasIdentityId: foundation.outputs.sasIdentityId
     pythonVersion: pythonVersion
     settings: union(foundation.outputs.settings, {
       TRANSFER_ROLE: 'source'

@@ -176,6 +176,7 @@ module foundation 'modules/foundation.bicep' = {
     sasSecret: 'acrimportsas'
     sasPermissions: 'rl'
     sasExpiry: sasExpiry
+    sasRole: 'blobReader'
     registryName: registryName
     pipelineRegistryName: '${isStaged ? staging.outputs.name : registryName}'
     registryResourceGroup: registryResourceGroup
@@ -271,6 +272,7 @@ module flex 'modules/app-flex.bicep' = if (hosting == 'flex') {
     tags: tags
     identityId: foundation.outputs.identityId
     ticketIdentityId: foundation.outputs.ticketIdentityId
+    sasIdentityId: foundation.outputs.sasIdentityId
     pythonVersion: pythonVersion
     packageContainer: foundation.outputs.packageContainer
     settings: union(foundation.outputs.settings, {
@@ -313,6 +315,7 @@ module dedicated 'modules/app-dedicated.bicep' = if (hosting == 'dedicated') {
     tags: tags
     identityId: foundation.outputs.identityId
     ticketIdentityId: foundation.outputs.ticketIdentityId
+    sasIdentityId: foundation.outputs.sasIdentityId
     pythonVersion: pythonVersion
     settings: union(foundation.outputs.settings, {
       TRANSFER_ROLE: 'target'

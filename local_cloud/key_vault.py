@@ -15,7 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
+from urllib.parse import urlencode
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -27,13 +28,15 @@ from local_cloud.tokens import KEY_VAULT_AUDIENCE, TokenAuthority, TokenRefused
 
 DOMAIN = "vault.localhost"
 """What names of vaults end with; each leads here, where it leads anywhere (RFC 6761, section 6.3)."""
-Permission = Literal["secrets/get", "keys/get", "keys/sign", "keys/verify"]
+Permission = Literal["secrets/get", "secrets/list", "secrets/set", "keys/get", "keys/sign", "keys/verify"]
 Curve = Literal["P-256", "P-384"]
 
 API_VERSIONS = ("2016-10-01", *(f"7.{minor}" for minor in range(7)), "2025-07-01", "2026-04-01")
 """Those that azure-keyvault-keys and azure-keyvault-secrets know."""
 
-_PERMISSIONS = ("secrets/get", "keys/get", "keys/sign", "keys/verify")
+_PERMISSIONS = get_args(Permission)
+_MAX_RESULTS = 25
+_MAX_TAGS = 15
 _MAX_BODY_BYTES = 64 * 1024
 _MAX_SECRET_CHARS = 25 * 1024
 _Value = TypeVar("_Value")
@@ -58,6 +61,18 @@ class _Version(Generic[_Value]):
     version: str  # 32 hex digits
     created_s: int
     value: _Value
+
+
+@dataclass(slots=True, kw_only=True)
+class _Secret:
+    """What a version of a secret holds; whether it is enabled can change later."""
+
+    value: str = field(repr=False)
+    is_enabled: bool = True
+    not_before_s: int | None = None
+    expires_s: int | None = None
+    content_type: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +160,7 @@ class KeyVault:
         self._tokens = tokens
         self._clock = clock
         self._assigned = assigned
-        self._secrets: dict[str, list[_Version[str]]] = {}
+        self._secrets: dict[str, list[_Version[_Secret]]] = {}
         self._keys: dict[str, list[_Version[_EcKey]]] = {}
         self._disabled: set[str] = set()
         self._permissions: dict[str, set[str]] = {}
@@ -158,7 +173,19 @@ class KeyVault:
         """
         if len(value) > _MAX_SECRET_CHARS:
             raise ValueError("a secret may have 25 KiB")
-        self._add(self._secrets, name, value)
+        self._add(self._secrets, name, _Secret(value=value))
+
+    def secret_values(self, name: str) -> list[str]:
+        """The values of all versions of the secret `name`, the oldest first; none if there is no such one."""
+        return [one.value.value for one in self._secrets.get(name, [])]
+
+    def disable_secret(self, name: str, *, is_enabled: bool = False) -> None:
+        """Switch the current version of the secret `name` off, or on again; others stay as they are."""
+        self._secrets[name][-1].value.is_enabled = is_enabled
+
+    def age_secret(self, name: str, *, expires_s: int | None) -> None:
+        """Let the current version of the secret `name` expire at another time, in seconds since the epoch."""
+        self._secrets[name][-1].value.expires_s = expires_s
 
     def create_ec_key(self, name: str, curve: Curve) -> str:
         """Add a version of the key `name`; returns its public key in PEM (SubjectPublicKeyInfo)."""
@@ -199,6 +226,8 @@ class KeyVault:
     def app(self) -> web.Application:
         """Returns the vault's REST surface."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_refusals_as_json])
+        app.router.add_get("/secrets/{name}/versions", self._list_versions)
+        app.router.add_put("/secrets/{name}", self._put_secret)
         for path in ("/secrets/{name}", "/secrets/{name}/{version:[^/]*}"):
             app.router.add_get(path, self._get_secret)
         for path in ("/keys/{name}", "/keys/{name}/{version:[^/]*}"):
@@ -229,10 +258,46 @@ class KeyVault:
     async def _get_secret(self, request: web.Request) -> web.Response:
         self._authorise(request, "secrets/get")
         name, found = _find(self._secrets, request, "Secret")
-        secret_id = f"https://{request.host}/secrets/{name}/{found.version}"
-        return web.json_response(
-            {"value": found.value, "id": secret_id, "attributes": _attributes(found.created_s)}
-        )
+        if not found.value.is_enabled:
+            message = "Operation get is not allowed on a disabled secret."
+            raise _Refusal(403, "Forbidden", message, inner="SecretDisabled")
+        return web.json_response({"value": found.value.value} | _told(request, name, found))
+
+    async def _list_versions(self, request: web.Request) -> web.Response:
+        """All versions without their values, in no order that is promised: here the newest is not the last.
+
+        https://learn.microsoft.com/rest/api/keyvault/secrets/get-secret-versions
+        """
+        self._authorise(request, "secrets/list")
+        name = request.match_info["name"]
+        try:
+            skipped, at_once = (
+                int(request.query.get("$skiptoken", 0)),
+                int(request.query.get("maxresults", _MAX_RESULTS)),
+            )
+        except ValueError:
+            raise _Refusal(400, "BadParameter", "maxresults is not a number.") from None
+        if not 1 <= at_once <= _MAX_RESULTS or skipped < 0:
+            raise _Refusal(400, "BadParameter", f"maxresults must be from 1 to {_MAX_RESULTS}.")
+        versions = self._secrets.get(name, [])[::-1]
+        page = [_told(request, name, one) for one in versions[skipped : skipped + at_once]]
+        next_link = None
+        if skipped + at_once < len(versions):
+            query = {**request.query, "$skiptoken": str(skipped + at_once)}
+            next_link = f"https://{request.host}{request.path}?{urlencode(query)}"
+        return web.json_response({"value": page, "nextLink": next_link})
+
+    async def _put_secret(self, request: web.Request) -> web.Response:
+        """Make a new version of a secret; those of before stay.
+
+        https://learn.microsoft.com/rest/api/keyvault/secrets/set-secret
+        """
+        self._authorise(request, "secrets/set")
+        name = request.match_info["name"]
+        secret = _secret_of(await request.read())
+        self._add(self._secrets, name, secret)
+        found = self._secrets[name][-1]
+        return web.json_response({"value": secret.value} | _told(request, name, found))
 
     async def _get_key(self, request: web.Request) -> web.Response:
         self._authorise(request, "keys/get")
@@ -350,6 +415,47 @@ async def _order(request: web.Request, *members: str) -> Any:
     except (ValueError, LookupError, TypeError, RecursionError):
         pass
     raise _Refusal(400, "BadParameter", f"alg and base64url of {', '.join(members)} are expected")
+
+
+def _secret_of(content: bytes) -> _Secret:
+    """The secret that a body describes; what it does not say is as if it were not known here."""
+    try:
+        body = json.loads(content)
+        value, attributes = body["value"], body.get("attributes") or {}
+        times = [attributes.get(name) for name in ("nbf", "exp")]
+        tags = body.get("tags") or {}
+        is_good = (
+            isinstance(value, str)
+            and len(value) <= _MAX_SECRET_CHARS
+            and all(one is None or type(one) is int for one in times)
+            and len(tags) <= _MAX_TAGS
+        )
+        if is_good:
+            return _Secret(
+                value=value,
+                is_enabled=attributes.get("enabled") is not False,
+                not_before_s=times[0],
+                expires_s=times[1],
+                content_type=body.get("contentType"),
+                tags=tags,
+            )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    raise _Refusal(400, "BadParameter", "a secret with a value of at most 25 KiB is expected")
+
+
+def _told(request: web.Request, name: str, found: _Version[_Secret]) -> dict[str, Any]:
+    """What is told of a version of a secret, beside its value."""
+    secret = found.value
+    attributes = _attributes(found.created_s) | {"enabled": secret.is_enabled}
+    times = {"nbf": secret.not_before_s, "exp": secret.expires_s}
+    told: dict[str, Any] = {
+        "id": f"https://{request.host}/secrets/{name}/{found.version}",
+        "attributes": attributes | {key: at for key, at in times.items() if at is not None},
+    }
+    if secret.content_type is not None:
+        told["contentType"] = secret.content_type
+    return told | ({"tags": dict(secret.tags)} if secret.tags else {})
 
 
 def _attributes(created_s: int) -> dict[str, object]:

@@ -46,11 +46,13 @@ from local_cloud.resource_manager import (
 from local_cloud.roles import (
     DEFINITIONS,
     DELETE,
+    LIST_SECRET,
     PUBLISH_TELEMETRY,
     PULL,
     PUSH,
     READ_KEY,
     READ_SECRET,
+    SET_SECRET,
     SIGN,
     VERIFY,
 )
@@ -101,6 +103,8 @@ _ASKED_OF_A_VAULT: Mapping[Permission, str] = {
     "keys/sign": SIGN,
     "keys/verify": VERIFY,
     "secrets/get": READ_SECRET,
+    "secrets/list": LIST_SECRET,
+    "secrets/set": SET_SECRET,
 }
 
 

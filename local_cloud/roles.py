@@ -8,7 +8,9 @@ PULL, PUSH = f"{_REGISTRIES}/pull/read", f"{_REGISTRIES}/push/write"
 DELETE = f"{_REGISTRIES}/artifacts/delete"
 READ_KEY, SIGN, VERIFY = (f"{_VAULTS}/keys/{what}" for what in ("read", "sign/action", "verify/action"))
 PUBLISH_TELEMETRY = "Microsoft.Insights/Telemetry/Write"
-READ_SECRET = f"{_VAULTS}/secrets/getSecret/action"
+READ_SECRET, SET_SECRET, LIST_SECRET = (
+    f"{_VAULTS}/secrets/{what}/action" for what in ("getSecret", "setSecret", "readMetadata")
+)
 
 DEFINITIONS = (
     *BUILT_IN,
@@ -38,9 +40,14 @@ DEFINITIONS = (
         ),
     ),
     RoleDefinition(
+        name="Key Vault Secrets Officer",
+        guid="b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
+        allows=(READ_SECRET, SET_SECRET, LIST_SECRET),
+    ),
+    RoleDefinition(
         name="Key Vault Secrets User",
         guid="4633458b-17de-408a-b874-0445c86b69e6",
-        allows=(READ_SECRET, f"{_VAULTS}/secrets/readMetadata/action"),
+        allows=(READ_SECRET, LIST_SECRET),
     ),
     RoleDefinition(
         name="Monitoring Metrics Publisher",

@@ -10,6 +10,7 @@ from function_app.azure.arm import AzureImageImports, AzurePipelines
 from function_app.azure.blob import AzureBlobs
 from function_app.azure.checks import HttpChecks
 from function_app.azure.keyvault import VaultKeys, read_secret
+from function_app.azure.pipeline_sas import VaultPipelineSas
 from function_app.azure.queues import AzurePoisonQueue
 from function_app.azure.registry import AzureRegistry
 from function_app.azure.tables import AzureTables
@@ -49,6 +50,7 @@ def ports_of(settings: Settings) -> dict[str, Any]:
         "signing": VaultKeys(settings.signing_keys, credential),
         "tickets": AzureTickets(settings.blob_service_url, _ticket_credential(settings)),
         "poison": AzurePoisonQueue(settings.queue_service_url, credential),
+        "pipeline_sas": _pipeline_sas(settings),
     }
 
 
@@ -75,6 +77,14 @@ def credential_of(settings: Settings) -> TokenCredential:
 def _ticket_credential(settings: Settings) -> TokenCredential | None:
     """The identity that signs tickets, which is never the app's own; ``None`` where there is none."""
     return None if settings.ticket_client_id is None else _identity_of(settings.ticket_client_id)
+
+
+def _pipeline_sas(settings: Settings) -> VaultPipelineSas | None:
+    """The renewal of the pipeline's SAS, as an identity of its own; ``None`` where nothing is renewed."""
+    if settings.pipeline_sas_secret is None:
+        return None
+    credential = _identity_of(settings.pipeline_sas_client_id)
+    return VaultPipelineSas(settings.pipeline_sas_secret, settings.blob_service_url, credential)
 
 
 def _identity_of(client_id: str | None) -> TokenCredential:

@@ -21,7 +21,7 @@ class AzureTickets:
     """The port :class:`~function_app.ports.TicketSigner` on one storage account; without credential, none."""
 
     def __init__(self, account_url: str, credential: TokenCredential | None, *, retries: int = 4) -> None:
-        self._account = _account_of(account_url)
+        self._account = account_of(account_url)
         self._service: BlobServiceClient | None = None
         if credential is not None:
             self._service = BlobServiceClient(account_url, credential=credential, retry_total=retries)
@@ -56,7 +56,7 @@ class AzureTickets:
         }
 
 
-def _account_of(url: str) -> str:
+def account_of(url: str) -> str:
     """The account's name: the path, where accounts are told apart by it, else the first label of the host."""
     parts = urlsplit(url)
     name = parts.path.strip("/") or str(parts.hostname).partition(".")[0]

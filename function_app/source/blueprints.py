@@ -1,5 +1,6 @@
 """All functions of the source."""
 
+from function_app import renewing
 from function_app.azure.wiring import source_side
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
@@ -33,6 +34,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         receiving.blueprint(events),
         reconciling.bp,
         removing.bp,
+        renewing.blueprint("source", source_side),
         standing.bp,
         orchestrators.bp,
         activities.bp,

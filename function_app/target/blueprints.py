@@ -1,5 +1,6 @@
 """All functions of the target."""
 
+from function_app import renewing
 from function_app.azure.wiring import target_side
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Blueprint
@@ -18,6 +19,7 @@ def blueprints(events: BlobEvents) -> tuple[Blueprint, ...]:
         intake.blueprint(events),
         reconciling.bp,
         removing.bp,
+        renewing.blueprint("target", target_side),
         orchestrators.bp,
         activities.bp,
         waiting.bp,

@@ -5,6 +5,8 @@ param tags object
 param identityId string
 @description('The identity that signs tickets.')
 param ticketIdentityId string
+@description('The identity that renews the SAS of the pipeline; empty where it comes by its own.')
+param sasIdentityId string
 param pythonVersion string
 param settings object
 
@@ -24,7 +26,10 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
-    userAssignedIdentities: { '${identityId}': {}, '${ticketIdentityId}': {} }
+    userAssignedIdentities: union(
+      { '${identityId}': {}, '${ticketIdentityId}': {} },
+      empty(sasIdentityId) ? {} : { '${sasIdentityId}': {} }
+    )
   }
   properties: {
     serverFarmId: plan.id

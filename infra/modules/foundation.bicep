@@ -20,6 +20,8 @@ param sasSecret string
 param sasPermissions string
 @description('When it ends; empty where the pipeline comes by its identity.')
 param sasExpiry string
+@description('What the identity that the app renews the SAS as may do on the container transfer: as much as the SAS.')
+param sasRole string
 param registryName string
 @description('The registry that the pipeline belongs to: at the target perhaps another.')
 param pipelineRegistryName string
@@ -41,6 +43,7 @@ var builtInRoles = {
   queueContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
   queueReader: '19e7f393-937e-4f77-808e-94535e297925'
   queueSender: 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
+  secretRenewer: 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
   tableContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 }
 var ownRoles = {
@@ -50,6 +53,7 @@ var ownRoles = {
   keySigner: guid(resourceGroup().id, prefix, 'keySigner')
   pipelineRunner: guid(resourceGroup().id, prefix, 'pipelineRunner')
   runRemover: guid(resourceGroup().id, prefix, 'runRemover')
+  secretRenewer: guid(resourceGroup().id, prefix, 'secretRenewer')
 }
 var roles = union(builtInRoles, appRoles == 'custom' ? ownRoles : {})
 var blobs = 'Microsoft.Storage/storageAccounts/blobServices/containers/blobs'
@@ -70,11 +74,18 @@ var ownRolesOfBoth = [
     dataActions: ['Microsoft.KeyVault/vaults/keys/read', 'Microsoft.KeyVault/vaults/keys/sign/action']
   }
 ]
-var ownRolesHere = concat(ownRolesOfBoth, ticketGrant.role == 'blobDropper' ? [
+var isBySas = !empty(sasExpiry)
+var ownRolesHere = concat(ownRolesOfBoth, ticketGrant.role == 'blobDropper' || (isBySas && sasRole == 'blobDropper') ? [
   {
     name: 'blobDropper'
     summary: 'Reads, lists, adds and writes blobs; deletes none.'
     dataActions: ['${blobs}/read', '${blobs}/write']
+  }
+] : [], isBySas ? [
+  {
+    name: 'secretRenewer'
+    summary: 'Sets a new version of a secret, and sees when versions expire; reads no value.'
+    dataActions: ['Microsoft.KeyVault/vaults/secrets/setSecret/action', 'Microsoft.KeyVault/vaults/secrets/readMetadata/action']
   }
 ] : [])
 var runs = 'Microsoft.ContainerRegistry/registries/pipelineRuns'
@@ -95,6 +106,13 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' 
 // Tickets are signed by an identity of their own: no SAS of theirs can do more than this one may.
 resource ticketIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: '${prefix}-tickets'
+  location: location
+  tags: tags
+}
+
+// So is the SAS of the pipeline, once the app renews it.
+resource sasIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = if (isBySas) {
+  name: '${prefix}-sas'
   location: location
   tags: tags
 }
@@ -238,6 +256,38 @@ module ticketsOnAccount 'role-on-account.bicep' = {
   dependsOn: [transferStorage]
 }
 
+module sasOnTransfer 'role-on-container.bicep' = if (isBySas) {
+  name: 'sas-on-transfer'
+  params: {
+    accountName: transferAccount
+    container: 'transfer'
+    principalId: isBySas ? sasIdentity.properties.principalId : ''
+    role: roles[sasRole]
+  }
+  dependsOn: [transferStorage, customRole]
+}
+
+module sasOnAccount 'role-on-account.bicep' = if (isBySas) {
+  name: 'sas-on-account'
+  params: {
+    accountName: transferAccount
+    principalId: isBySas ? sasIdentity.properties.principalId : ''
+    role: roles.blobDelegator
+  }
+  dependsOn: [transferStorage]
+}
+
+module sasOnSecret 'role-on-secret.bicep' = if (isBySas) {
+  name: 'sas-on-secret'
+  params: {
+    vaultName: vaultName
+    secret: sasSecret
+    principalId: isBySas ? sasIdentity.properties.principalId : ''
+    role: roles.secretRenewer
+  }
+  dependsOn: [vault, customRole]
+}
+
 module appOnJournalTable 'role-on-table.bicep' = {
   name: 'app-on-journal-table'
   params: {
@@ -307,6 +357,8 @@ output vaultUri string = vault.outputs.vaultUri
 output identityId string = identity.id
 output principalId string = identity.properties.principalId
 output ticketIdentityId string = ticketIdentity.id
+@description('Empty where the pipeline comes by its identity.')
+output sasIdentityId string = isBySas ? sasIdentity.id : ''
 output packageContainer string = '${hostStorage.outputs.blob}app-package'
 @description('The settings that both sides have.')
 output settings object = {
@@ -318,6 +370,8 @@ output settings object = {
   AzureWebJobsStorage__credential: 'managedidentity'
   AzureWebJobsStorage__queueServiceUri: hostStorage.outputs.queue
   AzureWebJobsStorage__tableServiceUri: hostStorage.outputs.table
+  PIPELINE_SAS_CLIENT_ID: isBySas ? sasIdentity.properties.clientId : ''
+  PIPELINE_SAS_SECRET: isBySas ? vault.outputs.secretId : ''
   SIGNING_KEYS: vault.outputs.keyId
   TICKET_CLIENT_ID: ticketIdentity.properties.clientId
   TransferStorage__blobServiceUri: transferStorage.outputs.blob

@@ -73,6 +73,14 @@ var alerts = [
     minutes: 'PT6H'
   }
   {
+    name: 'sas-not-renewed'
+    title: 'The SAS of the pipeline was to be renewed by now, and was not'
+    query: 'traces | where message contains "the SAS of the pipeline was not renewed: " | ${lines}'
+    operator: 'GreaterThan'
+    threshold: 0
+    minutes: 'PT6H'
+  }
+  {
     name: 'reconciler-behind'
     title: 'The reconciler, which comes every five minutes, has not come for half an hour'
     query: 'traces | where message startswith "reconciled: " | ${lines}'

@@ -47,6 +47,7 @@ ALERTS: Mapping[str, tuple[str, int, str]] = {
     "failed": ("GreaterThan", 0, "PT15M"),
     "no-receipt": ("GreaterThan", 0, "PT6H"),
     "sas-expires": ("GreaterThan", 0, "PT6H"),
+    "sas-not-renewed": ("GreaterThan", 0, "PT6H"),
     "reconciler-behind": ("LessThan", 1, "PT30M"),
     "custody-tampered": ("GreaterThan", 0, "PT15M"),
     "events-behind": ("GreaterThan", 0, "PT30M"),
@@ -90,8 +91,8 @@ def _inventory(deployed: Deployed) -> Iterator[str]:
             _PIPELINES[choice.side]: 1,
         }
     )
-    if choice.pipeline_identity == "UserAssigned":
-        expected["Microsoft.ManagedIdentity/userAssignedIdentities"] = 3
+    expected["Microsoft.ManagedIdentity/userAssignedIdentities"] += choice.pipeline_identity == "UserAssigned"
+    expected["Microsoft.ManagedIdentity/userAssignedIdentities"] += choice.access == "SasToken"
     if choice.import_way == "staged":
         expected[_REGISTRY] = 1
     expected["Microsoft.Security/defenderForStorageSettings"] = int(choice.malware_scanning == "defender")
@@ -391,6 +392,7 @@ def _settings(deployed: Deployed) -> Iterator[str]:
     )
     is_told = deployed.choice.told == "webhook"
     expected = {
+        **_sas_settings(deployed, vault),
         "PIPELINE_SAS_EXPIRES_AT": SAS_EXPIRY if deployed.choice.access == "SasToken" else "",
         "BLOB_EVENTS": deployed.choice.events or {"flex": "eventGrid"}.get(deployed.choice.hosting, "poll"),
         "TRANSFER_ROLE": side,
@@ -413,6 +415,18 @@ def _settings(deployed: Deployed) -> Iterator[str]:
         is_here = name not in _OF_A_SIDE["target" if side == "source" else "source"]
         if is_here and found.get(name) != value:
             yield f"the setting {name} is {found.get(name)!r}, not {value!r}"
+
+
+def _sas_settings(deployed: Deployed, vault: str) -> dict[str, str]:
+    """Where the SAS of the pipeline lies, and who renews it; nothing where there is none."""
+    if deployed.choice.access != "SasToken":
+        return {"PIPELINE_SAS_CLIENT_ID": "", "PIPELINE_SAS_SECRET": ""}
+    renewer = deployed.state(deployed.one("Microsoft.ManagedIdentity/userAssignedIdentities", "-sas"))
+    secret = {"source": "acrexportsas", "target": "acrimportsas"}[deployed.choice.side]
+    return {
+        "PIPELINE_SAS_CLIENT_ID": renewer["properties"]["clientId"],
+        "PIPELINE_SAS_SECRET": f"{vault}secrets/{secret}",
+    }
 
 
 def _staging_settings(deployed: Deployed, group: str) -> dict[str, str]:

@@ -206,6 +206,7 @@ _WATCHED = {
 _CLIENT = _of(_APP_IDENTITY, "-app", "properties", "clientId")
 _APP_ID = _of(_APP_IDENTITY, "-app", "id")
 _TICKET_ID = _of(_APP_IDENTITY, "-tickets", "id")
+_SAS_ID = _of(_APP_IDENTITY, "-sas", "id")
 
 _DEFENDER = "Microsoft.Security/defenderForStorageSettings"
 
@@ -419,9 +420,10 @@ _TABLE: Mapping[tuple[str, str], tuple[tuple[str, Any, str], ...]] = {
                 "userAssignedIdentities": {
                     _APP_ID(deployed, resource): {},
                     _TICKET_ID(deployed, resource): {},
+                    **({_SAS_ID(deployed, resource): {}} if deployed.choice.access == "SasToken" else {}),
                 },
             },
-            "who the app is, and who signs tickets",
+            "who the app is, who signs tickets, and who renews the SAS of the pipeline where it has one",
         ),
         ("properties.serverFarmId", _of("Microsoft.Web/serverfarms", "", "id"), "the plan it runs on"),
         ("properties.httpsOnly", True, "function keys and tokens never travel in the clear"),

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import requests
 
 from local_cloud.cloud import Cloud
 from local_cloud.demo.clouds import Demo
 from local_cloud.demo.mover import Moved, offline_mover
+from local_cloud.demo.screen import until
 from tests.functions_host.host_process import ForkedHost
 
 T = TypeVar("T")
+SAS_SECRETS = {"source": "acrexportsas", "target": "acrimportsas"}
+"""The secret of the vault with the SAS of each side's pipeline."""
 
 
 class Crossing:
@@ -51,6 +55,22 @@ async def _in_time(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
         if not limit.expired():
             raise
         raise AssertionError(f"not done within {timeout_s:.0f} s; the cause shows where it stood") from error
+
+
+async def renewed_sas(cloud: Cloud) -> str:
+    """Have the app's timer come once; returns the SAS that it has put into the vault."""
+    secret = SAS_SECRETS[cloud.role]
+    before = cloud.vault.secret_values(secret)
+    await asyncio.to_thread(
+        requests.post, f"{cloud.api_url}/admin/functions/renew_pipeline_sas", json={}, timeout=30
+    )
+
+    def renewed() -> str | None:
+        *older, newest = cloud.vault.secret_values(secret)
+        return newest if older == before else None
+
+    found: str = await until("renewing the SAS", renewed)
+    return found
 
 
 async def by_ticket(demo: Demo, verb: str, medium: Path, ticket: Path, *more: str) -> Moved:

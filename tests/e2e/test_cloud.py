@@ -122,6 +122,6 @@ def is_as_the_templates_say(cloud: Cloud) -> None:
         {one.scope for one in expected.of_type("Microsoft.Authorization/roleAssignments")}
     )
     if cloud.role == "source":
-        sas = parse_qs(cloud.vault._secrets["acrexportsas"][-1].value.removeprefix("?"))
+        sas = parse_qs(cloud.vault.secret_values("acrexportsas")[-1].removeprefix("?"))
         assert ("".join(sorted(sas["sp"][0])), sas["spr"], sas["sr"]) == ("alrw", ["https"], ["c"])
     assert set(cloud.vault._secrets) == ({"acrexportsas"} if cloud.role == "source" else set())

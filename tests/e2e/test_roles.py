@@ -20,7 +20,7 @@ from local_cloud.demo.screen import TIMEOUT_S, until
 from local_cloud.demo.story import push, refuse_stranger
 from local_cloud.functions_host.blobs import POISON_QUEUE
 from local_cloud.storage_front import RoleAssignment
-from tests.e2e.conftest import Crossing, by_ticket
+from tests.e2e.conftest import Crossing, by_ticket, renewed_sas
 from tests.e2e.old_import import OLD, OLD_IMPORT, notes_of_runs, remove_old_import
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -51,6 +51,7 @@ def crossed(make_crossing: Callable[[], Crossing]) -> Demo:
 
 async def _cross(demo: Demo) -> None:
     references = await asyncio.to_thread(demo.push_samples, 2_000_000)
+    await renewed_sas(demo.source)
     transfer_id = await asyncio.to_thread(demo.post_transfer, references[:2])
     await until("sealing", lambda: demo.sealed_transfer(transfer_id))
     pickup = await asyncio.to_thread(demo.pickup_ticket, transfer_id)

@@ -23,6 +23,7 @@ os.environ.setdefault("TRANSFER_ROLE", "source")
 from airgap.checks import MAX_ANSWER_BYTES, Check
 from airgap.errors import Code, ServiceError, UntrustedInputError
 from airgap.parts import MIN_PART_SIZE_BYTES
+from airgap.pipeline_sas import SasVersion
 from function_app.durable import lanes, waiting
 from function_app.durable.blueprint import Activity
 from function_app.durable.outcomes import run_step
@@ -479,6 +480,26 @@ class MemoryTickets:
             name: f"sv=2026-10-06&{times}&spr=https&sr=b&sp={permissions}&sig={quote(container + '/' + name)}"
             for name, permissions in allowed.items()
         }
+
+
+@dataclass
+class MemorySas:
+    """The vault secret with the SAS of the pipeline, and the clock that the vault goes by."""
+
+    clock: Callable[[], datetime]
+    versions: list[SasVersion] = field(default_factory=list)
+    signed: list[str] = field(default_factory=list)
+    """What each version that was renewed here allows."""
+
+    def newest(self) -> SasVersion | None:
+        return self.versions[-1] if self.versions else None
+
+    def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
+        now = self.clock()
+        if not valid_from < expires_at <= now + timedelta(days=7):
+            raise ServiceError(Code.SERVICE_UNEXPECTED, "HTTP 400: a key lives seven days at most")
+        self.signed.append(permissions)
+        self.versions.append(SasVersion(created_at=now, expires_at=expires_at, is_enabled=True))
 
 
 @dataclass

@@ -60,6 +60,27 @@ def test_end_of_the_sas_is_a_time_as_a_sas_has_it(value: str, expected: datetime
     assert settings.pipeline_sas_expires_at == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "secret", "client"),
+    [
+        ("PIPELINE_SAS_SECRET", "", "renewer"),
+        ("PIPELINE_SAS_SECRET", "https://vault.example/secrets/acrsas", ""),
+        ("PIPELINE_SAS_SECRET", f"https://vault.example/secrets/acrsas/{'0' * 32}", "renewer"),
+    ],
+)
+def test_secret_that_is_renewed_is_named_without_a_version_and_with_who_renews_it(
+    name: str, secret: str, client: str
+) -> None:
+    given = {"PIPELINE_SAS_SECRET": secret, "PIPELINE_SAS_CLIENT_ID": client}
+    assert_refused(SourceSettings, ENVIRONMENT | given, name)
+    assert [*SourceSettings.survey(ENVIRONMENT | given)[1]] == [name]
+
+
+def test_nothing_is_renewed_unless_it_is_said() -> None:
+    settings = SourceSettings.from_environment(ENVIRONMENT)
+    assert (settings.pipeline_sas_secret, settings.pipeline_sas_client_id) == (None, None)
+
+
 @pytest.mark.parametrize("name", ["IMPORT_PIPELINE", "TRUST_POLICY"])
 def test_missing_setting_of_the_target_is_named(name: str) -> None:
     environment = {k: v for k, v in (ENVIRONMENT | {"TRUST_POLICY": POLICY}).items() if k != name}
@@ -98,6 +119,8 @@ def test_registry_itself_is_never_the_one_that_is_emptied(name: str, value: str)
         (BLOB, "http://account.blob.core.windows.net"),
         (BLOB, "https://account.blob.core.windows.net/?sv=secret-sas"),
         (BLOB, "https://user@host/"),
+        ("PIPELINE_SAS_SECRET", "https://vault.example/secrets/acrsas"),
+        ("PIPELINE_SAS_SECRET", "https://vault.example/keys/acrsas"),
         ("PIPELINE_SAS_EXPIRES_AT", "in a year"),
         (BLOB, "https://host:port/"),
         (BLOB, "https://"),
@@ -179,7 +202,7 @@ def test_each_role_has_its_own_functions() -> None:
     }
     shared = {"read_pipeline_run", "await_outcome", "run_lane", "stop_work", "record_state"}
     shared |= {"preflight", "refuse_preflight_method", "get_health", "refuse_health_method"}
-    shared |= {"openapi", "refuse_openapi_method", "tell_events"}
+    shared |= {"openapi", "refuse_openapi_method", "tell_events", "renew_pipeline_sas"}
     assert names["source"] & names["target"] == shared
     assert {"create_transfer", "export_transfer", "seal_bundle"} <= names["source"]
     assert {"bundle_arrived", "import_bundle", "issue_receipt"} <= names["target"]

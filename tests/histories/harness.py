@@ -275,7 +275,10 @@ def _in_place_of_azure(side: Ports, environment: Mapping[str, str]) -> Iterator[
     ids = (uuid.UUID(int=number) for number in range(1, 10**9))
     ports = {
         name: getattr(side, name)
-        for name in ("blobs", "projection", "registry", "pipelines", "signing", "tickets", "poison", "events")
+        for name in (
+            *("blobs", "projection", "registry", "pipelines", "signing", "tickets", "poison", "events"),
+            "pipeline_sas",
+        )
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

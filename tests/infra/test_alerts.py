@@ -22,6 +22,7 @@ from tests.function_app.memory import START, Host
 from tests.function_app.test_custody_logs import FORGED, deliver
 from tests.function_app.test_custody_logs import Scene as CustodyScene
 from tests.function_app.test_events import Scene as EventScene
+from tests.function_app.test_pipeline_sas import Scene as SasScene
 from tests.function_app.test_reconciling import NOON, SourceRound, TargetRound
 from tests.infra.expansions import template
 
@@ -145,6 +146,18 @@ def test_sas_that_is_about_to_expire_is_told(
     assert firing(caplog) == expected
 
 
+def test_sas_that_the_app_renews_is_told_by_its_renewal_alone(caplog: pytest.LogCaptureFixture) -> None:
+    scene = SasScene("source")
+    settings = replace(scene.side.settings, pipeline_sas_expires_at=NOON)
+    caplog.clear()
+    tell_of_round(Kind.TRANSFERS, settings, NOON)
+    scene.round()
+    assert firing(caplog) == set()
+    scene.sas.versions[-1] = replace(scene.sas.versions[-1], is_enabled=False)
+    scene.round()
+    assert firing(caplog) == {"reconciler-behind", "sas-not-renewed"}
+
+
 def test_poison_is_looked_for_under_the_name_of_the_queue_that_is_deployed() -> None:
     """The host logs the name as it moves a message there: QueueProcessor in Azure/azure-sdk-for-net."""
     queue = DEPLOYED.one("Microsoft.Storage/storageAccounts/queueServices/queues").name.rpartition("/")[2]
@@ -181,6 +194,7 @@ def test_every_alert_is_tried_here() -> None:
         "failed",
         "no-receipt",
         "sas-expires",
+        "sas-not-renewed",
     }
     assert QUERIES.keys() == ALERTS.keys() == tried | OF_THE_HOST
 

@@ -4,11 +4,12 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
 from airgap.errors import OperatorError
+from airgap.pipeline_sas import PERMISSIONS
 from function_app.settings import Role, Settings, SourceSettings, TargetSettings
 from function_app.storage import paths
 from function_app.target.importing import RUN_ATTEMPTS
@@ -220,10 +221,12 @@ def grants(choice: Choice) -> list[Grant]:
 def test_nobody_may_read_or_write_the_whole_transfer_account(choice: Choice) -> None:
     """What the app may do in one container ends there: it cannot delete what it has decided.
 
-    A key of its own to sign with is all that anybody gets for the account as a whole, and only tickets do.
+    A key of its own to sign with is all that anybody gets for the account as a whole: tickets do, and where
+    the pipeline comes by a SAS whoever renews that.
     """
-    whole = [one for one in grants(choice) if one.on == "transfer account"]
-    assert whole == [Grant("tickets", "transfer account", "Storage Blob Delegator")]
+    whole = {one for one in grants(choice) if one.on == "transfer account"}
+    signers = ["tickets", "sas"] if choice.access == "SasToken" else ["tickets"]
+    assert whole == {Grant(one, "transfer account", "Storage Blob Delegator") for one in signers}
     assert {"transfer", "ledger", "host account"} <= {one.on for one in grants(choice)}
 
 
@@ -235,9 +238,9 @@ def test_nobody_but_the_app_writes_what_decides_and_what_is_imported(choice: Cho
     writers = {
         (one.identity, one.on) for one in grants(choice) if one.on in decides and one.role not in readers
     }
-    is_written_by_pipeline = choice.side == "source" and choice.access == "ManagedIdentity"
+    writer = "pipeline" if choice.access == "ManagedIdentity" else "sas"
     assert {one for one in writers if one[0] != "app"} == (
-        {("pipeline", "transfer")} if is_written_by_pipeline else set()
+        {(writer, "transfer")} if choice.side == "source" else set()
     )
     assert {("app", "transfer"), ("app", "ledger"), ("app", "journal")} <= writers
 
@@ -252,6 +255,40 @@ def test_whoever_signs_tickets_deletes_nothing_and_is_let_into_one_container(sid
         "read",
         "write",
     }
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_whoever_renews_the_sas_of_the_pipeline_may_do_no_more_than_the_sas_and_cannot_read_it(
+    side: str,
+) -> None:
+    rows = {row["role"]: row["on"] for row in roles.rows() if row["identity"] == f"{side} sas"}
+    allowed = {"source": "blobDropper", "target": "Storage Blob Data Reader"}[side]
+    secret = {"source": "acrexportsas", "target": "acrimportsas"}[side]
+    assert rows == {
+        allowed: ["transfer"],
+        "Storage Blob Delegator": ["transfer account"],
+        "secretRenewer": [secret],
+    }
+    actions = {one.rpartition("/secrets/")[2] for one in roles.OWN["secretRenewer"].data_actions}
+    assert actions == {"setSecret/action", "readMetadata/action"}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_pipeline_by_its_identity_has_nobody_who_renews_a_sas(side: str) -> None:
+    choice = Choice(side=side)
+    deployed = deploy(template(side), choice)
+    assert not [one for one in grants(choice) if one.identity == "sas"]
+    names = {one.name for one in deployed.of_type("Microsoft.ManagedIdentity/userAssignedIdentities")}
+    assert not [one for one in names if one.endswith("-sas")]
+    settings = deployed.one("Microsoft.Web/sites/config", "appsettings").properties
+    assert {settings["PIPELINE_SAS_SECRET"], settings["PIPELINE_SAS_CLIENT_ID"]} == {""}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_renewed_sas_allows_what_the_sas_of_the_deployment_allows(side: str) -> None:
+    text = (FOLDER / f"{side}.bicep").read_text(encoding="utf-8")
+    (permissions,) = re.findall(r"sasPermissions: '(\w+)'", text)
+    assert permissions == PERMISSIONS[cast("Role", side)]
 
 
 @pytest.mark.parametrize("path", CLOUDS, ids=lambda path: path.stem)
@@ -350,6 +387,7 @@ def test_what_somebody_chose_is_what_the_app_reads(side: str) -> None:
     read: Any = SETTINGS[side].from_environment({**found, "TRUST_POLICY": POLICY.decode()})
     assert (read.pipeline_runs_at_once, read.hashes_at_once, read.ticket_hours) == (3, 4, 2)
     assert read.pipeline_sas_expires_at is not None
+    assert read.pipeline_sas_secret.endswith({"source": "/acrexportsas", "target": "/acrimportsas"}[side])
     if side == "source":
         assert (read.part_size_bytes, read.sequence_floors["prod"].sequence) == (32 * 2**20, 7)
     else:

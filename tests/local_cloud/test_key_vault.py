@@ -2,6 +2,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -314,3 +315,73 @@ def test_assigned_role_on_one_secret_opens_no_other(tmp_path: Path) -> None:
     with pytest.raises(HttpResponseError) as refused:
         setup.run(lambda url: setup.secret(url, "other"))
     assert refused.value.status_code == 403
+
+
+def test_the_stock_client_sets_a_version_and_lists_all_of_them_without_values(setup: _Setup) -> None:
+    setup.vault.grant(PRINCIPAL, "secrets/set", "secrets/list")
+    ends = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def use(url: str) -> list[tuple[datetime | None, bool | None]]:
+        with SecretClient(url, setup.credential, connection_verify=str(setup.ca.ca_file)) as client:
+            for number in range(60):
+                client.set_secret("sas", f"?sv={number}", expires_on=ends, tags={"a": "b"}, content_type="t")
+            last = client.get_secret("sas")
+            assert (last.value, last.properties.expires_on) == ("?sv=59", ends)
+            assert (last.properties.tags, last.properties.content_type) == ({"a": "b"}, "t")
+            found = list(client.list_properties_of_secret_versions("sas"))
+            assert list(client.list_properties_of_secret_versions("other")) == []
+        assert len({one.version for one in found}) == len(found)
+        return [(one.expires_on, one.enabled) for one in found]
+
+    assert setup.run(use) == [(ends, True)] * 60 + [(None, True)]
+
+
+def test_a_disabled_version_is_listed_and_not_read_and_a_new_one_is(setup: _Setup) -> None:
+    setup.vault.grant(PRINCIPAL, "secrets/set", "secrets/list")
+    setup.vault.disable_secret("sas")
+
+    def use(url: str) -> str | None:
+        with SecretClient(url, setup.credential, connection_verify=str(setup.ca.ca_file)) as client:
+            assert [one.enabled for one in client.list_properties_of_secret_versions("sas")] == [False]
+            with pytest.raises(HttpResponseError, match="disabled secret"):
+                client.get_secret("sas")
+            client.set_secret("sas", "?sv=new")
+            return client.get_secret("sas").value
+
+    assert setup.run(use) == "?sv=new"
+
+
+@pytest.mark.parametrize("granted", ["secrets/set", "secrets/list"])
+def test_who_sets_a_secret_does_not_see_or_read_it_and_who_lists_does_not_set(
+    setup: _Setup, granted: Literal["secrets/set", "secrets/list"]
+) -> None:
+    setup.vault._permissions.clear()
+    setup.vault.grant(PRINCIPAL, granted)
+
+    def use(url: str) -> tuple[int, int, int]:
+        return (
+            setup.call("PUT", f"{url}/secrets/sas", json={"value": "x"}).status_code,
+            setup.call("GET", f"{url}/secrets/sas/versions").status_code,
+            setup.call("GET", f"{url}/secrets/sas").status_code,
+        )
+
+    assert setup.run(use) == ((200, 403, 403) if granted == "secrets/set" else (403, 200, 403))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"value": 1},
+        {"value": "x" * 25 * 1024 + "x"},
+        {"value": "x", "attributes": {"exp": "soon"}},
+        {"value": "x", "attributes": ["exp"]},
+        {"value": "x", "tags": {str(number): "" for number in range(16)}},
+        [],
+    ],
+    ids=str,
+)
+def test_a_secret_that_is_none_is_not_set(setup: _Setup, body: Any) -> None:
+    setup.vault.grant(PRINCIPAL, "secrets/set")
+    assert setup.run(lambda url: setup.call("PUT", f"{url}/secrets/sas", json=body).status_code) == 400
+    assert setup.vault.secret_values("sas") == ["?sv=secret"]
