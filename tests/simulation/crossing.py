@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from airgap.envelope import Envelope
@@ -60,7 +60,7 @@ from tests.simulation.options import Options
 from tests.simulation.scheduler import HOUR, MINUTE, SECOND, Died, Scheduler, Trace, Violation
 from tests.simulation.services import SERVICES, After, Blobs, Pipelines, Registry, Service, Weather
 from tests.simulation.services import outage_lasts as lasts_of_outage
-from tests.simulation.simulator import CALM, Result, alone, run_through
+from tests.simulation.simulator import CALM, Result, alone, run_through, workers_clock
 from tests.simulation.workload import CHANNELS, RECEIPT_KEY, STRANGER, Incoming, keys_of, policy_of
 
 OTHER_REGISTRY = "other.azurecr.io"
@@ -301,6 +301,9 @@ class Crossing:
                 self.scheduler.say(f"somebody terminates {about}")
                 world.durable.terminate(about)
 
+    def _clock(self) -> datetime:
+        return workers_clock(self.scheduler)
+
     def _is_over(self) -> bool:
         return self.scheduler.now >= self.ends_at
 
@@ -337,21 +340,21 @@ class Crossing:
         source, target = self.source, self.target
 
         async def remove() -> None:
-            remove_ended(source.side, now=self.scheduler.now)
+            remove_ended(source.side, now=self._clock())
 
         source.call(
             "reconciler of the source",
-            lambda: SourceReconciler(source.side, source.client, self.scheduler.now).run(),
+            lambda: SourceReconciler(source.side, source.client, self._clock()).run(),
         )
         target.call(
             "reconciler of the target",
-            lambda: TargetReconciler(target.side, target.client, self.scheduler.now).run(),
+            lambda: TargetReconciler(target.side, target.client, self._clock()).run(),
         )
         source.call("removal", remove)
         if not self._is_over():
             source.call(
                 "standing orders",
-                lambda: place_due_orders(source.side, source.client, now=self.scheduler.now),
+                lambda: place_due_orders(source.side, source.client, now=self._clock()),
             )
 
     def _order(self) -> None:
@@ -364,7 +367,7 @@ class Crossing:
         self.source.call(
             f"order of {transfer_id}",
             lambda: place_transfer(
-                client, side, transfer_id, request, facts={}, by="orderer", at=self.scheduler.now
+                client, side, transfer_id, request, facts={}, by="orderer", at=self._clock()
             ),
             _TRIES,
         )
@@ -415,14 +418,14 @@ class Crossing:
         source = self.source
 
         async def cancel(journal: Any) -> Any:
-            now = self.scheduler.now
+            now = self._clock()
             return (await cancel_transfer(source.client, source.side, journal, by="orderer", at=now)).state
 
         self._of_transfer("cancel", cancel)
 
     def _void(self) -> None:
         async def void(journal: Any) -> Any:
-            now = self.scheduler.now
+            now = self._clock()
             return void_transfer(self.source.side, journal, reason="lost", by="orderer", now=now).state
 
         self._of_transfer("void", void)
@@ -525,7 +528,7 @@ class Crossing:
         target = self.target
         self.target.call(
             f"event for {folder}",
-            lambda: start_import(target.client, target.side, folder=folder, now=self.scheduler.now),
+            lambda: start_import(target.client, target.side, folder=folder, now=self._clock()),
             _TRIES,
         )
 
@@ -552,7 +555,7 @@ class Crossing:
         name = f"{transfer_id}/{self._receipts:06d}.dsse.json"
 
         async def function() -> Any:
-            return receive(self.source.side, name, now=self.scheduler.now)
+            return receive(self.source.side, name, now=self._clock())
 
         def put() -> None:
             self.source_blobs.upload(RECEIPTS, name, content)

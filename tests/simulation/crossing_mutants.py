@@ -10,9 +10,10 @@ from airgap.journal import Journal
 from airgap.ledger import VoidEntry
 from airgap.manifest import Void
 from airgap.receipt import Receipt
-from function_app.source import exporting, holdings, receiving, reconciling, voiding
+from function_app.source import exporting, holdings, receiving, reconciling, sealing, standing, voiding
 from function_app.source.wire import Batch, BlobAttempt
 from function_app.storage.ledger import Ledger
+from function_app.storage.paths import JOURNAL
 from tests.simulation.mutants import Mutate, ledger_overwrites
 
 
@@ -100,6 +101,22 @@ def plan_uncompared(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(exporting, "_batch", batch)
 
 
+def voids_untold(patch: pytest.MonkeyPatch) -> None:
+    """No bundle tells of the numbers that were given up."""
+    patch.setattr(sealing, "voids_below", lambda *_: ())
+
+
+def order_placed_at_each_tick(patch: pytest.MonkeyPatch) -> None:
+    """The transfer of a standing order gets an id of its own at each tick."""
+    transfer_id_of = standing.transfer_id_of
+
+    def another(side: Any, name: str, due: Any) -> str:
+        on_record = len(side.blobs._inner.names(JOURNAL))  # another at each tick, the same in each run
+        return f"{transfer_id_of(side, name, due)[:24]}{on_record:08d}"
+
+    patch.setattr(standing, "transfer_id_of", another)
+
+
 CROSSING_MUTANTS: Mapping[str, Mutate] = {
     mutate.__name__.replace("_", "-"): mutate
     for mutate in (
@@ -112,6 +129,8 @@ CROSSING_MUTANTS: Mapping[str, Mutate] = {
         transfer_neglected,
         void_of_any_number,
         tags_unwatched,
+        voids_untold,
+        order_placed_at_each_tick,
         plan_uncompared,
     )
 }

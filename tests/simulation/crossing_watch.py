@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from airgap.envelope import Envelope
@@ -24,8 +25,13 @@ AS_EXPORTED = "a bundle names what its runs have exported, at the digests that t
 LEFT_OUT = "what a transfer leaves out is in the target's registry"
 ANSWERED = "an answer counts only from a registry that the bundle was made for"
 GIVEN_UP = "a bundle calls void only what the source has given up"
+VOIDS_TOLD = "a bundle tells of every number below its own that was given up before"
+ONE_TIME = "a standing order is placed once for each of its times"
 KEPT = "of what is kept as a receipt of the target, the target has issued all"
 CROSSED = "what nothing excuses is delivered once faults stop"
+
+_CLOCKS_DIFFER = timedelta(minutes=10)
+"""Two workers' clocks are wrong by four minutes each; what is closer than that has no order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,10 @@ class Watch:
         self.planted: set[str] = set()
         """Names in the source's ledger that somebody wrote to who should not."""
         self._given_up: set[tuple[str, int]] = set()
+        self._void_since: dict[tuple[str, int], datetime] = {}
+        """When the ledger had it that a number was given up."""
+        self._placed: dict[tuple[str, str], str] = {}
+        """By a standing order and one of its times, the transfer."""
 
     # --- the source ---
 
@@ -105,6 +115,10 @@ class Watch:
         if any(one.number == entry.number for one in journal.entries):
             return
         self.journals[about] = journal = journal.extended(entry)
+        if entry.number == 1 and "order" in entry.facts:
+            placed = entry.facts["order"]
+            known = self._placed.setdefault((placed["name"], placed["time"]), about)
+            require(known == about, ONE_TIME, f"{placed}: {known} and {about}")
         if "verdict" in entry.facts:
             target = entry.facts["target"]
             require(target in journal.entries[0].facts["audience"], ANSWERED, f"{about}: {target}")
@@ -127,6 +141,7 @@ class Watch:
         if void_sequence_of(name) is not None:
             entry = VoidEntry.from_bytes(content)
             self._given_up.add((entry.channel, entry.void.sequence))
+            self._void_since.setdefault((entry.channel, entry.void.sequence), self._source.now)
         elif sequence_of(name) is not None:
             taken = LedgerEntry.from_bytes(content)
             self._number_taken(self.source_numbers, taken)
@@ -149,6 +164,7 @@ class Watch:
         for void in manifest.voids:
             number = manifest.channel, void.sequence
             require(number in self._given_up and void.who != "intruder", GIVEN_UP, f"{about}: {void}")
+        self._require_voids_told(about, manifest)
         for blob in manifest.blobs:
             signed = sorted((one.reference, one.digest) for one in blob.artifacts)
             found = sorted(artifacts_of(self.exported[blob_path(about, blob.name)].content))
@@ -157,6 +173,13 @@ class Watch:
         self.manifests[about] = manifest
         self.sha256_of[about] = manifest_digest(Envelope.from_bytes(envelope).payload)
         self.published(about)
+
+    def _require_voids_told(self, about: str, manifest: BundleManifest) -> None:
+        told = {void.sequence for void in manifest.voids}
+        for (channel, number), since in self._void_since.items():
+            is_due = since + _CLOCKS_DIFFER < manifest.created_at and number < manifest.sequence
+            if channel == manifest.channel and is_due:
+                require(number in told, VOIDS_TOLD, f"{about}: {number}, given up at {since}")
 
     def _require_left_out_there(self, about: str, travels: set[str]) -> None:
         for reference, digest in self._left_out(about):

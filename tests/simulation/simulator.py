@@ -278,9 +278,7 @@ class Simulation:
             again()
 
     def _clock(self) -> datetime:
-        scheduler = self.scheduler
-        is_wrong = scheduler.chance.random() < scheduler.faults.skew
-        return scheduler.now + (scheduler.seconds(-240, 240) if is_wrong else timedelta())
+        return workers_clock(self.scheduler)
 
     # --- what happens ---
 
@@ -460,6 +458,12 @@ class Simulation:
         self._settle()
         for sealed in fresh:
             require(self.watch.is_imported(sealed), LIVENESS, f"{sealed.folder}, that nobody interfered with")
+
+
+def workers_clock(scheduler: Scheduler) -> datetime:
+    """The time as a worker has it, which may be wrong by up to four minutes."""
+    is_wrong = scheduler.chance.random() < scheduler.faults.skew
+    return scheduler.now + (scheduler.seconds(-240, 240) if is_wrong else timedelta())
 
 
 def run_through(function: Coroutine[Any, Any, Any]) -> Any:

@@ -14,15 +14,17 @@ _MOST = 200
 """So many seeds are tried for a cause that was taken out."""
 
 FOUND_BY = {
-    "ledger-overwrites": 4,
-    "receipt-unverified": 4,
-    "holdings-unverified": 22,
-    "receipt-of-any-registry": 2,
-    "receipt-of-any-bundle": 22,
+    "ledger-overwrites": 60,
+    "receipt-unverified": 2,
+    "holdings-unverified": 90,
+    "receipt-of-any-registry": 4,
+    "receipt-of-any-bundle": 7,
     "receipt-unheard": 1,
     "transfer-neglected": 6,
-    "void-of-any-number": 7,
+    "void-of-any-number": 18,
     "tags-unwatched": 4,
+    "voids-untold": 1,
+    "order-placed-at-each-tick": 4,
     "plan-uncompared": 1,
 }
 """A seed that finds each, tried first. After a change of steps another one does, and belongs here."""
