@@ -97,7 +97,7 @@ def test_preflight_finds_everything_right_and_each_role_that_is_taken_away(
     for side in (crossing.demo.source, crossing.demo.target):
         assert wrong(side) == []
         (app,) = {one.principal_id for one in side.machine.assignments if "/keys/" in one.scope}
-        # Of who renews the SAS only the right to the secret is asked for; the rest shows in an overdue renewal.
+        # Who renews the SAS is asked for its right to the secret only; all else shows in an overdue renewal.
         renewers = {
             one.principal_id for one in side.machine.assignments if check_of(one) == "pipeline-access"
         }
