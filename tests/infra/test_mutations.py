@@ -29,6 +29,7 @@ CHOICES = (
             Choice(side=side, events="eventGrid", pipeline_identity="UserAssigned"),
         )
     ),
+    Choice(side="source", access="SasToken"),
     Choice(side="target", import_way="staged", has_defaults=False),
     Choice(side="target", malware_scanning="defender", has_defaults=False),
     Choice(side="source", told="webhook", has_defaults=False),
