@@ -449,7 +449,7 @@ def judge_renewed_access(
         side: the side that has the pipeline.
         properties: the pipeline's properties, as ARM tells them.
         newest: the newest version of the secret with the SAS; ``None`` if there is none.
-        error: the error that came instead of an answer of the vault.
+        error: the error that came instead of an answer of the vault, or of a key to sign the next SAS with.
         secret: the address of the secret, for the remedy.
         now: the current time, aware.
     """
@@ -457,8 +457,9 @@ def judge_renewed_access(
         return _BY_IDENTITY
     if error is not None:
         remedies = {
-            Code.SERVICE_DENIED: "Give the identity of PIPELINE_SAS_CLIENT_ID secretRenewer, or Key Vault "
-            f"Secrets Officer where roles are built in, on the secret; {_LATER}.",
+            Code.SERVICE_DENIED: "Give the identity of PIPELINE_SAS_CLIENT_ID Storage Blob Delegator on the "
+            "account, and secretRenewer, or Key Vault Secrets Officer where roles are built in, on the "
+            f"secret; {_LATER}.",
         }
         return _failed(_ACCESS, error, remedies)
     if newest is None:

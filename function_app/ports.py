@@ -317,6 +317,13 @@ class PipelineSas(Protocol):
             ServiceError: the vault cannot be asked now; ``SERVICE_DENIED``: the identity may not see it.
         """
 
+    def require_key(self, *, valid_from: datetime, expires_at: datetime) -> None:
+        """Ask the storage for a key that a SAS of that time could be signed with; nothing is signed.
+
+        Raises:
+            ServiceError: there is no such key: ``SERVICE_DENIED`` if the identity gets none.
+        """
+
     def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
         """Sign a SAS for the container ``transfer``, for HTTPS only, and make it the secret's newest version.
 

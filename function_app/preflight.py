@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 
 from airgap.checks import ScanCheck
 from airgap.errors import AirgapError, Code, ServiceError
+from airgap.pipeline_sas import period
 from airgap.policy import TrustPolicy
 from airgap.readiness import (
     Check,
@@ -303,13 +304,19 @@ def _has_no_sas(ports: Ports, now: datetime) -> bool:
 
 
 def _access_check(role: Role, ports: Ports, found: Mapping[str, Any], now: datetime) -> Check:
-    """The check of how the pipeline gets at its container, of which ARM says ``found``."""
+    """The check of how the pipeline gets at its container, of which ARM says ``found``.
+
+    Where the app renews the SAS, it is asked for a key to sign with, too, before the renewal needs one.
+    """
     settings = ports.settings
     if ports.pipeline_sas is None or settings.pipeline_sas_secret is None:
         return judge_access(role, found, settings.pipeline_sas_expires_at, now=now)
     newest, error = None, None
     try:
         newest = ports.pipeline_sas.newest()
+        if newest is not None and newest.is_enabled:  # else nothing will be renewed
+            valid_from, expires_at = period(now)
+            ports.pipeline_sas.require_key(valid_from=valid_from, expires_at=expires_at)
     except AirgapError as refusal:
         error = refusal
     secret = settings.pipeline_sas_secret

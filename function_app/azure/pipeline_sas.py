@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import ResourceNotFoundError
 from azure.keyvault.secrets import SecretClient
-from azure.storage.blob import BlobServiceClient, generate_container_sas
+from azure.storage.blob import BlobServiceClient, UserDelegationKey, generate_container_sas
 
 from airgap.errors import Code, ServiceError
 from airgap.pipeline_sas import SasVersion
@@ -67,13 +67,13 @@ class VaultPipelineSas:
         # Times are in whole seconds: of two versions of the same one, that which is disabled decides.
         return max(versions, key=lambda one: (one.created_at, not one.is_enabled), default=None)
 
+    def require_key(self, *, valid_from: datetime, expires_at: datetime) -> None:
+        """See the port."""
+        self._key(valid_from, expires_at)
+
     def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
         """See the port."""
-        with (
-            service_errors("the key that the SAS of the pipeline is signed with"),
-            BlobServiceClient(self._account_url, credential=self._credential, **self._limits) as service,
-        ):
-            key = service.get_user_delegation_key(valid_from, expires_at)
+        key = self._key(valid_from, expires_at)
         sas = generate_container_sas(
             account_of(self._account_url),
             TRANSFER,
@@ -85,6 +85,13 @@ class VaultPipelineSas:
         )
         with self._errors(), self._vault() as vault:
             vault.set_secret(self._name, f"?{sas}", content_type="SAS of the pipeline", expires_on=expires_at)
+
+    def _key(self, valid_from: datetime, expires_at: datetime) -> UserDelegationKey:
+        with (
+            service_errors("the key that the SAS of the pipeline is signed with"),
+            BlobServiceClient(self._account_url, credential=self._credential, **self._limits) as service,
+        ):
+            return service.get_user_delegation_key(valid_from, expires_at)
 
     def _vault(self) -> SecretClient:
         return SecretClient(self._vault_url, self._credential, **self._limits)

@@ -122,6 +122,12 @@ def test_renewed_one_is_the_newest_and_ends_when_its_sas_does(held: Held) -> Non
     assert newest.expires_at in {UNTIL, UNTIL - timedelta(days=1)}  # made in the same second: either
 
 
+def test_asking_for_a_key_changes_nothing(held: Held) -> None:
+    before = held.port.newest()
+    held.port.require_key(valid_from=SINCE, expires_at=UNTIL)
+    assert held.port.newest() == before
+
+
 def test_version_that_somebody_disabled_is_told_as_such(held: Held) -> None:
     held.port.renew("rl", valid_from=SINCE, expires_at=UNTIL)
     held.disable()
@@ -214,6 +220,8 @@ def test_vault_or_storage_that_is_away_is_an_outage_and_leaves_the_secret_as_it_
         with pytest.raises(ServiceError) as outage:
             port.renew("rl", valid_from=SINCE, expires_at=UNTIL)
         assert outage.value.code is Code.SERVICE_UNREACHABLE
+    with pytest.raises(ServiceError):
+        no_storage.require_key(valid_from=SINCE, expires_at=UNTIL)
     with pytest.raises(ServiceError):
         no_vault.newest()
     assert vault.vault.secret_values(secret) == ["?sv=of-the-deployment"]

@@ -494,10 +494,13 @@ class MemorySas:
     def newest(self) -> SasVersion | None:
         return self.versions[-1] if self.versions else None
 
-    def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
-        now = self.clock()
-        if not valid_from < expires_at <= now + timedelta(days=7):
+    def require_key(self, *, valid_from: datetime, expires_at: datetime) -> None:
+        if not valid_from < expires_at <= self.clock() + timedelta(days=7):
             raise ServiceError(Code.SERVICE_UNEXPECTED, "HTTP 400: a key lives seven days at most")
+
+    def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
+        self.require_key(valid_from=valid_from, expires_at=expires_at)
+        now = self.clock()
         self.signed.append(permissions)
         self.versions.append(SasVersion(created_at=now, expires_at=expires_at, is_enabled=True))
 

@@ -166,6 +166,18 @@ def test_vault_that_does_not_answer_is_told_and_refuses_no_order(
     assert len(scene.sas.signed) == 1
 
 
+def test_storage_that_gives_no_key_is_told_by_the_preflight_before_a_renewal_needs_one(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.round()
+    before = list(scene.sas.versions)
+    monkeypatch.setattr(scene.sas, "require_key", refuse(Code.SERVICE_DENIED))
+    is_ok, _, remedy = scene.access
+    assert (is_ok, "Storage Blob Delegator" in remedy) == (False, True)
+    assert scene.order_faults == []
+    assert scene.sas.versions == before
+
+
 @pytest.mark.parametrize("is_gone", [False, True], ids=["disabled", "deleted"])
 def test_secret_that_somebody_has_withdrawn_is_left_alone_and_told(
     scene: Scene, caplog: pytest.LogCaptureFixture, is_gone: bool
