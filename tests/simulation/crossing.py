@@ -149,7 +149,7 @@ class World:
         self._steps = {activity.name: (activity, step) for activity, step in steps.items()}
         of_side = {field.name: (field.name, getattr(side, field.name)) for field in fields(side)}
         wrapped: dict[str, Any] = {
-            name: Service(*port, scheduler, self.weather, after if name == "blobs" else None)
+            name: port[1] and Service(*port, scheduler, self.weather, after if name == "blobs" else None)
             for name, port in {**of_side, **ports}.items()
             if name not in {"settings", "staged"}
         }

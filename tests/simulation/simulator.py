@@ -204,7 +204,11 @@ class Simulation:
             name = field.name
             if name not in {"settings", "staged"}:
                 service, port = inner.get(name) or (name, getattr(_others(), name))
-                ports[name] = Service(service, port, self.scheduler, self.weather, after.get(name))
+                ports[name] = (
+                    None  # some sides have none
+                    if port is None
+                    else Service(service, port, self.scheduler, self.weather, after.get(name))
+                )
         return TargetSide(settings=self._settings(), **ports)
 
     def _staged(self) -> Staged | None:
