@@ -77,6 +77,23 @@ def is_overdue(newest: SasVersion | None, *, now: datetime) -> bool:
     return newest is None or not newest.is_enabled or newest.due_at + PATIENCE <= now
 
 
+def ends_at(newest: SasVersion | None, *, deployed: datetime | None) -> datetime | None:
+    """The end of the SAS in the newest version; ``None`` where nobody knows it.
+
+    A version that does not say it is the deployment's, of which a setting does; unless it was made after the
+    time that the setting names, and is thus somebody else's.
+
+    Args:
+        newest: the newest version of the secret; ``None`` if there is none, or it is not known.
+        deployed: when the SAS of the deployment ends, aware, by the setting; ``None`` if it says nothing.
+    """
+    if newest is None:
+        return deployed
+    if newest.expires_at is None and deployed is not None and newest.created_at < deployed:
+        return deployed
+    return newest.expires_at
+
+
 def period(now: datetime) -> tuple[datetime, datetime]:
     """The times from and until which a SAS counts that is signed at ``now``; both in whole seconds."""
     now = now.replace(microsecond=0)

@@ -50,8 +50,9 @@ _LATER = "a role that was given just now takes effect within ten minutes"
 _ACCESS = "pipeline-access"
 _RENEWAL = (
     "See in the app's log what follows `the SAS of the pipeline was not renewed`; the identity of "
-    "PIPELINE_SAS_CLIENT_ID needs Storage Blob Delegator on the account, and secretRenewer, or Key Vault "
-    f"Secrets Officer where roles are built in, on the secret. Deploying again gives both; {_LATER}."
+    "PIPELINE_SAS_CLIENT_ID needs its role on the container transfer, Storage Blob Delegator on the account, "
+    "and secretRenewer, or Key Vault Secrets Officer where roles are built in, on the secret. "
+    f"Deploying again gives all three; {_LATER}."
 )
 
 
@@ -438,6 +439,7 @@ def judge_renewed_access(
     newest: SasVersion | None,
     error: AirgapError | None,
     *,
+    sas_expires_at: datetime | None,
     secret: str,
     now: datetime,
 ) -> Check:
@@ -450,6 +452,7 @@ def judge_renewed_access(
         properties: the pipeline's properties, as ARM tells them.
         newest: the newest version of the secret with the SAS; ``None`` if there is none.
         error: the error that came instead of an answer of the vault, or of a key to sign the next SAS with.
+        sas_expires_at: when the SAS of that version ends; ``None`` where nobody knows.
         secret: the address of the secret, for the remedy.
         now: the current time, aware.
     """
@@ -457,21 +460,23 @@ def judge_renewed_access(
         return _BY_IDENTITY
     if error is not None:
         remedies = {
-            Code.SERVICE_DENIED: "Give the identity of PIPELINE_SAS_CLIENT_ID Storage Blob Delegator on the "
-            "account, and secretRenewer, or Key Vault Secrets Officer where roles are built in, on the "
-            f"secret; {_LATER}.",
+            Code.SERVICE_DENIED: "Give the identity of PIPELINE_SAS_CLIENT_ID its role on the container "
+            "transfer, Storage Blob Delegator on the account, and secretRenewer, or Key Vault Secrets "
+            f"Officer where roles are built in, on the secret; {_LATER}.",
         }
         return _failed(_ACCESS, error, remedies)
     if newest is None:
         told = "there is no secret with its SAS: each run fails"
         remedy = f"If nobody has withdrawn it on purpose: az keyvault secret recover --id {_deleted(secret)}"
-        return Check(id=_ACCESS, is_ok=False, detail=told, remedy=f"{remedy}, or deploy again.")
+        return Check(
+            id=_ACCESS, is_ok=False, detail=told, remedy=f"{remedy} or, if it never was there, deploy again."
+        )
     if not newest.is_enabled:
         told = "the secret with its SAS is disabled, and is not renewed: each run fails"
         remedy = "If nobody has withdrawn it on purpose: az keyvault secret set-attributes --enabled true"
         return Check(id=_ACCESS, is_ok=False, detail=told, remedy=f"{remedy} --id {secret}")
-    ends = "" if newest.expires_at is None else f" at {format_time(newest.expires_at)}"
-    if newest.expires_at is not None and newest.expires_at <= now:
+    ends = "" if sas_expires_at is None else f" at {format_time(sas_expires_at)}"
+    if sas_expires_at is not None and sas_expires_at <= now:
         told = f"its SAS ended{ends}, and was not renewed: each run fails"
     elif is_overdue(newest, now=now):
         since = format_time(newest.due_at)

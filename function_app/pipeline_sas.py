@@ -10,7 +10,7 @@ from datetime import datetime
 
 from airgap.errors import AirgapError
 from airgap.fields import format_time
-from airgap.pipeline_sas import PERMISSIONS, SasVersion, Step, is_overdue, next_step, period
+from airgap.pipeline_sas import PERMISSIONS, SasVersion, Step, ends_at, is_overdue, next_step, period
 from function_app.ports import PipelineSas, Ports
 from function_app.settings import Role
 
@@ -57,8 +57,7 @@ def sas_ends_at(side: Ports) -> datetime | None:
     if side.pipeline_sas is not None:
         with suppress(AirgapError):
             newest = side.pipeline_sas.newest()
-    known = None if newest is None else newest.expires_at
-    return known or side.settings.pipeline_sas_expires_at
+    return ends_at(newest, deployed=side.settings.pipeline_sas_expires_at)
 
 
 def _renew(port: PipelineSas, permissions: str, newest: SasVersion | None, *, now: datetime) -> None:

@@ -320,14 +320,18 @@ class PipelineSas(Protocol):
     def require_key(self, *, valid_from: datetime, expires_at: datetime) -> None:
         """Ask the storage for a key that a SAS of that time could be signed with; nothing is signed.
 
+        Whoever signs must be let into the container, too: a SAS never opens more.
+
         Raises:
-            ServiceError: there is no such key: ``SERVICE_DENIED`` if the identity gets none.
+            ServiceError: the container is closed to the identity, or there is no such key:
+                ``SERVICE_DENIED`` if it may not.
         """
 
     def renew(self, permissions: str, *, valid_from: datetime, expires_at: datetime) -> None:
         """Sign a SAS for the container ``transfer``, for HTTPS only, and make it the secret's newest version.
 
-        Versions and SAS of before stay as they are, so that doing it twice does no harm.
+        Versions and SAS of before stay as they are, so that doing it twice does no harm. A SAS that opens
+        nothing does not come in the place of a good one: who signs it must be let into the container.
 
         Args:
             permissions: what the SAS allows, such as ``rl``, in the order in which Azure wants the letters.
@@ -335,8 +339,9 @@ class PipelineSas(Protocol):
             expires_at: when the SAS, and with it the version, ends; likewise, at most seven days ahead.
 
         Raises:
-            ServiceError: there is no key to sign with, or the vault does not take the version; then the
-                newest version is the one of before. ``SERVICE_DENIED`` if the identity may not.
+            ServiceError: the container is closed to who signs, there is no key to sign with, or the vault
+                does not take the version; then the newest version is the one of before.
+                ``SERVICE_DENIED`` if the identity may not.
         """
 
 

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 
 from airgap.checks import ScanCheck
 from airgap.errors import AirgapError, Code, ServiceError
-from airgap.pipeline_sas import period
+from airgap.pipeline_sas import ends_at, period
 from airgap.policy import TrustPolicy
 from airgap.readiness import (
     Check,
@@ -300,7 +300,8 @@ def _has_no_sas(ports: Ports, now: datetime) -> bool:
         return False
     if newest is None or not newest.is_enabled:
         return True
-    return newest.expires_at is not None and newest.expires_at <= now
+    ends = ends_at(newest, deployed=ports.settings.pipeline_sas_expires_at)
+    return ends is not None and ends <= now
 
 
 def _access_check(role: Role, ports: Ports, found: Mapping[str, Any], now: datetime) -> Check:
@@ -319,8 +320,15 @@ def _access_check(role: Role, ports: Ports, found: Mapping[str, Any], now: datet
             ports.pipeline_sas.require_key(valid_from=valid_from, expires_at=expires_at)
     except AirgapError as refusal:
         error = refusal
-    secret = settings.pipeline_sas_secret
-    return judge_renewed_access(role, found, newest, error, secret=secret, now=now)
+    return judge_renewed_access(
+        role,
+        found,
+        newest,
+        error,
+        sas_expires_at=ends_at(newest, deployed=settings.pipeline_sas_expires_at),
+        secret=settings.pipeline_sas_secret,
+        now=now,
+    )
 
 
 def _ask_pipeline(role: Role, ports: Ports, now: datetime) -> Iterable[Check]:

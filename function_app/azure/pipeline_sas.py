@@ -87,11 +87,12 @@ class VaultPipelineSas:
             vault.set_secret(self._name, f"?{sas}", content_type="SAS of the pipeline", expires_on=expires_at)
 
     def _key(self, valid_from: datetime, expires_at: datetime) -> UserDelegationKey:
-        with (
-            service_errors("the key that the SAS of the pipeline is signed with"),
-            BlobServiceClient(self._account_url, credential=self._credential, **self._limits) as service,
-        ):
-            return service.get_user_delegation_key(valid_from, expires_at)
+        """A key to sign with, of an identity that is let into the container."""
+        with BlobServiceClient(self._account_url, credential=self._credential, **self._limits) as service:
+            with service_errors(f"{TRANSFER}, as the identity that signs the SAS of the pipeline"):
+                _require_access(service)
+            with service_errors("the key that the SAS of the pipeline is signed with"):
+                return service.get_user_delegation_key(valid_from, expires_at)
 
     def _vault(self) -> SecretClient:
         return SecretClient(self._vault_url, self._credential, **self._limits)
@@ -104,3 +105,14 @@ class VaultPipelineSas:
                 yield
             except ValueError as error:  # the vault's challenge names an audience of another domain
                 raise ServiceError(Code.SERVICE_UNEXPECTED, f"{what}: {type(error).__name__}") from None
+
+
+def _require_access(service: BlobServiceClient) -> None:
+    """List the container, as the identity: a SAS that it signs opens nothing that it may not open itself.
+
+    Whether it may write there, too, is not tried.
+
+    Raises:
+        AzureError: it may not, or the storage does not answer.
+    """
+    next(iter(service.get_container_client(TRANSFER).list_blob_names(results_per_page=1)), None)

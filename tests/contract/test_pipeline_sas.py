@@ -169,6 +169,22 @@ def test_sas_opens_the_container_as_far_as_it_says_and_the_old_one_goes_on(
 
 
 @pytest.mark.e2e
+def test_sas_that_would_open_nothing_does_not_come_in_the_place_of_a_good_one(
+    vault: Vault, azurite: Storage, secret: str
+) -> None:
+    """Azurite asks no role: here the container is not there, and in tests/e2e/test_roles.py the role."""
+    with azurite[0].service_client() as service:
+        service.delete_container("transfer")
+        try:
+            with pytest.raises(ServiceError, match="the identity that signs") as refused:
+                vault.port(azurite[0], secret).renew("rl", valid_from=SINCE, expires_at=UNTIL)
+        finally:
+            service.create_container("transfer")
+    assert refused.value.code is Code.NOT_FOUND
+    assert vault.vault.secret_values(secret) == ["?sv=of-the-deployment"]
+
+
+@pytest.mark.e2e
 def test_newest_of_many_versions_is_found_whatever_page_it_is_on(
     vault: Vault, azurite: Storage, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

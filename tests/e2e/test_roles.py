@@ -1,6 +1,7 @@
 """Every deployed role is needed for what the product does, and what no role allows is refused."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from local_cloud.demo.screen import TIMEOUT_S, until
 from local_cloud.demo.story import push, refuse_stranger
 from local_cloud.functions_host.blobs import POISON_QUEUE
 from local_cloud.storage_front import RoleAssignment
-from tests.e2e.conftest import Crossing, by_ticket, renewed_sas
+from tests.e2e.conftest import SAS_SECRETS, Crossing, by_ticket, renewed_sas
 from tests.e2e.old_import import OLD, OLD_IMPORT, notes_of_runs, remove_old_import
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -218,6 +219,30 @@ def test_role_that_is_taken_away_is_missed(crossed: Demo, side: str) -> None:
         assert f"container-{assigned.scope.rpartition('/')[2]}" in faults, assigned
     answer = requests.get(f"{cloud.api_url}/api/preflight", timeout=60).json()
     assert not [check for check in answer["checks"] if "container-" in check["id"] and not check["ok"]]
+
+
+def test_sas_of_the_pipeline_is_not_renewed_as_an_identity_that_the_container_is_closed_to(
+    crossed: Demo,
+) -> None:
+    """The SAS of before goes on to open it: what such an identity signs would open nothing."""
+    source, secret = crossed.source, SAS_SECRETS["source"]
+    (renewer,) = {
+        each.principal_id for each in source.machine.assignments if each.scope.endswith(f"/secrets/{secret}")
+    } & {each.principal_id for each in roles_on(source, "transfer")}
+    (assigned,) = [each for each in roles_on(source, "transfer") if each.principal_id == renewer]
+    before = source.vault.secret_values(secret)
+    source.vault.age_secret(secret, expires_s=int(time.time()) + 2 * 24 * 3600)
+    url = f"{source.api_url}/admin/functions/renew_pipeline_sas"
+
+    def told() -> list[str]:
+        lines = tuple(source.machine.telemetry.messages)
+        return [one for one in lines if "the SAS of the pipeline was not renewed: SERVICE_DENIED" in one]
+
+    with without(source, assigned):
+        requests.post(url, json={}, timeout=30)
+        asyncio.run(until("being told that the SAS was not renewed", told))
+        assert source.vault.secret_values(secret) == before
+    assert asyncio.run(renewed_sas(source)) != before[-1]
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

@@ -212,6 +212,30 @@ def test_end_of_the_sas_is_that_of_the_newest_version_or_of_the_setting(scene: S
     assert sas_ends_at(replace(side, pipeline_sas=None)) == told
 
 
+def test_sas_of_the_deployment_that_was_never_renewed_refuses_orders_once_it_has_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its version does not say when it ends, and a setting does."""
+    ends = START + 7 * DAY
+    scene.side = replace(scene.side, settings=replace(scene.side.settings, pipeline_sas_expires_at=ends))
+    monkeypatch.setattr(scene.sas, "renew", refuse(Code.SERVICE_DENIED))
+    scene.go_on(7 * 24 - 1)
+    assert "its SAS ends at 2026-12-08T12:00:00Z, and is to be renewed since" in scene.access[1]
+    assert scene.order_faults == []
+    scene.go_on(1)
+    assert "its SAS ended at 2026-12-08T12:00:00Z" in scene.access[1]
+    assert scene.order_faults == ["pipeline-access"]
+
+
+def test_setting_says_nothing_of_a_sas_that_somebody_has_set_after_the_time_it_names(scene: Scene) -> None:
+    scene.side = replace(
+        scene.side, settings=replace(scene.side.settings, pipeline_sas_expires_at=START - DAY)
+    )
+    assert sas_ends_at(scene.side) is None
+    assert scene.order_faults == []
+    assert scene.access[0]
+
+
 def test_pipeline_by_its_identity_is_fit_whatever_lies_in_the_vault(scene: Scene) -> None:
     scene.pipeline[END[scene.role]]["storageAccessMode"] = "ManagedIdentity"
     scene.sas.versions.clear()
